@@ -1,0 +1,1 @@
+"""The small models that ship with the book, the generated world they speak of, and their training."""
