@@ -23,6 +23,10 @@ _STYLE = """<style>@layer semhub {
 .data-table :is(th, td) { padding: .2rem .6rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
 .semhub-figure { margin: 1rem 0; }
+.semhub-figure .vega-embed { flex-direction: column; padding: 0; }
+.semhub-figure .vega-bindings { order: -1; display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 0 0 .6rem; }
+.semhub-figure .vega-bind { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .5rem; font-size: .9rem; }
+.semhub-figure .vega-bind-radio label { margin-right: .6rem; white-space: nowrap; }
 .claim { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-left-width: .5rem;
   border-radius: .4rem; padding: .8rem 1rem; margin: 1rem 0; max-width: 46rem; line-height: 1.45; }
 .claim[data-verdict="holds"] { border-left-color: var(--semhub-holds, #009e73); }

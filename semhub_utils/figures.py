@@ -94,7 +94,7 @@ def _marks(by: str, look: Mapping[str, Style]) -> dict[str, object]:
     """Colour, dash and marker of a column as encodings that share one legend."""
     names = list(look)
     columns = 2 if max(map(len, names)) > 12 else 3
-    legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90)
+    legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90, symbolOpacity=1)
 
     def of(channel, values: list):
         return channel(f"{by}:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
@@ -117,7 +117,7 @@ def _depth_axis(table: pd.DataFrame) -> altair.X:
     step = -(-last // 6)
     ticks = [layer / last for layer in range(last, -1, -step)]
     label = f"format(datum.value * {last}, 'd') + ' (' + format(datum.value, '.2f') + ')'"
-    axis = altair.Axis(title="layer (relative depth)", values=ticks, labelExpr=label, labelOverlap="greedy")
+    axis = altair.Axis(title="layer (relative depth)", values=ticks, labelExpr=label, labelOverlap="parity")
     return altair.X("depth:Q", scale=scale, axis=axis)
 
 

@@ -33,6 +33,7 @@ STYLES = {
 }
 _ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "digit": "digits", "audio": "sound"}
 _ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
+_SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
 _DASHES = [style.dash for style in STYLES.values()]
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
 
@@ -61,7 +62,7 @@ def styles(series: Iterable[str], types: Mapping[str, str] | None = None) -> dic
     colour no one in the chart has, never that of English.
     """
     kinds = {name: (types or {}).get(name) or data_type(name) for name in dict.fromkeys(series)}
-    spare = [k for k in STYLES if k not in {"english", "control", "null", *kinds.values()}] or ["spanish"]
+    spare = [kind for kind in _SPARE if kind not in kinds.values()] or _SPARE
     unknown = [name for name, kind in kinds.items() if kind is None]
     kinds |= {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
     chosen: dict[str, Style] = {}
