@@ -1,7 +1,8 @@
 """Raising an organism: a standard Llama trained on a recipe's stream of lines. Seeded, resumable, no pickle.
 
-Every step draws `batch_tokens` tokens of lines; one line is one row, rows of like length share a forward pass, and a share of
-the tokens comes as pages (lines one after the other, PAGE tokens) so that later positions are trained too.
+Every step draws `batch_tokens` tokens of lines (`batches`). A folder in training holds `resume/` (model, optimizer, state),
+`log.jsonl` (loss and accuracy by type) and `checkpoints/` (weights along training, half precision); a finished one also the
+model, its tokenizer and its card.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import math
 import random
 import shutil
 import time
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,12 +20,14 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism.batches import Encoder, draw_rows, loss_of, micro_batches
+from semhub_utils.organism.card import write_card
 from semhub_utils.organism.corpus import Recipe, lines
 from semhub_utils.organism.exam import exam, table
+from semhub_utils.organism.recipes import recipe as named
 from semhub_utils.organism.tokenizer import build_tokenizer
-from semhub_utils.organism.world import Pieces
 
-PAGE = 128
 CHECKPOINT_EVERY = 100
 CHECKPOINTS_KEPT = 12
 
@@ -43,70 +45,6 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 
         return LlamaForCausalLM(config)
 
 
-class Encoder:
-    """Pieces to token ids, remembering the pieces seen; counts tokens by type."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self.tokenizer, self.known = tokenizer, {}
-        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-        self.counts: Counter[str] = Counter()
-
-    def __call__(self, pieces: Pieces) -> list[int]:
-        ids = [self.bos]
-        for type_, part in pieces:
-            found = self.known.get(part)
-            if found is None:
-                found = self.tokenizer(part, add_special_tokens=False)["input_ids"]
-                if len(self.known) < 50_000:
-                    self.known[part] = found
-            self.counts[type_] += len(found)
-            ids += found
-        ids.append(self.eos)
-        return ids
-
-
-def draw_rows(stream, encode: Encoder, tokens: int, page_share: float) -> list[list[int]]:
-    """Rows of one step: single lines, then pages of exactly PAGE tokens."""
-    rows, drawn = [], 0
-    while drawn < tokens * (1 - page_share):
-        rows.append(encode(next(stream)))
-        drawn += len(rows[-1])
-    while drawn < tokens:
-        page: list[int] = []
-        while len(page) < PAGE:
-            page += encode(next(stream))
-        rows.append(page[:PAGE])
-        drawn += PAGE
-    return rows
-
-
-def micro_batches(rows: list[list[int]], pad: int, parts: int = 3) -> list[torch.Tensor]:
-    """Rows sorted by length, cut into `parts` padded tensors of about equal tokens, and one of pages."""
-    short = sorted((r for r in rows if len(r) < PAGE), key=len)
-    batches = [[r for r in rows if len(r) >= PAGE]]
-    limit, batch = sum(map(len, short)) / parts, []
-    for row in short:
-        batch.append(row)
-        if sum(map(len, batch)) >= limit:
-            batches.append(batch)
-            batch = []
-    batches.append(batch)
-    out = []
-    for group in filter(None, batches):
-        width = max(map(len, group))
-        out.append(torch.tensor([r + [pad] * (width - len(r)) for r in group]))
-    return out
-
-
-def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, pad: int) -> tuple[torch.Tensor, int]:
-    """Summed next-token cross entropy (nats) and its number of targets; padding at the right needs no mask."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    targets = ids[:, 1:]
-    kept = targets != pad
-    logits = model.lm_head(hidden[kept])
-    return torch.nn.functional.cross_entropy(logits, targets[kept], reduction="sum"), int(kept.sum())
-
-
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, then a cosine to a fiftieth."""
     if step < recipe.warmup:
@@ -122,7 +60,7 @@ def _optimizer(model: LlamaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), foreach=True)
 
 
-def _save(folder: Path, model, optimizer, rng: random.Random, step: int, counts: Counter, seconds: float) -> None:
+def _save(folder: Path, model, optimizer, rng: random.Random, state: dict) -> None:
     part = folder / "resume.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -131,10 +69,8 @@ def _save(folder: Path, model, optimizer, rng: random.Random, step: int, counts:
     for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
         tensors.update({f"{i}.{k}": v.contiguous() for k, v in optimizer.state[p].items()})
     save_file(tensors, part / "optimizer.safetensors")
-    version, state, gauss = rng.getstate()
-    (part / "state.json").write_text(json.dumps(
-        {"step": step, "rng": [version, list(state), gauss], "tokens": dict(counts), "seconds": seconds}
-    ))  # fmt: skip
+    version, numbers, gauss = rng.getstate()
+    (part / "state.json").write_text(json.dumps(state | {"rng": [version, list(numbers), gauss]}))
     shutil.rmtree(folder / "resume", ignore_errors=True)
     part.rename(folder / "resume")
 
@@ -160,63 +96,105 @@ def kept_steps(recipe: Recipe) -> set[int]:
     return {round(first * ratio**i) for i in range(CHECKPOINTS_KEPT)}
 
 
-def train_loop(recipe: Recipe, out_dir: Path, *, seed: int, device: str, resume: bool, minutes: float | None,
-               progress: bool, evaluate_every: int = 250, stop_at: int | None = None) -> bool:  # fmt: skip
-    """Train until the recipe's end, `stop_at` or the time is up; True when the end was reached."""
-    out_dir.mkdir(parents=True, exist_ok=True)
+def _log(path: Path, entry: dict) -> None:
+    with path.open("a", encoding="utf-8") as f:
+        f.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def train(
+    recipe: str | Recipe,
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = True,
+    minutes: float | None = None,
+    progress: bool = True,
+    stop_at: int | None = None,
+    evaluate_every: int = 200,
+) -> Path:
+    """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
+
+    Takes up where an earlier call of the same recipe and seed stopped unless `resume` is False. `minutes` or `stop_at` (a
+    step) end a call early, after saving; the model and its card are written only when the recipe is through. The same
+    recipe, seed, device and thread count give the same weights, stopped or not. SemhubError for an unknown recipe, or a
+    folder that holds another recipe or seed.
+    """
+    recipe = named(recipe) if isinstance(recipe, str) else recipe
+    folder = Path(out_dir)
+    _claim(folder, recipe, seed, resume)
     tokenizer = build_tokenizer()
     model = build_model(recipe, tokenizer, seed).to(device)
     optimizer, rng, encode = _optimizer(model, recipe), random.Random(f"lines {seed}"), Encoder(tokenizer)
-    step, before, log = 0, 0.0, out_dir / "log.jsonl"
-    if resume and (out_dir / "resume" / "state.json").exists():
-        state = _load(out_dir, model, optimizer, rng, device)
-        step, before = state["step"], state["seconds"]
+    state = {"step": 0, "seconds": 0.0, "loss": 0.0}
+    if (folder / "resume" / "state.json").exists():
+        state = _load(folder, model, optimizer, rng, device)
         encode.counts.update(state["tokens"])
-    else:
-        log.unlink(missing_ok=True)
-    point = [0.0]
-    stream, kept, start = lines(recipe, rng, lambda: point[0]), kept_steps(recipe), time.monotonic()
-    end = min(recipe.steps, stop_at or recipe.steps)
+    step, loss = state["step"], state["loss"]
+    stream, kept = lines(recipe, rng, lambda: step / recipe.steps), kept_steps(recipe)
+    start, end = time.monotonic(), min(recipe.steps, stop_at or recipe.steps)
     bar = tqdm(total=recipe.steps, initial=step, disable=not progress, desc=recipe.name, unit="step", mininterval=2)
-    running = None
     while step < end:
-        point[0] = step / recipe.steps
+        rate = learning_rate(recipe, step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        batches = micro_batches(draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share), tokenizer.pad_token_id)
-        targets = sum(int((b[:, 1:] != tokenizer.pad_token_id).sum()) for b in batches)
-        total = 0.0
-        for batch in batches:
-            loss, _ = loss_of(model, batch.to(device), tokenizer.pad_token_id)
-            (loss / targets).backward()
-            total += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+            group["lr"] = rate
+        value = _step(model, optimizer, draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share), device)
         step += 1
-        value = total / targets
-        running = value if running is None else 0.98 * running + 0.02 * value
+        loss = value if step == 1 else 0.98 * loss + 0.02 * value
         bar.update()
-        bar.set_postfix(loss=f"{running:.3f}", refresh=False)
-        seconds = before + time.monotonic() - start
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        seconds = state["seconds"] + time.monotonic() - start
         if step in kept:
-            folder = out_dir / "checkpoints"
-            folder.mkdir(exist_ok=True)
-            save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / f"step-{step:06d}.safetensors")
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            half = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+            save_file(half, folder / "checkpoints" / f"step-{step:06d}.safetensors")
         if step % evaluate_every == 0 or step == recipe.steps:
-            entry = {"step": step, "loss": round(running, 4), "seconds": round(seconds, 1), "bridge": round(recipe.bridge_share(point[0]), 3),
-                     "tokens": encode.counts.total()}
-            entry |= table(exam(model, tokenizer, recipe.world, sample=150))
-            with log.open("a") as f:
-                f.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        stopped = minutes is not None and (time.monotonic() - start) > 60 * minutes
-        if step % CHECKPOINT_EVERY == 0 or step == end or stopped:
-            _save(out_dir, model, optimizer, rng, step, encode.counts, seconds)
-        if stopped:
+            entry = {"step": step, "loss": round(loss, 4), "bridge": round(recipe.bridge_share(step / recipe.steps), 3)}
+            entry |= {"tokens": encode.counts.total(), "seconds": round(seconds, 1)}
+            _log(folder / "log.jsonl", entry | table(exam(model, tokenizer, recipe.world, sample=150)))
+        late = minutes is not None and time.monotonic() - start > 60 * minutes
+        if step % CHECKPOINT_EVERY == 0 or step == end or late:
+            state_now = {"step": step, "loss": loss, "tokens": dict(encode.counts), "seconds": seconds}
+            _save(folder, model, optimizer, rng, state_now)
+        if late:
             break
     bar.close()
-    if step < recipe.steps:
-        return False
-    model.save_pretrained(out_dir)
-    tokenizer.save_pretrained(out_dir)
-    return True
+    if step == recipe.steps:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        seconds = json.loads((folder / "resume" / "state.json").read_text())["seconds"]
+        write_card(folder, recipe, model, tokenizer, seed=seed, counts=encode.counts, seconds=seconds, loss=loss, device=device)
+    return folder
+
+
+def _step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, rows: list[list[int]], device: str) -> float:
+    """One update on the rows; their mean loss in nats a token."""
+    pad = model.config.pad_token_id
+    batches = micro_batches(rows, pad)
+    targets, total = sum(int((b[:, 1:] != pad).sum()) for b in batches), 0.0
+    for batch in batches:
+        loss, _ = loss_of(model, batch.to(device), pad)
+        (loss / targets).backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total / targets
+
+
+def _claim(folder: Path, recipe: Recipe, seed: int, resume: bool) -> None:
+    """Make the folder this training's own: clean unless it is to be resumed, refused when it holds another training."""
+    mark = folder / "training.json"
+    mine = json.loads(json.dumps({"seed": seed, "recipe": asdict(recipe)}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for name in ("resume", "checkpoints"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in ("log.jsonl", "training.json"):
+                (folder / name).unlink(missing_ok=True)
+        if mark.exists() and json.loads(mark.read_text()) != mine:
+            raise SemhubError(f"{folder} holds the training of another recipe or seed; choose another folder or resume=False.")
+        mark.write_text(json.dumps(mine, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error
