@@ -104,25 +104,29 @@ def split_items(ids: Sequence[Hashable], seed: int, *, clusters: Sequence[Hashab
 class ControlCurve:
     """The same statistic where the claim must not show: random weights, the embedding layer, a random direction."""
 
+    name: str
     values: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     n: int
 
 
-def control_curve(
+def control(
+    name: str,
     scores: Float[np.ndarray, "item layer"],
     *,
+    n_layers_shown: int = 1,
     clusters: Sequence[Hashable] | None = None,
     seed: int = 0,
-    repeat: int = 1,
 ) -> ControlCurve:
-    """A control from its scores per item; one column and `repeat` stand for that many layers (embeddings)."""
+    """A control from its scores per item; one column can stand for `n_layers_shown` layers (the embedding layer)."""
     scores, clusters, _ = _finite(np.asarray(scores, float), clusters)
     if not len(scores):
-        raise ValueError("a control has no item with a number; leave it out and say so")
+        raise ValueError(f"the control {name!r} has no item with a number; leave it out and say so")
+    if n_layers_shown > 1 and scores.shape[1] != 1:
+        raise ValueError(f"the control {name!r} has {scores.shape[1]} layers; one would do to stand for others")
     curves = scores.mean(axis=0), *bootstrap_interval(scores, clusters=clusters, seed=seed)
-    return ControlCurve(*(tuple(curve.tolist()) * repeat for curve in curves), n=len(scores))
+    return ControlCurve(name, *(tuple(curve.tolist()) * n_layers_shown for curve in curves), n=len(scores))
 
 
 @dataclass(frozen=True)

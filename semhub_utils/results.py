@@ -197,7 +197,7 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
 
 
 def glue(name: str, value: Any, fmt: str = "") -> None:
-    """Store `format(value, fmt)` under `name` for MyST's `{glue}` roles, which print it as it is; nothing is shown here."""
+    """Store `format(value, fmt)` under `name` for MyST's `{glue}` roles, which print it as it is."""
     from IPython.display import display
 
     prefix = "application/papermill.record/"
@@ -269,7 +269,7 @@ def _package_fingerprint() -> str:
 
 
 def _of_function(function: Callable) -> list:
-    """What a step's function does, as far as its own text says: its code and constants, and plain arguments bound to it."""
+    """What a step's function does, as far as its own text says: code, constants and plain arguments bound to it."""
 
     def plain(value):  # the text of other things holds their address, which is new in each run
         return repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__qualname__

@@ -106,7 +106,7 @@ def permuted_pairs(
     for x, y in _layers(a, b):
         score = scorers[measure](x, y)
         # A few draws at a time: the gathered scores stay small beside the item x item matrix.
-        null.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in pairing.split(64)]))
+        null.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in pairing.split(256)]))
     return torch.stack(null, dim=1)
 
 
@@ -170,7 +170,7 @@ def _cka_scorer(x: Tensor, y: Tensor) -> Scorer:
     scale = ((k * k).sum() * (m * m).sum()).sqrt()
 
     def score(pairing: Tensor) -> Tensor:
-        return torch.stack([(k * m[p][:, p]).sum() for p in pairing])[:, None] / scale
+        return torch.stack([(k * m.index_select(0, p).index_select(1, p)).sum() for p in pairing])[:, None] / scale
 
     return score
 
@@ -184,10 +184,8 @@ def _u_centred(gram: Float[Tensor, "item item"]) -> Float[Tensor, "item item"]:
 
 
 def _pair_scorer(scores: Float[Tensor, "item item"]) -> Scorer:
-    rows = torch.arange(len(scores), device=scores.device)
-
     def score(pairing: Tensor) -> Tensor:
-        return scores[rows, pairing.clamp_min(0)].masked_fill(pairing < 0, torch.nan)
+        return scores.gather(1, pairing.clamp_min(0).T).T.masked_fill(pairing < 0, torch.nan)
 
     return score
 
