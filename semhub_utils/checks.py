@@ -47,8 +47,8 @@ def _prompts(model: LanguageModel) -> list[Encoding]:
     """Three prompts of different lengths from ordinary tokens spread over the vocabulary."""
     special = set(model.tokenizer.all_special_ids)
     ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
-    step = max(1, len(ids) // 18)
-    return [Encoding(ids[a * step : b * step : step], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    spread = [ids[k * len(ids) // 16] for k in range(16)]
+    return [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
 
 
 def _states(model: LanguageModel, prompts: list[Encoding], edit: Edit | None = None) -> Tensor:
@@ -75,20 +75,16 @@ def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
 
 
 def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
-    ours, worst = _states(model, prompts[:1]), 0.0
-    theirs = _library(model, prompts[0]).hidden_states
-    if len(theirs) != model.n_layers + 1:
+    """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the last after the final norm."""
+    ours = _states(model, prompts[:1])
+    *theirs, last = [state[0].float().cpu() for state in _library(model, prompts[0]).hidden_states]
+    if len(theirs) != model.n_layers:
         return float("inf")
     with torch.inference_mode():
-        normed = model.normalise(ours[:, -1]).float().cpu()
-    theirs = [state[0].float().cpu() for state in theirs]
-    worst = max(relative_error(ours[:, layer], theirs[layer]) for layer in range(model.n_layers))
-    last = [
-        relative_error(candidate, theirs[-1])
-        for candidate in (normed, ours[:, -1])
-        if candidate.shape == theirs[-1].shape
-    ]
-    return max(worst, min(last))
+        normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
+    theirs = torch.stack(theirs, dim=1)
+    final = min(relative_error(ours_, last) for ours_ in (normed, ours[:, -1]) if ours_.shape == last.shape)
+    return max(final, min(_worst_layer(ours[:, :-1], theirs), _worst_layer(ours[:, 1:], theirs)))
 
 
 def _zero_changes_nothing(model: LanguageModel, prompts: list[Encoding]) -> float:

@@ -139,15 +139,17 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
 
 def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
     """Put known numbers in the place of the unembedding's output and read what the model makes of them."""
-    ramp = torch.linspace(-60, 60, probe.numel() * len(found.head.weight), device=probe.device)
-    small, large = 2.0**-10, 2.0**20
+    precise = torch.float32 if probe.device.type == "mps" else torch.float64
+    ramp = torch.linspace(-60, 60, probe.numel() * len(found.head.weight), device=probe.device, dtype=precise)
+    small, large = 2.0**-20, 2.0**20
     ramp[0], ramp[-1] = small, large
     ramp = ramp.reshape(*probe.shape, -1)
     handle = found.head.register_forward_hook(lambda part, args, output: ramp.clone())
     try:
-        answer = module(input_ids=probe, use_cache=False).logits.float()
+        answer = module(input_ids=probe, use_cache=False).logits
     finally:
         handle.remove()
+    # some models turn their logits to float32, which is then as precise as their scale is
     scale, far = float(answer.flatten()[0]) / small, float(answer.flatten()[-1])
     cap = None if abs(far / (scale * large) - 1) < 1e-3 else far
     expected = ramp * scale if cap is None else torch.tanh(ramp * scale / cap) * cap
