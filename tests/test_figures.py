@@ -37,7 +37,7 @@ def dose() -> pd.DataFrame:
     cells = itertools.product(("steered", "reversed"), (0.0, 0.5, 1.0), ("correct", "unchanged", "other"))
     return pd.DataFrame(
         [
-            {"direction": d, "strength": s, "series": o, "value": 1 / 3, "low": 0.2, "high": 0.4, "n": 9}
+            {"condition": d, "strength": s, "series": o, "value": 1 / 3, "low": 0.2, "high": 0.4, "n": 9}
             for d, s, o in cells
         ]
     )
@@ -58,8 +58,8 @@ def every(curves, dose) -> dict[str, tuple]:
     return {
         "layers": (figures.layer_curves(one, y="probability", **WORDS), one),
         "models": (figures.layer_curves(curves, y="probability", select="model", **WORDS), curves),
-        "dose": (figures.dose_response(dose, select="direction", **WORDS), dose),
-        "stacked": (figures.dose_response(dose, select="direction", stacked=True, **WORDS), dose),
+        "dose": (figures.dose_response(dose, select="condition", **WORDS), dose),
+        "stacked": (figures.dose_response(dose, select="condition", stacked=True, **WORDS), dose),
         "matrix": (
             figures.heatmap(matrix, x="column", y="row", slider="layer", diverging=True, value_title="cosine", **WORDS),
             matrix,
@@ -203,6 +203,35 @@ def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
     assert "labelExpr" not in axis(other)
 
 
+def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
+    es, zh = (curves[curves.series == s].assign(series=t) for s, t in (("digit", "Spanish"), ("English word", "zh")))
+    parts = [part.assign(control=name) for part in (es, zh) for name in ("", "embeddings", "an odd name")]
+    table = pd.concat(parts).astype({"layer": "Int64", "n": "Int64"})
+    chart = figures.layer_curves(table[table.model == "hub"], y="cosine", **WORDS)
+    spec = chart.to_dict()
+    line = next(
+        n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "strokeDash" in n["encoding"]
+    )
+    look = dict(zip(*(line["encoding"]["color"]["scale"][k] for k in ("domain", "range")), strict=True))
+    grey = figures.palette("control")
+    assert {name for name, colour in look.items() if colour == grey} == {"embeddings", "an odd name"}
+    assert {d["field"] for d in line["encoding"]["detail"]} == {"of"}
+    data = next(iter(spec["datasets"].values()))
+    assert {(row["of"], row["series"]) for row in data} == {
+        (of, name) for of in ("Spanish", "zh") for name in (of, "embeddings", "an odd name")
+    }
+    assert [p["bind"]["options"] for p in spec["params"] if p["name"] == "of_choice"] == [[None, "Spanish", "zh"]]
+
+
+def test_paths_without_items_are_one_per_series():
+    path = pd.DataFrame({"series": ["5=3+"] * 3 + ["4=1+"] * 3, "layer": [0, 1, 2] * 2, "x": range(6), "y": range(6)})
+    words = pd.DataFrame({"word": ["two"], "series": ["English word"], "x": [0.0], "y": [0.0]})
+    spec = figures.trajectories(path, words, **WORDS).to_dict()
+    data = max(spec["datasets"].values(), key=len)
+    assert [row["item"] for row in data] == path.series.tolist()
+    assert {row["series"] for row in data} == {"hidden state"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -318,3 +347,15 @@ def test_claim_card_without_numbers_and_with_a_wrong_verdict():
     assert "Corrected p" not in card.html and "<dd>none</dd>" in card.html
     with pytest.raises(SemhubError, match="'maybe' is unknown; give one of holds"):
         figures.claim_card({"verdict": "maybe"}, "Paper.")
+
+
+def test_verdict_table_lists_every_claim():
+    claims = [{**CLAIM, "verdict": v} for v in SYMBOLS] + [{"id": "x", "verdict": "does not hold", "p": None}]
+    shown = figures.verdict_table(claims)
+    box = parsed(shown.html[shown.html.index("<div") :])
+    rows = box.findall(".//tbody/tr")
+    assert [row.get("data-verdict") for row in rows] == [*SYMBOLS, "does not hold"]
+    assert ["".join(cell.itertext()) for cell in rows[0]] == [
+        "The <b>word</b> & more", "✔ holds", "0.412 (95% interval 0.38 to 0.44)", "p < 0.001", "212",
+    ]  # fmt: skip
+    assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]
