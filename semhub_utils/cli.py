@@ -128,7 +128,7 @@ def book(options: argparse.Namespace) -> int:
     executed.mkdir(parents=True)
     for job in jobs:
         shutil.copy2(job.output, executed)
-    print(site.build(executed, build / "html", build / "results", strict=options.strict))
+    print(site.build(executed, build / "html", root=root, results=build / "results", strict=options.strict or None))
     return 0
 
 
