@@ -4,7 +4,8 @@ Readings: "normed" applies the final norm to every layer, as the usual logit len
 it is the model's own distribution. "raw" multiplies the state as it is, as the paper's release does for intermediate
 layers; at layer L it is raw too. A reading may also be a function (layer, h) -> h, put before the final norm.
 
-Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by with a running maximum and sum.
+Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by, with a running maximum and
+sum.
 """
 
 from collections.abc import Callable, Sequence

@@ -63,7 +63,21 @@ def hidden_states(
 ) -> States:
     """Hidden states of `prompts` at `positions` (an index for all prompts, a list for all, a list per prompt, or "all";
     negative from the end) and `layers` (all L+1 by default). Raises SemhubError on a bad prompt, position or layer."""
-    encodings = model.encode(prompts)
+    return collect(
+        model, model.encode(prompts), positions=positions, layers=layers, edit=edit, max_batch_tokens=max_batch_tokens
+    )
+
+
+def collect(
+    model: LanguageModel,
+    encodings: Sequence[Encoding],
+    *,
+    positions: Positions = -1,
+    layers: Sequence[int] | None = None,
+    edit: Edit | None = None,
+    max_batch_tokens: int | None = None,
+) -> States:
+    """As `hidden_states`, of prompts that are already encoded."""
     layers = check_layers(model, layers)
     wanted = resolve_positions(positions, encodings)
     first = [0, *torch.tensor([len(row) for row in wanted]).cumsum(0).tolist()] if wanted else [0]
@@ -104,7 +118,8 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
     def run(numbers: list[int]) -> Tensor:
         rows = torch.tensor([row for row, n in enumerate(numbers) for _ in wanted[n]], device=model.device)
         columns = torch.tensor([p for n in numbers for p in wanted[n]], device=model.device)
-        kept = torch.empty(len(rows), len(layers), model.hidden_size, device=model.device)
+        with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
+            kept = torch.empty(len(rows), len(layers), model.hidden_size, device=model.device)
 
         def keeper(layer: int) -> Callable[[Tensor], None]:
             def keep(h: Tensor) -> None:
@@ -121,9 +136,10 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
                 stack.callback(model.hook(layer, keeper(layer)).remove)
             with suppress(_Enough):
                 model.run(pad([encodings[n] for n in numbers]))
-        return kept.cpu()
+        return kept
 
-    yield from run_batches(model, [len(e) for e in encodings], run, max_batch_tokens)
+    for numbers, kept in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens):
+        yield numbers, kept.cpu()
 
 
 # Batches
@@ -159,8 +175,8 @@ def run_batches(
                 raise
             if count == 1:
                 raise SemhubError(
-                    f"Prompt {numbers[0]} of {lengths[numbers[0]]} tokens does not fit in the memory of {model.device}; "
-                    "a shorter prompt, a smaller model or dtype='bfloat16' would do."
+                    f"Prompt {numbers[0]} of {lengths[numbers[0]]} tokens does not fit in the memory "
+                    f"of {model.device}; a shorter prompt, a smaller model or dtype='bfloat16' would do."
                 ) from error
             budget = count * lengths[numbers[-1]] // 2
             if model.device.type == "cuda":

@@ -92,8 +92,8 @@ def generate(
     for number, encoding in enumerate(encodings):
         if model.max_length is not None and len(encoding) + max_new_tokens > model.max_length:
             raise SemhubError(
-                f"Prompt {number} has {len(encoding)} tokens and {max_new_tokens} more were asked; {model.model_id} takes "
-                f"at most {model.max_length} together."
+                f"Prompt {number} has {len(encoding)} tokens and {max_new_tokens} more were asked; {model.model_id} "
+                f"takes at most {model.max_length} together."
             )
     plan = EditPlan(model, edit, encodings) if edit is not None else None
     copies = len(strengths)

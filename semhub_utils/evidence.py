@@ -1,0 +1,357 @@
+"""What every claim carries: a statistic by layer, its interval, its null, its controls and a verdict.
+
+The rules of `judge`, fixed before any run, in order:
+
+1. "cannot be tested here": a precondition of the experiment failed (the model does not know the task), fewer than
+   MIN_ITEMS items or independent clusters are left, no layer lies in the window, or nothing varies.
+2. "holds": at some layer of the window the corrected p is below ALPHA, the interval lies above 0, and it lies above
+   the interval of every control at that layer.
+3. "holds weakly": at some layer of the window the corrected p is below WEAK_ALPHA and the interval lies above 0.
+4. "does not hold": otherwise.
+
+The window is fixed before the run: the layers 1..L-1, or the one layer a single number belongs to. Scores are
+oriented so that the claim says "above 0". p is corrected for looking at every layer of the window by the maximum over
+layers (Westfall and Young), with the +1 rule.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+MIN_ITEMS = 20
+ALPHA = 0.01
+WEAK_ALPHA = 0.05
+LEVEL = 0.95
+DRAWS = 1000
+MIN_ACCURACY = 0.5
+
+HOLDS, WEAKLY, NOT, UNTESTABLE = "holds", "holds weakly", "does not hold", "cannot be tested here"
+
+
+def bootstrap_interval(
+    scores: Float[np.ndarray, "item layer"],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "layer"], Float[np.ndarray, "layer"]]:
+    """The 95% percentile interval of the mean over items, whole clusters being drawn with replacement."""
+    sums, sizes = _by_cluster(np.asarray(scores, float), clusters)
+    m = len(sizes)
+    times = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws)
+    means = (times @ sums) / (times @ sizes)[:, None]
+    return tuple(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
+
+
+def sign_flip_null(
+    scores: Float[np.ndarray, "item layer"],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Float[np.ndarray, "draw layer"]:
+    """Means over items after each cluster's sign is flipped by a coin, the same coin at all layers.
+
+    The null says that a cluster's scores are as likely as their negatives: fit for differences between a target and
+    its control.
+    """
+    sums, sizes = _by_cluster(np.asarray(scores, float), clusters)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(sizes)))
+    return signs @ sums / sizes.sum()
+
+
+def corrected_p(
+    observed: Float[np.ndarray, "layer"], null: Float[np.ndarray, "draw layer"], alternative: str = "greater"
+) -> Float[np.ndarray, "layer"]:
+    """p per layer, corrected for all the layers given: the maximum of the standardised statistic, with the +1 rule.
+
+    Each layer is standardised by the mean and spread of its null and observed values together, so that no layer
+    counts more for its scale and the test stays exact. `alternative` is "greater", "less" or "two-sided". A layer
+    without spread gets 1.
+    """
+    z, z_null = _standardised(np.asarray(observed, float), np.asarray(null, float), alternative)
+    largest = z_null.max(axis=1)
+    # Ties count against the claim; the tolerance is for sums taken in another order.
+    return (1 + (largest[:, None] >= z[None] - 1e-9).sum(axis=0)) / (1 + len(null))
+
+
+def _standardised(observed, null, alternative):
+    pool = np.vstack([null, observed])
+    centre, spread = pool.mean(axis=0), pool.std(axis=0)
+    flat = spread <= 1e-9 * np.abs(pool).max(axis=0) + 1e-300
+    z = np.where(flat, 0.0, (pool - centre) / np.where(flat, 1.0, spread))
+    turned = {"greater": z, "less": -z, "two-sided": np.abs(z)}
+    if alternative not in turned:
+        raise ValueError(f"alternative is {alternative!r}; one of {', '.join(turned)} would do")
+    return turned[alternative][-1], turned[alternative][:-1]
+
+
+def split_items(ids: Sequence[Hashable], seed: int, *, clusters: Sequence[Hashable] | None = None) -> tuple[list, list]:
+    """(choose, report): layer and strength are chosen on one half, reported on the other; clusters stay whole."""
+    clusters = list(ids if clusters is None else clusters)
+    kinds = list(dict.fromkeys(clusters))
+    chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[: len(kinds) // 2]}
+    choose = [i for i, cluster in zip(ids, clusters, strict=True) if cluster in chosen]
+    return choose, [i for i, cluster in zip(ids, clusters, strict=True) if cluster not in chosen]
+
+
+@dataclass(frozen=True)
+class ControlCurve:
+    """The same statistic where the claim must not show: random weights, the embedding layer, a random direction."""
+
+    name: str
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: int
+
+
+def control(
+    name: str,
+    scores: Float[np.ndarray, "item layer"],
+    *,
+    n_layers_shown: int = 1,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> ControlCurve:
+    """A control from its scores per item; one column can stand for `n_layers_shown` layers (the embedding layer)."""
+    scores, clusters, _ = _finite(np.asarray(scores, float), clusters)
+    if not len(scores):
+        raise ValueError(f"the control {name!r} has no item with a number; leave it out and say so")
+    if n_layers_shown > 1 and scores.shape[1] != 1:
+        raise ValueError(f"the control {name!r} has {scores.shape[1]} layers; one would do to stand for others")
+    curves = scores.mean(axis=0), *bootstrap_interval(scores, clusters=clusters, seed=seed)
+    return ControlCurve(name, *(tuple(curve.tolist()) * n_layers_shown for curve in curves), n=len(scores))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One claim's statistic by layer with all that is needed to judge it; plain numbers, so that it survives JSON."""
+
+    claim: str
+    experiment: str
+    series: str
+    reading: str
+    layers: tuple[int, ...]
+    n_layers: int
+    window: tuple[int, ...]  # the layers the claim is about, over which p is corrected
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    p: tuple[float, ...]  # nan outside the window: not tested there
+    null_high: tuple[
+        float, ...
+    ]  # the 95th percentile of the null, corrected for the window: above it means corrected p below .05
+    n: int
+    n_clusters: int
+    varies: bool
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    controls: Mapping[str, ControlCurve] = field(default_factory=dict)
+    unit: str = ""
+    null_in_words: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts and finite numbers; a number that is not there is null."""
+        return _jsonable(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Evidence":
+        data = {f.name: data[f.name] for f in fields(cls)}
+        data["controls"] = {name: ControlCurve(**_with_nan(curve)) for name, curve in data["controls"].items()}
+        return cls(**_with_nan(data))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    verdict: str
+    reason: str
+    layer: int | None = None  # the layer the verdict rests on
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evidence(
+    claim: str,
+    scores: Float[np.ndarray, "item layer"],
+    null: Float[np.ndarray, "draw layer"],
+    *,
+    layers: Sequence[int],
+    n_layers: int,
+    experiment: str = "",
+    series: str = "",
+    reading: str = "",
+    window: Sequence[int] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    controls: Mapping[str, ControlCurve] | None = None,
+    dropped: Mapping[str, int] | None = None,
+    outcome: bool = False,
+    unit: str = "",
+    null_in_words: str = "",
+    seed: int = 0,
+) -> Evidence:
+    """Scores per item and a null of their mean as one object; items with a number missing are dropped and counted.
+
+    `null` must be the null of the mean over the items that have all their numbers. `null_in_words` and `unit` are for
+    the reader. `outcome`: the scores count
+    successes (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of variance.
+    """
+    scores, null = np.asarray(scores, float), np.asarray(null, float)
+    layers, controls, dropped = tuple(map(int, layers)), dict(controls or {}), dict(dropped or {})
+    widths = {"scores": scores.shape[1], "null": null.shape[1]} | {k: len(c.values) for k, c in controls.items()}
+    for name, width in widths.items():
+        if width != len(layers):
+            raise ValueError(f"{name} of {claim!r} has {width} layers and {len(layers)} were named")
+    null = null[np.isfinite(null).all(axis=1)]  # a draw in which every item sat out says nothing
+    given = len(scores)
+    scores, clusters, n_clusters = _finite(scores, clusters)
+    if len(scores) < given:
+        dropped["without a number"] = dropped.get("without a number", 0) + given - len(scores)
+    if window is None:
+        window = layers if len(layers) == 1 else tuple(layer for layer in layers if 1 <= layer < n_layers)
+    window = tuple(map(int, window))
+    inside = np.isin(layers, window)
+    nothing = np.full(len(layers), math.nan)
+    values, low, high, p, null_high = (nothing.copy() for _ in range(5))
+    varies = False
+    if len(scores):
+        values = scores.mean(axis=0)
+        low, high = bootstrap_interval(scores, clusters=clusters, seed=seed)
+    if len(scores) and len(null) and inside.any():
+        p[inside] = corrected_p(values[inside], null[:, inside])
+        null_high[inside] = _corrected_bound(values[inside], null[:, inside])
+        spread = null[:, inside].std(axis=0) > 1e-9 * np.abs(null[:, inside]).max(axis=0)
+        varies = bool(outcome or spread.any())
+    return Evidence(
+        claim, experiment, series, reading, layers, int(n_layers), window,
+        *(tuple(x.tolist()) for x in (values, low, high, p, null_high)),
+        n=len(scores), n_clusters=n_clusters, varies=varies, dropped=dropped, controls=controls,
+        unit=unit, null_in_words=null_in_words,
+    )  # fmt: skip
+
+
+def _corrected_bound(observed, null):
+    """Per layer, the value at which the corrected p crosses .05."""
+    pool = np.vstack([null, observed])
+    _, z_null = _standardised(observed, null, "greater")
+    return pool.mean(axis=0) + np.quantile(z_null.max(axis=1), 1 - WEAK_ALPHA, method="higher") * pool.std(axis=0)
+
+
+def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float = 0.0, seed: int = 0) -> str | None:
+    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
+
+    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
+    """
+    correct = np.asarray(correct, float)
+    if not len(correct):
+        return f"there is no item on which to see whether the model can {task}."
+    low, _ = bootstrap_interval(correct[:, None], seed=seed)
+    if correct.mean() >= MIN_ACCURACY and low[0] > chance:
+        return None
+    share = f"{correct.mean():.0%} of {len(correct)} items"
+    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."
+
+
+def judge(evidence: Evidence, *, precondition: str | None = None) -> Verdict:
+    """The verdict by the rules at the top of this module. `precondition`: the sentence why it cannot be tested."""
+    e = evidence
+    units, what = min((e.n, "items"), (e.n_clusters, "independent clusters"))
+    untestable = (
+        precondition
+        or (units < MIN_ITEMS and f"{units} {what} are left, and {MIN_ITEMS} are needed.")
+        or (
+            not set(e.window) & set(e.layers)
+            and f"the model has no layer between its first and its last (it has {e.n_layers})."
+        )
+        or (not e.varies and "every item gives the same number, whatever it is paired with.")
+    )
+    if untestable:
+        return Verdict(UNTESTABLE, untestable[0].upper() + untestable[1:])
+    columns = [i for i, layer in enumerate(e.layers) if layer in e.window]
+    shown = [i for i in columns if e.low[i] > 0 and e.p[i] < WEAK_ALPHA]
+    free = [i for i in shown if e.p[i] < ALPHA and not _unbeaten(e, i)]
+    best = max(free or shown or columns, key=lambda i: (e.values[i], -i))
+    layer = e.layers[best]
+    numbers = f"{e.values[best]:.3g} [{e.low[best]:.3g}, {e.high[best]:.3g}], p = {e.p[best]:.2g}"
+    if free:
+        beaten = f", and above every control ({', '.join(e.controls)})" if e.controls else ""
+        return Verdict(
+            HOLDS,
+            f"At layer {layer} of {e.n_layers} it is {numbers}, corrected for {len(columns)} layers{beaten}.",
+            layer,
+        )
+    if shown:
+        doubts = [f"it is not above {name}" for name in _unbeaten(e, best)]
+        doubts += [f"p is not below {ALPHA:g}"] if e.p[best] >= ALPHA else []
+        return Verdict(WEAKLY, f"At layer {layer} of {e.n_layers} it is {numbers}, but {' and '.join(doubts)}.", layer)
+    return Verdict(
+        NOT,
+        f"At its highest, layer {layer} of {e.n_layers}, it is {numbers}, corrected for {len(columns)} layers.",
+        layer,
+    )
+
+
+def _unbeaten(e: Evidence, column: int) -> list[str]:
+    """The controls whose interval is not below that of the claim; one without a number is not beaten."""
+    return [name for name, curve in e.controls.items() if not e.low[column] > curve.high[column]]
+
+
+def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
+    """One row per claim, layer and curve; `control` is empty for the measured curve, else the control's name."""
+    rows = []
+    for e in all_evidence:
+        empty = (math.nan,) * len(e.layers)
+        curves = [("", e.n, e.values, e.low, e.high, e.p, e.null_high)]
+        curves += [(name, c.n, c.values, c.low, c.high, empty, empty) for name, c in e.controls.items()]
+        for name, n, *columns in curves:
+            for layer, value, low, high, p, null_high in zip(e.layers, *columns, strict=True):
+                rows.append(
+                    {
+                        "experiment": e.experiment, "series": e.series, "reading": e.reading,
+                        "layer": layer, "depth": layer / e.n_layers, "value": value, "low": low, "high": high, "p": p,
+                        "n": n, "dropped": sum(e.dropped.values()), "control": name, "null_high": null_high,
+                        "claim": e.claim,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _by_cluster(scores: np.ndarray, clusters: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the scores and number of items per cluster."""
+    if clusters is None:
+        return scores, np.ones(len(scores))
+    codes = pd.factorize(pd.Series(list(clusters), dtype=object))[0]
+    if len(codes) != len(scores):
+        raise ValueError(f"{len(codes)} cluster labels were given for {len(scores)} items")
+    sums = np.zeros((codes.max() + 1, scores.shape[1]))
+    np.add.at(sums, codes, scores)
+    return sums, np.bincount(codes).astype(float)
+
+
+def _finite(scores: np.ndarray, clusters: Sequence[Hashable] | None) -> tuple[np.ndarray, list | None, int]:
+    """Items with all their numbers, their clusters, and how many clusters these are."""
+    kept = np.isfinite(scores).all(axis=1)
+    if clusters is None:
+        return scores[kept], None, int(kept.sum())
+    clusters = [cluster for cluster, keep in zip(clusters, kept, strict=True) if keep]
+    return scores[kept], clusters, len(set(clusters))
+
+
+def _jsonable(x):
+    if isinstance(x, Mapping):
+        return {str(k): _jsonable(v) for k, v in x.items()}
+    if isinstance(x, list | tuple | np.ndarray):
+        return [_jsonable(v) for v in x]
+    if isinstance(x, np.generic):
+        x = x.item()
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def _with_nan(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists from JSON as tuples, null in them as nan."""
+    return {k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in data.items()}

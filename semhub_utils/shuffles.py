@@ -1,0 +1,59 @@
+"""Random pairings that keep groups (template, length) apart and clusters (one concept, several items) together."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+
+def random_pairings(
+    n: int,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int,
+    seed: int,
+) -> Int[np.ndarray, "draw item"]:
+    """For each draw and item, the item of its group that stands in for its partner; -1 where it sits the draw out.
+
+    Without clusters a draw is a permutation within groups. With them, clusters change places with clusters they share
+    a group with (or are joined to through others), and an item's stand-in is a random one of its group in the new
+    place; it sits out if there is none.
+    """
+    groups = np.zeros(n, np.int64) if groups is None else codes(groups)
+    clusters = np.arange(n) if clusters is None else codes(clusters)
+    rng = np.random.default_rng(seed)
+    n_groups, n_clusters = int(groups.max()) + 1, int(clusters.max()) + 1
+    place = clusters * n_groups + groups
+    order = np.argsort(place, kind="stable")
+    count = np.bincount(place, minlength=n_clusters * n_groups)
+    first = np.cumsum(count) - count
+    linked = _linked(groups, clusters)
+    by_component = np.argsort(linked, kind="stable")
+    pairing = np.empty((draws, n), np.int64)
+    moved = np.empty(n_clusters, np.int64)
+    for row in pairing:
+        moved[by_component] = np.lexsort((rng.random(n_clusters), linked))
+        there = moved[clusters] * n_groups + groups
+        pick = first[there] + (rng.random(n) * count[there]).astype(np.int64)
+        row[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
+    return pairing
+
+
+def codes(labels: Sequence[Hashable]) -> Int[np.ndarray, "item"]:
+    """Labels of any kind as numbers from 0, in order of appearance."""
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([number[label] for label in labels], np.int64)
+
+
+def _linked(groups: np.ndarray, clusters: np.ndarray) -> Int[np.ndarray, "cluster"]:
+    """The connected component of each cluster, clusters being joined by the groups they have in common."""
+    label = np.arange(int(clusters.max()) + 1)
+    while True:
+        of_group = np.full(int(groups.max()) + 1, len(label))
+        np.minimum.at(of_group, groups, label[clusters])
+        lower = label.copy()
+        np.minimum.at(lower, clusters, of_group[groups])
+        if (lower == label).all():
+            return label
+        label = lower

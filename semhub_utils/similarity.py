@@ -1,0 +1,210 @@
+"""How alike the states of two data types are, layer by layer, and how alike they would be if the pairs meant nothing.
+
+Row i of `a` and row i of `b` are the two sides of pair i (hidden states at one position each). Every measure walks
+the layers one at a time and forms one item x item matrix product per layer, so nothing of size item x item x hidden,
+or layer x item x item, exists.
+
+`mask[i, j]` says which j may stand beside i as a non-match (say, only items of the same template and length); the
+match itself never counts as one. Items without any allowed non-match get nan and are for the caller to count.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .shuffles import codes, random_pairings
+
+MEASURES = ("adjusted_cosine", "retrieval", "neighbours", "cka")
+
+
+def cosine_matrix(
+    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "other layer hidden"]
+) -> Float[Tensor, "layer item other"]:
+    """Cosine of every row of `a` with every row of `b`, per layer. A zero vector has cosine 0 with everything."""
+    return torch.stack([_cosines(x, y) for x, y in _layers(a, b)])
+
+
+def adjusted_cosine(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer hidden"],
+    mask: Bool[Tensor, "item item"] | None = None,
+) -> Float[Tensor, "item layer"]:
+    """Per item: the cosine of the match minus the mean cosine of its non-matches, half from either side.
+
+    Without a mask the mean over items is the paper's baseline-adjusted cosine: matching pairs minus all off-diagonal
+    pairs (Eq. 1).
+    """
+    return _observed(a, b, partial(_adjusted_scorer, mask=mask))
+
+
+def retrieval_accuracy(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer hidden"],
+    mask: Bool[Tensor, "item item"] | None = None,
+) -> Float[Tensor, "item layer"]:
+    """Per item: is the match the nearest by cosine? The mean of both directions; m items tied for nearest get 1/m."""
+    return _observed(a, b, partial(_retrieval_scorer, mask=mask))
+
+
+def mutual_neighbours(
+    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"], k: int = 10
+) -> Float[Tensor, "item layer"]:
+    """Per item: the share of its k nearest neighbours in `a` that are among its k nearest in `b` (arXiv 2405.07987)."""
+    return _observed(a, b, partial(_neighbour_scorer, k=k))
+
+
+def debiased_cka(
+    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"]
+) -> Float[Tensor, "layer"]:
+    """Linear CKA with the unbiased HSIC (arXiv 2010.15327, Eq. 3): 0 on average for unrelated states.
+
+    The biased form is high on random data once hidden exceeds items (arXiv 2405.01012). Needs at least 4 items.
+    """
+    return _observed(a, b, _cka_scorer)[0]
+
+
+def permuted_pairs(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer other_hidden"],
+    *,
+    groups: Sequence | None = None,
+    clusters: Sequence | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    mask: Bool[Tensor, "item item"] | None = None,
+    measure: str = "adjusted_cosine",
+    k: int = 10,
+) -> Float[Tensor, "draw layer"]:
+    """The mean of a measure when items are paired at random within their group: what meaningless pairs would give.
+
+    One draw uses the same pairing at every layer, as a maximum over layers needs. Items of one cluster (one concept
+    in several items) move together, to one other cluster: moving them one by one would make the null too narrow. An
+    item whose new cluster has none of its group sits that draw out. "neighbours" and "cka" compare whole spaces and
+    need one-to-one pairings, so they take no clusters.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"measure is {measure!r}; one of {', '.join(MEASURES)} would do")
+    if clusters is not None and measure in ("neighbours", "cka"):
+        raise ValueError(f"{measure} needs one-to-one pairings and takes no clusters")
+    if mask is not None:
+        swapped = same_group([0] * len(a) if groups is None else groups).fill_diagonal_(False)
+        if not mask.cpu()[swapped].all():
+            raise ValueError("the mask forbids pairs within a group, so permuted pairs could not be scored")
+    pairing = random_pairings(len(a), groups=groups, clusters=clusters, draws=draws, seed=seed)
+    pairing = torch.as_tensor(pairing, device=a.device)
+    scorers = {
+        "adjusted_cosine": partial(_adjusted_scorer, mask=mask),
+        "retrieval": partial(_retrieval_scorer, mask=mask),
+        "neighbours": partial(_neighbour_scorer, k=k),
+        "cka": _cka_scorer,
+    }
+    null = []
+    for x, y in _layers(a, b):
+        score = scorers[measure](x, y)
+        # A few draws at a time: the gathered scores stay small beside the item x item matrix.
+        null.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in pairing.split(256)]))
+    return torch.stack(null, dim=1)
+
+
+def same_group(groups: Sequence) -> Bool[Tensor, "item item"]:
+    """The mask that lets an item be compared with items of its own group only."""
+    labels = torch.as_tensor(codes(groups))
+    return labels[:, None] == labels[None, :]
+
+
+# Scorers: for one layer, a function from pairings (row i of `a` with row pairing[i] of `b`; -1 sits out) to scores
+# per item.
+Scorer = Callable[[Int[Tensor, "draw item"]], Float[Tensor, "draw item"]]
+
+
+def _observed(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -> Float[Tensor, "item layer"]:
+    as_given = torch.arange(len(a), device=a.device)[None]
+    return torch.stack([scorer(x, y)(as_given)[0] for x, y in _layers(a, b)], dim=1)
+
+
+def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
+    cosine = _cosines(x, y)
+    allowed = _allowed(mask, cosine).to(cosine.dtype)
+    # Sums include the match, wherever it will be, so that a permuted match can be taken out again without a new sum.
+    rows, columns = (cosine * allowed).sum(1)[:, None], (cosine * allowed).sum(0)[None]
+    others_in_row, others_in_column = allowed.sum(1)[:, None] - 1, allowed.sum(0)[None] - 1
+    adjusted = cosine - ((rows - cosine) / others_in_row + (columns - cosine) / others_in_column) / 2
+    return _pair_scorer(adjusted.masked_fill((others_in_row < 1) | (others_in_column < 1), torch.nan))
+
+
+def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
+    cosine = _cosines(x, y)
+    allowed = _allowed(mask, cosine)
+    cosine = cosine.masked_fill(~allowed, -torch.inf)
+    hit = torch.zeros_like(cosine)
+    for direction in (0, 1):
+        best = cosine == cosine.amax(direction, keepdim=True)
+        hit += best / best.sum(direction, keepdim=True) / 2
+    alone = (allowed.sum(1)[:, None] < 2) | (allowed.sum(0)[None] < 2)
+    return _pair_scorer(hit.masked_fill(alone, torch.nan))
+
+
+def _neighbour_scorer(x: Tensor, y: Tensor, k: int) -> Scorer:
+    if not 1 <= k < len(x):
+        raise ValueError(f"k is {k}; a number from 1 to {len(x) - 1} would do for {len(x)} items")
+    near_x = _cosines(x, x).fill_diagonal_(-torch.inf).topk(k).indices
+    near_y = torch.zeros(len(y), len(y), dtype=torch.bool, device=y.device)
+    near_y.scatter_(1, _cosines(y, y).fill_diagonal_(-torch.inf).topk(k).indices, True)
+
+    def score(pairing: Tensor) -> Tensor:
+        return near_y[pairing[:, :, None], pairing[:, near_x]].to(x.dtype).mean(-1)
+
+    return score
+
+
+def _cka_scorer(x: Tensor, y: Tensor) -> Scorer:
+    n = len(x)
+    if n < 4:
+        raise ValueError(f"debiased CKA needs at least 4 items, and there are {n}")
+    x, y = ((z - z.mean(0)) / (z - z.mean(0)).norm().clamp_min(torch.finfo(z.dtype).tiny) for z in (x, y))
+    k, m = (_u_centred(z @ z.T) for z in (x, y))
+    scale = ((k * k).sum() * (m * m).sum()).sqrt()
+
+    def score(pairing: Tensor) -> Tensor:
+        return torch.stack([(k * m.index_select(0, p).index_select(1, p)).sum() for p in pairing])[:, None] / scale
+
+    return score
+
+
+def _u_centred(gram: Float[Tensor, "item item"]) -> Float[Tensor, "item item"]:
+    """Szekely and Rizzo's U-centring: the mean product of two such matrices is the unbiased HSIC (up to one factor)."""
+    n = len(gram)
+    gram = gram.clone().fill_diagonal_(0)
+    rows = gram.sum(1) / (n - 2)
+    return (gram - rows[:, None] - rows[None] + gram.sum() / ((n - 1) * (n - 2))).fill_diagonal_(0)
+
+
+def _pair_scorer(scores: Float[Tensor, "item item"]) -> Scorer:
+    def score(pairing: Tensor) -> Tensor:
+        return scores.gather(1, pairing.clamp_min(0).T).T.masked_fill(pairing < 0, torch.nan)
+
+    return score
+
+
+def _cosines(x: Float[Tensor, "item hidden"], y: Float[Tensor, "other hidden"]) -> Float[Tensor, "item other"]:
+    return normalize(x, dim=-1) @ normalize(y, dim=-1).T
+
+
+def _allowed(mask: Tensor | None, cosine: Tensor) -> Bool[Tensor, "item item"]:
+    """The mask with the diagonal in: a match is always among what it is compared with."""
+    if mask is None:
+        return torch.ones_like(cosine, dtype=torch.bool)
+    return mask.to(cosine.device) | torch.eye(len(cosine), dtype=torch.bool, device=cosine.device)
+
+
+def _layers(a: Tensor, b: Tensor):
+    """The layers of both sides, one at a time, in float32 at least."""
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"the sides have {a.shape[1]} and {b.shape[1]} layers; the same layers are needed")
+    a, b = (x if x.dtype == torch.float64 else x.float() for x in (a, b))
+    for layer in range(a.shape[1]):
+        yield a[:, layer], b[:, layer]

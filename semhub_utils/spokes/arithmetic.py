@@ -1,0 +1,175 @@
+"""Arithmetic: sums and products written in digits, and the same in number words (arXiv 2411.04986, section 4.2).
+
+A calculation has operands o and t and a result r = o + t or o * t, with t from 1 to 9, o at least 1 and r below
+`max_result`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from ..errors import SemhubError
+from .items import LensItem, Pair, SteerItem
+
+RELATIONS = (
+    "same calculation",
+    "same result, same operator",
+    "same result, other operator",
+    "other result, same operator",
+    "other result, other operator",
+)
+LANGUAGES = ("en", "es", "zh", "de")
+
+_OPERATOR_WORDS = {
+    "en": {"+": "plus", "*": "times"},
+    "es": {"+": "más", "*": "por"},
+    "zh": {"+": "加", "*": "乘"},
+    "de": {"+": "plus", "*": "mal"},
+}
+_UNITS = {
+    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen",
+    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis "
+    "diecisiete dieciocho diecinueve veinte veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis "
+    "veintisiete veintiocho veintinueve",
+    "zh": "零 一 二 三 四 五 六 七 八 九 十",
+    "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
+    "siebzehn achtzehn neunzehn",
+}
+_UNITS = {language: tuple(words.split()) for language, words in _UNITS.items()}
+_TENS = {
+    "en": "twenty thirty forty fifty sixty seventy eighty ninety".split(),
+    "es": "veinte treinta cuarenta cincuenta sesenta setenta ochenta noventa".split(),
+    "de": "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split(),
+}
+
+
+@dataclass(frozen=True)
+class Calculation:
+    operator: str
+    o: int
+    t: int
+
+    @property
+    def r(self) -> int:
+        return self.o + self.t if self.operator == "+" else self.o * self.t
+
+    @property
+    def digits(self) -> str:
+        return f"{self.o}{self.operator}{self.t}"
+
+    def words(self, language: str = "en") -> str:
+        """In number words: "three plus five"; without spaces in Chinese."""
+        space = "" if language == "zh" else " "
+        parts = number_word(self.o, language), _OPERATOR_WORDS[language][self.operator], number_word(self.t, language)
+        return space.join(parts)
+
+
+def number_word(n: int, language: str = "en", *, hyphen: str = " ") -> str:
+    """The word of 0..99 in English ("twenty three"; `hyphen="-"` gives "twenty-three"), Spanish, Chinese or German."""
+    if language not in LANGUAGES or not 0 <= n < 100:
+        raise ValueError(f"there is no word here for {n} in {language!r}; 0 to 99 in {', '.join(LANGUAGES)} would do")
+    units = _UNITS[language]
+    if n < len(units):
+        return units[n]
+    tens, unit = divmod(n, 10)
+    if language == "zh":
+        return ("" if tens == 1 else units[tens]) + "十" + (units[unit] if unit else "")
+    ten = _TENS[language][tens - 2]
+    if unit == 0:
+        return ten
+    if language == "de":
+        return ("ein" if unit == 1 else units[unit]) + "und" + ten
+    return ten + (" y " if language == "es" else hyphen) + units[unit]
+
+
+def every_item(max_result: int = 100) -> list[Calculation]:
+    """All calculations of the paper, sums first."""
+    sums = [Calculation("+", o, t) for t in range(1, 10) for o in range(1, max_result - t)]
+    return sums + [Calculation("*", o, t) for t in range(1, 10) for o in range(1, -(-max_result // t))]
+
+
+def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
+    """`n_items` calculations drawn by `seed`, sums and products in the proportion in which they exist.
+
+    Raises SemhubError if there are not that many.
+    """
+    if not 2 < max_result <= 100:
+        raise SemhubError(f"max_result is {max_result}; a number from 3 to 100 would do.")
+    existing = every_item(max_result)
+    if not 1 <= n_items <= len(existing):
+        raise SemhubError(
+            f"n_items is {n_items}, and {len(existing)} arithmetic items exist with results below {max_result}; "
+            f"a number from 1 to {len(existing)} would do."
+        )
+    n_sums = sum(item.operator == "+" for item in existing)
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(n_sums), n_sums + rng.permutation(len(existing) - n_sums)])
+    take = round(n_items * n_sums / len(existing))
+    return [existing[i] for i in sorted([*order[:take], *order[n_sums : n_sums + n_items - take]])]
+
+
+def similarity_pairs(calculations: Sequence[Calculation], language: str = "en") -> list[Pair]:
+    """Pairs "3+5", "three plus five". Group: operator, digits and words of the first operand; cluster: the result."""
+    pairs = []
+    for c in calculations:
+        word = number_word(c.o, language)
+        length = len(word) if language == "zh" else len(word.split())
+        group = f"{c.operator}, {len(str(c.o))} digits, {length} words"
+        pairs.append(Pair(c.digits, c.digits, c.words(language), group, str(c.r)))
+    return pairs
+
+
+def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item"]:
+    """How each two calculations are related, as indices of RELATIONS."""
+    fields = ("r", "operator", "o", "t")
+    result, operator, o, t = (np.array([getattr(c, name) for c in calculations]) for name in fields)
+    same_result, same_operator = result[:, None] == result, operator[:, None] == operator
+    same = same_operator & (o[:, None] == o) & (t[:, None] == t)
+    return np.where(same, 0, 1 + 2 * ~same_result + ~same_operator)
+
+
+def lens_items(calculations: Sequence[Calculation], language: str = "en") -> list[LensItem]:
+    """The prompt "8=3+" is read for the digit "5" and the word "five", against the other digits and words of 1 to 9.
+
+    Group: the operator; cluster: the result.
+    """
+    classes = {"digit": {t: str(t) for t in range(1, 10)}, "word": {t: number_word(t, language) for t in range(1, 10)}}
+    return [
+        LensItem(
+            id=c.digits,
+            prompt=f"{c.r}={c.o}{c.operator}",
+            targets={series: (of[c.t],) for series, of in classes.items()},
+            cluster=str(c.r),
+            wrong={series: tuple(word for t, word in of.items() if t != c.t) for series, of in classes.items()},
+            group=c.operator,
+        )
+        for c in calculations
+    ]
+
+
+def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
+    """Sums with t of at least 2: "8=3+" steered by "eight equals to four plus" minus "eight equals to three plus".
+
+    The words say that one more is there already: the paper's model then writes "4+1" in place of "5".
+    """
+    return [
+        SteerItem(
+            id=c.digits,
+            prompt=f"{c.r}={c.o}+",
+            toward=f"{number_word(c.r)} equals to {number_word(c.o + 1)} plus",
+            away=f"{number_word(c.r)} equals to {number_word(c.o)} plus",
+            expected=f"{c.t - 1}+1",
+            original=str(c.t),
+            cluster=str(c.r),
+        )
+        for c in calculations
+        if c.operator == "+" and c.t >= 2
+    ]
+
+
+def trajectory_words() -> dict[str, tuple[str, ...]]:
+    """The words whose unembedding rows span the picture: 0 to 9, and zero to nine."""
+    return {"digit": tuple(map(str, range(10))), "word": tuple(map(number_word, range(10)))}
