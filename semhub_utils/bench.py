@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from .errors import SemhubError
 from .lens import lens_logprobs
 from .models import LanguageModel, load_model, wrap
+from .results import atomically, model_slug
 from .similarity import adjusted_cosine
 from .spokes import arithmetic
 from .states import Edit, hidden_states, pad, run_batches
@@ -426,11 +427,7 @@ def summary(report: dict[str, Any]) -> str:
 
 def write(report: dict[str, Any], results_dir: Path) -> Path:
     """Write `table(report)` to `<results_dir>/<model>/bench.parquet`, atomically."""
-    from .results import model_slug
-
     path = results_dir / model_slug(report["model"]) / "bench.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial")
-    table(report).to_parquet(partial_path)
-    partial_path.replace(path)
+    atomically(path, table(report).to_parquet)
     return path
