@@ -49,7 +49,7 @@ def chart() -> altair.Chart:
 def notebook(name: str) -> nbformat.NotebookNode:
     figure = chart().to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{name}")
     widget = Counter()
-    views = embed_data([widget])
+    views = embed_data([widget], drop_defaults=False)
     mime = "application/vnd.jupyter.widget-view+json"
 
     def cell(source: str, output: dict, *tags: str):
