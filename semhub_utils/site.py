@@ -1,6 +1,6 @@
 """Stage and build the book: prose from book/, chapters as papermill executed them.
 
-Nothing is written outside the build folder; the build always starts from nothing, because an incremental one hides warnings.
+Nothing is written outside the build folder. The build always starts from nothing: an incremental one hides warnings.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The one address of the repository (`repository.url` in _config.yml) and what is made from it.
 
-`python tests/launch.py` (make address) writes it into the chapters' badges and install cells, README.md and CITATION.cff;
-tests/test_project.py compares them. Knows nothing of semhub_utils, so that it works before anything is installed.
+`python tests/launch.py` (make address) writes it into the chapters' badges and install cells, README.md and
+CITATION.cff; tests/test_project.py compares them. Knows nothing of semhub_utils.
 """
 
 import re

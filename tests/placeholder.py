@@ -58,7 +58,9 @@ def notebook(name: str) -> nbformat.NotebookNode:
         return made
 
     cells = [
-        new_markdown_cell(f"# Chapter {name}\n\n{expected_badge(name)}\n\n## A figure\n\nWhere $h_l$ is a state:\n\n$$x=1$$"),
+        new_markdown_cell(
+            f"# Chapter {name}\n\n{expected_badge(name)}\n\n## A figure\n\nWhere $h_l$ is a state:\n\n$$x=1$$"
+        ),
         cell(expected_install_cell(), {}, "remove-cell"),
         cell("n_items = 100", {}, "parameters"),
         cell("n_items = 7  # injected", {}, "injected-parameters"),

@@ -13,11 +13,13 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 CHART = re.compile(
-    r'<style>\s*#(?P<id>altair-viz-\w+)\.vega-embed.*?</style>\s*<div id="(?P=id)"></div>'
+    r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)"></div>'
     r"\s*<script[^>]*>(?P<js>.*?)</script>",
     re.DOTALL,
 )
-EXTERNAL = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
+EXTERNAL = re.compile(
+    r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)"""
+)
 # before require.js (priority 500): with require.js on the page Vega would register as an unnamed AMD module
 SCRIPTS = ("vendor/vega/vega.min.js", "vendor/vega/vega-lite.min.js", "vendor/vega/vega-embed.min.js")
 
@@ -48,6 +50,10 @@ def localise(app, pagename, templatename, context, doctree):
     context["body"] = body = CHART.sub(replace, body)
     for address in EXTERNAL.findall(body):
         logger.warning("page %s would load %s from outside the site", pagename, address)
+    if "vega-embed@" in body:
+        logger.warning(
+            "a chart on page %s was not written by Altair's universal template and would load Vega", pagename
+        )
     if 'class="semhub-vega"' in body:
         for script in SCRIPTS:
             app.add_js_file(script, priority=190)

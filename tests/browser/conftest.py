@@ -15,9 +15,20 @@ SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
 
 
+def pages(holding: str = "") -> list[str]:
+    return [page for page in PAGES if holding in (SITE / page).read_text("utf-8")]
+
+
+KINDS = {
+    "address": pages(),
+    "with_charts": pages('class="semhub-vega"'),
+    "with_widgets": pages("application/vnd.jupyter.widget-view+json"),
+}
+
+
 def pytest_generate_tests(metafunc):
-    if "address" in metafunc.fixturenames:
-        metafunc.parametrize("address", PAGES or [pytest.param("", marks=pytest.mark.xfail(run=False, strict=True))])
+    for name in KINDS.keys() & set(metafunc.fixturenames):
+        metafunc.parametrize(name, KINDS[name])
 
 
 def pytest_sessionstart(session):
