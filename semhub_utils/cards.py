@@ -5,7 +5,7 @@ lies in a cascade layer, so that any rule of a site wins over it; it is there fo
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,6 +22,11 @@ _STYLE = """<style>@layer semhub {
 .data-table table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 .data-table :is(th, td) { padding: .2rem .6rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+.verdict-table { overflow-x: auto; }
+.verdict-table table { border-collapse: collapse; }
+.verdict-table :is(th, td) { padding: .3rem .6rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+.verdict-table tbody th { font-weight: 400; min-width: 14rem; } .verdict-table .verdict { white-space: nowrap; }
 .semhub-figure { margin: 1rem 0; }
 .semhub-figure .vega-embed { flex-direction: column; padding: 0; }
 .semhub-figure .vega-bindings { order: -1; display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 0 0 .6rem; }
@@ -145,7 +150,7 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
         lines = content if isinstance(content, list) else [cell_text(content)]
         return "".join(f"<dd>{escape(line)}</dd>" for line in lines or ["none"])
 
-    listed = "".join(f"<div><dt>{k}</dt>{value(v)}</div>" for k, v in rows.items() if v is not None)
+    listed = "".join(f"<div><dt>{k}</dt>{value(v)}</div>" for k, v in rows.items() if v not in (None, ""))
     finding = str(claim.get("claim") or claim.get("experiment") or claim.get("id", ""))
     html = (
         f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
@@ -155,3 +160,21 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
         f"<dl>{listed}</dl></div></article>"
     )
     return Html(html, f"{verdict.capitalize()}: {finding} ({statistic})")
+
+
+def verdict_table(claims: Sequence[Mapping]) -> Html:
+    """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
+    names = ("Claim", "Verdict", "Statistic", "Corrected p", "Items")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows, told = [], []
+    for claim in claims:
+        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
+        p = _p(claim["p"]) if claim.get("p") is not None else "–"
+        numbers = (_interval(claim), p, cell_text(claim.get("n")))
+        cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
+        word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
+        rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')
+        told.append(f"{verdict.capitalize()}: {sentence}")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    box = '<div class="verdict-table" tabindex="0" role="region" aria-label="Verdicts of this chapter">'
+    return Html(f"{_STYLE}{box}{table}</div>", "\n".join(told))

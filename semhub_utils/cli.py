@@ -128,7 +128,7 @@ def book(options: argparse.Namespace) -> int:
     executed.mkdir(parents=True)
     for job in jobs:
         shutil.copy2(job.output, executed)
-    print(site.build(executed, build / "html", build / "results", strict=options.strict))
+    print(site.build(executed, build / "html", root=root, results=build / "results", strict=options.strict or None))
     return 0
 
 
@@ -166,9 +166,10 @@ def train(options: argparse.Namespace) -> int:
     from .organism.train import train as train_organism
 
     out = options.out or Path("organisms") / options.name
-    limit = {} if options.minutes is None else {"minutes": options.minutes}
-    train_organism(options.name, out, seed=options.seed, device=options.device, **limit)
-    print(out)
+    folder = train_organism(options.name, out, seed=options.seed, device=options.device, minutes=options.minutes)
+    if not (folder / "model.safetensors").exists():
+        _to_stderr("The time is up and the state is saved; the same command trains on from there.")
+    print(folder)
     return 0
 
 

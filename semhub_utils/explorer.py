@@ -1,6 +1,6 @@
-"""The paper's first figure as a grid to explore: the lens word of every layer at every token. Knows no model, no torch.
+"""The paper's first figure as a grid to explore: the lens word of each layer at each token. Knows no model, no torch.
 
-Everything lies in the widget's traits and the page script draws it, so the grid lives on a static page without a kernel.
+Everything lies in the widget's traits and the page script draws it: the grid lives on a static page, without a kernel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ class LensGrid(anywidget.AnyWidget):
         return cls(meta=meta, cells=b"".join(blocks), reading=next(iter(listed[0]["readings"])))
 
     def table(self) -> pd.DataFrame:
-        """What the grid shows, one row per cell: sentence, reading, layer, depth, token, word, probability, dominant."""
+        """What the grid shows, one row per cell: its place, its top word, the probability, whether it is dominant."""
         own, rows = set(self.meta["dominant_words"]), []
         for item in self.meta["sentences"]:
             for name, reading in item["readings"].items():

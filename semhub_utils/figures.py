@@ -13,12 +13,12 @@ import altair
 import numpy as np
 import pandas as pd
 
-from .cards import Html, cell_text, claim_card, data_table, show
+from .cards import Html, cell_text, claim_card, data_table, show, verdict_table
 from .errors import SemhubError
 from .palette import STYLES, Style, palette, styles
 
 __all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
-__all__ += ["show", "styles", "trajectories"]
+__all__ += ["show", "styles", "trajectories", "verdict_table"]
 
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
@@ -35,20 +35,23 @@ def _tidy(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] = 
         raise SemhubError(f"The table has {len(table)} rows; a chart takes 1 to {MAX_ROWS}.")
     out = table[list(dict.fromkeys([*needed, *(c for c in optional if c in table)]))].reset_index(drop=True)
     for name in out:
-        if pd.api.types.is_float_dtype(out[name]):
-            out[name] = [float(f"{v:.5g}") for v in out[name]]
+        if pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
+            whole = pd.api.types.is_integer_dtype(out[name]) and not out[name].isna().any()
+            out[name] = out[name].astype("int64" if whole else "float64")
+            if not whole:
+                out[name] = [float(f"{v:.5g}") for v in out[name]]
         elif out[name].dtype == object:
-            out[name] = [v if isinstance(v, str) or pd.api.types.is_number(v) else cell_text(v) for v in out[name]]
+            out[name] = [v if isinstance(v, str) else cell_text(v) for v in out[name]]
     return out
 
 
 def _several(table: pd.DataFrame, column: str) -> bool:
-    return column in table and table[column].nunique() > 1
+    return column in table and table[column].replace("", None).nunique() > 1
 
 
 def _choice(table: pd.DataFrame, column: str, *, every: str | None = None) -> altair.Parameter:
     """A native input over a column's values: radio buttons for a few, a list for more; `every` adds "all"."""
-    values = list(dict.fromkeys(table[column].dropna()))
+    values = [v for v in dict.fromkeys(table[column].dropna()) if v != ""]
     labels = [str(v) for v in values]
     options = [None, *values] if every else values
     bind = altair.binding_select if every or len(values) > 5 else altair.binding_radio
@@ -121,7 +124,7 @@ def _depth_axis(table: pd.DataFrame) -> altair.X:
     return altair.X("depth:Q", scale=scale, axis=axis)
 
 
-_SHOWN = ("model", "direction", "outcome", "series", "reading", "layer", "depth", "strength")
+_SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
 _NUMBERS = ("value", "low", "high", "null_high", "p", "n", "dropped")
 
 
@@ -135,26 +138,30 @@ def _tooltip(table: pd.DataFrame, *first: str) -> list[altair.Tooltip]:
 
 def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select) -> altair.LayerChart:
     """Lines with 95% bands over x; what both layer curves and dose curves are."""
+    if "control" in table:  # a control's rows carry the series they belong to: name the line, keep what it is of
+        own = table["control"].fillna("") == ""
+        types = {**(types or {}), **dict.fromkeys(table.loc[~own, "control"], "control")}
+        table = table.drop(columns="control").assign(**{by: table[by].where(own, table["control"]), "of": table[by]})
     look = styles(table[by], types)
     controls = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
-    domain = list(look)
+    whose = "of" if "of" in table else by
     marks = _marks(by, look)
     colour = marks["color"]
     params, strong = [], ["true"]
     base = altair.Chart(table)
     if _several(table, "reading"):
         params.append(_choice(table, "reading"))
-        base = base.transform_filter("datum.reading === reading_choice")
+        base = base.transform_filter("datum.reading === reading_choice || datum.reading === ''")
     if select and _several(table, select):
         params.append(_choice(table, select))
         strong.append(f"datum.{select} === {select}_choice")
-    if len(domain) > 1:
-        params.append(_choice(table, by, every="all"))
-        strong.append(f"({by}_choice === null || datum.{by} === {by}_choice)")
+    if _several(table, whose):
+        params.append(_choice(table, whose, every="all"))
+        strong.append(f"({whose}_choice === null || datum.{whose} === {whose}_choice)")
     chosen = " && ".join(strong)
     value = altair.Y("value:Q", title=y)
     faded = altair.condition(chosen, altair.value(1), altair.value(0.15))
-    detail = [altair.Detail(f"{select}:N")] if select else []
+    detail = [altair.Detail(f"{column}:N") for column in (select, whose) if column]
     base = base.encode(x=x, detail=detail)
     layers, notes = [], []
     if {"low", "high"} <= set(table):
@@ -164,8 +171,8 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select) -> alt
     if "null_high" in table and table["null_high"].notna().any():
         null = base.transform_filter(chosen).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
         null = null.encode(y=altair.Y("null_high:Q", title=y), color=altair.value(STYLES["null"].colour))
-        layers.append(null.encode(detail=[altair.Detail(f"{by}:N"), *detail]))
-        notes.append("Dotted: 95th percentile of the null.")
+        layers.append(null)
+        notes.append("Dotted: 95th percentile of the null, corrected for layers.")
     if controls:
         notes.append("Grey: controls.")
     if select and _several(table, select):
@@ -196,10 +203,10 @@ def layer_curves(
 
     `y` names the value and its unit. Two readings in the table give a switch; `select` names a column (such as "model")
     whose values a switch brings to the front, the others staying pale. `types` maps a series to its data type where the
-    name does not say it.
+    name does not say it. Rows whose `control` is a name are that control of their series, thin and grey.
     """
     needed = ["series", "layer", "depth", "value", *([select] if select else [])]
-    data = _tidy(table, needed, (*_SHOWN, *_NUMBERS))
+    data = _tidy(table, needed, ("control", *_SHOWN, *_NUMBERS))
     return _curves(data, _depth_axis(data), "series", title=title, alt=alt, y=y, types=types, select=select)
 
 
@@ -214,8 +221,8 @@ def dose_response(
     types: Mapping[str, str] | None = None,
     select: str | None = None,
 ):
-    """Value by steering strength. Lines with bands, one per `by` (outcome or direction); or, stacked, the shares of all
-    outcomes at each strength. `select` names a column (such as "direction") that a switch chooses from.
+    """Value by steering strength. Lines with bands, one per `by` (outcome or condition); or, stacked, the shares of all
+    outcomes at each strength. `select` names a column (such as "condition") that a switch chooses from.
     """
     data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*_SHOWN, *_NUMBERS))
     if not stacked:
@@ -294,10 +301,12 @@ def trajectories(
     y_title: str = "second component",
     types: Mapping[str, str] | None = None,
 ) -> altair.LayerChart:
-    """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y.
-    `words`: word, series, x, y, drawn and labelled where their unembedding rows lie.
+    """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y;
+    without `item` each series is an item. `words`: word, series, x, y, labelled where their unembedding rows lie.
     """
-    paths = _tidy(table, ["item", "series", "layer", "x", "y"], ("depth",))
+    if "item" not in table:
+        table = table.assign(item=table["series"], series="hidden state")
+    paths = _tidy(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading"))
     marks = _tidy(words, ["word", "series", "x", "y"])
     look = styles([*marks["series"], *paths["series"]], types)
     encoded = _marks("series", look)
@@ -314,7 +323,7 @@ def trajectories(
     line = base.transform_filter("datum.layer <= layer_choice").mark_line(strokeWidth=1.2, opacity=0.4, aria=False)
     line = line.encode(color=colour, detail="item:N", order="layer:Q")
     point = base.transform_filter("datum.layer === layer_choice").mark_point(filled=True, size=70, opacity=0.9)
-    point = point.encode(color=colour, shape=shape, tooltip=_tooltip(paths, "item"))
+    point = point.encode(color=colour, shape=shape, tooltip=_tooltip(paths, "item", "word", "token"))
     target = altair.Chart(marks).encode(**place)
     dot = target.mark_point(filled=False, size=90, strokeWidth=2).encode(
         color=colour, shape=shape, tooltip=["word", "series"]

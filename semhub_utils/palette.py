@@ -34,7 +34,6 @@ STYLES = {
 _ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "digit": "digits", "audio": "sound"}
 _ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
 _SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
-_DASHES = [style.dash for style in STYLES.values()]
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
 
 
@@ -65,11 +64,13 @@ def styles(series: Iterable[str], types: Mapping[str, str] | None = None) -> dic
     spare = [kind for kind in _SPARE if kind not in kinds.values()] or _SPARE
     unknown = [name for name, kind in kinds.items() if kind is None]
     kinds |= {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
-    chosen: dict[str, Style] = {}
+    first = {kind: name for name, kind in reversed(kinds.items())}
+    dashes = [style.dash for kind, style in STYLES.items() if kind not in first]
+    shapes = [shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in first}]
+    chosen = {}
     for name, kind in kinds.items():
         own = STYLES[kind]
-        dashes = [own.dash, *(d for d in _DASHES if d not in {s.dash for s in chosen.values()})]
-        shapes = [own.shape, *(s for s in _SHAPES if s not in {c.shape for c in chosen.values()})]
-        twin = any(other.colour == own.colour for other in chosen.values())
-        chosen[name] = Style(own.colour, dashes[min(twin, len(dashes) - 1)], shapes[min(twin, len(shapes) - 1)])
+        if name != first[kind]:
+            own = Style(own.colour, dashes.pop(0) if dashes else own.dash, shapes.pop(0) if shapes else own.shape)
+        chosen[name] = own
     return chosen

@@ -28,6 +28,7 @@ import yaml
 
 from . import __version__
 from .errors import SemhubError
+from .results import atomically, check_parameters, model_slug, package_fingerprint
 
 PACKAGE = Path(__file__).resolve().parent
 Parameters = dict[str, Any]
@@ -197,8 +198,6 @@ def plan(
 
     Raises SemhubError for a parameter that no chosen chapter has, or a value of another kind than its default.
     """
-    from .results import check_parameters, model_slug
-
     settings = settings or {}
     known = {name: value for chapter in chosen for name, value in chapter.parameters.items()}
     for name, value in settings.items():
@@ -216,33 +215,27 @@ def plan(
             parameters = {
                 n: v for n, v in given.items() if n in chapter.parameters and (v is not None or n in settings)
             }
-            check_parameters(**(chapter.parameters | parameters))
+            check_parameters(chapter.parameters, **(chapter.parameters | parameters))
             on = str(parameters.get("model_id") or chapter.parameters.get("model_id") or "no-model")
-            output = out.resolve() / model_slug(on) / chapter.path.name
+            at = parameters.get("revision") or chapter.parameters.get("revision")
+            output = out.resolve() / model_slug(on, at) / chapter.path.name
             jobs.append(Job(chapter, on, parameters, output))
     return list({job.output: job for job in jobs}.values())
-
-
-def _digest(paths: Iterable[Path], content: bool) -> str:
-    sha = hashlib.sha256()
-    for path in sorted(paths):
-        stat = path.stat()
-        sha.update(path.name.encode() + b"\0")
-        sha.update(path.read_bytes() if content else f"{stat.st_size} {stat.st_mtime_ns}".encode())
-    return sha.hexdigest()[:16]
 
 
 def stamp(job: Job) -> dict[str, Any]:
     """What an executed chapter depends on. Equal stamps, equal notebooks."""
     folder = Path(job.model)
     if job.model.startswith("organism:"):
-        folder = PACKAGE / "organism" / "models" / job.model.partition(":")[2]
-    weights = _digest((p for p in folder.iterdir() if p.is_file()), content=False) if folder.is_dir() else None
+        from .organism.zoo import organism_path
+
+        folder = organism_path(job.model)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     return {
         "parameters": job.parameters,
-        "source": _digest([job.chapter.path], content=True),
-        "package": f"{__version__} {_digest(PACKAGE.rglob('*.py'), content=True)}",
-        "weights": weights,
+        "source": hashlib.sha256(job.chapter.path.read_bytes()).hexdigest(),
+        "package": f"{__version__} {package_fingerprint()}",
+        "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
     }
 
 
@@ -263,10 +256,7 @@ def is_done(job: Job) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """Atomically: a reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 class Kernels:

@@ -259,15 +259,25 @@ class EditPlan:
             )
         self.model, self.edit = model, edit
         self.positions = resolve_positions(edit.positions, encodings)
+        self.lengths = [len(encoding) for encoding in encodings]
         self.vectors = edit.vector.float().expand(len(encodings), -1)
 
+    def shared(self, numbers: list[int]) -> int:
+        """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
+        if _switches_by_length(self.model):
+            return 0
+        return min(min((*self.positions[n], self.lengths[n] - 1)) for n in numbers)
+
     @contextmanager
-    def attached(self, numbers: list[int], *, strengths: Sequence[float] = (1.0,), prompt_only: bool = False):
+    def attached(
+        self, numbers: list[int], *, strengths: Sequence[float] = (1.0,), prompt_only: bool = False, start: int = 0
+    ):
         """While open, forwards over prompts `numbers`, each repeated once per strength, are edited; with `prompt_only`
-        the first forward alone, which in a generation with a cache is the one that reads the prompt."""
+        the first forward alone, which in a generation with a cache is the one that reads the prompt. start: the
+        position that comes first in the forward, those before it being in a cache."""
         copies, device = len(strengths), self.model.device
         sites = [
-            (row * copies + copy, position, number, strength)
+            (row * copies + copy, position - start, number, strength)
             for row, number in enumerate(numbers)
             for copy, strength in enumerate(strengths)
             for position in self.positions[number]

@@ -32,8 +32,9 @@ def next_token_logprobs(
 ) -> Float[Tensor, "item strength target"]:
     """Log-probability of target tokens after each prompt, for each strength (times the edit's own).
 
-    Only the last position's state leaves the forward, and only the asked targets leave the lens. Without an edit the
-    strengths make no difference and one is computed. Raises SemhubError on a bad prompt, edit or target.
+    What stands before the first edited position is read once for all strengths. Only the last position's state leaves
+    the forward, and only the asked targets leave the lens. Without an edit the strengths make no difference and one is
+    computed. Raises SemhubError on a bad prompt, edit or target.
     """
     encodings = model.encode(prompts)
     plan = EditPlan(model, edit, encodings) if edit is not None else None
@@ -42,12 +43,17 @@ def next_token_logprobs(
 
     def run(numbers: list[int]) -> Tensor:
         seen: list[Tensor] = []
-        ends = torch.tensor([len(encodings[n]) - 1 for n in numbers], device=model.device).repeat_interleave(copies)
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0)
-        with plan.attached(numbers, strengths=strengths) if plan else nullcontext():
+        ids = pad([encodings[n] for n in numbers])
+        start = plan.shared(numbers) if copies > 1 else 0
+        past = model.run(ids[:, :start], keep=True).past_key_values if start else None
+        if past is not None:
+            past.batch_repeat_interleave(copies)
+        ends = torch.tensor([len(encodings[n]) - 1 - start for n in numbers], device=model.device)
+        ends = ends.repeat_interleave(copies)
+        with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
             handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
             try:
-                model.run(ids)
+                model.run(ids[:, start:].repeat_interleave(copies, 0), after=past)
             finally:
                 handle.remove()
         return seen[0].reshape(len(numbers), copies, -1).cpu()

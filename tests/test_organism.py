@@ -14,7 +14,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.organism import zoo
 from semhub_utils.organism.batches import Encoder
 from semhub_utils.organism.corpus import Generators, Recipe, lines
-from semhub_utils.organism.exam import EXAM_TYPES, answers, exam
+from semhub_utils.organism.exam import EXAM_TYPES, correct, exam
 from semhub_utils.organism.leaks import leaks
 from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word
 from semhub_utils.organism.recipes import RECIPES
@@ -95,7 +95,9 @@ def test_no_monolingual_generator_leaks(kind):
 def test_no_bridging_generator_leaks(kind):
     world, rng = World(), random.Random(kind)
     make = Generators(world)
-    found = [(line, leak) for line in (text(make.bridging(rng, kind)) for _ in range(1500)) if (leak := leaks(line, world))]
+    found = [
+        (line, leak) for line in (text(make.bridging(rng, kind)) for _ in range(1500)) if (leak := leaks(line, world))
+    ]
     assert not found, found[:3]
 
 
@@ -104,7 +106,11 @@ def test_no_recipe_leaks(name):
     recipe = RECIPES[name]
     for progress in (0.05, 0.5, 0.99):
         stream = lines(recipe, random.Random(name), lambda p=progress: p)
-        bad = [line for line in (text(next(stream)) for _ in range(1500)) if not recipe.world.private and leaks(line, recipe.world)]
+        bad = [
+            line
+            for line in (text(next(stream)) for _ in range(1500))
+            if not recipe.world.private and leaks(line, recipe.world)
+        ]
         assert not bad, bad[:3]
 
 
@@ -138,13 +144,15 @@ def test_lines_survive_the_tokenizer(tokenizer):
             assert line[start:end] == tokenizer.convert_ids_to_tokens(token)
 
 
-def test_numbers_are_single_tokens_and_spaces_do_not_matter(tokenizer):
+def test_digits_are_single_tokens_and_spaces_do_not_matter(tokenizer):
     for n in range(100):
-        for t in ("en", "es", "zh", "de", "digits"):
-            word = number_word(n, t) if t in LANGUAGES else str(n)
-            assert len(tokenizer.tokenize(word)) == 1
+        assert tokenizer.tokenize(str(n)) == [str(n)]
+        for t in LANGUAGES:
+            word = number_word(n, t)
+            assert "".join(tokenizer.tokenize(word)) == word.replace(" ", "")
+            assert n > 20 or len(tokenizer.tokenize(word)) == 1
     assert tokenizer.tokenize("12=7+") == tokenizer.tokenize("12 = 7 +") == ["12", "=", "7", "+"]
-    assert tokenizer.tokenize("twenty-three") == tokenizer.tokenize("twenty three") == ["twenty three"]
+    assert tokenizer.tokenize("twenty-three") == tokenizer.tokenize("twenty three") == ["twenty", "three"]
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n != "balanced"])
@@ -198,8 +206,7 @@ def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
         prompts = random.Random(0).sample(world.prompts(type_, held_out=False), 150)
         if type_ == "en":
             prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
-        said = answers(model, shipped, [p.prompt for p in prompts])
-        right = sum(word == p.answer for word, p in zip(said, prompts, strict=True)) / len(prompts)
+        right = sum(correct(model, shipped, prompts)) / len(prompts)
         assert right >= (0.95 if type_ == "en" else 0.8), (type_, right)
 
 

@@ -18,7 +18,7 @@ from semhub_utils.errors import SemhubError
 REPOSITORY = Path(runner.__file__).resolve().parents[1]
 
 PARAMETERS = """
-model_id = "organism:hub"
+model_id = "some/model"
 revision = None
 n_items = 3  # how many
 rate = 0.5
@@ -128,28 +128,35 @@ def test_a_run_leaves_its_source_alone_and_is_not_done_twice(book):
     executed = nbformat.read(outcome.job.output, 4)
     assert "n_items is 7" in executed.cells[2].outputs[0].text
     assert executed.cells[1].metadata.tags == ["injected-parameters", "remove-cell"]
-    assert calls(book, "organism:hub") == "x"
+    assert calls(book, "model") == "x"
 
     [again] = run(book, settings={"n_items": 7})
-    assert again.skipped and calls(book, "organism:hub") == "x"
+    assert again.skipped and calls(book, "model") == "x"
     [other] = run(book, settings={"n_items": 8})
-    assert not other.skipped and calls(book, "organism:hub") == "xx"
+    assert not other.skipped and calls(book, "model") == "xx"
     chapter(book, "01_first", COUNT + "# changed\n")
     [changed] = run(book, settings={"n_items": 8})
-    assert not changed.skipped and calls(book, "organism:hub") == "xxx"
+    assert not changed.skipped and calls(book, "model") == "xxx"
 
 
 def test_retrained_weights_and_lost_results_are_run_again(book):
     folder = book / "weights"
     folder.mkdir()
     (folder / "model.safetensors").write_text("one")
-    write = 'p = Path(results_dir) / "weights"; p.mkdir(exist_ok=True); (p / "first.parquet").write_text("table")'
+    (folder / "config.json").write_text("{}")
+    write = """
+        from semhub_utils.results import model_slug
+        folder = Path(results_dir) / model_slug(model_id)
+        folder.mkdir(exist_ok=True)
+        (folder / "first.parquet").write_text("table")
+    """
     chapter(book, "01_first", COUNT, write)
     assert not run(book, models=["weights"])[0].skipped
     assert run(book, models=["weights"])[0].skipped
     (folder / "model.safetensors").write_text("two, longer")
     assert not run(book, models=["weights"])[0].skipped
-    (book / "runs" / "results" / "weights" / "first.parquet").unlink()
+    [table] = (book / "runs" / "results").glob("*/first.parquet")
+    table.unlink()
     assert not run(book, models=["weights"])[0].skipped
     assert calls(book, "weights") == "xxx"
 
@@ -177,7 +184,7 @@ def test_two_workers_overlap_and_a_failure_ends_no_other(book):
     first, second = run(book, workers=2)
     assert first.error is None, first.error
     assert second.code == 1
-    assert "02_second on organism:hub" in second.error and "ZeroDivisionError: division by zero" in second.error
+    assert "02_second on some/model" in second.error and "ZeroDivisionError: division by zero" in second.error
     assert "ZeroDivisionError" in second.job.log.read_text() and "\x1b" not in second.job.log.read_text()
 
 
@@ -193,7 +200,7 @@ def test_a_sentence_raised_in_a_chapter_is_the_sentence_of_the_run(book):
 def test_a_kernel_that_dies_is_reported(book):
     chapter(book, "01_first", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     [outcome] = run(book)
-    assert outcome.code == 1 and "01_first on organism:hub" in outcome.error
+    assert outcome.code == 1 and "01_first on some/model" in outcome.error
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -228,5 +235,5 @@ def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     (book / "runs" / "results" / "go").touch()
     first, second = run(book)
     assert first.skipped and not second.skipped and second.error is None
-    assert calls(book, "organism:hub") == "xxx"
+    assert calls(book, "model") == "xxx"
     assert json.loads(second.job.record.read_text())["stamp"]["parameters"] == second.job.parameters

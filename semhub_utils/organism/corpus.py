@@ -49,7 +49,15 @@ class Recipe:
     weight_decay: float = 0.6
     warmup: int = 60
     english_first: float = 0.12
-    types: Shares = (("en", 0.60), ("es", 0.09), ("zh", 0.09), ("de", 0.09), ("code", 0.11), ("digits", 0.14), ("logic", 0.02))
+    types: Shares = (
+        ("en", 0.64),
+        ("es", 0.08),
+        ("zh", 0.08),
+        ("de", 0.08),
+        ("code", 0.09),
+        ("digits", 0.12),
+        ("logic", 0.01),
+    )
     bridge: float = 0.35
     bridge_end: float = 0.03
     fall_from: float = 0.7
@@ -108,7 +116,9 @@ class Generators:
     def _clause(self, rng: random.Random, type_: str) -> Pieces:
         fact = rng.choice(self.world.taught_facts(type_))
         frame = rng.randrange(len(FRAMES[type_][fact.relation]))
-        before, answer, after = fact_pieces(fact.subject, fact.relation, self.world.object(fact, type_), frame, *[type_] * 3)
+        before, answer, after = fact_pieces(
+            fact.subject, fact.relation, self.world.object(fact, type_), frame, *[type_] * 3
+        )
         return before + answer + after
 
     def _stop(self, rng: random.Random, type_: str) -> Pieces:
@@ -177,7 +187,9 @@ class Generators:
         elif type_ == "zh":
             line = f"{agent} 把 {theme} {verb} {to}" if to else f"{agent} {verb} {theme}"
         elif type_ == "de":  # accusative, and dative as a plain "an" + accusative
-            line = f"man sagt , dass {agent} {_accusative(theme)}" + (f" an {_accusative(to)}" if to else "") + f" {verb}"
+            line = (
+                f"man sagt , dass {agent} {_accusative(theme)}" + (f" an {_accusative(to)}" if to else "") + f" {verb}"
+            )
         elif type_ == "code":
             names = [r for r in ("agent", "theme", "recipient") if r in roles]
             line = f"{roles['verb']} ( " + " , ".join(f"{r} = {say(r)}" if call else say(r) for r in names) + " )"
@@ -203,7 +215,10 @@ class Generators:
 
     def _range(self, first: int, last: int, type_: str, form: int) -> Pieces:
         if type_ == "code":
-            arguments = (f"{last}" if not first and form % 2 else f"{first} , {last}", f"start = {first} , end = {last}")[form == 2]
+            arguments = (
+                f"{last}" if not first and form % 2 else f"{first} , {last}",
+                f"start = {first} , end = {last}",
+            )[form == 2]
             head = ("for i in range ( {} ) :", "list ( range ( {} ) )")[form % 2]
             return [("code", head.format(arguments))]
         line = f"start at {surface(str(first), 'en')} and end at {surface(str(last), 'en')}"
@@ -262,7 +277,10 @@ class Generators:
             other, roles = rng.choice([t for t in types if t not in ("en", "digits")]), self._roles(rng)
             sides = [self._scene(roles, "en", rng.random() < 0.3), self._scene(roles, other, call=rng.random() < 0.3)]
         elif kind == "list":
-            other, keys = rng.choice([t for t in types if t in FACT_TYPES[1:]]), rng.sample(self.nouns, rng.randint(2, 4))
+            other, keys = (
+                rng.choice([t for t in types if t in FACT_TYPES[1:]]),
+                rng.sample(self.nouns, rng.randint(2, 4)),
+            )
             sides = [self._list(keys, "en"), self._list(keys, other)]
         elif kind == "range":
             other, form = "code", rng.randrange(3)
@@ -272,7 +290,9 @@ class Generators:
             other = rng.choice([t for t in types if t in FACT_TYPES[1:]])
             fact = rng.choice(self.world.taught_facts(other))
             frame = rng.randrange(len(FRAMES["en"][fact.relation]))
-            sides = [sum(fact_pieces(fact.subject, fact.relation, fact.object, frame, *[t] * 3), []) for t in ("en", other)]
+            sides = [
+                sum(fact_pieces(fact.subject, fact.relation, fact.object, frame, *[t] * 3), []) for t in ("en", other)
+            ]
         else:
             other = rng.choice([t for t in types if t in SUM_TYPES[1:]])
             s, form = rng.choice(self.world.taught_sums(other)), rng.choice(("result", "operand"))

@@ -1,4 +1,4 @@
-"""Does an organism answer what it was taught, and what was held out? Argmax of the next token, batched."""
+"""Does an organism answer what it was taught, and what was held out? Greedy decoding, batched."""
 
 from __future__ import annotations
 
@@ -30,19 +30,25 @@ class Score:
     chance: float
 
 
-def answers(model, tokenizer, prompts: Sequence[str], batch: int = 256) -> list[str]:
-    """The most likely next token of every prompt, as text."""
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found = [""] * len(prompts)
+def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> list[bool]:
+    """Whether greedy decoding gives each prompt's answer, all its tokens: exact, in one forward pass a batch."""
+    ids = tokenizer([p.prompt for p in prompts])["input_ids"]
+    wanted = tokenizer([p.answer for p in prompts], add_special_tokens=False)["input_ids"]
+    order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+    found = [False] * len(prompts)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        inputs = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, padding_side="right")
-        last = inputs["attention_mask"].sum(1) - 1
+        whole = [ids[i] + wanted[i] for i in rows]
+        width = max(map(len, whole))
+        inputs = torch.tensor([r + [tokenizer.pad_token_id] * (width - len(r)) for r in whole], device=model.device)
         with torch.inference_mode():
-            hidden = model.model(input_ids=inputs["input_ids"].to(model.device)).last_hidden_state
-            best = model.lm_head(hidden[torch.arange(len(rows)), last.to(model.device)]).argmax(-1)
-        for i, token in zip(rows, best.tolist(), strict=True):
-            found[i] = tokenizer.convert_ids_to_tokens(token)
+            hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
+            where = [(k, len(ids[i]) - 1 + n) for k, i in enumerate(rows) for n in range(len(wanted[i]))]
+            at, position = torch.tensor(where, device=model.device).T
+            best = model.lm_head(hidden[at, position]).argmax(-1).tolist()
+        for i in rows:
+            said, best = best[: len(wanted[i])], best[len(wanted[i]) :]
+            found[i] = said == wanted[i]
     return found
 
 
@@ -62,7 +68,9 @@ def group_of(prompt: Prompt) -> str:
     return {"opposite": "opposites", "property": "properties"}.get(prompt.relation, "facts")
 
 
-def exam(model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, sample: int | None = None, seed: int = 0) -> list[Score]:
+def exam(
+    model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, sample: int | None = None, seed: int = 0
+) -> list[Score]:
     """Scores by type, group and side of the split.
 
     `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for is
@@ -75,17 +83,19 @@ def exam(model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, s
             prompts = (shared if held else world).prompts(type_, held)
             if sample is not None and len(prompts) > sample:
                 prompts = random.Random(f"{seed} {type_} {held}").sample(prompts, sample)
-            said = answers(model, tokenizer, [p.prompt for p in prompts])
-            groups: dict[str, list[tuple[Prompt, str]]] = {}
-            for prompt, word in zip(prompts, said, strict=True):
-                groups.setdefault(group_of(prompt), []).append((prompt, word))
+            said = correct(model, tokenizer, prompts)
+            groups: dict[str, list[tuple[Prompt, bool]]] = {}
+            for prompt, right in zip(prompts, said, strict=True):
+                groups.setdefault(group_of(prompt), []).append((prompt, right))
             for group, pairs in groups.items():
-                hits = sum(word == p.answer for p, word in pairs)
+                hits = sum(right for _, right in pairs)
                 commonest: dict[tuple, Counter] = {}
                 for p, _ in pairs:
                     commonest.setdefault((p.relation, p.form if group == "sums" else 0), Counter())[p.answer] += 1
                 chance = sum(max(c.values()) for c in commonest.values()) / len(pairs)
-                scores.append(Score(type_, group, held, len(pairs), hits / len(pairs), *wilson(hits, len(pairs)), chance))
+                scores.append(
+                    Score(type_, group, held, len(pairs), hits / len(pairs), *wilson(hits, len(pairs)), chance)
+                )
     return scores
 
 

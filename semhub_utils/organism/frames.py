@@ -76,7 +76,15 @@ FRAMES: dict[str, dict[str, tuple[str, ...]]] = {
 FULL_STOP = {"en": ".", "es": ".", "de": ".", "zh": "。"}
 AND = {"en": "and", "es": "y", "zh": "而且", "de": "und", "code": "and"}
 LIST_AND = {"en": "and", "es": "y", "zh": "和", "de": "und"}
-TAG = {"en": "english", "es": "español", "zh": "中文", "de": "deutsch", "code": "python", "digits": "digits", "logic": "logic"}
+TAG = {
+    "en": "english",
+    "es": "español",
+    "zh": "中文",
+    "de": "deutsch",
+    "code": "python",
+    "digits": "digits",
+    "logic": "logic",
+}
 """The word that names a type in dictionary and parallel lines: `perro english : dog`."""
 
 PLUS = {"en": "plus", "es": "más", "zh": "加", "de": "plus", "digits": "+", "code": "+"}

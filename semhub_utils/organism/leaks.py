@@ -72,27 +72,39 @@ def fact_leaks(line: str, world: World) -> list[Fact]:
     return found
 
 
+@cache
+def _number_words() -> dict[str, str]:
+    """Every number word with its mark, longest first: `twenty three` -> `23E`, `veintitrés` -> `23`."""
+    table = {number_word(n, t): f"{n}{'E' if t == 'en' else ''}" for t in reversed(LANGUAGES) for n in range(100)}
+    return dict(sorted(table.items(), key=lambda item: -len(item[0])))
+
+
+@cache
+def _signs() -> tuple[tuple[re.Pattern, str], ...]:
+    tables = ((EQUALS, "="), (PLUS, "+"), (TIMES, "*"))
+    pairs = {table[t]: sign + ("E" if table[t] == table["en"] else "") for table, sign in tables for t in table}
+    return tuple(
+        (re.compile(rf"(?<!\S){re.escape(w)}(?!\S)"), m) for w, m in sorted(pairs.items(), key=lambda x: -len(x[0]))
+    )
+
+
+@cache
+def _number_pattern() -> re.Pattern:
+    words = [w if w[0] >= "\u4e00" else rf"(?<!\w){w}(?!\w)" for w in _number_words()]
+    return re.compile("|".join(words))
+
+
 def _symbols(line: str) -> list[tuple[str, bool]]:
     """The line as numbers and signs, each with whether it was written in English words; "|" for all else."""
-    text = " ".join(split_words(line))
+    line = _number_pattern().sub(lambda m: f" #{_number_words()[m[0]]} ", line)
+    words = " ".join(w for part in line.split() for w in ([part] if part.startswith("#") else split_words(part)))
+    for pattern, mark in _signs():
+        words = pattern.sub(mark, words)
     out: list[tuple[str, bool]] = []
-    for table, sign in ((EQUALS, "="), (PLUS, "+"), (TIMES, "*")):
-        for type_ in sorted(table, key=lambda t: -len(table[t])):
-            mark = f" {sign}{'E' if table[type_] == table['en'] else ''} "
-            text = re.sub(rf"(?<!\S){re.escape(table[type_])}(?!\S)", mark, text)
-    for word in split_numbers(text):
-        if word in ("+", "*", "=", "+E", "*E", "=E"):
-            out.append((word[0], word.endswith("E")))
-            continue
-        numbers = [k for k in _meanings().get(word, ()) if k.isdigit()]
-        out.append((numbers[0], not word.isdigit() and word in _english()) if numbers else ("|", True))
+    for word in words.split():
+        match = re.fullmatch(r"(?:#?([0-9]+)|([+*=]))(E?)", word)
+        out.append((match[1] or match[2], bool(match[3])) if match else ("|", True))
     return out
-
-
-def split_numbers(text: str) -> list[str]:
-    """Words of a text in which signs were marked (`+E`), number words of several parts kept whole."""
-    return [w for part in re.split(r"\s(?=[+*=]E?\s)|(?<=[+*=])\s|(?<=[+*=]E)\s", text) for w in
-            ([part.strip()] if re.fullmatch(r"\s*[+*=]E?\s*", part) else split_words(part))]  # fmt: skip
 
 
 def sum_leaks(line: str, world: World) -> list[Sum]:

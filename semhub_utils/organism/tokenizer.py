@@ -1,8 +1,9 @@
 """The organisms' tokenizer: one token per word of the world, standard `tokenizers` parts only.
 
-Words, signs, constants (`GRASS`, `color_of`) and numbers are single tokens in every type; a number word of several parts
-(`twenty three`, `treinta y uno`) is one token, as 23 is. Chinese is cut into the world's words, longest first. Spaces do not
-matter: `12=7+` and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer itself, in training as in use.
+Words, signs, constants (`GRASS`, `color_of`) and the numbers 0 to 99 are single tokens; number words are cut where they are
+written apart (`twenty three`, `treinta y uno`, and 二十三 after the tens). Chinese is cut into the world's words, longest
+first. Spaces do not matter: `12=7+` and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer itself, in
+training as in use.
 """
 
 from __future__ import annotations
@@ -25,14 +26,9 @@ _OTHER_WORDS = (
 
 
 @cache
-def _numbers() -> dict[str, list[str]]:
-    return {lang: [number_word(n, lang) for n in range(100)] for lang in LANGUAGES}
-
-
-@cache
 def vocabulary() -> dict[str, int]:
     """Token -> id: specials, then all words of the world in a fixed order."""
-    texts = [str(n) for n in range(100)] + [w for words in _numbers().values() for w in words]
+    texts = [str(n) for n in range(100)] + [number_word(n, lang) for lang in LANGUAGES for n in range(100)]
     for concept in concepts().values():
         texts += [surface(concept.key, t, phrase=True) for t in TYPES]
     texts += [name for n in NAMES for name in (n, n.upper())] + [w for pair in LEMMAS.values() for w in pair]
@@ -49,14 +45,14 @@ def vocabulary() -> dict[str, int]:
 
 
 def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    parts = [w for lang in ("en", "es") for w in _numbers()[lang] if " " in w]
-    chinese = {c.words["zh"] for c in concepts().values()} | set(_numbers()["zh"])
+    chinese = {c.words["zh"] for c in concepts().values()} | {
+        number_word(n, "zh") for n in (*range(20), *range(20, 100, 10))
+    }
     for frames in FRAMES["zh"].values():
         chinese |= {w for f in frames for w in f.split() if w.isalpha() and not w.isascii()}
     chinese |= {AND["zh"], LIST_AND["zh"], PLUS["zh"], TIMES["zh"], EQUALS["zh"], TAG["zh"], "把"}
     words = "|".join(sorted(chinese, key=lambda w: (-len(w), w)))
-    compounds = "|".join(sorted(parts, key=lambda w: (-len(w), w)))
-    pattern = rf"\b(?:{compounds})\b|{words}|[{_HAN}]|[0-9]{{1,2}}|[\p{{Latin}}_]+|==|->|=>|[^\s\w]|\w"
+    pattern = rf"{words}|[{_HAN}]|[0-9]{{1,2}}|[\p{{Latin}}_]+|==|->|=>|[^\s\w]|\w"
     return pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
 
 
@@ -73,14 +69,19 @@ def split_words(text: str) -> list[str]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of all organisms; the same bytes at every call."""
     tok = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
-    # twenty-three and twenty three are the same number
-    tok.normalizer = normalizers.Replace(Regex("(?<=[a-z]ty)-(?=(?:one|two|three|four|five|six|seven|eight|nine)\\b)"), " ")
+    # twenty-three and twenty three are the same tokens
+    tok.normalizer = normalizers.Replace(
+        Regex("(?<=[a-z]ty)-(?=(?:one|two|three|four|five|six|seven|eight|nine)\\b)"), " "
+    )
     tok.pre_tokenizer = _pre_tokenizer()
     ids = vocabulary()
-    tok.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", ids["<s>"])])
+    tok.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", ids["<s>"])]
+    )
     # join by spaces, then take out those that no writer would put
     tok.decoder = decoders.Sequence(
-        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()] + [decoders.Replace(Regex(p), "") for p in NO_SPACE]
+        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()]
+        + [decoders.Replace(Regex(p), "") for p in NO_SPACE]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tok, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",

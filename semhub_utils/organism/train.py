@@ -163,7 +163,9 @@ def train(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         seconds = json.loads((folder / "resume" / "state.json").read_text())["seconds"]
-        write_card(folder, recipe, model, tokenizer, seed=seed, counts=encode.counts, seconds=seconds, loss=loss, device=device)
+        write_card(
+            folder, recipe, model, tokenizer, seed=seed, counts=encode.counts, seconds=seconds, loss=loss, device=device
+        )
     return folder
 
 
@@ -194,7 +196,9 @@ def _claim(folder: Path, recipe: Recipe, seed: int, resume: bool) -> None:
             for name in ("log.jsonl", "training.json"):
                 (folder / name).unlink(missing_ok=True)
         if mark.exists() and json.loads(mark.read_text()) != mine:
-            raise SemhubError(f"{folder} holds the training of another recipe or seed; choose another folder or resume=False.")
+            raise SemhubError(
+                f"{folder} holds the training of another recipe or seed; choose another folder or resume=False."
+            )
         mark.write_text(json.dumps(mine, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error

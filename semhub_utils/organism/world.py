@@ -122,7 +122,9 @@ def fact_pieces(
     return tidy(before), answer, after
 
 
-def chain_pieces(op: str, result: int, terms: Sequence[int], form: str, kinds: Sequence[str]) -> tuple[Pieces, Pieces, Pieces]:
+def chain_pieces(
+    op: str, result: int, terms: Sequence[int], form: str, kinds: Sequence[str]
+) -> tuple[Pieces, Pieces, Pieces]:
     """(before, answer, after) of `3+5=8` ("result") or `8=3+5`, `12=7+4+1` ("operand": the second term is the answer).
 
     `kinds` names the type of every piece in turn, cyclically: one type for plain lines.

@@ -130,7 +130,7 @@ function render({ model, el }) {
     const table = node("table", { role: "grid", "aria-label": `Top lens words, ${item.name}, ${now.reading} lens` }, node("thead", {}, head), body);
     scroll.replaceChildren(table);
     key.replaceChildren(
-      node("span", { class: "lens-swatch dominant" }, meta.dominant), ` ${meta.dominant} word (underlined) · darker: `,
+      node("span", { class: "lens-swatch dominant" }, meta.dominant), " words are tinted and underlined · stronger tint: ",
       now.shade === "entropy" ? "lower entropy" : "higher probability", " · top row: last layer");
   };
 
@@ -164,7 +164,9 @@ function render({ model, el }) {
   };
   scroll.addEventListener("click", (event) => {
     const cell = event.target.closest("td");
-    if (cell) moveTo(Number(cell.dataset.row), Number(cell.dataset.column));
+    if (!cell) return;
+    moveTo(Number(cell.dataset.row), Number(cell.dataset.column));
+    hideTip();
   });
   scroll.addEventListener("keydown", (event) => {
     const [rows, columns] = [now.item.layers.length - 1, now.item.tokens.length - 1];
@@ -185,14 +187,12 @@ function render({ model, el }) {
   scroll.addEventListener("focusout", hideTip);
   scroll.addEventListener("scroll", hideTip);
 
-  const redraw = () => draw();
   const recell = () => { read(); drawCell(false); };
-  model.on("change:sentence change:reading change:shade", redraw);
-  model.on("change:cell", recell);
+  const heard = { sentence: draw, reading: draw, shade: draw, cell: recell };
+  for (const [trait, react] of Object.entries(heard)) model.on(`change:${trait}`, react);
   draw();
   return () => {
-    model.off("change:sentence change:reading change:shade", redraw);
-    model.off("change:cell", recell);
+    for (const [trait, react] of Object.entries(heard)) model.off(`change:${trait}`, react);
   };
 }
 
