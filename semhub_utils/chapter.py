@@ -1,4 +1,4 @@
-"""What a chapter's notebook needs to start and to state a claim: its parameters checked, its model loaded, its results open."""
+"""What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ class Chapter:
         return next(e for found in self.run.evidence.values() for e in found if e.claim == claim)
 
     def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
-        """Judge a claim by the rules of `evidence` and show its card: `paper` is what the paper says, `sentence` what is claimed here."""
+        """Judge a claim by the rules of `evidence`; show its card. paper: what the paper says; sentence: our claim."""
         return claim_card(self.run.claim(self.evidence(claim), sentence, precondition=precondition), paper)
 
     def finish(self) -> Html:
@@ -37,7 +37,7 @@ class Chapter:
 
 
 def begin(chapter: str, *, results_dir: str, **parameters: Any) -> Chapter:
-    """Check the parameters, load the model and open its results. Raises SemhubError naming the parameter that will not do."""
+    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do."""
     extra = [
         name
         for name in parameters

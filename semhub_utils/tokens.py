@@ -106,3 +106,10 @@ def _after(model: LanguageModel, ids: list[int], before: list[int]) -> list[int]
     while own and not model.tokenizer.decode(own[:1]).strip():
         own = own[1:]
     return own
+
+
+def first_tokens(model: LanguageModel, words: Iterable[str]) -> Int[Tensor, " token"]:
+    """Ids of all tokens that are a whole word of `words`, with or without a leading space; words of several tokens
+    are left out."""
+    forms = _forms(model, list(dict.fromkeys(words)), "")
+    return torch.tensor(sorted({token for form in forms if form.single for token in form.ids}), dtype=torch.long)

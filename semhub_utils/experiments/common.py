@@ -24,7 +24,7 @@ def curve(
     dropped: int = 0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A tidy curve by layer with its interval over items (none for a single row); items without a number are left out."""
+    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out."""
     seen = np.isfinite(values).all(1)
     values = values[seen]
     if not len(values):

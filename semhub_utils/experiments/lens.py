@@ -150,6 +150,6 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     if not kept:
         why = "; ".join(f"{reason}: {n}" for reason, n in dropped.items()) or "none was given"
         raise SemhubError(
-            f"Of {len(items)} items none can be read with {model.model_id} ({why}); words that are single tokens would do."
+            f"Of {len(items)} items none can be read with {model.model_id} ({why}); words of one token would do."
         )
     return words, kept, dict(dropped)

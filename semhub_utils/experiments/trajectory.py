@@ -35,9 +35,8 @@ def trajectory_experiment(
     """
     table = target_table(model, [word for words in rows.values() for word in words], items[0].prompt)
     place = {word: k for k, word in enumerate(table.words)}
-    unembedding = (
-        model.unembedding[table.ids[[group[0] for group in table.groups]].to(model.unembedding.device)].float().cpu()
-    )
+    first_forms = table.ids[[group[0] for group in table.groups]]
+    unembedding = model.unembedding.detach()[first_forms.to(model.unembedding.device)].float().cpu()
     centre = unembedding.mean(0)
     _, _, axes = torch.linalg.svd(unembedding - centre, full_matrices=False)
     words = (unembedding - centre) @ axes[:2].T
@@ -47,7 +46,7 @@ def trajectory_experiment(
             f"None of {len(items)} items of {series} has its words among those of the plane; other words would do."
         )
     hidden = hidden_states(model, [item.prompt for item in kept]).hidden
-    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed").float().cpu()
+    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed").detach().float().cpu()
     paths = ((flat - centre) @ axes[:2].T).unflatten(0, hidden.shape[:2])
     hub_words = [word for word in rows[hub] if word in place]
     distance = torch.cdist(paths, words[[place[w] for w in hub_words]]).double().numpy()
