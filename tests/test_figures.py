@@ -356,6 +356,6 @@ def test_verdict_table_lists_every_claim():
     rows = box.findall(".//tbody/tr")
     assert [row.get("data-verdict") for row in rows] == [*SYMBOLS, "does not hold"]
     assert ["".join(cell.itertext()) for cell in rows[0]] == [
-        "The <b>word</b> & more", "✔ holds", "0.412 (95% interval 0.38 to 0.44)", "p < 0.001", "212",
+        "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
     ]  # fmt: skip
     assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]
