@@ -103,7 +103,8 @@ def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") 
         raise SemhubError("The chart has no alt text; give alt, one sentence that says what the figure shows.")
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    listing = data_table(table, f"Data: {caption or chart.description}")
+    told = [c for c in table if (table[c].notna() & (table[c].astype(str) != "")).any()]  # columns that say something
+    listing = data_table(table[told], f"Data: {caption or chart.description}")
     return Html(f'{_STYLE}<figure class="semhub-figure">{html}{below}{listing}</figure>', chart.description)
 
 
