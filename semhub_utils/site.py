@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from .errors import SemhubError
@@ -16,7 +16,7 @@ from .errors import SemhubError
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "altair", "papermill", "jupyter-book")
+SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 
 
 def read_yaml(path: Path) -> dict:
@@ -76,19 +76,24 @@ def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
 
 
 def status_table(results: Path) -> str:
-    """A Markdown table of every run in `results`: chapter, model, time, memory, verdicts; then the versions used."""
-    rows = []
+    """Every run in `results` as a Markdown table, and the versions that they and the site used."""
+    rows, used = [], {(name, version(name)) for name in SITE_PACKAGES}
     for path in sorted(results.glob("*/*.claims.json")):
         record = json.loads(path.read_text("utf-8"))
-        provenance = record["provenance"]
-        verdicts = Counter(claim["verdict"] for claim in record["claims"])
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
-        time = f"{provenance['seconds']:.0f} s"
-        memory = f"{provenance['peak_memory_mb']:.0f} MB"
-        rows.append(f"| {path.name.removesuffix('.claims.json')} | {path.parent.name} | {time} | {memory} | {counts} |")
-    head = "| Chapter | Model | Time | Peak memory | Verdicts |\n| --- | --- | ---: | ---: | --- |\n"
+        run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
+        cells = (
+            run["chapter"],
+            f"`{run['model']}`",
+            f"{run['seconds']:.0f} s",
+            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured",
+            run["finished"][:10],
+            ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+        used |= set(run["versions"].items())
+    head = "| Chapter | Model | Time | Peak memory | Finished | Verdicts |\n| --- | --- | ---: | ---: | --- | --- |\n"
     table = head + "\n".join(rows) if rows else "No results were found when this page was built."
-    return f"{table}\n\nBuilt with {', '.join(f'{name} {installed(name)}' for name in PACKAGES)}.\n"
+    return f"{table}\n\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
 
 
 def vendor_table(manifest: Path) -> str:
@@ -96,13 +101,6 @@ def vendor_table(manifest: Path) -> str:
     entries = {(e["name"], e["version"], e["licence"]) for e in json.loads(manifest.read_text("utf-8"))}
     rows = "\n".join(f"| {name} | {number} | {licence} |" for name, number, licence in sorted(entries))
     return f"| Library | Version | Licence |\n| --- | --- | --- |\n{rows}\n"
-
-
-def installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def build(

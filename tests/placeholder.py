@@ -8,9 +8,8 @@ import nbformat
 import pandas
 import traitlets
 from ipywidgets.embed import embed_data
+from launch import expected_badge, expected_install_cell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-from tests.launch import expected_badge, expected_install_cell
 
 CLAIM = """<article class="claim" data-verdict="{verdict}"><p class="verdict">{verdict}</p>
 <blockquote class="paper-claim"><p class="claim-label">The paper</p><p>Words rise in the middle.</p></blockquote>

@@ -8,10 +8,7 @@ import tomllib
 import jupytext
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.version import Version
-
-from tests.launch import (
+from launch import (
     BADGE_MARK,
     INSTALL_MARK,
     MENTIONS,
@@ -21,6 +18,8 @@ from tests.launch import (
     expected_install_cell,
     repository_url,
 )
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 # What Colab's image of August 2026 holds; the package has to accept it as it is.
 COLAB = {
