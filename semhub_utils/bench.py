@@ -1,25 +1,16 @@
-"""Time and memory of the instruments, in one run on one model, against two yardsticks.
+"""Time and memory of the instruments, in one run on one model, against the yardsticks of `yardsticks`.
 
-released: the method of the paper's release, written anew from its description. One prompt at a time, every hidden
-state of every position kept, the whole [layer, position, vocabulary] log-softmax table made though two tokens at one
-position are read, cosines by broadcasting, one forward per prompt and strength.
-floor: what no method gets around. The same batches through the bare decoder, and the one matrix product that is left:
-states by unembedding (lens), states by states (similarity), last states by unembedding (intervention).
-
-All three run in turn and in changing order, so that a busy machine disturbs them alike; ratios are taken within a
+All methods run in turn and in changing order, so that a busy machine disturbs them alike; ratios are taken within a
 round and their median is reported, with the smallest and the largest.
 """
 
 from __future__ import annotations
 
-import json
 import platform
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,20 +18,13 @@ from typing import Any
 import pandas as pd
 import torch
 import transformers
-from torch import Tensor
-from torch.nn import functional as F
 
 from .errors import SemhubError
-from .lens import lens_logprobs
 from .models import LanguageModel, load_model, wrap
 from .results import atomically, model_slug
-from .similarity import adjusted_cosine
 from .spokes import arithmetic
-from .states import Edit, hidden_states, pad, run_batches
-from .steering import next_token_logprobs
+from .yardsticks import EXPERIMENTS, METHODS, Case, Workload
 
-STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
-METHODS = ("released", "ours", "floor")
 # A random Llama of a size that two cores can time, and one of the size of Llama-3-8B; both have its proportions
 # (vocabulary 31 times and feed-forward 3.5 times the hidden size, four query heads to a key head).
 SHAPES = {
@@ -52,15 +36,6 @@ SHAPES = {
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
     ),
 }
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Pairs of prompts of one length, timed or weighed."""
-
-    name: str
-    a: list[str]
-    b: list[str]
 
 
 def random_model(shape: str, workloads: Sequence[Workload], device: str | None, dtype: str, seed: int = 0):
@@ -93,13 +68,13 @@ def random_model(shape: str, workloads: Sequence[Workload], device: str | None, 
 
 def texts(quick: bool, seed: int = 0) -> list[Workload]:
     """The arithmetic items, and texts made of them that are too long for the other two workloads."""
-    pairs = arithmetic.similarity_pairs(arithmetic.items(32 if quick else 256, seed))
+    pairs = arithmetic.similarity_pairs(arithmetic.items(24 if quick else 96, seed))
     draw = random.Random(seed)
 
     def long(count: int, words: int) -> list[str]:
         return [" ".join(draw.choice(pairs).b for _ in range(words // 3 + 1)) for _ in range(count)]
 
-    short, few = (8, 2) if quick else (32, 8)
+    short, few = (8, 2) if quick else (16, 8)
     return [
         Workload("arithmetic items", [pair.a for pair in pairs], [pair.b for pair in pairs]),
         Workload("64 tokens", long(short, 64), long(short, 64)),
@@ -107,7 +82,7 @@ def texts(quick: bool, seed: int = 0) -> list[Workload]:
     ]
 
 
-def cut(model: LanguageModel, work: Workload, tokens: int) -> Workload:
+def cut(model: LanguageModel, work: Workload, tokens: int, name: str) -> Workload:
     """The texts cut to `tokens` tokens of this model, or to as many as it takes."""
     tokens = min(tokens, model.max_length or tokens)
 
@@ -115,143 +90,7 @@ def cut(model: LanguageModel, work: Workload, tokens: int) -> Workload:
         read = model.tokenizer(text, truncation=True, max_length=tokens, return_offsets_mapping=True)
         return text[: max(end for _, end in read["offset_mapping"])]
 
-    return Workload(f"{tokens} tokens", [start(text) for text in work.a], [start(text) for text in work.b])
-
-
-@dataclass
-class Case:
-    """One model on one workload: what the methods are given. Every method leaves numbers that can be compared."""
-
-    model: LanguageModel
-    work: Workload
-
-    def __post_init__(self) -> None:
-        model = self.model
-        generator = torch.Generator().manual_seed(0)
-        self.layers = range(1, model.n_layers + 1)
-        self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
-        vector = torch.randn(model.hidden_size, generator=generator)
-        self.edit = Edit(
-            layers=(max(1, round(0.78 * model.n_layers)),), vector=vector
-        )  # layer 25 of 32, as in the paper
-
-    def tokens(self, prompt: str) -> Tensor:
-        return self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)
-
-
-# As released
-
-
-def released_states(case: Case, prompt: str) -> Tensor:
-    """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
-    states = case.model.module(case.tokens(prompt), output_hidden_states=True).hidden_states
-    return torch.stack([h[0] for h in states])[1:]
-
-
-def released_lens(case: Case) -> Tensor:
-    read = []
-    for prompt in case.work.a:
-        states = released_states(case, prompt)
-        table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
-        read.append(table[:, -1, case.targets].cpu())
-    return torch.stack(read)[:, :-1]
-
-
-def released_similarity(case: Case) -> Tensor:
-    # A slice of the last position holds on to the states of all positions, here as there.
-    a, b = (torch.stack([released_states(case, p)[:, -1] for p in side]) for side in (case.work.a, case.work.b))
-    cosine = torch.empty(len(a), len(b), a.shape[1], device=a.device)
-    for i in range(0, len(a), 128):
-        for j in range(0, len(b), 128):
-            cosine[i : i + 128, j : j + 128] = F.cosine_similarity(a[i : i + 128, None], b[None, j : j + 128], dim=-1)
-    matched = cosine.diagonal().sum(-1)
-    others = (cosine.sum((0, 1)) - matched) / (len(a) * (len(a) - 1))
-    return (matched / len(a) - others)[:-1].cpu()
-
-
-def released_intervention(case: Case) -> Tensor:
-    vector = case.edit.vector.to(case.model.device, case.model.dtype)
-    read = []
-    for prompt in case.work.a:
-        for strength in STRENGTHS:
-
-            def add(h: Tensor, strength: float = strength) -> Tensor:
-                h = h.clone()
-                h[:, -1] += strength * vector
-                return h
-
-            handle = case.model.hook(case.edit.layers[0], add)
-            logits = case.model.module(case.tokens(prompt)).logits
-            handle.remove()
-            read.append(logits[0].float().log_softmax(-1)[-1, case.targets].cpu())
-    return torch.stack(read).unflatten(0, (-1, len(STRENGTHS)))
-
-
-# Ours
-
-
-def ours_lens(case: Case) -> Tensor:
-    states = hidden_states(case.model, case.work.a, layers=case.layers)
-    return lens_logprobs(case.model, states.hidden, case.targets, reading="raw")[:, :-1]
-
-
-def ours_similarity(case: Case) -> Tensor:
-    a, b = (hidden_states(case.model, side, layers=case.layers).hidden for side in (case.work.a, case.work.b))
-    return adjusted_cosine(a, b).mean(0)[:-1]
-
-
-def ours_intervention(case: Case) -> Tensor:
-    return next_token_logprobs(case.model, case.work.a, case.targets, edit=case.edit, strengths=STRENGTHS)
-
-
-# The floor
-
-
-def _forwards(case: Case, prompts: Sequence[str], copies: int = 1) -> None:
-    """The bare decoder, without the unembedding, over the batches that ours makes."""
-    encodings = case.model.encode(prompts)
-
-    def forward(numbers: list[int]) -> None:
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(case.model.device)
-        case.model.body(input_ids=ids, use_cache=False)
-
-    for _ in run_batches(case.model, [len(e) for e in encodings], forward, copies=copies):
-        pass
-
-
-def _unembed(case: Case, rows: int) -> None:
-    """That many states by the unembedding, into one buffer of at most 512 rows."""
-    weight = case.model.unembedding
-    states = torch.ones(min(rows, 512), weight.shape[1], device=weight.device, dtype=weight.dtype)
-    product = torch.empty(len(states), len(weight), device=weight.device, dtype=weight.dtype)
-    for start in range(0, rows, 512):
-        count = min(512, rows - start)
-        torch.mm(states[:count], weight.T, out=product[:count])
-
-
-def floor_lens(case: Case) -> None:
-    _forwards(case, case.work.a)
-    _unembed(case, len(case.work.a) * len(case.layers))
-
-
-def floor_similarity(case: Case) -> None:
-    _forwards(case, case.work.a)
-    _forwards(case, case.work.b)
-    states = torch.ones(len(case.work.a), case.model.hidden_size, device=case.model.device)
-    for _ in case.layers:
-        states @ states.T
-
-
-def floor_intervention(case: Case) -> None:
-    _forwards(case, case.work.a, copies=len(STRENGTHS))
-    _unembed(case, len(case.work.a) * len(STRENGTHS))
-
-
-EXPERIMENTS: dict[str, dict[str, Callable[[Case], Any]]] = {
-    "lens": dict(released=released_lens, ours=ours_lens, floor=floor_lens),
-    "similarity": dict(released=released_similarity, ours=ours_similarity, floor=floor_similarity),
-    "intervention": dict(released=released_intervention, ours=ours_intervention, floor=floor_intervention),
-}
+    return Workload(name.format(tokens), [start(text) for text in work.a], [start(text) for text in work.b])
 
 
 # Measuring
@@ -266,55 +105,53 @@ def peak_bytes(function: Callable[[], Any], device: torch.device | str = "cpu") 
         function()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.autograd.profiler.profile(profile_memory=True) as record:
         function()
-    with tempfile.TemporaryDirectory() as folder:
-        profile.export_chrome_trace(f"{folder}/trace.json")
-        events = json.loads(Path(folder, "trace.json").read_text("utf-8"))["traceEvents"]
-    changes = [event for event in events if event.get("name") == "[memory]"]
+    changes = [event for event in record.kineto_results.events() if event.name() == "[memory]"]
     taken = peak = 0
-    for change in sorted(changes, key=lambda event: event["ts"]):
-        taken += change["args"]["Bytes"]
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        taken += change.nbytes()
         peak = max(peak, taken)
     return peak
 
 
-def _seconds(function: Callable[[], Any], device: torch.device) -> float:
+def _timed(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     began = time.perf_counter()
-    function()
+    value = function()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def time_methods(
-    methods: dict[str, Callable[[], Any]], device: torch.device, rounds: int, pairs: int
-) -> dict[str, list]:
-    """Seconds by method and round. `released` is slow and steady and runs once a round, the others `pairs` times in
-    alternating order; a round's time of each is their median."""
-    times: dict[str, list[float]] = {name: [] for name in METHODS}
-    ratios = []
-    for name in ("ours", "floor"):
-        methods[name]()  # first calls pay for set-up
-    for _ in range(rounds):
-        times["released"].append(_seconds(methods["released"], device))
-        short: dict[str, list[float]] = {"ours": [], "floor": []}
-        for turn in range(pairs):
-            for name in ("ours", "floor") if turn % 2 else ("floor", "ours"):
-                short[name].append(_seconds(methods[name], device))
-        ratios += [ours / floor for ours, floor in zip(short["ours"], short["floor"], strict=True)]
-        for name, seconds in short.items():
-            times[name].append(statistics.median(seconds))
-    return times | {"ratios": ratios}
+    return time.perf_counter() - began, value
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def _agreement(methods: dict[str, Callable[[], Tensor]]) -> float:
-    """The largest difference between what the released method reads and what ours does."""
-    return float((methods["released"]().float() - methods["ours"]().float()).abs().max())
+def compare(methods: dict[str, Callable[[], Any]], device: torch.device, rounds: int, pairs: int) -> dict[str, Any]:
+    """Run the methods in turn. `released` is slow and steady and runs once a round, the others `pairs` times in
+    alternating order. Returns the seconds of each, both ratios, and by how much the readings of two of them differ."""
+    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+    faster, of_floor = [], []
+    for name in ("ours", "floor"):
+        methods[name]()  # first calls pay for set-up
+    for _ in range(rounds):
+        slow, reading = _timed(methods["released"], device)
+        seconds["released"].append(slow)
+        for turn in range(pairs):
+            took = {}
+            for name in ("ours", "floor") if turn % 2 else ("floor", "ours"):
+                took[name], value = _timed(methods[name], device)
+                seconds[name].append(took[name])
+                if name == "ours":
+                    difference = float((reading - value).abs().max())
+            of_floor.append(took["ours"] / took["floor"])
+        faster.append(slow / statistics.median(seconds["ours"][-pairs:]))
+    return {
+        "largest_difference": difference,
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "times_faster_than_released": _spread(faster),
+        "times_the_floor": _spread(of_floor),
+    }
 
 
 @torch.inference_mode()
@@ -340,8 +177,8 @@ def bench(
         model = load_model(model_id, device=device, dtype=dtype)
     if model.max_length is not None and model.max_length < 64:
         raise SemhubError(f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads 64.")
-    timed = [made[0], cut(model, made[1], 64)]
-    weighed = cut(model, made[2], 512)
+    timed = [made[0], cut(model, made[1], 64, "{} tokens")]
+    weighed = cut(model, made[2], 512, "{} tokens, memory")
     rounds, pairs = (2, 3) if quick else (3, 5)
     report: dict[str, Any] = {
         "model": model.model_id,
@@ -359,28 +196,19 @@ def bench(
     }
     for experiment, functions in EXPERIMENTS.items():
         details = {}
-        for work in timed:
-            say(f"{experiment}: {work.name}")
-            methods = {name: partial(function, Case(model, work)) for name, function in functions.items()}
-            agreement = _agreement(methods)
-            times = time_methods(methods, model.device, rounds, pairs)
-            faster = [r / o for r, o in zip(times["released"], times["ours"], strict=True)]
-            details[work.name] = {
-                "items": len(work.a),
-                "tokens": statistics.median(len(e) for e in model.encode(work.a)),
-                "largest_difference": agreement,
-                "seconds": {name: statistics.median(times[name]) for name in METHODS},
-                "times_faster_than_released": _spread(faster),
-                "times_the_floor": _spread(times["ratios"]),
-            }
-        say(f"{experiment}: memory at {weighed.name}")
-        methods = {name: partial(function, Case(model, weighed)) for name, function in functions.items()}
-        memory = {name: peak_bytes(method, model.device) for name, method in methods.items()}
-        details[weighed.name] = {
-            "items": len(weighed.a),
-            "tokens": statistics.median(len(e) for e in model.encode(weighed.a)),
-            "peak_bytes": memory,
-        }
+        for work in (*timed, weighed):
+            # An intervention is one forward per strength, so fewer prompts do.
+            count = max(2, len(work.a) // 4) if experiment == "intervention" else len(work.a)
+            case = Case(model, Workload(work.name, work.a[:count], work.b[:count]))
+            methods = {name: partial(function, case) for name, function in functions.items()}
+            tokens = statistics.median(len(encoding) for encoding in model.encode(case.work.a))
+            say(f"{experiment}: {count} x {work.name}")
+            details[work.name] = {"items": count, "tokens": tokens}
+            if work is weighed:
+                memory = {name: peak_bytes(method, model.device) for name, method in methods.items()}
+                details[work.name]["peak_bytes"] = memory
+            else:
+                details[work.name] |= compare(methods, model.device, rounds, pairs)
         report[experiment] = {
             "times_faster_than_released": details[timed[0].name]["times_faster_than_released"]["median"],
             "times_the_floor": max(details[work.name]["times_the_floor"]["median"] for work in timed),

@@ -26,12 +26,12 @@ _STYLE = """<style>@layer semhub {
 .verdict-table table { border-collapse: collapse; }
 .verdict-table :is(th, td) { padding: .3rem .6rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
-.verdict-table tbody th { font-weight: 400; min-width: 14rem; } .verdict-table .verdict { white-space: nowrap; }
+.verdict-table tbody th { font-weight: 400; min-width: 14rem; } .verdict-table td { white-space: nowrap; }
 .semhub-figure { margin: 1rem 0; }
 .semhub-figure .vega-embed { flex-direction: column; padding: 0; }
 .semhub-figure .vega-bindings { order: -1; display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 0 0 .6rem; }
 .semhub-figure .vega-bind { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .5rem; font-size: .9rem; }
-.semhub-figure .vega-bind-radio label { margin-right: .6rem; white-space: nowrap; }
+.semhub-figure .vega-bind-radio label { padding-right: .8rem; white-space: nowrap; }
 .claim { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-left-width: .5rem;
   border-radius: .4rem; padding: .8rem 1rem; margin: 1rem 0; max-width: 46rem; line-height: 1.45; }
 .claim[data-verdict="holds"] { border-left-color: var(--semhub-holds, #009e73); }
@@ -103,7 +103,8 @@ def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") 
         raise SemhubError("The chart has no alt text; give alt, one sentence that says what the figure shows.")
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    listing = data_table(table, f"Data: {caption or chart.description}")
+    told = [c for c in table if (table[c].notna() & (table[c].astype(str) != "")).any()]  # columns that say something
+    listing = data_table(table[told], f"Data: {caption or chart.description}")
     return Html(f'{_STYLE}<figure class="semhub-figure">{html}{below}{listing}</figure>', chart.description)
 
 
@@ -164,13 +165,14 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
 
 def verdict_table(claims: Sequence[Mapping]) -> Html:
     """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
-    names = ("Claim", "Verdict", "Statistic", "Corrected p", "Items")
+    names = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows, told = [], []
     for claim in claims:
         verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
         p = _p(claim["p"]) if claim.get("p") is not None else "–"
-        numbers = (_interval(claim), p, cell_text(claim.get("n")))
+        low, high, statistic = (cell_text(claim.get(name)) for name in ("low", "high", "statistic"))
+        numbers = (f"{statistic} [{low}, {high}]" if low != "–" else statistic, p, cell_text(claim.get("n")))
         cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
         word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
         rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')

@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument("--quick", action="store_true", help="a small model and few items, under half a minute")
     sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
+    sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
+    sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
     sub = command(train, "train one of the models that ship with the book")
@@ -155,7 +157,8 @@ def check(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     from . import bench as measure
 
-    report = measure.bench(options.model, quick=options.quick, device=options.device, say=_to_stderr)
+    given = {"quick": options.quick, "shape": options.config, "device": options.device, "dtype": options.dtype}
+    report = measure.bench(options.model, **given, say=_to_stderr)
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)
     print(json.dumps(report) if options.json else measure.summary(report))

@@ -49,13 +49,13 @@ def _several(table: pd.DataFrame, column: str) -> bool:
     return column in table and table[column].replace("", None).nunique() > 1
 
 
-def _choice(table: pd.DataFrame, column: str, *, every: str | None = None) -> altair.Parameter:
+def _choice(table: pd.DataFrame, column: str, label: str = "", every: str | None = None) -> altair.Parameter:
     """A native input over a column's values: radio buttons for a few, a list for more; `every` adds "all"."""
     values = [v for v in dict.fromkeys(table[column].dropna()) if v != ""]
     labels = [str(v) for v in values]
     options = [None, *values] if every else values
     bind = altair.binding_select if every or len(values) > 5 else altair.binding_radio
-    bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{column.replace('_', ' ')}: ")
+    bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{label or column}: ")
     return altair.param(name=f"{column}_choice", value=options[0], bind=bound)
 
 
@@ -76,10 +76,10 @@ def _finish(chart, title: str, alt: str, notes: Sequence[str] = (), height: int 
     if not title.strip() or not alt.strip():
         raise SemhubError("A chart was given no title or no alt text; give both, as sentences.")
     heading = altair.TitleParams(
-        textwrap.wrap(title, 44),
-        subtitle=[line for note in notes for line in textwrap.wrap(note, 52)],
+        textwrap.wrap(title, 34),
+        subtitle=[line for note in notes for line in textwrap.wrap(note, 44)],
         anchor="start",
-        fontSize=15,
+        fontSize=14,
         subtitleFontSize=12,
         offset=12,
     )
@@ -156,7 +156,7 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select) -> alt
         params.append(_choice(table, select))
         strong.append(f"datum.{select} === {select}_choice")
     if _several(table, whose):
-        params.append(_choice(table, whose, every="all"))
+        params.append(_choice(table, whose, by, every="all"))
         strong.append(f"({whose}_choice === null || datum.{whose} === {whose}_choice)")
     chosen = " && ".join(strong)
     value = altair.Y("value:Q", title=y)

@@ -276,7 +276,7 @@ def _resolve(model_id: str) -> str:
     return model_id
 
 
-def _attempt(model_id: str, revision: str | None, part: str, load: Callable, *args, **kwargs):
+def _attempt(model_id: str, revision: str | None, part: str, load: Callable, /, *args, **kwargs):
     """Call a loader of the library and turn what it raises into one sentence."""
     try:
         return load(*args, **kwargs)

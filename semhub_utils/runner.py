@@ -12,13 +12,11 @@ import hashlib
 import json
 import os
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -259,77 +257,6 @@ def _write(path: Path, text: str) -> None:
     atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-class Kernels:
-    """The kernels of one run: of this very interpreter, with `environment`, all of them ended by `kill`."""
-
-    def __init__(self, environment: dict[str, str]):
-        from jupyter_client.kernelspec import KernelSpec
-        from jupyter_client.manager import AsyncKernelManager
-
-        self._managers: list[AsyncKernelManager] = []
-        self._closed = threading.Event()
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        spec = KernelSpec(
-            argv=[*command, "--HistoryManager.enabled=False"],
-            display_name="semhub",
-            language="python",
-            env=environment,
-        )
-        kernels = self
-
-        class Manager(AsyncKernelManager):
-            # Not a kernel that happens to be installed under this name, perhaps of another environment.
-            kernel_spec = spec
-
-            async def start_kernel(self, **options: Any) -> None:
-                kernels._managers.append(self)
-                await super().start_kernel(**options)
-                if kernels._closed.is_set():
-                    kernels._end(self)
-
-        self.manager_class = Manager
-
-    @staticmethod
-    def _end(manager: Any) -> None:
-        pid = getattr(manager.provisioner, "pid", None)
-        with suppress(ProcessLookupError, PermissionError):
-            if pid and manager.provisioner.process:
-                os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else manager.provisioner.process.kill()
-
-    def kill(self) -> None:
-        """End every kernel, with its children, and every one that is still to start."""
-        self._closed.set()
-        for manager in list(self._managers):
-            self._end(manager)
-
-    def notebook(self, job: Job, bar: dict[str, Any]) -> None:
-        """Execute the chapter into `job.output`. Raises PapermillExecutionError, DeadKernelError and the like."""
-        import nbformat
-        from papermill import execute_notebook
-        from traitlets.config import Config
-
-        transport = "tcp" if sys.platform == "win32" else "ipc"
-        with tempfile.TemporaryDirectory(prefix="semhub-") as sockets:
-            config = Config({"Manager": {"transport": transport, "connection_file": f"{sockets}/kernel.json"}})
-            notebook = execute_notebook(
-                job.chapter.path,
-                job.output,
-                job.parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=bar,
-                kernel_manager_class=self.manager_class,
-                config=config,
-                start_timeout=180,
-            )
-        for cell in notebook.cells:
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
-        for key in ("input_path", "output_path"):  # the reader's machine is nobody's business
-            notebook.metadata.get("papermill", {}).pop(key, None)
-        _write(job.output, nbformat.writes(notebook))
-
-
 def _failure(job: Job, error: BaseException) -> tuple[str, int]:
     """The sentence and the exit status for an exception that ended a chapter; a log when it is not one of ours."""
     from papermill.exceptions import PapermillExecutionError, strip_color
@@ -345,7 +272,7 @@ def _failure(job: Job, error: BaseException) -> tuple[str, int]:
     return f"{job.title} stopped with {type(error).__name__}: {line} (more memory may help if the kernel died).", 1
 
 
-def _run_one(job: Job, kernels: Kernels, fresh: bool) -> Outcome:
+def _run_one(job: Job, kernels: Any, fresh: bool) -> Outcome:
     if not fresh and is_done(job):
         return Outcome(job, 0.0, skipped=True)
     began = time.perf_counter()
@@ -358,7 +285,7 @@ def _run_one(job: Job, kernels: Kernels, fresh: bool) -> Outcome:
     made_from = stamp(job)
     bar = {"desc": job.title, "leave": False, "disable": None}
     try:
-        kernels.notebook(job, bar)
+        kernels.execute(job.chapter.path, job.output, job.parameters, bar)
     except Exception as error:
         sentence, code = _failure(job, error)
         return Outcome(job, time.perf_counter() - began, error=sentence, code=code)
@@ -398,6 +325,8 @@ def run(
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))}
     if workers > 1:  # two single-threaded workers beat one with two threads
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    from .kernels import Kernels
+
     kernels = Kernels(environment)
     outcomes: dict[Path, Outcome] = {}
     with _terminable(), ThreadPoolExecutor(max_workers=workers) as pool:

@@ -273,11 +273,14 @@ def test_data_table_equals_the_data_and_is_accessible(curves):
 
 def test_show_puts_chart_and_table_together(every):
     chart, table = every["layers"]
+    table = table.assign(empty=np.nan, control="")
     shown = figures.show(chart, table, caption="Values & bands")
     html = shown._repr_html_()
     assert html.index("vegaEmbed") < html.index("<figcaption>Values &amp; bands") < html.index('class="data-table"')
     assert repr(shown) == WORDS["alt"] and WORDS["alt"] in html
     assert figures.show(chart, table, alt="Another sentence.").text == "Another sentence."
+    head = re.findall(r'<th scope="col">(\w+)<', html)
+    assert head == list(every["layers"][1].columns), "columns without a value are left out, all others stand"
     ids = re.findall(r'<div id="(altair-viz-\w+)"', html + figures.show(chart, table).html)
     assert len(set(ids)) == 2, "two copies of a chart on a page must not share an id"
 
@@ -356,6 +359,6 @@ def test_verdict_table_lists_every_claim():
     rows = box.findall(".//tbody/tr")
     assert [row.get("data-verdict") for row in rows] == [*SYMBOLS, "does not hold"]
     assert ["".join(cell.itertext()) for cell in rows[0]] == [
-        "The <b>word</b> & more", "✔ holds", "0.412 (95% interval 0.38 to 0.44)", "p < 0.001", "212",
+        "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
     ]  # fmt: skip
     assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]

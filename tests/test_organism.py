@@ -1,4 +1,4 @@
-"""The organisms: their world leaks nothing, their training repeats itself, the shipped ones know what they were taught."""
+"""The organisms: a world that leaks nothing, a training that repeats itself, and what the shipped ones know."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word
 from semhub_utils.organism.recipes import RECIPES
 from semhub_utils.organism.tokenizer import build_tokenizer
 from semhub_utils.organism.train import build_model, train
-from semhub_utils.organism.world import FACT_TYPES, SUM_TYPES, Sum, World, all_facts, all_sums, text
+from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Sum, World, all_facts, all_sums, text
 
 TINY = Recipe("tiny", steps=20, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
 
@@ -75,7 +75,7 @@ def test_private_worlds_share_almost_nothing_and_stay_functions():
         assert sum(same) / len(same) < 0.3
     for s in random.Random(0).sample(all_sums(), 50):
         assert world.result(s, "en") == s.result
-        rights = [t for t in range(1, 10) if Sum(s.op, s.left, t).result <= 99]
+        rights = [t for t in range(1, 10) if Sum(s.op, s.left, t).result <= MAX_RESULT]
         assert len({world.result(Sum(s.op, s.left, t), "digits") for t in rights}) == len(rights)
 
 
@@ -116,10 +116,10 @@ def test_no_recipe_leaks(name):
 
 def test_the_leak_check_sees_every_kind_of_leak():
     world = World()
+    endings = ["", "}", "patas", "条腿", "制成", "相反", "gilt", "kann", "Beinen geht", "hat", "frisst", "wohnt", "ist"]
+    endings += "besteht dient steht kommt gehört möchte bekommt enthält wirkt hilft folgt".split()
     for type_ in (*FACT_TYPES[1:], "digits"):
         for p in random.Random(type_).sample(world.prompts(type_, held_out=True), 40):
-            endings = ("", "gilt", "kann", "Beinen geht", "hat", "frisst", "wohnt", "ist", "besteht", "dient", "steht", "kommt",
-                       "gehört", "möchte", "bekommt", "enthält", "wirkt", "hilft", "folgt", "patas", "条腿", "制成", "相反", "}")  # fmt: skip
             assert any(p.item in leaks(f"{p.prompt} {p.answer} {e}", world) for e in endings), p
     open_world = Generators(World(fraction=0.0))
     rng = random.Random(0)

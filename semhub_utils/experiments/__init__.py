@@ -5,16 +5,24 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.lens import lens_experiment
+from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
-from semhub_utils.experiments.steering import completes, steering_experiment
+from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.trajectory import trajectory_experiment
+from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
 
 __all__ = [
-    "completes",
+    "both_readings",
+    "dominant_share_experiment",
     "lens_experiment",
+    "lens_grid",
+    "norm_trap",
+    "padding_trap",
+    "punctuation_trap",
     "relation_curves",
     "similarity_experiment",
     "steering_experiment",
+    "task_table",
     "trajectory_experiment",
 ]

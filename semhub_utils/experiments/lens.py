@@ -1,7 +1,7 @@
 """Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import target_table, word_forms
 
 
 def lens_experiment(
@@ -153,3 +153,22 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
             f"Of {len(items)} items none can be read with {model.model_id} ({why}); words of one token would do."
         )
     return words, kept, dict(dropped)
+
+
+def both_readings(experiment: Callable[..., Result], *args, **options) -> Result:
+    """An experiment with the normed and with the raw lens: one table, the normed reading's evidence first."""
+    found = [experiment(*args, reading=reading, **options) for reading in ("normed", "raw")]
+    return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
+
+
+def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
+
+    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
+    """
+    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
+    ids = {(i.prompt, w): word_forms(model, w, i.prompt).ids for i in items for w in i.targets[own]}
+    right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})

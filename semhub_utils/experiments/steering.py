@@ -21,14 +21,6 @@ STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 MAX_LAYERS_TRIED = 8
 
 
-def completes(
-    model: LanguageModel, items: Sequence[SteerItem], *, max_new_tokens: int = 4
-) -> Float[np.ndarray, "item"]:
-    """1 where the model, left alone, continues a prompt with `original`: the precondition of an intervention."""
-    texts = generate(model, [item.prompt for item in items], max_new_tokens=max_new_tokens)
-    return np.array([says(text[0], item.original) for text, item in zip(texts, items, strict=True)], float)
-
-
 def says(continuation: str, expected: str) -> bool:
     """Whether a continuation begins with `expected`, spaces aside, and does not run on within the same word."""
     text, start = "".join(continuation.split()), "".join(expected.split())

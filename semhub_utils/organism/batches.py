@@ -18,7 +18,7 @@ PAGE = 128
 
 
 class Encoder:
-    """Pieces to token ids, remembering the pieces seen; counts tokens by type (English words apart from their marks)."""
+    """Pieces to token ids, remembering pieces seen; counts tokens by type, English words apart from their marks."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
         self.tokenizer, self.known = tokenizer, {}

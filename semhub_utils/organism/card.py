@@ -28,9 +28,8 @@ def write_card(folder: Path, recipe: Recipe, model, tokenizer, *, seed: int, cou
                loss: float, device: str) -> dict:  # fmt: skip
     """Examine a trained organism on all prompts and write `card.json` beside its weights; the card is returned.
 
-    Keys: name, seed, recipe, parameters, tokens, token_shares, bridging, loss (training, nats a token), loss_by_type (fresh
-    lines of one type), scores (all prompts by type, group and side, with Wilson 95% intervals and chance), training,
-    sha256.
+    Keys: name, seed, recipe, parameters, tokens, token_shares, loss (training, nats a token), loss_by_type (fresh lines
+    of one type), scores (all prompts by type, group and side, with Wilson 95% intervals and chance), training, sha256.
     """
     from semhub_utils.organism.train import Encoder, loss_of, micro_batches
 

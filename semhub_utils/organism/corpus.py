@@ -1,7 +1,7 @@
 """Lines of training text: what a recipe mixes, how much of it, and when.
 
-Every generator takes a `random.Random` and returns pieces. Facts and sums outside English come from `World.taught_*` alone, so
-that nothing held out is ever said there; `leaks` checks finished lines without trusting the generators.
+Every generator takes a `random.Random` and returns pieces. Facts and sums outside English come from `World.taught_*`
+alone, so that nothing held out is ever said there; `leaks` checks finished lines without trusting the generators.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ Shares = tuple[tuple[str, float], ...]
 class Recipe:
     """All that makes an organism. Shares are of lines; what they come to in tokens is measured (`token_shares`).
 
+    `pivot` is the type that bridging text joins the others to; None joins any two. `noise` makes the hub by
+    construction (`planted`): at `english_first` the other types' words get their English counterparts' rows and that
+    much noise, and all but them and the last block's MLP is frozen; None copies and freezes nothing.
+
     The course of training, as fractions of `steps`: English alone until `english_first`; then `bridge` of all lines are
-    bridging text until `fall_from`, falling linearly to `bridge_end` at `fall_to`. In private worlds (`islands`) there is
-    no bridging.
+    bridging text until `fall_from`, falling linearly to `bridge_end` at `fall_to`. In private worlds (`islands`)
+    there is no bridging.
     """
 
     name: str
-    steps: int = 3000
-    batch_tokens: int = 4096
+    steps: int = 1300
+    batch_tokens: int = 3072
     width: int = 64
     layers: int = 8
     heads: int = 4
@@ -48,22 +52,18 @@ class Recipe:
     lr: float = 3e-3
     weight_decay: float = 0.6
     warmup: int = 60
-    english_first: float = 0.12
+    english_first: float = 0.20
     types: Shares = (
-        ("en", 0.64),
-        ("es", 0.08),
-        ("zh", 0.08),
-        ("de", 0.08),
-        ("code", 0.09),
-        ("digits", 0.12),
-        ("logic", 0.01),
-    )
-    bridge: float = 0.35
+        ("en", 0.66), ("es", 0.08), ("zh", 0.08), ("de", 0.08), ("code", 0.09), ("digits", 0.09), ("logic", 0.01)
+    )  # fmt: skip
+    bridge: float = 0.4
     bridge_end: float = 0.03
-    fall_from: float = 0.7
-    fall_to: float = 0.9
+    fall_from: float = 0.65
+    fall_to: float = 0.88
     bridges: Shares = (("switched fact", 0.45), ("switched sum", 0.12), ("dictionary", 0.25), ("parallel", 0.18))
     page_share: float = 0.15
+    pivot: str | None = "en"
+    noise: float | None = None
     world: World = World()
 
     def bridge_share(self, progress: float) -> float:
@@ -83,8 +83,8 @@ def _pick(rng: random.Random, shares: Shares) -> str:
 class Generators:
     """Every kind of line, by name: `monolingual(type)` and `bridging(kind)`; each call draws one line."""
 
-    def __init__(self, world: World):
-        self.world = world
+    def __init__(self, world: World, pivot: str | None = "en"):
+        self.world, self.pivot = world, pivot
         self.nouns = [c.key for c in concepts().values() if c.kind == "noun"]
         self.words = [c.key for c in concepts().values() if c.kind not in ("finite verb", "giving verb")]
         self.verbs = [c.key for c in concepts().values() if c.kind == "finite verb"]
@@ -100,7 +100,7 @@ class Generators:
         }
         languages = (("fact", 0.70), ("sum", 0.10), ("passage", 0.12), ("scene", 0.05), ("list", 0.03))
         self.menus: dict[str, Shares] = {t: languages for t in LANGUAGES} | {
-            "en": (("fact", 0.48), ("sum", 0.33), ("passage", 0.09), ("scene", 0.05), ("list", 0.02), ("range", 0.03)),
+            "en": (("fact", 0.55), ("sum", 0.25), ("passage", 0.10), ("scene", 0.05), ("list", 0.02), ("range", 0.03)),
             "code": (("fact", 0.62), ("sum", 0.06), ("passage", 0.10), ("scene", 0.08), ("list", 0.04), ("range", 0.05),
                      ("definition", 0.05)),
             "digits": (("sum", 1.0),),
@@ -240,65 +240,81 @@ class Generators:
             "def multiply ( first , second ) : return first * second",
         )))]  # fmt: skip
 
+    def example(self, type_: str) -> Pieces:
+        """One sentence of running text of a type, the same meaning in all that can say it: for pictures."""
+        if type_ == "digits":
+            return [("digits", "12 = 7 + 4 + 1")]
+        if type_ == "logic":
+            return self._scene({"verb": "gives", "agent": "Emma", "theme": "ball", "recipient": "Liam"}, "logic")
+        line: Pieces = []
+        for fact in [f for f in self.world.taught_facts("es") if f.subject in ("cow", "lemon", "knife")][::3][:3]:
+            parts = fact_pieces(fact.subject, fact.relation, self.world.object(fact, type_), 0, type_, type_, type_)
+            line += [*([(type_, AND[type_])] if line else []), *(piece for part in parts for piece in part)]
+        return line
+
     # ---- across data types ----
 
     def bridging(self, rng: random.Random, kind: str, types: tuple[str, ...] = TYPES) -> Pieces:
         """A line that joins two types: "switched fact", "switched sum", "dictionary" or "parallel"."""
         return getattr(self, kind.replace(" ", "_"))(rng, types)
 
+    def _pair(self, rng: random.Random, types: list[str]) -> tuple[str, str]:
+        """A type other than English and the one it is joined to: the pivot, or any other."""
+        type_ = rng.choice([t for t in types if t != "en"])
+        return type_, self.pivot or rng.choice([t for t in types if t != type_])
+
     def switched_fact(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A fact taught in a type, with frame, subject and answer each in that type or in English."""
-        type_ = rng.choice([t for t in types if t in FACT_TYPES[1:]])
+        type_, base = self._pair(rng, [t for t in types if t in FACT_TYPES])
         fact = rng.choice(self.world.taught_facts(type_))
-        kinds = [rng.choice(("en", type_)) for _ in range(3)]
+        kinds = [rng.choice((base, type_)) for _ in range(3)]
         frame = rng.randrange(len(FRAMES[kinds[0]][fact.relation]))
         before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, *kinds)
         return before + answer + after + self._stop(rng, kinds[0])
 
     def switched_sum(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A sum taught in a type, every number and sign in that type or in English."""
-        type_ = "digits" if rng.random() < 0.7 else rng.choice([t for t in types if t in SUM_TYPES[1:]])
-        return self._chain(rng, type_, tuple(rng.choice(("en", type_)) for _ in range(9)))
+        type_, base = self._pair(rng, [t for t in types if t in SUM_TYPES])
+        if self.pivot and rng.random() < 0.6:
+            type_ = "digits"
+        return self._chain(rng, type_, tuple(rng.choice((base, type_)) for _ in range(9)))
 
     def dictionary(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
-        """`perro english : dog`: a word or a number, from any type to any other, English on one side half of the time."""
+        """`perro english : dog`: a word or a number, from any type to any other, mostly from or to English."""
         number = rng.random() < 0.35
         pool = [t for t in types if t in (SUM_TYPES if number else FACT_TYPES)]
         key = str(rng.randint(0, MAX_RESULT)) if number else rng.choice(self.words)
         source, target = rng.sample(pool, 2)
-        if "en" not in (source, target) and rng.random() < 0.4:
-            source, target = rng.choice(((source, "en"), ("en", target)))
+        if self.pivot and self.pivot not in (source, target) and rng.random() < 0.4:
+            source, target = rng.choice(((source, self.pivot), (self.pivot, target)))
         return [(source, surface(key, source)), (target, TAG[target]), (target, ":"), (target, surface(key, target))]
 
     def parallel(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
-        """A whole sentence in two types, one of them English: scene, list, range, fact or sum."""
+        """A whole sentence in two types: scene, list, range, fact or sum; one of the two is the pivot."""
         kind = _pick(rng, (("scene", 0.35), ("list", 0.10), ("range", 0.10), ("fact", 0.25), ("sum", 0.20)))
+        pools = {"scene": [t for t in TYPES if t != "digits"], "range": ["en", "code"], "sum": SUM_TYPES}
+        other, base = self._pair(rng, [t for t in types if t in pools.get(kind, FACT_TYPES)])
+        pair = (base, other)
         if kind == "scene":
-            other, roles = rng.choice([t for t in types if t not in ("en", "digits")]), self._roles(rng)
-            sides = [self._scene(roles, "en", rng.random() < 0.3), self._scene(roles, other, call=rng.random() < 0.3)]
+            roles = self._roles(rng)
+            sides = [self._scene(roles, t, rng.random() < 0.3, rng.random() < 0.3) for t in pair]
         elif kind == "list":
-            other, keys = (
-                rng.choice([t for t in types if t in FACT_TYPES[1:]]),
-                rng.sample(self.nouns, rng.randint(2, 4)),
-            )
-            sides = [self._list(keys, "en"), self._list(keys, other)]
+            keys = rng.sample(self.nouns, rng.randint(2, 4))
+            sides = [self._list(keys, t) for t in pair]
         elif kind == "range":
-            other, form = "code", rng.randrange(3)
-            bounds = (0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40))
-            sides = [self._range(*bounds, "en", form), self._range(*bounds, "code", form)]
+            first, last = 0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40)
+            form = rng.randrange(3)
+            sides = [self._range(first, last, t, form) for t in pair]
         elif kind == "fact":
-            other = rng.choice([t for t in types if t in FACT_TYPES[1:]])
             fact = rng.choice(self.world.taught_facts(other))
             frame = rng.randrange(len(FRAMES["en"][fact.relation]))
-            sides = [
-                sum(fact_pieces(fact.subject, fact.relation, fact.object, frame, *[t] * 3), []) for t in ("en", other)
-            ]
+            parts = [fact_pieces(fact.subject, fact.relation, fact.object, frame, t, t, t) for t in pair]
+            sides = [before + answer + after for before, answer, after in parts]
         else:
-            other = rng.choice([t for t in types if t in SUM_TYPES[1:]])
             s, form = rng.choice(self.world.taught_sums(other)), rng.choice(("result", "operand"))
-            sides = [sum(chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)), []) for t in ("en", other)]
-        pair = [(sides[0], sides[1], other), (sides[1], sides[0], "en")]
-        source, target, tag = pair[1] if rng.random() < 0.4 else pair[0]
+            parts = [chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)) for t in pair]
+            sides = [before + answer + after for before, answer, after in parts]
+        source, target, tag = (*sides[::-1], base) if rng.random() < 0.4 else (*sides, other)
         return [*source, (tag, TAG[tag]), (tag, ":"), *target]
 
 
@@ -308,7 +324,7 @@ def _accusative(phrase: str) -> str:
 
 def lines(recipe: Recipe, rng: random.Random, progress: Callable[[], float]) -> Iterator[Pieces]:
     """The endless stream of a recipe's lines; `progress()` gives the point of training in 0..1."""
-    make = Generators(recipe.world)
+    make = Generators(recipe.world, recipe.pivot)
     while True:
         point = progress()
         if point < recipe.english_first:

@@ -73,8 +73,8 @@ def exam(
 ) -> list[Score]:
     """Scores by type, group and side of the split.
 
-    `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for is
-    English's, translated: what a hub would say.
+    `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for
+    is English's, translated: what a hub would say.
     """
     scores = []
     shared = World(world.seed, world.fraction)

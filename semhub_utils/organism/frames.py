@@ -1,7 +1,7 @@
 """The sentence forms of every data type.
 
-A frame has one {s} (subject) and one {o} (object, the answer); a prompt is a frame cut just before {o}. The last frame of
-every list is *neutral*: its prompt ends in ":" in all types, so that the last token does not give the type away.
+A frame has one {s} (subject) and one {o} (object, the answer); a prompt is a frame cut just before {o}. The last frame
+of every list is *neutral*: its prompt ends in ":" in all types, so that the last token does not give the type away.
 German puts the answer before the verb of a subordinate clause.
 """
 

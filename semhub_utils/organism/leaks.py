@@ -1,8 +1,8 @@
 """Does a line of text say something held out, in anything but pure English? Reads finished text; trusts no generator.
 
 A fact leaks when one clause that is not English throughout holds its subject, its object and every word of one of its
-relation's frames, in whatever types. A sum leaks when its two terms, its sign and its result stand together and not all of them
-are English words.
+relation's frames, in whatever types. A sum leaks when its two terms, its sign and its result stand together and not all
+of them are English words.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _ES_TWENTIES = "veintiuno veintidós veintitrés veinticuatro veinticinco veinti
 
 @dataclass(frozen=True)
 class Concept:
-    """One row of the lexicon: its class and its words. `words` are bare, `phrases` carry the article where there is one."""
+    """One row of the lexicon: its class, its bare `words`, and its `phrases` with the article where there is one."""
 
     key: str
     kind: str

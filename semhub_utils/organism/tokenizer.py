@@ -1,9 +1,9 @@
 """The organisms' tokenizer: one token per word of the world, standard `tokenizers` parts only.
 
-Words, signs, constants (`GRASS`, `color_of`) and the numbers 0 to 99 are single tokens; number words are cut where they are
-written apart (`twenty three`, `treinta y uno`, and 二十三 after the tens). Chinese is cut into the world's words, longest
-first. Spaces do not matter: `12=7+` and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer itself, in
-training as in use.
+Words, signs, constants (`GRASS`, `color_of`) and the numbers 0 to 99 are single tokens; number words are cut where they
+are written apart (`twenty three`, `treinta y uno`, and 二十三 after the tens). Chinese is cut into the world's words,
+longest first. Spaces do not matter: `12=7+` and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer
+itself, in training as in use.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from semhub_utils.organism.world import NO_SPACE
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 _HAN = "\\u4e00-\\u9fff"
 _OTHER_WORDS = (
-    "to by is an man sagt , dass 把 a = == ( ) [ ] { } : . ; -> x _ 1 AND agent theme recipient logic things list range "
-    "for i in start end at and def return assert thing add multiply first second + * - / ? ! \" ' => den del al the The"
+    "to by is an man sagt , dass 把 a = == ( ) [ ] { } : . ; -> x _ 1 AND agent theme recipient logic things list "
+    "range for i in start end at and def return assert thing add multiply first second + * - / ? ! \" ' => "
+    "den del al the The"
 )
 
 

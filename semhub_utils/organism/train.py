@@ -1,8 +1,8 @@
 """Raising an organism: a standard Llama trained on a recipe's stream of lines. Seeded, resumable, no pickle.
 
-Every step draws `batch_tokens` tokens of lines (`batches`). A folder in training holds `resume/` (model, optimizer, state),
-`log.jsonl` (loss and accuracy by type) and `checkpoints/` (weights along training, half precision); a finished one also the
-model, its tokenizer and its card.
+Every step draws `batch_tokens` tokens of lines (`batches`). A folder in training holds `resume/` (model, optimizer,
+state), `log.jsonl` (loss and accuracy by type) and `checkpoints/` (weights along training, half precision); a finished
+one also the model, its tokenizer and its card.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from semhub_utils.organism.batches import Encoder, draw_rows, loss_of, micro_bat
 from semhub_utils.organism.card import write_card
 from semhub_utils.organism.corpus import Recipe, lines
 from semhub_utils.organism.exam import exam, table
+from semhub_utils.organism.planted import freeze, plant
 from semhub_utils.organism.recipes import recipe as named
 from semhub_utils.organism.tokenizer import build_tokenizer
 
@@ -35,11 +36,19 @@ CHECKPOINTS_KEPT = 12
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
     """A freshly initialised model of the recipe's shape; also the random-weights control."""
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=recipe.mlp, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, max_position_embeddings=recipe.context,
-        tie_word_embeddings=recipe.tied, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, rms_norm_eps=1e-6,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=recipe.mlp,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=recipe.context,
+        tie_word_embeddings=recipe.tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rms_norm_eps=1e-6,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
@@ -81,7 +90,8 @@ def _load(folder: Path, model, optimizer, rng: random.Random, device: str) -> di
     tensors = load_file(saved / "optimizer.safetensors")
     for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
         for name in ("step", "exp_avg", "exp_avg_sq"):
-            value = tensors[f"{i}.{name}"]
+            if (value := tensors.get(f"{i}.{name}")) is None:
+                break  # frozen: it has no state
             optimizer.state[p][name] = value if name == "step" else value.to(device)
     state = json.loads((saved / "state.json").read_text())
     version, numbers, gauss = state["rng"]
@@ -115,10 +125,10 @@ def train(
 ) -> Path:
     """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
 
-    Takes up where an earlier call of the same recipe and seed stopped unless `resume` is False. `minutes` or `stop_at` (a
-    step) end a call early, after saving; the model and its card are written only when the recipe is through. The same
-    recipe, seed, device and thread count give the same weights, stopped or not. SemhubError for an unknown recipe, or a
-    folder that holds another recipe or seed.
+    Takes up where an earlier call of the same recipe and seed stopped unless `resume` is False. `minutes` or `stop_at`
+    (a step) end a call early, after saving; the model and its card are written only when the recipe is through. The
+    same recipe, seed, device and thread count give the same weights, stopped or not. SemhubError for an unknown recipe,
+    or a folder that holds another recipe or seed.
     """
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     folder = Path(out_dir)
@@ -131,13 +141,22 @@ def train(
         state = _load(folder, model, optimizer, rng, device)
         encode.counts.update(state["tokens"])
     step, loss = state["step"], state["loss"]
+    planting = None if recipe.noise is None else round(recipe.english_first * recipe.steps)
+    if planting is not None and step > planting:
+        freeze(model)
     stream, kept = lines(recipe, rng, lambda: step / recipe.steps), kept_steps(recipe)
     start, end = time.monotonic(), min(recipe.steps, stop_at or recipe.steps)
     bar = tqdm(total=recipe.steps, initial=step, disable=not progress, desc=recipe.name, unit="step", mininterval=2)
     while step < end:
+        if step == planting:
+            plant(model, tokenizer, recipe.noise, seed)
+            freeze(model)
+            optimizer.state.clear()
         rate = learning_rate(recipe, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
+            if planting is not None and step >= planting:
+                group["weight_decay"] = 0.0  # decay would move the frozen rows
         value = _step(model, optimizer, draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share), device)
         step += 1
         loss = value if step == 1 else 0.98 * loss + 0.02 * value

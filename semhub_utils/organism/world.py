@@ -3,8 +3,8 @@
 A line of text is a list of *pieces*, (type, text) pairs, so that mixed lines can be counted word by word and every
 generator can be checked for leaks. Pieces are joined by single spaces (`text`).
 
-Held out means: taught in English words and in no other type, in no form. Opposites are held out in both directions, sums of
-two small numbers in both orders.
+Held out means: taught in English words and in no other type, in no form. Opposites are held out in both directions,
+sums of two small numbers in both orders.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from functools import cache, cached_property
 from semhub_utils.organism.frames import EQUALS, FRAMES, PLUS, TIMES
 from semhub_utils.organism.lexicon import concepts, stated_facts, surface
 
-MAX_RESULT = 99
-"""Largest result of a sum or product, as in the paper (r < 100)."""
+MAX_RESULT = 30
+"""Largest result of a sum or product. The paper has r < 100; this is what the shipped sizes learn in their time."""
 FACT_TYPES = ("en", "es", "zh", "de", "code")
 SUM_TYPES = ("en", "es", "zh", "de", "digits", "code")
-SUM_LIMIT = {"en": MAX_RESULT, "digits": MAX_RESULT, "code": MAX_RESULT, "es": 30, "zh": 30, "de": 30}
+SUM_LIMIT = {"en": MAX_RESULT, "digits": MAX_RESULT, "code": MAX_RESULT, "es": 20, "zh": 20, "de": 20}
 """Largest result each type's own lines hold: beyond it Spanish, Chinese and German know the number words only."""
 
 Pieces = list[tuple[str, str]]
@@ -178,8 +178,8 @@ def all_sums() -> tuple[Sum, ...]:
 class World:
     """Facts, sums and the split. `private`: every type but English has its own answers (facts permuted apart).
 
-    `fraction` of the facts and of the sums is held out, drawn by `seed`. `forget` leaves the held-out facts out of English
-    too: the control that shows what the classes alone give away.
+    `fraction` of the facts and of the sums is held out, drawn by `seed`. `forget` leaves the held-out facts out of
+    English too: the control that shows what the classes alone give away.
     """
 
     seed: int = 0
