@@ -34,7 +34,8 @@ def found(effect=1.0, n=40):
     scores = np.random.default_rng(0).normal(size=(n, 5)) + effect
     return evidence(
         "similarity/es", scores, sign_flip_null(scores, draws=199), layers=range(5), n_layers=4,
-        experiment="similarity", series="es", reading="last token", controls={"r": control("r", scores - effect)}, dropped={"alike": 2},
+        experiment="similarity", series="es", reading="last token",
+        controls={"r": control("r", scores - effect)}, dropped={"alike": 2},
         unit="cosine", null_in_words="shuffled pairs",
     )  # fmt: skip
 
