@@ -112,7 +112,7 @@ class Run:
             text = json.dumps(
                 {"provenance": provenance, "claims": self.claims}, ensure_ascii=False, indent=1, allow_nan=False
             )
-            _atomically(path.with_suffix(".claims.json"), lambda to: to.write_text(text + "\n", "utf-8"))
+            atomically(path.with_suffix(".claims.json"), lambda to: to.write_text(text + "\n", "utf-8"))
         except OSError as error:
             raise SemhubError(_cannot_write(self.folder, error)) from error
         for part in set(self.parts.glob("*.parquet")) - self._used:
@@ -141,7 +141,7 @@ class Run:
 
     def _fingerprint(self, name: str, function: Callable) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
-        of = [self.chapter, name, parameters, self.model.fingerprint, _package_fingerprint(), _of_function(function)]
+        of = [self.chapter, name, parameters, self.model.fingerprint, package_fingerprint(), _of_function(function)]
         return hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:16]
 
 
@@ -261,7 +261,8 @@ def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def _package_fingerprint() -> str:
+def package_fingerprint() -> str:
+    """A hash of the package's own program text."""
     sha = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         sha.update(path.read_bytes())
@@ -290,7 +291,7 @@ def _of_function(function: Callable) -> list:
 def _write(path: Path, table: pd.DataFrame, kept: Mapping[str, Any]) -> None:
     data = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(data.schema.metadata or {}), b"semhub": json.dumps(kept, allow_nan=False, default=str).encode()}
-    _atomically(path, lambda to: pq.write_table(data.replace_schema_metadata(metadata), to))
+    atomically(path, lambda to: pq.write_table(data.replace_schema_metadata(metadata), to))
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
@@ -302,7 +303,8 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         return None
 
 
-def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill another file in the same folder, then put it in place: what is at `path` is whole."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

@@ -1,0 +1,35 @@
+# make book: execute every chapter, build the site.   make test: the tests.   make browser: the tests of the built site.
+# Needed: Python 3.11 or newer, pip, make. Another Python: make book PYTHON=/path/to/python3.12
+.DELETE_ON_ERROR:
+.PHONY: book test browser address clean
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
+BIN := .venv/bin
+READY := .venv/ready
+
+book: $(READY)
+	$(BIN)/semhub book $(if $(CI),--strict)
+
+test: $(READY)
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+browser: $(READY)
+	$(BIN)/python -m pytest tests/browser
+
+# writes the address in _config.yml into badges, install cells, README.md and CITATION.cff
+address: $(READY)
+	$(BIN)/python tests/launch.py
+
+clean:
+	rm -rf _build
+
+# torch first and by its exact version, so that nothing pulls another build
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Name another one with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || { echo "$(PYTHON) could not make a virtual environment in .venv; install its venv module (python3-venv on Debian and Ubuntu)." >&2; exit 1; }
+	@echo "Installing the pinned packages into .venv; the first time takes some minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

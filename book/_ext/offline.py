@@ -1,0 +1,65 @@
+"""Local Sphinx extension: every page runs from the site's own files, without a network.
+
+Altair's output loads its scripts from a content delivery network. Here each chart becomes a box that holds its
+specification as JSON; charts.js draws it with the vendored Vega and draws it again when the colour mode changes.
+"""
+
+import html
+import json
+import re
+
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+CHART = re.compile(
+    r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)"></div>'
+    r"\s*<script[^>]*>(?P<js>.*?)</script>",
+    re.DOTALL,
+)
+EXTERNAL = re.compile(
+    r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)"""
+)
+# before require.js (priority 500): with require.js on the page Vega would register as an unnamed AMD module
+SCRIPTS = ("vendor/vega/vega.min.js", "vendor/vega/vega-lite.min.js", "vendor/vega/vega-embed.min.js")
+
+
+def specification(script: str) -> dict:
+    """The Vega-Lite specification in the script that Altair writes: the first argument of its last call."""
+    return json.JSONDecoder().raw_decode(script, script.rindex("})(") + 3)[0]
+
+
+def chart_box(spec: dict) -> str:
+    label = html.escape(spec.get("description", ""), quote=True)
+    data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    script = f'<script type="application/json">{data}</script>'
+    return f'<div class="semhub-vega" role="group" aria-label="{label}">{script}</div>'
+
+
+def localise(app, pagename, templatename, context, doctree):
+    body = context.get("body") or ""
+
+    def replace(match: re.Match) -> str:
+        spec = specification(match["js"])
+        if not spec.get("description"):
+            logger.warning("a chart on page %s has no alt text (its description is empty)", pagename)
+        return chart_box(spec)
+
+    # a list may hold only list items, and these are bibliography entries
+    body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
+    context["body"] = body = CHART.sub(replace, body)
+    for address in EXTERNAL.findall(body):
+        logger.warning("page %s would load %s from outside the site", pagename, address)
+    if "vega-embed@" in body:
+        logger.warning(
+            "a chart on page %s was not written by Altair's universal template and would load Vega", pagename
+        )
+    if 'class="semhub-vega"' in body:
+        for script in SCRIPTS:
+            app.add_js_file(script, priority=190)
+        app.add_js_file("charts.js", priority=200, defer="defer")
+
+
+def setup(app):
+    app.connect("html-page-context", localise)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,68 @@
+// Draws every chart of the page, and draws it again when the reader changes the colour mode.
+// Colours come from the theme's own CSS variables, so that charts and text always agree.
+(() => {
+  const root = document.documentElement;
+
+  function themeConfig() {
+    const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+    const text = colour("--pst-color-text-base");
+    const muted = colour("--pst-color-text-muted");
+    const line = colour("--pst-color-border");
+    const font = getComputedStyle(document.body).fontFamily;
+    const words = { labelColor: muted, titleColor: text };
+    return {
+      background: "transparent",
+      font,
+      view: { stroke: line },
+      axis: { ...words, domainColor: line, gridColor: line, tickColor: line, gridOpacity: 0.5 },
+      legend: words,
+      header: words,
+      title: { color: text, subtitleColor: muted },
+      text: { color: text },
+      rule: { color: muted },
+    };
+  }
+
+  // A specification's own settings stay, except for what has to follow the colour mode.
+  function merge(own, theme) {
+    const out = { ...own };
+    for (const [key, value] of Object.entries(theme)) {
+      const nested = value && typeof value === "object" && out[key] && typeof out[key] === "object";
+      out[key] = nested ? merge(out[key], value) : value;
+    }
+    return out;
+  }
+
+  // What the reader has set on the chart (sliders, menus) survives the redrawing.
+  function settings(view, spec) {
+    const names = (spec.params ?? []).filter((p) => p.bind && !p.select).map((p) => p.name);
+    return names.map((name) => [name, view.signal(name)]);
+  }
+
+  async function draw(box) {
+    const spec = structuredClone(box.spec);
+    const kept = box.view ? settings(box.view, spec) : [];
+    spec.config = merge(spec.config ?? {}, themeConfig());
+    const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", tooltip: { theme: root.dataset.theme } });
+    box.finalize?.();
+    box.view = result.view;
+    box.finalize = result.finalize;
+    for (const [name, value] of kept) box.view.signal(name, value);
+    await box.view.runAsync();
+    box.dataset.drawn = root.dataset.theme ?? "";
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // a box that scrolls can be reached by keyboard
+  }
+
+  const boxes = [...document.querySelectorAll(".semhub-vega")];
+  for (const box of boxes) {
+    box.spec = JSON.parse(box.querySelector("script").textContent);
+    box.target = box.appendChild(document.createElement("div"));
+  }
+  // One chart after the other, and one redrawing after the other.
+  let queue = Promise.resolve();
+  const drawAll = () => {
+    for (const box of boxes) queue = queue.then(() => draw(box));
+  };
+  new MutationObserver(drawAll).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
+  drawAll();
+})();

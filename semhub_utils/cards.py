@@ -1,0 +1,182 @@
+"""HTML that stands beside the charts: data tables, figures with their table, and claim cards.
+
+Colours are inherited or mixed from the text colour, so the same markup reads on white and on black. The style block
+lies in a cascade layer, so that any rule of a site wins over it; it is there for Colab and Jupyter.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from .errors import SemhubError
+
+SYMBOLS = {"holds": "✔", "holds weakly": "◐", "does not hold": "✘", "cannot be tested here": "?"}
+
+_STYLE = """<style>@layer semhub {
+.data-table summary { cursor: pointer; }
+.data-table-scroll { overflow: auto; max-height: 24rem; }
+.data-table table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+.data-table :is(th, td) { padding: .2rem .6rem; text-align: left; white-space: nowrap;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+.verdict-table { overflow-x: auto; }
+.verdict-table table { border-collapse: collapse; }
+.verdict-table :is(th, td) { padding: .3rem .6rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+.verdict-table tbody th { font-weight: 400; min-width: 14rem; } .verdict-table td { white-space: nowrap; }
+.semhub-figure { margin: 1rem 0; }
+.semhub-figure .vega-embed { flex-direction: column; padding: 0; }
+.semhub-figure .vega-bindings { order: -1; display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 0 0 .6rem; }
+.semhub-figure .vega-bind { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .5rem; font-size: .9rem; }
+.semhub-figure .vega-bind-radio label { padding-right: .8rem; white-space: nowrap; }
+.claim { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-left-width: .5rem;
+  border-radius: .4rem; padding: .8rem 1rem; margin: 1rem 0; max-width: 46rem; line-height: 1.45; }
+.claim[data-verdict="holds"] { border-left-color: var(--semhub-holds, #009e73); }
+.claim[data-verdict="holds weakly"] { border-left-color: var(--semhub-weak, #c28800); }
+.claim[data-verdict="does not hold"] { border-left-color: var(--semhub-not, #d55e00); border-left-style: double; }
+.claim[data-verdict="cannot be tested here"] { border-left-color: #808080; border-left-style: dashed; }
+.claim p { margin: .3rem 0; }
+.claim .verdict { font-weight: 700; font-size: 1.1rem; }
+.claim .claim-label { font-size: .8rem; font-weight: 700; letter-spacing: .04em; text-transform: uppercase; }
+.claim .paper-claim { margin: .6rem 0; padding: 0 0 0 .8rem; font-style: italic; background: none; border: 0;
+  border-left: 3px dotted currentColor; color: inherit; }
+.claim .paper-claim .claim-label { font-style: normal; }
+.claim dl { margin: .6rem 0 0; } .claim dl > div { display: grid; gap: 0 .8rem; grid-template-columns: 7rem 1fr; }
+.claim dt { font-weight: 600; grid-row: span 9; } .claim dd { margin: 0; overflow-wrap: anywhere; }
+}</style>"""
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a notebook displays; `text` is what stands for it where HTML cannot be shown."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def cell_text(value: object) -> str:
+    """A value as a reader wants it: three significant digits, a dash for nothing, counts as "reason: number"."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {cell_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ", ".join(map(cell_text, value)) or "none"
+    if value is None or pd.isna(value):
+        return "–"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)) or (abs(value) < 1e15 and float(value).is_integer()):
+        return str(int(value))
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -> str:
+    """The table as accessible HTML behind a disclosure; a wide or long one scrolls in its own box."""
+    names = [str(name) for name in table.columns]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    rows = []
+    for row in table.itertuples(index=False):
+        first, *rest = (escape(cell_text(value)) for value in row)
+        rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
+    body = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    box = f'<div class="data-table-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+    return f'<details class="data-table"><summary>Data</summary>{box}<table>{body}</table></div></details>'
+
+
+def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") -> Html:
+    """Chart, caption and data table as one figure. `alt` replaces the chart's own description; it must have one.
+
+    The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
+    """
+    chart = chart.properties(description=alt) if alt else chart
+    if not isinstance(chart.description, str):
+        raise SemhubError("The chart has no alt text; give alt, one sentence that says what the figure shows.")
+    html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    told = [c for c in table if (table[c].notna() & (table[c].astype(str) != "")).any()]  # columns that say something
+    listing = data_table(table[told], f"Data: {caption or chart.description}")
+    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{below}{listing}</figure>', chart.description)
+
+
+def _interval(entry: object) -> str:
+    if not isinstance(entry, Mapping):
+        return cell_text(entry)
+    value = cell_text(entry.get("statistic", entry.get("value")))
+    if entry.get("low") is None or entry.get("high") is None:
+        return value
+    return f"{value} (95% interval {cell_text(entry['low'])} to {cell_text(entry['high'])})"
+
+
+def _p(value: float) -> str:
+    return f"p = {cell_text(value)}" if value >= 0.001 else "p < 0.001"
+
+
+def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -> Html:
+    """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
+
+    `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason or rule, statistic,
+    low, high, unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to
+    number or to value, low, high).
+    """
+    verdict = claim.get("verdict")
+    if verdict not in SYMBOLS:
+        raise SemhubError(f"The verdict '{verdict}' is unknown; give one of {', '.join(SYMBOLS)}.")
+    statistic = _interval(claim) + (f" {claim['unit']}" if claim.get("unit") else "")
+    if claim.get("layer") is not None:
+        of = f" of {claim['n_layers']}" if claim.get("n_layers") else ""
+        statistic += f", at layer {cell_text(claim['layer'])}{of}"
+    null = f" against {claim['null']}" if claim.get("null") else ""
+    controls = claim.get("controls") or {}
+    rows = {
+        "Statistic": statistic,
+        "Reading": claim.get("reading"),
+        "Items": claim.get("n"),
+        "Dropped": claim.get("dropped", {}),
+        "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,
+        "Controls": [f"{name}: {_interval(entry)}" for name, entry in controls.items()],
+        "Rule": claim.get("rule") or claim.get("reason"),
+    }
+
+    def value(content: object) -> str:
+        lines = content if isinstance(content, list) else [cell_text(content)]
+        return "".join(f"<dd>{escape(line)}</dd>" for line in lines or ["none"])
+
+    listed = "".join(f"<div><dt>{k}</dt>{value(v)}</div>" for k, v in rows.items() if v not in (None, ""))
+    finding = str(claim.get("claim") or claim.get("experiment") or claim.get("id", ""))
+    html = (
+        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
+        f'<p class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict.capitalize()}</p>'
+        f'<blockquote class="paper-claim"><p class="claim-label">{escape(source)}</p><p>{escape(paper_claim)}</p>'
+        f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
+        f"<dl>{listed}</dl></div></article>"
+    )
+    return Html(html, f"{verdict.capitalize()}: {finding} ({statistic})")
+
+
+def verdict_table(claims: Sequence[Mapping]) -> Html:
+    """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
+    names = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows, told = [], []
+    for claim in claims:
+        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
+        p = _p(claim["p"]) if claim.get("p") is not None else "–"
+        low, high, statistic = (cell_text(claim.get(name)) for name in ("low", "high", "statistic"))
+        numbers = (f"{statistic} [{low}, {high}]" if low != "–" else statistic, p, cell_text(claim.get("n")))
+        cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
+        word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
+        rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')
+        told.append(f"{verdict.capitalize()}: {sentence}")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    box = '<div class="verdict-table" tabindex="0" role="region" aria-label="Verdicts of this chapter">'
+    return Html(f"{_STYLE}{box}{table}</div>", "\n".join(told))

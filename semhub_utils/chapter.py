@@ -1,0 +1,48 @@
+"""What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from semhub_utils.cards import Html, claim_card, verdict_table
+from semhub_utils.evidence import Evidence, knows_task
+from semhub_utils.models import LanguageModel, load_model
+from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters
+
+
+class Chapter:
+    """A chapter under way on one model: `step` computes and keeps, `claim` judges and shows, `finish` writes."""
+
+    def __init__(self, run: Run, model: LanguageModel):
+        self.run, self.model = run, model
+
+    def step(self, name: str, function: Callable[[], StepResult]) -> pd.DataFrame:
+        """The table that `function` computes, or computed in an earlier run with the same parameters and model."""
+        return self.run.step(name, function)
+
+    def evidence(self, claim: str) -> Evidence:
+        """The evidence that a step left for a claim, such as "similarity/digits"."""
+        return next(e for found in self.run.evidence.values() for e in found if e.claim == claim)
+
+    def knows(self, tasks: pd.DataFrame, task: str) -> str | None:
+        """Whether the model did what `experiments.task_table` asked: None, or the sentence that ends a claim."""
+        return knows_task(tasks.value.to_numpy(), task=task, seed=self.run.parameters["seed"])
+
+    def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
+        """Judge a claim by the rules of `evidence`; show its card. paper: what the paper says; sentence: our claim."""
+        return claim_card(self.run.claim(self.evidence(claim), sentence, precondition=precondition), paper)
+
+    def finish(self) -> Html:
+        """Write table and claims, and show every verdict of the chapter in one table."""
+        self.run.finish()
+        return verdict_table(self.run.claims)
+
+
+def begin(chapter: str, *, results_dir: str, **parameters: Any) -> Chapter:
+    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do."""
+    extra = [name for name in parameters if name not in PARAMETERS]
+    checked = check_parameters(extra, results_dir=results_dir, **parameters)
+    where = {name: checked[name] for name in ("revision", "device", "dtype")}
+    model = load_model(checked["model_id"], **where)
+    return Chapter(Run(chapter, model, checked, results_dir), model)

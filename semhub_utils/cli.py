@@ -1,0 +1,193 @@
+"""The command `semhub`. Every command imports what it needs when it runs, so that `semhub --help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import SemhubError
+
+DESCRIPTION = "Run the chapters of the Semantic Hub book on any model, build the book, check and measure models."
+EPILOG = """examples:
+  semhub run arithmetic --model gpt2 --set n_items=200    one chapter on a model of the Hugging Face hub
+  semhub run all --model gpt2 --model ./folder --jobs 2   a sweep: all chapters on two models
+  semhub book                                             execute every chapter and build the site
+  semhub check gpt2                                       does this model pass the instruments' self-checks?
+  semhub bench --json                                     time and memory against the released method"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("semhub", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
+    parser.add_argument("--version", action="version", version=f"semhub {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(function.__name__, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=function)
+        return sub
+
+    model = "id on the Hugging Face hub, local folder, or organism:NAME"
+
+    sub = command(run, "run a chapter, or all, on one model or several")
+    sub.add_argument("chapter", metavar="CHAPTER", help="name or number: arithmetic, 3, 03_arithmetic, or all")
+    sub.add_argument("--model", action="append", metavar="MODEL", help=f"{model}; may be given again for a sweep")
+    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the chapter; may be given again",
+    )
+    sub.add_argument("--jobs", type=_positive, default=1, metavar="N", help="chapters at a time (default 1)")
+    sub.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for it all (default runs)")
+    sub.add_argument("--fresh", action="store_true", help="run again what is already done")
+
+    sub = command(book, "execute every chapter of the book and build the site")
+    sub.add_argument("--model", metavar="MODEL", help=f"{model} (default: the one each chapter names)")
+    sub.add_argument("--fresh", action="store_true", help="run again what is already done")
+    sub.add_argument("--strict", action="store_true", help="a warning of the site's build is an error")
+    sub.add_argument("--jobs", type=_positive, default=1, metavar="N", help="chapters at a time (default 1)")
+
+    sub = command(check, "check that the instruments read a model rightly")
+    sub.add_argument("model", metavar="MODEL", help=model)
+    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    sub = command(bench, "measure time and memory against the released method and the floor")
+    sub.add_argument("model", metavar="MODEL", nargs="?", help=f"{model} (default: a random model made on the fly)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_argument("--quick", action="store_true", help="a small model and few items, under half a minute")
+    sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
+    sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
+    sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
+    sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
+
+    sub = command(train, "train one of the models that ship with the book")
+    sub.add_argument("name", metavar="NAME", help="a recipe, such as hub")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
+    sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")
+    sub.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default: the recipe's)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _report(outcomes) -> int:
+    """Print what failed, one sentence each; the exit status."""
+    for outcome in outcomes:
+        if outcome.error:
+            print(outcome.error, file=sys.stderr)
+    return max(outcome.code for outcome in outcomes)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def run(options: argparse.Namespace) -> int:
+    from . import runner
+
+    jobs = runner.plan(
+        runner.choose(runner.find_book(), options.chapter),
+        options.model or [None],
+        out=options.out,
+        results_dir=options.out / "results",
+        revision=options.revision,
+        settings=runner.parse_settings(options.set),
+    )
+    outcomes = runner.run(jobs, workers=options.jobs, fresh=options.fresh, say=_to_stderr)
+    for outcome in outcomes:
+        if not outcome.error:
+            print(outcome.job.output)
+    return _report(outcomes)
+
+
+def book(options: argparse.Namespace) -> int:
+    import shutil
+
+    from . import runner, site
+
+    root = runner.find_book()
+    build = root / "_build"
+    jobs = runner.plan(runner.chapters_of_toc(root), [options.model], out=build / "runs", results_dir=build / "results")
+    outcomes = runner.run(jobs, workers=options.jobs, fresh=options.fresh, say=_to_stderr)
+    if status := _report(outcomes):
+        return status
+    # Chapters may name different default models, so their notebooks are gathered for the site.
+    executed = build / "executed"
+    shutil.rmtree(executed, ignore_errors=True)
+    executed.mkdir(parents=True)
+    for job in jobs:
+        shutil.copy2(job.output, executed)
+    print(site.build(executed, build / "html", root=root, results=build / "results", strict=options.strict or None))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .checks import self_check
+    from .models import load_model
+
+    model = load_model(options.model, revision=options.revision, check=False)
+    checks = self_check(model, raise_on_failure=False)
+    passed = all(c.passed for c in checks)
+    if options.json:
+        facts = {"model": options.model, "revision": model.revision, "fingerprint": model.fingerprint}
+        sizes = {"layers": model.n_layers, "hidden": model.hidden_size, "vocabulary": model.vocab_size}
+        print(json.dumps({**facts, **sizes, "passed": passed, "checks": [asdict(c) for c in checks]}))
+    else:
+        print(f"{options.model}: {model.n_layers} layers, hidden size {model.hidden_size}, {model.vocab_size} tokens")
+        for c in checks:
+            print(f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.value:.3g} (at most {c.bound:.3g})  {c.meaning}")
+    return 0 if passed else 1
+
+
+def bench(options: argparse.Namespace) -> int:
+    from . import bench as measure
+
+    given = {"quick": options.quick, "shape": options.config, "device": options.device, "dtype": options.dtype}
+    report = measure.bench(options.model, **given, say=_to_stderr)
+    if options.results:
+        print(f"table: {measure.write(report, options.results)}", file=sys.stderr)
+    print(json.dumps(report) if options.json else measure.summary(report))
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    from .organism.train import train as train_organism
+
+    out = options.out or Path("organisms") / options.name
+    folder = train_organism(options.name, out, seed=options.seed, device=options.device, minutes=options.minutes)
+    if not (folder / "model.safetensors").exists():
+        _to_stderr("The time is up and the state is saved; the same command trains on from there.")
+    print(folder)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 failed, 2 something given cannot be used, 130 stopped."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except SemhubError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what was done is kept, and the same command takes up from there.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import random_pairings
+from semhub_utils.spokes.items import LensItem
+from semhub_utils.states import hidden_states
+from semhub_utils.tokens import target_table, word_forms
+
+
+def lens_experiment(
+    model: LanguageModel,
+    items: Sequence[LensItem],
+    *,
+    hub: str,
+    own: str,
+    series: str,
+    reading: str = "normed",
+    seed: int = 0,
+    random_weights: bool = True,
+) -> Result:
+    """Does the lens (Eq. 2) read the hub's word (`targets[hub]`) at middle layers, and the own token (`targets[own]`)
+    at the end?
+
+    Three claims. `lens-meaning`: log P(right hub word) minus the mean over the wrong hub words of its class, against
+    targets shuffled among items of a group; each word is right for some items and wrong for others, so frequency is
+    matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
+    model that favours hub words whatever they mean cannot win. `lens-end`: log P(own token) minus log P(right hub
+    word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
+    another word shares, are dropped and counted.
+    """
+    words, kept, dropped = _resolve(model, items, hub, own)
+    clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
+    hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
+    answers = list(dict.fromkeys(hub_of))
+    target = np.array([answers.index(answer) for answer in hub_of])
+
+    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, Tensor]:
+        """log P [item, layer] by curve, the lead of every answer over its class [item, layer, answer], and states."""
+        hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
+        logprob = (
+            word_logprobs(lens(reader, hidden, targets=words.ids, reading=reading).logprob, words.groups)
+            .double()
+            .numpy()
+        )
+        column = {word: k for k, word in enumerate(words.words)}
+
+        def of(chosen: Sequence[Iterable[str]], fold) -> np.ndarray:
+            """Per item, its words folded into one number per layer; nan where no word of it is left."""
+            columns = [[column[w] for w in row if w in column] for row in chosen]
+            nothing = np.full(len(layers), np.nan)
+            return np.stack([fold(logprob[i][:, c], axis=1) if c else nothing for i, c in enumerate(columns)])
+
+        classes = [tuple(dict.fromkeys((*item.targets[hub], *item.wrong.get(hub, ())))) for item in kept]
+        lead = np.stack(
+            [
+                of([answer] * len(kept), np.max) - of([[w for w in c if w not in answer] for c in classes], np.mean)
+                for answer in answers
+            ],
+            axis=2,
+        )
+        curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
+        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], np.mean) for name in kept[0].wrong}
+        return curves, lead, hidden
+
+    index = np.arange(len(kept))
+    curves, lead, hidden = read(model)
+    scores = {"lens-meaning": lead[index, :, target], "lens-end": (curves[own] - curves[hub])[:, -1:]}
+    scores["lens-lead"] = np.minimum(scores["lens-meaning"], curves[hub] - curves[own])
+    controls: dict[str, list] = {name: [] for name in scores}
+    if random_weights:
+        noise, noise_lead, _ = read(randomised(model, seed))
+        meaning = noise_lead[index, :, target]
+        for name, values in {
+            "lens-meaning": meaning,
+            "lens-lead": np.minimum(meaning, noise[hub] - noise[own]),
+        }.items():
+            controls[name].append(control("random weights", values, clusters=clusters, seed=seed))
+    pairings = random_pairings(
+        len(kept), groups=[item.group for item in kept], clusters=clusters, draws=DRAWS, seed=seed
+    )
+    shuffled = np.stack([lead[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
+    nulls = {"lens-meaning": shuffled} | {
+        name: sign_flip_null(scores[name], clusters=clusters, draws=DRAWS, seed=seed)
+        for name in ("lens-lead", "lens-end")
+    }
+    claims = [
+        evidence(
+            f"{name}/{series}",
+            scores[name],
+            nulls[name],
+            n_layers=model.n_layers,
+            experiment=name,
+            series=series,
+            reading=reading,
+            layers=layers if name != "lens-end" else [model.n_layers],
+            clusters=clusters,
+            controls={c.name: c for c in controls[name]},
+            dropped=dropped,
+            seed=seed,
+        )
+        for name in scores
+    ]
+    common = {"clusters": clusters, "reading": reading, "seed": seed, "dropped": sum(dropped.values())}
+    tables = [
+        curve(model, np.exp(v), experiment="lens-probability", series=name, **common) for name, v in curves.items()
+    ]
+    first = torch.tensor(
+        [
+            [words.ids[words.groups[words.words.index(w[0])][0]] for w in pair]
+            for pair in zip(hub_of, own_of, strict=True)
+        ]
+    )
+    ranks = lens(model, hidden, targets=first, rank=True, entropy=True, reading=reading)
+    tables += [
+        curve(model, (ranks.rank[:, :, k] == 1).double().numpy(), experiment="lens-first", series=name, **common)
+        for k, name in enumerate((hub, own))
+    ]
+    tables.append(curve(model, ranks.entropy.double().numpy(), experiment="lens-entropy", series=series, **common))
+    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
+
+
+def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str):
+    """Words with a token of their own, the items that keep both their words, and why the others went."""
+    every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
+    words = target_table(model, every, items[0].prompt) if items else None
+    single = {form.word for form in words.forms if form.single} if words else set()
+    kept, dropped = [], Counter()
+    for item in items:
+        missing = next((name for name in (hub, own) if not single & set(item.targets[name])), None)
+        if set(item.targets[hub]) & set(item.targets[own]):
+            dropped[f"{hub} and {own} are the same word"] += 1
+        elif missing:
+            dropped[f"no single token of its own for the {missing}"] += 1
+        elif not (set(item.wrong.get(hub, ())) - set(item.targets[hub])) & single:
+            dropped[f"no wrong {hub} to compare with"] += 1
+        else:
+            kept.append(item)
+    if not kept:
+        why = "; ".join(f"{reason}: {n}" for reason, n in dropped.items()) or "none was given"
+        raise SemhubError(
+            f"Of {len(items)} items none can be read with {model.model_id} ({why}); words of one token would do."
+        )
+    return words, kept, dict(dropped)
+
+
+def both_readings(experiment: Callable[..., Result], *args, **options) -> Result:
+    """An experiment with the normed and with the raw lens: one table, the normed reading's evidence first."""
+    found = [experiment(*args, reading=reading, **options) for reading in ("normed", "raw")]
+    return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
+
+
+def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
+
+    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
+    """
+    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
+    ids = {(i.prompt, w): word_forms(model, w, i.prompt).ids for i in items for w in i.targets[own]}
+    right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})

@@ -1,0 +1,98 @@
+"""What the lens reads at every position of running text: the paper's first figure, and whose words they are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.lens import lens
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.tokens import first_tokens
+
+
+def lens_grid(
+    model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
+) -> list[dict]:
+    """Top words by layer and token for `explorer.LensGrid`: one entry per data type, readings raw and normed."""
+    dominant = set(first_tokens(model, dominant_words).tolist())
+    grids = []
+    for name, text in sentences.items():
+        hidden = hidden_states(model, [text], positions="all").hidden.transpose(0, 1)  # layer first
+        readings = {}
+        for reading in ("normed", "raw"):
+            found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
+            readings[reading] = {
+                "ids": found.top_ids.numpy(),
+                "probs": found.top_logprobs.exp().numpy(),
+                "entropy": found.entropy.numpy(),
+            }
+        ids = model.encode([text])[0].ids
+        seen = {int(i) for reading in readings.values() for i in np.unique(reading["ids"])}
+        grids.append(
+            {
+                "name": f"{name}: {text}",
+                "data_type": name,
+                "tokens": [model.tokenizer.decode([i]) for i in ids],
+                "layers": list(range(model.n_layers + 1)),
+                "readings": readings,
+                "vocab": {i: model.tokenizer.decode([i]) for i in seen},
+                "dominant_ids": dominant,
+                "n_layers": model.n_layers,
+            }
+        )
+    return grids
+
+
+def dominant_share_experiment(
+    model: LanguageModel,
+    texts: Sequence[str],
+    clusters: Sequence[str],
+    dominant_words: Iterable[str],
+    *,
+    series: str,
+    seed: int = 0,
+    random_weights: bool = True,
+) -> Result:
+    """On text of another type, at how many positions is the lens's first word one of the dominant language's?
+
+    Claim `dominant-share/<series>`: that share, minus the share at the last layer of the same text; signs flipped per
+    cluster. Control: random weights. A first, coarse look: a word list stands for the language.
+    """
+    dominant = first_tokens(model, dominant_words)
+
+    def shares(reader: LanguageModel) -> np.ndarray:
+        total, count = torch.zeros(2, len(texts), model.n_layers + 1, dtype=torch.float64)
+        for states in stream_states(reader, texts, positions="all"):
+            top = lens(reader, states.hidden, top_k=1).top_ids[:, :, 0]
+            total.index_add_(0, states.item, torch.isin(top, dominant).double())
+            count.index_add_(0, states.item, torch.ones_like(top, dtype=torch.float64))
+        return (total / count).numpy()
+
+    found = shares(model)
+    rise = found - found[:, -1:]
+    controls = {}
+    if random_weights:
+        noise = shares(randomised(model, seed))
+        controls["random weights"] = control("random weights", noise - noise[:, -1:], clusters=clusters, seed=seed)
+    claim = evidence(
+        f"dominant-share/{series}",
+        rise,
+        sign_flip_null(rise, clusters=clusters, draws=DRAWS, seed=seed),
+        layers=range(model.n_layers + 1),
+        n_layers=model.n_layers,
+        experiment="dominant-share-rise",
+        series=series,
+        reading="normed",
+        clusters=clusters,
+        controls=controls,
+        outcome=True,
+        seed=seed,
+    )
+    shown = curve(
+        model, found, experiment="dominant-share", series=series, reading="normed", clusters=clusters, seed=seed
+    )
+    return pd.concat([tidy([claim]), shown], ignore_index=True), [claim]

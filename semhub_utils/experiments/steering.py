@@ -1,0 +1,147 @@
+"""Does a vector made of the hub's words change what the model writes in another type?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import bootstrap_interval, control, evidence, sign_flip_null, split_items, tidy
+from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.items import SteerItem
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, generate
+
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+MAX_LAYERS_TRIED = 8
+
+
+def says(continuation: str, expected: str) -> bool:
+    """Whether a continuation begins with `expected`, spaces aside, and does not run on within the same word."""
+    text, start = "".join(continuation.split()), "".join(expected.split())
+    rest = continuation.lstrip()[len(expected) :] if continuation.lstrip().startswith(expected) else text[len(start) :]
+    return text.startswith(start) and not (rest[:1].isalnum() and rest[:1].isascii())
+
+
+def steering_experiment(
+    model: LanguageModel,
+    items: Sequence[SteerItem],
+    *,
+    series: str,
+    strengths: Sequence[float] = STRENGTHS,
+    max_new_tokens: int = 4,
+    seed: int = 0,
+) -> Result:
+    """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
+
+    Layer and strength are chosen on one half of the items and reported on the other. Claim `steering/<series>`: share
+    of expected continuations minus that under a random direction of equal norm, signs flipped per cluster. Controls,
+    minus the same: the reversed vector, and the vector of the chosen layer added half the model away. The reading "as
+    released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
+    it was read. Table: `steering-choice` (layer x strength, choosing half), `steering` (strength x outcome x
+    condition, reporting half).
+    """
+    ids = [item.id for item in items]
+    choose, report = split_items(ids, seed, clusters=[item.cluster for item in items])
+    halves = [[item for item in items if item.id in set(half)] for half in (choose, report)]
+    if not all(halves):
+        raise SemhubError(f"{len(items)} items of {series} cannot be split in two halves; more items would do.")
+    last = max(model.n_layers - 1, 1)
+    tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
+    vectors = {name: _difference(model, half) for name, half in zip(("choose", "report"), halves, strict=True)}
+
+    def outcomes(half: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
+        chosen = halves[half == "report"]
+        vector = vectors[half][:, read]
+        if kind == "random direction":
+            noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
+            vector = normalize(noise, dim=-1) * vector.norm(dim=-1, keepdim=True)
+        edit = Edit(layers=(int(add),), vector=-vector if kind == "reversed" else vector)
+        texts = generate(
+            model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, edit=edit, strengths=strengths
+        )
+        said = [[(says(t, i.expected), says(t, i.original)) for t in row] for row, i in zip(texts, chosen, strict=True)]
+        hits = np.array(said, float)
+        return np.concatenate([hits, 1 - hits.sum(-1, keepdims=True)], axis=-1)
+
+    choice = {layer: outcomes("choose", layer, layer)[:, :, 0].mean(0) for layer in tried}
+    # The first of equals: the lowest layer and the weakest push that do it.
+    pushes = np.flatnonzero(np.asarray(strengths) > 0)
+    layer = max(tried, key=lambda candidate: choice[candidate][pushes].max())
+    strength = int(pushes[choice[layer][pushes].argmax()])
+    clusters = [item.cluster for item in halves[1]]
+    away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
+    conditions = {
+        ("corrected", "steered"): outcomes("report", layer, layer),
+        ("as released", "steered"): outcomes("report", layer, min(layer + 1, model.n_layers)),
+        ("corrected", "random direction"): outcomes("report", layer, layer, "random direction"),
+        ("corrected", "reversed"): outcomes("report", layer, layer, "reversed"),
+        ("corrected", "wrong layer"): outcomes("report", layer, away),
+    }
+    baseline = conditions["corrected", "random direction"][:, strength, :1]
+    above = {key: value[:, strength, :1] - baseline for key, value in conditions.items()}
+    claims = [
+        evidence(
+            f"steering/{series}" + ("" if how == "corrected" else f"/{how}"),
+            above[how, "steered"],
+            sign_flip_null(above[how, "steered"], clusters=clusters, draws=DRAWS, seed=seed),
+            layers=[layer],
+            n_layers=model.n_layers,
+            experiment="steering",
+            series=series,
+            reading=how,
+            clusters=clusters,
+            outcome=True,
+            seed=seed,
+            controls={
+                name: control(name, above["corrected", name], clusters=clusters, seed=seed)
+                for name in ("reversed", "wrong layer")
+            },
+        )
+        for how in ("corrected", "as released")
+    ]
+    rows = [
+        {
+            "experiment": "steering-choice",
+            "series": series,
+            "reading": "corrected",
+            "layer": at,
+            "depth": model.depth(at),
+            "strength": s,
+            "value": v,
+            "n": len(halves[0]),
+        }
+        for at, values in choice.items()
+        for s, v in zip(strengths, values, strict=True)
+    ]
+    for (how, condition), hits in conditions.items():
+        for k, outcome in enumerate(("expected", "unchanged", "other")):
+            low, high = bootstrap_interval(hits[:, :, k], clusters=clusters, seed=seed)
+            for s, v, lo, hi in zip(strengths, hits[:, :, k].mean(0), low, high, strict=True):
+                rows.append(
+                    {
+                        "experiment": "steering-dose",
+                        "series": outcome,
+                        "reading": how,
+                        "condition": condition,
+                        "layer": layer,
+                        "depth": model.depth(layer),
+                        "strength": s,
+                        "value": v,
+                        "low": lo,
+                        "high": hi,
+                        "n": len(hits),
+                    }
+                )
+    return pd.concat([tidy(claims), pd.DataFrame(rows)], ignore_index=True), claims
+
+
+def _difference(model: LanguageModel, items: Sequence[SteerItem]) -> Float[Tensor, "item layer hidden"]:
+    """`toward` minus `away` at the last token, layer by layer."""
+    toward, away = (hidden_states(model, [getattr(item, side) for item in items]).hidden for side in ("toward", "away"))
+    return toward - away

@@ -1,0 +1,161 @@
+"""The logit lens: what the unembedding says of a hidden state, in blocks over the vocabulary.
+
+Readings: "normed" applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L
+it is the model's own distribution. "raw" multiplies the state as it is, as the paper's release does for intermediate
+layers; at layer L it is raw too. A reading may also be a function (layer, h) -> h, put before the final norm.
+
+Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by, with a running maximum and
+sum.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.models import LanguageModel
+
+Reading = str | Callable[[int, Tensor], Tensor]
+ROWS, BLOCK = 512, 4096  # of the largest table that is made: 8 MB in float32, near enough to the cache
+
+
+@dataclass(frozen=True)
+class LensReading:
+    """What was asked for; the rest is None. Log-probabilities are natural; rank 1 is the likeliest token."""
+
+    logprob: Float[Tensor, "site layer target"] | None = None
+    rank: Int[Tensor, "site layer target"] | None = None
+    entropy: Float[Tensor, "site layer"] | None = None  # nats
+    top_ids: Int[Tensor, "site layer k"] | None = None
+    top_logprobs: Float[Tensor, "site layer k"] | None = None
+
+
+def lens_logprobs(
+    model: LanguageModel,
+    hidden: Float[Tensor, "site layer hidden"],
+    targets: Int[Tensor, "site target"] | Int[Tensor, " target"],
+    *,
+    reading: Reading = "normed",
+    layers: Sequence[int] | None = None,
+) -> Float[Tensor, "site layer target"]:
+    """Log-probability of target tokens, the same for all sites or each site's own. Raises as `lens`."""
+    return lens(model, hidden, targets=targets, reading=reading, layers=layers).logprob
+
+
+def lens(
+    model: LanguageModel,
+    hidden: Float[Tensor, "site layer hidden"],
+    *,
+    targets: Int[Tensor, "site target"] | Int[Tensor, " target"] | None = None,
+    top_k: int = 0,
+    rank: bool = False,
+    entropy: bool = False,
+    reading: Reading = "normed",
+    layers: Sequence[int] | None = None,
+) -> LensReading:
+    """Read hidden states (before the final norm, as `hidden_states` gives them) through the unembedding.
+
+    layers: the layer of each entry of `hidden`'s second axis, needed only when `reading` is a function of the layer.
+    Raises SemhubError on a target outside the vocabulary, an unknown reading, or ranks without targets.
+    """
+    n_sites, n_layers, _ = hidden.shape
+    if targets is not None:
+        if targets.numel() and not (0 <= int(targets.min()) and int(targets.max()) < model.vocab_size):
+            raise SemhubError(
+                f"A target token lies outside the vocabulary; ids from 0 to {model.vocab_size - 1} would do."
+            )
+        targets = targets.expand(n_sites, -1) if targets.ndim == 1 else targets
+    elif rank:
+        raise SemhubError("A rank was asked without targets; targets=... would do.")
+    if callable(reading):
+        if layers is None or len(layers) != n_layers:
+            raise SemhubError(
+                f"A reading by layer needs the layer of each of the {n_layers} states; layers=... would do."
+            )
+        hidden = torch.stack([reading(layer, hidden[:, k]) for k, layer in enumerate(layers)], dim=1)
+    elif reading not in ("normed", "raw"):
+        raise SemhubError(f"reading was {reading!r}; 'normed', 'raw' or a function of layer and state would do.")
+    if not 0 <= top_k <= model.vocab_size:
+        raise SemhubError(f"top_k was {top_k}; 0 to {model.vocab_size} would do.")
+
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    row_targets = None if targets is None else targets.repeat_interleave(n_layers, 0).to(model.device)
+    with torch.inference_mode():
+        parts = [
+            _read_rows(
+                model,
+                model.normalise(rows[start : start + ROWS], norm=reading != "raw"),
+                None if row_targets is None else row_targets[start : start + ROWS],
+                top_k=top_k,
+                rank=rank,
+                entropy=entropy,
+            )
+            for start in range(0, len(rows), ROWS)
+        ]
+    asked = {
+        "logprob": targets is not None,
+        "rank": rank,
+        "entropy": entropy,
+        "top_ids": top_k > 0,
+        "top_logprobs": top_k > 0,
+    }
+    return LensReading(**{name: _join(parts, name, n_sites, n_layers) for name, wanted in asked.items() if wanted})
+
+
+def word_logprobs(
+    logprob: Float[Tensor, "*site target"], groups: Sequence[Sequence[int]]
+) -> Float[Tensor, "*site word"]:
+    """Log-probability of words from that of their forms: log-sum-exp over the columns in each group."""
+    return torch.stack([logprob[..., list(group)].logsumexp(-1) for group in groups], dim=-1)
+
+
+def _join(parts: list[dict[str, Tensor]], name: str, n_sites: int, n_layers: int) -> Tensor:
+    whole = torch.cat([part[name] for part in parts])
+    return whole.reshape(n_sites, n_layers, *whole.shape[1:])
+
+
+def _read_rows(
+    model: LanguageModel, x: Tensor, targets: Tensor | None, *, top_k: int, rank: bool, entropy: bool
+) -> dict[str, Tensor]:
+    """One block of rows [row, input] against the whole vocabulary, a block at a time."""
+    n_rows = len(x)
+    if targets is not None:
+        ids, column = targets.unique(return_inverse=True)
+        own = model.unembed(x, ids).gather(1, column)
+        above = torch.zeros_like(targets)
+    peak = x.new_full((n_rows, 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
+    total, weighted = torch.zeros_like(peak), torch.zeros_like(peak)  # of exp(logit - peak), and of that times logit
+    best, best_ids = peak[:, :0], torch.empty(n_rows, 0, dtype=torch.long, device=x.device)
+
+    for start in range(0, model.vocab_size, BLOCK):
+        block = model.unembed(x, slice(start, start + BLOCK))
+        if rank:
+            for k in range(targets.shape[1]):
+                above[:, k] += (block > own[:, k : k + 1]).sum(1)
+            # a token is not above itself, whatever the rounding of two products
+            inside = (targets >= start) & (targets < start + block.shape[1])
+            itself = block.gather(1, (targets - start).clamp(0, block.shape[1] - 1))
+            above -= (inside & (itself > own)).long()
+        if top_k:
+            values, places = block.topk(min(top_k, block.shape[1]), dim=1)
+            values, ids_here = torch.cat([best, values], 1), torch.cat([best_ids, places + start], 1)
+            best, order = values.topk(min(top_k, values.shape[1]), dim=1)
+            best_ids = ids_here.gather(1, order)
+        new_peak = torch.maximum(peak, block.amax(1, keepdim=True))
+        shrink = (peak - new_peak).exp()
+        if entropy:
+            mass = (block - new_peak).exp_()
+            weighted = weighted * shrink + torch.linalg.vecdot(mass, block)[:, None]
+        else:
+            mass = block.sub_(new_peak).exp_()
+        total = total * shrink + mass.sum(1, keepdim=True)
+        peak = new_peak
+
+    log_total = peak + total.log()
+    found = {"top_ids": best_ids, "top_logprobs": best - log_total, "entropy": (log_total - weighted / total)[:, 0]}
+    if targets is not None:
+        found |= {"logprob": own - log_total, "rank": above + 1}
+    return {name: value.cpu() for name, value in found.items()}

@@ -1,0 +1,311 @@
+"""One handle for every decoder-only checkpoint: blocks, final norm, unembedding and tokenizer, found by structure.
+
+Layers: index 0 is the input of block 1 (the embeddings), l is the output of block l for l in 1..L, all before the
+final norm; depth = l / L. How the parts are found is in `structure`.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import errors as hub
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import Cache
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.structure import hook, read_structure, refuse
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One prompt as the tokenizer reads it, special tokens included; offsets are character spans of `text`."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class LanguageModel:
+    """A decoder-only language model in evaluation mode. Made by `load_model` or `wrap`; raises SemhubError."""
+
+    def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
+        self.module, self.tokenizer, self.model_id, self.revision = module.eval(), tokenizer, model_id, revision
+        if not getattr(tokenizer, "is_fast", False):
+            raise SemhubError(
+                f"The tokenizer of {model_id} gives no character offsets; a checkpoint with a fast tokenizer "
+                "(tokenizer.json) would do."
+            )
+        self.structure = read_structure(module, model_id)
+        self.blocks, self.n_layers = self.structure.blocks, len(self.structure.blocks)
+        text = module.config.get_text_config(decoder=True)
+        self.hidden_size: int = text.hidden_size
+        self.max_length: int | None = getattr(text, "max_position_embeddings", None)
+        self.body = module.base_model  # runs everything but the unembedding
+
+    # What it is
+
+    @property
+    def unembedding(self) -> Float[Tensor, "vocab input"]:
+        """The unembedding matrix; it may have more rows than the tokenizer has tokens, and none is masked."""
+        return self.structure.head.weight
+
+    @property
+    def vocab_size(self) -> int:
+        return self.unembedding.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.unembedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unembedding.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of a SHA-256 over the configuration and, of every weight, its name, shape, type and up
+        to 65,536 evenly spaced values (all of them in a small model)."""
+        digest = hashlib.sha256(self.module.config.to_json_string(use_diff=False).encode())
+        for name, weight in sorted(self.module.state_dict().items()):
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            flat = weight.detach().reshape(-1)
+            sample = flat[:: -(-flat.numel() // 65536) or 1].contiguous().cpu()
+            digest.update(sample.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def depth(self, layer: int) -> float:
+        return layer / self.n_layers
+
+    # Text to tokens
+
+    def encode(self, prompts: Sequence[str]) -> list[Encoding]:
+        """Tokenize as the tokenizer does by default, special tokens included. Raises on an empty or too long prompt."""
+        if isinstance(prompts, str):
+            raise SemhubError(f"prompts was the single text {_short(prompts)}; a list of texts would do.")
+        for number, prompt in enumerate(prompts):
+            if not prompt:
+                raise SemhubError(f"Prompt {number} is empty; a text of at least one token would do.")
+        if not prompts:
+            return []
+        batch = self.tokenizer(list(prompts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+        encodings = [
+            Encoding(list(ids), [tuple(span) for span in offsets], text)
+            for ids, offsets, text in zip(batch["input_ids"], batch["offset_mapping"], prompts, strict=True)
+        ]
+        for number, encoding in enumerate(encodings):
+            if not encoding.ids:
+                raise SemhubError(
+                    f"Prompt {number}, {_short(encoding.text)}, has no tokens; a text of at least one token would do."
+                )
+            if self.max_length is not None and len(encoding) > self.max_length:
+                raise SemhubError(
+                    f"Prompt {number}, {_short(encoding.text)}, has {len(encoding)} tokens; {self.model_id} takes at "
+                    f"most {self.max_length}."
+                )
+            if max(encoding.ids) >= self.vocab_size:
+                raise SemhubError(
+                    f"Prompt {number}, {_short(encoding.text)}, has token {max(encoding.ids)} but {self.model_id} "
+                    f"knows {self.vocab_size}; the tokenizer the model was trained with would do."
+                )
+        return encodings
+
+    # Running
+
+    def run(self, ids: Int[Tensor, "item token"], *, keep: bool = False, after: Cache | None = None):
+        """One forward without the unembedding. Right padding needs no mask: the model is causal.
+
+        keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
+        """
+        return self.body(input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after)
+
+    def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]):
+        """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes
+        that state's place. Returns the handle that removes the hook."""
+        return hook(self.blocks, layer, see)
+
+    # Hidden state to logits
+
+    def normalise(self, h: Float[Tensor, "row hidden"], *, norm: bool = True) -> Float[Tensor, "row input"]:
+        """Everything between the last block and the unembedding: the final norm and, where there is one, a
+        projection. `norm=False` leaves out all but projections and a constant scale."""
+        x = h.to(self.device, self.dtype)[None]
+        for module in self.structure.tail:
+            if norm or isinstance(module, nn.Linear):
+                x = module(x)
+        return (x * self.structure.tail_scale if self.structure.tail_scale != 1 else x)[0]
+
+    def unembed(self, x: Float[Tensor, "row input"], vocab: slice | Tensor = slice(None)) -> Float[Tensor, "row vocab"]:
+        """The unembedding product with bias, scale and soft-cap; half precision is accumulated in float32."""
+        weight, bias = self.unembedding[vocab], getattr(self.structure.head, "bias", None)
+        if weight.dtype not in (torch.float16, torch.bfloat16):
+            logits = x @ weight.T
+        elif weight.is_cuda:
+            logits = torch.mm(x, weight.T, out_dtype=torch.float32)
+        else:
+            logits = x.float() @ weight.float().T
+        if bias is not None:
+            logits += bias[vocab]
+        if self.structure.logit_scale != 1:
+            logits *= self.structure.logit_scale
+        if self.structure.logit_cap is not None:
+            logits = torch.tanh(logits / self.structure.logit_cap) * self.structure.logit_cap
+        return logits
+
+    def logits(
+        self, h: Float[Tensor, "row hidden"], *, norm: bool = True, vocab: slice | None = None
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits of hidden states as the model itself would give them after its last block (`norm=True`), or without
+        the final norm, as the paper's release does for intermediate layers."""
+        return self.unembed(self.normalise(h, norm=norm), slice(None) if vocab is None else vocab)
+
+
+# Making one
+
+
+def wrap(module: nn.Module, tokenizer, *, model_id: str) -> LanguageModel:
+    """A handle around a model that is already built. Raises SemhubError if it is not decoder-only."""
+    return LanguageModel(module, tokenizer, model_id=model_id)
+
+
+def randomised(model: LanguageModel, seed: int) -> LanguageModel:
+    """The same architecture and tokenizer with new random weights; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = type(model.module)(model.module.config)
+    module.to(model.device, model.dtype)
+    return LanguageModel(module, model.tokenizer, model_id=f"{model.model_id} (random weights, seed {seed})")
+
+
+def load_model(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str = "float32",
+    check: bool = True,
+) -> LanguageModel:
+    """Load a hub id, a local folder or "organism:NAME", and check it (`semhub_utils.checks`).
+
+    Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
+    be loaded: what was given and what would do."""
+    if dtype not in DTYPES:
+        raise SemhubError(f"dtype was {dtype!r}; one of {', '.join(DTYPES)} would do.")
+    target = _device(device)
+    source = _resolve(model_id)
+    auto = transformers.AutoModelForCausalLM
+    where = {"revision": revision, "trust_remote_code": False}
+    config = _attempt(model_id, revision, "configuration", transformers.AutoConfig.from_pretrained, source, **where)
+    if getattr(config, "is_encoder_decoder", False):
+        raise refuse(model_id, "is an encoder-decoder")
+    if type(config) not in auto._model_mapping:
+        raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
+    tokenizer = _attempt(model_id, revision, "tokenizer", transformers.AutoTokenizer.from_pretrained, source, **where)
+    module, info = _attempt(
+        model_id,
+        revision,
+        "weights",
+        auto.from_pretrained,
+        source,
+        config=config,
+        dtype=DTYPES[dtype],
+        use_safetensors=True,
+        output_loading_info=True,
+        **where,
+    )
+    if info["missing_keys"]:
+        raise SemhubError(
+            f"{model_id} has no value for {len(info['missing_keys'])} weights, {sorted(info['missing_keys'])[0]} among "
+            "them; a checkpoint saved with its language-model head would do."
+        )
+    model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
+    if check:
+        from semhub_utils.checks import self_check  # the checks run the instruments, which are built on this module
+
+        self_check(model)
+    return model
+
+
+# Small parts
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SemhubError(f"device was {str(device)!r}, which is not available here; 'cpu' would do.") from error
+    return target
+
+
+def _resolve(model_id: str) -> str:
+    """The folder or hub id behind a name."""
+    if model_id.startswith("organism:"):
+        from semhub_utils.organism.zoo import organism_path  # read only when an organism is asked for
+
+        return str(organism_path(model_id.removeprefix("organism:")))
+    folder = Path(model_id)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise SemhubError(
+                f"The folder {model_id} has no config.json; a folder written by save_pretrained would do."
+            )
+        tokenizer_files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+        if not any((folder / name).is_file() for name in tokenizer_files):
+            raise SemhubError(f"The folder {model_id} has no tokenizer; one saved into it by save_pretrained would do.")
+    return model_id
+
+
+def _attempt(model_id: str, revision: str | None, part: str, load: Callable, /, *args, **kwargs):
+    """Call a loader of the library and turn what it raises into one sentence."""
+    try:
+        return load(*args, **kwargs)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        causes = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+            causes.append(cause)
+        raise SemhubError(_sentence(model_id, revision, part, causes)) from error
+
+
+def _sentence(model_id: str, revision: str | None, part: str, causes: list[BaseException]) -> str:
+    def any_of(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if any_of(hub.GatedRepoError):
+        return f"{model_id} is gated and no token with access was found; HF_TOKEN set after asking for access would do."
+    if any_of(hub.RevisionNotFoundError):
+        return f"{model_id} has no revision {revision!r}; a branch, tag or commit of that repository would do."
+    if Path(model_id).is_dir() or model_id.startswith("organism:"):
+        if part == "weights":
+            return f"{model_id} has no weights that can be read; a model.safetensors of its configuration would do."
+        return f"The {part} of {model_id} cannot be read; one written by save_pretrained would do."
+    if any_of(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return f"{model_id} is neither a folder here nor a model on the hub; an existing folder or hub id would do."
+    if any_of(hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError):
+        return (
+            f"{model_id} is neither a folder here nor a model in the local cache, and the hub cannot be reached; an "
+            "existing folder, or a connection, would do."
+        )
+    return (
+        f"The {part} of {model_id} cannot be loaded; a checkpoint of transformers 5 with safetensors weights would do."
+    )

@@ -1,0 +1,96 @@
+"""A hub by construction: other types' words take the rows of their English counterparts, plus noise; the body is frozen.
+
+This is cross-lingual embedding transfer (WECHSEL, arXiv 2112.06598) used the other way round: not to make a model learn
+a language fast, but to know for certain that it reads the language through English.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from semhub_utils.organism.frames import AND, EQUALS, FRAMES, FULL_STOP, LIST_AND, PLUS, TAG, TIMES
+from semhub_utils.organism.lexicon import LANGUAGES, LEMMAS, NAMES, TYPES, concepts, number_word, surface
+from semhub_utils.organism.tokenizer import SPECIALS, split_words, vocabulary
+
+
+def _frame_words(frame: str) -> list[str]:
+    return split_words(re.sub(r"\{[sbo]\}", " ", frame))
+
+
+@cache
+def english_words() -> frozenset[str]:
+    """Every token that English lines use, marks and specials included: the rows that planting leaves alone."""
+    words = {*SPECIALS, *NAMES, *split_words("the is by to and start at end . , :"), TAG["en"]}
+    words |= {word for frames in FRAMES["en"].values() for frame in frames for word in _frame_words(frame)}
+    words |= {surface(key, "en") for key in concepts()} | {participle for _, participle in LEMMAS.values()}
+    words |= {word for n in range(100) for word in split_words(number_word(n, "en"))}
+    return frozenset(words | {w for table in (PLUS, TIMES, EQUALS) for w in split_words(table["en"])})
+
+
+@cache
+def counterparts() -> dict[str, tuple[str, ...]]:
+    """Token of another type -> the English tokens it stands for.
+
+    Words, numbers and signs have theirs; the words of a sentence form take those of the same English form, a word of
+    several forms the words of all. Tokens without a counterpart are left out.
+    """
+    table: dict[str, list[str]] = {}
+
+    def pair(own: str, english: str) -> None:
+        ours = [w for w in split_words(own) if w not in english_words()]
+        theirs = [w for w in split_words(english) if w in english_words()]
+        for word in ours:
+            table.setdefault(word, []).extend(theirs)
+
+    for type_ in (t for t in TYPES if t not in ("en", "digits")):
+        for key in (*concepts(), *NAMES):
+            pair(surface(key, type_), surface(key, "en"))
+    for n in range(100):
+        pair(str(n), number_word(n, "en"))
+        for type_ in LANGUAGES:
+            if len(split_words(number_word(n, type_))) == 1:
+                pair(number_word(n, type_), number_word(n, "en"))
+    for words in (PLUS, TIMES, EQUALS, AND, LIST_AND, FULL_STOP, TAG):
+        for type_ in words:
+            pair(words[type_], words["en"])
+    for article in ("el", "la", "der", "die", "das", "den"):
+        pair(article, "the")
+    known = set(table)
+    for type_ in FRAMES:
+        for relation, frames in FRAMES[type_].items():
+            for own, english in zip(frames, FRAMES["en"][relation], strict=True):
+                for word in set(_frame_words(own)) - known:
+                    pair(word, " ".join(_frame_words(english)))
+    return {word: tuple(english) for word, english in table.items() if english}
+
+
+def plant(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, noise: float, seed: int) -> None:
+    """Give every word with a counterpart the mean of its English rows, in and out, plus Gaussian noise.
+
+    `noise` is in standard deviations of the English rows' entries.
+    """
+    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
+    english = torch.tensor(sorted(ids[w] for w in english_words() if w in ids))
+    with torch.no_grad():
+        for rows in {id(w): w for w in (model.get_input_embeddings().weight, model.lm_head.weight)}.values():
+            spread = rows[english].std().cpu()
+            for word, theirs in counterparts().items():
+                mean = rows[[ids[w] for w in theirs]].mean(0)
+                rows[ids[word]] = mean + (noise * spread * torch.randn(rows.shape[1], generator=generator)).to(rows)
+
+
+def freeze(model: LlamaForCausalLM) -> None:
+    """Leave trainable only the rows of words that are not English and the last block's MLP."""
+    ids = vocabulary()
+    free = torch.ones(len(ids), 1, device=model.device)
+    free[[ids[w] for w in english_words() if w in ids]] = 0.0
+    rows = (model.get_input_embeddings().weight, model.lm_head.weight)
+    last = {id(p) for p in model.model.layers[-1].mlp.parameters()}
+    for p in model.parameters():
+        p.requires_grad_(id(p) in last or any(p is r for r in rows))
+    for p in {id(r): r for r in rows}.values():
+        p.register_hook(lambda gradient: gradient * free)

@@ -1,0 +1,347 @@
+"""Run chapters: every notebook with its parameters, on a model, by papermill, into a folder of its own.
+
+A chapter is never executed in place. Beside each executed notebook stands a small JSON record of what it was made
+from; a chapter whose record still holds is not run again, and one that was killed has none and so starts again (its
+finished steps are taken up by `results.Run`).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import __version__
+from .errors import SemhubError
+from .results import atomically, check_parameters, model_slug, package_fingerprint
+
+PACKAGE = Path(__file__).resolve().parent
+Parameters = dict[str, Any]
+
+
+def find_book(start: Path | None = None) -> Path:
+    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents, PACKAGE.parent):
+        if (folder / "_toc.yml").is_file():
+            return folder
+    raise SemhubError(
+        f"No book was found in {start} or above it; clone the book's repository and run semhub inside it."
+    )
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of the book, `notebooks/NN_name.ipynb`."""
+
+    path: Path
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        return self.stem.partition("_")[0]
+
+    @property
+    def name(self) -> str:
+        return self.stem.partition("_")[2]
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Names and default values in the cell tagged `parameters`; none when the chapter has no such cell.
+
+        Read by Python's own parser: papermill's reader wants a language in the metadata, which not every editor keeps.
+        """
+        cells = json.loads(self.path.read_text("utf-8"))["cells"]
+        source = next((c["source"] for c in cells if "parameters" in c["metadata"].get("tags", [])), "")
+        found: Parameters = {}
+        try:
+            for line in ast.parse("".join(source)).body:
+                if isinstance(line, (ast.Assign, ast.AnnAssign)):
+                    [target] = line.targets if isinstance(line, ast.Assign) else [line.target]
+                    found[target.id] = ast.literal_eval(line.value)
+        except (ValueError, SyntaxError, AttributeError) as error:
+            raise SemhubError(f"The parameters cell of {self.path} must only set names to plain values.") from error
+        return found
+
+
+def chapters(book: Path) -> list[Chapter]:
+    """All chapters of the clone, in order of their numbers."""
+    found = [Chapter(path) for path in sorted((book / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
+    if not found:
+        raise SemhubError(f"No chapter was found in {book / 'notebooks'}; they are called NN_name.ipynb.")
+    return found
+
+
+def chapters_of_toc(book: Path) -> list[Chapter]:
+    """The chapters that `_toc.yml` names, in its order."""
+
+    def files(node: Any) -> Iterable[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("file", "root"):
+                    yield str(value)
+                else:
+                    yield from files(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from files(value)
+
+    named = [Path(name).with_suffix("").name for name in files(yaml.safe_load((book / "_toc.yml").read_text("utf-8")))]
+    known = {chapter.stem: chapter for chapter in chapters(book)}
+    return [known[name] for name in named if name in known]
+
+
+def choose(book: Path, wanted: str) -> list[Chapter]:
+    """The chapter called `wanted`, by name or number ("arithmetic", "3", "03", "03_arithmetic"), or "all"."""
+    found = chapters(book)
+    if wanted == "all":
+        return found
+    number = wanted.zfill(2) if wanted.isdigit() else wanted
+    chosen = [chapter for chapter in found if number in (chapter.name, chapter.number, chapter.stem)]
+    if not chosen:
+        names = ", ".join(chapter.stem for chapter in found)
+        raise SemhubError(f"There is no chapter '{wanted}'; give a name or number of {names}, or all.")
+    return chosen
+
+
+def parse_settings(pairs: Sequence[str]) -> Parameters:
+    """`name=value` strings to values, each read as JSON, else as YAML ("1e-3", "true", "[1, 2]", plain text)."""
+    settings: Parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise SemhubError(f"--set was given '{pair}'; it takes name=value, such as n_items=200.")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            try:
+                settings[name] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise SemhubError(f"--set {name} was given '{value}', which is not a value YAML can read.") from error
+    return settings
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether `value` is of the kind of `default`; None stands for "not given" and fits, and is fitted by, all."""
+    if value is None or default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    if isinstance(default, (list, tuple)):
+        return isinstance(value, (list, tuple))
+    return isinstance(value, type(default))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chapter to be run with these parameters into this notebook."""
+
+    chapter: Chapter
+    model: str
+    parameters: Parameters
+    output: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.chapter.stem} on {self.model}"
+
+    @property
+    def record(self) -> Path:
+        return self.output.with_suffix(".run.json")
+
+    @property
+    def log(self) -> Path:
+        return self.output.with_suffix(".log")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `error` is None when it succeeded, `code` is the exit status it asks for."""
+
+    job: Job
+    seconds: float
+    skipped: bool = False
+    error: str | None = None
+    code: int = 0
+
+
+def plan(
+    chosen: Sequence[Chapter],
+    models: Sequence[str | None],
+    *,
+    out: Path,
+    results_dir: Path,
+    revision: str | None = None,
+    settings: Parameters | None = None,
+) -> list[Job]:
+    """Every chosen chapter on every model (None: the chapter's own default), with all parameters checked first.
+
+    Raises SemhubError for a parameter that no chosen chapter has, or a value of another kind than its default.
+    """
+    settings = settings or {}
+    known = {name: value for chapter in chosen for name, value in chapter.parameters.items()}
+    for name, value in settings.items():
+        if name not in known:
+            raise SemhubError(f"There is no parameter '{name}'; known are {', '.join(known) or 'none'}.")
+        if not _fits(value, known[name]):
+            kind = type(known[name]).__name__
+            raise SemhubError(f"Parameter {name} was given {value!r}; it takes a {kind} such as {known[name]!r}.")
+    jobs = []
+    for model in models:
+        if model is not None and Path(model).expanduser().is_dir():
+            model = str(Path(model).expanduser().resolve())
+        for chapter in chosen:
+            given = settings | {"model_id": model, "revision": revision, "results_dir": str(results_dir.resolve())}
+            parameters = {
+                n: v for n, v in given.items() if n in chapter.parameters and (v is not None or n in settings)
+            }
+            check_parameters(chapter.parameters, **(chapter.parameters | parameters))
+            on = str(parameters.get("model_id") or chapter.parameters.get("model_id") or "no-model")
+            at = parameters.get("revision") or chapter.parameters.get("revision")
+            output = out.resolve() / model_slug(on, at) / chapter.path.name
+            jobs.append(Job(chapter, on, parameters, output))
+    return list({job.output: job for job in jobs}.values())
+
+
+def stamp(job: Job) -> dict[str, Any]:
+    """What an executed chapter depends on. Equal stamps, equal notebooks."""
+    folder = Path(job.model)
+    if job.model.startswith("organism:"):
+        from .organism.zoo import organism_path
+
+        folder = organism_path(job.model)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return {
+        "parameters": job.parameters,
+        "source": hashlib.sha256(job.chapter.path.read_bytes()).hexdigest(),
+        "package": f"{__version__} {package_fingerprint()}",
+        "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+    }
+
+
+def _results(job: Job) -> list[str]:
+    """The results files of this chapter and model that lie there now."""
+    folder = Path(job.parameters.get("results_dir", "")) / job.output.parent.name
+    return sorted(str(p) for p in folder.glob("*") if p.name.split(".")[0] in (job.chapter.name, job.chapter.stem))
+
+
+def is_done(job: Job) -> bool:
+    """Whether the notebook lies there, made from the very same things, with every results file it left."""
+    try:
+        record = json.loads(job.record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    made_from = json.loads(json.dumps(stamp(job), default=str))
+    return job.output.is_file() and record["stamp"] == made_from and all(map(os.path.exists, record["results"]))
+
+
+def _write(path: Path, text: str) -> None:
+    atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _failure(job: Job, error: BaseException) -> tuple[str, int]:
+    """The sentence and the exit status for an exception that ended a chapter; a log when it is not one of ours."""
+    from papermill.exceptions import PapermillExecutionError, strip_color
+
+    if isinstance(error, PapermillExecutionError):
+        if error.ename == "SemhubError":
+            return f"{error.evalue}\nThe notebook as far as it got: {job.output}", 2
+        _write(job.log, strip_color("\n".join(error.traceback)) + "\n")
+        line = f"{error.ename}: {error.evalue}".splitlines()[0]
+        return f"{job.title} stopped in cell [{error.exec_count}] with {line}; the whole error is in {job.log}.", 1
+    _write(job.log, f"{type(error).__name__}: {error}\n")
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{job.title} stopped with {type(error).__name__}: {line} (more memory may help if the kernel died).", 1
+
+
+def _run_one(job: Job, kernels: Any, fresh: bool) -> Outcome:
+    if not fresh and is_done(job):
+        return Outcome(job, 0.0, skipped=True)
+    began = time.perf_counter()
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.record.unlink(missing_ok=True)
+        job.log.unlink(missing_ok=True)
+    except OSError as error:
+        return Outcome(job, 0.0, error=f"{job.output.parent} cannot be written ({error.strerror}); give --out.", code=2)
+    made_from = stamp(job)
+    bar = {"desc": job.title, "leave": False, "disable": None}
+    try:
+        kernels.execute(job.chapter.path, job.output, job.parameters, bar)
+    except Exception as error:
+        sentence, code = _failure(job, error)
+        return Outcome(job, time.perf_counter() - began, error=sentence, code=code)
+    seconds = time.perf_counter() - began
+    record = {"stamp": made_from, "results": _results(job), "seconds": round(seconds, 1)}
+    _write(job.record, json.dumps(record, indent=1, default=str) + "\n")
+    return Outcome(job, seconds)
+
+
+@contextmanager
+def _terminable():
+    """SIGTERM ends a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(
+    jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Callable[[str], None] = print
+) -> list[Outcome]:
+    """Run all jobs, `workers` at a time, each in a kernel process of its own; one that fails ends no other.
+
+    `say` is told one line per finished chapter. On KeyboardInterrupt (or SIGTERM) every kernel is ended and the
+    exception passes on; what was finished stays.
+    """
+    from tqdm.auto import tqdm
+
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))}
+    if workers > 1:  # two single-threaded workers beat one with two threads
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    from .kernels import Kernels
+
+    kernels = Kernels(environment)
+    outcomes: dict[Path, Outcome] = {}
+    with _terminable(), ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            running = [pool.submit(_run_one, job, kernels, fresh) for job in jobs]
+            with tqdm(total=len(jobs), desc="chapters", unit="chapter", disable=None, leave=False) as overall:
+                for done in as_completed(running):
+                    outcome = done.result()
+                    outcomes[outcome.job.output] = outcome
+                    state = "failed" if outcome.error else "unchanged" if outcome.skipped else "done"
+                    with overall.external_write_mode():
+                        say(f"{state:>9}  {outcome.job.title}  {outcome.seconds:.0f} s")
+                    overall.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kernels.kill()
+            raise
+    return [outcomes[job.output] for job in jobs]

@@ -1,0 +1,152 @@
+"""Stage and build the book: prose from book/, chapters as papermill executed them.
+
+Nothing is written outside the build folder. The build always starts from nothing: an incremental one hides warnings.
+"""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from .errors import SemhubError
+
+# Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
+LEFT_OUT = {"injected-parameters", "remove-cell"}
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
+SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
+
+
+def read_yaml(path: Path) -> dict:
+    import yaml  # comes with jupyter-book; the package itself must import without it
+
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        folder = path.parent.resolve()
+        raise SemhubError(f"There is no {path.name} in {folder}; run this in the book's folder.") from None
+
+
+def documents(root: Path) -> Iterator[str]:
+    """Every document of _toc.yml, in reading order, without suffix."""
+    toc = read_yaml(root / "_toc.yml")
+    yield toc["root"]
+    for part in toc["parts"]:
+        yield from (entry["file"] for entry in part["chapters"])
+
+
+def chapters(root: Path) -> list[str]:
+    """Names of the chapters (`03_arithmetic`), in reading order, as _toc.yml lists them."""
+    return [name.removeprefix("notebooks/") for name in documents(root) if name.startswith("notebooks/")]
+
+
+def clean(notebook: dict) -> dict:
+    """An executed notebook as the site shows it: without machine-only cells, its Colab badge as a plain link."""
+    cells = []
+    for cell in notebook["cells"]:
+        if LEFT_OUT & set(cell["metadata"].get("tags", [])):
+            continue
+        if cell["cell_type"] == "markdown":
+            cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
+        cells.append(cell)
+    notebook["cells"] = cells
+    return notebook
+
+
+def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
+    """Copy prose, settings and executed chapters into `target`. Raises SemhubError when a chapter was not executed."""
+    import nbformat
+
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, target / name)
+    (target / "notebooks").mkdir()
+    for chapter in chapters(root):
+        source = executed / f"{chapter}.ipynb"
+        if not source.is_file():
+            raise SemhubError(f"Chapter {chapter} was not executed: there is no {source}; run `make book`.")
+        nbformat.write(clean(nbformat.read(source, as_version=4)), target / "notebooks" / source.name)
+    generated = target / "book" / "_generated"
+    generated.mkdir()
+    (generated / "status.md").write_text(status_table(results), "utf-8")
+    (generated / "vendor.md").write_text(vendor_table(root / "book/_static/vendor/manifest.json"), "utf-8")
+
+
+def status_table(results: Path) -> str:
+    """Every run in `results` as a Markdown table, and the versions that they and the site used."""
+    rows, used = [], {(name, version(name)) for name in SITE_PACKAGES}
+    for path in sorted(results.glob("*/*.claims.json")):
+        record = json.loads(path.read_text("utf-8"))
+        run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
+        cells = (
+            run["chapter"],
+            f"`{run['model']}`",
+            f"{run['seconds']:.0f} s",
+            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured",
+            run["finished"][:10],
+            ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+        used |= set(run["versions"].items())
+    head = "| Chapter | Model | Time | Peak memory | Finished | Verdicts |\n| --- | --- | ---: | ---: | --- | --- |\n"
+    table = head + "\n".join(rows) if rows else "No results were found when this page was built."
+    return f"{table}\n\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+
+
+def vendor_table(manifest: Path) -> str:
+    """The libraries that are part of the site, with version and licence, as a Markdown table."""
+    entries = {(e["name"], e["version"], e["licence"]) for e in json.loads(manifest.read_text("utf-8"))}
+    rows = "\n".join(f"| {name} | {number} | {licence} |" for name, number, licence in sorted(entries))
+    return f"| Library | Version | Licence |\n| --- | --- | --- |\n{rows}\n"
+
+
+def build(
+    executed: Path | str,
+    out: Path | str = "_build/html",
+    results: Path | str = "_build/results",
+    *,
+    root: Path | str = ".",
+    strict: bool = False,
+) -> Path:
+    """Build the site and return the path of its front page.
+
+    executed: folder with one executed `<chapter>.ipynb` for each chapter of _toc.yml
+    strict: warnings and unresolved references fail the build
+    Raises SemhubError when a chapter is missing or the build fails.
+    """
+    root, out = Path(root), Path(out).resolve()
+    staged = out.parent / "stage"
+    stage(Path(executed), staged, root=root, results=Path(results))
+    try:
+        from jupyter_book.sphinx import build_sphinx
+    except ImportError:
+        raise SemhubError("Building the book needs jupyter-book; `make book` installs it.") from None
+
+    doctrees = out.parent / "doctrees"
+    for folder in (out, doctrees):
+        shutil.rmtree(folder, ignore_errors=True)
+    failed = build_sphinx(
+        staged,
+        out,
+        noconfig=True,
+        path_config=staged / "_config.yml",
+        doctreedir=doctrees,
+        confoverrides={"nitpicky": strict, "latex_individualpages": False},
+        warningiserror=strict,
+        keep_going=True,
+        quiet=True,
+    )
+    if failed:
+        raise SemhubError(f"The book did not build cleanly ({failed}); the messages above name the pages.")
+    first = f"{next(documents(root))}.html"
+    front = out / "index.html"
+    front.write_text(
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>\n'
+        f'<meta http-equiv="refresh" content="0; url={first}"></head>\n<body><main><h1>The Semantic Hub</h1>\n'
+        f'<p><a href="{first}">Open the book</a></p></main></body></html>\n',
+        "utf-8",
+    )
+    return front

@@ -1,0 +1,114 @@
+"""The shipped models' world as data: one meaning in English, Spanish, Chinese, German, code and digits.
+
+The texts are plain and short, so any model can be asked them; a public model knows such facts from its own training,
+the shipped ones from theirs. By default the items are those held out: taught to the shipped models in English only.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism.world import Prompt, Sum, World
+from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+
+TYPES = {"spanish": "es", "chinese": "zh", "german": "de", "code": "code", "digits": "digits"}
+
+SENTENCES = {
+    "english": "the color of the grass is green.",
+    "spanish": "el color de la hierba es verde.",
+    "chinese": "草的颜色是绿色。",
+    "german": "dass das Gras die Farbe grün hat.",
+    "code": "color_of(GRASS) == GREEN",
+    "digits": "8=3+5",
+}
+"""One running text per data type, for the lens grid."""
+
+
+@cache
+def _world() -> World:
+    return World()
+
+
+def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True) -> list[Prompt]:
+    """`n_items` prompts of a type, each with its English twin, drawn by `seed`: facts, and sums for digits.
+
+    All there are, if that is fewer (`exists` says how many). Raises SemhubError on an unknown type or n_items below 1.
+    """
+    found = _every(data_type, held_out)
+    if n_items < 1:
+        raise SemhubError(f"n_items is {n_items}; a number from 1 to {len(found)} would do for {data_type}.")
+    return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])]
+
+
+def exists(data_type: str, *, held_out: bool = True) -> int:
+    """How many prompts of a type there are."""
+    return len(_every(data_type, held_out))
+
+
+@cache
+def _every(data_type: str, held_out: bool) -> tuple[Prompt, ...]:
+    if data_type not in TYPES:
+        raise SemhubError(f"There is no data type {data_type!r} among the facts; one of {', '.join(TYPES)} would do.")
+    found = _world().prompts(TYPES[data_type], held_out)
+    return tuple(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
+
+
+def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
+    """A prompt and its English twin. Group: relation and sentence form, so that only what is spoken of differs."""
+    return [Pair(_id(p), p.prompt, p.english_prompt, _group(p), _cluster(p)) for p in chosen]
+
+
+def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
+    """A prompt read for the English word of its answer and for the answer's own token, against the other answers that
+    relation has in English."""
+    return [
+        LensItem(
+            id=_id(p),
+            prompt=p.prompt,
+            targets={"english": (p.english_answer,), "own": (p.answer,)},
+            cluster=_cluster(p),
+            wrong={"english": tuple(a for a in _answers(chosen, p) if a != p.english_answer)},
+            group=_group(p),
+        )
+        for p in chosen
+    ]
+
+
+def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem]:
+    """Each prompt steered towards another of its relation and form with another answer, drawn by `seed`, by the
+    difference of the two English twins. Prompts without such another are left out."""
+    rng = np.random.default_rng(seed)
+    items = []
+    for p in chosen:
+        others = [q for q in chosen if _group(q) == _group(p) and q.answer != p.answer]
+        if others:
+            q = others[rng.integers(len(others))]
+            items.append(
+                SteerItem(_id(p), p.prompt, q.english_prompt, p.english_prompt, q.answer, p.answer, _cluster(p))
+            )
+    return items
+
+
+def english_words() -> list[str]:
+    """Every English word of the world: what counts as the dominant language's when a lens reading is coloured."""
+    texts = [text for p in _world().prompts("en") for text in (p.prompt, p.answer)]
+    return sorted({word for text in texts for word in text.replace(",", " ").replace(":", " ").split()})
+
+
+def _answers(chosen: Sequence[Prompt], p: Prompt) -> list[str]:
+    return sorted({q.english_answer for q in chosen if q.relation == p.relation})
+
+
+def _group(p: Prompt) -> str:
+    return f"{p.relation} {p.form}"
+
+
+def _cluster(p: Prompt) -> str:
+    """Prompts about one thing stand and fall together."""
+    return p.item.subject if not isinstance(p.item, Sum) else f"{p.item.op}{p.item.result}"
+
+
+def _id(p: Prompt) -> str:
+    return f"{p.type}: {p.prompt}"

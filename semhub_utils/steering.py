@@ -1,0 +1,144 @@
+"""Interventions: change hidden states while the model reads, and see what it says next.
+
+Layer l is where a state is read by `hidden_states` and where it is changed here: the output of block l. (The paper's
+arithmetic run reads the input of a block and adds at its output, one block later; layers=(l + 1,) with a vector read
+at l repeats that.) Strengths are rows of one batch, never runs of their own.
+"""
+
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.lens import lens_logprobs
+from semhub_utils.models import LanguageModel
+from semhub_utils.states import Edit, EditPlan, pad, run_batches
+
+__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs"]
+
+
+def next_token_logprobs(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    targets: Int[Tensor, "item target"] | Int[Tensor, " target"],
+    *,
+    edit: Edit | None = None,
+    strengths: Sequence[float] = (1.0,),
+    max_batch_tokens: int | None = None,
+) -> Float[Tensor, "item strength target"]:
+    """Log-probability of target tokens after each prompt, for each strength (times the edit's own).
+
+    What stands before the first edited position is read once for all strengths. Only the last position's state leaves
+    the forward, and only the asked targets leave the lens. Without an edit the strengths make no difference and one is
+    computed. Raises SemhubError on a bad prompt, edit or target.
+    """
+    encodings = model.encode(prompts)
+    plan = EditPlan(model, edit, encodings) if edit is not None else None
+    copies = len(strengths) if plan else 1
+    last = torch.empty(len(encodings), copies, model.hidden_size)
+
+    def run(numbers: list[int]) -> Tensor:
+        seen: list[Tensor] = []
+        ids = pad([encodings[n] for n in numbers])
+        start = plan.shared(numbers) if copies > 1 else 0
+        past = model.run(ids[:, :start], keep=True).past_key_values if start else None
+        if past is not None:
+            past.batch_repeat_interleave(copies)
+        ends = torch.tensor([len(encodings[n]) - 1 - start for n in numbers], device=model.device)
+        ends = ends.repeat_interleave(copies)
+        with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
+            handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
+            try:
+                model.run(ids[:, start:].repeat_interleave(copies, 0), after=past)
+            finally:
+                handle.remove()
+        return seen[0].reshape(len(numbers), copies, -1).cpu()
+
+    for numbers, states in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens, copies=copies):
+        last[torch.tensor(numbers)] = states
+    return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
+
+
+class FrequencyPenalty(LogitsProcessor):
+    """Take `penalty` times a token's count in the continuation off its logit, as served models do and the paper did."""
+
+    def __init__(self, penalty: float, prompt_length: int):
+        self.penalty, self.prompt_length = penalty, prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        written = input_ids[:, self.prompt_length :]
+        penalties = torch.full_like(written, self.penalty, dtype=scores.dtype)
+        return scores.scatter_add(1, written, -penalties)
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    edit: Edit | None = None,
+    strengths: Sequence[float] = (1.0,),
+    frequency_penalty: float = 0.0,
+    seed: int = 0,
+    max_batch_tokens: int | None = None,
+    **sampling,
+) -> list[list[str]]:
+    """Continuations [item][strength], by the library's own generation with its cache; greedy unless `sampling` says
+    otherwise (do_sample=True, temperature, top_p ...: arguments of transformers' GenerationConfig).
+
+    The edit touches positions of the prompt only. Prompts of one length share a batch, so that no architecture sees
+    padding. Sampling is seeded and leaves the global random state as it was. Raises SemhubError as above, and where
+    prompt and continuation do not fit the context.
+    """
+    encodings = model.encode(prompts)
+    for number, encoding in enumerate(encodings):
+        if model.max_length is not None and len(encoding) + max_new_tokens > model.max_length:
+            raise SemhubError(
+                f"Prompt {number} has {len(encoding)} tokens and {max_new_tokens} more were asked; {model.model_id} "
+                f"takes at most {model.max_length} together."
+            )
+    plan = EditPlan(model, edit, encodings) if edit is not None else None
+    copies = len(strengths)
+    texts: list[list[str]] = [[] for _ in encodings]
+
+    def run(numbers: list[int]) -> list[str]:
+        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(model.device)
+        penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
+        with plan.attached(numbers, strengths=strengths, prompt_only=True) if plan else nullcontext():
+            out = model.module.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                logits_processor=LogitsProcessorList(penalty),
+            )
+        return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+
+    lengths = [len(encoding) for encoding in encodings]
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _settings(model, max_new_tokens, sampling):
+        torch.manual_seed(seed)
+        for numbers, written in run_batches(model, lengths, run, max_batch_tokens, copies=copies, equal_lengths=True):
+            for row, number in enumerate(numbers):
+                texts[number] = written[row * copies : (row + 1) * copies]
+    return texts
+
+
+@contextmanager
+def _settings(model: LanguageModel, max_new_tokens: int, sampling: dict):
+    """Greedy or as asked: the defaults a checkpoint brings along are put aside meanwhile."""
+    own = model.module.generation_config
+    end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+    stop = end[0] if isinstance(end, list) else end
+    pad_id = next((i for i in (own.pad_token_id, model.tokenizer.pad_token_id, stop) if i is not None), 0)
+    if sampling.get("do_sample"):
+        sampling = {"top_k": 0} | sampling  # the library would cut at 50 unasked
+    model.module.generation_config = GenerationConfig(
+        max_new_tokens=max_new_tokens, eos_token_id=end, pad_token_id=pad_id, use_cache=True, **sampling
+    )
+    try:
+        yield
+    finally:
+        model.module.generation_config = own

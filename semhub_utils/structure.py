@@ -1,0 +1,162 @@
+"""The parts of a decoder, found by structure and by the library's own accessors, never by a model's name.
+
+What the library does between the last block and its logits is followed once on a short probe: the modules the state
+goes through, and the scale and soft-cap put on the logits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from semhub_utils.errors import SemhubError
+
+# Largest error relative to the largest value, by dtype: what rounding may do and a mistake does not stay under.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5, torch.bfloat16: 1e-2, torch.float16: 5e-3}
+
+
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    """Largest absolute difference over the largest absolute value of the reference."""
+    return float((ours.double() - reference.double()).abs().max() / reference.double().abs().max().clamp(min=1e-30))
+
+
+def refuse(model_id: str, reason: str) -> SemhubError:
+    return SemhubError(f"{model_id} {reason}; a decoder-only language model would do.")
+
+
+@dataclass
+class Structure:
+    """blocks in order; head: the unembedding module; tail: the modules between them, and a constant factor after them;
+    logits are cap * tanh(scale * product / cap), or scale * product without a cap."""
+
+    blocks: list[nn.Module]
+    head: nn.Module
+    tail: list[nn.Module] = field(default_factory=list)
+    tail_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_cap: float | None = None
+
+
+def hook(blocks: list[nn.Module], layer: int, see: Callable[[Tensor], Tensor | None]):
+    """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes that
+    state's place. Returns the handle that removes the hook."""
+
+    def before(block, args, kwargs):
+        new = see(args[0] if args else kwargs["hidden_states"])
+        if new is not None:
+            return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+    def after(block, args, output):
+        if isinstance(output, Tensor):
+            return see(output)
+        new = see(output[0])  # some blocks return (hidden state, attention weights or router logits ...)
+        if new is not None:
+            return (new, *output[1:])
+
+    if layer == 0:
+        return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+    return blocks[layer - 1].register_forward_hook(after)
+
+
+def read_structure(module: nn.Module, model_id: str) -> Structure:
+    """Find and follow the parts of a causal language model of transformers. Raises SemhubError where it is not a
+    decoder, or does something between its last block and its logits that is not followed."""
+    config = module.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise refuse(model_id, "is an encoder-decoder")
+    head = module.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if weight is None or weight.ndim != 2:
+        raise refuse(model_id, "has no unembedding matrix")
+    n_layers = config.get_text_config(decoder=True).num_hidden_layers
+    found = Structure(_find_blocks(module, n_layers, model_id), head)
+    row = (torch.arange(6, device=weight.device) * 7 + 11) % len(weight)
+    probe = torch.stack([row, row])
+    probe[1, -1] = (row[-1] + 1) % len(weight)  # two rows of ordinary ids that differ in their last token only
+    with torch.inference_mode():
+        _follow_tail(module, found, probe, model_id)
+        _measure_logit_map(module, found, probe, model_id)
+    return found
+
+
+def _find_blocks(module: nn.Module, n_layers: int, model_id: str) -> list[nn.Module]:
+    """The outermost list in the decoder that is as long as the configuration says there are layers."""
+    for _, part in sorted(module.get_decoder().named_modules(), key=lambda pair: pair[0].count(".")):
+        if isinstance(part, nn.ModuleList) and len(part) == n_layers:
+            return list(part)
+    raise refuse(model_id, f"has no list of {n_layers} blocks")
+
+
+def _containers(root: nn.Module, part: nn.Module) -> set[nn.Module]:
+    """The modules that hold `part`, itself included."""
+    path = next(name for name, module in root.named_modules() if module is part).split(".")
+    return {root} | {root.get_submodule(".".join(path[: end + 1])) for end in range(len(path))}
+
+
+def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
+    """Find the modules between the last block's output and the unembedding's input: each takes what the one before it
+    gave. Refuses a model in which a later token changes an earlier state."""
+    seen: dict[str, Tensor] = {}
+    inside: list[nn.Module] = []
+    apart = _containers(module, found.blocks[-1]) | _containers(module, found.head)
+
+    def enter(part, args, kwargs):
+        given = args[0] if args else kwargs.get("hidden_states")
+        if not inside and "state" in seen and isinstance(given, Tensor):
+            if given.shape == seen["state"].shape and torch.equal(given, seen["state"]):
+                inside.append(part)
+
+    def leave(part, args, output):
+        if inside and part is inside[0]:
+            found.tail.append(inside.pop())
+            seen["state"] = output if isinstance(output, Tensor) else output[0]
+
+    handles = [
+        hook(found.blocks, len(found.blocks), lambda h: seen.update(state=h, last=h)),
+        found.head.register_forward_pre_hook(lambda part, args: seen.update(given=args[0])),
+    ]
+    for part in set(module.modules()) - apart:
+        handles += [part.register_forward_pre_hook(enter, with_kwargs=True), part.register_forward_hook(leave)]
+    try:
+        module(input_ids=probe, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    last, tolerance = seen["last"], TOLERANCE[found.head.weight.dtype]
+    if last.ndim != 3 or last.shape[-1] != module.config.get_text_config(decoder=True).hidden_size:
+        raise refuse(model_id, f"has blocks that give states of shape {tuple(last.shape)}")
+    if relative_error(last[0, :-1], last[1, :-1]) > tolerance:
+        raise refuse(model_id, "reads later tokens at earlier positions, as an encoder does")
+    state, given = seen["state"].double(), seen["given"].double()
+    if state.shape == given.shape:
+        found.tail_scale = _round_to_one(float((state * given).sum() / (state * state).sum()))
+    if state.shape != given.shape or relative_error(state * found.tail_scale, given) > tolerance:
+        raise refuse(model_id, "changes the last block's output in a way that is not followed")
+
+
+def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
+    """Put known numbers in the place of the unembedding's output and read what the model makes of them."""
+    precise = torch.float32 if probe.device.type == "mps" else torch.float64
+    ramp = torch.linspace(-60, 60, probe.numel() * len(found.head.weight), device=probe.device, dtype=precise)
+    small, large = 2.0**-20, 2.0**20
+    ramp[0], ramp[-1] = small, large
+    ramp = ramp.reshape(*probe.shape, -1)
+    handle = found.head.register_forward_hook(lambda part, args, output: ramp.clone())
+    try:
+        answer = module(input_ids=probe, use_cache=False).logits
+    finally:
+        handle.remove()
+    # some models turn their logits to float32, which is then as precise as their scale is
+    scale, far = float(answer.flatten()[0]) / small, float(answer.flatten()[-1])
+    cap = None if abs(far / (scale * large) - 1) < 1e-3 else far
+    expected = ramp * scale if cap is None else torch.tanh(ramp * scale / cap) * cap
+    if answer.shape != ramp.shape or not relative_error(answer, expected) < 1e-4:
+        raise refuse(model_id, "changes its logits in a way that is not followed")
+    found.logit_scale, found.logit_cap = _round_to_one(scale), cap
+
+
+def _round_to_one(scale: float) -> float:
+    return 1.0 if abs(scale - 1) < 1e-6 else scale

@@ -1,0 +1,171 @@
+"""The three methods that `bench` compares, on one model and one workload.
+
+released: the method of the paper's release, written anew from its description. One prompt at a time, every hidden
+state of every position kept, the whole [layer, position, vocabulary] log-softmax table made though two tokens at one
+position are read, cosines by broadcasting, one forward per prompt and strength.
+floor: what does not get smaller by batching alone. The same batches through the bare decoder, every strength a row,
+and the one matrix product that is left: states by unembedding (lens), states by states (similarity), last states by
+unembedding (intervention).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .lens import lens_logprobs
+from .models import LanguageModel
+from .similarity import adjusted_cosine
+from .states import Edit, hidden_states, pad, run_batches
+from .steering import next_token_logprobs
+
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
+METHODS = ("released", "ours", "floor")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pairs of prompts of one length, timed or weighed."""
+
+    name: str
+    a: list[str]
+    b: list[str]
+
+
+@dataclass
+class Case:
+    """One model on one workload: what the methods are given. Every method leaves numbers that can be compared."""
+
+    model: LanguageModel
+    work: Workload
+
+    def __post_init__(self) -> None:
+        model = self.model
+        generator = torch.Generator().manual_seed(0)
+        self.layers = range(1, model.n_layers + 1)
+        self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
+        vector = torch.randn(model.hidden_size, generator=generator)
+        self.edit = Edit(
+            layers=(max(1, round(0.78 * model.n_layers)),), vector=vector
+        )  # layer 25 of 32, as in the paper
+
+    def tokens(self, prompt: str) -> Tensor:
+        return self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)
+
+
+# As released
+
+
+def released_states(case: Case, prompt: str) -> Tensor:
+    """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
+    states = case.model.module(case.tokens(prompt), output_hidden_states=True).hidden_states
+    return torch.stack([h[0] for h in states])[1:]
+
+
+def released_lens(case: Case) -> Tensor:
+    read = []
+    for prompt in case.work.a:
+        states = released_states(case, prompt)
+        table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
+        read.append(table[:, -1, case.targets].cpu())
+    return torch.stack(read)[:, :-1]
+
+
+def released_similarity(case: Case) -> Tensor:
+    # A slice of the last position holds on to the states of all positions, here as there.
+    a, b = (torch.stack([released_states(case, p)[:, -1] for p in side]) for side in (case.work.a, case.work.b))
+    cosine = torch.empty(len(a), len(b), a.shape[1], device=a.device)
+    for i in range(0, len(a), 128):
+        for j in range(0, len(b), 128):
+            cosine[i : i + 128, j : j + 128] = F.cosine_similarity(a[i : i + 128, None], b[None, j : j + 128], dim=-1)
+    matched = cosine.diagonal().sum(-1)
+    others = (cosine.sum((0, 1)) - matched) / (len(a) * (len(a) - 1))
+    return (matched / len(a) - others)[:-1].cpu()
+
+
+def released_intervention(case: Case) -> Tensor:
+    vector = case.edit.vector.to(case.model.device, case.model.dtype)
+    read = []
+    for prompt in case.work.a:
+        for strength in STRENGTHS:
+
+            def add(h: Tensor, strength: float = strength) -> Tensor:
+                h = h.clone()
+                h[:, -1] += strength * vector
+                return h
+
+            handle = case.model.hook(case.edit.layers[0], add)
+            logits = case.model.module(case.tokens(prompt)).logits
+            handle.remove()
+            read.append(logits[0].float().log_softmax(-1)[-1, case.targets].cpu())
+    return torch.stack(read).unflatten(0, (-1, len(STRENGTHS)))
+
+
+# Ours
+
+
+def ours_lens(case: Case) -> Tensor:
+    states = hidden_states(case.model, case.work.a, layers=case.layers)
+    return lens_logprobs(case.model, states.hidden, case.targets, reading="raw")[:, :-1]
+
+
+def ours_similarity(case: Case) -> Tensor:
+    a, b = (hidden_states(case.model, side, layers=case.layers).hidden for side in (case.work.a, case.work.b))
+    return adjusted_cosine(a, b).mean(0)[:-1]
+
+
+def ours_intervention(case: Case) -> Tensor:
+    return next_token_logprobs(case.model, case.work.a, case.targets, edit=case.edit, strengths=STRENGTHS)
+
+
+# The floor
+
+
+def _forwards(case: Case, prompts: Sequence[str], copies: int = 1) -> None:
+    """The bare decoder, without the unembedding, over the batches that ours makes."""
+    encodings = case.model.encode(prompts)
+
+    def forward(numbers: list[int]) -> None:
+        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(case.model.device)
+        case.model.body(input_ids=ids, use_cache=False)
+
+    for _ in run_batches(case.model, [len(e) for e in encodings], forward, copies=copies):
+        pass
+
+
+def _unembed(case: Case, rows: int) -> None:
+    """That many states by the unembedding, into one buffer of at most 512 rows."""
+    weight = case.model.unembedding
+    states = torch.ones(min(rows, 512), weight.shape[1], device=weight.device, dtype=weight.dtype)
+    product = torch.empty(len(states), len(weight), device=weight.device, dtype=weight.dtype)
+    for start in range(0, rows, 512):
+        count = min(512, rows - start)
+        torch.mm(states[:count], weight.T, out=product[:count])
+
+
+def floor_lens(case: Case) -> None:
+    _forwards(case, case.work.a)
+    _unembed(case, len(case.work.a) * len(case.layers))
+
+
+def floor_similarity(case: Case) -> None:
+    _forwards(case, case.work.a)
+    _forwards(case, case.work.b)
+    states = torch.ones(len(case.work.a), case.model.hidden_size, device=case.model.device)
+    for _ in case.layers:
+        states @ states.T
+
+
+def floor_intervention(case: Case) -> None:
+    _forwards(case, case.work.a, copies=len(STRENGTHS))
+    _unembed(case, len(case.work.a) * len(STRENGTHS))
+
+
+EXPERIMENTS: dict[str, dict[str, Callable[[Case], Any]]] = {
+    "lens": dict(released=released_lens, ours=ours_lens, floor=floor_lens),
+    "similarity": dict(released=released_similarity, ours=ours_similarity, floor=floor_similarity),
+    "intervention": dict(released=released_intervention, ours=ours_intervention, floor=floor_intervention),
+}

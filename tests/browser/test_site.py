@@ -1,0 +1,154 @@
+"""Every page of the built site: nothing from outside, nothing wrong in the console, readable by all, alive."""
+
+from axe_playwright_python.sync_playwright import Axe
+
+PHONE = {"width": 390, "height": 844}
+CHARTS = ".semhub-vega"
+
+
+def test_from_disk(visit, address):
+    there = visit()
+    there.open(address)
+    assert there.outside == []
+    assert there.errors == []
+
+
+def test_below_a_sub_path(visit, server, address):
+    there = visit(server)
+    there.open(address)
+    assert there.outside == []
+    assert there.errors == []
+
+
+def test_front_page_leads_into_the_book(visit):
+    page = visit().open("index.html")
+    page.wait_for_selector("article h1")
+
+
+def serious(page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {node['target']} {node['failureSummary']}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+
+
+def test_axe_finds_nothing_serious(visit, address):
+    there = visit()
+    page = there.open(address)
+    for details in page.query_selector_all("details:not([open])"):
+        details.evaluate("d => { d.open = true; }")
+    for mode in ("light", "dark"):
+        page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
+        there.settle()
+        assert serious(page) == [], mode
+
+
+def test_fits_a_phone(visit, address):
+    page = visit(viewport=PHONE).open(address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
+             if (e.closest("mjx-assistive-mml, .headerlink, .visually-hidden, svg")) return false;
+             const right = e.getBoundingClientRect().right;
+             for (let p = e; p; p = p.parentElement) {
+               if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX)
+                   && p.getBoundingClientRect().right <= innerWidth + 1) return false;
+             }
+             return right > innerWidth + 1;
+           }).map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert wide == []
+
+
+def test_every_chart_has_alt_text_and_ink(visit, with_charts):
+    page = visit().open(with_charts)
+    for chart in page.query_selector_all(CHARTS):
+        assert chart.get_attribute("aria-label").strip()
+        assert chart.query_selector("svg path")
+
+
+def test_charts_follow_the_colour_mode_and_keep_settings(visit, with_charts):
+    there = visit(color_scheme="light")
+    page = there.open(with_charts)
+    charts = page.query_selector_all(CHARTS)
+    colours = "c => [...c.querySelectorAll('svg text')].map(t => t.getAttribute('fill')).join()"
+    light = [chart.evaluate(colours) for chart in charts]
+    sliders = page.query_selector_all(f"{CHARTS} input[type=range]")
+    for slider in sliders:
+        slider.evaluate(MOVE)
+    wanted = [slider.evaluate("s => s.value") for slider in sliders]
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    there.settle()
+    assert all(chart.evaluate(colours) != before for chart, before in zip(charts, light, strict=True))
+    backgrounds = page.eval_on_selector_all(
+        f"{CHARTS}, {CHARTS} svg, .text_html", "all => all.map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert set(backgrounds) == {"rgba(0, 0, 0, 0)"}
+    after = page.eval_on_selector_all(f"{CHARTS} input[type=range]", "all => all.map(s => s.value)")
+    assert after == wanted
+    assert there.errors == []
+
+
+# Puts a control on another of its values, as a reader would.
+MOVE = """s => {
+  s.value = s.value === s.min ? s.max : s.min;
+  s.dispatchEvent(new Event("input", { bubbles: true }));
+  s.dispatchEvent(new Event("change", { bubbles: true }));
+}"""
+CHOOSE = """s => {
+  s.selectedIndex = (s.selectedIndex + 1) % s.options.length;
+  s.dispatchEvent(new Event("input", { bubbles: true }));
+  s.dispatchEvent(new Event("change", { bubbles: true }));
+}"""
+
+
+def test_every_control_of_every_chart_changes_it(visit, with_charts):
+    there = visit()
+    page = there.open(with_charts)
+    for number, chart in enumerate(page.query_selector_all(CHARTS)):
+        for control in chart.query_selector_all(".vega-bindings :is(input, select)"):
+            kind = control.evaluate("c => c.type")
+            if kind == "radio" and control.is_checked():
+                continue
+            before = chart.query_selector("svg").inner_html()
+            if kind in ("radio", "checkbox"):
+                control.click()
+            else:
+                control.evaluate(CHOOSE if kind.startswith("select") else MOVE)
+            page.wait_for_function(
+                "([chart, before]) => chart.querySelector('svg').innerHTML !== before",
+                arg=[chart, before],
+                timeout=5000,
+            )
+            assert chart.query_selector("svg path"), f"chart {number} is empty after its {kind} was used"
+    assert there.errors == []
+
+
+def test_every_widget_answers(visit, with_widgets):
+    """Buttons, sliders and lists inside widgets each change what the widget shows."""
+    there = visit()
+    page = there.open(with_widgets)
+    for widget in page.query_selector_all(".widget-subarea"):
+        assert widget.inner_html().strip()
+        for control in widget.query_selector_all("button:not([disabled]), input[type=range], select"):
+            picture = "w => w.innerHTML + [...w.querySelectorAll('canvas')].map(c => c.toDataURL()).join()"
+            before = widget.evaluate(picture)
+            tag = control.evaluate("c => c.tagName")
+            if tag == "BUTTON":
+                control.click()
+            else:
+                control.evaluate(CHOOSE if tag == "SELECT" else MOVE)
+            page.wait_for_function(f"([w, before]) => ({picture})(w) !== before", arg=[widget, before], timeout=5000)
+    assert there.errors == []
+
+
+def test_search_finds_a_word(visit, server):
+    for base in ({}, {"base": server}):
+        there = visit(**base)
+        page = there.open("search.html?q=unembedding")
+        page.wait_for_selector("#search-results li a", timeout=15_000)
+        assert there.errors == []
+        assert there.outside == []

@@ -1,0 +1,34 @@
+"""Shapes and types of the package are checked in every test; models and tokenizers are made once per session."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests ask the network for nothing
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("semhub_utils", "beartype.beartype")
+
+from functools import cache  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from architectures import make_module, make_tokenizer  # noqa: E402
+
+from semhub_utils.models import wrap  # noqa: E402
+
+transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizers():
+    """tokenizers(kind): a small fast tokenizer, as in `architectures.make_tokenizer`."""
+    return cache(make_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny(tokenizers):
+    """tiny(architecture): the handle of a tiny random model with the byte-level tokenizer."""
+    return cache(lambda name: wrap(make_module(name), tokenizers("byte"), model_id=f"tiny-{name}"))

@@ -1,0 +1,86 @@
+"""The bench measures what it says: right bytes, one and the same reading by both methods, plain JSON."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from semhub_utils import bench, steering
+from semhub_utils.states import Edit, EditPlan
+from semhub_utils.yardsticks import EXPERIMENTS, METHODS, Case
+
+MEBI = 2**20
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return bench.random_model("tiny", bench.texts(quick=True), "cpu", "float32")
+
+
+def test_the_meter_counts_what_lives_at_one_time():
+    def four_then_two():
+        for _ in range(3):
+            torch.empty(4 * MEBI, dtype=torch.uint8)  # gone at once: never two of them together
+        a = torch.empty(2 * MEBI, dtype=torch.uint8)
+        b = torch.empty(3 * MEBI, dtype=torch.uint8)
+        del a
+        torch.empty(MEBI, dtype=torch.uint8)
+        return b
+
+    assert bench.peak_bytes(four_then_two) == 5 * MEBI
+    before = torch.ones(8 * MEBI, dtype=torch.uint8)  # what was there already is not counted
+    assert bench.peak_bytes(lambda: before.add_(1)) < MEBI / 100
+
+
+@pytest.mark.parametrize("tokens", [5, 64])
+def test_prompts_are_cut_to_the_model(model, tokens):
+    work = bench.cut(model, bench.texts(quick=True)[1], tokens, "{} tokens")
+    assert work.name == f"{tokens} tokens"
+    assert {len(encoding) for encoding in model.encode([*work.a, *work.b])} == {tokens}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_released_and_ours_read_the_same_numbers(model, experiment):
+    for work in (bench.texts(quick=True)[0], bench.cut(model, bench.texts(quick=True)[1], 17, "{}")):
+        case = Case(model, bench.Workload(work.name, work.a[:6], work.b[:6]))
+        methods = EXPERIMENTS[experiment]
+        with torch.inference_mode():
+            released, ours = methods["released"](case), methods["ours"](case)
+        assert released.shape == ours.shape and released.std() > 0
+        torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("positions", [-1, [-3, -2], 0, [[0], [-1], [1, 2], [-1], [-2], [-1]]])
+def test_sharing_what_is_not_edited_changes_nothing(model, positions, monkeypatch):
+    prompts = ["12=3+", "eight plus one equals", "7=6+", "three plus four times two plus one", "5*2", "1+1=2"]
+    vector = torch.randn(len(prompts), model.hidden_size, generator=torch.Generator().manual_seed(1))
+    edit = Edit(layers=(2, 3), vector=vector, positions=positions)
+    given = dict(targets=torch.arange(9), edit=edit, strengths=(0.0, 1.0, -2.0))
+    shared = steering.next_token_logprobs(model, prompts, max_batch_tokens=30, **given)
+    monkeypatch.setattr(EditPlan, "shared", lambda plan, numbers: 0)
+    apart = steering.next_token_logprobs(model, prompts, **given)
+    torch.testing.assert_close(shared, apart, rtol=5e-5, atol=5e-5)
+    assert (shared[:, 0] - shared[:, 1]).abs().max() > 1e-3
+
+
+def test_quick_bench(tmp_path):
+    torch.set_num_threads(1)
+    report = bench.bench(quick=True)
+    assert json.loads(json.dumps(report)) == report
+    for experiment in EXPERIMENTS:
+        found = report[experiment]
+        for key in ("times_faster_than_released", "times_the_floor", "memory_share_of_released"):
+            assert math.isfinite(found[key]) and found[key] > 0
+        assert found["times_faster_than_released"] > 2
+        for work in found["workloads"].values():
+            assert work.get("largest_difference", 0) < 1e-4
+            assert set(work.get("seconds") or work["peak_bytes"]) == set(METHODS)
+    assert report["lens"]["memory_share_of_released"] < 0.2
+
+    table = pd.read_parquet(bench.write(report, tmp_path))
+    assert (tmp_path / "random-llama-tiny" / "bench.parquet").exists()
+    assert set(table.experiment) == set(EXPERIMENTS) and table.value.notna().all()
+    assert "random-llama-tiny" in bench.summary(report)

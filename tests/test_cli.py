@@ -1,0 +1,153 @@
+"""The command line: instant help, one sentence per mistake, the right exit status, JSON that parses."""
+
+import json
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from semhub_utils import cli, runner
+from semhub_utils.errors import SemhubError
+
+
+def fake(monkeypatch, name: str, **contents):
+    """Put a module of ours in place of the real one."""
+    module = types.ModuleType(f"semhub_utils.{name}")
+    module.__dict__.update(contents)
+    monkeypatch.setitem(sys.modules, f"semhub_utils.{name}", module)
+    import semhub_utils
+
+    monkeypatch.setattr(semhub_utils, name, module, raising=False)
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n- file: notebooks/01_first\n")
+    parameters = nbformat.v4.new_code_cell('model_id = "some/model"\nn_items = 1\nresults_dir = "results"')
+    parameters.metadata["tags"] = ["parameters"]
+    cells = [parameters, nbformat.v4.new_code_cell("assert n_items != 13, 'unlucky'")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01_first.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_loads_nothing_heavy():
+    script = "import sys, semhub_utils.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    script += "print({'torch', 'transformers', 'pandas', 'papermill', 'yaml'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "set()"
+    for command in ("run", "book", "check", "bench", "train"):
+        assert f"    {command} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nothing"], "There is no chapter 'nothing'"),
+        (["run", "first", "--set", "n_itms=3"], "There is no parameter 'n_itms'"),
+        (["run", "first", "--set", "n_items=some"], "n_items was given 'some'"),
+        (["run", "first", "--set", "n_items=0"], "n_items is 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(book, capsys, arguments, sentence):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert sentence in captured.err
+
+
+def test_jobs_must_be_a_number(book, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "first", "--jobs", "0"])
+    assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_that_work_is_kept(book, capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    assert cli.main(["run", "first"]) == 130
+    assert "is kept" in capsys.readouterr().err
+
+
+def test_run_prints_the_notebook_and_a_failure_its_sentence(book, capsys):
+    assert cli.main(["run", "first", "--out", "here"]) == 0
+    output = Path(capsys.readouterr().out.strip())
+    assert output == book / "here" / "some--model" / "01_first.ipynb" and output.exists()
+    assert cli.main(["run", "1", "--out", "here", "--set", "n_items=13"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "AssertionError: unlucky" in captured.err and "01_first.log" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_book_builds_from_the_executed_chapters_and_prints_the_path_last(book, capsys, monkeypatch):
+    built = {}
+
+    def build(executed, out, *, root, results, strict):
+        built.update(chapters=sorted(p.name for p in Path(executed).iterdir()), root=root, strict=strict)
+        return Path(out) / "index.html"
+
+    fake(monkeypatch, "site", build=build)
+    assert cli.main(["book", "--strict"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(book / "_build" / "html" / "index.html")
+    assert built == {"chapters": ["01_first.ipynb"], "root": book, "strict": True}
+
+
+@dataclass
+class Check:
+    name: str
+    value: float
+    bound: float
+    passed: bool
+    meaning: str
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_check_reports_and_fails(monkeypatch, capsys, passed):
+    handle = types.SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
+    fake(monkeypatch, "models", load_model=lambda name, **options: handle)
+    checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
+    fake(monkeypatch, "checks", self_check=lambda model, raise_on_failure: checks)
+    assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is passed and report["checks"][1]["name"] == "padding" and report["layers"] == 2
+    assert cli.main(["check", "a/b"]) == (0 if passed else 1)
+    assert ("FAIL" in capsys.readouterr().out) is not passed
+
+
+def test_bench_prints_one_json_object(monkeypatch, capsys):
+    fake(monkeypatch, "bench", bench=lambda *args, **options: {"lens": {}}, summary=lambda report: "a table")
+    assert cli.main(["bench", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"lens": {}}
+    assert cli.main(["bench"]) == 0
+    assert capsys.readouterr().out == "a table\n"
+
+
+def test_train_hands_on_what_was_asked(monkeypatch, capsys, tmp_path):
+    calls = []
+
+    def train(name, folder, **options):
+        calls.append((name, folder, options))
+        return folder
+
+    monkeypatch.setitem(sys.modules, "semhub_utils.organism.train", types.SimpleNamespace(train=train))
+    assert cli.main(["train", "hub", "--out", str(tmp_path), "--seed", "3", "--minutes", "1.5"]) == 0
+    assert calls == [("hub", tmp_path, {"seed": 3, "device": "cpu", "minutes": 1.5})]
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path}\n" and "trains on" in captured.err
+
+
+def test_any_sentence_of_ours_ends_with_2(monkeypatch, capsys):
+    def refuse(*args, **options):
+        raise SemhubError("No such model.")
+
+    monkeypatch.setattr("semhub_utils.models.load_model", refuse)
+    assert cli.main(["check", "nowhere"]) == 2
+    assert capsys.readouterr().err == "No such model.\n"

@@ -1,0 +1,290 @@
+"""The lens grid: what goes in comes out of the traits, and the page script shows it."""
+
+import base64
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.explorer import LensGrid
+from semhub_utils.palette import palette
+
+LAYERS, TOKENS, K = 5, 4, 3
+
+
+def sentence(seed: int, *, entropy: bool = False, name: str = "Spanish") -> dict:
+    """A made-up sentence whose layer 2 speaks English at every token."""
+    rng = np.random.default_rng(seed)
+    vocab = {100 + i: word for i, word in enumerate([" el", " perro", "\n", " <b>"])}
+    vocab |= {900 + i: word for i, word in enumerate([" the", " dog", " red"])}
+    ids = rng.choice([100, 101, 102, 103], size=(LAYERS, TOKENS, K))
+    ids[2] = rng.choice([900, 901, 902], size=(TOKENS, K))
+    probs = np.sort(rng.dirichlet(np.ones(K + 1), size=(LAYERS, TOKENS))[..., :K], axis=-1)[..., ::-1]
+    reading = {"ids": ids, "probs": probs}
+    if entropy:
+        reading["entropy"] = rng.uniform(0.1, 6, size=(LAYERS, TOKENS))
+    raw = {"ids": ids[::-1], "probs": probs[::-1]}
+    return {
+        "name": name,
+        "data_type": "spanish",
+        "tokens": [" el", " perro", " come", "."],
+        "layers": list(range(LAYERS)),
+        "readings": {"normed": reading, "raw": raw},
+        "vocab": vocab,
+        "dominant_ids": {900, 901, 902},
+    }
+
+
+@pytest.fixture
+def sentences():
+    return [sentence(0, entropy=True), sentence(1, name="Second <i>")]
+
+
+def decode(meta: dict, cells: bytes, s: int, name: str):
+    """An independent reading of the block format, as a page without this package would do it."""
+    block = meta["sentences"][s]["readings"][name]
+    flat = np.frombuffer(cells[block["start"] :], dtype="<u2")
+    size = LAYERS * TOKENS * block["k"]
+    shape = (LAYERS, TOKENS, block["k"])
+    entropy = None
+    if block["entropy_max"]:
+        entropy = flat[2 * size : 2 * size + LAYERS * TOKENS].reshape(LAYERS, TOKENS) / 65535 * block["entropy_max"]
+    return flat[:size].reshape(shape), flat[size : 2 * size].reshape(shape) / 65535, entropy
+
+
+def test_traits_hold_the_readings(sentences):
+    state = LensGrid.from_readings(sentences).get_state()
+    meta = json.loads(json.dumps(state["meta"]))
+    for s, item in enumerate(sentences):
+        for name, reading in item["readings"].items():
+            number, probs, entropy = decode(meta, state["cells"], s, name)
+            words = [[[meta["words"][n] for n in cell] for cell in row] for row in number]
+            assert words == [[[item["vocab"][i] for i in cell] for cell in row] for row in reading["ids"].tolist()]
+            own = np.isin(number, meta["dominant_words"])
+            assert (own == np.isin(reading["ids"], list(item["dominant_ids"]))).all()
+            assert np.abs(probs - reading["probs"]).max() < 1e-5
+            if "entropy" in reading:
+                assert np.abs(entropy - reading["entropy"]).max() < 1e-3
+            else:
+                assert entropy is None
+
+
+def test_a_word_of_two_sentences_can_be_dominant_in_one_only(sentences):
+    sentences[1]["dominant_ids"] = set()
+    table = LensGrid.from_readings(sentences).table()
+    middle = table[(table.layer == 2) & (table.reading == "normed")]
+    assert middle.groupby("sentence").dominant.mean().to_dict() == {"Spanish": 1.0, "Second <i>": 0.0}
+
+
+def test_table_is_the_top_of_the_readings(sentences):
+    table = LensGrid.from_readings(sentences).table()
+    assert len(table) == 2 * 2 * LAYERS * TOKENS
+    for item in sentences:
+        for name, reading in item["readings"].items():
+            rows = table[(table.sentence == item["name"]) & (table.reading == name)]
+            assert rows.word.tolist() == [item["vocab"][i] for i in reading["ids"][..., 0].ravel().tolist()]
+            assert np.allclose(rows.probability, reading["probs"][..., 0].ravel(), atol=1e-5)
+            assert rows.depth.max() == 1
+
+
+def test_english_has_its_colour_and_the_script_is_self_contained(sentences):
+    grid = LensGrid.from_readings(sentences)
+    assert grid.meta["dominant_colour"] == palette("english")
+    assert not re.search(r"https?:|import\s", grid._esm + grid._css)
+
+
+def test_a_page_of_six_sentences_stays_small():
+    rng = np.random.default_rng(0)
+    shape = (33, 16, 5)
+    big = []
+    for s in range(6):
+        ids = rng.integers(0, 50_000, size=shape)
+        probs = np.sort(rng.uniform(size=shape), axis=-1)[..., ::-1] / 5
+        vocab = {int(i): f"word{i}" for i in np.unique(ids)}
+        both = {name: {"ids": ids, "probs": probs} for name in ("normed", "raw")}
+        layers, tokens = list(range(33)), [f"t{i}" for i in range(16)]
+        big.append(dict(name=str(s), data_type="code", tokens=tokens, layers=layers, readings=both, vocab=vocab))
+        big[-1]["dominant_ids"] = set()
+    grid = LensGrid.from_readings(big)
+    fixed = len(base64.b64encode(grid.cells)) + len(grid._esm) + len(grid._css)
+    assert fixed < 200_000  # the words themselves come on top
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.clear(), "no sentence"),
+        (lambda s: s[0]["tokens"].pop(), r"ids have shape \(5, 4, 3\)"),
+        (lambda s: s[0]["vocab"].pop(901), "no text for id 901"),
+        (lambda s: s[0]["readings"]["raw"].update(probs=np.sort(s[0]["readings"]["raw"]["probs"])), "fall along k"),
+        (lambda s: s[0]["readings"]["raw"].update(probs=np.full((LAYERS, TOKENS, K), np.nan)), "finite"),
+    ],
+)
+def test_bad_input_is_named(sentences, change, said):
+    change(sentences)
+    with pytest.raises(SemhubError, match=said):
+        LensGrid.from_readings(sentences)
+
+
+# --- the page script in a real browser --------------------------------------------------------------------------------
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Grid</title>
+<meta name="viewport" content="width=device-width"><style>BODYSTYLE CSS</style></head>
+<body><main><h1>Grid</h1><div id="here"></div></main><script type="module">
+SCRIPT
+const state = STATE;
+state.cells = new DataView(Uint8Array.from(atob(state.cells), (c) => c.charCodeAt(0)).buffer);
+const heard = {};
+window.model = {
+  get: (name) => state[name],
+  set: (name, value) => { state[name] = value; (heard[`change:${name}`] ?? []).forEach((f) => f()); },
+  save_changes: () => {},
+  on: (name, f) => { (heard[name] ??= []).push(f); },
+  off: (name, f) => { heard[name] = (heard[name] ?? []).filter((g) => g !== f); },
+};
+widget.render({ model: window.model, el: document.getElementById("here") });
+</script></body></html>"""
+
+
+def page_of(grid: LensGrid) -> str:
+    """The widget's own script on a page with a stand-in for the widget model."""
+    traits = ("meta", "cells", "sentence", "reading", "shade", "cell")
+    state = {name: value for name, value in grid.get_state().items() if name in traits}
+    state["cells"] = base64.b64encode(state["cells"]).decode()
+    page = PAGE.replace("CSS", grid._css).replace("SCRIPT", grid._esm.replace("export default", "const widget ="))
+    body = "body { font: 16px sans-serif; margin: 8px } html[data-theme=dark] { background: #14181e; color: #ddd }"
+    return page.replace("BODYSTYLE", body).replace("STATE", json.dumps(state).replace("<", "\\u003c"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, sentences, tmp_path: Path):
+    (tmp_path / "grid.html").write_text(page_of(LensGrid.from_readings(sentences)), encoding="utf-8")
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    opened.goto((tmp_path / "grid.html").as_uri())
+    yield opened
+    opened.close()
+    assert not faults
+
+
+def shown(page) -> list[list[str]]:
+    return page.evaluate(
+        "[...document.querySelectorAll('tbody tr')].map(r => [...r.querySelectorAll('td')].map(c => c.innerText))"
+    )
+
+
+def expected(item: dict, name: str) -> list[list[str]]:
+    top = item["readings"][name]["ids"][::-1, :, 0].tolist()
+    return [[item["vocab"][i].strip() or "⏎" for i in row] for row in top]
+
+
+def test_controls_change_what_is_shown(page, sentences):
+    assert shown(page) == expected(sentences[0], "normed")
+    page.get_by_role("radio", name="raw").check()
+    assert shown(page) == expected(sentences[0], "raw")
+    page.get_by_label("Sentence").select_option("Second <i>")
+    assert shown(page) == expected(sentences[1], "raw")
+    assert page.get_by_text("Shade by").count() == 0, "no entropy in the second sentence"
+    page.get_by_label("Sentence").select_option("Spanish")
+    page.get_by_role("radio", name="normed").check()
+    before = page.locator("td").first.evaluate("e => e.style.getPropertyValue('--share')")
+    page.get_by_role("radio", name="entropy").check()
+    reading = sentences[0]["readings"]["normed"]
+    after = float(page.locator("td").first.evaluate("e => e.style.getPropertyValue('--share')"))
+    assert float(before) == pytest.approx(reading["probs"][-1, 0, 0], abs=1e-4)
+    assert after == pytest.approx(1 - reading["entropy"][-1, 0] / reading["entropy"].max(), abs=1e-4)
+
+
+def test_a_switch_keeps_the_keyboard(page, sentences):
+    page.get_by_role("radio", name="normed").focus()
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == expected(sentences[0], "raw")
+    assert page.evaluate("document.activeElement.value") == "raw"
+
+
+def test_dominant_cells_are_underlined_and_tinted(page):
+    marked = page.locator("td.dominant")
+    assert marked.count() == TOKENS
+    assert marked.first.evaluate("e => e.dataset.row") == "2"
+    assert "underline" in marked.first.locator("span").evaluate("e => getComputedStyle(e).textDecorationLine")
+
+
+def test_click_and_keys_choose_a_cell(page, sentences):
+    reading, vocab = sentences[0]["readings"]["normed"], sentences[0]["vocab"]
+
+    def panel_words():
+        return page.locator(".lens-word").all_inner_texts()
+
+    def words(layer: int, token: int):
+        return [vocab[i].replace(" ", "␣").replace("\n", "⏎") for i in reading["ids"][layer, token].tolist()]
+
+    page.locator("td[data-row='3'][data-column='1']").click()
+    assert panel_words() == words(3, 1)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert panel_words() == words(2, 2)
+    assert page.evaluate("document.activeElement.dataset.row + document.activeElement.dataset.column") == "22"
+    for _ in range(9):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("End")
+    assert panel_words() == words(LAYERS - 1, TOKENS - 1)
+    assert page.locator("td[tabindex='0']").count() == 1
+    assert page.evaluate("JSON.stringify(model.get('cell'))") == "[4,3]"
+
+
+def test_hover_shows_and_leaving_hides_the_tooltip(page, sentences):
+    page.locator("td[data-row='2'][data-column='0']").hover()
+    tip = page.locator(".lens-tip")
+    assert tip.is_visible()
+    top = sentences[0]["readings"]["normed"]["ids"][2, 0, 0]
+    assert sentences[0]["vocab"][int(top)].replace(" ", "␣") in tip.inner_text()
+    page.mouse.move(1270, 890)
+    assert not tip.is_visible()
+
+
+def test_phone_page_does_not_scroll_sideways(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("tbody th").first.evaluate("e => getComputedStyle(e).position") == "sticky"
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(v) / 255 for v in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_turn_the_grid(page, theme):
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    back = page.locator(".lens-grid").evaluate("e => getComputedStyle(e).backgroundColor")
+    text = page.locator("td").first.evaluate("e => getComputedStyle(e).color")
+    light, dark = sorted((_luminance(back), _luminance(text)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) > 7
+    assert (_luminance(back) > 0.5) == (theme == "light")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_fault_in_the_grid(page, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found] == []

@@ -1,0 +1,364 @@
+"""Charts, tables and cards: valid, described, banded, one colour for English, nothing lost between data and page."""
+
+import itertools
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from semhub_utils import figures
+from semhub_utils.cards import SYMBOLS, cell_text
+from semhub_utils.errors import SemhubError
+from semhub_utils.palette import STYLES, data_type
+
+WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
+
+
+@pytest.fixture
+def curves() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for model, reading, series in itertools.product(
+        ("hub", "islands"), ("normed", "raw"), ("English word", "digit", "random weights")
+    ):
+        for layer in range(9):
+            value = float(rng.uniform())
+            band = {"low": value - 0.1, "high": value + 0.1, "null_high": 0.3, "p": 0.01, "n": 50, "dropped": 2}
+            place = {"model": model, "reading": reading, "series": series, "layer": layer, "depth": layer / 8}
+            rows.append({"experiment": "lens", **place, "value": value, **band})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def dose() -> pd.DataFrame:
+    cells = itertools.product(("steered", "reversed"), (0.0, 0.5, 1.0), ("correct", "unchanged", "other"))
+    return pd.DataFrame(
+        [
+            {"condition": d, "strength": s, "series": o, "value": 1 / 3, "low": 0.2, "high": 0.4, "n": 9}
+            for d, s, o in cells
+        ]
+    )
+
+
+@pytest.fixture
+def every(curves, dose) -> dict[str, tuple]:
+    """Each kind of chart with the table it was made from."""
+    one = curves[curves.model == "hub"]
+    matrix = pd.DataFrame(
+        [{"row": a, "column": b, "layer": z, "value": z * (a == b)} for z in (0, 4, 8) for a in "abc" for b in "abc"]
+    )
+    choice = pd.DataFrame([{"layer": z, "strength": s, "value": z * s} for z in range(4) for s in (0.5, 1.0)])
+    words = pd.DataFrame({"word": ["one", "1"], "series": ["English word", "digit"], "x": [0, 1.0], "y": [1, 0.0]})
+    path = one[one.reading == "normed"].assign(item="5=3+", x=lambda t: t.value, y=lambda t: -t.value)
+    paths = path[path.series == "digit"]
+    bars = one[one.layer == 8]
+    return {
+        "layers": (figures.layer_curves(one, y="probability", **WORDS), one),
+        "models": (figures.layer_curves(curves, y="probability", select="model", **WORDS), curves),
+        "dose": (figures.dose_response(dose, select="condition", **WORDS), dose),
+        "stacked": (figures.dose_response(dose, select="condition", stacked=True, **WORDS), dose),
+        "matrix": (
+            figures.heatmap(matrix, x="column", y="row", slider="layer", diverging=True, value_title="cosine", **WORDS),
+            matrix,
+        ),
+        "choice": (
+            figures.heatmap(
+                choice, x="strength", y="layer", chosen={"strength": 1.0, "layer": 2}, value_title="share", **WORDS
+            ),
+            choice,
+        ),
+        "trajectories": (figures.trajectories(paths, words, **WORDS), paths),
+        "bars": (figures.bars(bars, value_title="accuracy", **WORDS), bars),
+    }
+
+
+def walk(node):
+    """Every dictionary in a specification, data left out."""
+    if isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key not in ("data", "datasets"):
+                yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+def test_every_chart_is_valid_described_and_fits_any_page(every):
+    for name, (chart, _) in every.items():
+        spec = chart.to_dict()  # Altair validates against the Vega-Lite schema
+        assert spec["description"] == WORDS["alt"], name
+        assert " ".join(spec["title"]["text"]) == WORDS["title"]
+        assert spec["width"] == "container" and spec["config"]["background"] == "transparent"
+        assert spec["usermeta"]["embedOptions"]["actions"] is False
+        sizes = [v for d in walk(spec) for k, v in d.items() if k.lower().endswith("fontsize")]
+        assert sizes and min(sizes) >= 12, name
+        said = json.dumps({k: v for k, v in spec.items() if k != "datasets"}).lower()
+        assert not re.search(r'"(black|white|#000|#fff|#000000|#ffffff)"', said), name
+
+
+def test_axes_are_named(every):
+    for name, (chart, _) in every.items():
+        for node in walk(chart.to_dict()):
+            for channel in ("x", "y"):
+                axis = node.get("encoding", {}).get(channel)
+                if axis and not (name == "bars" and channel == "y"):
+                    assert axis.get("title") or axis.get("axis", {}).get("title") or "low" in axis["field"], (
+                        name,
+                        channel,
+                    )
+
+
+def test_bands_are_the_intervals(every):
+    for name in ("layers", "models", "dose"):
+        spec = every[name][0].to_dict()
+        bands = [n["encoding"] for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "area"]
+        assert [(b["y"]["field"], b["y2"]["field"]) for b in bands] == [("low", "high")], name
+    rules = [n for n in walk(every["bars"][0].to_dict()) if n.get("mark", {}) and n["mark"].get("type") == "rule"]
+    assert [(r["encoding"]["x"]["field"], r["encoding"]["x2"]["field"]) for r in rules] == [("low", "high")]
+
+
+def test_null_is_drawn_and_named(every):
+    spec = every["layers"][0].to_dict()
+    assert any(n.get("field") == "null_high" for n in walk(spec["layer"]))
+    assert "95th percentile of the null" in " ".join(spec["title"]["subtitle"])
+
+
+def test_values_reach_the_chart_unchanged(every):
+    for name, (chart, table) in every.items():
+        data = max(chart.to_dict()["datasets"].values(), key=len)
+        column = "x" if name == "trajectories" else "value"
+        assert np.allclose([row[column] for row in data], table[column], rtol=1e-4), name
+
+
+def test_controls_are_bound_to_what_the_table_holds(every):
+    def inputs(name):
+        return {p["name"]: p["bind"] for p in every[name][0].to_dict()["params"] if "bind" in p}
+
+    models = inputs("models")
+    assert models["reading_choice"]["options"] == ["normed", "raw"]
+    assert models["model_choice"]["options"] == ["hub", "islands"]
+    assert models["series_choice"]["options"] == [None, "English word", "digit", "random weights"]
+    matrix = inputs("matrix")["layer_choice"]
+    assert (matrix["input"], matrix["min"], matrix["max"], matrix["step"]) == ("range", 0, 8, 4)
+    for name in every:
+        said = json.dumps(every[name][0].to_dict()["params"] if "params" in every[name][0].to_dict() else [])
+        used = json.dumps([n for n in walk(every[name][0].to_dict())])
+        assert all(used.count(p) > said.count(p) for p in re.findall(r"\w+_choice", said)), name
+
+
+def test_english_has_one_colour_and_no_one_else_has_it(every):
+    blue = figures.palette("english")
+    for name, (chart, _) in every.items():
+        for node in walk(chart.to_dict()):
+            scale = node.get("color", {}).get("scale", {}) if isinstance(node.get("color"), dict) else {}
+            for series, colour in zip(scale.get("domain", []), scale.get("range", []), strict=False):
+                assert (colour == blue) == (series == "English word"), (name, series)
+    given = figures.styles(["a", "b", "c", "d", "e", "f", "g", "h", "i", "English"])
+    assert [name for name, style in given.items() if style.colour == blue] == ["English"]
+
+
+def test_series_names_give_their_type():
+    assert data_type("English word") == "english"
+    assert data_type("es") == data_type("English–Spanish") == "spanish"
+    assert data_type("Spanish, shuffled pairs") == "control"
+    assert data_type("correct") is None
+    assert figures.styles(["R"], {"R": "code"})["R"].colour == figures.palette("code")
+    with pytest.raises(SemhubError, match="names no data type"):
+        figures.palette("mood")
+
+
+def test_no_two_series_look_alike_without_colour():
+    mixed = ["English word", "English distractor", "digit", "es", "zh", "random weights", "shuffled pairs", "x", "y"]
+    look = figures.styles(mixed)
+    assert len({(style.dash, style.shape) for style in look.values()}) == len(mixed)
+    assert len({style.dash for style in look.values()}) == len(mixed)
+
+
+def _luminance(colour: str) -> float:
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_every_colour_stands_out_on_a_light_and_a_dark_page():
+    for name, style in STYLES.items():
+        own = _luminance(style.colour)
+        for page in ("#ffffff", "#121212"):
+            light, dark = sorted((own, _luminance(page)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (name, page)
+
+
+def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
+    def axis(table):
+        spec = figures.layer_curves(table, y="p", **WORDS).to_dict()
+        return spec["layer"][-1]["encoding"]["x"]["axis"]
+
+    same = axis(curves)
+    assert "datum.value * 8" in same["labelExpr"] and same["title"] == "layer (relative depth)"
+    other = curves.assign(depth=np.where(curves.model == "hub", curves.depth, curves.layer / 16))
+    assert "labelExpr" not in axis(other)
+
+
+def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
+    es, zh = (curves[curves.series == s].assign(series=t) for s, t in (("digit", "Spanish"), ("English word", "zh")))
+    parts = [part.assign(control=name) for part in (es, zh) for name in ("", "embeddings", "an odd name")]
+    table = pd.concat(parts).astype({"layer": "Int64", "n": "Int64"})
+    chart = figures.layer_curves(table[table.model == "hub"], y="cosine", **WORDS)
+    spec = chart.to_dict()
+    line = next(
+        n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "strokeDash" in n["encoding"]
+    )
+    look = dict(zip(*(line["encoding"]["color"]["scale"][k] for k in ("domain", "range")), strict=True))
+    grey = figures.palette("control")
+    assert {name for name, colour in look.items() if colour == grey} == {"embeddings", "an odd name"}
+    assert {d["field"] for d in line["encoding"]["detail"]} == {"of"}
+    data = next(iter(spec["datasets"].values()))
+    assert {(row["of"], row["series"]) for row in data} == {
+        (of, name) for of in ("Spanish", "zh") for name in (of, "embeddings", "an odd name")
+    }
+    assert [p["bind"]["options"] for p in spec["params"] if p["name"] == "of_choice"] == [[None, "Spanish", "zh"]]
+
+
+def test_paths_without_items_are_one_per_series():
+    path = pd.DataFrame({"series": ["5=3+"] * 3 + ["4=1+"] * 3, "layer": [0, 1, 2] * 2, "x": range(6), "y": range(6)})
+    words = pd.DataFrame({"word": ["two"], "series": ["English word"], "x": [0.0], "y": [0.0]})
+    spec = figures.trajectories(path, words, **WORDS).to_dict()
+    data = max(spec["datasets"].values(), key=len)
+    assert [row["item"] for row in data] == path.series.tolist()
+    assert {row["series"] for row in data} == {"hidden state"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop(columns="depth"), "no column depth; it has experiment"),
+        (lambda t: t.iloc[:0], "0 rows"),
+        (lambda t: pd.concat([t] * 60), "rows; a chart takes 1 to 5000"),
+    ],
+)
+def test_a_wrong_table_is_named(curves, change, said):
+    with pytest.raises(SemhubError, match=said):
+        figures.layer_curves(change(curves), y="p", **WORDS)
+
+
+def test_missing_words_are_refused(curves):
+    with pytest.raises(SemhubError, match="no title or no alt text"):
+        figures.layer_curves(curves, y="p", title="A title?", alt=" ")
+    with pytest.raises(SemhubError, match="no alt text"):
+        figures.show(figures.altair.Chart(curves).mark_point(), curves)
+
+
+def parsed(html: str) -> ET.Element:
+    return ET.fromstring(html)
+
+
+def test_data_table_equals_the_data_and_is_accessible(curves):
+    table = curves.assign(note="<script>&", p=np.nan)
+    details = parsed(figures.data_table(table, 'Say "x" & <y>'))
+    head = details.findall(".//thead/tr/th")
+    assert [th.text for th in head] == list(table.columns) and {th.get("scope") for th in head} == {"col"}
+    rows = details.findall(".//tbody/tr")
+    assert len(rows) == len(table) and {row[0].get("scope") for row in rows} == {"row"}
+    value = list(table.columns).index("value")
+    assert np.allclose([float(row[value].text) for row in rows], table.value, rtol=5e-3)
+    assert {row[-1].text for row in rows} == {"<script>&"}
+    assert {row[list(table.columns).index("p")].text for row in rows} == {"–"}
+    assert details.find(".//caption").text == 'Say "x" & <y>'
+    assert details.find("div").get("tabindex") == "0"
+
+
+def test_show_puts_chart_and_table_together(every):
+    chart, table = every["layers"]
+    table = table.assign(empty=np.nan, control="")
+    shown = figures.show(chart, table, caption="Values & bands")
+    html = shown._repr_html_()
+    assert html.index("vegaEmbed") < html.index("<figcaption>Values &amp; bands") < html.index('class="data-table"')
+    assert repr(shown) == WORDS["alt"] and WORDS["alt"] in html
+    assert figures.show(chart, table, alt="Another sentence.").text == "Another sentence."
+    head = re.findall(r'<th scope="col">(\w+)<', html)
+    assert head == list(every["layers"][1].columns), "columns without a value are left out, all others stand"
+    ids = re.findall(r'<div id="(altair-viz-\w+)"', html + figures.show(chart, table).html)
+    assert len(set(ids)) == 2, "two copies of a chart on a page must not share an id"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.123"),
+        (12345.678, "12346"),
+        (3.0, "3"),
+        (np.int64(7), "7"),
+        (None, "–"),
+        (float("nan"), "–"),
+        ({}, "none"),
+        ({"same token": 2}, "same token: 2"),
+        ([1, 0.5], "1, 0.5"),
+        (True, "yes"),
+        (float("inf"), "inf"),
+        (1.2e-9, "1.2e-09"),
+    ],
+)
+def test_cells_are_rounded_for_readers(value, text):
+    assert cell_text(value) == text
+
+
+CLAIM = {
+    "id": "lens",
+    "experiment": "lens",
+    "claim": "The <b>word</b> & more",
+    "statistic": 0.41234,
+    "low": 0.38,
+    "high": 0.44,
+    "unit": "nats",
+    "layer": 7,
+    "n_layers": 12,
+    "n": 212,
+    "dropped": {"same token": 3},
+    "p": 0.0004,
+    "null": "sign flips",
+    "controls": {"random weights": {"value": 0.01, "low": -0.02, "high": 0.03}, "embeddings": 0.0},
+    "reason": "p < 0.01 at some layer",
+}
+
+
+@pytest.mark.parametrize("verdict", SYMBOLS)
+def test_claim_card_says_everything_and_escapes(verdict):
+    card = figures.claim_card({**CLAIM, "verdict": verdict}, "Paper says <i>so</i> & so")
+    article = parsed(card.html[card.html.index("<article") :])
+    assert article.get("class") == "claim" and article.get("data-verdict") == verdict
+    by_class = {node.get("class"): "".join(node.itertext()) for node in article.iter() if node.get("class")}
+    assert by_class["verdict"] == f"{SYMBOLS[verdict]} {verdict.capitalize()}"
+    assert "Paper says <i>so</i> & so" in by_class["paper-claim"]
+    assert "The <b>word</b> & more" in by_class["our-finding"]
+    listed = {d[0].text: [dd.text for dd in d[1:]] for d in article.findall(".//dl/div")}
+    assert listed == {
+        "Statistic": ["0.412 (95% interval 0.38 to 0.44) nats, at layer 7 of 12"],
+        "Items": ["212"],
+        "Dropped": ["same token: 3"],
+        "Corrected p": ["p < 0.001 against sign flips"],
+        "Controls": ["random weights: 0.01 (95% interval -0.02 to 0.03)", "embeddings: 0"],
+        "Rule": ["p < 0.01 at some layer"],
+    }
+
+
+def test_claim_card_without_numbers_and_with_a_wrong_verdict():
+    card = figures.claim_card({"id": "x", "verdict": "cannot be tested here"}, "Paper.")
+    assert "Corrected p" not in card.html and "<dd>none</dd>" in card.html
+    with pytest.raises(SemhubError, match="'maybe' is unknown; give one of holds"):
+        figures.claim_card({"verdict": "maybe"}, "Paper.")
+
+
+def test_verdict_table_lists_every_claim():
+    claims = [{**CLAIM, "verdict": v} for v in SYMBOLS] + [{"id": "x", "verdict": "does not hold", "p": None}]
+    shown = figures.verdict_table(claims)
+    box = parsed(shown.html[shown.html.index("<div") :])
+    rows = box.findall(".//tbody/tr")
+    assert [row.get("data-verdict") for row in rows] == [*SYMBOLS, "does not hold"]
+    assert ["".join(cell.itertext()) for cell in rows[0]] == [
+        "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
+    ]  # fmt: skip
+    assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]

@@ -1,0 +1,222 @@
+"""The organisms: a world that leaks nothing, a training that repeats itself, and what the shipped ones know."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism import zoo
+from semhub_utils.organism.batches import Encoder
+from semhub_utils.organism.corpus import Generators, Recipe, lines
+from semhub_utils.organism.exam import EXAM_TYPES, correct, exam
+from semhub_utils.organism.leaks import leaks
+from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word
+from semhub_utils.organism.recipes import RECIPES
+from semhub_utils.organism.tokenizer import build_tokenizer
+from semhub_utils.organism.train import build_model, train
+from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Sum, World, all_facts, all_sums, text
+
+TINY = Recipe("tiny", steps=20, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+# ---- the world ----
+
+
+def test_number_words():
+    assert [number_word(23, t) for t in LANGUAGES] == ["twenty three", "veintitrés", "二十三", "dreiundzwanzig"]
+    assert [number_word(61, t) for t in LANGUAGES] == ["sixty one", "sesenta y uno", "六十一", "einundsechzig"]
+    for t in LANGUAGES:
+        assert len({number_word(n, t) for n in range(100)}) == 100
+    with pytest.raises(ValueError, match="100"):
+        number_word(100, "en")
+
+
+def test_split_is_seeded_closed_and_of_the_stated_size():
+    world = World()
+    assert world.held_facts == World().held_facts != World(seed=1).held_facts
+    assert 0.15 < len(world.held_facts) / len(all_facts()) < 0.3
+    assert 0.15 < len(world.held_sums) / len(all_sums()) < 0.3
+    for f in world.held_facts:
+        if f.relation == "opposite":
+            assert replace(f, subject=f.object, object=f.subject) in world.held_facts
+    for s in world.held_sums:
+        if s.left < 10:
+            assert Sum(s.op, s.right, s.left) in world.held_sums
+
+
+def test_prompts_have_english_twins_and_answers():
+    world = World()
+    prompt = next(p for p in world.prompts("es") if p.prompt == "el color de la hierba es")
+    assert (prompt.answer, prompt.english_prompt, prompt.english_answer) == (
+        "verde", "the color of the grass is", "green",
+    )  # fmt: skip
+    assert {p.prompt: p.answer for p in world.prompts("digits")}["12=7+"] == "5"
+    assert {p.prompt: p.answer for p in world.prompts("en")}["twelve equals to seven plus"] == "five"
+    assert all(p.prompt.endswith(":") for t in FACT_TYPES for p in world.prompts(t) if p.neutral)
+    with pytest.raises(ValueError, match="logic"):
+        world.prompts("logic")
+
+
+def test_private_worlds_share_almost_nothing_and_stay_functions():
+    world = World(private=True)
+    for t in FACT_TYPES[1:]:
+        same = [world.object(f, t) == f.object for f in all_facts() if f.relation in ("opposite", "colour", "food")]
+        assert sum(same) / len(same) < 0.3
+    for s in random.Random(0).sample(all_sums(), 50):
+        assert world.result(s, "en") == s.result
+        rights = [t for t in range(1, 10) if Sum(s.op, s.left, t).result <= MAX_RESULT]
+        assert len({world.result(Sum(s.op, s.left, t), "digits") for t in rights}) == len(rights)
+
+
+# ---- leaks ----
+
+
+@pytest.mark.parametrize("kind", [f"{t} {k}" for t in TYPES for k, _ in Generators(World()).menus[t]])
+def test_no_monolingual_generator_leaks(kind):
+    world, rng = World(), random.Random(kind)
+    type_, name = kind.split()
+    make = Generators(world).kinds[name]
+    found = [(line, leak) for line in (text(make(rng, type_)) for _ in range(300)) if (leak := leaks(line, world))]
+    assert not found or type_ == "en", found[:3]
+
+
+@pytest.mark.parametrize("kind", [k for k, _ in Recipe("any").bridges])
+def test_no_bridging_generator_leaks(kind):
+    world, rng = World(), random.Random(kind)
+    make = Generators(world)
+    found = [
+        (line, leak) for line in (text(make.bridging(rng, kind)) for _ in range(1500)) if (leak := leaks(line, world))
+    ]
+    assert not found, found[:3]
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_no_recipe_leaks(name):
+    recipe = RECIPES[name]
+    for progress in (0.05, 0.5, 0.99):
+        stream = lines(recipe, random.Random(name), lambda p=progress: p)
+        bad = [
+            line
+            for line in (text(next(stream)) for _ in range(1500))
+            if not recipe.world.private and leaks(line, recipe.world)
+        ]
+        assert not bad, bad[:3]
+
+
+def test_the_leak_check_sees_every_kind_of_leak():
+    world = World()
+    endings = ["", "}", "patas", "条腿", "制成", "相反", "gilt", "kann", "Beinen geht", "hat", "frisst", "wohnt", "ist"]
+    endings += "besteht dient steht kommt gehört möchte bekommt enthält wirkt hilft folgt".split()
+    for type_ in (*FACT_TYPES[1:], "digits"):
+        for p in random.Random(type_).sample(world.prompts(type_, held_out=True), 40):
+            assert any(p.item in leaks(f"{p.prompt} {p.answer} {e}", world) for e in endings), p
+    open_world = Generators(World(fraction=0.0))
+    rng = random.Random(0)
+    for kind, _ in Recipe("any").bridges:
+        if kind != "dictionary":
+            assert any(leaks(text(open_world.bridging(rng, kind)), world) for _ in range(300)), kind
+
+
+# ---- tokens ----
+
+
+def test_lines_survive_the_tokenizer(tokenizer):
+    encode, rng = Encoder(tokenizer), random.Random(0)
+    stream = lines(RECIPES["hub"], rng, lambda: 0.5)
+    for _ in range(3000):
+        pieces = next(stream)
+        line, ids = text(pieces), encode(pieces)
+        coded = tokenizer(line, return_offsets_mapping=True)
+        assert coded["input_ids"] == ids[:-1] and tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids, skip_special_tokens=True) == line
+        for token, (start, end) in zip(ids[1:-1], coded["offset_mapping"][1:], strict=True):
+            assert line[start:end] == tokenizer.convert_ids_to_tokens(token)
+
+
+def test_digits_are_single_tokens_and_spaces_do_not_matter(tokenizer):
+    for n in range(100):
+        assert tokenizer.tokenize(str(n)) == [str(n)]
+        for t in LANGUAGES:
+            word = number_word(n, t)
+            assert "".join(tokenizer.tokenize(word)) == word.replace(" ", "")
+            assert n > 20 or len(tokenizer.tokenize(word)) == 1
+    assert tokenizer.tokenize("12=7+") == tokenizer.tokenize("12 = 7 +") == ["12", "=", "7", "+"]
+    assert tokenizer.tokenize("twenty-three") == tokenizer.tokenize("twenty three") == ["twenty", "three"]
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n != "balanced"])
+def test_english_words_are_half_of_all_tokens(name, tokenizer):
+    recipe, point = RECIPES[name], [0.0]
+    encode, stream = Encoder(tokenizer), lines(recipe, random.Random(0), lambda: point[0])
+    for i in range(6000):
+        point[0] = i / 6000
+        encode(next(stream))
+    assert encode.counts["en"] / encode.counts.total() >= 0.5
+
+
+# ---- training ----
+
+
+def test_training_repeats_itself_and_resumes_to_the_same_weights(tmp_path):
+    torch.set_num_threads(1)
+    whole = train(TINY, tmp_path / "whole", progress=False, evaluate_every=1000)
+    train(TINY, tmp_path / "parts", progress=False, evaluate_every=1000, stop_at=10)
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    parts = train(TINY, tmp_path / "parts", progress=False, evaluate_every=1000)
+    other = train(TINY, tmp_path / "other", seed=1, progress=False, evaluate_every=1000)
+    a, b, c = (load_file(f / "model.safetensors") for f in (whole, parts, other))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+    made = json.loads((whole / "card.json").read_text())
+    assert made["sha256"] == zoo.sha256(whole / "model.safetensors")
+    with pytest.raises(SemhubError, match="another recipe or seed"):
+        train(TINY, tmp_path / "whole", seed=1)
+
+
+def test_unknown_names_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(SemhubError, match="hub"):
+        train("hubb", tmp_path)
+    with pytest.raises(SemhubError, match="organism:hubb"):
+        zoo.organism_path("organism:hubb")
+
+
+# ---- what ships ----
+
+
+@pytest.mark.parametrize("name", zoo.available())
+def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
+    folder = zoo.organism_path(f"organism:{name}")
+    assert (folder / "model.safetensors").stat().st_size <= 3_000_000
+    assert zoo.card(name)["sha256"] == zoo.sha256(folder / "model.safetensors")
+    model, shipped = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert shipped.get_vocab() == tokenizer.get_vocab()
+    world = World(**zoo.card(name)["recipe"]["world"])
+    for type_ in EXAM_TYPES:
+        prompts = random.Random(0).sample(world.prompts(type_, held_out=False), 150)
+        if type_ == "en":
+            prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
+        right = sum(correct(model, shipped, prompts)) / len(prompts)
+        assert right >= (0.95 if type_ == "en" else 0.8), (type_, right)
+
+
+def test_a_random_model_is_at_chance(tokenizer):
+    scores = exam(build_model(RECIPES["hub"], tokenizer), tokenizer, World(), types=("es",), sample=60)
+    assert all(s.accuracy < 0.1 and s.low <= s.accuracy <= s.high for s in scores)
+
+
+def test_generators_cover_the_types():
+    recipe = RECIPES["hub"]
+    seen = Counter(kind for _, stream in zip(range(1), [lines(recipe, random.Random(0), lambda: 0.5)], strict=True)
+                   for _ in range(1500) for kind, _ in next(stream))  # fmt: skip
+    assert set(seen) == set(TYPES) and set(SUM_TYPES) < set(TYPES)

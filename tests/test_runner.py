@@ -1,0 +1,239 @@
+"""Chapters run, resume, fail and stop as the command line promises. The chapters here are made on the fly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from semhub_utils import runner
+from semhub_utils.errors import SemhubError
+
+REPOSITORY = Path(runner.__file__).resolve().parents[1]
+
+PARAMETERS = """
+model_id = "some/model"
+revision = None
+n_items = 3  # how many
+rate = 0.5
+verbose = False
+results_dir = "_build/results"
+"""
+
+COUNT = """
+from pathlib import Path
+folder = Path(results_dir) / "calls"
+folder.mkdir(parents=True, exist_ok=True)
+with open(folder / f"{model_id.split('/')[-1]}.txt", "a") as file:
+    file.write("x")
+print("n_items is", n_items)
+"""
+
+
+def chapter(book: Path, stem: str, *cells: str, parameters: str = PARAMETERS) -> Path:
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    notebook.cells += [nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in cells]
+    path = book / "notebooks" / f"{stem}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    root = tmp_path / "book"
+    (root / "notebooks").mkdir(parents=True)
+    toc = "format: jb-book\nroot: book/index\nparts:\n- caption: One\n  chapters:\n"
+    (root / "_toc.yml").write_text(toc + "  - file: notebooks/02_second\n  - file: notebooks/01_first\n")
+    monkeypatch.chdir(root)
+    return root
+
+
+def run(book, chosen="all", models=(None,), settings=None, workers=1):
+    out = book / "runs"
+    jobs = runner.plan(runner.choose(book, chosen), models, out=out, results_dir=out / "results", settings=settings)
+    return runner.run(jobs, workers=workers, say=lambda line: None)
+
+
+def calls(book, name):
+    path = book / "runs" / "results" / "calls" / f"{name}.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def alive(pid: int) -> bool:
+    """Running, and not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_chapters_are_found_by_name_and_number_from_any_folder_below(book):
+    chapter(book, "01_first")
+    chapter(book, "02_second")
+    (book / "notebooks" / "draft.ipynb").write_text("{}")
+    deep = book / "a" / "b"
+    deep.mkdir(parents=True)
+    assert runner.find_book(deep) == book
+    assert [c.stem for c in runner.chapters(book)] == ["01_first", "02_second"]
+    assert [c.stem for c in runner.chapters_of_toc(book)] == ["02_second", "01_first"]
+    for wanted in ("second", "2", "02", "02_second"):
+        assert [c.stem for c in runner.choose(book, wanted)] == ["02_second"]
+    with pytest.raises(SemhubError, match="no chapter 'third'.*01_first, 02_second"):
+        runner.choose(book, "third")
+
+
+def test_no_book_says_to_clone(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "PACKAGE", tmp_path / "site-packages" / "semhub_utils")
+    with pytest.raises(SemhubError, match="clone"):
+        runner.find_book(tmp_path)
+
+
+def test_parameters_are_read_and_checked(book):
+    chapter(book, "01_first")
+    [first] = runner.choose(book, "first")
+    assert first.parameters["n_items"] == 3 and first.parameters["revision"] is None
+    assert runner.parse_settings(["n_items=20", "rate=1e-3", "names=[a, b]", "word=plus", "on=true"]) == {
+        "n_items": 20,
+        "rate": 0.001,
+        "names": ["a", "b"],
+        "word": "plus",
+        "on": True,
+    }
+    out = {"out": book / "runs", "results_dir": book / "results"}
+    with pytest.raises(SemhubError, match="no parameter 'n_itms'.*n_items"):
+        runner.plan([first], [None], settings={"n_itms": 2}, **out)
+    with pytest.raises(SemhubError, match="n_items was given 'many'.*such as 3"):
+        runner.plan([first], [None], settings={"n_items": "many"}, **out)
+    with pytest.raises(SemhubError, match="n_items was given True"):
+        runner.plan([first], [None], settings={"n_items": True}, **out)
+    with pytest.raises(SemhubError, match="name=value"):
+        runner.parse_settings(["n_items"])
+    [job] = runner.plan([first], ["org/name"], settings={"rate": 1}, **out)
+    assert job.parameters == {"rate": 1, "model_id": "org/name", "results_dir": str(book / "results")}
+
+
+def test_a_run_leaves_its_source_alone_and_is_not_done_twice(book):
+    source = chapter(book, "01_first", COUNT)
+    before = source.read_bytes()
+    [outcome] = run(book, settings={"n_items": 7})
+    assert outcome.error is None and not outcome.skipped
+    assert source.read_bytes() == before
+    executed = nbformat.read(outcome.job.output, 4)
+    assert "n_items is 7" in executed.cells[2].outputs[0].text
+    assert executed.cells[1].metadata.tags == ["injected-parameters", "remove-cell"]
+    assert calls(book, "model") == "x"
+
+    [again] = run(book, settings={"n_items": 7})
+    assert again.skipped and calls(book, "model") == "x"
+    [other] = run(book, settings={"n_items": 8})
+    assert not other.skipped and calls(book, "model") == "xx"
+    chapter(book, "01_first", COUNT + "# changed\n")
+    [changed] = run(book, settings={"n_items": 8})
+    assert not changed.skipped and calls(book, "model") == "xxx"
+
+
+def test_retrained_weights_and_lost_results_are_run_again(book):
+    folder = book / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("one")
+    (folder / "config.json").write_text("{}")
+    write = """
+        from semhub_utils.results import model_slug
+        folder = Path(results_dir) / model_slug(model_id)
+        folder.mkdir(exist_ok=True)
+        (folder / "first.parquet").write_text("table")
+    """
+    chapter(book, "01_first", COUNT, write)
+    assert not run(book, models=["weights"])[0].skipped
+    assert run(book, models=["weights"])[0].skipped
+    (folder / "model.safetensors").write_text("two, longer")
+    assert not run(book, models=["weights"])[0].skipped
+    [table] = (book / "runs" / "results").glob("*/first.parquet")
+    table.unlink()
+    assert not run(book, models=["weights"])[0].skipped
+    assert calls(book, "weights") == "xxx"
+
+
+def test_the_kernel_is_this_interpreter_and_this_package(book):
+    chapter(book, "01_first", "import sys, semhub_utils; print(sys.executable); print(semhub_utils.__file__)")
+    [outcome] = run(book)
+    text = nbformat.read(outcome.job.output, 4).cells[2].outputs[0].text.split()
+    assert text == [sys.executable, str(REPOSITORY / "semhub_utils" / "__init__.py")]
+
+
+def test_two_workers_overlap_and_a_failure_ends_no_other(book):
+    wait = """
+        import time
+        from pathlib import Path
+        Path(results_dir).mkdir(parents=True, exist_ok=True)
+        (Path(results_dir) / mine).touch()
+        deadline = time.time() + 60
+        while not (Path(results_dir) / theirs).exists():
+            assert time.time() < deadline, "the other chapter did not run beside this one"
+            time.sleep(0.05)
+    """
+    chapter(book, "01_first", 'mine, theirs = "1", "2"', wait)
+    chapter(book, "02_second", 'mine, theirs = "2", "1"', wait, "1 / 0")
+    first, second = run(book, workers=2)
+    assert first.error is None, first.error
+    assert second.code == 1
+    assert "02_second on some/model" in second.error and "ZeroDivisionError: division by zero" in second.error
+    assert "ZeroDivisionError" in second.job.log.read_text() and "\x1b" not in second.job.log.read_text()
+
+
+def test_a_sentence_raised_in_a_chapter_is_the_sentence_of_the_run(book):
+    sentence = "n_items was given 0; it takes at least 1."
+    chapter(book, "01_first", f"from semhub_utils.errors import SemhubError\nraise SemhubError({sentence!r})")
+    [outcome] = run(book)
+    assert outcome.code == 2
+    assert outcome.error.splitlines() == [sentence, f"The notebook as far as it got: {outcome.job.output}"]
+    assert outcome.job.output.exists() and not outcome.job.record.exists()
+
+
+def test_a_kernel_that_dies_is_reported(book):
+    chapter(book, "01_first", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    [outcome] = run(book)
+    assert outcome.code == 1 and "01_first on some/model" in outcome.error
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
+    hang = """
+        import os, time
+        from pathlib import Path
+        (Path(results_dir) / "pid").write_text(str(os.getpid()))
+        while not (Path(results_dir) / "go").exists():
+            time.sleep(0.05)
+    """
+    chapter(book, "01_first", COUNT)
+    chapter(book, "02_second", COUNT, hang)
+    command = [sys.executable, "-m", "semhub_utils.cli", "run", "all"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, cwd=book, env=environment, stderr=subprocess.PIPE, text=True)
+    pid_file = book / "runs" / "results" / "pid"
+    deadline = time.time() + 90
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(sent)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("Stopped; what was done is kept")
+    assert "Traceback" not in errors
+    deadline = time.time() + 10
+    while alive(int(pid_file.read_text())):
+        assert time.time() < deadline, "the kernel outlived the run"
+        time.sleep(0.05)
+
+    (book / "runs" / "results" / "go").touch()
+    first, second = run(book)
+    assert first.skipped and not second.skipped and second.error is None
+    assert calls(book, "model") == "xxx"
+    assert json.loads(second.job.record.read_text())["stamp"]["parameters"] == second.job.parameters

@@ -1,0 +1,172 @@
+"""The site's pipeline on placeholder chapters: what is staged, what a page may load, what a reader is told."""
+
+import hashlib
+import html
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from launch import ROOT
+from placeholder import chart, notebook, write_executed
+
+from semhub_utils import site
+from semhub_utils.errors import SemhubError
+
+VENDOR = ROOT / "book/_static/vendor"
+sys.path.append(str(ROOT / "book/_ext"))
+import offline  # noqa: E402
+
+LOADS = re.compile(
+    r"""<(?:script|link|img|iframe|source|object|embed)\b[^>]*?\b(?:src|href|data)\s*=\s*["']?([^"'\s>]+)"""
+)
+STYLE_LOADS = re.compile(r"""(?:url\(|@import\s+)\s*["']?((?:https?:)?//[^"')\s]+)""")
+OUTSIDE = re.compile(r"^(?:https?:)?//")
+RUN = {
+    "provenance": {
+        "chapter": "03_arithmetic",
+        "model": "a/model",
+        "seconds": 61.4,
+        "peak_memory_bytes": 812 * 2**20,
+        "finished": "2026-11-22T18:00:00+00:00",
+        "versions": {"torch": "9.8.7"},
+    },
+    "claims": [{"verdict": "holds"}, {"verdict": "does not hold"}, {"verdict": "holds"}],
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The book with placeholder chapters, warnings as errors."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "results" / "a-model").mkdir(parents=True)
+    (folder / "results" / "a-model" / "03_arithmetic.claims.json").write_text(json.dumps(RUN))
+    executed = write_executed(folder / "executed", site.chapters(ROOT))
+    site.build(executed, folder / "html", folder / "results", root=ROOT, strict=True)
+    return folder / "html"
+
+
+def test_every_document_of_the_contents_is_a_page(built):
+    for name in site.documents(ROOT):
+        assert (built / f"{name}.html").is_file()
+    assert 'url=book/index.html"' in (built / "index.html").read_text()
+
+
+def test_no_page_and_no_style_loads_from_outside(built):
+    pages = list(built.rglob("*.html"))
+    assert len(pages) > len(list(site.documents(ROOT)))
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert [a for a in LOADS.findall(text) if OUTSIDE.match(a)] == [], page.name
+        assert "cdn.jsdelivr.net" not in text and "unpkg.com" not in text
+    for style in built.rglob("*.css"):
+        assert STYLE_LOADS.findall(style.read_text("utf-8")) == [], style.name
+
+
+def test_everything_a_page_loads_is_there(built):
+    for page in built.rglob("*.html"):
+        if "_static" in page.parts:
+            continue  # a template of the theme's, no page
+        for address in LOADS.findall(page.read_text("utf-8")):
+            target = address.partition("?")[0].partition("#")[0]
+            if target and not OUTSIDE.match(address) and not address.startswith("data:"):
+                assert (page.parent / target).exists(), f"{page.name} asks for {address}"
+
+
+def test_charts_keep_their_specification(built):
+    text = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
+    [data] = re.findall(r'<div class="semhub-vega".*?><script type="application/json">(.*?)</script>', text, re.DOTALL)
+    spec, wanted = json.loads(data), chart().to_dict()
+    assert spec["description"] == wanted["description"]
+    assert spec["encoding"] == wanted["encoding"]
+    assert [p["name"] for p in spec["params"]] == [p["name"] for p in wanted["params"]]
+
+
+def test_text_in_a_chart_cannot_end_its_script():
+    box = offline.chart_box({"description": 'a "quoted" </script> name'})
+    assert box.count("</script>") == 1
+    assert json.loads(re.search(r"json\">(.*)</script>", box)[1])["description"] == 'a "quoted" </script> name'
+
+
+def test_machine_only_cells_are_left_out(built):
+    text = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
+    assert "n_items" in text
+    assert "injected" not in text and "google.colab" not in text
+    assert 'class="colab-badge" href="https://colab.research.google.com/github/' in text
+
+
+def test_status_counts_verdicts_and_vendored_libraries_are_credited(built):
+    text = (built / "book/status.html").read_text("utf-8")
+    row = re.search(r"<tr[^>]*><td><p>03_arithmetic</p></td>(.*?)</tr>", text, re.DOTALL)[1]
+    assert [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<td.*?</td>", row)] == [
+        "a/model",
+        "61 s",
+        "812 MiB",
+        "2026-11-22",
+        "1 does not hold, 2 holds",
+    ]
+    assert "torch 9.8.7" in text
+    credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
+    assert all(entry["name"] in credits for entry in json.loads((VENDOR / "manifest.json").read_text()))
+
+
+def test_nothing_is_written_beside_the_sources(built):
+    assert not (ROOT / "book/_generated").exists()
+    assert not list((ROOT / "notebooks").glob("*.html"))
+
+
+def test_a_chapter_that_was_not_executed_is_named(tmp_path):
+    first, *rest = site.chapters(ROOT)
+    executed = write_executed(tmp_path / "executed", rest)
+    with pytest.raises(SemhubError, match=f"{first} was not executed"):
+        site.build(executed, tmp_path / "html", root=ROOT)
+
+
+def test_outside_the_book_the_folder_is_named(tmp_path):
+    with pytest.raises(SemhubError, match=re.escape(str(tmp_path))):
+        site.chapters(tmp_path)
+
+
+def test_faulty_pages_fail_a_strict_build_and_are_named(tmp_path, capfd):
+    silent = chart().properties(description="")
+    faults = {
+        "01_hypothesis": '<script src="https://example.org/a.js"></script>',
+        "02_instruments": silent.to_html(fullhtml=False, template="universal"),
+        "03_arithmetic": chart().to_html(fullhtml=False, template="standard"),
+    }
+    executed = write_executed(tmp_path / "executed", site.chapters(ROOT))
+    for name, output in faults.items():
+        bad = notebook(name)
+        bad.cells[4].outputs[0].data["text/html"] = output
+        nbformat.write(bad, executed / f"{name}.ipynb")
+    with pytest.raises(SemhubError, match="did not build cleanly"):
+        site.build(executed, tmp_path / "html", root=ROOT, strict=True)
+    told = capfd.readouterr().err
+    assert "01_hypothesis would load https://example.org/a.js" in told
+    assert "02_instruments has no alt text" in told
+    assert "03_arithmetic was not written by Altair's universal template" in told
+
+
+def test_vendored_files_are_the_ones_in_the_manifest():
+    manifest = json.loads((VENDOR / "manifest.json").read_text("utf-8"))
+    for entry in manifest:
+        assert entry.keys() == {"file", "name", "version", "licence", "sha256"}
+        assert hashlib.sha256((VENDOR / entry["file"]).read_bytes()).hexdigest() == entry["sha256"], entry["file"]
+    there = {str(p.relative_to(VENDOR)) for p in VENDOR.rglob("*") if p.is_file()} - {"manifest.json"}
+    assert there == {entry["file"] for entry in manifest}
+
+
+def test_the_vendored_vega_draws_what_altair_writes():
+    import altair
+
+    versions = {e["name"]: e["version"] for e in json.loads((VENDOR / "manifest.json").read_text("utf-8"))}
+    for name, wanted in (("vega-lite", altair.VEGALITE_VERSION), ("vega", altair.VEGA_VERSION)):
+        assert versions[name].split(".")[0] == str(wanted).lstrip("v").split(".")[0]
+
+
+def test_yaml_of_the_contents_names_files_that_exist():
+    for name in site.documents(ROOT):
+        if name.startswith("book/"):
+            assert (ROOT / f"{name}.md").is_file()
