@@ -10,6 +10,7 @@ import torch
 
 from semhub_utils.evidence import control, evidence, judge
 from semhub_utils.similarity import adjusted_cosine, cosine_matrix, permuted_pairs, same_group
+from semhub_utils.spokes import arithmetic
 
 N, LAYERS, HIDDEN = 120, 7, 48
 KINDS = np.arange(N) % 4
@@ -145,3 +146,48 @@ def test_comparing_within_groups_centres_the_statistic_itself():
     mask = same_group(made.groups)
     assert adjusted_cosine(made.a, made.b)[:, 1:].mean() > 0.3
     assert abs(adjusted_cosine(made.a, made.b, mask)[:, 1:].mean()) < 0.02
+
+
+def islands(calculations, make, shared=0.0):
+    """Two sides made of vectors for t, o's digits, r and the operator, which the sides share or have each their own."""
+    tables = [torch.randn(n, 64, generator=make) for n in (10, 10, 10, 100, 2)]
+    sides = []
+    for _ in range(2):
+        t, unit, ten, r, op = (
+            shared * table + (1 - shared**2) ** 0.5 * torch.randn(table.shape, generator=make) for table in tables
+        )
+        state = torch.stack(
+            [
+                t[c.t] + 0.2 * (unit[c.o % 10] + ten[c.o // 10] + r[c.r]) + op[int(c.operator == "*")]
+                for c in calculations
+            ]
+        )
+        layers = [state @ (torch.eye(64) + 0.05 * torch.randn(64, 64, generator=make)) for _ in range(5)]
+        sides.append(torch.stack(layers, 1) + 0.3 * torch.randn(len(calculations), 5, 64, generator=make))
+    return sides
+
+
+def test_nine_digits_that_are_alike_by_chance_are_not_two_hundred_items():
+    """On the book's own arithmetic items, without a control to help: what moves together decides who is fooled."""
+    verdicts = {"moves_with": [], "cluster": []}
+    for seed in range(40):
+        calculations = arithmetic.items(200, seed)
+        a, b = islands(calculations, torch.Generator().manual_seed(seed))
+        for name, found in verdicts.items():
+            found.append(judged_arithmetic(a, b, calculations, name).verdict)
+    assert verdicts["moves_with"].count("holds") <= 2 < 4 < verdicts["cluster"].count("holds")
+
+
+def test_digits_and_words_that_do_share_are_found():
+    for seed, shared in ((0, 0.5), (1, 0.65), (2, 0.8)):
+        calculations = arithmetic.items(200, seed)
+        a, b = islands(calculations, torch.Generator().manual_seed(seed), shared)
+        assert judged_arithmetic(a, b, calculations, "moves_with").verdict == "holds"
+
+
+def judged_arithmetic(a, b, calculations, together):
+    pairs = arithmetic.similarity_pairs(calculations)
+    groups, moved = [pair.group for pair in pairs], [getattr(pair, together) for pair in pairs]
+    null = permuted_pairs(a, b, groups=groups, clusters=moved, draws=199, seed=0).numpy()
+    clusters = [pair.cluster for pair in pairs]
+    return judge(evidence("c", adjusted_cosine(a, b).numpy(), null, layers=range(5), n_layers=4, clusters=clusters))
