@@ -37,22 +37,26 @@
 import sys
 
 if "google.colab" in sys.modules:
-    get_ipython().run_line_magic("pip", "install -q 'semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book'")
+    get_ipython().run_line_magic(
+        "pip", "install -q 'semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book'"
+    )
 
 # %% tags=["parameters"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 300  # sums and products
+n_items = 150  # sums and products
 seed = 0
 data_dir = None  # this chapter makes its own items
+max_result = None  # results stay below this: 100 as in the paper, or as far as the shipped models were taught
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.results import glue
 from semhub_utils.spokes import arithmetic
 
@@ -65,6 +69,7 @@ chapter = begin(
     n_items=n_items,
     seed=seed,
     data_dir=data_dir,
+    max_result=max_result,
     results_dir=results_dir,
 )
 model = chapter.model
@@ -72,12 +77,14 @@ model = chapter.model
 # %% [markdown]
 # ## The items
 #
-# The paper takes every sum `o+t` and every product `o*t` with `t` from 1 to 9 and a result below 100. You draw from that list.
+# The paper takes every sum `o+t` and every product `o*t` with `t` from 1 to 9 and a result below 100. You draw from that list;
+# for the small models of this book it ends where their schooling did.
 # Each item is written in three ways: in digits (`3+5`), in words (*three plus five*), and with the result first (`8=3+`), so
 # that the model has to find `t`.
 
 # %%
-items = arithmetic.items(n_items, seed=seed)
+limit = max_result or (MAX_RESULT + 1 if model_id.startswith("organism:") else 100)
+items = arithmetic.items(n_items, seed=seed, max_result=limit)
 pairs = arithmetic.similarity_pairs(items)
 prompts = arithmetic.lens_items(items)
 [(pair.a, pair.b, prompt.prompt, prompt.targets["digit"][0]) for pair, prompt in zip(pairs, prompts, strict=True)][:5]
@@ -91,6 +98,7 @@ task = chapter.step("task", lambda: experiments.task_table(model, prompts, own="
 precondition = chapter.knows(task, "complete r=o+ and r=o* with the missing number")
 glue("task", task.value.mean(), ".0%")
 glue("n_items", len(items))
+glue("max_result", limit)
 
 # %% [markdown]
 # The model is right on {glue}`task` of {glue}`n_items` prompts. Below one half, the claims about the lens and the
@@ -146,9 +154,7 @@ show(
 # %%
 relations = chapter.step(
     "relations",
-    lambda: experiments.relation_curves(
-        model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed
-    ),
+    lambda: experiments.relation_curves(model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed),
 )
 show(
     figures.layer_curves(
@@ -284,9 +290,7 @@ chapter.claim(
 
 # %%
 sums = arithmetic.steering_items(items)
-steering = chapter.step(
-    "steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed)
-)
+steering = chapter.step("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
 choice = steering[steering.experiment == "steering-choice"]
 show(
     figures.heatmap(

@@ -10,6 +10,7 @@ from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import first_tokens
 
@@ -49,19 +50,20 @@ def lens_grid(
 
 def dominant_share_experiment(
     model: LanguageModel,
-    texts: Sequence[str],
-    clusters: Sequence[str],
+    pairs: Sequence[Pair],
     dominant_words: Iterable[str],
     *,
     series: str,
     seed: int = 0,
     random_weights: bool = True,
 ) -> Result:
-    """On text of another type, at how many positions is the lens's first word one of the dominant language's?
+    """On side a of the pairs, text of another type, at how many positions is the lens's first word one of the dominant
+    language's?
 
     Claim `dominant-share/<series>`: that share, minus the share at the last layer of the same text; signs flipped per
     cluster. Control: random weights. A first, coarse look: a word list stands for the language.
     """
+    texts, clusters = [pair.a for pair in pairs], [pair.cluster for pair in pairs]
     dominant = first_tokens(model, dominant_words)
 
     def shares(reader: LanguageModel) -> np.ndarray:

@@ -1,0 +1,199 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The hypothesis in pictures
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/01_hypothesis.ipynb)
+#
+# **Inside a model, do a Spanish sentence, a sum and a line of code meet in one place, and does that place speak English?**
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# Language models bring inputs of equal meaning, from different languages and data types, close together in their middle
+# layers. That shared space can be read with the words of the language that dominates training, which is English for most models
+# {cite:p}`wu2025semantic`.
+# :::
+#
+# The name comes from neuroscience: a *hub* with *spokes*. Each data type has its own spoke, the first and last layers, where
+# its own tokens are read and written. The hub in between is shared.
+#
+# | Before you start | |
+# |---|---|
+# | You should know | that a language model predicts the next token, layer by layer |
+# | Time to read | 10 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install -q 'semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 150  # prompts per data type
+seed = 0
+data_dir = None  # this chapter makes its own items
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+from IPython.display import display
+
+from semhub_utils import experiments, figures
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.explorer import LensGrid
+from semhub_utils.spokes import facts
+
+chapter = begin(
+    "hypothesis",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+model = chapter.model
+
+# %% [markdown]
+# ## Which word does each layer hold?
+#
+# Stop the model after any layer and read its state through the output vocabulary, as if it had finished. This is the *logit
+# lens*. Below, every column is a token of the input and every row a layer, the last on top. A cell shows the word the lens finds
+# likeliest. English words are marked in blue and underlined. Choose another data type, and click a cell to see the runners-up.
+
+# %%
+grid = LensGrid.from_readings(experiments.lens_grid(model, facts.SENTENCES, facts.english_words()))
+grid
+
+# %% [markdown]
+# *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
+# row shows the data type's own next token. *normed* and *raw* are two readings of the same state; the
+# [next chapter](02_instruments) explains why they differ.
+#
+# One sentence proves nothing. So you count.
+#
+# ## Whose words are they?
+#
+# Take many texts of each type and ask, at every position and layer, whether the lens's first word is an English one. Chance and
+# word lists play a part, so the question is whether the share is higher at middle layers than at the output of the same text,
+# and higher than under random weights.
+
+# %%
+chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
+
+
+pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
+shares = pd.concat(
+    [
+        chapter.step(
+            f"share {name}",
+            lambda name=name: experiments.dominant_share_experiment(
+                model, pairs[name], facts.english_words(), series=name, seed=seed
+            ),
+        )
+        for name in facts.TYPES
+    ]
+)
+shown = shares[shares.experiment == "dominant-share"]
+show(
+    figures.layer_curves(
+        shown,
+        title="How often is the lens's first word English?",
+        alt="Share of positions whose likeliest lens word is English, by relative depth, for five data types.",
+        y="share of positions",
+    ),
+    shown,
+)
+
+# %%
+for name in facts.TYPES:
+    display(
+        chapter.claim(
+            f"dominant-share/{name}",
+            f"On {name}, English words lead the lens at more positions of some middle layer than of the last layer.",
+            paper="The middle layers of an English-dominated model read as English words, whatever the input.",
+        )
+    )
+
+# %% [markdown]
+# ## Do equal meanings meet?
+#
+# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight
+# equals to three plus*. Subtract what prompts of one form share whatever they mean, and see what the meaning adds. All prompts
+# here speak of facts that the shipped models were taught in English only; a public model knows them from its own training.
+
+# %%
+similarity = pd.concat(
+    [
+        chapter.step(
+            f"similarity {name}",
+            lambda name=name: experiments.similarity_experiment(model, pairs[name], series=name, seed=seed),
+        )
+        for name in facts.TYPES
+    ]
+)
+adjusted = similarity[(similarity.experiment == "similarity") & (similarity.control == "")]
+show(
+    figures.layer_curves(
+        adjusted,
+        title="Is a prompt closer to its English twin than to others?",
+        alt="Adjusted cosine between prompts of five data types and their English twins, by relative depth.",
+        y="cosine of matching pairs minus others",
+    ),
+    adjusted,
+)
+
+# %%
+retrieval = similarity[similarity.experiment == "retrieval"]
+show(
+    figures.layer_curves(
+        retrieval,
+        title="Is the twin the nearest of all?",
+        alt="Share of prompts whose nearest English prompt is their twin, by relative depth, for five data types.",
+        y="share of prompts",
+    ),
+    retrieval,
+)
+
+# %%
+for name in facts.TYPES:
+    display(
+        chapter.claim(
+            f"similarity/{name}",
+            f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form.",
+            paper="Inputs of equal meaning are closest in the middle layers.",
+        )
+    )
+
+# %% [markdown]
+# ## What you learned
+#
+# The question was whether different kinds of input meet in one place, and whether that place speaks English. On this model:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - The hypothesis has two parts: states of equal meaning meet, and where they meet reads as English. Either can hold alone.
+# - A picture of one sentence is an example; a claim needs many, a null and controls.
+# - That the space can be *read* does not mean the model *uses* it: that takes an [intervention](03_arithmetic).
+#
+# **Try it.** Type `semhub run hypothesis --model ID_OR_FOLDER` and compare the grids.

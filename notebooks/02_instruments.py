@@ -1,0 +1,269 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The instruments
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/02_instruments.ipynb)
+#
+# **How do you read a layer without fooling yourself?**
+#
+# The whole book uses four instruments: hidden states, the lens, similarity and interventions. Each is a formula of one line,
+# and each has a trap that has found its way into published figures. Here you step into the traps on purpose, on a live model,
+# and see how large the mistake is.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# Hidden states of equal meaning are closer than those of different meaning (Eq. 1), and the unembedding reads the dominant
+# language's word from a middle layer (Eq. 2) {cite:p}`wu2025semantic`. Both are statements about numbers, and stand or fall
+# with how these are measured.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what a transformer block is, and what logits are |
+# | Time to read | 20 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install -q 'semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 100  # prompts per trap
+seed = 0
+data_dir = None  # this chapter makes its own items
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+
+from semhub_utils import bench, experiments, figures
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.checks import self_check
+from semhub_utils.results import glue
+from semhub_utils.spokes import facts
+from semhub_utils.tokens import word_forms
+
+chapter = begin(
+    "instruments",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+model = chapter.model
+chosen = facts.prompts("spanish", n_items, seed=seed, held_out=False)
+pairs = facts.similarity_pairs(chosen)
+prompts = [pair.a for pair in pairs]
+
+# %% [markdown]
+# ## Hidden states: which tensor is layer $l$?
+#
+# $$ h_0 = \text{embeddings}, \qquad h_l = \text{block}_l(h_{l-1}), \quad l = 1, \dots, L $$
+#
+# All of these are taken **before** the final norm. Layers are also shown as relative depth $l/L$, so that models of different
+# size can stand in one figure.
+#
+# *The trap.* The library's list `hidden_states` has $L+1$ entries too, and its last one has already been through the final
+# norm while the others have not. Treat it like the rest and the last layer stands on another scale.
+#
+# Whenever a model is loaded, five checks run. They compare this package with the model's own output. If one fails, nothing is
+# computed.
+
+# %%
+checks = pd.DataFrame(
+    [(c.name, c.value, c.bound, c.passed) for c in self_check(model)], columns=["check", "off by", "bound", "passed"]
+)
+checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
+
+# %% [markdown]
+# ## The lens: where does the norm go?
+#
+# $$ \text{lens}(h_l) = \text{softmax}\big(W_U\, \text{norm}(h_l)\big) $$
+#
+# The *normed* lens puts the final norm between state and unembedding. The *raw* lens, which the paper's release uses, leaves it
+# out. Both are legitimate readings. Norming **twice** is not: it happens when the library's last entry is normed again.
+#
+# The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
+
+# %%
+norm = chapter.step("norm", lambda: experiments.norm_trap(model, prompts))
+show(
+    figures.layer_curves(
+        norm,
+        title="What does the final norm change?",
+        alt="Mean log-probability of the model's next token by relative depth: normed once, raw, and normed twice.",
+        y="mean log-probability (nats)",
+        types={"normed once": "english", "raw": "spanish", "normed twice": "control"},
+    ),
+    norm,
+)
+
+# %%
+last = norm[norm.layer == model.n_layers].set_index("series").value
+glue("norm_twice", last["normed twice"] - last["normed once"], "+.2f")
+glue("norm_raw", last["raw"] - last["normed once"], "+.2f")
+
+# %% [markdown]
+# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats, and leaving the norm out by
+# {glue}`norm_raw` nats. In this book a figure always says which reading it shows.
+#
+# ## Padding: does a neighbour in the batch change the state?
+#
+# Prompts of different length are padded to share a batch. Padding on the right is invisible to a causal model. Padding on the
+# left is harmless only if the model is told so, by the attention mask and by the positions.
+
+# %%
+padding = chapter.step("padding", lambda: experiments.padding_trap(model, prompts[:20]))
+show(
+    figures.dose_response(
+        padding.rename(columns={"strength": "pads"}).assign(strength=padding.strength),
+        title="How far do pads move the last state?",
+        alt="Relative change of the last token's state by number of pad tokens, for three ways of padding.",
+        y="change relative to the state's length",
+        types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
+    ),
+    padding,
+)
+
+# %%
+glue("pad_wrong", padding[padding.series == "left, not masked"].value.max(), ".0%")
+glue("pad_right", padding[padding.series == "right"].value.max(), ".0e")
+
+# %% [markdown]
+# Unmasked pads move the state by up to {glue}`pad_wrong` of its length; right padding by {glue}`pad_right`, which is rounding.
+# This package pads on the right, or not at all where a batch has one length.
+#
+# ## The leading space: which token is this word?
+#
+# A lens is asked about tokens, and a word may have several: with and without the leading space, whole or in pieces. Which one
+# fits depends on what stands before it. The tokenizer is asked, in context; nothing is assumed from the model's name.
+
+# %%
+words = [("five", ""), ("five", "three plus"), ("5", "8=3+"), ("verde", "el color es"), ("绿色", "草的颜色是")]
+forms = [word_forms(model, word, context) for word, context in words]
+pd.DataFrame(
+    [
+        (f.word, c, " | ".join(" ".join(p) for p in f.pieces), "yes" if f.single else "no")
+        for f, (_, c) in zip(forms, words)
+    ],
+    columns=["word", "after", "tokens of its forms", "one token"],
+).style.hide(axis="index")
+
+# %% [markdown]
+# A word's probability is the sum over its forms. A word of several tokens is read by its first, and marked. Two words that
+# begin with the same token cannot be told apart: both are dropped, and every table says how many were.
+#
+# ## Similarity: what do texts share without meaning the same?
+#
+# $$ s_i = \cos(a_i, b_i) - \tfrac12\Big(\underset{j \neq i}{\text{mean}} \cos(a_i, b_j) + \underset{j \neq i}{\text{mean}} \cos(a_j, b_i)\Big) $$
+#
+# Raw cosine is high between any two states that share *something*: a direction common to all states, a template, the last
+# token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
+
+# %%
+stop = chapter.step("punctuation", lambda: experiments.punctuation_trap(model, pairs, seed=seed))
+shown = stop[stop.experiment == "punctuation-trap"]
+show(
+    figures.layer_curves(
+        shown,
+        title="How alike are texts that mean different things?",
+        alt="Raw cosine of unrelated Spanish and English prompts by relative depth, with and without a shared full stop.",
+        y="raw cosine",
+        types={"as they are": "english", "both end in a full stop": "spanish"},
+    ),
+    shown,
+)
+
+# %%
+chapter.claim(
+    "shared-punctuation",
+    "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
+    paper="Nothing: sentences that end in a full stop are continued with a few words, so that the last token is not the stop.",
+)
+
+# %% [markdown]
+# This is why similarity is always shown as match minus non-match, and judged against shuffled partners *of the same form*: what
+# all pairs share then cancels. The same pairs, measured that way:
+
+# %%
+similarity = chapter.step(
+    "similarity", lambda: experiments.similarity_experiment(model, pairs, series="spanish", seed=seed)
+)
+adjusted = similarity[similarity.experiment == "similarity"]
+show(
+    figures.layer_curves(
+        adjusted,
+        title="Are translations more alike than other pairs?",
+        alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",
+        y="cosine of matching pairs minus others",
+    ),
+    adjusted,
+)
+
+# %%
+chapter.claim(
+    "similarity/spanish",
+    "At some middle layer, a Spanish prompt is closer to its English twin than to others of the same form.",
+    paper="Translations are more alike than other pairs in the middle layers.",
+)
+
+# %% [markdown]
+# ## The verdict: when does a claim hold?
+#
+# Every card in this book is filled by the same rules, and they were written before any run ([conventions](../book/conventions)):
+#
+# 1. The statistic comes with a 95% bootstrap interval over independent items.
+# 2. Its null is the same statistic on shuffled or sign-flipped data; p is corrected for looking at all middle layers, by the
+#    maximum over layers.
+# 3. *Holds* asks for p below .01, an interval above zero, and a value above every control. *Holds weakly* asks for p below .05
+#    and an interval above zero. Too few items, or a model that cannot do the task, give *cannot be tested here*.
+#
+# ## What does it cost?
+#
+# The released code runs one prompt at a time and builds the table of all layers, positions and words to read a few numbers from
+# it. Here prompts share a batch, only the asked states leave the forward pass, and the vocabulary is walked in blocks. The
+# benchmark runs three ways on one random model, side by side: as released, ours, and the floor (a bare forward pass and the one
+# matrix product that cannot be avoided).
+
+# %%
+cost = chapter.step("cost", lambda: bench.table(bench.bench(quick=True)))
+cost
+
+# %% [markdown]
+# `semhub bench` measures this on your machine and on your model, with more repeats.
+#
+# ## What you learned
+#
+# The question was how to read a layer without fooling yourself.
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - Say which tensor: before the final norm, layer 0 for the embeddings.
+# - Norm once. Pad on the right. Ask the tokenizer.
+# - Raw cosine answers a question nobody asked; matched minus unmatched, against shuffled partners, answers yours.
+#
+# **Try it.** Run the chapter on random weights of any architecture, and look at the full stop again.
