@@ -4,6 +4,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -38,7 +40,8 @@
 import sys
 
 if "google.colab" in sys.modules:
-    get_ipython().run_line_magic("pip", "install -q 'semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book'")
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
 # %% tags=["parameters"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book

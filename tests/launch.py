@@ -34,11 +34,12 @@ def expected_badge(chapter: str) -> str:
 
 def expected_install_cell() -> str:
     """Installs the package where a chapter runs in Colab; its own torch, NumPy and pandas stay, being new enough."""
-    return (
-        "import sys\n\n"
-        'if "google.colab" in sys.modules:\n'
-        f'    get_ipython().run_line_magic("pip", "install -q \'semhub-utils @ git+{repository_url()}\'")'
-    )
+    return f"""\
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+{repository_url()}"
+    get_ipython().run_line_magic("pip", f"install -q '{{source}}'")"""
 
 
 def chapters() -> list[Path]:

@@ -58,6 +58,9 @@
     box.spec = JSON.parse(box.querySelector("script").textContent);
     box.target = box.appendChild(document.createElement("div"));
   }
+  // Vega measures its container when the window changes size, while the page may still be on its way to the new layout.
+  const settled = new ResizeObserver(() => requestAnimationFrame(() => dispatchEvent(new Event("resize"))));
+  for (const box of boxes) settled.observe(box);
   // One chart after the other, and one redrawing after the other.
   let queue = Promise.resolve();
   const drawAll = () => {

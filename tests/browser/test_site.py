@@ -70,6 +70,21 @@ def test_every_chart_has_alt_text_and_ink(visit, with_charts):
         assert chart.query_selector("svg path")
 
 
+def test_charts_follow_the_width_of_the_window(visit, with_charts):
+    page = visit().open(with_charts)
+    for width in (390, 1280, 700, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            """selector => [...document.querySelectorAll(selector)].every((c) => {
+              const [svg, style] = [c.querySelector("svg"), getComputedStyle(c)];
+              const room = c.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+              return Math.abs(svg.getBoundingClientRect().width - room) < 30;
+            })""",
+            arg=CHARTS,
+            timeout=5000,
+        )
+
+
 def test_charts_follow_the_colour_mode_and_keep_settings(visit, with_charts):
     there = visit(color_scheme="light")
     page = there.open(with_charts)
