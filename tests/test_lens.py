@@ -17,8 +17,7 @@ TARGETS = torch.tensor([3, 77, 310, 409])
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_agrees_with_full_tables(tiny, monkeypatch, name, reading):
     """Log-probability, rank, entropy and top tokens of every layer, with blocks smaller than the vocabulary."""
-    monkeypatch.setattr(lens_module, "ROWS", 7)
-    monkeypatch.setattr(lens_module, "BLOCK", 100)
+    monkeypatch.setitem(lens_module.TABLE, "cpu", (7, 100))
     model = tiny(name)
     oracle = Oracle(name, model.module, model.tokenizer)
     hidden = hidden_states(model, PROMPTS[:2]).hidden
