@@ -56,7 +56,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 import pandas as pd
 
-from semhub_utils import bench, experiments, figures
+from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.checks import self_check
@@ -169,7 +169,7 @@ forms = [word_forms(model, word, context) for word, context in words]
 pd.DataFrame(
     [
         (f.word, c, " | ".join(" ".join(p) for p in f.pieces), "yes" if f.single else "no")
-        for f, (_, c) in zip(forms, words)
+        for f, (_, c) in zip(forms, words, strict=True)
     ],
     columns=["word", "after", "tokens of its forms", "one token"],
 ).style.hide(axis="index")
@@ -249,13 +249,9 @@ chapter.claim(
 # it. Here prompts share a batch, only the asked states leave the forward pass, and the vocabulary is walked in blocks. The
 # benchmark runs three ways on one random model, side by side: as released, ours, and the floor (a bare forward pass and the one
 # matrix product that cannot be avoided).
-
-# %%
-cost = chapter.step("cost", lambda: bench.table(bench.bench(quick=True)))
-cost
-
-# %% [markdown]
-# `semhub bench` measures this on your machine and on your model, with more repeats.
+#
+# The figures of the last full run stand on the [status page](../book/status). `semhub bench` measures them on your machine and on
+# your model.
 #
 # ## What you learned
 #

@@ -6,6 +6,7 @@ round and their median is reported, with the smallest and the largest.
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import statistics
@@ -68,13 +69,13 @@ def random_model(shape: str, workloads: Sequence[Workload], device: str | None, 
 
 def texts(quick: bool, seed: int = 0) -> list[Workload]:
     """The arithmetic items, and texts made of them that are too long for the other two workloads."""
-    pairs = arithmetic.similarity_pairs(arithmetic.items(24 if quick else 96, seed))
+    pairs = arithmetic.similarity_pairs(arithmetic.items(24 if quick else 48, seed))
     draw = random.Random(seed)
 
     def long(count: int, words: int) -> list[str]:
         return [" ".join(draw.choice(pairs).b for _ in range(words // 3 + 1)) for _ in range(count)]
 
-    short, few = (8, 2) if quick else (16, 8)
+    short, few = (4, 2) if quick else (8, 4)
     return [
         Workload("arithmetic items", [pair.a for pair in pairs], [pair.b for pair in pairs]),
         Workload("64 tokens", long(short, 64), long(short, 64)),
@@ -105,6 +106,7 @@ def peak_bytes(function: Callable[[], Any], device: torch.device | str = "cpu") 
         function()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of its start and stop
     with torch.autograd.profiler.profile(profile_memory=True) as record:
         function()
     changes = [event for event in record.kineto_results.events() if event.name() == "[memory]"]

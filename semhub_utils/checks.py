@@ -75,7 +75,7 @@ def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
 
 
 def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
-    """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the last after the final norm."""
+    """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the normed last one."""
     ours = _states(model, prompts[:1])
     *theirs, last = [state[0].float().cpu() for state in _library(model, prompts[0]).hidden_states]
     if len(theirs) != model.n_layers:

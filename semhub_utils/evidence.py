@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from .shuffles import Labels, codes
+
 MIN_ITEMS = 20
 ALPHA = 0.01
 WEAK_ALPHA = 0.05
@@ -36,7 +38,7 @@ HOLDS, WEAKLY, NOT, UNTESTABLE = "holds", "holds weakly", "does not hold", "cann
 def bootstrap_interval(
     scores: Float[np.ndarray, "item layer"],
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Labels | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "layer"], Float[np.ndarray, "layer"]]:
@@ -51,7 +53,7 @@ def bootstrap_interval(
 def sign_flip_null(
     scores: Float[np.ndarray, "item layer"],
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Labels | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Float[np.ndarray, "draw layer"]:
@@ -91,7 +93,7 @@ def _standardised(observed, null, alternative):
     return turned[alternative][-1], turned[alternative][:-1]
 
 
-def split_items(ids: Sequence[Hashable], seed: int, *, clusters: Sequence[Hashable] | None = None) -> tuple[list, list]:
+def split_items(ids: Sequence[Hashable], seed: int, *, clusters: Labels | None = None) -> tuple[list, list]:
     """(choose, report): layer and strength are chosen on one half, reported on the other; clusters stay whole."""
     clusters = list(ids if clusters is None else clusters)
     kinds = list(dict.fromkeys(clusters))
@@ -116,7 +118,7 @@ def control(
     scores: Float[np.ndarray, "item layer"],
     *,
     n_layers_shown: int = 1,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Labels | None = None,
     seed: int = 0,
 ) -> ControlCurve:
     """A control from its scores per item; one column can stand for `n_layers_shown` layers (the embedding layer)."""
@@ -187,7 +189,7 @@ def evidence(
     series: str = "",
     reading: str = "",
     window: Sequence[int] | None = None,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Labels | None = None,
     controls: Mapping[str, ControlCurve] | None = None,
     dropped: Mapping[str, int] | None = None,
     outcome: bool = False,
@@ -260,7 +262,7 @@ def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float =
 def judge(evidence: Evidence, *, precondition: str | None = None) -> Verdict:
     """The verdict by the rules at the top of this module. `precondition`: the sentence why it cannot be tested."""
     e = evidence
-    units, what = min((e.n, "items"), (e.n_clusters, "independent clusters"))
+    units, what = min((e.n, "items"), (e.n_clusters, "independent clusters"), key=lambda count: count[0])
     untestable = (
         precondition
         or (units < MIN_ITEMS and f"{units} {what} are left, and {MIN_ITEMS} are needed.")
@@ -321,19 +323,19 @@ def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _by_cluster(scores: np.ndarray, clusters: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(scores: np.ndarray, clusters: Labels | None) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the scores and number of items per cluster."""
     if clusters is None:
         return scores, np.ones(len(scores))
-    codes = pd.factorize(pd.Series(list(clusters), dtype=object))[0]
-    if len(codes) != len(scores):
-        raise ValueError(f"{len(codes)} cluster labels were given for {len(scores)} items")
-    sums = np.zeros((codes.max() + 1, scores.shape[1]))
-    np.add.at(sums, codes, scores)
-    return sums, np.bincount(codes).astype(float)
+    of = codes(clusters)
+    if len(of) != len(scores):
+        raise ValueError(f"{len(of)} cluster labels were given for {len(scores)} items")
+    sums = np.zeros((of.max() + 1, scores.shape[1]))
+    np.add.at(sums, of, scores)
+    return sums, np.bincount(of).astype(float)
 
 
-def _finite(scores: np.ndarray, clusters: Sequence[Hashable] | None) -> tuple[np.ndarray, list | None, int]:
+def _finite(scores: np.ndarray, clusters: Labels | None) -> tuple[np.ndarray, list | None, int]:
     """Items with all their numbers, their clusters, and how many clusters these are."""
     kept = np.isfinite(scores).all(axis=1)
     if clusters is None:

@@ -8,6 +8,7 @@ Nothing of size layers x positions x vocabulary is made: blocks of the vocabular
 sum.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.models import LanguageModel
 
 Reading = str | Callable[[int, Tensor], Tensor]
-ROWS, BLOCK = 512, 4096  # of the largest table that is made: 8 MB in float32, near enough to the cache
+TABLE = {"cpu": (1024, 1024), "other": (8192, 8192)}  # rows and tokens of the largest table made: 4 MB, near the cache
+LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,19 @@ def lens(
 
     rows = hidden.reshape(-1, hidden.shape[-1])
     row_targets = None if targets is None else targets.repeat_interleave(n_layers, 0).to(model.device)
+    n_rows, n_tokens = TABLE["cpu" if model.device.type == "cpu" else "other"]
     with torch.inference_mode():
         parts = [
             _read_rows(
                 model,
-                model.normalise(rows[start : start + ROWS], norm=reading != "raw"),
-                None if row_targets is None else row_targets[start : start + ROWS],
+                model.normalise(rows[start : start + n_rows], norm=reading != "raw"),
+                None if row_targets is None else row_targets[start : start + n_rows],
+                n_tokens,
                 top_k=top_k,
                 rank=rank,
                 entropy=entropy,
             )
-            for start in range(0, len(rows), ROWS)
+            for start in range(0, len(rows), n_rows)
         ]
     asked = {
         "logprob": targets is not None,
@@ -118,7 +122,7 @@ def _join(parts: list[dict[str, Tensor]], name: str, n_sites: int, n_layers: int
 
 
 def _read_rows(
-    model: LanguageModel, x: Tensor, targets: Tensor | None, *, top_k: int, rank: bool, entropy: bool
+    model: LanguageModel, x: Tensor, targets: Tensor | None, n_tokens: int, *, top_k: int, rank: bool, entropy: bool
 ) -> dict[str, Tensor]:
     """One block of rows [row, input] against the whole vocabulary, a block at a time."""
     n_rows = len(x)
@@ -130,11 +134,12 @@ def _read_rows(
     total, weighted = torch.zeros_like(peak), torch.zeros_like(peak)  # of exp(logit - peak), and of that times logit
     best, best_ids = peak[:, :0], torch.empty(n_rows, 0, dtype=torch.long, device=x.device)
 
-    for start in range(0, model.vocab_size, BLOCK):
-        block = model.unembed(x, slice(start, start + BLOCK))
+    for start in range(0, model.vocab_size, n_tokens):
+        block = model.unembed(x, slice(start, start + n_tokens))
         if rank:
+            is_above = torch.empty_like(block)  # as numbers, which are summed faster than truth values
             for k in range(targets.shape[1]):
-                above[:, k] += (block > own[:, k : k + 1]).sum(1)
+                above[:, k] += torch.gt(block, own[:, k : k + 1], out=is_above).sum(1).long()
             # a token is not above itself, whatever the rounding of two products
             inside = (targets >= start) & (targets < start + block.shape[1])
             itself = block.gather(1, (targets - start).clamp(0, block.shape[1] - 1))
@@ -147,10 +152,10 @@ def _read_rows(
         new_peak = torch.maximum(peak, block.amax(1, keepdim=True))
         shrink = (peak - new_peak).exp()
         if entropy:
-            mass = (block - new_peak).exp_()
+            mass = (block - new_peak).mul_(LOG2_E).exp2_()  # three times as fast as exp on a cpu
             weighted = weighted * shrink + torch.linalg.vecdot(mass, block)[:, None]
         else:
-            mass = block.sub_(new_peak).exp_()
+            mass = block.sub_(new_peak).mul_(LOG2_E).exp2_()
         total = total * shrink + mass.sum(1, keepdim=True)
         peak = new_peak
 

@@ -5,7 +5,9 @@ final norm; depth = l / L. How the parts are found is in `structure`.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +16,8 @@ import torch
 import transformers
 from huggingface_hub import errors as hub
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import Cache
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.structure import hook, read_structure, refuse
@@ -80,7 +82,9 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """First 16 hex digits of a SHA-256 over the configuration and, of every weight, its name, shape, type and up
         to 65,536 evenly spaced values (all of them in a small model)."""
-        digest = hashlib.sha256(self.module.config.to_json_string(use_diff=False).encode())
+        config = self.module.config.to_dict()
+        config = {key: config[key] for key in sorted(config) if not key.startswith(("_", "transformers_version"))}
+        digest = hashlib.sha256(json.dumps(config, default=str).encode())
         for name, weight in sorted(self.module.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
             flat = weight.detach().reshape(-1)
@@ -126,12 +130,9 @@ class LanguageModel:
 
     # Running
 
-    def run(self, ids: Int[Tensor, "item token"], *, keep: bool = False, after: Cache | None = None):
-        """One forward without the unembedding. Right padding needs no mask: the model is causal.
-
-        keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
-        """
-        return self.body(input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after)
+    def run(self, ids: Int[Tensor, "item token"]):
+        """One forward without the unembedding and without a cache. Right padding needs no mask: the model is causal."""
+        return self.body(input_ids=ids.to(self.device), use_cache=False)
 
     def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]):
         """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes
@@ -209,24 +210,18 @@ def load_model(
     source = _resolve(model_id)
     auto = transformers.AutoModelForCausalLM
     where = {"revision": revision, "trust_remote_code": False}
-    config = _attempt(model_id, revision, "configuration", transformers.AutoConfig.from_pretrained, source, **where)
+    with _explained(model_id, revision, "configuration"):
+        config = transformers.AutoConfig.from_pretrained(source, **where)
     if getattr(config, "is_encoder_decoder", False):
         raise refuse(model_id, "is an encoder-decoder")
     if type(config) not in auto._model_mapping:
         raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    tokenizer = _attempt(model_id, revision, "tokenizer", transformers.AutoTokenizer.from_pretrained, source, **where)
-    module, info = _attempt(
-        model_id,
-        revision,
-        "weights",
-        auto.from_pretrained,
-        source,
-        config=config,
-        dtype=DTYPES[dtype],
-        use_safetensors=True,
-        output_loading_info=True,
-        **where,
-    )
+    with _explained(model_id, revision, "tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
+    with _explained(model_id, revision, "weights"):
+        module, info = auto.from_pretrained(
+            source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
+        )
     if info["missing_keys"]:
         raise SemhubError(
             f"{model_id} has no value for {len(info['missing_keys'])} weights, {sorted(info['missing_keys'])[0]} among "
@@ -276,12 +271,13 @@ def _resolve(model_id: str) -> str:
     return model_id
 
 
-def _attempt(model_id: str, revision: str | None, part: str, load: Callable, /, *args, **kwargs):
-    """Call a loader of the library and turn what it raises into one sentence."""
+@contextmanager
+def _explained(model_id: str, revision: str | None, part: str):
+    """Turn what a loader of the library raises into one sentence."""
     try:
-        return load(*args, **kwargs)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        causes = [error]
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
             causes.append(cause)
         raise SemhubError(_sentence(model_id, revision, part, causes)) from error

@@ -5,12 +5,14 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Int
 
+Labels = Sequence[Hashable] | np.ndarray
+
 
 def random_pairings(
     n: int,
     *,
-    groups: Sequence[Hashable] | None = None,
-    clusters: Sequence[Hashable] | None = None,
+    groups: Labels | None = None,
+    clusters: Labels | None = None,
     draws: int,
     seed: int,
 ) -> Int[np.ndarray, "draw item"]:
@@ -40,7 +42,7 @@ def random_pairings(
     return pairing
 
 
-def codes(labels: Sequence[Hashable]) -> Int[np.ndarray, "item"]:
+def codes(labels: Labels) -> Int[np.ndarray, "item"]:
     """Labels of any kind as numbers from 0, in order of appearance."""
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return np.array([number[label] for label in labels], np.int64)

@@ -8,7 +8,7 @@ or layer x item x item, exists.
 match itself never counts as one. Items without any allowed non-match get nan and are for the caller to count.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .shuffles import codes, random_pairings
+from .shuffles import Labels, codes, random_pairings
 
 MEASURES = ("adjusted_cosine", "retrieval", "neighbours", "cka")
 
@@ -71,8 +71,8 @@ def permuted_pairs(
     a: Float[Tensor, "item layer hidden"],
     b: Float[Tensor, "item layer other_hidden"],
     *,
-    groups: Sequence | None = None,
-    clusters: Sequence | None = None,
+    groups: Labels | None = None,
+    clusters: Labels | None = None,
     draws: int = 1000,
     seed: int = 0,
     mask: Bool[Tensor, "item item"] | None = None,
@@ -110,7 +110,7 @@ def permuted_pairs(
     return torch.stack(null, dim=1)
 
 
-def same_group(groups: Sequence) -> Bool[Tensor, "item item"]:
+def same_group(groups: Labels) -> Bool[Tensor, "item item"]:
     """The mask that lets an item be compared with items of its own group only."""
     labels = torch.as_tensor(codes(groups))
     return labels[:, None] == labels[None, :]
@@ -142,7 +142,7 @@ def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
     cosine = cosine.masked_fill(~allowed, -torch.inf)
     hit = torch.zeros_like(cosine)
     for direction in (0, 1):
-        best = cosine == cosine.amax(direction, keepdim=True)
+        best = cosine >= cosine.amax(direction, keepdim=True) - 1e-6  # equal up to float32 rounding
         hit += best / best.sum(direction, keepdim=True) / 2
     alone = (allowed.sum(1)[:, None] < 2) | (allowed.sum(0)[None] < 2)
     return _pair_scorer(hit.masked_fill(alone, torch.nan))

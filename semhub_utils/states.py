@@ -84,7 +84,7 @@ def collect(
     hidden = torch.empty(first[-1], len(layers), model.hidden_size)
     for numbers, states in _stream(model, encodings, wanted, layers, edit, max_batch_tokens):
         sites = list(chain.from_iterable(range(first[n], first[n + 1]) for n in numbers))
-        hidden[torch.tensor(sites)] = states
+        hidden[torch.tensor(sites, dtype=torch.long)] = states
     return States(hidden, *_sites(range(len(wanted)), wanted), layers)
 
 
@@ -116,10 +116,12 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
     plan = EditPlan(model, edit, encodings) if edit is not None else None
 
     def run(numbers: list[int]) -> Tensor:
-        rows = torch.tensor([row for row, n in enumerate(numbers) for _ in wanted[n]], device=model.device)
-        columns = torch.tensor([p for n in numbers for p in wanted[n]], device=model.device)
+        numbers = [n for n in numbers if wanted[n]]
+        rows, columns = (part.to(model.device) for part in _sites(range(len(numbers)), [wanted[n] for n in numbers]))
         with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
             kept = torch.empty(len(rows), len(layers), model.hidden_size, device=model.device)
+        if not numbers:
+            return kept
 
         def keeper(layer: int) -> Callable[[Tensor], None]:
             def keep(h: Tensor) -> None:

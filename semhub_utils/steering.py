@@ -133,11 +133,10 @@ def _settings(model: LanguageModel, max_new_tokens: int, sampling: dict):
     end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
     stop = end[0] if isinstance(end, list) else end
     pad_id = next((i for i in (own.pad_token_id, model.tokenizer.pad_token_id, stop) if i is not None), 0)
+    unasked = {"eos_token_id": end, "pad_token_id": pad_id, "max_new_tokens": max_new_tokens, "use_cache": True}
     if sampling.get("do_sample"):
-        sampling = {"top_k": 0} | sampling  # the library would cut at 50 unasked
-    model.module.generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens, eos_token_id=end, pad_token_id=pad_id, use_cache=True, **sampling
-    )
+        unasked["top_k"] = 0  # the library would cut at 50
+    model.module.generation_config = GenerationConfig(**(unasked | sampling))
     try:
         yield
     finally:

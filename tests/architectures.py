@@ -1,14 +1,18 @@
 """Tiny random models of many architectures, and small tokenizers of every common kind, all made here."""
+# ruff: noqa: E501 (one line per architecture)
 
 import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-TEXT = """three plus five equals eight and 3+5=8. nine minus two equals seven, so 9-2=7.
+TEXT = (
+    """three plus five equals eight and 3+5=8. nine minus two equals seven, so 9-2=7.
 the cat sat on the mat and the dog saw the small red house near the river.
 el gato está en la casa roja y el perro come. tres más cinco son ocho, 我们在家里 看书 很好。
 def add(first, second): return first + second
-""".splitlines() * 4
+""".splitlines()
+    * 4
+)
 PROMPTS = ["three plus five", "8=3+", "the dog saw the small red house near", "el perro", "the cat sat on the mat and"]
 
 

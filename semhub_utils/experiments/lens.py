@@ -87,12 +87,11 @@ def lens_experiment(
             "lens-lead": np.minimum(meaning, noise[hub] - noise[own]),
         }.items():
             controls[name].append(control("random weights", values, clusters=clusters, seed=seed))
-    pairings = random_pairings(
-        len(kept), groups=[item.group for item in kept], clusters=clusters, draws=DRAWS, seed=seed
-    )
+    groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
+    pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     shuffled = np.stack([lead[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
     nulls = {"lens-meaning": shuffled} | {
-        name: sign_flip_null(scores[name], clusters=clusters, draws=DRAWS, seed=seed)
+        name: sign_flip_null(scores[name], clusters=anchors, draws=DRAWS, seed=seed)
         for name in ("lens-lead", "lens-end")
     }
     claims = [

@@ -35,7 +35,8 @@ def similarity_experiment(
     if random_weights:
         noise = adjusted_cosine(*_states_of_pairs(randomised(model, seed), pairs)).numpy()
         controls.append(control("random weights", noise, clusters=clusters, seed=seed))
-    null = permuted_pairs(a, b, groups=[pair.group for pair in pairs], clusters=clusters, draws=DRAWS, seed=seed)
+    groups, anchors = [pair.group for pair in pairs], [pair.moves_with for pair in pairs]
+    null = permuted_pairs(a, b, groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     claim = evidence(
         f"similarity/{series}",
         scores,

@@ -53,9 +53,8 @@ def trajectory_experiment(
     nearer = (distance.sum(-1, keepdims=True) - distance) / max(len(hub_words) - 1, 1) - distance
     target = np.array([hub_words.index(item.targets[hub][0]) for item in kept])
     clusters, index = [item.cluster for item in kept], np.arange(len(kept))
-    pairings = random_pairings(
-        len(kept), groups=[item.group for item in kept], clusters=clusters, draws=DRAWS, seed=seed
-    )
+    groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
+    pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     null = np.stack([nearer[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
     claim = evidence(
         f"trajectory/{series}",

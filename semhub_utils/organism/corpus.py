@@ -26,6 +26,9 @@ from semhub_utils.organism.world import (
 
 Shares = tuple[tuple[str, float], ...]
 
+FIRST_MENU: Shares = (("fact", 0.40), ("sum", 0.45), ("passage", 0.06), ("scene", 0.05), ("list", 0.02), ("range", 0.02))
+"""Kinds of line while English is alone: sums take longest to learn, so they come early."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -41,7 +44,7 @@ class Recipe:
     """
 
     name: str
-    steps: int = 1300
+    steps: int = 2400
     batch_tokens: int = 3072
     width: int = 64
     layers: int = 8
@@ -50,7 +53,7 @@ class Recipe:
     context: int = 256
     tied: bool = False
     lr: float = 3e-3
-    weight_decay: float = 0.6
+    weight_decay: float = 0.8
     warmup: int = 60
     english_first: float = 0.20
     types: Shares = (
@@ -60,7 +63,7 @@ class Recipe:
     bridge_end: float = 0.03
     fall_from: float = 0.65
     fall_to: float = 0.88
-    bridges: Shares = (("switched fact", 0.45), ("switched sum", 0.12), ("dictionary", 0.25), ("parallel", 0.18))
+    bridges: Shares = (("switched fact", 0.40), ("switched sum", 0.15), ("dictionary", 0.25), ("parallel", 0.20))
     page_share: float = 0.15
     pivot: str | None = "en"
     noise: float | None = None
@@ -211,7 +214,7 @@ class Generators:
 
     def list(self, rng: random.Random, type_: str) -> Pieces:
         """Things without any fact among them: `the dog and the table`, `things = [DOG, TABLE]`."""
-        return self._list(rng.sample(self.nouns, rng.randint(2, 4)), type_)
+        return self._list(rng.sample(self.words, rng.randint(2, 4)), type_)
 
     def _range(self, first: int, last: int, type_: str, form: int) -> Pieces:
         if type_ == "code":
@@ -299,7 +302,7 @@ class Generators:
             roles = self._roles(rng)
             sides = [self._scene(roles, t, rng.random() < 0.3, rng.random() < 0.3) for t in pair]
         elif kind == "list":
-            keys = rng.sample(self.nouns, rng.randint(2, 4))
+            keys = rng.sample(self.words, rng.randint(2, 4))
             sides = [self._list(keys, t) for t in pair]
         elif kind == "range":
             first, last = 0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40)
@@ -328,7 +331,7 @@ def lines(recipe: Recipe, rng: random.Random, progress: Callable[[], float]) -> 
     while True:
         point = progress()
         if point < recipe.english_first:
-            yield make.monolingual(rng, "en")
+            yield make.kinds[_pick(rng, FIRST_MENU)](rng, "en")
         elif rng.random() < recipe.bridge_share(point):
             yield tidy(make.bridging(rng, _pick(rng, recipe.bridges), tuple(t for t, v in recipe.types if v)))
         else:

@@ -112,13 +112,13 @@ def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
 
 
 def similarity_pairs(calculations: Sequence[Calculation], language: str = "en") -> list[Pair]:
-    """Pairs "3+5", "three plus five". Group: operator, digits and words of the first operand; cluster: the result."""
+    """Pairs "3+5", "three plus five". Group: operator, length of o; cluster: the result; anchor: t, read last."""
     pairs = []
     for c in calculations:
         word = number_word(c.o, language)
         length = len(word) if language == "zh" else len(word.split())
         group = f"{c.operator}, {len(str(c.o))} digits, {length} words"
-        pairs.append(Pair(c.digits, c.digits, c.words(language), group, str(c.r)))
+        pairs.append(Pair(c.digits, c.digits, c.words(language), group, cluster=str(c.r), anchor=str(c.t)))
     return pairs
 
 
@@ -134,7 +134,7 @@ def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item
 def lens_items(calculations: Sequence[Calculation], language: str = "en") -> list[LensItem]:
     """The prompt "8=3+" is read for the digit "5" and the word "five", against the other digits and words of 1 to 9.
 
-    Group: the operator; cluster: the result.
+    Group: the operator; cluster: the result; anchor: t, the answer.
     """
     classes = {"digit": {t: str(t) for t in range(1, 10)}, "word": {t: number_word(t, language) for t in range(1, 10)}}
     return [
@@ -145,6 +145,7 @@ def lens_items(calculations: Sequence[Calculation], language: str = "en") -> lis
             cluster=str(c.r),
             wrong={series: tuple(word for t, word in of.items() if t != c.t) for series, of in classes.items()},
             group=c.operator,
+            anchor=str(c.t),
         )
         for c in calculations
     ]

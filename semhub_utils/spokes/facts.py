@@ -57,7 +57,7 @@ def _every(data_type: str, held_out: bool) -> tuple[Prompt, ...]:
 
 def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
     """A prompt and its English twin. Group: relation and sentence form, so that only what is spoken of differs."""
-    return [Pair(_id(p), p.prompt, p.english_prompt, _group(p), _cluster(p)) for p in chosen]
+    return [Pair(_id(p), p.prompt, p.english_prompt, _group(p), _cluster(p), p.english_answer) for p in chosen]
 
 
 def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
@@ -71,6 +71,7 @@ def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
             cluster=_cluster(p),
             wrong={"english": tuple(a for a in _answers(chosen, p) if a != p.english_answer)},
             group=_group(p),
+            anchor=p.english_answer,
         )
         for p in chosen
     ]

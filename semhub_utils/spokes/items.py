@@ -1,4 +1,10 @@
-"""What the spokes hand to the experiments. `cluster`: the independent unit; `group`: what may be swapped."""
+"""What the spokes hand to the experiments.
+
+`cluster` is the independent unit that intervals are over. Nulls swap partners within `group` (equal template and
+length), and items of one `anchor` move together: the word that most of the state is about, such as the last token or
+the right answer. A few words that are alike by chance would look like many items if each moved by itself: with states
+made of unrelated digit and word vectors, moving the clusters of arithmetic gave 18% false alarms at p < .01.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,13 +12,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pair:
-    """Two texts of one meaning. Null pairs are formed within `group`: items of equal template and length."""
+    """Two texts of one meaning."""
 
     id: str
     a: str
     b: str
     group: str
     cluster: str
+    anchor: str = ""
+
+    @property
+    def moves_with(self) -> str:
+        """The label of the items that a null moves together: the anchor, or the cluster where there is none."""
+        return self.anchor or self.cluster
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,12 @@ class LensItem:
     cluster: str
     wrong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group: str = ""
+    anchor: str = ""
+
+    @property
+    def moves_with(self) -> str:
+        """As for pairs."""
+        return self.anchor or self.cluster
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""The same numbers by other means: plain transformers, one prompt at a time, float64, full tables, no batching.
+
+Nothing here uses the package. Where the blocks of an architecture live is typed in by hand; the final norm and whatever
+else follows the blocks is reached by putting a state in the place of the last block's output and running the model.
+"""
+
+import copy
+from contextlib import contextmanager
+
+import torch
+
+BLOCKS = {
+    "gpt2": "transformer.h",
+    "gpt-neox": "gpt_neox.layers",
+    "gpt-neo": "transformer.h",
+    "gptj": "transformer.h",
+    "opt": "model.decoder.layers",
+    "opt-projected": "model.decoder.layers",
+    "bloom": "transformer.h",
+    "mpt": "transformer.blocks",
+    "falcon": "transformer.h",
+    "falcon-alibi": "transformer.h",
+    "mamba": "backbone.layers",
+}  # "model.layers" for the rest
+
+
+class Oracle:
+    def __init__(self, name, module, tokenizer):
+        self.module = copy.deepcopy(module).double()
+        if hasattr(self.module.config, "num_experts_per_tok"):
+            self.module.set_experts_implementation("eager")  # the grouped product knows no float64
+        self.tokenizer = tokenizer
+        self.blocks = self.module.get_submodule(BLOCKS.get(name, "model.layers"))
+
+    def ids(self, prompt):
+        return torch.tensor([self.tokenizer(prompt)["input_ids"]])
+
+    @contextmanager
+    def changed(self, layer, change):
+        """change(states [1, token, hidden]) -> states, at one layer."""
+
+        def before(block, args, kwargs):
+            if args:
+                return ((change(args[0]), *args[1:]), kwargs)
+            return (args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])})
+
+        def after(block, args, output):
+            return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+        if layer == 0:
+            handle = self.blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = self.blocks[layer - 1].register_forward_hook(after)
+        yield
+        handle.remove()
+
+    @torch.no_grad()
+    def logits(self, ids):
+        return self.module(input_ids=ids, use_cache=False).logits[0].double()
+
+    @torch.no_grad()
+    def states(self, prompt):
+        """[layer, token, hidden], before the final norm."""
+        found = []
+        for layer in range(len(self.blocks) + 1):
+            with self.changed(layer, lambda h: found.append(h[0].double().clone()) or h):
+                self.logits(self.ids(prompt))
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def normed(self, state):
+        """Log-probabilities over the vocabulary, had the last block given `state`."""
+        with self.changed(len(self.blocks), lambda h: state.to(h.dtype).expand_as(h)):
+            return self.logits(torch.tensor([[5]]))[0].log_softmax(-1)
+
+    @torch.no_grad()
+    def raw(self, state):
+        """The unembedding product of the state as it is, with the bias, scale and soft-cap of the configuration."""
+        config = self.module.config
+        if config.model_type == "opt" and config.word_embed_proj_dim != config.hidden_size:
+            state = self.module.model.decoder.project_out(state)
+        if config.model_type == "minicpm3":
+            state = state / (config.hidden_size / config.dim_model_base)
+        logits = self.module.lm_head(state)
+        if config.model_type == "cohere":
+            logits = logits * config.logit_scale
+        if config.model_type == "granite":
+            logits = logits / config.logits_scaling
+        if getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping
+        return logits.log_softmax(-1)
+
+    @contextmanager
+    def edited(self, layer, vector, position, mode, strength):
+        def change(h):
+            h = h.clone()
+            new = h[0, position] + strength * vector if mode == "add" else vector.to(h.dtype)
+            h[0, position] = new
+            return h
+
+        with self.changed(layer, change):
+            yield
+
+    def steered(self, prompt, layer, vector, position, mode, strength):
+        """Log-probabilities after the prompt, read with the edit."""
+        ids = self.ids(prompt)
+        with self.edited(layer, vector, position % ids.shape[1], mode, strength):
+            return self.logits(ids)[-1].log_softmax(-1)
+
+    def continuation(self, prompt, layer, vector, position, strength, n_tokens):
+        """Greedy ids; the whole sequence is read anew for every token, edited at the same position of the prompt."""
+        ids = self.ids(prompt)
+        position, start = position % ids.shape[1], ids.shape[1]
+        for _ in range(n_tokens):
+            with self.edited(layer, vector, position, "add", strength):
+                ids = torch.cat([ids, self.logits(ids)[-1:].argmax(-1, keepdim=True)], dim=1)
+        return ids[0, start:].tolist()

@@ -1,0 +1,308 @@
+"""Evidence: each number against its definition, each rule on its own, and how often the whole thing is wrong."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from semhub_utils.evidence import (
+    ALPHA,
+    MIN_ITEMS,
+    ControlCurve,
+    Evidence,
+    bootstrap_interval,
+    control,
+    corrected_p,
+    evidence,
+    judge,
+    knows_task,
+    sign_flip_null,
+    split_items,
+    tidy,
+)
+
+
+def noise(n=60, layers=7, effect=0.0, at=3, seed=0, scale=1.0):
+    scores = np.random.default_rng(seed).normal(size=(n, layers)) * scale
+    scores[:, at : at + 1] += effect
+    return scores
+
+
+def made(scores, *, clusters=None, draws=999, seed=0, **more):
+    null = sign_flip_null(scores, clusters=clusters, draws=draws, seed=seed)
+    layers = more.pop("layers", range(scores.shape[1]))
+    n_layers = more.pop("n_layers", max(layers))
+    return evidence("c", scores, null, layers=layers, n_layers=n_layers, clusters=clusters, seed=seed, **more)
+
+
+# The primitives
+
+
+def test_bootstrap_interval_is_the_textbook_one_for_a_mean():
+    scores = noise(400, 3, effect=2.0, at=1)
+    low, high = bootstrap_interval(scores, draws=4000)
+    error = scores.std(axis=0) / 20
+    assert np.allclose(low, scores.mean(0) - 1.96 * error, atol=0.15 * error.max())
+    assert np.allclose(high, scores.mean(0) + 1.96 * error, atol=0.15 * error.max())
+
+
+def test_bootstrap_draws_whole_clusters():
+    one_per_cluster = noise(30, 2)
+    many = np.repeat(one_per_cluster, 7, axis=0)
+    labels = [f"c{i}" for i in range(30) for _ in range(7)]
+    assert np.allclose(bootstrap_interval(many, clusters=labels), bootstrap_interval(one_per_cluster))
+    low, high = bootstrap_interval(many)
+    wide_low, wide_high = bootstrap_interval(many, clusters=labels)
+    assert ((wide_high - wide_low) > 2 * (high - low)).all()
+
+
+def test_bootstrap_of_unequal_clusters_against_a_loop():
+    scores, clusters = noise(12, 1), list("aaabbccccdde")
+    low, high = bootstrap_interval(scores, clusters=clusters, draws=20_000)
+    rng, means = np.random.default_rng(1), []
+    for _ in range(20_000):
+        drawn = rng.choice(list("abcde"), 5)
+        means.append(np.mean([scores[i, 0] for c in drawn for i in range(12) if clusters[i] == c]))
+    assert np.allclose([low[0], high[0]], np.quantile(means, [0.025, 0.975]), atol=0.03)
+
+
+def test_sign_flips_against_all_of_them():
+    scores, clusters = noise(9, 2), [0, 0, 1, 1, 1, 2, 3, 3, 3]
+    signs = np.array(list(itertools.product([-1, 1], repeat=4)))[:, clusters]
+    every = {tuple(np.round((s[:, None] * scores).mean(0), 9)) for s in signs}
+    drawn = {tuple(np.round(row, 9)) for row in sign_flip_null(scores, clusters=clusters, draws=500, seed=0)}
+    assert drawn == every
+
+
+def test_corrected_p_by_hand_for_one_layer():
+    null = np.arange(99.0)[:, None]
+    assert corrected_p(np.array([98.5]), null)[0] == 1 / 100  # nothing reaches it: the +1 rule
+    assert corrected_p(np.array([98.0]), null)[0] == 2 / 100  # a tie counts against it
+    assert corrected_p(np.array([-1.0]), null)[0] == 1.0
+    assert corrected_p(np.array([-1.0]), null, "less")[0] == 1 / 100
+    assert corrected_p(np.array([120.0]), null, "two-sided")[0] == 1 / 100
+    assert corrected_p(np.array([49.0]), null, "two-sided")[0] == 1.0
+    with pytest.raises(ValueError, match="upwards"):
+        corrected_p(np.array([1.0]), null, "upwards")
+
+
+def test_corrected_p_pays_for_every_layer_and_ignores_scale():
+    rng = np.random.default_rng(0)
+    null = rng.normal(size=(999, 30))
+    observed = np.full(30, 2.5)
+    alone = corrected_p(observed[:1], null[:, :1])[0]
+    together = corrected_p(observed, null)
+    assert alone < 0.02 and (together > 5 * alone).all()
+    scale, shift = rng.uniform(0.01, 100, 30), rng.normal(size=30) * 50
+    assert np.allclose(corrected_p(observed * scale + shift, null * scale + shift), together)
+
+
+def test_corrected_p_of_a_layer_that_never_moves_is_one():
+    null = np.column_stack([np.full(99, 0.3), np.random.default_rng(0).normal(size=99)])
+    assert corrected_p(np.array([0.3, 9.0]), null).tolist() == [1.0, 0.01]
+
+
+def test_null_high_is_where_the_corrected_p_crosses_the_five_percent():
+    for seed in range(20):
+        found = made(noise(effect=0.25, seed=seed))
+        for value, high, p in zip(found.values, found.null_high, found.p, strict=True):
+            if not math.isnan(p):
+                assert (value > high) == (p < 0.05) or value == pytest.approx(high)
+
+
+# The object
+
+
+def test_values_window_and_dropped():
+    scores = noise()
+    scores[5, 2] = np.nan
+    scores[9, :] = np.inf
+    null = sign_flip_null(np.delete(scores, [5, 9], axis=0), draws=99)
+    found = evidence("c", scores, null, layers=range(7), n_layers=6, dropped={"two words, one token": 3})
+    assert found.n == 58 and found.dropped == {"two words, one token": 3, "without a number": 2}
+    assert np.allclose(found.values, np.delete(scores, [5, 9], axis=0).mean(0))
+    assert found.window == (1, 2, 3, 4, 5)
+    assert [math.isnan(p) for p in found.p] == [True] + [False] * 5 + [True]
+    assert made(noise(layers=1, at=0), layers=[4], n_layers=6).window == (4,)
+
+
+def test_only_the_window_is_paid_for():
+    scores = noise(effect=0.45)
+    wide, narrow = made(scores), made(scores, window=[3])
+    assert narrow.p[3] <= wide.p[3] and math.isnan(narrow.p[2])
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="7 layers and 3 were named"):
+        evidence("c", noise(), np.zeros((9, 7)), layers=range(3), n_layers=2)
+    with pytest.raises(ValueError, match="'rand'|rand of"):
+        made(noise(), controls={"rand": control("rand", noise(layers=2, at=0))})
+    with pytest.raises(ValueError, match="cluster labels"):
+        bootstrap_interval(noise(), clusters=["a"])
+
+
+def test_controls():
+    curve = control("embedding layer", noise(40, 1, at=0), n_layers_shown=7)
+    assert len(curve.values) == len(curve.low) == 7 and len(set(curve.high)) == 1 and curve.n == 40
+    with pytest.raises(ValueError, match="no item"):
+        control("empty", np.full((3, 2), np.nan))
+    with pytest.raises(ValueError, match="one would do"):
+        control("many", noise(), n_layers_shown=7)
+
+
+def test_json_there_and_back():
+    found = made(noise(effect=1), controls={"r": control("r", noise(seed=1))}, dropped={"x": 2}, unit="nats")
+    text = json.dumps(found.to_json(), allow_nan=False)
+    back = Evidence.from_json(json.loads(text))
+    assert json.dumps(back.to_json(), allow_nan=False) == text
+    assert judge(back) == judge(found) and back.controls["r"] == found.controls["r"]
+    assert back.layers == found.layers and math.isnan(back.p[0]) and json.loads(text)["p"][0] is None
+    json.dumps(judge(found).to_json(), allow_nan=False)
+
+
+def test_tidy_has_a_row_per_layer_and_curve():
+    table = tidy([made(noise(), controls={"r": control("r", noise(seed=1))}, dropped={"x": 2, "y": 1}, series="es")])
+    assert len(table) == 14 and set(table.control) == {"", "r"} and (table.dropped == 3).all()
+    assert table.depth.tolist() == [layer / 6 for layer in range(7)] * 2
+    assert table[table.control == "r"].p.isna().all()
+
+
+def test_split_items_keeps_clusters_whole_and_halves():
+    ids, clusters = list(range(100)), [i // 4 for i in range(100)]
+    choose, report = split_items(ids, 3, clusters=clusters)
+    assert sorted(choose + report) == ids and len(choose) == 48
+    assert not {i // 4 for i in choose} & {i // 4 for i in report}
+    assert split_items(ids, 3) == split_items(ids, 3) != split_items(ids, 4)
+
+
+def test_knows_task():
+    assert knows_task(np.ones(30), task="add") is None
+    assert "right on 40% of 30 items" in knows_task(np.r_[np.ones(12), np.zeros(18)], task="add")
+    assert knows_task(np.r_[np.ones(17), np.zeros(13)], task="choose", chance=0.5) is not None
+    assert "no item" in knows_task(np.ones(0), task="add")
+
+
+# The rules
+
+
+def strong(**more):
+    return made(noise(effect=1.0), **more)
+
+
+def flat_control(high):
+    return ControlCurve("c", (0.0,) * 7, (-high,) * 7, (high,) * 7, n=60)
+
+
+def test_holds_at_the_planted_layer():
+    verdict = judge(strong(controls={"c": flat_control(0.2)}))
+    assert (verdict.verdict, verdict.layer) == ("holds", 3) and "layer 3 of 6" in verdict.reason
+
+
+def test_a_control_that_is_not_beaten_makes_it_weak():
+    found = strong()
+    for high, verdict in ((found.low[3] - 1e-9, "holds"), (found.low[3], "holds weakly"), (math.nan, "holds weakly")):
+        got = judge(replace(found, controls={"random weights": flat_control(high)}))
+        assert got.verdict == verdict
+        assert verdict == "holds" or "not above random weights" in got.reason
+
+
+def test_a_p_between_the_two_levels_makes_it_weak():
+    found = strong()
+    for p, verdict in ((0.0099, "holds"), (ALPHA, "holds weakly"), (0.049, "holds weakly"), (0.05, "does not hold")):
+        assert judge(replace(found, p=(math.nan, 1.0, 1.0, p, 1.0, 1.0, math.nan))).verdict == verdict
+
+
+def test_an_interval_that_reaches_zero_does_not_hold():
+    assert judge(replace(strong(), low=(0.0,) * 7)).verdict == "does not hold"
+
+
+@pytest.mark.parametrize("at", [0, 6])
+def test_an_effect_at_the_first_or_last_layer_alone_does_not_hold(at):
+    assert judge(made(noise(effect=1.0, at=at))).verdict == "does not hold"
+
+
+def test_an_effect_of_the_wrong_sign_does_not_hold():
+    assert judge(made(noise(effect=-1.0))).verdict == "does not hold"
+
+
+def test_cannot_be_tested():
+    few = MIN_ITEMS - 1
+    assert "19 items are left" in judge(made(noise(few, effect=9))).reason
+    clusters = [i % few for i in range(60)]
+    assert "19 independent clusters" in judge(strong(clusters=clusters)).reason
+    assert judge(strong(), precondition="the model cannot add.").reason == "The model cannot add."
+    assert "gives the same number" in judge(made(np.zeros((60, 7)))).reason
+    assert "no layer between" in judge(made(noise(layers=2, at=0, effect=9))).reason
+    assert "0 items" in judge(evidence("c", np.empty((0, 7)), np.empty((0, 7)), layers=range(7), n_layers=6)).reason
+    for verdict in (judge(strong(clusters=clusters)), judge(made(np.zeros((60, 7))))):
+        assert verdict.verdict == "cannot be tested here" and verdict.layer is None
+
+
+def test_twenty_items_are_enough():
+    assert judge(made(noise(MIN_ITEMS, effect=3))).verdict == "holds"
+
+
+def test_an_outcome_that_never_comes_is_an_answer():
+    assert judge(made(np.zeros((60, 1)), layers=[3], n_layers=6, outcome=True)).verdict == "does not hold"
+    assert judge(made(np.ones((60, 1)), layers=[3], n_layers=6, outcome=True)).verdict == "holds"
+
+
+def test_a_single_number_goes_through_the_same_object():
+    """The slope of a dose and its response, one per item."""
+    doses = np.linspace(0, 3, 7)
+    rng = np.random.default_rng(0)
+    for slope, verdict in ((0.5, "holds"), (0.0, "does not hold")):
+        response = slope * doses + rng.normal(size=(80, 7))
+        slopes = np.polyfit(doses, response.T, 1)[0][:, None]
+        assert judge(made(slopes, layers=[4], n_layers=6)).verdict == verdict
+
+
+# How often it is wrong, and how often it finds what is there
+
+
+def share_that_holds(trials, **planted):
+    verdicts = [judge(made(noise(seed=seed, **planted), draws=199, seed=seed)).verdict for seed in range(trials)]
+    return np.mean([v == "holds" for v in verdicts]), np.mean([v.startswith("holds") for v in verdicts])
+
+
+def test_false_alarms_on_noise():
+    holds, at_all = share_that_holds(200)
+    assert holds <= 0.05 and at_all <= 0.09  # .01 and .05 expected
+
+
+def test_false_alarms_on_correlated_layers_and_heavy_tails():
+    count = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scores = np.cumsum(rng.standard_t(3, size=(40, 13)), axis=1)
+        count += judge(made(scores, draws=199, seed=seed)).verdict == "holds"
+    assert count <= 10
+
+
+def test_false_alarms_on_clustered_items():
+    """25 clusters whose items are nearly copies: taken as independent, items would cry wolf."""
+    alarms = {"clusters": 0, "items": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        clusters = np.repeat(np.arange(25), 8)
+        scores = rng.normal(size=(25, 5))[clusters] + 0.2 * rng.normal(size=(200, 5))
+        alarms["clusters"] += judge(made(scores, clusters=clusters, draws=199, seed=seed)).verdict == "holds"
+        alarms["items"] += judge(made(scores, draws=199, seed=seed)).verdict == "holds"
+    assert alarms["clusters"] <= 5 and alarms["items"] > 20
+
+
+def test_one_effective_cluster_is_not_significant():
+    """Fixed effect in one cluster that has nearly all items; the others are noise."""
+    scores = noise(400, 7, seed=2)
+    clusters = [0] * 370 + list(range(1, 31))
+    scores[:370] += 3.0
+    assert judge(made(scores, clusters=clusters)).verdict == "does not hold"
+    assert judge(made(scores, clusters=[0] * 400)).verdict == "cannot be tested here"
+
+
+def test_power_grows_with_strength():
+    power = [share_that_holds(40, effect=effect)[0] for effect in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    assert power == sorted(power) and power[0] <= 0.05 and power[-1] == 1.0 and 0.2 < power[2] < 1.0

@@ -1,0 +1,209 @@
+"""Similarity against loops in float64, planted truths, and nulls that are neither too narrow nor too wide."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from semhub_utils.evidence import corrected_p
+from semhub_utils.shuffles import random_pairings
+from semhub_utils.similarity import (
+    adjusted_cosine,
+    cosine_matrix,
+    debiased_cka,
+    mutual_neighbours,
+    permuted_pairs,
+    retrieval_accuracy,
+    same_group,
+)
+
+
+def states(n=23, layers=3, hidden=8, shared=(0.0, 1.0, 0.3), seed=0, dtype=torch.float32):
+    """Two sides with a common part of given size per layer."""
+    make = torch.Generator().manual_seed(seed)
+    a, noise = (torch.randn(n, layers, hidden, generator=make, dtype=dtype) for _ in range(2))
+    return a, noise + torch.tensor(shared, dtype=dtype)[:, None] * a
+
+
+def cosine(x, y):
+    x, y = x.double(), y.double()
+    return float(x @ y / (x.norm() * y.norm()))
+
+
+def test_cosine_matrix_is_the_cosine():
+    a, b = states(dtype=torch.float32)
+    got = cosine_matrix(a, b[:7])
+    assert got.shape == (3, 23, 7)
+    for layer in range(3):
+        for i in range(23):
+            for j in range(7):
+                assert got[layer, i, j] == pytest.approx(cosine(a[i, layer], b[j, layer]), abs=1e-6)
+    assert cosine_matrix(torch.zeros(1, 1, 4), torch.ones(1, 1, 4)).item() == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_adjusted_cosine_against_loops(masked):
+    a, b = states()
+    groups = [i % 4 for i in range(len(a))]
+    got = adjusted_cosine(a, b, same_group(groups) if masked else None)
+    for layer in range(3):
+        for i in range(len(a)):
+            others = [j for j in range(len(a)) if j != i and (not masked or groups[j] == groups[i])]
+            row = np.mean([cosine(a[i, layer], b[j, layer]) for j in others])
+            column = np.mean([cosine(a[j, layer], b[i, layer]) for j in others])
+            assert got[i, layer] == pytest.approx(cosine(a[i, layer], b[i, layer]) - (row + column) / 2, abs=1e-6)
+
+
+def test_its_mean_is_the_papers_matching_minus_all_others():
+    a, b = states(dtype=torch.float64)
+    full = cosine_matrix(a, b)
+    off = ~torch.eye(len(a), dtype=torch.bool)
+    paper = full.diagonal(dim1=1, dim2=2).mean(1) - torch.stack([layer[off].mean() for layer in full])
+    assert torch.allclose(adjusted_cosine(a, b).mean(0), paper, atol=1e-12)
+
+
+def test_an_item_without_others_has_no_number():
+    a, b = states()
+    groups = [0] * 22 + [1]
+    for measure in (adjusted_cosine, retrieval_accuracy):
+        got = measure(a, b, same_group(groups))
+        assert got[22].isnan().all() and not got[:22].isnan().any()
+    assert not permuted_pairs(a, b, groups=groups, mask=same_group(groups), draws=5).isnan().any()
+
+
+def test_retrieval_against_loops_and_ties():
+    a, b = states()
+    got = retrieval_accuracy(a, b)
+    for layer in range(3):
+        for i in range(len(a)):
+            there = np.argmax([cosine(a[i, layer], b[j, layer]) for j in range(len(a))]) == i
+            back = np.argmax([cosine(a[j, layer], b[i, layer]) for j in range(len(a))]) == i
+            assert got[i, layer] == (int(there) + int(back)) / 2
+    same = torch.ones(10, 1, 4)
+    assert torch.allclose(retrieval_accuracy(same, same), torch.full((10, 1), 0.1))  # all tied: chance, not 1
+    assert retrieval_accuracy(a, a).eq(1).all()
+
+
+def test_mutual_neighbours_against_sets():
+    a, b = states(n=15)
+    got = mutual_neighbours(a, b, k=4)
+    for layer in range(3):
+        near = []
+        for side in (a[:, layer], b[:, layer]):
+            cosines = np.array([[cosine(side[i], side[j]) if i != j else -2 for j in range(15)] for i in range(15)])
+            near.append([set(row) for row in np.argsort(-cosines)[:, :4]])
+        for i in range(15):
+            assert got[i, layer] == pytest.approx(len(near[0][i] & near[1][i]) / 4)
+    assert mutual_neighbours(a, a, k=4).eq(1).all()
+    with pytest.raises(ValueError, match="1 to 14"):
+        mutual_neighbours(a, b, k=15)
+
+
+def unbiased_hsic(k, m):
+    """Song et al.'s estimator, written out (arXiv 2010.15327, Eq. 3)."""
+    n = len(k)
+    k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    one = np.ones(n)
+    both = one @ k @ one * (one @ m @ one) / ((n - 1) * (n - 2))
+    return (np.trace(k @ m) + both - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3))
+
+
+def test_debiased_cka_against_the_estimator_written_out():
+    a, b = states(n=19, hidden=30)
+    got = debiased_cka(a, b)
+    for layer in range(3):
+        x, y = a[:, layer].double().numpy(), b[:, layer].double().numpy()
+        k, m = x @ x.T, y @ y.T
+        want = unbiased_hsic(k, m) / math.sqrt(unbiased_hsic(k, k) * unbiased_hsic(m, m))
+        assert got[layer] == pytest.approx(want, abs=1e-5)
+
+
+def test_debiased_cka_is_zero_on_noise_and_blind_to_rotation_and_scale():
+    make = torch.Generator().manual_seed(3)
+    values = torch.cat([debiased_cka(*torch.randn(2, 20, 1, 200, generator=make)) for _ in range(100)])
+    assert abs(values.mean()) < 3 * values.std() / 10 and values.mean() < 0.05  # the biased form gives .9 here
+    a = torch.randn(20, 1, 12, generator=make)
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=make))[0]
+    assert debiased_cka(a, 5 * a @ turn + 1).item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("measure", ["adjusted_cosine", "retrieval", "neighbours", "cka"])
+def test_permuted_pairs_is_the_measure_of_the_permuted_items(measure):
+    a, b = states(n=30)
+    groups = [i % 3 for i in range(30)]
+    of = {
+        "adjusted_cosine": lambda a, b: adjusted_cosine(a, b).mean(0),
+        "retrieval": lambda a, b: retrieval_accuracy(a, b).mean(0),
+        "neighbours": lambda a, b: mutual_neighbours(a, b, 5).mean(0),
+        "cka": debiased_cka,
+    }[measure]
+    null = permuted_pairs(a, b, groups=groups, draws=300, seed=7, measure=measure, k=5)
+    pairing = random_pairings(30, groups=groups, draws=300, seed=7)
+    for draw in (0, 1, 299):
+        assert torch.allclose(null[draw], of(a, b[pairing[draw]]), atol=1e-5)
+    # the planted layer stands out of its null, the empty one does not
+    p = corrected_p(of(a, b).numpy(), null.numpy())
+    assert p[1] < 0.01 < 0.05 < p[0]
+
+
+def test_masked_null_is_the_masked_measure_of_the_permuted_items():
+    a, b = states(n=30)
+    groups = ["x", "y", "z"] * 10
+    mask = same_group(groups)
+    null = permuted_pairs(a, b, groups=groups, draws=3, seed=1, mask=mask)
+    pairing = random_pairings(30, groups=groups, draws=3, seed=1)
+    for draw in range(3):
+        assert torch.allclose(null[draw], adjusted_cosine(a, b[pairing[draw]], mask).mean(0), atol=1e-6)
+    with pytest.raises(ValueError, match="mask"):
+        permuted_pairs(a, b, draws=3, mask=mask)
+
+
+def test_pairings_stay_in_their_group_and_are_permutations():
+    groups = [("+", 1)] * 10 + [("+", 2)] * 7 + [("*", 1)]
+    pairing = random_pairings(18, groups=groups, draws=200, seed=0)
+    assert (np.sort(pairing, axis=1) == np.arange(18)).all()
+    assert all(groups[i] == groups[j] for row in pairing for i, j in enumerate(row))
+    counts = np.bincount(pairing[:, 0], minlength=18)[:10]  # every place is as likely
+    assert ((counts - 20) ** 2 / 20).sum() < 27.9  # chi square, 9 degrees of freedom, p = .001
+    assert (random_pairings(18, groups=groups, draws=200, seed=0) == pairing).all()
+    assert (random_pairings(18, groups=groups, draws=200, seed=1) != pairing).any()
+
+
+def test_clusters_move_together_and_items_without_a_place_sit_out():
+    clusters = np.array([0, 0, 0, 1, 1, 2, 3, 3])
+    groups = np.array([0, 0, 1, 0, 1, 0, 2, 2])
+    pairing = random_pairings(8, groups=groups, clusters=clusters, draws=100, seed=0)
+    sat_out = 0
+    for row in pairing:
+        there = row >= 0
+        assert (groups[row[there]] == groups[there]).all()
+        for cluster in range(4):
+            assert len(set(clusters[row[(clusters == cluster) & there]])) <= 1
+        assert set(row[6:]) <= {6, 7}  # nobody shares their group
+        sat_out += (~there).sum()
+        moved = {c: clusters[row[(clusters == c) & there]][0] for c in range(4) if ((clusters == c) & there).any()}
+        assert len(set(moved.values())) == len(moved)
+    assert 0 < sat_out < 400
+
+
+def test_permuting_clusters_keeps_the_error_rate_and_permuting_items_does_not():
+    """12 concepts of 10 items each; both sides know the concept, in unrelated ways: no shared meaning."""
+    false_alarms = {"items": 0, "clusters": 0}
+    clusters = np.repeat(np.arange(12), 10)
+    for trial in range(60):
+        make = torch.Generator().manual_seed(trial)
+        a, b = (
+            torch.randn(12, 1, 24, generator=make)[clusters] + 0.3 * torch.randn(120, 1, 24, generator=make)
+            for _ in range(2)
+        )
+        for name, of in {"items": None, "clusters": clusters}.items():
+            null = permuted_pairs(a, b, clusters=of, draws=99, seed=trial)
+            false_alarms[name] += corrected_p(adjusted_cosine(a, b).mean(0).numpy(), null.numpy())[0] <= 0.05
+    assert false_alarms["clusters"] <= 8  # 3 expected; more than 8 of 60 has probability .004
+    assert false_alarms["items"] > 12
+
+
+def test_half_precision_states_are_read_in_float32():
+    a, b = states()
+    assert adjusted_cosine(a.bfloat16(), b.bfloat16()).dtype == torch.float32
