@@ -181,7 +181,7 @@ def bench(
         raise SemhubError(f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads 64.")
     timed = [made[0], cut(model, made[1], 64, "{} tokens")]
     weighed = cut(model, made[2], 512, "{} tokens, memory")
-    rounds, pairs = (2, 3) if quick else (3, 5)
+    rounds, pairs = (2, 3) if quick else (2, 5)
     report: dict[str, Any] = {
         "model": model.model_id,
         "layers": model.n_layers,
@@ -200,7 +200,7 @@ def bench(
         details = {}
         for work in (*timed, weighed):
             # An intervention is one forward per strength, so fewer prompts do.
-            count = max(2, len(work.a) // 4) if experiment == "intervention" else len(work.a)
+            count = max(2, len(work.a) // 2) if experiment == "intervention" else len(work.a)
             case = Case(model, Workload(work.name, work.a[:count], work.b[:count]))
             methods = {name: partial(function, case) for name, function in functions.items()}
             tokens = statistics.median(len(encoding) for encoding in model.encode(case.work.a))

@@ -19,7 +19,7 @@ from semhub_utils.models import Encoding, LanguageModel
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
-BATCH_TOKENS = {"cpu": 2048, "other": 32768}
+BATCH_TOKENS = {"cpu": 1024, "other": 32768}
 
 
 @dataclass(frozen=True)
