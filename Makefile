@@ -12,7 +12,7 @@ book: $(READY)
 	$(BIN)/semhub book $(if $(CI),--strict)
 
 test: $(READY)
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -m pytest
 
 browser: $(READY)
 	$(BIN)/python -m pytest tests/browser

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
     sub = command(train, "train one of the models that ship with the book")
-    sub.add_argument("name", metavar="NAME", help="a recipe, such as hub")
+    sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
     sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")

@@ -72,6 +72,7 @@ def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
     generated = target / "book" / "_generated"
     generated.mkdir()
     (generated / "status.md").write_text(status_table(results), "utf-8")
+    (generated / "bench.md").write_text(bench_table(root / "book/bench.json"), "utf-8")
     (generated / "vendor.md").write_text(vendor_table(root / "book/_static/vendor/manifest.json"), "utf-8")
 
 
@@ -94,6 +95,34 @@ def status_table(results: Path) -> str:
     head = "| Chapter | Model | Time | Peak memory | Finished | Verdicts |\n| --- | --- | ---: | ---: | --- | --- |\n"
     table = head + "\n".join(rows) if rows else "No results were found when this page was built."
     return f"{table}\n\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+
+
+def bench_table(report: Path) -> str:
+    """What `semhub bench --json` printed into `report`, as Markdown tables: speed and memory by experiment."""
+    run = json.loads(report.read_text("utf-8"))
+    speed, memory = [], []
+    for experiment in ("lens", "similarity", "intervention"):
+        for name, work in run[experiment]["workloads"].items():
+            if "seconds" in work:
+                cells = [f"{work['seconds'][method]:.2f} s" for method in ("released", "ours", "floor")]
+                cells += [
+                    f"{work['times_faster_than_released']['median']:.1f}",
+                    f"{work['times_the_floor']['median']:.2f}",
+                ]
+                speed.append(f"| {experiment} | {name} | {' | '.join(cells)} |")
+            else:
+                cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in ("released", "ours", "floor")]
+                share = f"{run[experiment]['memory_share_of_released']:.1%}"
+                memory.append(f"| {experiment} | {name} | {' | '.join(cells)} | {share} |")
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    return (
+        f"Model: {run['model']}, {run['layers']} layers, hidden size {run['hidden']}, {run['vocabulary']} words; "
+        f"{run['device']}, {run['dtype']}, {run['threads']} threads; {versions}.\n\n"
+        "| Experiment | Prompts | As released | Ours | Floor | Times faster than released | Times the floor |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(speed) + "\n\n"
+        "| Experiment | Prompts | Memory as released | Ours | Floor | Share of released |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: |\n" + "\n".join(memory) + "\n"
+    )
 
 
 def vendor_table(manifest: Path) -> str:

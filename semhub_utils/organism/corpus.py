@@ -26,7 +26,14 @@ from semhub_utils.organism.world import (
 
 Shares = tuple[tuple[str, float], ...]
 
-FIRST_MENU: Shares = (("fact", 0.40), ("sum", 0.45), ("passage", 0.06), ("scene", 0.05), ("list", 0.02), ("range", 0.02))
+FIRST_MENU: Shares = (
+    ("fact", 0.40),
+    ("sum", 0.45),
+    ("passage", 0.06),
+    ("scene", 0.05),
+    ("list", 0.02),
+    ("range", 0.02),
+)
 """Kinds of line while English is alone: sums take longest to learn, so they come early."""
 
 
