@@ -110,10 +110,10 @@ def test_strengths_share_a_batch(tiny, monkeypatch):
     run = model.run
     monkeypatch.setattr(model, "run", lambda ids, **cache: shapes.append(tuple(ids.shape)) or run(ids, **cache))
     length = len(model.encode(PROMPTS[:1])[0])
-    next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=Edit((1,), vectors(model)[:1]), strengths=STRENGTHS)
+    next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=Edit((1,), vectors(model)), strengths=STRENGTHS)
     assert shapes == [(1, length - 1), (3, 1)]  # what is not edited once, then all strengths together
     shapes.clear()
-    everywhere = Edit((1,), vectors(model)[:1], positions="all")
+    everywhere = Edit((1,), vectors(model), positions="all")
     next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=everywhere, strengths=STRENGTHS)
     assert shapes == [(3, length)]
 
