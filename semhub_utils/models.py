@@ -18,6 +18,7 @@ from huggingface_hub import errors as hub
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import Cache
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.structure import hook, read_structure, refuse
@@ -130,9 +131,12 @@ class LanguageModel:
 
     # Running
 
-    def run(self, ids: Int[Tensor, "item token"]):
-        """One forward without the unembedding and without a cache. Right padding needs no mask: the model is causal."""
-        return self.body(input_ids=ids.to(self.device), use_cache=False)
+    def run(self, ids: Int[Tensor, "item token"], *, keep: bool = False, after: Cache | None = None):
+        """One forward without the unembedding. Right padding needs no mask: the model is causal.
+
+        keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
+        """
+        return self.body(input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after)
 
     def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]):
         """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes

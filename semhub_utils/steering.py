@@ -11,7 +11,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.lens import lens_logprobs
@@ -45,9 +46,8 @@ def next_token_logprobs(
         seen: list[Tensor] = []
         ids = pad([encodings[n] for n in numbers])
         start = plan.shared(numbers) if copies > 1 else 0
-        past = model.run(ids[:, :start], keep=True).past_key_values if start else None
-        if past is not None:
-            past.batch_repeat_interleave(copies)
+        past = _read_once(model, ids[:, :start], copies) if start else None
+        start = start if past is not None else 0
         ends = torch.tensor([len(encodings[n]) - 1 - start for n in numbers], device=model.device)
         ends = ends.repeat_interleave(copies)
         with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
@@ -61,6 +61,15 @@ def next_token_logprobs(
     for numbers, states in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens, copies=copies):
         last[torch.tensor(numbers)] = states
     return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
+
+
+def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], copies: int) -> Cache | None:
+    """The cache after `ids`, every row repeated, or None where the model keeps something else than keys and values."""
+    past = getattr(model.run(ids, keep=True), "past_key_values", None)
+    if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):
+        return None
+    past.batch_repeat_interleave(copies)
+    return past
 
 
 class FrequencyPenalty(LogitsProcessor):

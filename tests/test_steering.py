@@ -106,11 +106,16 @@ def test_without_an_edit_strengths_make_no_difference(tiny):
 
 
 def test_strengths_share_a_batch(tiny, monkeypatch):
-    model, rows = tiny("llama"), []
+    model, shapes = tiny("llama"), []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda ids: rows.append(len(ids)) or run(ids))
-    next_token_logprobs(model, PROMPTS[:2], TARGETS, edit=Edit((1,), vectors(model)), strengths=STRENGTHS)
-    assert rows == [6]
+    monkeypatch.setattr(model, "run", lambda ids, **cache: shapes.append(tuple(ids.shape)) or run(ids, **cache))
+    length = len(model.encode(PROMPTS[:1])[0])
+    next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=Edit((1,), vectors(model)), strengths=STRENGTHS)
+    assert shapes == [(1, length - 1), (3, 1)]  # what is not edited once, then all strengths together
+    shapes.clear()
+    everywhere = Edit((1,), vectors(model), positions="all")
+    next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=everywhere, strengths=STRENGTHS)
+    assert shapes == [(3, length)]
 
 
 def test_sampling_is_seeded_and_leaves_the_global_state(tiny):
