@@ -71,7 +71,7 @@ def lens_experiment(
             axis=2,
         )
         curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
-        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], np.mean) for name in kept[0].wrong}
+        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
         return curves, lead, found
 
     index = np.arange(len(kept))
@@ -122,6 +122,11 @@ def lens_experiment(
         tables.append(curve(model, values, experiment="lens-first", series=name, **common))
     tables.append(curve(model, found.entropy.double().numpy(), experiment="lens-entropy", series=series, **common))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
+
+
+def _log_mean(logprob: np.ndarray, axis: int) -> np.ndarray:
+    """The log of the mean probability."""
+    return np.log(np.exp(logprob).mean(axis))
 
 
 def _claim(

@@ -76,7 +76,7 @@ def steering_experiment(
             others = sum(n for answer, n in asked.items() if answer != item.expected and says(text, answer))
             unchanged = original and not expected
             rate = others / max(len(chosen) - asked[item.expected], 1)
-            return expected, unchanged, not (expected or unchanged), rate
+            return float(expected), float(unchanged), float(not (expected or unchanged)), rate
 
         return np.array([[judged(t, i) for t in row] for row, i in zip(texts, chosen, strict=True)], float)
 
