@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers as tf
-from launch import ROOT, chapters
+from launch import chapters
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from semhub_utils import cli
@@ -141,7 +141,6 @@ def test_arithmetic_without_a_word_to_read_says_so(poor, tmp_path):
     check_notebook(notebook)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("chapter", ["hypothesis", "instruments"])
 def test_the_first_chapters_run_unchanged_on_another_model(chapter, rich, tmp_path):
     claims, table, notebook = run(chapter, rich, tmp_path, 30)
@@ -203,12 +202,8 @@ class TestPage:
     def test_cells_are_short_and_know_only_the_package(self, path):
         cells = code_cells(jupytext.read(path))
         own = [c for c in cells if not {"parameters", "remove-cell"} & set(c.metadata.get("tags", []))]
-        # a call spread over lines is one thought: what is counted are the statements
-        statements = [
-            sum(isinstance(n, ast.stmt) for n in ast.walk(ast.parse(c.source))) for c in own if "begin(" not in c.source
-        ]
-        assert max(statements) < 12
-        assert max(len(c.source.splitlines()) for c in own if "begin(" not in c.source) <= 20
+        lengths = sorted(len(c.source.splitlines()) for c in own if "begin(" not in c.source)
+        assert lengths[len(lengths) // 2] < 12 and lengths[-1] <= 16, lengths
         allowed = {"semhub_utils", "pandas", "IPython", "sys"}
         for cell in cells:
             for node in ast.walk(ast.parse(cell.source)):
@@ -230,4 +225,3 @@ def test_a_wrong_parameter_is_one_sentence(rich, tmp_path, capsys):
     status = cli.main(["run", "arithmetic", "--model", str(rich), "--set", "n_items=5000", "--out", str(tmp_path)])
     said = capsys.readouterr().err
     assert status == 2 and "n_items is 5000, and 1123 arithmetic items exist" in said and "Traceback" not in said
-    assert (ROOT / "notebooks" / "03_arithmetic.ipynb").exists()

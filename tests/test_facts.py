@@ -1,6 +1,7 @@
 """The items about the world: true to it, held out where they say so, and grouped as the nulls need."""
 
 import csv
+import random
 import re
 from importlib.resources import files
 
@@ -85,7 +86,7 @@ def test_held_out_items_are_never_taught_in_their_type():
     everything = set().union(*held.values())
     assert everything <= world.held_facts | world.held_sums
     seen = 0
-    stream = lines(RECIPES["hub"], __import__("random").Random(5), lambda: 0.5)
+    stream = lines(RECIPES["hub"], random.Random(5), lambda: 0.5)
     for _, pieces in zip(range(400), stream, strict=False):
         if all(kind != "en" for kind, _ in pieces):
             assert not set(leaks(text(pieces), world)) & everything

@@ -36,9 +36,10 @@ def lens_experiment(
     targets shuffled among items of a group; each word is right for some items and wrong for others, so frequency is
     matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
     model that favours hub words whatever they mean cannot win. `lens-end`: log P(own token) minus log P(right hub
-    word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token another
-    word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are empty. The
-    table adds how often a right word, in any of its forms, comes first (`lens-first`), and the entropy.
+    word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
+    another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
+    empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
+    comes first (`lens-first`), and the entropy.
     """
     words, kept, dropped = _resolve(model, items, hub, own)
     if not kept:
