@@ -115,7 +115,7 @@ shares = pd.concat(
     ]
 )
 
-# %%
+# %% tags=["hide-input"]
 shown = shares[shares.experiment == "dominant-share"]
 show(
     figures.layer_curves(
@@ -127,7 +127,7 @@ show(
     shown,
 )
 
-# %%
+# %% tags=["hide-input"]
 for name in facts.TYPES:
     display(
         chapter.claim(
@@ -155,7 +155,7 @@ similarity = pd.concat(
     ]
 )
 
-# %%
+# %% tags=["hide-input"]
 adjusted = similarity[(similarity.experiment == "similarity") & (similarity.control == "")]
 show(
     figures.layer_curves(
@@ -167,7 +167,7 @@ show(
     adjusted,
 )
 
-# %%
+# %% tags=["hide-input"]
 retrieval = similarity[similarity.experiment == "retrieval"]
 show(
     figures.layer_curves(
@@ -179,7 +179,7 @@ show(
     retrieval,
 )
 
-# %%
+# %% tags=["hide-input"]
 for name in facts.TYPES:
     display(
         chapter.claim(

@@ -280,6 +280,7 @@ def test_trajectory_values(both):
         ):
             forms[k] = list(one_token_forms(model, w, items[0].prompt))[:1]
     matrix = head[[f[0] for f in forms]].numpy()
+    matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     centred = matrix - matrix.mean(0)
     size, axes = np.linalg.eigh(centred.T @ centred)
     plane = axes[:, np.argsort(size)[::-1][:2]]
@@ -297,7 +298,7 @@ def test_trajectory_values(both):
                 normed = (
                     oracle.module.model.norm if hasattr(oracle.module, "model") else oracle.module.transformer.ln_f
                 )(state).numpy()
-            place = (normed - matrix.mean(0)) @ plane
+            place = (normed / np.linalg.norm(normed) - matrix.mean(0)) @ plane
             far = {w: np.linalg.norm(place - flat[kept.index(w)]) for w in hub}
             own = far.pop(item.targets["word"][0])
             gain.append(np.mean(list(far.values())) - own)
@@ -489,7 +490,7 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
 
 def test_one_cluster_cannot_be_split(tiny):
     items = [SteerItem(str(k), "8=3+", "two", "three", "a", "b", cluster="one") for k in range(4)]
-    with pytest.raises(SemhubError, match="two halves"):
+    with pytest.raises(SemhubError, match="two parts"):
         experiments.steering_experiment(tiny("llama"), items, series="n")
 
 

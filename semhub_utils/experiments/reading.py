@@ -64,7 +64,8 @@ def dominant_share_experiment(
     Claim `dominant-share/<series>`: that share, minus the share at the last layer of the same text, against the names
     of the two languages shuffled among the tokens that the lens puts first anywhere: a few tokens that come first at
     many positions are one accident, not many. Tokens that the texts themselves hold ("color" is Spanish too) do not
-    count, as a lens may read back what it was given. Control: random weights. A first, coarse look: a word list stands
+    count, as a lens may read back what it was given. Controls: the
+    embedding layer and random weights. A first, coarse look: a word list stands
     for the language.
     """
     texts, clusters = [pair.a for pair in pairs], [pair.cluster for pair in pairs]
@@ -96,6 +97,9 @@ def dominant_share_experiment(
     found = shares(top, item)
     rise = found - found[:, -1:]
     controls, dropped = {}, {}
+    if len(dominant):  # what the lens says before any block has run is no reading of a layer
+        still = control("embedding layer", rise[:, :1], n_layers_shown=model.n_layers + 1, clusters=clusters, seed=seed)
+        controls[still.name] = still
     if random_weights:
         noise = shares(*read(randomised(model, seed)))
         controls["random weights"] = control("random weights", noise - noise[:, -1:], clusters=clusters, seed=seed)

@@ -20,6 +20,7 @@ from semhub_utils.steering import Edit, generate
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 MAX_LAYERS_TRIED = 8
+CHOOSING = 0.25  # share of the clusters on which layer and strength are chosen; the claim rests on the others
 
 
 def says(continuation: str, expected: str) -> bool:
@@ -40,28 +41,28 @@ def steering_experiment(
 ) -> Result:
     """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
 
-    Layer and strength are chosen on one half of the items and reported on the other. Claim `steering/<series>`: share
-    of expected continuations minus the larger of two: that under a random direction of equal norm, and that of
+    Layer and strength are chosen on a quarter of the clusters and reported on the others. Claim `steering/<series>`:
+    share of expected continuations minus the larger of two: that under a random direction of equal norm, and that of
     continuations which other items expect (a push that makes the model say one thing, whatever it reads, is right now
     and then); signs flipped per cluster. Controls, minus the former: the reversed vector, and the vector of the chosen
     layer added half the model away. The reading "as released" adds one block after the layer the vector was read at,
     as the authors' code does; "corrected" adds where it was read. Table: `steering-choice` (layer x strength, choosing
-    half), `steering-dose` (strength x outcome x condition, reporting half).
+    part), `steering-dose` (strength x outcome x condition, reporting part).
     """
     ids = [item.id for item in items]
-    choose, report = split_items(ids, seed, clusters=[item.cluster for item in items])
-    halves = [[item for item in items if item.id in set(half)] for half in (choose, report)]
-    if not all(halves):
-        raise SemhubError(f"{len(items)} items of {series} cannot be split in two halves; more items would do.")
+    choose, report = split_items(ids, seed, clusters=[item.cluster for item in items], share=CHOOSING)
+    parts = [[item for item in items if item.id in set(part)] for part in (choose, report)]
+    if not all(parts):
+        raise SemhubError(f"{len(items)} items of {series} cannot be split in two parts; more items would do.")
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
-    vectors = {name: _difference(model, half) for name, half in zip(("choose", "report"), halves, strict=True)}
+    vectors = {name: _difference(model, part) for name, part in zip(("choose", "report"), parts, strict=True)}
 
-    def outcomes(half: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
-        """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this half
+    def outcomes(part: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
+        """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this part
         that it gives instead."""
-        chosen = halves[half == "report"]
-        vector = vectors[half][:, read]
+        chosen = parts[part == "report"]
+        vector = vectors[part][:, read]
         if kind == "random direction":
             noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
             vector = normalize(noise, dim=-1) * vector.norm(dim=-1, keepdim=True)
@@ -85,7 +86,7 @@ def steering_experiment(
     pushes = np.flatnonzero(np.asarray(strengths) > 0)
     layer = max(tried, key=lambda candidate: choice[candidate][pushes].max())
     strength = int(pushes[choice[layer][pushes].argmax()])
-    clusters = [item.cluster for item in halves[1]]
+    clusters = [item.cluster for item in parts[1]]
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
     conditions = {
         ("corrected", "steered"): outcomes("report", layer, layer),
@@ -130,7 +131,7 @@ def steering_experiment(
             "depth": model.depth(at),
             "strength": s,
             "value": v,
-            "n": len(halves[0]),
+            "n": len(parts[0]),
         }
         for at, values in choice.items()
         for s, v in zip(strengths, values, strict=True)

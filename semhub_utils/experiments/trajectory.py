@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import normalize
 
 from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result
@@ -28,16 +29,17 @@ def trajectory_experiment(
 ) -> Result:
     """Where do states pass in the plane that tells the unembedding rows of `rows[hub]` and `rows[own]` apart?
 
-    The plane is the first two principal components of those rows (of words of one token). Claim `trajectory/<series>`:
-    how much nearer a state is to the row of its own hub word than to the mean of the other hub words, in that plane,
-    against targets shuffled among items of a group. Table: `trajectory-path` (x, y per item and layer),
-    `trajectory-word` (x, y per word). Fewer than three rows span no plane: the claim cannot be tested then.
+    The plane is the first two principal components of those rows (of words of one token). Rows and states are scaled
+    to length 1 first: states are many times longer than rows, and would lie far from all words. Claim
+    `trajectory/<series>`: how much nearer a state is to the row of its own hub word than to the mean of the other hub
+    words, in that plane, against targets shuffled among items of a group. Table: `trajectory-path` (x, y per item and
+    layer), `trajectory-word` (x, y per word). Fewer than three rows span no plane: the claim cannot be tested then.
     """
     table = target_table(model, [word for words in rows.values() for word in words], items[0].prompt)
     forms = [form for form in table.forms if form.single]
     place = {form.word: k for k, form in enumerate(forms)}
     first_forms = torch.tensor([form.ids[0] for form in forms], dtype=torch.long, device=model.unembedding.device)
-    unembedding = model.unembedding.detach()[first_forms].float().cpu()
+    unembedding = normalize(model.unembedding.detach()[first_forms].float().cpu(), dim=-1)
     centre, axes = torch.zeros(unembedding.shape[1]), torch.full((2, unembedding.shape[1]), torch.nan)
     if len(forms) > 2:
         centre = unembedding.mean(0)
@@ -45,8 +47,8 @@ def trajectory_experiment(
     words = (unembedding - centre) @ axes.T
     hub_words = [word for word in rows[hub] if word in place]
     hidden = hidden_states(model, [item.prompt for item in items]).hidden
-    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed").detach().float().cpu()
-    paths = ((flat - centre) @ axes.T).unflatten(0, hidden.shape[:2])
+    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed")
+    paths = ((normalize(flat.detach().float().cpu(), dim=-1) - centre) @ axes.T).unflatten(0, hidden.shape[:2])
     plane = len(forms) > 2 and len(hub_words) > 1
     seen = [k for k, i in enumerate(items) if plane and i.targets[hub][0] in place and i.targets[own][0] in place]
     kept = [items[k] for k in seen]
