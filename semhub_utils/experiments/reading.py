@@ -71,7 +71,8 @@ def dominant_share_experiment(
     texts, clusters = [pair.a for pair in pairs], [pair.cluster for pair in pairs]
     encodings = model.encode(texts)
     dominant = first_tokens(model, dominant_words)
-    dominant = dominant[~torch.isin(dominant, torch.tensor([i for e in encodings for i in e.ids]))]
+    given = torch.tensor(sorted({i for e in encodings for i in e.ids}))
+    dominant = dominant[~torch.isin(dominant, given)]
     lengths = torch.tensor([len(e) for e in encodings])
 
     def read(reader: LanguageModel) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,8 @@ def dominant_share_experiment(
         words, which = top.unique(return_inverse=True)
         weight = torch.zeros(len(words), model.n_layers + 1, dtype=torch.float64)
         weight.scatter_add_(0, which, (1 / lengths[item].double() / len(texts))[:, None].expand_as(which))
-        weight, named = (weight - weight[:, -1:]).numpy(), torch.isin(words, dominant).double().numpy()
+        free = ~torch.isin(words, given)  # what the texts hold could not have been named
+        weight, named = (weight - weight[:, -1:])[free].numpy(), torch.isin(words[free], dominant).double().numpy()
         rng = np.random.default_rng(seed)
         return np.stack([rng.permutation(named) @ weight for _ in range(DRAWS)])
 
