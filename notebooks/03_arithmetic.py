@@ -102,7 +102,7 @@ glue("n_items", len(items))
 glue("max_result", limit)
 
 # %% [markdown]
-# The model is right on {glue}`task` of {glue}`n_items` prompts. Below one half, the claims about the lens and the
+# The model is right on {glue}`task` of {glue}`n_items` prompts with results below {glue}`max_result`. Below one half, the claims about the lens and the
 # intervention would read *cannot be tested here*.
 #
 # ## Similarity: are digits and words alike?
@@ -340,7 +340,7 @@ show(
 # %%
 chapter.claim(
     "steering/digits",
-    "The word vector makes the model write (t-1)+1, more often than a random direction does.",
+    "The word vector makes the model write its own (t-1)+1, more often than a random direction or other items' sums.",
     paper="Adding the difference of the word prompts makes the model write the number less one, and +1.",
     precondition=precondition,
 )

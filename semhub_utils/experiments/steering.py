@@ -1,5 +1,6 @@
 """Does a vector made of the hub's words change what the model writes in another type?"""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,11 +41,12 @@ def steering_experiment(
     """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
 
     Layer and strength are chosen on one half of the items and reported on the other. Claim `steering/<series>`: share
-    of expected continuations minus that under a random direction of equal norm, signs flipped per cluster. Controls,
-    minus the same: the reversed vector, and the vector of the chosen layer added half the model away. The reading "as
-    released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
-    it was read. Table: `steering-choice` (layer x strength, choosing half), `steering` (strength x outcome x
-    condition, reporting half).
+    of expected continuations minus the larger of two: that under a random direction of equal norm, and that of
+    continuations which other items expect (a push that makes the model say one thing, whatever it reads, is right now
+    and then); signs flipped per cluster. Controls, minus the former: the reversed vector, and the vector of the chosen
+    layer added half the model away. The reading "as released" adds one block after the layer the vector was read at,
+    as the authors' code does; "corrected" adds where it was read. Table: `steering-choice` (layer x strength, choosing
+    half), `steering-dose` (strength x outcome x condition, reporting half).
     """
     ids = [item.id for item in items]
     choose, report = split_items(ids, seed, clusters=[item.cluster for item in items])
@@ -56,6 +58,8 @@ def steering_experiment(
     vectors = {name: _difference(model, half) for name, half in zip(("choose", "report"), halves, strict=True)}
 
     def outcomes(half: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
+        """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this half
+        that it gives instead."""
         chosen = halves[half == "report"]
         vector = vectors[half][:, read]
         if kind == "random direction":
@@ -65,9 +69,16 @@ def steering_experiment(
         texts = generate(
             model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, edit=edit, strengths=strengths
         )
-        said = [[(says(t, i.expected), says(t, i.original)) for t in row] for row, i in zip(texts, chosen, strict=True)]
-        hits = np.array(said, float)
-        return np.concatenate([hits, 1 - hits.sum(-1, keepdims=True)], axis=-1)
+        asked = Counter(item.expected for item in chosen)
+
+        def judged(text: str, item: SteerItem) -> tuple[float, ...]:
+            expected, original = says(text, item.expected), says(text, item.original)
+            others = sum(n for answer, n in asked.items() if answer != item.expected and says(text, answer))
+            unchanged = original and not expected
+            rate = others / max(len(chosen) - asked[item.expected], 1)
+            return float(expected), float(unchanged), float(not (expected or unchanged)), rate
+
+        return np.array([[judged(t, i) for t in row] for row, i in zip(texts, chosen, strict=True)], float)
 
     choice = {layer: outcomes("choose", layer, layer)[:, :, 0].mean(0) for layer in tried}
     # The first of equals: the lowest layer and the weakest push that do it.
@@ -85,11 +96,16 @@ def steering_experiment(
     }
     baseline = conditions["corrected", "random direction"][:, strength, :1]
     above = {key: value[:, strength, :1] - baseline for key, value in conditions.items()}
+    scores = {
+        how: np.minimum(above[how, "steered"], hits[:, strength, :1] - hits[:, strength, 3:])
+        for (how, kind), hits in conditions.items()
+        if kind == "steered"
+    }
     claims = [
         evidence(
             f"steering/{series}" + ("" if how == "corrected" else f"/{how}"),
-            above[how, "steered"],
-            sign_flip_null(above[how, "steered"], clusters=clusters, draws=DRAWS, seed=seed),
+            scores[how],
+            sign_flip_null(scores[how], clusters=clusters, draws=DRAWS, seed=seed),
             layers=[layer],
             n_layers=model.n_layers,
             experiment="steering",
@@ -103,7 +119,7 @@ def steering_experiment(
                 for name in ("reversed", "wrong layer")
             },
         )
-        for how in ("corrected", "as released")
+        for how in scores
     ]
     rows = [
         {

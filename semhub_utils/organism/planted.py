@@ -1,4 +1,4 @@
-"""A hub by construction: other types' words take the rows of their English counterparts, plus noise; the body is frozen.
+"""A hub by construction: other types' words take the rows of their English counterparts; the body is frozen.
 
 This is cross-lingual embedding transfer (WECHSEL, arXiv 2112.06598) used the other way round: not to make a model learn
 a language fast, but to know for certain that it reads the language through English.
