@@ -136,7 +136,7 @@ def _tooltip(table: pd.DataFrame, *first: str) -> list[altair.Tooltip]:
     ]
 
 
-def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select) -> altair.LayerChart:
+def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch="reading") -> altair.LayerChart:
     """Lines with 95% bands over x; what both layer curves and dose curves are."""
     if "control" in table:  # a control's rows carry the series they belong to: name the line, keep what it is of
         own = table["control"].fillna("") == ""
@@ -149,9 +149,9 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select) -> alt
     colour = marks["color"]
     params, strong = [], ["true"]
     base = altair.Chart(table)
-    if _several(table, "reading"):
-        params.append(_choice(table, "reading"))
-        base = base.transform_filter("datum.reading === reading_choice || datum.reading === ''")
+    if _several(table, switch):
+        params.append(_choice(table, switch))
+        base = base.transform_filter(f"datum.{switch} === {switch}_choice || datum.{switch} === ''")
     if select and _several(table, select):
         params.append(_choice(table, select))
         strong.append(f"datum.{select} === {select}_choice")
@@ -198,16 +198,19 @@ def layer_curves(
     y: str,
     types: Mapping[str, str] | None = None,
     select: str | None = None,
+    switch: str = "reading",
 ) -> altair.LayerChart:
     """Value by layer, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey.
 
-    `y` names the value and its unit. Two readings in the table give a switch; `select` names a column (such as "model")
-    whose values a switch brings to the front, the others staying pale. `types` maps a series to its data type where the
-    name does not say it. Rows whose `control` is a name are that control of their series, thin and grey.
+    `y` names the value and its unit. Where the column `switch` has several values, an input shows one at a time;
+    `select` names a column (such as "model") whose values an input brings to the front, the others staying pale.
+    `types` maps a series to its data type where the name does not say it. Rows whose `control` is a name are that
+    control of their series, thin and grey.
     """
     needed = ["series", "layer", "depth", "value", *([select] if select else [])]
-    data = _tidy(table, needed, ("control", *_SHOWN, *_NUMBERS))
-    return _curves(data, _depth_axis(data), "series", title=title, alt=alt, y=y, types=types, select=select)
+    data = _tidy(table, needed, ("control", switch, *_SHOWN, *_NUMBERS))
+    axis = _depth_axis(data)
+    return _curves(data, axis, "series", title=title, alt=alt, y=y, types=types, select=select, switch=switch)
 
 
 def dose_response(
@@ -220,13 +223,15 @@ def dose_response(
     stacked: bool = False,
     types: Mapping[str, str] | None = None,
     select: str | None = None,
+    x_title: str = "steering strength",
 ):
-    """Value by steering strength. Lines with bands, one per `by` (outcome or condition); or, stacked, the shares of all
-    outcomes at each strength. `select` names a column (such as "condition") that a switch chooses from.
+    """Value by steering strength, or by what `x_title` names. Lines with bands, one per `by` (outcome or condition);
+    or, stacked, the shares of all outcomes at each strength. `select` names a column (such as "condition") that a
+    switch chooses from.
     """
     data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*_SHOWN, *_NUMBERS))
     if not stacked:
-        x = altair.X("strength:Q", title="steering strength")
+        x = altair.X("strength:Q", title=x_title)
         return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select)
     look = styles(data[by], types)
     chart = altair.Chart(data.assign(rank=data[by].map(list(look).index)))
@@ -234,7 +239,7 @@ def dose_response(
         if column and _several(data, column):
             chart = chart.add_params(_choice(data, column)).transform_filter(f"datum.{column} === {column}_choice")
     chart = chart.mark_bar(stroke="#808080", strokeWidth=0.5).encode(
-        x=altair.X("strength:O", title="steering strength", axis=altair.Axis(labelAngle=0)),
+        x=altair.X("strength:O", title=x_title, axis=altair.Axis(labelAngle=0)),
         y=altair.Y("value:Q", title=y, stack="zero"),
         color=_marks(by, look)["color"],
         order=altair.Order("rank:Q"),

@@ -203,6 +203,21 @@ def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
     assert "labelExpr" not in axis(other)
 
 
+def test_a_switch_shows_one_value_of_any_column_at_a_time(curves):
+    table = curves[curves.reading == "raw"]
+    spec = figures.layer_curves(table, y="probability", switch="model", **WORDS).to_dict()
+    [switch] = [p for p in spec["params"] if p["name"] == "model_choice"]
+    assert switch["bind"]["options"] == ["hub", "islands"] and switch["value"] == "hub"
+    filters = [t["filter"] for node in walk(spec) for t in node.get("transform", [])]
+    assert sum("datum.model === model_choice" in f for f in filters) >= 2  # lines and points at least
+
+
+def test_the_dose_may_be_of_something_else(dose):
+    spec = figures.dose_response(dose, select="condition", x_title="pads", **WORDS).to_dict()
+    titles = {node["encoding"]["x"]["title"] for node in walk(spec) if "x" in node.get("encoding", {})}
+    assert titles == {"pads"}
+
+
 def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     es, zh = (curves[curves.series == s].assign(series=t) for s, t in (("digit", "Spanish"), ("English word", "zh")))
     parts = [part.assign(control=name) for part in (es, zh) for name in ("", "embeddings", "an odd name")]

@@ -1,0 +1,341 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Can these instruments be fooled?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/04_fooled.ipynb)
+#
+# **If there were no hub, would this book find one all the same?**
+#
+# An instrument is worth what it says when there is nothing to find. In this chapter you build fake hubs: states that look alike
+# for reasons other than meaning. Raw cosine falls for all of them. Then you let the evidence judge the same states, and count
+# how often it is fooled, and how strong a true hub has to be to be seen.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# Texts of equal meaning have more similar states than texts of different meaning (Eq. 1). The paper compares matching pairs
+# with all other pairs, and continues sentences that end in a full stop, so that the last token is not the same in all of them
+# {cite:p}`wu2025semantic`. It gives no null and no interval.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what an [adjusted cosine, a null and a verdict](02_instruments) are |
+# | Time to read | 15 minutes |
+# | Time to run | one minute and a half on one core with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 24  # made-up worlds of each kind, and models of random weights
+seed = 0
+data_dir = None  # this chapter makes its own items
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+
+from semhub_utils import artefacts, figures
+from semhub_utils.artefacts import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.evidence import judge
+from semhub_utils.results import glue
+from semhub_utils.spokes import facts
+
+chapter = begin(
+    "fooled",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+glue("pairs", PAIRS)
+glue("worlds", n_items)
+
+# %% [markdown]
+# ## Build one by hand
+#
+# A *world* is two sides of {glue}`pairs` pairs at seven layers. All of it is noise: no pair shares anything. Now let every text
+# end in the same full stop. In a model, the state at a full stop has much to do with the stop and little with the text, so you
+# add one direction to every state of both sides.
+
+# %%
+a, b = NOISE.states(seed)
+stop = 3 * a[0, 0]  # any direction will do
+fake_a, fake_b = a + stop, b + stop
+raw = artefacts.raw_cosine(fake_a, fake_b).mean(0)
+[f"{value:.2f}" for value in raw.tolist()]
+
+# %% [markdown]
+# A mean cosine of this size between two languages, at every layer, would make a fine figure. Is it a hub? Compare each match with
+# its non-matches, shuffle the partners, and ask the rules of this book:
+
+# %%
+judge(artefacts.examine(fake_a, fake_b)).verdict
+
+# %%
+meaning = 1.5 * NOISE.states(seed + 1)[0][:, :1]  # one vector per pair, the same on both sides
+fake_a[:, TRUE_LAYERS] += meaning
+fake_b[:, TRUE_LAYERS] += meaning
+verdict = judge(artefacts.examine(fake_a, fake_b))
+verdict.verdict, verdict.layer
+
+# %% [markdown]
+# The same rules find the true hub that you have just planted under the full stop, and the layer where it lies.
+#
+# ## Seven ways to build a fake
+#
+# Each of these has fooled somebody. In the made-up states, each side has noise of its own, and both get what the second column says.
+
+# %% tags=["hide-input"]
+pd.DataFrame(
+    [
+        (
+            kind.name,
+            kind.story,
+            "which items have the same"
+            if kind.groups is not None
+            else "what each speaks of"
+            if kind.concepts is not None
+            else "",
+        )
+        for kind in ARTEFACTS
+    ],
+    columns=["artefact", "what the sides share", "what a careful reader knows of the items"],
+).style.hide(axis="index")
+
+# %% [markdown]
+# Choose one. The first curve is what raw cosine sees in the fake. The second is what is left of it when non-matches are
+# subtracted. The third is the same for a true hub, planted at layers 3 and 4 *under the same artefact*.
+
+# %%
+curves = chapter.step("curves", lambda: artefacts.curves(seed))
+
+# %% tags=["hide-input"]
+show(
+    figures.layer_curves(
+        curves,
+        title="Is it a hub, or does it only look like one?",
+        alt="By layer and artefact: raw cosine of a fake hub, and adjusted cosine of the fake and of a true hub with the null.",
+        y="cosine, raw or minus non-matches",
+        types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
+        switch="artefact",
+    ),
+    curves,
+)
+
+# %% [markdown]
+# *How to read it.* Subtracting the non-matches is enough where all items share the same thing: the second curve lies at zero.
+# Where only *some* items share it (equal length, common last token, shared frequency), the second curve stays high, and it is the
+# dotted line, the null, that rises with it: partners were shuffled among items of equal length, so the shuffled pairs share it too.
+# With few concepts, both wobble about zero; the question there is how wide the null is.
+#
+# ## How often is each reader fooled?
+#
+# One world is an anecdote. Draw {glue}`worlds` worlds of each kind and let three readers judge them. The first looks at raw cosine.
+# The second is *careless*: they subtract non-matches and shuffle partners, but any with any, count every item as independent, and
+# have no control. The third is *careful*: they shuffle within groups, move the items of one concept together, and ask that the
+# claim stands above the embedding layer. Only the third is what this book does.
+
+# %%
+fakes = chapter.step("fakes", lambda: artefacts.fake_trials(n_items, seed))
+
+# %% tags=["hide-input"]
+order = ["raw cosine", "careless", "careful", "truth", "truth, weakly"]
+shares = fakes.pivot(index="series", columns="reading", values="value").loc[[kind.name for kind in ARTEFACTS], order]
+shares.columns = [
+    "raw cosine of the fake",
+    "fake holds, careless",
+    "fake holds, careful",
+    "true hub holds",
+    "true hub holds at least weakly",
+]
+shares.rename_axis("artefact").reset_index().style.hide(axis="index").format(
+    {name: "{:.2f}" if name.startswith("raw") else "{:.0%}" for name in shares}
+)
+
+# %% tags=["hide-input"]
+glue("raw_least", shares.iloc[:, 0].min(), ".2f")
+glue("careless_few", shares.loc["few concepts"].iloc[1], ".0%")
+glue("truth_token", shares.loc["common last token"].iloc[3], ".0%")
+glue("truth_token_weakly", shares.loc["common last token"].iloc[4], ".0%")
+
+# %% [markdown]
+# - The least fooling fake has a raw cosine of {glue}`raw_least`.
+# - What pairs share by group fools the careless reader in most worlds, or all. Few concepts counted as many items fool them in
+#   {glue}`careless_few` of the worlds, where the level of the test promises one in a hundred.
+# - Care has a price. Where both texts end in the same token, the pairs are alike from the embeddings on. A true hub on top of that
+#   is called *holds* in {glue}`truth_token` of worlds, and *holds* or *holds weakly* in {glue}`truth_token_weakly`: the rules cannot
+#   exclude that what the embeddings share did it.
+#
+# How low is the bar that raw cosine sets? Put each fake beside a true hub that has nothing else in common, with a planted vector
+# half as long as the noise. The next claim asks, world by world, about the *least* of the seven fakes.
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "raw",
+    "To raw cosine, each of the seven fakes looks more like a hub than a true, modest hub does.",
+    paper="Nothing: it shows cosines minus those of non-matching pairs.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "told-apart",
+    "The evidence calls true hubs hubs more often than it does fakes with the same artefact.",
+    paper="Nothing: its figures have no null and no interval.",
+)
+
+# %% [markdown]
+# ## False alarms
+#
+# The rule *holds* asks for p below .01, so of a hundred worlds without a hub about one may be called one by chance. Count them,
+# over worlds of pure noise and over all the fakes. This book allows itself 5%.
+
+# %%
+noise = chapter.step("noise", lambda: artefacts.noise_trials(4 * n_items, seed + 1))
+careful = fakes[fakes.reading == "careful"]
+strict = noise[noise.reading == "careful"]
+alarms = chapter.step(
+    "alarms",
+    lambda: pd.DataFrame(
+        [
+            artefacts.pooled(careful, "all fakes"),
+            artefacts.pooled(strict, "pure noise"),
+            artefacts.pooled(pd.concat([careful, strict]), "together"),
+        ]
+    ),
+)
+
+# %% tags=["hide-input"]
+show(
+    figures.bars(
+        alarms,
+        title="How often is nothing called a hub?",
+        alt="Share of worlds without a hub that were judged to hold: fakes, pure noise, and both together.",
+        value_title="share judged to hold",
+    ),
+    alarms,
+)
+
+# %% tags=["hide-input"]
+together = alarms.set_index("series").loc["together"]
+weakly = noise[noise.reading == "careful, weakly"].iloc[0]
+glue("alarms", together.value, ".1%")
+glue("alarms_low", together.low, ".1%")
+glue("alarms_high", together.high, ".1%")
+glue("alarms_n", together.n)
+glue("weakly", weakly.value, ".1%")
+glue("weakly_high", weakly.high, ".1%")
+
+# %% [markdown]
+# Of {glue}`alarms_n` worlds without a hub, {glue}`alarms` were called one (95% interval {glue}`alarms_low` to {glue}`alarms_high`).
+# Counting *holds weakly* too, it is {glue}`weakly` of pure noise (up to {glue}`weakly_high`): weakly means p below .05, and that is
+# what you pay for it.
+#
+# ## Power
+#
+# A judge who never says yes raises no false alarm either. So plant a true hub, and let it grow from nothing. The strength is the
+# length of the planted vector in units of the noise; at a strength $s$ the matching pairs have a cosine of $s^2 / (1 + s^2)$.
+
+# %%
+power = chapter.step(
+    "power", lambda: artefacts.power_trials(n_items, [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6], [PAIRS, 30], seed + 2)
+)
+
+# %% tags=["hide-input"]
+show(
+    figures.dose_response(
+        power,
+        title="How strong must a hub be to be found?",
+        alt="Share of worlds whose planted hub was judged to hold by its strength, for 120 and for 30 pairs.",
+        y="share judged to hold",
+        x_title="length of the planted vector (noise = 1)",
+        types={"120 pairs": "english", "30 pairs": "spanish"},
+    ),
+    power,
+)
+
+# %% tags=["hide-input"]
+found = power[power.value >= 0.8].groupby("series").strength.min()
+for n in (PAIRS, 30):
+    strength = found.get(f"{n} pairs", float("nan"))
+    glue(f"needs_{n}", strength, ".2g")
+    glue(f"cosine_{n}", strength**2 / (1 + strength**2), ".2f")
+
+# %% [markdown]
+# With {glue}`pairs` pairs, four worlds in five are found from a strength of {glue}`needs_120` on, where the cosine is
+# {glue}`cosine_120`. With 30 pairs it takes {glue}`needs_30`, a cosine of {glue}`cosine_30`. So *does not hold*, on few items, may
+# mean *too weak to see*. More items help more than a better model does.
+#
+# ## Live: models that know nothing
+#
+# Made-up states are tidy. Real architectures are not: even with random weights, a decoder mixes what tokens share by spelling and
+# by position. Take the architecture of this chapter's model, draw its weights anew {glue}`worlds` times, and run the similarity
+# experiment on Spanish facts and their English twins, as in [the instruments chapter](02_instruments). None of these models knows a
+# word of any language.
+
+# %%
+twins = facts.similarity_pairs(facts.prompts("spanish", 4 * n_items, seed=seed, held_out=False))
+blank = chapter.step(
+    "random-weights",
+    lambda: artefacts.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),
+)
+
+# %% tags=["hide-input"]
+blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models").style.hide(axis="index")
+
+# %% tags=["hide-input"]
+row = artefacts.pooled(pd.DataFrame({"value": blank.verdict == "holds", "n": 1}), "random weights")
+glue("blank", int((blank.verdict == "holds").sum()))
+glue("blank_high", row["high"], ".0%")
+glue("blank_value", blank.value.mean(), ".2f")
+
+# %% [markdown]
+# Their adjusted cosine is {glue}`blank_value` on average, at the layer where it is highest, and its interval lies above zero in
+# most of them: twins of one sentence form share length and spelling. The null shares them too, as partners are shuffled within the
+# form. {glue}`blank` of {glue}`worlds` are judged to hold (the true share is below {glue}`blank_high`, at 95%).
+#
+# ## What you learned
+#
+# The question was whether the book would find a hub where there is none.
+
+# %% tags=["hide-input"]
+chapter.finish()
+
+# %% [markdown]
+# - A high raw cosine is no evidence. Seven different things make one, and a modest true hub makes less.
+# - Subtracting non-matches removes what *all* items share. A null within groups removes what *some* share. Moving concepts together
+#   removes what only looks like many items.
+# - A verdict needs both numbers beside it: how often it is wrong on nothing, and how strong a thing it can miss.
+#
+# **What this chapter does not show.** The fakes are made of noise and directions, with groups that the judge is told of. A reader
+# who does not know that the items share something cannot shuffle within it. Look at your items before you look at your layers.
+#
+# **Try it.** Add your own artefact to the cell under *Build one by hand*, and try to make the verdict hold. Then find the
+# grouping that undoes it.
