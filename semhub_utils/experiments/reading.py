@@ -64,9 +64,8 @@ def dominant_share_experiment(
     Claim `dominant-share/<series>`: that share, minus the share at the last layer of the same text, against the names
     of the two languages shuffled among the tokens that the lens puts first anywhere: a few tokens that come first at
     many positions are one accident, not many. Tokens that the texts themselves hold ("color" is Spanish too) do not
-    count, as a lens may read back what it was given. Controls: the
-    embedding layer and random weights. A first, coarse look: a word list stands
-    for the language.
+    count, as a lens may read back what it was given. Controls: the embedding layer and random weights. A first, coarse
+    look: a word list stands for the language.
     """
     texts, clusters = [pair.a for pair in pairs], [pair.cluster for pair in pairs]
     encodings = model.encode(texts)
