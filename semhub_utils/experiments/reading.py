@@ -70,8 +70,8 @@ def dominant_share_experiment(
     texts, clusters = [pair.a for pair in pairs], [pair.cluster for pair in pairs]
     encodings = model.encode(texts)
     dominant = first_tokens(model, dominant_words)
-    given = torch.tensor(sorted({i for e in encodings for i in e.ids}))
-    dominant = dominant[~torch.isin(dominant, given)]
+    given = torch.tensor(sorted({number * model.vocab_size + i for number, e in enumerate(encodings) for i in e.ids}))
+    dominant = dominant[~torch.isin(dominant, given % model.vocab_size)]
     lengths = torch.tensor([len(e) for e in encodings])
 
     def read(reader: LanguageModel) -> tuple[Tensor, Tensor]:
@@ -87,10 +87,11 @@ def dominant_share_experiment(
 
     def null(top: Tensor, item: Tensor) -> np.ndarray:
         words, which = top.unique(return_inverse=True)
+        share = (1 / lengths[item].double() / len(texts))[:, None].expand(top.shape)
+        read_back = torch.isin(item[:, None] * model.vocab_size + top, given)  # counts under no name
         weight = torch.zeros(len(words), model.n_layers + 1, dtype=torch.float64)
-        weight.scatter_add_(0, which, (1 / lengths[item].double() / len(texts))[:, None].expand_as(which))
-        free = ~torch.isin(words, given)  # what the texts hold could not have been named
-        weight, named = (weight - weight[:, -1:])[free].numpy(), torch.isin(words[free], dominant).double().numpy()
+        weight.scatter_add_(0, which, share.masked_fill(read_back, 0.0))
+        weight, named = (weight - weight[:, -1:]).numpy(), torch.isin(words, dominant).double().numpy()
         rng = np.random.default_rng(seed)
         return np.stack([rng.permutation(named) @ weight for _ in range(DRAWS)])
 
