@@ -35,9 +35,7 @@ def test_raw_cosine_falls_for_it_and_the_evidence_does_not(name):
 def test_the_truth_under_it_is_found(name):
     for seed in range(3):
         verdict = judge(careful(NAMED[name], seed, NAMED[name].truth))
-        assert verdict.layer in (3, 4) and verdict.verdict.startswith("holds")
-        # Where the last token is shared, only the shuffle within it can tell; the embedding layer stays a doubt.
-        assert verdict.verdict == "holds" or name == "common last token"
+        assert verdict.layer in artefacts.TRUE_LAYERS and verdict.verdict == "holds"
 
 
 @every
@@ -83,7 +81,7 @@ def test_raw_cosine_is_that_of_each_pair():
 
 
 def test_trials_of_fakes_and_true_hubs():
-    kinds = ("equal length", "common last token", "frequency")
+    kinds = ("equal length", "frequency")
     table, found = artefacts.fake_trials(20, 3, [NAMED[name] for name in kinds])
     shares = table.pivot(index="series", columns="reading", values="value")
     assert set(shares.index) == set(kinds)
@@ -101,10 +99,10 @@ def test_trials_of_fakes_and_true_hubs():
 
 
 def test_false_alarms_on_noise_are_rare():
-    table = artefacts.noise_trials(60, 4).set_index("reading")
-    # At a rate of 1% four or more of sixty come about once in three hundred sets of worlds; at 5%, weakly, nine once.
-    assert table.value["careful"] <= 3 / 60 and table.value["careful, weakly"] <= 8 / 60
-    assert (table.low <= table.value).all() and (table.value <= table.high).all() and (table.n == 60).all()
+    table = artefacts.noise_trials(40, 4).set_index("reading")
+    # Once in a thousand sets of forty worlds chance alone gives four at a rate of .01, or eight at .05.
+    assert table.value["careful"] <= 3 / 40 and table.value["careful, weakly"] <= 7 / 40
+    assert (table.low <= table.value).all() and (table.value <= table.high).all() and (table.n == 40).all()
 
 
 def test_power_grows_with_strength_and_pairs():
