@@ -34,7 +34,7 @@
 # |---|---|
 # | You should know | what an [adjusted cosine, a null and a verdict](02_instruments) are |
 # | Time to read | 15 minutes |
-# | Time to run | one minute and a half on one core with the book's own model |
+# | Time to run | one minute on one core with the book's own model |
 
 # %% tags=["remove-cell"]
 import sys
