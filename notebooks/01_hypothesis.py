@@ -97,12 +97,11 @@ grid
 #
 # Take many texts of each type and ask, at every position and layer, whether the lens's first word is an English one. Chance and
 # word lists play a part, so the question is whether the share is higher at middle layers than at the output of the same text,
-# and higher than under random weights.
+# and higher than under random weights. Words that the texts hold themselves do not count: a lens may read back what it was
+# given. And a few words found everywhere are one accident, so the null shuffles which of the words found are the English ones.
 
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
-
-
 pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
 shares = pd.concat(
     [
@@ -115,6 +114,8 @@ shares = pd.concat(
         for name in facts.TYPES
     ]
 )
+
+# %% tags=["hide-input"]
 shown = shares[shares.experiment == "dominant-share"]
 show(
     figures.layer_curves(
@@ -126,7 +127,7 @@ show(
     shown,
 )
 
-# %%
+# %% tags=["hide-input"]
 for name in facts.TYPES:
     display(
         chapter.claim(
@@ -153,6 +154,8 @@ similarity = pd.concat(
         for name in facts.TYPES
     ]
 )
+
+# %% tags=["hide-input"]
 adjusted = similarity[(similarity.experiment == "similarity") & (similarity.control == "")]
 show(
     figures.layer_curves(
@@ -164,7 +167,7 @@ show(
     adjusted,
 )
 
-# %%
+# %% tags=["hide-input"]
 retrieval = similarity[similarity.experiment == "retrieval"]
 show(
     figures.layer_curves(
@@ -176,7 +179,7 @@ show(
     retrieval,
 )
 
-# %%
+# %% tags=["hide-input"]
 for name in facts.TYPES:
     display(
         chapter.claim(

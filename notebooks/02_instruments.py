@@ -94,7 +94,7 @@ prompts = [pair.a for pair in pairs]
 # Whenever a model is loaded, five checks run. They compare this package with the model's own output. If one fails, nothing is
 # computed.
 
-# %%
+# %% tags=["hide-input"]
 checks = pd.DataFrame(
     [(c.name, c.value, c.bound, c.passed) for c in self_check(model)], columns=["check", "off by", "bound", "passed"]
 )
@@ -110,7 +110,7 @@ checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
 #
 # The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
 
-# %%
+# %% tags=["hide-input"]
 norm = chapter.step("norm", lambda: experiments.norm_trap(model, prompts))
 show(
     figures.layer_curves(
@@ -137,7 +137,7 @@ glue("norm_raw", last["raw"] - last["normed once"], "+.2f")
 # Prompts of different length are padded to share a batch. Padding on the right is invisible to a causal model. Padding on the
 # left is harmless only if the model is told so, by the attention mask and by the positions.
 
-# %%
+# %% tags=["hide-input"]
 padding = chapter.step("padding", lambda: experiments.padding_trap(model, prompts[:20]))
 show(
     figures.dose_response(
@@ -185,7 +185,7 @@ pd.DataFrame(
 # Raw cosine is high between any two states that share *something*: a direction common to all states, a template, the last
 # token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
 
-# %%
+# %% tags=["hide-input"]
 stop = chapter.step("punctuation", lambda: experiments.punctuation_trap(model, pairs, seed=seed))
 shown = stop[stop.experiment == "punctuation-trap"]
 show(
@@ -199,7 +199,7 @@ show(
     shown,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "shared-punctuation",
     "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
@@ -210,7 +210,7 @@ chapter.claim(
 # This is why similarity is always shown as match minus non-match, and judged against shuffled partners *of the same form*: what
 # all pairs share then cancels. The same pairs, measured that way:
 
-# %%
+# %% tags=["hide-input"]
 similarity = chapter.step(
     "similarity", lambda: experiments.similarity_experiment(model, pairs, series="spanish", seed=seed)
 )
@@ -225,7 +225,7 @@ show(
     adjusted,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "similarity/spanish",
     "At some middle layer, a Spanish prompt is closer to its English twin than to others of the same form.",

@@ -47,7 +47,7 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 150  # sums and products
+n_items = 250  # sums and products
 seed = 0
 data_dir = None  # this chapter makes its own items
 max_result = None  # results stay below this: 100 as in the paper, or as far as the shipped models were taught
@@ -102,7 +102,7 @@ glue("n_items", len(items))
 glue("max_result", limit)
 
 # %% [markdown]
-# The model is right on {glue}`task` of {glue}`n_items` prompts. Below one half, the claims about the lens and the
+# The model is right on {glue}`task` of {glue}`n_items` prompts with results below {glue}`max_result`. Below one half, the claims about the lens and the
 # intervention would read *cannot be tested here*.
 #
 # ## Similarity: are digits and words alike?
@@ -112,7 +112,7 @@ glue("max_result", limit)
 # whether what is left could come from shuffled partners. Partners are shuffled only among items of the same operator and
 # length.
 
-# %%
+# %% tags=["hide-input"]
 similarity = chapter.step(
     "similarity", lambda: experiments.similarity_experiment(model, pairs, series="digits", seed=seed)
 )
@@ -135,7 +135,7 @@ show(
 # The same pairs through three other measures: is the partner the nearest of all (retrieval), do both sides have the same
 # neighbours, and do both sides span the same geometry (debiased CKA)?
 
-# %%
+# %% tags=["hide-input"]
 measures = similarity[similarity.experiment.isin(["retrieval", "neighbours", "cka"])]
 measures = measures.assign(series=measures.experiment)
 show(
@@ -152,7 +152,7 @@ show(
 # Which part of the meaning is it? `3+5` shares its result with `2+6`, and its operator with `4+9`. The next figure splits the
 # plain cosine of digit and word forms by what the two items have in common.
 
-# %%
+# %% tags=["hide-input"]
 relations = chapter.step(
     "relations",
     lambda: experiments.relation_curves(model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed),
@@ -167,7 +167,7 @@ show(
     relations,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "similarity/digits",
     "At some middle layer, digit and word forms of one calculation are more alike than those of different ones.",
@@ -181,7 +181,7 @@ chapter.claim(
 # follow the digit *5*, the word *five*, and the mean of the wrong number words. The wrong words matter: a model may favour all
 # number words whatever the sum is.
 
-# %%
+# %% tags=["hide-input"]
 lens = chapter.step(
     "lens",
     lambda: experiments.both_readings(
@@ -204,7 +204,7 @@ show(
 # *Two readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
 # output. **raw** does not, as in the authors' release. The switch shows both; the claims below rest on *normed*.
 
-# %%
+# %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]
 show(
     figures.layer_curves(
@@ -217,7 +217,7 @@ show(
     first,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "lens-meaning/digits",
     "At some middle layer the right number word is above the wrong number words.",
@@ -225,7 +225,7 @@ chapter.claim(
     precondition=precondition,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "lens-lead/digits",
     "At some middle layer the right number word is above the digit, and above the wrong words too.",
@@ -233,7 +233,7 @@ chapter.claim(
     precondition=precondition,
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "lens-end/digits",
     "At the last layer the digit is above the number word.",
@@ -245,9 +245,10 @@ chapter.claim(
 # ## Trajectories: where do the states pass?
 #
 # Take the unembedding rows of the digits 0 to 9 and the words *zero* to *nine*, and find the plane in which they differ most
-# (two principal components). Then draw each prompt's state in that plane, layer by layer. Move the slider.
+# (two principal components). Then draw each prompt's state in that plane, layer by layer. All are scaled to length 1, as states are
+# many times longer than rows. Move the slider.
 
-# %%
+# %% tags=["hide-input"]
 paths = chapter.step(
     "trajectories",
     lambda: experiments.trajectory_experiment(
@@ -267,7 +268,7 @@ show(
     some[["series", "word", "token", "layer", "x", "y"]],
 )
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "trajectory/digits",
     "In that plane, states at some middle layer are nearer to their own number word than to the other number words.",
@@ -285,11 +286,11 @@ chapter.claim(
 # that after *eight equals to three plus*, and add the difference to the state at the end of `8=3+`. In words, one more has
 # been counted. If digits are computed in the same place, the model now has one less to add: it should write `4+1`.
 #
-# The trap is choice: among many layers and strengths something always works. Layer and strength are therefore chosen on one
-# half of the items and judged on the other. A random direction of the same length, the reversed vector and a wrong layer
+# The trap is choice: among many layers and strengths something always works. Layer and strength are therefore chosen on a
+# quarter of the results and judged on the others. A random direction of the same length, the reversed vector and a wrong layer
 # show what a push alone does.
 
-# %%
+# %% tags=["hide-input"]
 sums = arithmetic.steering_items(items)
 steering = chapter.step("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
 choice = steering[steering.experiment == "steering-choice"]
@@ -298,20 +299,20 @@ show(
         choice,
         x="strength",
         y="layer",
-        title="Which layer and strength? (choosing half)",
-        alt="Share of expected continuations by layer and strength on the half of the items used for choosing.",
+        title="Which layer and strength? (the quarter for choosing)",
+        alt="Share of expected continuations by layer and strength on the items used for choosing.",
         value_title="share that continues with (t-1)+1",
     ),
     choice[["layer", "depth", "strength", "value", "n"]],
 )
 
-# %%
+# %% tags=["hide-input"]
 dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
 shown = dose.assign(series=dose.condition.where(dose.reading == "corrected", dose.condition + ", as released"))
 show(
     figures.dose_response(
         shown.drop(columns="reading"),
-        title="Does more of the word vector give more of the answer? (reporting half)",
+        title="Does more of the word vector give more of the answer? (the other items)",
         alt="Share of expected continuations by strength, for the vector, a random one, the reversed one and a wrong layer.",
         y="share that continues with (t-1)+1",
         types={"steered": "english", "steered, as released": "digits"},
@@ -319,7 +320,7 @@ show(
     shown[["series", "strength", "value", "low", "high", "n"]],
 )
 
-# %%
+# %% tags=["hide-input"]
 outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "corrected")]
 show(
     figures.dose_response(
@@ -337,10 +338,10 @@ show(
 # *As released* repeats the authors' code, which reads the vector at the input of a block and adds it at that block's output,
 # one block later. *corrected* (the other curves) adds it where it was read.
 
-# %%
+# %% tags=["hide-input"]
 chapter.claim(
     "steering/digits",
-    "The word vector makes the model write (t-1)+1, more often than a random direction does.",
+    "The word vector makes the model write its own (t-1)+1, more often than a random direction or other items' sums.",
     paper="Adding the difference of the word prompts makes the model write the number less one, and +1.",
     precondition=precondition,
 )

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--quick", action="store_true", help="a small model and few items, under half a minute")
     sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
     sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
+    sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads on the cpu (default 1)")
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
@@ -157,7 +158,8 @@ def check(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     from . import bench as measure
 
-    given = {"quick": options.quick, "shape": options.config, "device": options.device, "dtype": options.dtype}
+    given = {"quick": options.quick, "shape": options.config, "device": options.device}
+    given |= {"dtype": options.dtype, "threads": options.threads}
     report = measure.bench(options.model, **given, say=_to_stderr)
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)

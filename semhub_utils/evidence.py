@@ -93,11 +93,13 @@ def _standardised(observed, null, alternative):
     return turned[alternative][-1], turned[alternative][:-1]
 
 
-def split_items(ids: Sequence[Hashable], seed: int, *, clusters: Labels | None = None) -> tuple[list, list]:
-    """(choose, report): layer and strength are chosen on one half, reported on the other; clusters stay whole."""
+def split_items(
+    ids: Sequence[Hashable], seed: int, *, clusters: Labels | None = None, share: float = 0.5
+) -> tuple[list, list]:
+    """(choose, report): layer and strength are chosen on `share` of the clusters, and reported on the others."""
     clusters = list(ids if clusters is None else clusters)
     kinds = list(dict.fromkeys(clusters))
-    chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[: len(kinds) // 2]}
+    chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[: int(len(kinds) * share)]}
     choose = [i for i, cluster in zip(ids, clusters, strict=True) if cluster in chosen]
     return choose, [i for i, cluster in zip(ids, clusters, strict=True) if cluster not in chosen]
 

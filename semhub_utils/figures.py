@@ -320,7 +320,8 @@ def trajectories(
     def axis(kind, column: str, text: str):
         both = pd.concat([paths[column], marks[column]])
         pad = 0.06 * float(both.max() - both.min() or 1)
-        fixed = altair.Scale(domain=[float(both.min() - pad), float(both.max() + pad)], nice=False, zero=False)
+        ends = [float(both.min() - pad), float(both.max() + pad)] if both.notna().any() else [0.0, 1.0]
+        fixed = altair.Scale(domain=ends, nice=False, zero=False)
         return kind(f"{column}:Q", title=text, scale=fixed, axis=altair.Axis(grid=False))
 
     place = {"x": axis(altair.X, "x", x_title), "y": axis(altair.Y, "y", y_title)}

@@ -67,7 +67,6 @@ def test_sharing_what_is_not_edited_changes_nothing(model, positions, monkeypatc
 
 
 def test_quick_bench(tmp_path):
-    torch.set_num_threads(1)
     report = bench.bench(quick=True)
     assert json.loads(json.dumps(report)) == report
     for experiment in EXPERIMENTS:

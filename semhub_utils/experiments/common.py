@@ -24,11 +24,12 @@ def curve(
     dropped: int = 0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out."""
+    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
+
+    Where none is left the curve stands there with n = 0 and no numbers.
+    """
     seen = np.isfinite(values).all(1)
     values = values[seen]
-    if not len(values):
-        return pd.DataFrame()
     kept = None if clusters is None else [c for c, keep in zip(clusters, seen, strict=True) if keep]
     low, high = (
         bootstrap_interval(values, clusters=kept, seed=seed)
@@ -43,7 +44,7 @@ def curve(
             "reading": reading,
             "layer": layers,
             "depth": layers / model.n_layers,
-            "value": values.mean(0),
+            "value": values.mean(0) if len(values) else np.nan,
             "low": low,
             "high": high,
             "n": len(values),

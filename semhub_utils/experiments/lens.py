@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.lens import LensReading, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -38,23 +37,25 @@ def lens_experiment(
     matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
     model that favours hub words whatever they mean cannot win. `lens-end`: log P(own token) minus log P(right hub
     word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
-    another word shares, are dropped and counted.
+    another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
+    empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
+    comes first (`lens-first`), and the entropy.
     """
     words, kept, dropped = _resolve(model, items, hub, own)
+    if not kept:
+        return _untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
     hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
     answers = list(dict.fromkeys(hub_of))
     target = np.array([answers.index(answer) for answer in hub_of])
 
-    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, Tensor]:
-        """log P [item, layer] by curve, the lead of every answer over its class [item, layer, answer], and states."""
+    column = {form.word: k for k, form in enumerate(words.forms) if form.single}
+
+    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, LensReading]:
+        """log P [item, layer] by curve, the lead of every answer over its class [item, layer, answer], and the lens."""
         hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
-        logprob = (
-            word_logprobs(lens(reader, hidden, targets=words.ids, reading=reading).logprob, words.groups)
-            .double()
-            .numpy()
-        )
-        column = {word: k for k, word in enumerate(words.words)}
+        found = lens(reader, hidden, targets=words.ids, top_k=1, entropy=True, reading=reading)
+        logprob = word_logprobs(found.logprob, words.groups).double().numpy()
 
         def of(chosen: Sequence[Iterable[str]], fold) -> np.ndarray:
             """Per item, its words folded into one number per layer; nan where no word of it is left."""
@@ -71,11 +72,11 @@ def lens_experiment(
             axis=2,
         )
         curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
-        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], np.mean) for name in kept[0].wrong}
-        return curves, lead, hidden
+        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
+        return curves, lead, found
 
     index = np.arange(len(kept))
-    curves, lead, hidden = read(model)
+    curves, lead, found = read(model)
     scores = {"lens-meaning": lead[index, :, target], "lens-end": (curves[own] - curves[hub])[:, -1:]}
     scores["lens-lead"] = np.minimum(scores["lens-meaning"], curves[hub] - curves[own])
     controls: dict[str, list] = {name: [] for name in scores}
@@ -95,15 +96,13 @@ def lens_experiment(
         for name in ("lens-lead", "lens-end")
     }
     claims = [
-        evidence(
-            f"{name}/{series}",
+        _claim(
+            model,
+            name,
             scores[name],
             nulls[name],
-            n_layers=model.n_layers,
-            experiment=name,
             series=series,
             reading=reading,
-            layers=layers if name != "lens-end" else [model.n_layers],
             clusters=clusters,
             controls={c.name: c for c in controls[name]},
             dropped=dropped,
@@ -115,26 +114,62 @@ def lens_experiment(
     tables = [
         curve(model, np.exp(v), experiment="lens-probability", series=name, **common) for name, v in curves.items()
     ]
-    first = torch.tensor(
-        [
-            [words.ids[words.groups[words.words.index(w[0])][0]] for w in pair]
-            for pair in zip(hub_of, own_of, strict=True)
+    for name, right in ((hub, hub_of), (own, own_of)):
+        first = [
+            torch.isin(top, words.ids[[k for w in some if w in column for k in words.groups[column[w]]]])
+            for top, some in zip(found.top_ids[..., 0], right, strict=True)
         ]
+        values = torch.stack(first).double().numpy()
+        tables.append(curve(model, values, experiment="lens-first", series=name, **common))
+    tables.append(curve(model, found.entropy.double().numpy(), experiment="lens-entropy", series=series, **common))
+    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
+
+
+def _log_mean(logprob: np.ndarray, axis: int) -> np.ndarray:
+    """The log of the mean probability."""
+    return np.log(np.exp(logprob).mean(axis))
+
+
+def _claim(
+    model: LanguageModel, name: str, scores: np.ndarray, null: np.ndarray, *, series: str, **options
+) -> Evidence:
+    """One of the claims over all layers, or over the last alone if there is one column."""
+    layers = range(model.n_layers + 1)
+    return evidence(
+        f"{name}/{series}",
+        scores,
+        null,
+        n_layers=model.n_layers,
+        experiment=name,
+        series=series,
+        layers=layers if name != "lens-end" else [model.n_layers],
+        **options,
     )
-    ranks = lens(model, hidden, targets=first, rank=True, entropy=True, reading=reading)
-    tables += [
-        curve(model, (ranks.rank[:, :, k] == 1).double().numpy(), experiment="lens-first", series=name, **common)
-        for k, name in enumerate((hub, own))
+
+
+def _untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
+    """The claims without an item, and every curve without a number."""
+    empty = np.empty((0, model.n_layers + 1))
+    claims = [
+        _claim(model, name, some, some, series=series, reading=reading, dropped=dropped)
+        for name, some in (("lens-meaning", empty), ("lens-end", empty[:, -1:]), ("lens-lead", empty))
     ]
-    tables.append(curve(model, ranks.entropy.double().numpy(), experiment="lens-entropy", series=series, **common))
+    names = [*items[0].targets, *(f"wrong {name}" for name in items[0].wrong)]
+    curves = [("lens-probability", name) for name in names] + [("lens-first", hub), ("lens-first", own)]
+    tables = [
+        curve(model, empty, experiment=experiment, series=name, reading=reading, dropped=sum(dropped.values()))
+        for experiment, name in [*curves, ("lens-entropy", series)]
+    ]
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
 def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str):
     """Words with a token of their own, the items that keep both their words, and why the others went."""
+    if not items:
+        raise SemhubError("No item was given to the lens; at least one prompt with its words would do.")
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    words = target_table(model, every, items[0].prompt) if items else None
-    single = {form.word for form in words.forms if form.single} if words else set()
+    words = target_table(model, every, items[0].prompt)
+    single = {form.word for form in words.forms if form.single}
     kept, dropped = [], Counter()
     for item in items:
         missing = next((name for name in (hub, own) if not single & set(item.targets[name])), None)
@@ -146,11 +181,6 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
             dropped[f"no wrong {hub} to compare with"] += 1
         else:
             kept.append(item)
-    if not kept:
-        why = "; ".join(f"{reason}: {n}" for reason, n in dropped.items()) or "none was given"
-        raise SemhubError(
-            f"Of {len(items)} items none can be read with {model.model_id} ({why}); words of one token would do."
-        )
     return words, kept, dict(dropped)
 
 
@@ -167,7 +197,15 @@ def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, ser
     """
     hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
     top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
-    ids = {(i.prompt, w): word_forms(model, w, i.prompt).ids for i in items for w in i.targets[own]}
+    ids = {(i.prompt, w): _ids(model, w, i.prompt) for i in items for w in i.targets[own]}
     right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
     of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
     return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
+
+
+def _ids(model: LanguageModel, word: str, context: str) -> tuple[int, ...]:
+    """The tokens `word` may begin with; none if it cannot be written after `context`, and so never is."""
+    try:
+        return word_forms(model, word, context).ids
+    except SemhubError:
+        return ()

@@ -1,5 +1,6 @@
 """Does a vector made of the hub's words change what the model writes in another type?"""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from semhub_utils.steering import Edit, generate
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 MAX_LAYERS_TRIED = 8
+CHOOSING = 0.25  # share of the clusters on which layer and strength are chosen; the claim rests on the others
 
 
 def says(continuation: str, expected: str) -> bool:
@@ -39,25 +41,28 @@ def steering_experiment(
 ) -> Result:
     """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
 
-    Layer and strength are chosen on one half of the items and reported on the other. Claim `steering/<series>`: share
-    of expected continuations minus that under a random direction of equal norm, signs flipped per cluster. Controls,
-    minus the same: the reversed vector, and the vector of the chosen layer added half the model away. The reading "as
-    released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
-    it was read. Table: `steering-choice` (layer x strength, choosing half), `steering` (strength x outcome x
-    condition, reporting half).
+    Layer and strength are chosen on a quarter of the clusters and reported on the others. Claim `steering/<series>`:
+    share of expected continuations minus the larger of two: that under a random direction of equal norm, and that of
+    continuations which other items expect (a push that makes the model say one thing, whatever it reads, is right now
+    and then); signs flipped per cluster. Controls, minus the former: the reversed vector, and the vector of the chosen
+    layer added half the model away. The reading "as released" adds one block after the layer the vector was read at,
+    as the authors' code does; "corrected" adds where it was read. Table: `steering-choice` (layer x strength, choosing
+    part), `steering-dose` (strength x outcome x condition, reporting part).
     """
     ids = [item.id for item in items]
-    choose, report = split_items(ids, seed, clusters=[item.cluster for item in items])
-    halves = [[item for item in items if item.id in set(half)] for half in (choose, report)]
-    if not all(halves):
-        raise SemhubError(f"{len(items)} items of {series} cannot be split in two halves; more items would do.")
+    choose, report = split_items(ids, seed, clusters=[item.cluster for item in items], share=CHOOSING)
+    parts = [[item for item in items if item.id in set(part)] for part in (choose, report)]
+    if not all(parts):
+        raise SemhubError(f"{len(items)} items of {series} cannot be split in two parts; more items would do.")
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
-    vectors = {name: _difference(model, half) for name, half in zip(("choose", "report"), halves, strict=True)}
+    vectors = {name: _difference(model, part) for name, part in zip(("choose", "report"), parts, strict=True)}
 
-    def outcomes(half: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
-        chosen = halves[half == "report"]
-        vector = vectors[half][:, read]
+    def outcomes(part: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
+        """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this part
+        that it gives instead."""
+        chosen = parts[part == "report"]
+        vector = vectors[part][:, read]
         if kind == "random direction":
             noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
             vector = normalize(noise, dim=-1) * vector.norm(dim=-1, keepdim=True)
@@ -65,16 +70,23 @@ def steering_experiment(
         texts = generate(
             model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, edit=edit, strengths=strengths
         )
-        said = [[(says(t, i.expected), says(t, i.original)) for t in row] for row, i in zip(texts, chosen, strict=True)]
-        hits = np.array(said, float)
-        return np.concatenate([hits, 1 - hits.sum(-1, keepdims=True)], axis=-1)
+        asked = Counter(item.expected for item in chosen)
+
+        def judged(text: str, item: SteerItem) -> tuple[float, ...]:
+            expected, original = says(text, item.expected), says(text, item.original)
+            others = sum(n for answer, n in asked.items() if answer != item.expected and says(text, answer))
+            unchanged = original and not expected
+            rate = others / max(len(chosen) - asked[item.expected], 1)
+            return float(expected), float(unchanged), float(not (expected or unchanged)), rate
+
+        return np.array([[judged(t, i) for t in row] for row, i in zip(texts, chosen, strict=True)], float)
 
     choice = {layer: outcomes("choose", layer, layer)[:, :, 0].mean(0) for layer in tried}
     # The first of equals: the lowest layer and the weakest push that do it.
     pushes = np.flatnonzero(np.asarray(strengths) > 0)
     layer = max(tried, key=lambda candidate: choice[candidate][pushes].max())
     strength = int(pushes[choice[layer][pushes].argmax()])
-    clusters = [item.cluster for item in halves[1]]
+    clusters = [item.cluster for item in parts[1]]
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
     conditions = {
         ("corrected", "steered"): outcomes("report", layer, layer),
@@ -85,11 +97,16 @@ def steering_experiment(
     }
     baseline = conditions["corrected", "random direction"][:, strength, :1]
     above = {key: value[:, strength, :1] - baseline for key, value in conditions.items()}
+    scores = {
+        how: np.minimum(above[how, "steered"], hits[:, strength, :1] - hits[:, strength, 3:])
+        for (how, kind), hits in conditions.items()
+        if kind == "steered"
+    }
     claims = [
         evidence(
             f"steering/{series}" + ("" if how == "corrected" else f"/{how}"),
-            above[how, "steered"],
-            sign_flip_null(above[how, "steered"], clusters=clusters, draws=DRAWS, seed=seed),
+            scores[how],
+            sign_flip_null(scores[how], clusters=clusters, draws=DRAWS, seed=seed),
             layers=[layer],
             n_layers=model.n_layers,
             experiment="steering",
@@ -103,7 +120,7 @@ def steering_experiment(
                 for name in ("reversed", "wrong layer")
             },
         )
-        for how in ("corrected", "as released")
+        for how in scores
     ]
     rows = [
         {
@@ -114,7 +131,7 @@ def steering_experiment(
             "depth": model.depth(at),
             "strength": s,
             "value": v,
-            "n": len(halves[0]),
+            "n": len(parts[0]),
         }
         for at, values in choice.items()
         for s, v in zip(strengths, values, strict=True)

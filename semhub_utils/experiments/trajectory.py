@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import normalize
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result
 from semhub_utils.models import LanguageModel
@@ -29,44 +29,49 @@ def trajectory_experiment(
 ) -> Result:
     """Where do states pass in the plane that tells the unembedding rows of `rows[hub]` and `rows[own]` apart?
 
-    The plane is the first two principal components of those rows. Claim `trajectory/<series>`: how much nearer a state
-    is to the row of its own hub word than to the mean of the other hub words, in that plane, against targets shuffled
-    among items. Table: `trajectory` (x, y per item and layer), `trajectory-word` (x, y per word).
+    The plane is the first two principal components of those rows (of words of one token). Rows and states are scaled
+    to length 1 first: states are many times longer than rows, and would lie far from all words. Claim
+    `trajectory/<series>`: how much nearer a state is to the row of its own hub word than to the mean of the other hub
+    words, in that plane, against targets shuffled among items of a group. Table: `trajectory-path` (x, y per item and
+    layer), `trajectory-word` (x, y per word). Fewer than three rows span no plane: the claim cannot be tested then.
     """
     table = target_table(model, [word for words in rows.values() for word in words], items[0].prompt)
-    place = {word: k for k, word in enumerate(table.words)}
-    first_forms = table.ids[[group[0] for group in table.groups]]
-    unembedding = model.unembedding.detach()[first_forms.to(model.unembedding.device)].float().cpu()
-    centre = unembedding.mean(0)
-    _, _, axes = torch.linalg.svd(unembedding - centre, full_matrices=False)
-    words = (unembedding - centre) @ axes[:2].T
-    kept = [item for item in items if item.targets[hub][0] in place and item.targets[own][0] in place]
-    if not kept:
-        raise SemhubError(
-            f"None of {len(items)} items of {series} has its words among those of the plane; other words would do."
-        )
-    hidden = hidden_states(model, [item.prompt for item in kept]).hidden
-    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed").detach().float().cpu()
-    paths = ((flat - centre) @ axes[:2].T).unflatten(0, hidden.shape[:2])
+    forms = [form for form in table.forms if form.single]
+    place = {form.word: k for k, form in enumerate(forms)}
+    first_forms = torch.tensor([form.ids[0] for form in forms], dtype=torch.long, device=model.unembedding.device)
+    unembedding = normalize(model.unembedding.detach()[first_forms].float().cpu(), dim=-1)
+    centre, axes = torch.zeros(unembedding.shape[1]), torch.full((2, unembedding.shape[1]), torch.nan)
+    if len(forms) > 2:
+        centre = unembedding.mean(0)
+        axes = torch.linalg.svd(unembedding - centre, full_matrices=False)[2][:2]
+    words = (unembedding - centre) @ axes.T
     hub_words = [word for word in rows[hub] if word in place]
-    distance = torch.cdist(paths, words[[place[w] for w in hub_words]]).double().numpy()
-    nearer = (distance.sum(-1, keepdims=True) - distance) / max(len(hub_words) - 1, 1) - distance
-    target = np.array([hub_words.index(item.targets[hub][0]) for item in kept])
-    clusters, index = [item.cluster for item in kept], np.arange(len(kept))
-    groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
-    pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
-    null = np.stack([nearer[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
+    hidden = hidden_states(model, [item.prompt for item in items]).hidden
+    flat = model.normalise(hidden.flatten(0, 1).to(model.device), norm=reading == "normed")
+    paths = ((normalize(flat.detach().float().cpu(), dim=-1) - centre) @ axes.T).unflatten(0, hidden.shape[:2])
+    plane = len(forms) > 2 and len(hub_words) > 1
+    seen = [k for k, i in enumerate(items) if plane and i.targets[hub][0] in place and i.targets[own][0] in place]
+    kept = [items[k] for k in seen]
+    scores, null = np.empty((2, 0, model.n_layers + 1))
+    if kept:
+        distance = torch.cdist(paths[seen], words[[place[w] for w in hub_words]]).double().numpy()
+        nearer = (distance.sum(-1, keepdims=True) - distance) / (len(hub_words) - 1) - distance
+        target, index = np.array([hub_words.index(item.targets[hub][0]) for item in kept]), np.arange(len(kept))
+        scores = nearer[index, :, target]
+        groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
+        pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
+        null = np.stack([nearer[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
     claim = evidence(
         f"trajectory/{series}",
-        nearer[index, :, target],
+        scores,
         null,
         layers=range(model.n_layers + 1),
         n_layers=model.n_layers,
         experiment="trajectory",
         series=series,
         reading=reading,
-        clusters=clusters,
-        dropped={"word without a token of its own": len(items) - len(kept)},
+        clusters=[item.cluster for item in kept],
+        dropped={"no single token of its own for a word": len(items) - len(kept)},
         seed=seed,
     )
     points = [
@@ -81,12 +86,12 @@ def trajectory_experiment(
             "word": item.targets[hub][0],
             "token": item.targets[own][0],
         }
-        for item, path in zip(kept, paths.tolist(), strict=True)
+        for item, path in zip(items, paths.tolist(), strict=True)
         for at, (x, y) in enumerate(path)
     ]
     kinds = {word: name for name, some in rows.items() for word in some}
     points += [
         {"experiment": "trajectory-word", "series": kinds[word], "word": word, "x": x, "y": y}
-        for word, (x, y) in zip(table.words, words.tolist(), strict=True)
+        for word, (x, y) in zip(place, words.tolist(), strict=True)
     ]
     return pd.concat([tidy([claim]), pd.DataFrame(points)], ignore_index=True), [claim]

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
@@ -23,11 +25,17 @@ def norm_trap(model: LanguageModel, prompts: Sequence[str]) -> pd.DataFrame:
     """
     hidden = hidden_states(model, prompts).hidden
     own = lens(model, hidden[:, -1:], top_k=1).top_ids[:, 0]
-    once = model.normalise(hidden.flatten(0, 1).to(model.device)).detach().float().cpu().unflatten(0, hidden.shape[:2])
+
+    def norm(layer: int, h: Tensor) -> Tensor:
+        h = h.to(model.device, model.dtype)
+        for module in model.structure.tail:
+            h = h if isinstance(module, nn.Linear) else module(h)
+        return h.detach().float().cpu()
+
     readings = {
         "normed once": lens(model, hidden, targets=own).logprob,
         "raw": lens(model, hidden, targets=own, reading="raw").logprob,
-        "normed twice": lens(model, once, targets=own).logprob,
+        "normed twice": lens(model, hidden, targets=own, reading=norm, layers=range(model.n_layers + 1)).logprob,
     }
     return pd.concat(
         [
@@ -69,10 +77,11 @@ def padding_trap(model: LanguageModel, prompts: Sequence[str], pads: Sequence[in
 def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".", *, seed: int = 0) -> Result:
     """How much a shared full stop adds to the cosine of texts that mean different things.
 
-    Each text is put beside the other side of the next pair, once as it is and once with `stop` behind both. Claim
-    `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster.
+    Each text is put beside the other side of the next pair that speaks of something else, once as it is and once with
+    `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster.
+    Raises SemhubError if all pairs speak of one thing.
     """
-    moved = [*pairs[1:], *pairs[:1]]
+    moved = [_next_other(pairs, k) for k in range(len(pairs))]
 
     def cosines(end: str) -> torch.Tensor:
         a = hidden_states(model, [pair.a + end for pair in pairs]).hidden
@@ -98,6 +107,14 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
         for name, v in named.items()
     ]
     return pd.concat([tidy([claim]), *curves], ignore_index=True), [claim]
+
+
+def _next_other(pairs: Sequence[Pair], k: int) -> Pair:
+    """The next pair, in a circle, of another cluster and another anchor: neighbours may state one fact in two forms."""
+    for pair in (*pairs[k + 1 :], *pairs[:k]):
+        if pair.cluster != pairs[k].cluster and pair.moves_with != pairs[k].moves_with:
+            return pair
+    raise SemhubError(f"All {len(pairs)} pairs speak of one thing; pairs of different meaning would do.")
 
 
 def _last(model: LanguageModel, ids: torch.Tensor, told: dict, at: int) -> torch.Tensor:

@@ -16,12 +16,12 @@ from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 TYPES = {"spanish": "es", "chinese": "zh", "german": "de", "code": "code", "digits": "digits"}
 
 SENTENCES = {
-    "english": "the color of the grass is green.",
     "spanish": "el color de la hierba es verde.",
     "chinese": "草的颜色是绿色。",
     "german": "dass das Gras die Farbe grün hat.",
     "code": "color_of(GRASS) == GREEN",
     "digits": "8=3+5",
+    "english": "the color of the grass is green.",
 }
 """One running text per data type, for the lens grid."""
 

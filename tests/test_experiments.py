@@ -1,0 +1,672 @@
+"""The experiments against plain transformers one prompt at a time, and on models whose truth was put in by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers as tf
+from architectures import make_module
+from oracle import Oracle
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from semhub_utils import experiments
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import steering as steering_module
+from semhub_utils.experiments.steering import says
+from semhub_utils.models import wrap
+from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+
+NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
+PLAIN = {"random_weights": False}
+
+
+def values(table, experiment, series=None, **where):
+    """The measured curve of an experiment, ordered by layer."""
+    chosen = table[table.experiment == experiment]
+    if series is not None:
+        chosen = chosen[chosen.series == series]
+    if "control" in chosen:
+        chosen = chosen[chosen.control.fillna("") == ""]
+    for name, value in where.items():
+        chosen = chosen[chosen[name] == value]
+    return chosen.sort_values("layer").value.to_numpy(float)
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def both(request, tiny):
+    model = tiny(request.param)
+    return model, Oracle(request.param, model.module, model.tokenizer)
+
+
+def number_pairs():
+    sums = list(itertools.permutations(NUMBERS, 2))[::2]
+    return [Pair(f"{a}+{b}", f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", "g", cluster=a, anchor=b) for a, b in sums]
+
+
+def number_items():
+    """Lens items of one sum each; the answer is the right operand."""
+    found = []
+    for a, b in list(itertools.permutations(NUMBERS, 2))[::3]:
+        wrong = {"word": tuple(w for d, w in NUMBERS.items() if d != b), "digit": tuple(d for d in NUMBERS if d != b)}
+        targets = {"word": (NUMBERS[b],), "digit": (b,)}
+        found.append(LensItem(f"{a}+{b}", f"8={a}+", targets, cluster=a, wrong=wrong, group="+", anchor=b))
+    return found
+
+
+def last_states(oracle, texts):
+    return np.stack([oracle.states(text)[:, -1].numpy() for text in texts])  # item layer hidden
+
+
+def cosine(x, y):
+    return float(x @ y / math.sqrt((x @ x) * (y @ y)))
+
+
+# ---- similarity ----
+
+
+def test_similarity_values(both):
+    model, oracle = both
+    pairs = number_pairs()
+    table, [claim] = experiments.similarity_experiment(model, pairs, series="numbers", seed=3)
+    a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
+    n = len(pairs)
+    for layer in range(model.n_layers + 1):
+        cos = np.array([[cosine(a[i, layer], b[j, layer]) for j in range(n)] for i in range(n)])
+        off = ~np.eye(n, dtype=bool)
+        want = cos.diagonal().mean() - cos[off].mean()
+        assert claim.values[layer] == pytest.approx(want, abs=2e-5)
+        assert values(table, "similarity")[layer] == claim.values[layer]
+        nearest = ((cos.argmax(0) == np.arange(n)).mean() + (cos.argmax(1) == np.arange(n)).mean()) / 2
+        assert values(table, "retrieval")[layer] == pytest.approx(nearest, abs=1e-6)
+    assert set(claim.controls) == {"embedding layer", "random weights"}
+    assert set(claim.controls["embedding layer"].values) == {claim.values[0]}
+    assert claim.n == n and claim.n_clusters == len(NUMBERS)
+    assert {"retrieval", "neighbours", "cka", "similarity"} == set(table.experiment)
+
+
+def test_relation_values(both):
+    model, oracle = both
+    pairs = number_pairs()
+    n = len(pairs)
+    first = [p.a[0] for p in pairs]
+    relation = np.array([[0 if i == j else 1 + (first[i] != first[j]) for j in range(n)] for i in range(n)])
+    table = experiments.relation_curves(model, pairs, relation, ("same", "first", "other", "never"), seed=1)
+    a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
+    for index, name in enumerate(("same", "first", "other")):
+        for layer in range(model.n_layers + 1):
+            rows = [
+                np.mean([cosine(a[i, layer], b[j, layer]) for j in range(n) if relation[i, j] == index])
+                for i in range(n)
+                if (relation[i] == index).any()
+            ]
+            assert values(table, "relations", name)[layer] == pytest.approx(np.mean(rows), abs=2e-5)
+    assert "never" not in set(table.series)
+
+
+def test_too_few_pairs(tiny):
+    with pytest.raises(SemhubError, match="3 pairs"):
+        experiments.similarity_experiment(tiny("llama"), number_pairs()[:3], series="x")
+
+
+# ---- lens ----
+
+
+def one_token_forms(model, word, context):
+    """Asked of the tokenizer directly: ids of the forms of a word that are one token after the context."""
+    before = model.tokenizer(context)["input_ids"]
+    after = [model.tokenizer(context + space + word)["input_ids"] for space in ("", " ")]
+    return {ids[-1] for ids in after if len(ids) == len(before) + 1 and ids[:-1] == before}
+
+
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_lens_values(both, reading):
+    model, oracle = both
+    items = number_items()
+    table, claims = experiments.lens_experiment(
+        model, items, hub="word", own="digit", series="n", reading=reading, **PLAIN
+    )
+    claims = {claim.experiment: claim for claim in claims}
+    forms = {w: sorted(one_token_forms(model, w, items[0].prompt)) for w in (*NUMBERS, *NUMBERS.values())}
+    assert all(forms[d] for d in NUMBERS), "the digits are tokens"
+    kept = [i for i in items if forms[i.targets["word"][0]]]
+    assert 4 <= len(kept) < len(items), "some words are one token, some are several"
+    assert claims["lens-meaning"].n == len(kept)
+    assert sum(claims["lens-meaning"].dropped.values()) == len(items) - len(kept)
+    read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
+    meaning, lead, right, wrong, first, entropy = ([] for _ in range(6))
+    for item in kept:
+        states = oracle.states(item.prompt)[:, -1]
+        logprob = torch.stack([read(state) for state in states])
+        word = {w: logprob[:, ids].logsumexp(-1) for w, ids in forms.items() if ids}
+        hub, own = word[item.targets["word"][0]], word[item.targets["digit"][0]]
+        others = torch.stack([word[w] for w in item.wrong["word"] if w in word])
+        meaning.append(hub - others.mean(0))
+        lead.append(torch.minimum(meaning[-1], hub - own))
+        right.append(hub.exp())
+        wrong.append(others.exp().mean(0))
+        first.append(torch.tensor([float(p.argmax()) in forms[item.targets["digit"][0]] for p in logprob]).double())
+        entropy.append(-(logprob.exp() * logprob).sum(-1))
+
+    def mean(rows):
+        return torch.stack(rows).mean(0).numpy()
+
+    np.testing.assert_allclose(claims["lens-meaning"].values, mean(meaning), atol=5e-4)
+    np.testing.assert_allclose(claims["lens-lead"].values, mean(lead), atol=5e-4)
+    np.testing.assert_allclose(values(table, "lens-probability", "word"), mean(right), rtol=1e-3)
+    np.testing.assert_allclose(values(table, "lens-probability", "wrong word"), mean(wrong), rtol=1e-3)
+    np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
+    np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
+    assert claims["lens-end"].layers == (model.n_layers,)
+
+
+def test_lens_first_counts_every_form_of_a_word(tiny):
+    """The word with its leading space comes first; the one without is what a naive reading would look for."""
+    model = tiny("llama")
+    prompt = "8=3+"
+    forms = one_token_forms(model, "plus", prompt) | one_token_forms(model, "the", prompt)
+    state = experiments.lens_grid(model, {"x": prompt}, ["the"], top_k=1)[0]
+    top = state["readings"]["normed"]["ids"][:, -1, 0]
+    word = model.tokenizer.decode([int(top[1])])
+    if not word.strip() or not one_token_forms(model, word.strip(), prompt) & {int(top[1])}:
+        word = None  # not a word: nothing to count below but the zero
+    target = word.strip() if word else "the"
+    wrong = "plus" if target != "plus" else "the"
+    items = [LensItem("a", prompt, {"word": (target,), "digit": ("5",)}, "c", wrong={"word": (wrong,)})] * 4
+    table, _ = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    assert values(table, "lens-first", "word")[1] == (1.0 if word else 0.0)
+    assert forms
+
+
+def test_lens_drops_and_counts(tiny):
+    """A word of several tokens, a word equal in both types and one without a rival go, each with its reason."""
+    model = tiny("llama")
+
+    def item(word, digit, wrong=("seven", "nine", "the")):
+        return LensItem(f"{word}{digit}", "8=3+", {"word": (word,), "digit": (digit,)}, "c", wrong={"word": wrong})
+
+    assert not one_token_forms(model, "homeward", "8=3+") and one_token_forms(model, "the", "8=3+")
+    items = [item("the", "5", ("cat",)), item("homeward", "5"), item("5", "5"), item("the", "3", ("homeward",))]
+    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    assert claims[0].n == 1
+    assert claims[0].dropped == {
+        "no single token of its own for the word": 1,
+        "word and digit are the same word": 1,
+        "no wrong word to compare with": 1,
+    }
+
+
+def test_two_words_of_one_first_token_are_not_told_apart(tiny):
+    model = tiny("llama")
+    pieces = model.tokenizer.tokenize("8=3+ homeward"), model.tokenizer.tokenize("8=3+ homely")
+    shared = [x for x, y in zip(*pieces, strict=False) if x == y][-1]
+    assert shared not in model.tokenizer.tokenize("8=3+")
+    items = [
+        LensItem(w, "8=3+", {"word": (w,), "digit": ("5",)}, w, wrong={"word": ("the",)})
+        for w in ("homeward", "homely")
+    ] + [LensItem("cat", "8=3+", {"word": ("cat",), "digit": ("5",)}, "cat", wrong={"word": ("the",)})]
+    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    assert claims[0].n == 1 and sum(claims[0].dropped.values()) == 2
+
+
+def test_nothing_left_cannot_be_tested_and_still_has_its_curves(tiny):
+    items = [LensItem("a", "8=3+", {"word": ("homeward",), "digit": ("5",)}, "c", wrong={"word": ("homely",)})] * 30
+    table, claims = experiments.both_readings(
+        experiments.lens_experiment, tiny("llama"), items, hub="word", own="digit", series="n"
+    )
+    assert len(claims) == 6
+    for claim in claims:
+        verdict = judge(claim)
+        assert verdict.verdict == UNTESTABLE and "0 items are left" in verdict.reason
+        assert sum(claim.dropped.values()) == 30
+    for experiment, series in (
+        ("lens-probability", "word"),
+        ("lens-probability", "wrong word"),
+        ("lens-first", "word"),
+    ):
+        assert np.isnan(values(table, experiment, series, reading="raw")).all()
+        assert len(values(table, experiment, series, reading="raw")) == 4
+    with pytest.raises(SemhubError, match="No item"):
+        experiments.lens_experiment(tiny("llama"), [], hub="word", own="digit", series="n")
+
+
+def test_both_readings_puts_the_normed_evidence_first(tiny):
+    table, claims = experiments.both_readings(
+        experiments.lens_experiment, tiny("llama"), number_items(), hub="word", own="digit", series="n", **PLAIN
+    )
+    assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3
+    last = {r: values(table, "lens-probability", "digit", reading=r)[-1] for r in ("normed", "raw")}
+    assert last["normed"] != last["raw"]
+
+
+def test_task_values(both):
+    model, oracle = both
+    items = number_items()
+    tops = [int(oracle.logits(oracle.ids(item.prompt))[-1].argmax()) for item in items]
+    said = [model.tokenizer.decode([top]).strip() for top in tops]
+    told = [k for k, top in enumerate(tops) if said[k] and top in one_token_forms(model, said[k], items[k].prompt)]
+    for k in told[::2]:  # what it does say is right
+        items[k] = LensItem("told", items[k].prompt, {"digit": (said[k],)}, "c")
+    table = experiments.task_table(model, items, own="digit", series="n")
+    want = [
+        float(top in one_token_forms(model, i.targets["digit"][0], i.prompt))
+        for top, i in zip(tops, items, strict=True)
+    ]
+    assert 0 in want and (1 in want or not told)
+    assert table.value.tolist() == want
+
+
+# ---- trajectories ----
+
+
+def test_trajectory_values(both):
+    model, oracle = both
+    items = number_items()
+    rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
+    table, [claim] = experiments.trajectory_experiment(model, items, rows, hub="word", own="digit", series="n")
+    points, words = (table[table.experiment == f"trajectory-{kind}"] for kind in ("path", "word"))
+    kept = [w for w in rows["digit"] + rows["word"] if one_token_forms(model, w, items[0].prompt)]
+    assert set(words.word) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2
+    shown = words.set_index("word")[["x", "y"]].loc[kept].to_numpy(float)
+    head = oracle.module.lm_head.weight.detach()
+    forms = [model.tokenizer(items[0].prompt + w)["input_ids"][-1:] for w in kept]
+    for k, w in enumerate(kept):  # the form without a space where that is one token
+        if (
+            len(model.tokenizer(items[0].prompt + w)["input_ids"])
+            != len(model.tokenizer(items[0].prompt)["input_ids"]) + 1
+        ):
+            forms[k] = list(one_token_forms(model, w, items[0].prompt))[:1]
+    matrix = head[[f[0] for f in forms]].numpy()
+    matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    centred = matrix - matrix.mean(0)
+    size, axes = np.linalg.eigh(centred.T @ centred)
+    plane = axes[:, np.argsort(size)[::-1][:2]]
+    flat = centred @ plane
+    for at in range(2):  # an axis may point either way
+        assert np.allclose(flat[:, at], shown[:, at], atol=1e-4) or np.allclose(flat[:, at], -shown[:, at], atol=1e-4)
+    hub = [w for w in rows["word"] if w in kept]
+    gains = []
+    for item in items:
+        if item.targets["word"][0] not in hub:
+            continue
+        gain = []
+        for layer, state in enumerate(oracle.states(item.prompt)[:, -1]):
+            with torch.no_grad():
+                normed = (
+                    oracle.module.model.norm if hasattr(oracle.module, "model") else oracle.module.transformer.ln_f
+                )(state).numpy()
+            place = (normed / np.linalg.norm(normed) - matrix.mean(0)) @ plane
+            far = {w: np.linalg.norm(place - flat[kept.index(w)]) for w in hub}
+            own = far.pop(item.targets["word"][0])
+            gain.append(np.mean(list(far.values())) - own)
+            path = points[(points.series == item.id) & (points.layer == layer)]
+            shown_far = np.hypot(*(path[["x", "y"]].to_numpy(float)[0] - shown[kept.index(hub[0])]))
+            assert shown_far == pytest.approx(np.linalg.norm(place - flat[kept.index(hub[0])]), abs=1e-3)
+        gains.append(gain)
+    np.testing.assert_allclose(claim.values, np.mean(gains, 0), atol=1e-3)
+    assert claim.n == len(gains)
+    assert claim.dropped == {"no single token of its own for a word": len(items) - len(gains)}
+
+
+def test_no_plane_cannot_be_tested(tiny):
+    rows = {"digit": ("3", "5"), "word": ("homeward", "seaward")}
+    items = [LensItem("a", "8=3+", {"word": ("homeward",), "digit": ("5",)}, "c")] * 25
+    table, [claim] = experiments.trajectory_experiment(tiny("llama"), items, rows, hub="word", own="digit", series="n")
+    assert judge(claim).verdict == UNTESTABLE
+    assert table[table.experiment == "trajectory-path"].x.isna().all()
+
+
+# ---- running text ----
+
+
+def test_dominant_share_values(both):
+    model, oracle = both
+    pairs = number_pairs()[:8]
+    words = ["cat", "dog", "the", "near", "house", "plus", "+"] + [chr(c) for c in range(33, 127)]
+    named = {i for w in words for s in ("", " ") if len(ids := model.tokenizer(s + w)["input_ids"]) == 1 for i in ids}
+    named -= {i for pair in pairs for i in model.tokenizer(pair.a)["input_ids"]}
+    table, [claim] = experiments.dominant_share_experiment(model, pairs, words, series="n", **PLAIN)
+    shares = []
+    for pair in pairs:
+        states = oracle.states(pair.a)
+        shares.append([np.mean([int(oracle.normed(h).argmax()) in named for h in layer]) for layer in states])
+    want = np.mean(shares, 0)
+    assert want.max() > want.min(), "something is found"
+    np.testing.assert_allclose(values(table, "dominant-share"), want, atol=1e-9)
+    np.testing.assert_allclose(claim.values, want - want[-1], atol=1e-9)
+
+
+def test_dominant_share_without_words_cannot_be_tested(tiny):
+    _, [claim] = experiments.dominant_share_experiment(tiny("llama"), number_pairs(), ["homeward"], series="n", **PLAIN)
+    assert judge(claim).verdict == UNTESTABLE
+
+
+def test_lens_grid_values(both):
+    model, oracle = both
+    [grid] = experiments.lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
+    states = oracle.states("the cat sat")
+    assert grid["tokens"] == [model.tokenizer.decode([i]) for i in model.tokenizer("the cat sat")["input_ids"]]
+    for reading, read in (("normed", oracle.normed), ("raw", oracle.raw)):
+        for layer, position in itertools.product(range(model.n_layers + 1), range(states.shape[1])):
+            logprob = read(states[layer, position])
+            top = logprob.topk(3)
+            assert grid["readings"][reading]["ids"][layer, position].tolist() == top.indices.tolist()
+            np.testing.assert_allclose(
+                grid["readings"][reading]["probs"][layer, position], top.values.exp().numpy(), rtol=1e-3
+            )
+            entropy = -(logprob.exp() * logprob).sum().item()
+            assert grid["readings"][reading]["entropy"][layer, position] == pytest.approx(entropy, abs=1e-3)
+            assert set(top.indices.tolist()) <= set(grid["vocab"])
+
+
+# ---- traps ----
+
+
+def test_norm_trap_values(tiny):
+    model = tiny("llama")
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    prompts = ["three plus five", "8=3+", "el perro"]
+    table = experiments.norm_trap(model, prompts)
+    want = {"normed once": [], "raw": [], "normed twice": []}
+    for prompt in prompts:
+        states = oracle.states(prompt)[:, -1]
+        own = int(oracle.logits(oracle.ids(prompt))[-1].argmax())
+        with torch.no_grad():
+            twice = [oracle.normed(oracle.module.model.norm(h)) for h in states]
+        for name, rows in zip(
+            want, ([oracle.normed(h) for h in states], [oracle.raw(h) for h in states], twice), strict=True
+        ):
+            want[name].append([row[own].item() for row in rows])
+    for name, rows in want.items():
+        np.testing.assert_allclose(values(table, "norm-trap", name), np.mean(rows, 0), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "opt-projected", "gemma2"])
+def test_padding_trap_knows_right_from_wrong(tiny, name):
+    model = tiny(name)
+    table = experiments.padding_trap(model, ["three plus five", "8=3+"], pads=(1, 3)).set_index(["series", "strength"])
+    assert (table.n == 2).all()
+    assert table.value["right"].max() < 1e-5 and table.value["left, masked"].max() < 1e-5
+    assert table.value["left, not masked"].min() > 0.01
+    experiments.norm_trap(model, ["three plus five", "8=3+"])
+
+
+def test_punctuation_trap_values(both):
+    model, oracle = both
+    forms = [("3", "2", "a"), ("3", "2", "b"), ("5", "7", "c"), ("9", "8", "d")]  # the first two mean one thing
+    pairs = [Pair(c, f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", "g", cluster=a, anchor=b) for a, b, c in forms]
+    table, [claim] = experiments.punctuation_trap(model, pairs)
+    beside = [2, 2, 3, 0]
+    for name, end in (("as they are", ""), ("both end in a full stop", ".")):
+        a, b = last_states(oracle, [p.a + end for p in pairs]), last_states(oracle, [p.b + end for p in pairs])
+        want = [np.mean([cosine(a[i, layer], b[j, layer]) for i, j in enumerate(beside)]) for layer in range(4)]
+        np.testing.assert_allclose(values(table, "punctuation-trap", name), want, atol=2e-5)
+    gain = values(table, "punctuation-trap", "both end in a full stop") - values(
+        table, "punctuation-trap", "as they are"
+    )
+    np.testing.assert_allclose(claim.values, gain, atol=1e-6)
+    with pytest.raises(SemhubError, match="one thing"):
+        experiments.punctuation_trap(model, pairs[:2])
+
+
+# ---- steering ----
+
+
+@pytest.mark.parametrize(
+    ("continuation", "expected", "yes"),
+    [("4+1", "4+1", True), (" 4 + 1", "4+1", True), ("4+12", "4+1", False), ("14+1", "4+1", False),
+     ("4+", "4+1", False), ("rojo y", "rojo", True), ("rojos", "rojo", False), (" red", "red", True),
+     ("绿色的", "绿色", True), ("", "a", False)],
+)  # fmt: skip
+def test_what_counts_as_said(continuation, expected, yes):
+    assert says(continuation, expected) == yes
+
+
+def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
+    """Counts at every strength; what is "expected" is what the model says at layer 2, strength 2, so that some is."""
+    model = tiny("llama")
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    texts = [f"{a}+{b}" for a, b in itertools.permutations(NUMBERS, 2)][:8]
+    toward, away = ["the dog saw the", "three plus"] * 4, ["el perro", "the cat sat on"] * 4
+    difference = [oracle.states(t)[:, -1] - oracle.states(f)[:, -1] for t, f in zip(toward, away, strict=True)]
+
+    def say(k, read, add, strength):
+        ids = oracle.continuation(texts[k], add, difference[k][read], -1, strength, 3)
+        stop = model.module.generation_config.eos_token_id
+        return model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids, skip_special_tokens=True)
+
+    expected = [say(k, 2, 2, 2.0) if k % 2 else "never" for k in range(8)]
+    items = [
+        SteerItem(str(k), texts[k], toward[k], away[k], expected[k], say(k, 1, 1, 0.0), cluster=str(k // 2))
+        for k in range(8)
+    ]
+    prompts_seen, plain = [], steering_module.generate
+    monkeypatch.setattr(
+        steering_module,
+        "generate",
+        lambda m, prompts, **o: prompts_seen.append(list(prompts)) or plain(m, prompts, **o),
+    )
+    strengths = (0.0, 1.0, 2.0)
+    table, claims = experiments.steering_experiment(
+        model, items, series="n", strengths=strengths, max_new_tokens=3, seed=1
+    )
+    chosen, reported = prompts_seen[0], prompts_seen[-1]
+    halves = [[items[texts.index(p)] for p in half] for half in (chosen, reported)]
+    clusters = [{item.cluster for item in half} for half in halves]
+    assert not clusters[0] & clusters[1] and len(clusters[0] | clusters[1]) == 4  # disjoint, nothing lost
+    layer = claims[0].layers[0]
+    best = {
+        at: max(np.mean([says(say(int(i.id), at, at, s), i.expected) for i in halves[0]]) for s in strengths[1:])
+        for at in (1, 2)
+    }
+    assert layer == max(best, key=best.get)
+    dose = table[table.experiment == "steering-dose"]
+    ways = {
+        ("corrected", "steered"): (layer, 1),
+        ("as released", "steered"): (layer + 1, 1),
+        ("corrected", "reversed"): (layer, -1),
+        ("corrected", "wrong layer"): (layer % 3 + 1, 1),  # one of three layers on
+    }
+    found = 0
+    for (reading, condition), (add, sign) in ways.items():
+        rows = dose[(dose.reading == reading) & (dose.condition == condition)]
+        for s in strengths:
+            said = [(say(int(i.id), layer, add, sign * s), i) for i in halves[1]]
+            right = [says(t, i.expected) for t, i in said]
+            same = [says(t, i.original) and not r for (t, i), r in zip(said, right, strict=True)]
+            got = rows[rows.strength == s].set_index("series").value
+            assert got["expected"] == pytest.approx(np.mean(right))
+            assert got["unchanged"] == pytest.approx(np.mean(same))
+            assert got.sum() == pytest.approx(1)
+            found += sum(right)
+            if s == 0:  # nothing added: what the model says anyway
+                assert got["unchanged"] == 1
+    assert found, "the expected is said somewhere, else nothing was compared"
+    assert (dose.n == len(halves[1])).all()
+
+
+def test_one_cluster_cannot_be_split(tiny):
+    items = [SteerItem(str(k), "8=3+", "two", "three", "a", "b", cluster="one") for k in range(4)]
+    with pytest.raises(SemhubError, match="two parts"):
+        experiments.steering_experiment(tiny("llama"), items, series="n")
+
+
+# ---- truth put in by hand ----
+
+N = 60  # meanings
+
+
+def two_worlds(shared: bool, seed: int = 0):
+    """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
+    its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a
+    meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning."""
+    names = [f"{kind}{k}" for kind in "dw" for k in range(N)]
+    tokenizer = Tokenizer(models.WordLevel({name: k for k, name in enumerate([*names, "<unk>"])}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    width = 4 * N
+    config = tf.LlamaConfig(
+        vocab_size=2 * N + 1, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module = tf.LlamaForCausalLM(config).eval()
+    make = torch.Generator().manual_seed(seed)
+    eye = torch.eye(width)
+    own, meaning, private = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N :]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
+        module.model.embed_tokens.weight[: 2 * N] = own
+        module.model.embed_tokens.weight += 0.05 * torch.randn(2 * N + 1, width, generator=make) / width**0.5
+        first, last = (layer.self_attn for layer in module.model.layers)
+        first.v_proj.weight.copy_(eye)
+        last.v_proj.weight.copy_(eye)
+        of_digit = meaning if shared else private
+        first.o_proj.weight.copy_((2 * (of_digit.T @ own[:N] + meaning.T @ own[N:])) / width**0.5)
+        last.o_proj.weight.copy_(
+            (3 * own[:N].T @ (meaning if shared else private) - 2 * meaning.T @ meaning) / width**0.5
+        )
+        module.lm_head.weight[:N] = 4 * own[:N]
+        module.lm_head.weight[N : 2 * N] = 4 * meaning
+    return wrap(module, tokenizer, model_id="planted" if shared else "apart")
+
+
+@pytest.fixture(scope="module")
+def hub():
+    return two_worlds(True)
+
+
+@pytest.fixture(scope="module")
+def islands():
+    return two_worlds(False)
+
+
+def planted_pairs():
+    return [Pair(str(k), f"d{k}", f"w{k}", "g", cluster=str(k)) for k in range(N)]
+
+
+def planted_items():
+    return [
+        LensItem(str(k), f"d{k}", {"word": (f"w{k}",), "digit": (f"d{k}",)}, str(k),
+                 wrong={"word": tuple(f"w{j}" for j in range(N) if j != k)}, group="g")
+        for k in range(N)
+    ]  # fmt: skip
+
+
+def planted_steering(targets):
+    return [
+        SteerItem(str(k), f"d{k}", f"w{j}", f"w{k}", f"d{j}", f"d{k}", cluster=str(k)) for k, j in enumerate(targets)
+    ]
+
+
+def test_planted_hub_is_found(hub):
+    _, [claim] = experiments.similarity_experiment(hub, planted_pairs(), series="n")
+    assert judge(claim).verdict == HOLDS and claim.values[1] > 0.5 > abs(claim.values[0])
+    _, claims = experiments.lens_experiment(hub, planted_items(), hub="word", own="digit", series="n")
+    assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
+        ("lens-meaning", "lens-end", "lens-lead"), HOLDS
+    )
+    _, [claim] = experiments.dominant_share_experiment(hub, planted_pairs(), [f"w{k}" for k in range(N)], series="n")
+    assert judge(claim).verdict == HOLDS and claim.values[1] == 1
+    table = experiments.task_table(hub, planted_items(), own="digit", series="n")
+    assert table.value.eq(1).all()
+    moved = [(k + 7) % N for k in range(N)]
+    table, claims = experiments.steering_experiment(hub, planted_steering(moved), series="n", max_new_tokens=1)
+    assert judge(claims[0]).verdict == HOLDS and claims[0].layers == (1,)
+
+
+def test_planted_absence_is_not_found(islands):
+    _, [claim] = experiments.similarity_experiment(islands, planted_pairs(), series="n")
+    assert judge(claim).verdict == NOT
+    _, claims = experiments.lens_experiment(islands, planted_items(), hub="word", own="digit", series="n")
+    verdicts = {c.experiment: judge(c).verdict for c in claims}
+    assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
+    _, [claim] = experiments.dominant_share_experiment(
+        islands, planted_pairs(), [f"w{k}" for k in range(N)], series="n"
+    )
+    assert judge(claim).verdict == NOT
+    moved = [(k + 7) % N for k in range(N)]
+    _, claims = experiments.steering_experiment(islands, planted_steering(moved), series="n", max_new_tokens=1)
+    assert judge(claims[0]).verdict == NOT
+    assert experiments.task_table(islands, planted_items(), own="digit", series="n").value.eq(1).all()
+
+
+def test_similarity_already_in_the_embeddings_is_no_hub(islands):
+    """Word and digit have the same row up to noise: found, but not above the embedding layer."""
+    model = two_worlds(False)
+    with torch.no_grad():
+        model.module.model.layers[0].self_attn.o_proj.weight.zero_()
+        rows = model.module.model.embed_tokens.weight
+        rows[:N] = rows[N : 2 * N] + 0.3 * torch.randn(rows[:N].shape, generator=torch.Generator().manual_seed(0)) / 16
+    _, [claim] = experiments.similarity_experiment(model, planted_pairs(), series="n")
+    verdict = judge(claim)
+    assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
+    same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
+    _, [claim] = experiments.similarity_experiment(islands, same, series="n")
+    assert min(claim.values) > 0.9 and claim.p[1] < 0.01
+
+
+def test_a_push_that_always_says_one_thing_is_no_understanding(hub):
+    """All are steered to w0, and a third happens to expect d0."""
+    targets = [0 if k % 3 == 0 else (k * 7 + 1) % N for k in range(N)]
+    items = [
+        SteerItem(i.id, i.prompt, "w0", i.away, i.expected, i.original, i.cluster) for i in planted_steering(targets)
+    ]
+    table, claims = experiments.steering_experiment(hub, items, series="n", max_new_tokens=1)
+    dose = table[(table.experiment == "steering-dose") & (table.series == "expected") & (table.condition == "steered")]
+    assert dose.value.max() > 0.2  # it is right as often as that
+    assert judge(claims[0]).verdict == NOT
+
+
+def test_random_weights_never_hold():
+    """Nothing was learned, so nothing may be found, whatever the seed."""
+    tokenizer = two_worlds(True).tokenizer
+    weak = {}
+    for seed in range(8):
+        sizes = {"vocab_size": 2 * N + 1, "bos_token_id": None, "eos_token_id": None}
+        model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
+        options = {"series": "n", "seed": seed}
+        words = [f"w{k}" for k in range(N)]
+        found = [
+            *experiments.similarity_experiment(model, planted_pairs(), **options)[1],
+            *experiments.lens_experiment(model, planted_items(), hub="word", own="digit", **options)[1],
+            *experiments.dominant_share_experiment(model, planted_pairs(), words, **options)[1],
+        ]
+        for claim in found:
+            if claim.experiment != "lens-end":  # a tied model may well write what it just read
+                verdict = judge(claim).verdict
+                assert verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
+                weak[claim.experiment] = weak.get(claim.experiment, 0) + (verdict == WEAKLY)
+    assert max(weak.values()) <= 3, weak  # 0.4 expected of 8 at p < .05; more than 3 has probability .0004
+
+
+def test_few_tokens_at_many_positions_are_one_accident():
+    """A random model whose lens puts one token first nearly everywhere: its language is an accident of one draw."""
+    tokenizer = two_worlds(True).tokenizer
+    alarms = 0
+    for seed in range(12):
+        module = make_module("llama", seed=seed, vocab_size=2 * N + 1, bos_token_id=None, eos_token_id=None)
+        model = wrap(module, tokenizer, model_id="random")
+        texts = [Pair(str(k), f"d{k} d{(k * 7) % N} d{(k + 11) % N}", "w0", "g", cluster=str(k)) for k in range(40)]
+        words = [f"w{k}" for k in range(N)]
+        _, [claim] = experiments.dominant_share_experiment(model, texts, words, series="n", seed=seed, **PLAIN)
+        alarms += np.nanmin(claim.p) < 0.05
+    assert alarms <= 3  # 0.6 expected; with signs flipped per text it was one in two
+
+
+def test_tables_have_the_columns_of_the_house(hub):
+    tables = [
+        experiments.similarity_experiment(hub, planted_pairs(), series="n", **PLAIN)[0],
+        experiments.lens_experiment(hub, planted_items(), hub="word", own="digit", series="n", **PLAIN)[0],
+        experiments.dominant_share_experiment(hub, planted_pairs(), ["w1", "w2"], series="n", **PLAIN)[0],
+    ]
+    for table in tables:
+        assert {"experiment", "series", "reading", "layer", "depth", "value", "low", "high", "n", "dropped"} <= set(
+            table
+        )
+        inside = table.dropna(subset=["low"])
+        assert ((inside.low <= inside.value + 1e-9) & (inside.value <= inside.high + 1e-9)).all()
+        assert pd.api.types.is_numeric_dtype(table.value) and np.allclose(table.depth, table.layer / 2)
