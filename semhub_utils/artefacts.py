@@ -196,10 +196,9 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
     """How often fakes and true hubs under them are called hubs, over `worlds` of each artefact.
 
     Rows: series (an artefact), reading, value: the fake's mean "raw cosine" at the middle layer where it is least, and
-    the shares of worlds judged "holds" for the fake ("careless", "careful") and for the true hub ("truth"; "truth,
-    weakly" counts "holds weakly" too). Evidence over worlds: `raw`, the least of the fakes' raw cosines at a true
-    layer minus that of a true hub of MODEST strength alone; `told-apart`, the share of artefacts whose true hub holds
-    minus that of those whose fake does.
+    the shares of worlds judged "holds" for the fake ("careless", "careful") and for the true hub ("truth"). Evidence
+    over worlds: `raw`, the least of the fakes' raw cosines at a true layer minus that of a true hub of MODEST strength
+    alone; `told-apart`, the share of artefacts whose true hub holds minus that of those whose fake does.
     """
     at, seeds = TRUE_LAYERS[0], _seeds(worlds, seed)
     modest = np.array([float(raw_cosine(*NOISE.states(s, MODEST)).mean(0)[at]) for s in seeds])
@@ -216,7 +215,6 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
             _share(artefact.name, "careless", _verdicts(bare)),
             _share(artefact.name, "careful", _verdicts(fakes)),
             _share(artefact.name, "truth", _verdicts(truths)),
-            _share(artefact.name, "truth, weakly", _verdicts(truths, HOLDS, WEAKLY)),
         ]
         raw.append(cosines[:, at])
         apart.append(_verdicts(truths).astype(float) - _verdicts(fakes))
