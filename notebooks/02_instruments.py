@@ -141,10 +141,11 @@ glue("norm_raw", last["raw"] - last["normed once"], "+.2f")
 padding = chapter.step("padding", lambda: experiments.padding_trap(model, prompts[:20]))
 show(
     figures.dose_response(
-        padding.rename(columns={"strength": "pads"}).assign(strength=padding.strength),
+        padding,
         title="How far do pads move the last state?",
         alt="Relative change of the last token's state by number of pad tokens, for three ways of padding.",
         y="change relative to the state's length",
+        x_title="pad tokens",
         types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
     ),
     padding,

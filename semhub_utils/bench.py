@@ -26,12 +26,12 @@ from .results import atomically, model_slug
 from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, Case, Workload
 
-# A random Llama of a size that two cores can time, and one of the size of Llama-3-8B; both have its proportions
-# (vocabulary 31 times and feed-forward 3.5 times the hidden size, four query heads to a key head).
+# Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
+# for tests.
 SHAPES = {
     "tiny": dict(hidden_size=128, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4, vocab_size=4000),
     "small": dict(
-        hidden_size=512, intermediate_size=1792, num_hidden_layers=12, num_attention_heads=8, vocab_size=16000
+        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, vocab_size=50257
     ),
     "large": dict(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
