@@ -219,7 +219,7 @@ chapter.claim(
 # ## False alarms
 #
 # The rule *holds* asks for p below .01, so of a hundred worlds without a hub about one may be called one by chance. Count them,
-# over worlds of pure noise and over all the fakes. This book allows itself 5%.
+# over worlds of pure noise and over all the fakes. This book allows itself one in twenty.
 
 # %%
 noise = chapter.step("noise", lambda: artefacts.noise_trials(12 * n_items, seed + 1))
@@ -288,14 +288,15 @@ show(
 
 # %% tags=["hide-input"]
 found = power[power.value >= 0.8].groupby("series").strength.min()
-for n in (PAIRS, 30):
-    strength = found.get(f"{n} pairs", float("nan"))
-    glue(f"needs_{n}", strength, ".2g")
-    glue(f"cosine_{n}", strength**2 / (1 + strength**2), ".2f")
+many, few = (found.get(f"{n} pairs", float("nan")) for n in (PAIRS, 30))
+glue("needs_many", many, ".2g")
+glue("cosine_many", many**2 / (1 + many**2), ".2f")
+glue("needs_few", few, ".2g")
+glue("cosine_few", few**2 / (1 + few**2), ".2f")
 
 # %% [markdown]
-# With {glue}`pairs` pairs, four worlds in five are found from a strength of {glue}`needs_120` on, where the cosine is
-# {glue}`cosine_120`. With 30 pairs it takes {glue}`needs_30`, a cosine of {glue}`cosine_30`. So *does not hold*, on few items, may
+# With {glue}`pairs` pairs, four worlds in five are found from a strength of {glue}`needs_many` on, where the cosine is
+# {glue}`cosine_many`. With 30 pairs it takes {glue}`needs_few`, a cosine of {glue}`cosine_few`. So *does not hold*, on few items, may
 # mean *too weak to see*.
 #
 # ## Live: models that know nothing

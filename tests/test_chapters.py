@@ -190,7 +190,8 @@ class TestPage:
                 if getattr(node.func.value, "id", "") != "figures":
                     continue
                 given = {k.arg: k.value for k in node.keywords}
-                assert ast.literal_eval(given["title"]).strip().rstrip(")").endswith(("?", "half")), ast.unparse(node)
+                title = re.sub(r"\s*\([^)]*\)$", "", ast.literal_eval(given["title"]))  # which items, in brackets
+                assert title.endswith("?"), ast.unparse(node)
                 alt = ast.literal_eval(given["alt"])
                 assert len(alt.split()) >= 6 and alt.endswith(".")
                 figures += 1
