@@ -327,7 +327,7 @@ glue("blank_above", int((blank.low > 0).sum()))
 # Their adjusted cosine is {glue}`blank_value` on average, at the layer their verdict rests on, and for {glue}`blank_above` of
 # {glue}`worlds` models its interval lies above zero: twins of one sentence form share length and spelling. A reader of intervals
 # alone would have found a hub in each of these. The null shares length and spelling too, as partners are shuffled within the form:
-# {glue}`blank` of {glue}`worlds` models are judged to hold (at 95%, the true share is below {glue}`blank_high`).
+# {glue}`blank` of {glue}`worlds` models are judged to hold (the upper end of the 95% interval of that share is {glue}`blank_high`).
 #
 # ## What you learned
 #
