@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 book: $(READY)
-	$(BIN)/semhub book $(if $(CI),--strict)
+	$(BIN)/semhub book --jobs 2 $(if $(CI),--strict)
 
 test: $(READY)
 	$(BIN)/python -m pytest
