@@ -433,8 +433,8 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
     toward, away = ["the dog saw the", "three plus"] * 4, ["el perro", "the cat sat on"] * 4
     difference = [oracle.states(t)[:, -1] - oracle.states(f)[:, -1] for t, f in zip(toward, away, strict=True)]
 
-    def say(k, read, add, strength):
-        ids = oracle.continuation(texts[k], add, difference[k][read], -1, strength, 3)
+    def say(k, read, add, strength, vector=None):
+        ids = oracle.continuation(texts[k], add, difference[k][read] if vector is None else vector, -1, strength, 3)
         stop = model.module.generation_config.eos_token_id
         return model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids, skip_special_tokens=True)
 
@@ -470,6 +470,16 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         ("corrected", "reversed"): (layer, -1),
         ("corrected", "wrong layer"): (layer % 3 + 1, 1),  # one of three layers on
     }
+    drawn = torch.randn(
+        steering_module.RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(1)
+    )
+    said = [
+        says(say(k, layer, layer, 2.0, vector=d / d.norm() * difference[k][layer].norm()), expected[k])
+        for d in drawn
+        for k in (int(item.id) for item in halves[1])
+    ]
+    pushed = dose[(dose.condition == "random direction") & (dose.series == "expected") & (dose.strength == 2)]
+    assert pushed.value.item() == pytest.approx(np.mean(said))
     found = 0
     for (reading, condition), (add, sign) in ways.items():
         rows = dose[(dose.reading == reading) & (dose.condition == condition)]

@@ -12,7 +12,7 @@ from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, t
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import LensReading, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table, word_forms
@@ -95,12 +95,14 @@ def lens_experiment(
         name: sign_flip_null(scores[name], clusters=anchors, draws=DRAWS, seed=seed)
         for name in ("lens-lead", "lens-end")
     }
+    signs = least_sign_flip_p(anchors)
     claims = [
         _claim(
             model,
             name,
             scores[name],
             nulls[name],
+            least_p=least_permutation_p(groups, anchors) if name == "lens-meaning" else signs,
             series=series,
             reading=reading,
             clusters=clusters,
