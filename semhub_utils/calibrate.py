@@ -2,7 +2,7 @@
 
 truth: what must be seen in each organism, measured on held-out items by the book's own experiments.
 alarms: every claim of a hub, on models without one: random weights, islands, and a hub whose words were exchanged.
-power: the same claims on the planted hub, its words ever noisier.
+power: the same claims on the planted hub (on the grown one where there is none), its words ever noisier.
 
 Claims are judged without the precondition that the model can do the task, and without a second set of random weights as
 a control, so that the instruments are tested alone. A finished piece is kept, under a name that holds the model's
@@ -242,7 +242,7 @@ def _numbers(e: Evidence) -> dict:
 
 
 def pieces(part: str, known: Sequence[Organism]) -> list[Piece]:
-    """What a table is made of, given the organisms there are; parts that need a missing one are smaller or empty."""
+    """What a table is made of, given the organisms there are."""
     by_name = {o.name: o for o in reversed(known) if o.seed == 0}
     hub = by_name["hub"].load()
     if part == "truth":
@@ -257,16 +257,16 @@ def pieces(part: str, known: Sequence[Organism]) -> list[Piece]:
         kept = {"series": tuple(facts.TYPES), "leave_out": ("dominant-share-rise",)}
         found += [_alarm(EXCHANGED, s, partial(planted.exchanged, hub, s), **kept) for s in EXCHANGE_SEEDS]
         return found + [_alarm("islands", o.seed, o.load) for o in known if o.name == "islands"]
-    base = by_name["planted"].load() if "planted" in by_name else None
+    base = by_name.get("planted", by_name["hub"])
+    model = base.load()
     return [
         Piece(
-            f"noise-{noise}-{s}",
-            partial(planted.noisier, base, noise, s),
-            partial(verdicts, label={"noise": noise, "seed": s}, series=NOISY_SERIES, seed=s),
+            f"{base.name}-noise-{noise}-{s}",
+            partial(planted.noisier, model, noise, s),
+            partial(verdicts, label={"model": base.name, "noise": noise, "seed": s}, series=NOISY_SERIES, seed=s),
         )
         for noise in NOISES
         for s in NOISE_SEEDS
-        if base is not None
     ]
 
 
@@ -304,10 +304,7 @@ def calibrate(
             if fresh or not path.is_file():
                 _write(piece.measure(model), path)
             tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-        if tables:
-            written.append(_write(pd.concat(tables, ignore_index=True), out / f"{part}.csv"))
-        else:
-            say(f"{part}: nothing to measure, as an organism is missing")
+        written.append(_write(pd.concat(tables, ignore_index=True), out / f"{part}.csv"))
     return written
 
 

@@ -619,6 +619,23 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01
 
 
+def test_answers_that_are_likely_words_anyway_are_no_lead():
+    """Block 1 makes the ten answers likelier than the fifty other words and the own digit, whatever is read."""
+    model = two_worlds(False)
+    first, rows = model.module.model.layers[0].self_attn.o_proj.weight, torch.eye(4 * N)
+    with torch.no_grad():
+        first += 4 * torch.outer(rows[2 * N : 2 * N + 10].sum(0), rows[:N].sum(0)) / (4 * N) ** 0.5
+    items = [
+        LensItem(i.id, i.prompt, i.targets | {"word": (f"w{k % 10}",)}, i.cluster,
+                 wrong={"word": tuple(f"w{j}" for j in range(N) if j != k % 10)}, group="g", anchor=f"w{k % 10}")
+        for k, i in enumerate(planted_items())
+    ]  # fmt: skip
+    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n")
+    [lead] = [claim for claim in claims if claim.experiment == "lens-lead"]
+    assert lead.low[1] > 0.5, "it does lead, in every item: flipped signs alone would be fooled"
+    assert judge(lead).verdict == NOT
+
+
 def test_a_push_that_always_says_one_thing_is_no_understanding(hub):
     """All are steered to w0, and a third happens to expect d0."""
     targets = [0 if k % 3 == 0 else (k * 7 + 1) % N for k in range(N)]
