@@ -5,8 +5,8 @@ alarms: every claim of a hub, on models without one: random weights, islands, an
 power: the same claims on the planted hub (on the grown one where there is none), its words ever noisier.
 
 Claims are judged without the precondition that the model can do the task, and without a second set of random weights as
-a control, so that the instruments are tested alone. A finished piece is kept, under a name that holds the model's
-fingerprint, and is not computed again.
+a control, so that the instruments are tested alone. A finished piece is kept, under a name that holds the fingerprints
+of package and model, and is not computed again.
 """
 
 import json
@@ -28,6 +28,7 @@ from semhub_utils.models import LanguageModel, load_model, randomised
 from semhub_utils.organism import planted, zoo
 from semhub_utils.organism.exam import exam, wilson
 from semhub_utils.organism.world import MAX_RESULT, World
+from semhub_utils.results import package_fingerprint
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.states import hidden_states
@@ -39,7 +40,7 @@ SERIES = (*facts.TYPES, "arithmetic")
 ITEMS, FEWER = 200, 100  # prompts a type: in truth; and in steering, alarms and power, which take longer
 FEWER_STRENGTHS = (1.0, 2.0)  # of steering, in alarms and power
 RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
-NOISES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # in standard deviations of the English rows
+NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the English rows
 NOISY_SERIES = ("spanish", "code", "digits")
 
 MUST, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
@@ -136,7 +137,7 @@ def claims(
     if series == "arithmetic":
         chosen = arithmetic.items(n, seed, MAX_RESULT + 1)
         pairs, read_for, hub, own = arithmetic.similarity_pairs(chosen), arithmetic.lens_items(chosen), "word", "digit"
-        steered = arithmetic.steering_items(chosen)[:FEWER]
+        steered = arithmetic.steering_items(arithmetic.items(2 * FEWER, seed, MAX_RESULT + 1))  # half are fit for it
     else:
         chosen = facts.prompts(series, n, seed=seed)
         pairs, read_for, hub, own = facts.similarity_pairs(chosen), facts.lens_items(chosen), "english", "own"
@@ -250,7 +251,9 @@ def pieces(part: str, known: Sequence[Organism]) -> list[Piece]:
             Piece(f"{o.name}-{o.seed}", o.load, partial(seen, world=o.world, name=o.name, seed=o.seed)) for o in known
         ]
         blank = partial(seen, world=World(), name=RANDOM)
-        return found + [Piece(f"random-{s}", partial(randomised, hub, s), partial(blank, seed=s)) for s in RANDOM_SEEDS]
+        return found + [
+            Piece(f"random-weights-{s}", partial(randomised, hub, s), partial(blank, seed=s)) for s in RANDOM_SEEDS
+        ]
     if part == "alarms":
         found = [_alarm(RANDOM, s, partial(randomised, hub, s)) for s in ALARM_SEEDS]
         # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
@@ -272,7 +275,8 @@ def pieces(part: str, known: Sequence[Organism]) -> list[Piece]:
 
 def _alarm(kind: str, seed: int, model: Callable[[], LanguageModel], **kept) -> Piece:
     label = {"model": kind, "seed": seed}
-    return Piece(f"{kind.split(',')[0].split()[0]}-{seed}", model, partial(verdicts, label=label, seed=seed, **kept))
+    name = kind.replace(",", "").replace(" ", "-")
+    return Piece(f"{name}-{seed}", model, partial(verdicts, label=label, seed=seed, **kept))
 
 
 def calibrate(
@@ -295,7 +299,7 @@ def calibrate(
     for name in ("hub", "planted", "islands", "balanced"):
         seeds = [o.seed for o in known if o.name == name]
         say(f"{name}: " + (f"seeds {', '.join(map(str, seeds))}" if seeds else "missing, left out"))
-    written, out = [], Path(out or _data())
+    written, out, work = [], Path(out or _data()), work / package_fingerprint()[:16]
     for part in parts:
         tables = []
         for piece in tqdm(pieces(part, known), desc=part, unit="model"):

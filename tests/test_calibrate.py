@@ -204,7 +204,7 @@ def test_the_command_writes_tables_and_takes_up_where_it_stopped(quick, tmp_path
     assert pd.read_csv("there/power.csv").value.tolist() == [0.3333, 0.3333]
     cli.main(["calibrate", "--part", "power", "--out", "there"])
     assert len(quick) == 2
-    next((tmp_path / "results" / "calibration" / "power").glob("p1-*.csv")).unlink()
+    next((tmp_path / "results" / "calibration").rglob("power/p1-*.csv")).unlink()
     cli.main(["calibrate", "--part", "power", "--out", "there"])
     assert len(quick) == 3
     cli.main(["calibrate", "--part", "power", "--out", "there", "--fresh"])
