@@ -11,13 +11,13 @@ import torch
 
 from semhub_utils import calibrate, cli
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, judge
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import lens_experiment, similarity_experiment, steering_experiment, trajectory_experiment
 from semhub_utils.models import load_model, randomised
 from semhub_utils.organism import planted, zoo
 from semhub_utils.organism.exam import wilson
 from semhub_utils.organism.tokenizer import vocabulary
-from semhub_utils.organism.world import MAX_RESULT
+from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.spokes import arithmetic, facts
 
 CLAIMS = {"similarity", "lens-meaning", "lens-lead", "steering"}
@@ -100,7 +100,7 @@ def test_demands_are_judged_by_their_numbers(monkeypatch):
     ]
     monkeypatch.setattr(calibrate, "_seen", lambda model, world, type_: given)
     met = {
-        name: calibrate.seen(None, None, name=name, seed=0, types=["code"]).set_index("row").met.to_dict()
+        name: calibrate.seen(shipped("hub"), World(), name=name, seed=0, types=["code"]).set_index("row").met.to_dict()
         for name in ("planted", "islands", calibrate.RANDOM)
     }
     assert met["planted"]["taught"] and met["islands"]["taught"] and not met[calibrate.RANDOM]["taught"]
@@ -123,15 +123,15 @@ def test_noise_and_exchange_change_the_words_of_other_types_alone():
     hub, ids = shipped("hub"), vocabulary()
     english = [ids[w] for w in planted.english_words() if w in ids]
     others = [ids[w] for w in planted.counterparts()]
-    before = hub.module.get_input_embeddings().weight
+    before = hub.module.get_input_embeddings().weight.detach()
     for model in (planted.noisier(hub, 1.0, 3), planted.exchanged(hub, 3)):
         for rows, old in ((model.module.get_input_embeddings().weight, before), (model.unembedding, hub.unembedding)):
             assert torch.equal(rows[english], old[english])
         assert model.fingerprint != hub.fingerprint
-    noisy = planted.noisier(hub, 0.5, 3).module.get_input_embeddings().weight
-    assert (noisy - before)[others].std() == pytest.approx(0.5 * before[english].std().item(), rel=0.02)
-    moved = planted.exchanged(hub, 3).module.get_input_embeddings().weight
-    assert torch.equal(moved.sum(0), before.sum(0)) or torch.allclose(moved.sum(0), before.sum(0), atol=1e-3)
+    noisy = planted.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
+    assert (noisy - before)[others].std().item() == pytest.approx(0.5 * before[english].std().item(), rel=0.02)
+    moved = planted.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
+    assert torch.allclose(moved.sum(0), before.sum(0), atol=1e-3)
     dog = ids["perro"]
     assert not torch.equal(moved[dog], before[dog])
     spanish = [ids[w] for w in ("perro", "gato", "rojo", "verde", "hierba") if w in ids]
@@ -160,20 +160,25 @@ def arithmetic_verdicts(model):
         *trajectory_experiment(model, prompts, arithmetic.trajectory_words(), **lens)[1],
         *steering_experiment(model, arithmetic.steering_items(chosen), **given)[1][:1],
     ]
-    return {e.experiment: judge(e).verdict for e in found}
+    return {e.experiment: (judge(e).verdict, np.nanmin(e.p)) for e in found if e.experiment != "lens-end"}
 
 
 @pytest.mark.parametrize(
-    ("name", "hold"),
-    [("hub", {"similarity"}), ("planted", {"similarity", "lens-meaning", "steering"}), ("islands", set())],
+    ("name", "shown"),
+    [
+        ("hub", {"similarity", "lens-meaning"}),
+        ("planted", {"similarity", "lens-meaning", "steering"}),
+        ("islands", set()),
+    ],
 )
-def test_arithmetic_says_what_the_truth_demands(name, hold):
+def test_arithmetic_says_what_the_truth_demands(name, shown):
+    """A hub by its words' rows is one in the embedding layer already, and may be steered at any layer: those controls
+    make "holds" into "holds weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
     if name not in zoo.available():
         pytest.skip(f"organism:{name} does not ship")
-    verdicts = arithmetic_verdicts(shipped(name))
-    claimed = {e for e, verdict in verdicts.items() if verdict == HOLDS} - {"lens-end"}  # which claims no hub
-    assert claimed >= hold, verdicts
-    assert name != "islands" or not claimed, verdicts
+    found = arithmetic_verdicts(shipped(name))
+    assert shown <= {e for e, (verdict, p) in found.items() if verdict in (HOLDS, WEAKLY) and p < ALPHA}, found
+    assert name != "islands" or all(verdict != HOLDS for verdict, _ in found.values()), found
 
 
 # The command
