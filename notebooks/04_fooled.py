@@ -405,7 +405,7 @@ glue("power_first_share", clear.min(), ".0%")
 glue("power_last", dimmed[dimmed.strength > 0].groupby("series").value.mean().idxmax())
 
 # %% [markdown]
-# The hub is `organism:`{glue}`power_model`. Without noise, the claim that is missed most often is {glue}`power_first`, which holds
+# This is the shipped organism called {glue}`power_model`. Without noise, the claim that is missed most often is {glue}`power_first`, which holds
 # in {glue}`power_first_share` of the cases; with noise, {glue}`power_last` holds out longest. A model in which one experiment
 # finds a hub and another does not need not contradict itself: they do not see equally well.
 #

@@ -6,7 +6,7 @@ power: the same claims on the planted hub (on the grown one where there is none)
 
 Claims are judged without the precondition that the model can do the task, and without a second set of random weights as
 a control, so that the instruments are tested alone. A finished piece is kept, under a name that holds the fingerprints
-of package and model, and is not computed again.
+of program and model, and is not computed again.
 """
 
 import json
@@ -299,7 +299,7 @@ def calibrate(
     for name in ("hub", "planted", "islands", "balanced"):
         seeds = [o.seed for o in known if o.name == name]
         say(f"{name}: " + (f"seeds {', '.join(map(str, seeds))}" if seeds else "missing, left out"))
-    written, out, work = [], Path(out or _data()), work / package_fingerprint()[:16]
+    written, out, work = [], Path(out or _data()), work / package_fingerprint([".py"])[:16]
     for part in parts:
         tables = []
         for piece in tqdm(pieces(part, known), desc=part, unit="model"):
