@@ -299,7 +299,7 @@ def calibrate(
     for name in ("hub", "planted", "islands", "balanced"):
         seeds = [o.seed for o in known if o.name == name]
         say(f"{name}: " + (f"seeds {', '.join(map(str, seeds))}" if seeds else "missing, left out"))
-    written, out, work = [], Path(out or _data()), work / package_fingerprint([".py"])[:16]
+    written, out, work = [], Path(out or _data()), work / package_fingerprint((".py",))[:16]
     for part in parts:
         tables = []
         for piece in tqdm(pieces(part, known), desc=part, unit="model"):

@@ -261,7 +261,7 @@ def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def package_fingerprint(kinds: Collection[str] = (".py", ".csv")) -> str:
+def package_fingerprint(kinds: tuple[str, ...] = (".py", ".csv")) -> str:
     """A hash of the package's own program text and measured tables."""
     sha = hashlib.sha256()
     for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in kinds):
