@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
+    sub = command(calibrate, "measure where the truth is known: what must be seen, false alarms, power")
+    sub.add_argument("--organisms", type=Path, default=Path("organisms"), metavar="DIR", help="folder of trained ones")
+    sub.add_argument("--part", action="append", choices=("truth", "alarms", "power"), help="only this; may be repeated")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables (default: the package's data)")
+    sub.add_argument("--fresh", action="store_true", help="measure again what is already done")
+
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME)")
@@ -164,6 +170,15 @@ def bench(options: argparse.Namespace) -> int:
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)
     print(json.dumps(report) if options.json else measure.summary(report))
+    return 0
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    from . import calibrate as measure
+
+    given = {"out": options.out, "fresh": options.fresh, "say": _to_stderr}
+    for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
+        print(path)
     return 0
 
 

@@ -3,7 +3,8 @@
 The rules of `judge`, fixed before any run, in order:
 
 1. "cannot be tested here": a precondition of the experiment failed (the model does not know the task), fewer than
-   MIN_ITEMS items or independent clusters are left, no layer lies in the window, or nothing varies.
+   MIN_ITEMS items or independent clusters are left, no layer lies in the window, nothing varies, or the null has so few
+   arrangements that p could not fall below ALPHA whatever the data.
 2. "holds": at some layer of the window the corrected p is below ALPHA, the interval lies above 0, and it lies above
    the interval of every control at that layer.
 3. "holds weakly": at some layer of the window the corrected p is below WEAK_ALPHA and the interval lies above 0.
@@ -11,7 +12,7 @@ The rules of `judge`, fixed before any run, in order:
 
 The window is fixed before the run: the layers 1..L-1, or the one layer a single number belongs to. Scores are
 oriented so that the claim says "above 0". p is corrected for looking at every layer of the window by the maximum over
-layers (Westfall and Young), with the +1 rule.
+layers (Westfall and Young), with the +1 rule. Where there are several nulls, the largest p counts, layer by layer.
 """
 
 import math
@@ -156,6 +157,7 @@ class Evidence:
     varies: bool
     dropped: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, ControlCurve] = field(default_factory=dict)
+    least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
 
@@ -183,10 +185,11 @@ class Verdict:
 def evidence(
     claim: str,
     scores: Float[np.ndarray, "item layer"],
-    null: Float[np.ndarray, "draw layer"],
+    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "draw layer"]],
     *,
     layers: Sequence[int],
     n_layers: int,
+    least_p: float = 0.0,
     experiment: str = "",
     series: str = "",
     reading: str = "",
@@ -201,17 +204,20 @@ def evidence(
 ) -> Evidence:
     """Scores per item and a null of their mean as one object; items with a number missing are dropped and counted.
 
-    `null` must be the null of the mean over the items that have all their numbers. `null_in_words` and `unit` are for
-    the reader. `outcome`: the scores count
-    successes (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of variance.
+    `null` must be the null of the mean over the items that have all their numbers; of several, the one with the largest
+    p counts at each layer. `least_p` is the smallest p that its arrangements allow (see `shuffles`); the number of
+    draws sets another. `null_in_words` and `unit` are for the reader. `outcome`: the scores count successes (0, 1, or a
+    difference of such), so that no success anywhere is an answer and not a lack of variance.
     """
-    scores, null = np.asarray(scores, float), np.asarray(null, float)
+    scores = np.asarray(scores, float)
+    nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
     layers, controls, dropped = tuple(map(int, layers)), dict(controls or {}), dict(dropped or {})
-    widths = {"scores": scores.shape[1], "null": null.shape[1]} | {k: len(c.values) for k, c in controls.items()}
-    for name, width in widths.items():
+    widths = [("scores", scores.shape[1]), *(("null", some.shape[1]) for some in nulls)]
+    for name, width in [*widths, *((name, len(c.values)) for name, c in controls.items())]:
         if width != len(layers):
             raise ValueError(f"{name} of {claim!r} has {width} layers and {len(layers)} were named")
-    null = null[np.isfinite(null).all(axis=1)]  # a draw in which every item sat out says nothing
+    nulls = [some[np.isfinite(some).all(axis=1)] for some in nulls]  # a draw in which every item sat out says nothing
+    fewest = min(map(len, nulls))
     given = len(scores)
     scores, clusters, n_clusters = _finite(scores, clusters)
     if len(scores) < given:
@@ -226,16 +232,16 @@ def evidence(
     if len(scores):
         values = scores.mean(axis=0)
         low, high = bootstrap_interval(scores, clusters=clusters, seed=seed)
-    if len(scores) and len(null) and inside.any():
-        p[inside] = corrected_p(values[inside], null[:, inside])
-        null_high[inside] = _corrected_bound(values[inside], null[:, inside])
-        spread = null[:, inside].std(axis=0) > 1e-9 * np.abs(null[:, inside]).max(axis=0)
-        varies = bool(outcome or spread.any())
+    if len(scores) and fewest and inside.any():
+        nulls = [some[:, inside] for some in nulls]
+        p[inside] = np.max([corrected_p(values[inside], some) for some in nulls], axis=0)
+        null_high[inside] = np.max([_corrected_bound(values[inside], some) for some in nulls], axis=0)
+        varies = outcome or all((some.std(axis=0) > 1e-9 * np.abs(some).max(axis=0)).any() for some in nulls)
     return Evidence(
         claim, experiment, series, reading, layers, int(n_layers), window,
         *(tuple(x.tolist()) for x in (values, low, high, p, null_high)),
-        n=len(scores), n_clusters=n_clusters, varies=varies, dropped=dropped, controls=controls,
-        unit=unit, null_in_words=null_in_words,
+        n=len(scores), n_clusters=n_clusters, varies=bool(varies), dropped=dropped, controls=controls,
+        least_p=max(float(least_p), 1 / (1 + fewest)), unit=unit, null_in_words=null_in_words,
     )  # fmt: skip
 
 
@@ -273,6 +279,7 @@ def judge(evidence: Evidence, *, precondition: str | None = None) -> Verdict:
             and f"the model has no layer between its first and its last (it has {e.n_layers})."
         )
         or (not e.varies and "every item gives the same number, whatever it is paired with.")
+        or (e.least_p >= ALPHA and f"its null cannot give a p below {e.least_p:.2g}, and {ALPHA} is asked.")
     )
     if untestable:
         return Verdict(UNTESTABLE, untestable[0].upper() + untestable[1:])

@@ -261,10 +261,10 @@ def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def package_fingerprint() -> str:
-    """A hash of the package's own program text."""
+def package_fingerprint(kinds: tuple[str, ...] = (".py", ".csv")) -> str:
+    """A hash of the package's own program text and measured tables."""
     sha = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in kinds):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 

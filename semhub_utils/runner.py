@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from . import __version__
+from . import __version__, site
 from .errors import SemhubError
 from .results import atomically, check_parameters, model_slug, package_fingerprint
 
@@ -89,22 +89,12 @@ def chapters(book: Path) -> list[Chapter]:
 
 
 def chapters_of_toc(book: Path) -> list[Chapter]:
-    """The chapters that `_toc.yml` names, in its order."""
-
-    def files(node: Any) -> Iterable[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key in ("file", "root"):
-                    yield str(value)
-                else:
-                    yield from files(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from files(value)
-
-    named = [Path(name).with_suffix("").name for name in files(yaml.safe_load((book / "_toc.yml").read_text("utf-8")))]
+    """The chapters that `_toc.yml` names, in its order; SemhubError for one that is not in `notebooks`."""
     known = {chapter.stem: chapter for chapter in chapters(book)}
-    return [known[name] for name in named if name in known]
+    named = site.chapters(book)
+    if missing := [name for name in named if name not in known]:
+        raise SemhubError(f"_toc.yml names {', '.join(missing)}, and {book / 'notebooks'} holds no such notebook.")
+    return [known[name] for name in named]
 
 
 def choose(book: Path, wanted: str) -> list[Chapter]:

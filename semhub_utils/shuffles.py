@@ -1,5 +1,6 @@
 """Random pairings that keep groups (template, length) apart and clusters (one concept, several items) together."""
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -40,6 +41,17 @@ def random_pairings(
         pick = first[there] + (rng.random(n) * count[there]).astype(np.int64)
         row[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
     return pairing
+
+
+def least_permutation_p(groups: Labels, clusters: Labels) -> float:
+    """The smallest p that `random_pairings` of these can give: one over the number of ways to move the clusters."""
+    sizes = np.unique(_linked(codes(groups), codes(clusters)), return_counts=True)[1]
+    return math.exp(-sum(math.lgamma(size + 1) for size in sizes))
+
+
+def least_sign_flip_p(clusters: Labels) -> float:
+    """The smallest p that flips of the clusters' signs can give: one over the number of ways to flip them."""
+    return 0.5 ** len(set(clusters))
 
 
 def codes(labels: Labels) -> Int[np.ndarray, "item"]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from .errors import SemhubError
 
@@ -31,10 +32,16 @@ def read_yaml(path: Path) -> dict:
 
 def documents(root: Path) -> Iterator[str]:
     """Every document of _toc.yml, in reading order, without suffix."""
-    toc = read_yaml(root / "_toc.yml")
-    yield toc["root"]
-    for part in toc["parts"]:
-        yield from (entry["file"] for entry in part["chapters"])
+
+    def files(node: Any) -> Iterator[str]:
+        if isinstance(node, list):
+            for entry in node:
+                yield from files(entry)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                yield from [value] if key in ("file", "root") else files(value)
+
+    yield from files(read_yaml(root / "_toc.yml"))
 
 
 def chapters(root: Path) -> list[str]:

@@ -13,7 +13,7 @@ from semhub_utils.artefacts import ARTEFACTS, NOISE, careful, careless, raw_cosi
 from semhub_utils.evidence import evidence, judge
 from semhub_utils.models import randomised
 from semhub_utils.similarity import adjusted_cosine, permuted_pairs, same_group
-from semhub_utils.spokes import arithmetic
+from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
 
 NAMED = {artefact.name: artefact for artefact in ARTEFACTS}
@@ -158,20 +158,40 @@ def islands(calculations, make, shared=0.0):
 
 def test_nine_digits_that_are_alike_by_chance_are_not_two_hundred_items():
     """On the book's own arithmetic items, without a control to help: what moves together decides who is fooled."""
-    verdicts = {"moves_with": [], "cluster": []}
+    verdicts = {"anchor": [], "cluster": []}
     for seed in range(40):
         calculations = arithmetic.items(200, seed)
         a, b = islands(calculations, torch.Generator().manual_seed(seed))
         for name, found in verdicts.items():
             found.append(judged_arithmetic(a, b, calculations, name).verdict)
-    assert verdicts["moves_with"].count("holds") <= 2 < 4 < verdicts["cluster"].count("holds")
+    assert verdicts["anchor"].count("holds") <= 2 < 4 < verdicts["cluster"].count("holds")
+
+
+def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items():
+    """The book's own prompts of digits, from states made of the two numbers they hold: answers alone fool the null."""
+    pairs = facts.similarity_pairs(facts.prompts("digits", 110))
+    groups, told = [pair.group for pair in pairs], {"answers": [], "all": []}
+    for seed in range(30):
+        make, sides = torch.Generator().manual_seed(seed), []
+        for _ in range(2):
+            vectors = {word: torch.randn(64, generator=make) for pair in pairs for word in pair.words}
+            state = torch.stack([sum(vectors[word] for word in pair.words) for pair in pairs])
+            sides.append(state[:, None].repeat(1, 5, 1) + 0.3 * torch.randn(len(pairs), 5, 64, generator=make))
+        scores = adjusted_cosine(*sides).numpy()
+        nulls = [
+            permuted_pairs(*sides, groups=groups, clusters=by, draws=199, seed=seed).numpy()
+            for by in zip(*(pair.moves_with for pair in pairs), strict=True)
+        ]
+        for name, null in {"answers": nulls[0], "all": nulls}.items():
+            told[name].append(min(evidence("c", scores, null, layers=range(5), n_layers=4).p[1:4]) < 0.05)
+    assert sum(told["all"]) <= 3 < sum(told["answers"])  # three in thirty: one chance in twenty at a rate of .05
 
 
 def test_digits_and_words_that_do_share_are_found():
     for seed, shared in ((0, 0.5), (1, 0.65), (2, 0.8)):
         calculations = arithmetic.items(200, seed)
         a, b = islands(calculations, torch.Generator().manual_seed(seed), shared)
-        assert judged_arithmetic(a, b, calculations, "moves_with").verdict == "holds"
+        assert judged_arithmetic(a, b, calculations, "anchor").verdict == "holds"
 
 
 def judged_arithmetic(a, b, calculations, together):

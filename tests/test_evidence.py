@@ -23,6 +23,7 @@ from semhub_utils.evidence import (
     split_items,
     tidy,
 )
+from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 
 
 def noise(n=60, layers=7, effect=0.0, at=3, seed=0, scale=1.0):
@@ -111,6 +112,39 @@ def test_null_high_is_where_the_corrected_p_crosses_the_five_percent():
         for value, high, p in zip(found.values, found.null_high, found.p, strict=True):
             if not math.isnan(p):
                 assert (value > high) == (p < 0.05) or value == pytest.approx(high)
+
+
+@pytest.mark.parametrize("layers", [1, 7])
+def test_of_several_nulls_the_hardest_counts_layer_by_layer(layers):
+    rng = np.random.default_rng(0)
+    scores, nulls = noise(layers=layers, at=0) + 0.2, [rng.normal(size=(199, layers)) * s for s in (0.1, 0.3)]
+    nulls[0][:, 0] += 0.3  # so that now one is the harder, now the other
+    nulls[1][7] = np.nan  # a draw in which all sat out
+    options = {"layers": range(layers), "n_layers": max(layers - 1, 1), "window": range(layers)}
+    alone = [evidence("c", scores, null, **options) for null in nulls]
+    both = evidence("c", scores, nulls, **options)
+    assert both.p == tuple(map(max, *(e.p for e in alone)))
+    assert both.null_high == tuple(map(max, *(e.null_high for e in alone)))
+    for value, high, p in zip(both.values, both.null_high, both.p, strict=True):
+        assert (value > high) == (p < 0.05)
+    assert judge(evidence("c", scores, [nulls[0], np.zeros((199, layers))], **options)).reason.startswith("Every item")
+
+
+def test_the_least_p_is_one_over_the_number_of_arrangements():
+    assert least_sign_flip_p(list("aabbc")) == 1 / 2**3
+    groups, clusters = list("xxxyyyz"), list("abcabde")  # a, b, c, d change places; e has none to change with
+    drawn = {tuple(row) for row in random_pairings(7, groups=groups, clusters=clusters, draws=5000, seed=0)}
+    assert least_permutation_p(groups, clusters) == pytest.approx(1 / 24) and len(drawn) == 24
+
+
+def test_a_null_of_few_arrangements_cannot_be_tested_whatever_the_data():
+    scores, few = noise(layers=1, at=0) + 9, [i % 6 for i in range(60)]
+    found = {"layers": [3], "n_layers": 6, "null": sign_flip_null(scores, clusters=few, seed=0)}
+    told = judge(evidence("c", scores, **found, least_p=least_sign_flip_p(few)))
+    assert told.verdict == "cannot be tested here" and "cannot give a p below 0.016, and 0.01" in told.reason
+    assert judge(evidence("c", scores, **found)).verdict != "holds"  # nor could it have held
+    assert judge(made(scores, layers=[3], n_layers=6, draws=99)).verdict == "cannot be tested here"
+    assert judge(made(scores, layers=[3], n_layers=6, draws=100)).verdict == "holds"
 
 
 # The object

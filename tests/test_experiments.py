@@ -433,8 +433,8 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
     toward, away = ["the dog saw the", "three plus"] * 4, ["el perro", "the cat sat on"] * 4
     difference = [oracle.states(t)[:, -1] - oracle.states(f)[:, -1] for t, f in zip(toward, away, strict=True)]
 
-    def say(k, read, add, strength):
-        ids = oracle.continuation(texts[k], add, difference[k][read], -1, strength, 3)
+    def say(k, read, add, strength, vector=None):
+        ids = oracle.continuation(texts[k], add, difference[k][read] if vector is None else vector, -1, strength, 3)
         stop = model.module.generation_config.eos_token_id
         return model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids, skip_special_tokens=True)
 
@@ -470,6 +470,16 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         ("corrected", "reversed"): (layer, -1),
         ("corrected", "wrong layer"): (layer % 3 + 1, 1),  # one of three layers on
     }
+    drawn = torch.randn(
+        steering_module.RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(1)
+    )
+    said = [
+        says(say(k, layer, layer, 2.0, vector=d / d.norm() * difference[k][layer].norm()), expected[k])
+        for d in drawn
+        for k in (int(item.id) for item in halves[1])
+    ]
+    pushed = dose[(dose.condition == "random direction") & (dose.series == "expected") & (dose.strength == 2)]
+    assert pushed.value.item() == pytest.approx(np.mean(said))
     found = 0
     for (reading, condition), (add, sign) in ways.items():
         rows = dose[(dose.reading == reading) & (dose.condition == condition)]
@@ -607,6 +617,23 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
     _, [claim] = experiments.similarity_experiment(islands, same, series="n")
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01
+
+
+def test_answers_that_are_likely_words_anyway_are_no_lead():
+    """Block 1 makes the ten answers likelier than the fifty other words and the own digit, whatever is read."""
+    model = two_worlds(False)
+    first, rows = model.module.model.layers[0].self_attn.o_proj.weight, torch.eye(4 * N)
+    with torch.no_grad():
+        first += 4 * torch.outer(rows[2 * N : 2 * N + 10].sum(0), rows[:N].sum(0)) / (4 * N) ** 0.5
+    items = [
+        LensItem(i.id, i.prompt, i.targets | {"word": (f"w{k % 10}",)}, i.cluster,
+                 wrong={"word": tuple(f"w{j}" for j in range(N) if j != k % 10)}, group="g", anchor=f"w{k % 10}")
+        for k, i in enumerate(planted_items())
+    ]  # fmt: skip
+    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n")
+    [lead] = [claim for claim in claims if claim.experiment == "lens-lead"]
+    assert lead.low[1] > 0.5, "it does lead, in every item: flipped signs alone would be fooled"
+    assert judge(lead).verdict == NOT
 
 
 def test_a_push_that_always_says_one_thing_is_no_understanding(hub):

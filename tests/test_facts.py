@@ -100,9 +100,11 @@ def test_pairs_are_grouped_by_form_and_move_by_answer():
         assert len({pair.id for pair in pairs}) == len(pairs)
         for p, pair in zip(prompts, pairs, strict=True):
             assert (pair.a, pair.b) == (p.prompt, p.english_prompt)
-            assert pair.moves_with == p.english_answer
+            assert pair.moves_with[0] == p.english_answer
         groups = {}
         for p, pair in zip(prompts, pairs, strict=True):
+            numbers = tuple(re.findall("[0-9]+", p.prompt))
+            assert pair.moves_with[1:] == (numbers if name == "digits" else (p.item.subject,))
             groups.setdefault(pair.group, set()).add((p.relation, p.form))
         assert all(len(of) == 1 for of in groups.values()) and len(groups) > 3
         # the forms of one fact are one cluster and move together

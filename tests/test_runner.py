@@ -83,6 +83,9 @@ def test_chapters_are_found_by_name_and_number_from_any_folder_below(book):
     assert runner.find_book(deep) == book
     assert [c.stem for c in runner.chapters(book)] == ["01_first", "02_second"]
     assert [c.stem for c in runner.chapters_of_toc(book)] == ["02_second", "01_first"]
+    (book / "_toc.yml").write_text("root: book/index\nchapters:\n- file: notebooks/09_nowhere\n")
+    with pytest.raises(SemhubError, match="09_nowhere"):
+        runner.chapters_of_toc(book)
     for wanted in ("second", "2", "02", "02_second"):
         assert [c.stem for c in runner.choose(book, wanted)] == ["02_second"]
     with pytest.raises(SemhubError, match="no chapter 'third'.*01_first, 02_second"):

@@ -12,7 +12,7 @@ from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, t
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import LensReading, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table, word_forms
@@ -35,7 +35,8 @@ def lens_experiment(
     Three claims. `lens-meaning`: log P(right hub word) minus the mean over the wrong hub words of its class, against
     targets shuffled among items of a group; each word is right for some items and wrong for others, so frequency is
     matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
-    model that favours hub words whatever they mean cannot win. `lens-end`: log P(own token) minus log P(right hub
+    model that favours hub words whatever they mean cannot win; against flipped signs and against shuffled targets, as
+    the right answers may be likelier words than most of their class. `lens-end`: log P(own token) minus log P(right hub
     word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
     another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
     empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
@@ -51,8 +52,9 @@ def lens_experiment(
 
     column = {form.word: k for k, form in enumerate(words.forms) if form.single}
 
-    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, LensReading]:
-        """log P [item, layer] by curve, the lead of every answer over its class [item, layer, answer], and the lens."""
+    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, LensReading]:
+        """log P [item, layer] by curve, the lead of every answer over its class and over the own token too [item,
+        layer, answer], and the lens."""
         hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
         found = lens(reader, hidden, targets=words.ids, top_k=1, entropy=True, reading=reading)
         logprob = word_logprobs(found.logprob, words.groups).double().numpy()
@@ -64,43 +66,41 @@ def lens_experiment(
             return np.stack([fold(logprob[i][:, c], axis=1) if c else nothing for i, c in enumerate(columns)])
 
         classes = [tuple(dict.fromkeys((*item.targets[hub], *item.wrong.get(hub, ())))) for item in kept]
-        lead = np.stack(
-            [
-                of([answer] * len(kept), np.max) - of([[w for w in c if w not in answer] for c in classes], np.mean)
-                for answer in answers
-            ],
-            axis=2,
-        )
+        said = np.stack([of([answer] * len(kept), np.max) for answer in answers], axis=2)
+        wrong = [of([[w for w in c if w not in answer] for c in classes], np.mean) for answer in answers]
         curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
         curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
-        return curves, lead, found
+        meaning = said - np.stack(wrong, axis=2)
+        return curves, meaning, np.minimum(meaning, said - curves[own][:, :, None]), found
 
     index = np.arange(len(kept))
-    curves, lead, found = read(model)
-    scores = {"lens-meaning": lead[index, :, target], "lens-end": (curves[own] - curves[hub])[:, -1:]}
-    scores["lens-lead"] = np.minimum(scores["lens-meaning"], curves[hub] - curves[own])
+    curves, meaning, lead, found = read(model)
+    scores = {name: by[index, :, target] for name, by in (("lens-meaning", meaning), ("lens-lead", lead))}
+    scores["lens-end"] = (curves[own] - curves[hub])[:, -1:]
     controls: dict[str, list] = {name: [] for name in scores}
     if random_weights:
-        noise, noise_lead, _ = read(randomised(model, seed))
-        meaning = noise_lead[index, :, target]
-        for name, values in {
-            "lens-meaning": meaning,
-            "lens-lead": np.minimum(meaning, noise[hub] - noise[own]),
-        }.items():
-            controls[name].append(control("random weights", values, clusters=clusters, seed=seed))
+        _, *noise, _ = read(randomised(model, seed))
+        for name, by in zip(("lens-meaning", "lens-lead"), noise, strict=True):
+            controls[name].append(control("random weights", by[index, :, target], clusters=clusters, seed=seed))
     groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
     pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
-    shuffled = np.stack([lead[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
-    nulls = {"lens-meaning": shuffled} | {
+    shuffled = {
+        name: np.stack([by[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
+        for name, by in (("lens-meaning", meaning), ("lens-lead", lead))
+    }
+    flipped = {
         name: sign_flip_null(scores[name], clusters=anchors, draws=DRAWS, seed=seed)
         for name in ("lens-lead", "lens-end")
     }
+    least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
+    least["lens-lead"] = max(least.values())
     claims = [
         _claim(
             model,
             name,
             scores[name],
-            nulls[name],
+            [some[name] for some in (shuffled, flipped) if name in some],
+            least_p=least[name],
             series=series,
             reading=reading,
             clusters=clusters,
@@ -131,7 +131,7 @@ def _log_mean(logprob: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _claim(
-    model: LanguageModel, name: str, scores: np.ndarray, null: np.ndarray, *, series: str, **options
+    model: LanguageModel, name: str, scores: np.ndarray, null: np.ndarray | list[np.ndarray], *, series: str, **options
 ) -> Evidence:
     """One of the claims over all layers, or over the last alone if there is one column."""
     layers = range(model.n_layers + 1)

@@ -13,6 +13,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import adjusted_cosine, debiased_cka, mutual_neighbours, permuted_pairs, retrieval_accuracy
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
@@ -24,8 +25,9 @@ def similarity_experiment(
     """Are the two sides of a pair more alike than sides of different pairs (Eq. 1), and at which layers?
 
     States at the last token. Claim `similarity/<series>`: adjusted cosine, against partners shuffled within their
-    group. Controls: the embedding layer (what the last words alone share) and the same architecture with random
-    weights. The table adds retrieval accuracy, mutual nearest neighbours and debiased CKA.
+    group: pairs of one anchor move together, or pairs that hold one word, whichever null is the harder. Controls: the
+    embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
+    retrieval accuracy, mutual nearest neighbours and debiased CKA.
     """
     a, b = _states_of_pairs(model, pairs)
     clusters = [pair.cluster for pair in pairs]
@@ -35,12 +37,13 @@ def similarity_experiment(
     if random_weights:
         noise = adjusted_cosine(*_states_of_pairs(randomised(model, seed), pairs)).numpy()
         controls.append(control("random weights", noise, clusters=clusters, seed=seed))
-    groups, anchors = [pair.group for pair in pairs], [pair.moves_with for pair in pairs]
-    null = permuted_pairs(a, b, groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
+    groups, moved = [pair.group for pair in pairs], list(zip(*(pair.moves_with for pair in pairs), strict=True))
+    nulls = [permuted_pairs(a, b, groups=groups, clusters=by, draws=DRAWS, seed=seed).numpy() for by in moved]
     claim = evidence(
         f"similarity/{series}",
         scores,
-        null.numpy(),
+        nulls,
+        least_p=max(least_permutation_p(groups, by) for by in moved),
         layers=layers,
         n_layers=model.n_layers,
         experiment="similarity",

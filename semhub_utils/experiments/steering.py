@@ -1,7 +1,7 @@
 """Does a vector made of the hub's words change what the model writes in another type?"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,14 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import bootstrap_interval, control, evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.common import DRAWS, Result
 from semhub_utils.models import LanguageModel
+from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import SteerItem
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 MAX_LAYERS_TRIED = 8
+RANDOM_DIRECTIONS = 3
 CHOOSING = 0.25  # share of the clusters on which layer and strength are chosen; the claim rests on the others
 
 
@@ -42,12 +44,13 @@ def steering_experiment(
     """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
 
     Layer and strength are chosen on a quarter of the clusters and reported on the others. Claim `steering/<series>`:
-    share of expected continuations minus the larger of two: that under a random direction of equal norm, and that of
-    continuations which other items expect (a push that makes the model say one thing, whatever it reads, is right now
-    and then); signs flipped per cluster. Controls, minus the former: the reversed vector, and the vector of the chosen
-    layer added half the model away. The reading "as released" adds one block after the layer the vector was read at,
-    as the authors' code does; "corrected" adds where it was read. Table: `steering-choice` (layer x strength, choosing
-    part), `steering-dose` (strength x outcome x condition, reporting part).
+    share of expected continuations minus the larger of two: that under a random direction of equal norm (the mean over
+    RANDOM_DIRECTIONS of them, each the same for all items), and that of continuations which other items expect (a push
+    that makes the model say one thing, whatever it reads, is right now and then); signs flipped per cluster. Controls,
+    minus the former: the reversed vector, and the vector of the chosen layer added half the model away. The reading "as
+    released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
+    it was read. Table: `steering-choice` (layer x strength, choosing part), `steering-dose` (strength x outcome x
+    condition, reporting part).
     """
     ids = [item.id for item in items]
     choose, report = split_items(ids, seed, clusters=[item.cluster for item in items], share=CHOOSING)
@@ -58,15 +61,13 @@ def steering_experiment(
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
     vectors = {name: _difference(model, part) for name, part in zip(("choose", "report"), parts, strict=True)}
 
-    def outcomes(part: str, read: int, add: int, kind: str = "steered") -> Float[np.ndarray, "item strength outcome"]:
+    def outcomes(
+        part: str, read: int, add: int, turn: Callable[[Tensor], Tensor] = lambda vector: vector
+    ) -> Float[np.ndarray, "item strength outcome"]:
         """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this part
         that it gives instead."""
         chosen = parts[part == "report"]
-        vector = vectors[part][:, read]
-        if kind == "random direction":
-            noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
-            vector = normalize(noise, dim=-1) * vector.norm(dim=-1, keepdim=True)
-        edit = Edit(layers=(int(add),), vector=-vector if kind == "reversed" else vector)
+        edit = Edit(layers=(int(add),), vector=turn(vectors[part][:, read]))
         texts = generate(
             model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, edit=edit, strengths=strengths
         )
@@ -87,12 +88,16 @@ def steering_experiment(
     layer = max(tried, key=lambda candidate: choice[candidate][pushes].max())
     strength = int(pushes[choice[layer][pushes].argmax()])
     clusters = [item.cluster for item in parts[1]]
+    directions = normalize(
+        torch.randn(RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(seed)), dim=-1
+    )
+    pushed = [outcomes("report", layer, layer, lambda v, d=d: v.norm(dim=-1, keepdim=True) * d) for d in directions]
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
     conditions = {
         ("corrected", "steered"): outcomes("report", layer, layer),
         ("as released", "steered"): outcomes("report", layer, min(layer + 1, model.n_layers)),
-        ("corrected", "random direction"): outcomes("report", layer, layer, "random direction"),
-        ("corrected", "reversed"): outcomes("report", layer, layer, "reversed"),
+        ("corrected", "random direction"): np.mean(pushed, axis=0),
+        ("corrected", "reversed"): outcomes("report", layer, layer, torch.neg),
         ("corrected", "wrong layer"): outcomes("report", layer, away),
     }
     baseline = conditions["corrected", "random direction"][:, strength, :1]
@@ -107,6 +112,7 @@ def steering_experiment(
             f"steering/{series}" + ("" if how == "corrected" else f"/{how}"),
             scores[how],
             sign_flip_null(scores[how], clusters=clusters, draws=DRAWS, seed=seed),
+            least_p=least_sign_flip_p(clusters),
             layers=[layer],
             n_layers=model.n_layers,
             experiment="steering",

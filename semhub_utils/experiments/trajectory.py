@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table
@@ -65,6 +65,7 @@ def trajectory_experiment(
         f"trajectory/{series}",
         scores,
         null,
+        least_p=least_permutation_p(groups, anchors) if kept else 0.0,
         layers=range(model.n_layers + 1),
         n_layers=model.n_layers,
         experiment="trajectory",

@@ -12,6 +12,7 @@ from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
+from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
 
@@ -94,6 +95,7 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
         "shared-punctuation",
         gain,
         sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
+        least_p=least_sign_flip_p(clusters),
         layers=range(model.n_layers + 1),
         n_layers=model.n_layers,
         experiment="punctuation-gain",
@@ -112,7 +114,7 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
 def _next_other(pairs: Sequence[Pair], k: int) -> Pair:
     """The next pair, in a circle, of another cluster and another anchor: neighbours may state one fact in two forms."""
     for pair in (*pairs[k + 1 :], *pairs[:k]):
-        if pair.cluster != pairs[k].cluster and pair.moves_with != pairs[k].moves_with:
+        if pair.cluster != pairs[k].cluster and pair.moves_with[0] != pairs[k].moves_with[0]:
             return pair
     raise SemhubError(f"All {len(pairs)} pairs speak of one thing; pairs of different meaning would do.")
 

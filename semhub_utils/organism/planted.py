@@ -6,12 +6,15 @@ a language fast, but to know for certain that it reads the language through Engl
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.organism.frames import AND, EQUALS, FRAMES, FULL_STOP, LIST_AND, PLUS, TAG, TIMES
 from semhub_utils.organism.lexicon import LANGUAGES, LEMMAS, NAMES, TYPES, concepts, number_word, surface
 from semhub_utils.organism.tokenizer import SPECIALS, split_words, vocabulary
@@ -94,3 +97,45 @@ def freeze(model: LlamaForCausalLM) -> None:
         p.requires_grad_(id(p) in last or any(p is r for r in rows))
     for p in {id(r): r for r in rows}.values():
         p.register_hook(lambda gradient: gradient * free)
+
+
+def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
+    """A copy with Gaussian noise added to the rows, in and out, of every word with an English counterpart.
+
+    `noise` is in standard deviations of the English rows' entries. English and the body stay as they were.
+    """
+    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
+    english = torch.tensor(sorted(ids[w] for w in english_words() if w in ids))
+    others = torch.tensor(sorted(ids[w] for w in counterparts()))
+
+    def change(rows: torch.Tensor) -> None:
+        shift = torch.randn(len(others), rows.shape[1], generator=generator)
+        rows[others] += noise * rows[english].std() * shift.to(rows)
+
+    return _changed(model, change, f"noise {noise}, seed {seed}")
+
+
+def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
+    """A copy in which the words for things, within each type but English, have changed rows: a hub whose words mean
+    something else, so that no pair, answer or push across types is right but by chance."""
+    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
+    words = {t: [surface(key, t) for key in concepts()] for t in TYPES if t not in ("en", "digits")}
+    words["digits"] = [str(n) for n in range(100)]
+    moved = []
+    for some in words.values():
+        own = torch.tensor(sorted({ids[w] for w in some if w in ids and w not in english_words()}))
+        moved.append((own, own[torch.randperm(len(own), generator=generator)]))
+
+    def change(rows: torch.Tensor) -> None:
+        for own, other in moved:
+            rows[own] = rows[other]
+
+    return _changed(model, change, f"words exchanged, seed {seed}")
+
+
+def _changed(model: LanguageModel, change: Callable[[torch.Tensor], None], how: str) -> LanguageModel:
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for rows in {id(w): w for w in (module.get_input_embeddings().weight, module.lm_head.weight)}.values():
+            change(rows)
+    return wrap(module, model.tokenizer, model_id=f"{model.model_id} ({how})")

@@ -112,13 +112,16 @@ def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
 
 
 def similarity_pairs(calculations: Sequence[Calculation], language: str = "en") -> list[Pair]:
-    """Pairs "3+5", "three plus five". Group: operator, length of o; cluster: the result; anchor: t, read last."""
+    """Pairs "3+5", "three plus five".
+
+    Group: operator, length of o; cluster: the result; anchor: t, read last; words: o.
+    """
     pairs = []
     for c in calculations:
         word = number_word(c.o, language)
         length = len(word) if language == "zh" else len(word.split())
         group = f"{c.operator}, {len(str(c.o))} digits, {length} words"
-        pairs.append(Pair(c.digits, c.digits, c.words(language), group, cluster=str(c.r), anchor=str(c.t)))
+        pairs.append(Pair(c.digits, c.digits, c.words(language), group, str(c.r), str(c.t), (str(c.o),)))
     return pairs
 
 

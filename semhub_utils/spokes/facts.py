@@ -56,8 +56,11 @@ def _every(data_type: str, held_out: bool) -> tuple[Prompt, ...]:
 
 
 def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
-    """A prompt and its English twin. Group: relation and sentence form, so that only what is spoken of differs."""
-    return [Pair(_id(p), p.prompt, p.english_prompt, _group(p), _cluster(p), p.english_answer) for p in chosen]
+    """A prompt and its English twin. Group: relation and sentence form, so that only what is spoken of differs; anchor:
+    the answer; words: the subject, or the two numbers of the prompt."""
+    return [
+        Pair(_id(p), p.prompt, p.english_prompt, _group(p), _cluster(p), p.english_answer, _words(p)) for p in chosen
+    ]
 
 
 def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
@@ -109,6 +112,13 @@ def _group(p: Prompt) -> str:
 def _cluster(p: Prompt) -> str:
     """Prompts about one thing stand and fall together."""
     return p.item.subject if not isinstance(p.item, Sum) else f"{p.item.op}{p.item.result}"
+
+
+def _words(p: Prompt) -> tuple[str, ...]:
+    if not isinstance(p.item, Sum):
+        return (p.item.subject,)
+    numbers = (p.item.left, p.item.right) if p.form == "result" else (p.item.result, p.item.left)
+    return tuple(map(str, numbers))
 
 
 def _id(p: Prompt) -> str:
