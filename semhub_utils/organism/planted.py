@@ -34,69 +34,86 @@ def english_words() -> frozenset[str]:
     return frozenset(words | {w for table in (PLUS, TIMES, EQUALS) for w in split_words(table["en"])})
 
 
-@cache
 def counterparts() -> dict[str, tuple[str, ...]]:
     """Token of another type -> the English tokens it stands for.
 
     Words, numbers and signs have theirs; the words of a sentence form take those of the same English form, a word of
     several forms the words of all. Tokens without a counterpart are left out.
     """
-    table: dict[str, list[str]] = {}
+    return {word: english for word, (_, english) in _paired().items()}
 
-    def pair(own: str, english: str) -> None:
+
+@cache
+def _paired() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Token -> its type (the first that has it) and its counterparts."""
+    table: dict[str, list[str]] = {}
+    home: dict[str, str] = {}
+
+    def pair(type_: str, own: str, english: str) -> None:
         ours = [w for w in split_words(own) if w not in english_words()]
         theirs = [w for w in split_words(english) if w in english_words()]
         for word in ours:
+            home.setdefault(word, type_)
             table.setdefault(word, []).extend(theirs)
 
     for type_ in (t for t in TYPES if t not in ("en", "digits")):
         for key in (*concepts(), *NAMES):
-            pair(surface(key, type_), surface(key, "en"))
+            pair(type_, surface(key, type_), surface(key, "en"))
     for n in range(100):
-        pair(str(n), number_word(n, "en"))
+        pair("digits", str(n), number_word(n, "en"))
         for type_ in LANGUAGES:
             if len(split_words(number_word(n, type_))) == 1:
-                pair(number_word(n, type_), number_word(n, "en"))
+                pair(type_, number_word(n, type_), number_word(n, "en"))
     for words in (PLUS, TIMES, EQUALS, AND, LIST_AND, FULL_STOP, TAG):
         for type_ in words:
-            pair(words[type_], words["en"])
+            pair(type_, words[type_], words["en"])
     for article in ("el", "la", "der", "die", "das", "den"):
-        pair(article, "the")
+        pair("es" if article in ("el", "la") else "de", article, "the")
     known = set(table)
     for type_ in FRAMES:
         for relation, frames in FRAMES[type_].items():
             for own, english in zip(frames, FRAMES["en"][relation], strict=True):
                 for word in set(_frame_words(own)) - known:
-                    pair(word, " ".join(_frame_words(english)))
-    return {word: tuple(english) for word, english in table.items() if english}
+                    pair(type_, word, " ".join(_frame_words(english)))
+    return {word: (home[word], tuple(english)) for word, english in table.items() if english}
+
+
+ACCENT = 0.5
+"""Length of the direction that all words of a type have in common, in standard deviations of the English rows."""
 
 
 def plant(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, noise: float, seed: int) -> None:
-    """Give every word with a counterpart the mean of its English rows, in and out, plus Gaussian noise.
+    """Give every word with a counterpart the mean of its English rows, in and out, its type's accent, and noise.
 
-    `noise` is in standard deviations of the English rows' entries.
+    The accent is one Gaussian direction per type (so that a model can tell the types, as it can those of real text),
+    the noise one per word; `noise` is in standard deviations of the English rows' entries.
     """
     ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
     english = torch.tensor(sorted(ids[w] for w in english_words() if w in ids))
     with torch.no_grad():
         for rows in {id(w): w for w in (model.get_input_embeddings().weight, model.lm_head.weight)}.values():
-            spread = rows[english].std().cpu()
-            for word, theirs in counterparts().items():
+            spread, size = rows[english].std().cpu(), rows.shape[1]
+            accents = {type_: ACCENT * torch.randn(size, generator=generator) for type_ in TYPES}
+            for word, (type_, theirs) in _paired().items():
                 mean = rows[[ids[w] for w in theirs]].mean(0)
-                rows[ids[word]] = mean + (noise * spread * torch.randn(rows.shape[1], generator=generator)).to(rows)
+                off = accents[type_] + noise * torch.randn(size, generator=generator)
+                rows[ids[word]] = mean + (spread * off).to(rows)
 
 
 def freeze(model: LlamaForCausalLM) -> None:
-    """Leave trainable only the rows of words that are not English and the last block's MLP."""
+    """Leave trainable only the last block's MLP and rows of words that are not English: out, all of them; in, those
+    that no single English word was planted under, such as the words of sentence forms."""
     ids = vocabulary()
-    free = torch.ones(len(ids), 1, device=model.device)
-    free[[ids[w] for w in english_words() if w in ids]] = 0.0
-    rows = (model.get_input_embeddings().weight, model.lm_head.weight)
+    out = torch.ones(len(ids), 1, device=model.device)
+    out[[ids[w] for w in english_words() if w in ids]] = 0.0
+    into = out.clone()
+    into[[ids[w] for w, english in counterparts().items() if len(set(english)) == 1]] = 0.0
+    free = {id(model.lm_head.weight): out, id(model.get_input_embeddings().weight): into}
     last = {id(p) for p in model.model.layers[-1].mlp.parameters()}
     for p in model.parameters():
-        p.requires_grad_(id(p) in last or any(p is r for r in rows))
-    for p in {id(r): r for r in rows}.values():
-        p.register_hook(lambda gradient: gradient * free)
+        p.requires_grad_(id(p) in last or id(p) in free)
+        if id(p) in free:
+            p.register_hook(free[id(p)].mul)
 
 
 def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:

@@ -18,7 +18,7 @@ RECIPES: dict[str, Recipe] = {
         HUB,
         name="planted",
         english_first=0.5,
-        noise=0.5,
+        noise=0.15,
         bridge=0.0,
         types=(
             ("en", 0.28),
