@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -78,7 +78,7 @@ def exam(
     is English's, translated: what a hub would say.
     """
     scores = []
-    shared = World(world.seed, world.fraction)
+    shared = replace(world, private=False, forget=False)
     for type_ in types:
         for held in (False, True):
             prompts = (shared if held else world).prompts(type_, held)
