@@ -1,8 +1,7 @@
 """What the instruments see along a training: similarity, retrieval, lens and answers at every checkpoint.
 
 All of it on items held out: taught in English words and in no other type. `snapshot` and `answers` look at one set of
-weights; `training_curve` at every checkpoint of a folder that `train` has finished. The shipped curves are read with
-`shipped_curves` and `shipped_logs`.
+weights; `training_curve` at every checkpoint of a folder that `train` has finished, and `write_curve` keeps it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import Evidence
 from semhub_utils.experiments import lens_experiment, similarity_experiment
 from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.organism import zoo
@@ -34,7 +33,6 @@ from semhub_utils.states import hidden_states
 CURVE, LOG = "curve.csv", "log.jsonl"
 N_ITEMS = 200
 KEPT = ("similarity", "retrieval", "lens-probability")
-MASTERED = 0.9
 TYPES = tuple(facts.TYPES)
 COLUMNS = ["step", "tokens", "experiment", "type", "series", "layer", "depth", "value", "low", "high", "p", "null_high"]
 COLUMNS += ["n", "chance", "cluster", "alike", "answered"]
@@ -121,20 +119,20 @@ def training_curve(
         for series, some in chosen.items():
             seen[series].append((_alike(model, some), correct(model.module, model.tokenizer, some)))
     for series, some in chosen.items():
-        alike, answered = (_onset(np.array(rows), steps) for rows in zip(*seen[series], strict=True))
+        alike, answered = (onset(np.array(rows), steps) for rows in zip(*seen[series], strict=True))
         clusters = [pair.cluster for pair in facts.similarity_pairs(some)]
         of_item = {"cluster": clusters, "alike": alike, "answered": answered}
         tables.append(pd.DataFrame({"experiment": "onset", "series": series, "type": series, "n": 1} | of_item))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
-def _alike(model: LanguageModel, chosen: Sequence[Prompt]) -> Bool[np.ndarray, "item"]:
+def _alike(model: LanguageModel, chosen: Sequence[Prompt]) -> Bool[np.ndarray, " item"]:
     sides = [p.prompt for p in chosen], [p.english_prompt for p in chosen]
     a, b = (hidden_states(model, texts, layers=[model.n_layers // 2]).hidden for texts in sides)
     return (retrieval_accuracy(a, b)[:, 0] > 0.99).numpy()
 
 
-def _onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int]) -> Float[np.ndarray, "item"]:
+def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int]) -> Float[np.ndarray, " item"]:
     """The first step from which on all are true; nan for never."""
     stays = np.logical_and.accumulate(seen[::-1])[::-1]
     return np.where(stays.any(0), np.array(steps)[stays.argmax(0)], np.nan)
@@ -146,82 +144,3 @@ def write_curve(folder: str | Path, *, world: World | None = None, **options) ->
     table = training_curve(folder, world=world, **options)
     atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
     return path
-
-
-# What ships
-
-
-def shipped_curves() -> pd.DataFrame:
-    """The curves of all trainings that ship, with the column `model` ("hub", "hub, seed 1")."""
-    return _shipped(CURVE, pd.read_csv, [*COLUMNS])
-
-
-def shipped_logs() -> pd.DataFrame:
-    """The logs of all trainings that ship: model, step, tokens, seconds, loss and the share of bridging text."""
-    columns = ["step", "tokens", "seconds", "loss", "bridge"]
-    return _shipped(LOG, lambda path: pd.read_json(path, lines=True)[columns], columns)
-
-
-def shipped_cards() -> dict[str, dict]:
-    """The cards of all trainings that ship, second seeds (whose weights do not) among them."""
-    return {_label(path): json.loads(path.read_text("utf-8")) for path in _files(zoo.CARD)}
-
-
-def _files(name: str) -> list[Path]:
-    return sorted(zoo.weights_dir().glob(f"*/{name}"))
-
-
-def _label(path: Path) -> str:
-    card = json.loads((path.parent / zoo.CARD).read_text("utf-8"))
-    return card["name"] + (f", seed {card['seed']}" if card["seed"] else "")
-
-
-def _shipped(name: str, read, columns: Sequence[str]) -> pd.DataFrame:
-    tables = [read(path).assign(model=_label(path)) for path in _files(name)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "model"])
-
-
-# What a chapter asks of a curve
-
-
-def milestones(curve: pd.DataFrame) -> pd.DataFrame:
-    """By model and type the tokens seen when, for good: the type is mastered (MASTERED of its taught facts answered),
-    its held-out facts are answered above chance (the interval), and the similarity holds (some middle layer with p
-    below ALPHA and an interval above 0). Empty for never."""
-    inner = curve[(curve.depth > 0) & (curve.depth < 1) & (curve.experiment == "similarity")]
-    reached = {
-        "taught facts mastered": (curve.experiment == "taught") & (curve.value >= MASTERED),
-        "held-out facts above chance": (curve.experiment == "held out") & (curve.low > curve.chance),
-        "similarity holds": curve.index.isin(inner[(inner.p < ALPHA) & (inner.low > 0)].index),
-    }
-    rows = []
-    for (model, series), some in curve[curve.experiment != "onset"].groupby(["model", "type"], sort=False):
-        tokens = np.sort(some.tokens.unique())
-        row = {"model": model, "type": series}
-        for name, met in reached.items():
-            when = set(some.tokens[met[some.index]])
-            onset = _onset(np.array([[t in when] for t in tokens]), tokens)[0]
-            rows.append(row | {"milestone": name, "tokens": onset})
-    return pd.DataFrame(rows)
-
-
-def order_evidence(curve: pd.DataFrame, *, n_layers: int, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
-    """Does an item's twin come near before its answer is given? Per training one claim `order/<model>`.
-
-    Score of a held-out item: 1 if the twin is nearest for good before the answer is given for good, -1 if after, 0 if
-    at the same checkpoint. Items that reach neither are dropped. Null: the sign of each subject's items, by a coin.
-    """
-    found = []
-    for model, some in curve[curve.experiment == "onset"].groupby("model", sort=False):
-        alike, answered = (some[name].fillna(np.inf).to_numpy() for name in ("alike", "answered"))
-        kept = np.isfinite(np.minimum(alike, answered))
-        scores = np.sign(np.where(kept, answered, 1) - np.where(kept, alike, 1))[kept][:, None]
-        clusters = some.cluster[kept].tolist()
-        null = sign_flip_null(scores, clusters=clusters, seed=seed)
-        options = {"dropped": {"neither near nor answered at the end": int((~kept).sum())}, "outcome": True}
-        options |= {"unit": "share of items, before minus after", "null_in_words": "the sign of each subject by a coin"}
-        found.append(
-            evidence(f"order/{model}", scores, null, layers=[n_layers // 2], n_layers=n_layers, experiment="order",
-                     series=model, clusters=clusters, seed=seed, **options)
-        )  # fmt: skip
-    return tidy(found) if found else pd.DataFrame(columns=["experiment", "series", "value"]), found
