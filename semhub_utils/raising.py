@@ -23,6 +23,8 @@ from semhub_utils.organism.world import World
 
 MASTERED = 0.9
 RANDOM = "random weights"
+MEASURES = {"similarity": "english", "retrieval": "chinese", "taught": "control", "held out": "spanish"}
+"""What a training is judged by, and the look of its curve."""
 TRUTHS = {
     "planted": "a hub: every word of another type began as its English counterpart and noise, on a frozen body",
     "hub": "nothing is copied or frozen; whatever is shared grew from text, most of it English",
@@ -60,9 +62,13 @@ def shipped_curves() -> pd.DataFrame:
 
 
 def shipped_logs() -> pd.DataFrame:
-    """The logs of all trainings that ship: model, step, tokens, seconds, loss and the share of bridging text."""
-    columns = ["step", "tokens", "seconds", "loss", "bridge"]
-    return _shipped(LOG, lambda path: pd.read_json(path, lines=True)[columns], columns)
+    """The loss along all trainings that ship (nats a token): step, tokens, value, series and model alike."""
+
+    def read(path: Path) -> pd.DataFrame:
+        log = pd.read_json(path, lines=True)[["step", "tokens", "loss"]].rename(columns={"loss": "value"})
+        return log.assign(series=_label(path))
+
+    return _shipped(LOG, read, ["step", "tokens", "value", "series"])
 
 
 def shipped_cards() -> dict[str, dict]:
@@ -87,6 +93,13 @@ def _shipped(name: str, read, columns: Sequence[str]) -> pd.DataFrame:
 # What a chapter asks of a curve
 
 
+def youth(curve: pd.DataFrame) -> pd.DataFrame:
+    """What of a curve stands in one chart: MEASURES by tokens seen, the states read at the middle layer."""
+    middle = curve.groupby("model").layer.transform("max") // 2
+    kept = curve.experiment.isin(list(MEASURES)) & (curve.layer.isna() | (curve.layer == middle))
+    return curve[kept].assign(series=curve.experiment)
+
+
 def milestones(curve: pd.DataFrame) -> pd.DataFrame:
     """By model and type the tokens seen when, for good: the type is mastered (MASTERED of its taught facts answered),
     its held-out facts are answered above chance (the interval), and the similarity holds (some middle layer with p
@@ -108,14 +121,16 @@ def milestones(curve: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def order_evidence(curve: pd.DataFrame, *, n_layers: int, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
+def order_evidence(curve: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
     """Does an item's twin come near before its answer is given? Per training one claim `order/<model>`.
 
     Score of a held-out item: 1 if the twin is nearest for good before the answer is given for good, -1 if after, 0 if
     at the same checkpoint. Items that reach neither are dropped. Null: the sign of each subject's items, by a coin.
     """
     found = []
+    depths = curve.groupby("model").layer.max().astype(int)
     for model, some in curve[curve.experiment == "onset"].groupby("model", sort=False):
+        n_layers = int(depths[model])
         alike, answered = (some[name].fillna(np.inf).to_numpy() for name in ("alike", "answered"))
         kept = np.isfinite(np.minimum(alike, answered))
         scores = np.sign(np.where(kept, answered, 1) - np.where(kept, alike, 1))[kept][:, None]
@@ -127,7 +142,7 @@ def order_evidence(curve: pd.DataFrame, *, n_layers: int, seed: int = 0) -> tupl
             evidence(f"order/{model}", scores, null, layers=[n_layers // 2], n_layers=n_layers, experiment="order",
                      series=model, clusters=clusters, seed=seed, **options)
         )  # fmt: skip
-    return tidy(found) if found else pd.DataFrame(columns=["experiment", "series", "value"]), found
+    return tidy(found) if found else pd.DataFrame(), found
 
 
 def live_evidence(hub: pd.DataFrame, islands: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
@@ -183,13 +198,11 @@ def demanded() -> pd.DataFrame:
 
 
 def controls_summary() -> pd.DataFrame:
-    """The shipped controls, a row for each variant: taught and held-out answers and, at the middle layer, similarity
-    and retrieval; means over seeds, with the lowest lower and the highest upper end of their 95% intervals."""
-    table = controls()
-    table = table[table.layer.isna() | (table.layer == table.layer.max() // 2)]
-    table = table[table.experiment != "lens-probability"]
-    found = table.groupby(["variant", "experiment"], sort=False).agg(
-        value=("value", "mean"), low=("low", "min"), high=("high", "max"), p=("p", "max"), chance=("chance", "mean"),
-        seeds=("seed", "nunique"), tokens=("tokens", "mean"),
+    """The shipped controls, one row per variant (`series`) and measure (`reading`, of MEASURES; states at the middle
+    layer): the mean over seeds, with the lowest lower and the highest upper end of the seeds' 95% intervals."""
+    table = youth(controls().assign(model="small"))
+    found = table.groupby(["variant", "series"], sort=False).agg(
+        value=("value", "mean"), low=("low", "min"), high=("high", "max"), p=("p", "max"), n=("n", "min"),
+        chance=("chance", "mean"), seeds=("seed", "nunique"), tokens=("tokens", "mean"),
     )  # fmt: skip
-    return found.reset_index()
+    return found.reset_index(names=["series", "reading"])

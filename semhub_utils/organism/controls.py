@@ -58,14 +58,14 @@ SMALL = Recipe(
 ISLANDS = replace(SMALL, name="small islands", world=SmallWorld(private=True))
 VARIANTS: dict[str, Recipe] = {
     "as it is": SMALL,
-    "islands: private worlds, no bridging": ISLANDS,
-    "held-out facts absent from English too": replace(SMALL, world=SmallWorld(forget=True)),
+    "islands": ISLANDS,
+    "absent from English too": replace(SMALL, world=SmallWorld(forget=True)),
     "no bridging": replace(SMALL, bridge=0.0),
     "half the bridging": replace(SMALL, bridge=SMALL.bridge / 2),
     "no weight decay": replace(SMALL, weight_decay=0.0),
-    "three times the weight decay": replace(SMALL, weight_decay=3 * SMALL.weight_decay),
+    "triple weight decay": replace(SMALL, weight_decay=3 * SMALL.weight_decay),
     "half the width": replace(SMALL, width=SMALL.width // 2, mlp=SMALL.mlp // 2),
-    "one and a half times the width": replace(SMALL, width=3 * SMALL.width // 2, mlp=3 * SMALL.mlp // 2),
+    "half again the width": replace(SMALL, width=3 * SMALL.width // 2, mlp=3 * SMALL.mlp // 2),
     "half the tokens": replace(SMALL, steps=SMALL.steps // 2),
     "twice the tokens": replace(SMALL, steps=2 * SMALL.steps),
 }
@@ -94,14 +94,12 @@ def controls() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def live(recipe: Recipe, *, steps: int | None = None, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train a small recipe now and look along the way: its curve (as `training_curve`) and its log.
-
-    `steps` makes it shorter or longer than the recipe says.
-    """
+def live(recipe: Recipe, *, steps: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Train a small recipe now and look along the way: its curve (as `training_curve`) and its log's loss as rows
+    "loss", with the column `model`. `steps` makes it shorter or longer than the recipe says."""
     recipe = replace(recipe, steps=steps or recipe.steps)
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, folder, seed=seed, progress=False, evaluate_every=max(1, recipe.steps // 10))
-        curve = training_curve(folder, world=recipe.world)
-        log = pd.read_json(Path(folder) / LOG, lines=True)
-    return curve.assign(model=recipe.name), log.assign(model=recipe.name)
+        log = pd.read_json(Path(folder) / LOG, lines=True)[["step", "tokens", "loss"]].rename(columns={"loss": "value"})
+        log = log.assign(experiment="loss", series=recipe.name)
+        return pd.concat([training_curve(folder, world=recipe.world), log], ignore_index=True).assign(model=recipe.name)
