@@ -73,8 +73,7 @@ def _save(folder: Path, model, optimizer, rng: random.Random, state: dict) -> No
     part = folder / "resume.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    weights = {k: v.clone() for k, v in model.state_dict().items()}  # tied ones share their memory
-    save_file(weights, part / "model.safetensors")
+    save_file({k: v.clone() for k, v in model.state_dict().items()}, part / "model.safetensors")
     tensors = {}
     for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
         tensors.update({f"{i}.{k}": v.contiguous() for k, v in optimizer.state[p].items()})
@@ -166,7 +165,7 @@ def train(
         seconds = state["seconds"] + time.monotonic() - start
         if step in kept:
             (folder / "checkpoints").mkdir(exist_ok=True)
-            half = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+            half = {k: v.half().clone() for k, v in model.state_dict().items()}
             save_file(half, folder / "checkpoints" / f"step-{step:06d}.safetensors")
         if step % evaluate_every == 0 or step == recipe.steps:
             entry = {"step": step, "loss": round(loss, 4), "bridge": round(recipe.bridge_share(step / recipe.steps), 3)}
