@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import semhub_utils
 from semhub_utils import cli, raising
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, judge
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.models import wrap
 from semhub_utils.organism import recipes, zoo
 from semhub_utils.organism.controls import ISLANDS, SMALL, TABLE, VARIANTS, controls, live
@@ -115,17 +115,18 @@ def test_onset_counts_from_where_it_stays():
 def test_a_made_up_hub_is_seen_and_its_absence_too():
     """Random weights know nothing; with the rows of English words given to the others, they speak alike."""
     tokenizer = build_tokenizer()
-    verdicts = {}
+    least = {}
     for name in ("planted", "random"):
         module = build_model(replace(TINY, width=32, tied=False), tokenizer)
         if name == "planted":
             plant(module, tokenizer, 0.3, 0)
         model = wrap(module, tokenizer, model_id=name)
         table, found = snapshot(model, types=["chinese"], n_items=100)
-        verdicts[name] = judge(found[0]).verdict
+        least[name] = np.nanmin(found[0].p)
         retrieval = table[(table.experiment == "retrieval") & (table.layer == 1)].value.item()
         assert retrieval > 0.3 if name == "planted" else retrieval < 0.1
-    assert verdicts["planted"] == HOLDS and verdicts["random"] != HOLDS
+    # whether it is above the embedding layer too is another question: there the rows themselves are alike
+    assert least["planted"] < ALPHA <= least["random"]
 
 
 def made_up(alike, answered):
