@@ -39,7 +39,8 @@ def born() -> pd.DataFrame:
     tokens and of bridging text among all lines (over the training, and at its end), and minutes."""
     rows = []
     for name, card in shipped_cards().items():
-        recipe = Recipe(**card["recipe"] | {"world": World(**card["recipe"]["world"])})
+        told = {k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in card["recipe"].items()}
+        recipe = Recipe(**told | {"world": World(**told["world"])})
         bridging = [recipe.bridge_share(p) for p in np.linspace(0, 1, 1001)]
         rows.append(
             {
@@ -116,7 +117,7 @@ def milestones(curve: pd.DataFrame) -> pd.DataFrame:
         row = {"model": model, "type": series}
         for name, met in reached.items():
             when = set(some.tokens[met[some.index]])
-            first = onset(np.array([[t in when] for t in tokens]), tokens)[0]
+            first = onset(np.array([[t in when] for t in tokens]), tokens.tolist())[0]
             rows.append(row | {"milestone": name, "tokens": first})
     return pd.DataFrame(rows)
 
