@@ -132,7 +132,7 @@ def _alike(model: LanguageModel, chosen: Sequence[Prompt]) -> Bool[np.ndarray, "
     return (retrieval_accuracy(a, b)[:, 0] > 0.99).numpy()
 
 
-def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[float]) -> Float[np.ndarray, " item"]:
+def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int | float]) -> Float[np.ndarray, " item"]:
     """The first step from which on all are true; nan for never."""
     stays = np.logical_and.accumulate(seen[::-1])[::-1]
     return np.where(stays.any(0), np.array(steps)[stays.argmax(0)], np.nan)
