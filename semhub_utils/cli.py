@@ -81,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
     sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")
     sub.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default: the recipe's)")
+
+    sub = command(controls, "train small models with one thing changed at a time, and write what became of them")
+    sub.add_argument("--seeds", type=_positive, default=2, metavar="N", help="trainings of each (default 2)")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="the table (default: the one that ships)")
     return parser
 
 
@@ -189,7 +193,20 @@ def train(options: argparse.Namespace) -> int:
     folder = train_organism(options.name, out, seed=options.seed, device=options.device, minutes=options.minutes)
     if not (folder / "model.safetensors").exists():
         _to_stderr("The time is up and the state is saved; the same command trains on from there.")
+    else:
+        from .organism.curve import write_curve
+
+        _to_stderr(f"looking at the checkpoints: {write_curve(folder)}")
     print(folder)
+    return 0
+
+
+def controls(options: argparse.Namespace) -> int:
+    from .organism.controls import TABLE, run_controls
+
+    path = options.out or TABLE
+    run_controls(range(options.seeds)).to_csv(path, index=False, float_format="%.4g")
+    print(path)
     return 0
 
 

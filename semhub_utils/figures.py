@@ -18,7 +18,7 @@ from .errors import SemhubError
 from .palette import STYLES, Style, palette, styles
 
 __all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
-__all__ += ["show", "styles", "trajectories", "verdict_table"]
+__all__ += ["show", "styles", "training_curves", "trajectories", "verdict_table"]
 
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
@@ -149,9 +149,10 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch
     colour = marks["color"]
     params, strong = [], ["true"]
     base = altair.Chart(table)
-    if _several(table, switch):
-        params.append(_choice(table, switch))
-        base = base.transform_filter(f"datum.{switch} === {switch}_choice || datum.{switch} === ''")
+    for column in [switch] if isinstance(switch, str) else switch:
+        if _several(table, column):
+            params.append(_choice(table, column))
+            base = base.transform_filter(f"datum.{column} === {column}_choice || datum.{column} === ''")
     if select and _several(table, select):
         params.append(_choice(table, select))
         strong.append(f"datum.{select} === {select}_choice")
@@ -198,19 +199,39 @@ def layer_curves(
     y: str,
     types: Mapping[str, str] | None = None,
     select: str | None = None,
-    switch: str = "reading",
+    switch: str | Sequence[str] = "reading",
 ) -> altair.LayerChart:
     """Value by layer, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey.
 
-    `y` names the value and its unit. Where the column `switch` has several values, an input shows one at a time;
-    `select` names a column (such as "model") whose values an input brings to the front, the others staying pale.
-    `types` maps a series to its data type where the name does not say it. Rows whose `control` is a name are that
-    control of their series, thin and grey.
+    `y` names the value and its unit. Where the column `switch` (or each of several) has several values, an input shows
+    one at a time; `select` names a column (such as "model") whose values an input brings to the front, the others
+    staying pale. `types` maps a series to its data type where the name does not say it. Rows whose `control` is a name
+    are that control of their series, thin and grey.
     """
     needed = ["series", "layer", "depth", "value", *([select] if select else [])]
-    data = _tidy(table, needed, ("control", switch, *_SHOWN, *_NUMBERS))
+    switches = [switch] if isinstance(switch, str) else switch
+    data = _tidy(table, needed, ("control", *switches, *_SHOWN, *_NUMBERS))
     axis = _depth_axis(data)
     return _curves(data, axis, "series", title=title, alt=alt, y=y, types=types, select=select, switch=switch)
+
+
+def training_curves(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    alt: str,
+    y: str,
+    types: Mapping[str, str] | None = None,
+    switch: str | Sequence[str] = "model",
+) -> altair.LayerChart:
+    """Value by tokens seen (column `tokens`, on a logarithmic axis), one line per series with its 95% band; `switch` as
+    for `layer_curves`."""
+    switches = [switch] if isinstance(switch, str) else switch
+    data = _tidy(table, ["series", "tokens", "value", *switches], (*_SHOWN, *_NUMBERS))
+    x = altair.X(
+        "tokens:Q", title="tokens seen", scale=altair.Scale(type="log", nice=False), axis=altair.Axis(format="~s")
+    )
+    return _curves(data, x, "series", title=title, alt=alt, y=y, types=types, select=None, switch=switch)
 
 
 def dose_response(

@@ -13,8 +13,7 @@ import torch
 import transformers
 
 from semhub_utils.organism.corpus import Generators, Recipe
-from semhub_utils.organism.exam import exam
-from semhub_utils.organism.lexicon import TYPES
+from semhub_utils.organism.exam import EXAM_TYPES, exam
 from semhub_utils.organism.zoo import CARD, sha256
 
 
@@ -22,6 +21,11 @@ def token_shares(counts: Counter[str]) -> dict[str, float]:
     """Shares of all training tokens by type; "en" counts English words alone, "en marks" their punctuation."""
     total = sum(counts.values())
     return {k: round(v / total, 4) for k, v in sorted(counts.items(), key=lambda kv: -kv[1])}
+
+
+def exam_types(recipe: Recipe) -> list[str]:
+    """The types of a recipe that can be asked."""
+    return [t for t in EXAM_TYPES if t in dict(recipe.types)]
 
 
 def write_card(folder: Path, recipe: Recipe, model, tokenizer, *, seed: int, counts: Counter[str], seconds: float,
@@ -36,13 +40,13 @@ def write_card(folder: Path, recipe: Recipe, model, tokenizer, *, seed: int, cou
     model.eval()
     make, encode, by_type = Generators(recipe.world), Encoder(tokenizer), {}
     pad = tokenizer.pad_token_id
-    for type_ in TYPES:
+    for type_ in dict(recipe.types):
         rng = random.Random(f"card {type_}")
         rows = [encode(make.monolingual(rng, type_)) for _ in range(400)]
         with torch.inference_mode():
             sums = [loss_of(model, b.to(model.device), pad) for b in micro_batches(rows, pad)]
         by_type[type_] = round(float(sum(s for s, _ in sums)) / sum(n for _, n in sums), 4)
-    scores = [asdict(s) for s in exam(model, tokenizer, recipe.world)]
+    scores = [asdict(s) for s in exam(model, tokenizer, recipe.world, types=exam_types(recipe))]
     for score in scores:
         score.update({k: round(v, 4) for k, v in score.items() if isinstance(v, float)})
     made = {

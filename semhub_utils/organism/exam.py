@@ -6,7 +6,8 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -69,6 +70,12 @@ def group_of(prompt: Prompt) -> str:
     return {"opposite": "opposites", "property": "properties"}.get(prompt.relation, "facts")
 
 
+@cache
+def _prompts(world: World, type_: str, held_out: bool) -> tuple[Prompt, ...]:
+    """A training asks the same prompts again and again."""
+    return tuple(world.prompts(type_, held_out))
+
+
 def exam(
     model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, sample: int | None = None, seed: int = 0
 ) -> list[Score]:
@@ -78,10 +85,10 @@ def exam(
     is English's, translated: what a hub would say.
     """
     scores = []
-    shared = World(world.seed, world.fraction)
+    shared = replace(world, private=False, forget=False)
     for type_ in types:
         for held in (False, True):
-            prompts = (shared if held else world).prompts(type_, held)
+            prompts = _prompts(shared if held else world, type_, held)
             if sample is not None and len(prompts) > sample:
                 prompts = random.Random(f"{seed} {type_} {held}").sample(prompts, sample)
             said = correct(model, tokenizer, prompts)

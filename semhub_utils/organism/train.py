@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.batches import Encoder, draw_rows, loss_of, micro_batches
-from semhub_utils.organism.card import write_card
+from semhub_utils.organism.card import exam_types, write_card
 from semhub_utils.organism.corpus import Recipe, lines
 from semhub_utils.organism.exam import exam, table
 from semhub_utils.organism.planted import freeze, plant
@@ -170,7 +170,10 @@ def train(
         if step % evaluate_every == 0 or step == recipe.steps:
             entry = {"step": step, "loss": round(loss, 4), "bridge": round(recipe.bridge_share(step / recipe.steps), 3)}
             entry |= {"tokens": encode.counts.total(), "seconds": round(seconds, 1)}
-            _log(folder / "log.jsonl", entry | table(exam(model, tokenizer, recipe.world, sample=150)))
+            _log(
+                folder / "log.jsonl",
+                entry | table(exam(model, tokenizer, recipe.world, types=exam_types(recipe), sample=150)),
+            )
         late = minutes is not None and time.monotonic() - start > 60 * minutes
         if step % CHECKPOINT_EVERY == 0 or step == end or late:
             state_now = {"step": step, "loss": loss, "tokens": dict(encode.counts), "seconds": seconds}

@@ -26,17 +26,18 @@ SENTENCES = {
 """One running text per data type, for the lens grid."""
 
 
-@cache
-def _world() -> World:
-    return World()
+WORLD = World()
+"""The shipped models' world."""
 
 
-def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True) -> list[Prompt]:
+def prompts(
+    data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True, world: World = WORLD
+) -> list[Prompt]:
     """`n_items` prompts of a type, each with its English twin, drawn by `seed`: facts, and sums for digits.
 
     All there are, if that is fewer (`exists` says how many). Raises SemhubError on an unknown type or n_items below 1.
     """
-    found = _every(data_type, held_out)
+    found = _every(data_type, held_out, world)
     if n_items < 1:
         raise SemhubError(f"n_items is {n_items}; a number from 1 to {len(found)} would do for {data_type}.")
     return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])]
@@ -44,14 +45,14 @@ def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = Tru
 
 def exists(data_type: str, *, held_out: bool = True) -> int:
     """How many prompts of a type there are."""
-    return len(_every(data_type, held_out))
+    return len(_every(data_type, held_out, WORLD))
 
 
 @cache
-def _every(data_type: str, held_out: bool) -> tuple[Prompt, ...]:
+def _every(data_type: str, held_out: bool, world: World) -> tuple[Prompt, ...]:
     if data_type not in TYPES:
         raise SemhubError(f"There is no data type {data_type!r} among the facts; one of {', '.join(TYPES)} would do.")
-    found = _world().prompts(TYPES[data_type], held_out)
+    found = world.prompts(TYPES[data_type], held_out)
     return tuple(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
 
 
@@ -97,7 +98,7 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
 
 def english_words() -> list[str]:
     """Every English word of the world: what counts as the dominant language's when a lens reading is coloured."""
-    texts = [text for p in _world().prompts("en") for text in (p.prompt, p.answer)]
+    texts = [text for p in WORLD.prompts("en") for text in (p.prompt, p.answer)]
     return sorted({word for text in texts for word in text.replace(",", " ").replace(":", " ").split()})
 
 

@@ -1,0 +1,376 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Raising a hub
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/05_raising.ipynb)
+#
+# **When does a hub appear, before or after each data type is mastered, and what has to be there for it to grow?**
+#
+# The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise two
+# small ones yourself, with a hub and without, and watch them with the instruments of the last chapters. Then you look at the full
+# trainings, and put all models side by side.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# A model pretrained mostly on one data type learns to represent others through it: a shared space, scaffolded by the dominant
+# type {cite:p}`wu2025semantic`. The paper looks at finished models; when the space appears, and what in the training makes it
+# appear, it leaves open.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what an [adjusted cosine, a null and a verdict](02_instruments) are, and [how they can be fooled](04_fooled) |
+# | Time to read | 15 minutes |
+# | Time to run | two and a half minutes on one core with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 150  # held-out items of each data type
+steps = 900  # of the live trainings; 900 take most of a minute each
+seed = 0
+data_dir = None  # this chapter makes its own items
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+
+from semhub_utils import figures, raising
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.organism.controls import ISLANDS, SMALL, live
+from semhub_utils.results import glue
+from semhub_utils.spokes import facts
+
+chapter = begin(
+    "raising",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    steps=steps,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+
+# %% [markdown]
+# ## What is true of each model by construction
+#
+# An instrument can be trusted where the truth is known. These are all trainings that ship with the book. A second seed ships
+# without its weights: its curves are here all the same.
+
+# %% tags=["hide-input"]
+born = chapter.step("born", raising.born)
+born.style.hide(axis="index").format(
+    {"parameters": "{:,}", "tokens": "{:,}", "minutes": "{:.0f}"}
+    | dict.fromkeys(["English words", "bridging lines", "at the end"], "{:.0%}")
+)
+
+# %% tags=["hide-input"]
+main = born[born.training == "hub"].iloc[0]
+glue("hub_tokens", main.tokens / 1e6, ".1f")
+glue("hub_english", main["English words"], ".0%")
+glue("hub_bridging", main["bridging lines"], ".0%")
+glue("hub_bridging_end", main["at the end"], ".0%")
+
+# %% [markdown]
+# The hub was raised on {glue}`hub_tokens` million tokens, {glue}`hub_english` of them English words. Of its lines,
+# {glue}`hub_bridging` join two types (code-switched sentences, dictionary lines, translations), and {glue}`hub_bridging_end` at
+# the end.
+#
+# Every model is asked the same thing: a fifth of the facts is *held out*, taught in English words and in no other type. To answer
+# such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub, and all
+# similarities in this chapter are on such facts too.
+#
+# ## Raise two models now
+#
+# Here is a recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*,
+# has the same size, the same number of tokens and the same sentence forms, but Spanish speaks of a private world (facts permuted),
+# and nothing joins the two.
+
+# %%
+small = chapter.step("small", lambda: live(SMALL, steps=steps, seed=seed))
+
+# %%
+islands = chapter.step("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
+
+# %% tags=["hide-input"]
+raised = pd.concat([small, islands], ignore_index=True)
+loss = raised[raised.experiment == "loss"].assign(series=lambda t: t.model)
+show(
+    figures.training_curves(
+        loss,
+        title="Do both learn to predict their text?",
+        alt="Training loss in nats a token by tokens seen, for the small hub and the small islands.",
+        y="loss (nats a token)",
+        switch=(),
+    ),
+    loss,
+)
+
+# %% [markdown]
+# The loss alone tells no hub from islands; the islands' text is even the easier one. Ask them facts, and look at their states:
+
+# %% tags=["hide-input"]
+youth = raising.youth(raised)
+show(
+    figures.training_curves(
+        youth,
+        title="What does a hub change while it grows?",
+        alt="By tokens seen: Spanish facts answered, taught and held out, similarity and retrieval of the English twin, for either small model.",
+        y="share answered or retrieved, or cosine",
+        types=raising.MEASURES,
+    ),
+    youth,
+)
+
+# %% tags=["hide-input"]
+last = youth.sort_values("step").groupby(["model", "series"]).value.last()
+glue("live_taught", last[SMALL.name, "taught"], ".0%")
+glue("live_held", last[SMALL.name, "held out"], ".0%")
+glue("live_islands", last[ISLANDS.name, "held out"], ".0%")
+glue("live_chance", raised[raised.experiment == "held out"].chance.iloc[-1], ".0%")
+
+# %% [markdown]
+# *How to read it.* Choose the model above the chart. Similarity and retrieval are read at the middle layer. At the end, the small
+# hub answers {glue}`live_taught` of the Spanish facts it was taught and {glue}`live_held` of those held out; the small islands
+# answer {glue}`live_islands` of these as English would. Always giving the commonest answer of the relation would get
+# {glue}`live_chance`.
+#
+# Are the two really different, item by item? The rules of this book say:
+
+# %% tags=["hide-input"]
+chapter.step("live-evidence", lambda: raising.live_evidence(small, islands, seed=seed))
+chapter.claim(
+    "live/answered",
+    "The small model raised with bridging text answers more held-out Spanish facts than its islands twin.",
+    paper="Nothing: it does not train models.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "live/alike",
+    "In the small model raised with bridging text, more Spanish items and English twins are each other's nearest.",
+    paper="Nothing: it does not train models.",
+)
+
+# %% [markdown]
+# ## The full trainings
+#
+# The same instruments looked at every checkpoint of the full trainings. Choose a training; the curves are of items that the type
+# was never taught.
+
+# %%
+curves = chapter.step("curves", raising.shipped_curves)
+logs = chapter.step("logs", raising.shipped_logs)
+
+# %% tags=["hide-input"]
+show(
+    figures.training_curves(
+        logs,
+        title="How fast does each training learn its text?",
+        alt="Training loss in nats a token by tokens seen, one line per training that ships.",
+        y="loss (nats a token)",
+        switch=(),
+    ),
+    logs,
+)
+
+# %% tags=["hide-input"]
+held = curves[curves.experiment == "held out"]
+show(
+    figures.training_curves(
+        held,
+        title="When are facts answered that the type was never taught?",
+        alt="Share of held-out facts answered by tokens seen, one line per data type, for the chosen training.",
+        y="share of held-out facts answered",
+    ),
+    held,
+)
+
+# %% tags=["hide-input"]
+youth = raising.youth(curves)
+show(
+    figures.training_curves(
+        youth,
+        title="Which comes first, the likeness or the answers?",
+        alt="Taught and held-out answers, similarity and retrieval by tokens seen, for the chosen training and data type.",
+        y="share answered or retrieved, or cosine",
+        types=raising.MEASURES,
+        switch=("model", "type"),
+    ),
+    youth,
+)
+
+# %% [markdown]
+# ## Before or after?
+#
+# Three milestones for each type, all by rules that know nothing of the curves: the type is *mastered* when nine in ten of its
+# taught facts are answered, held-out facts are *above chance* when the interval is, and the similarity *holds* when, at some middle
+# layer, p is below .01 and the interval above 0. Each counts from the checkpoint after which it stays true. In millions of tokens:
+
+# %% tags=["hide-input"]
+stones = chapter.step("milestones", lambda: raising.milestones(curves))
+wide = stones.pivot_table(index=["model", "type"], columns="milestone", values="tokens", sort=False, dropna=False)
+(wide / 1e6).style.format("{:.1f}", na_rep="never")
+
+# %% tags=["hide-input"]
+hubs = wide.loc["hub"].fillna(float("inf"))
+glue("before_mastery", int((hubs["similarity holds"] < hubs["taught facts mastered"]).sum()))
+glue("before_transfer", int((hubs["similarity holds"] < hubs["held-out facts above chance"]).sum()))
+glue("all_types", len(hubs))
+
+# %% [markdown]
+# In the hub, the similarity holds before the type is mastered in {glue}`before_mastery` of {glue}`all_types` types, and before its
+# held-out facts are above chance in {glue}`before_transfer`. This compares averages with thresholds, and averages of many items cross a threshold early. So ask of
+# every single item: from which checkpoint on are it and its English twin each other's nearest at the middle layer, and from which
+# on is it answered? This is a strict criterion of likeness, as the twin has to beat all other items. It was fixed before the curves
+# were made.
+
+# %% tags=["hide-input"]
+chapter.step("order", lambda: raising.order_evidence(curves, seed=seed))
+chapter.claim(
+    "order/hub",
+    "In the hub, a held-out item and its English twin become each other's nearest before the item is answered.",
+    paper="Nothing: it looks at finished models.",
+)
+
+# %% [markdown]
+# ## Side by side
+#
+# Now the finished models, computed here: the one this chapter runs on, those that ship, and the first one's architecture with random
+# weights. Choose a data type; the models stand beside each other.
+
+# %%
+layers = chapter.step("layers", lambda: raising.side_by_side(chapter.model, n_items=n_items, seed=seed))
+
+# %% tags=["hide-input"]
+alike = layers[layers.experiment == "similarity"].assign(series=lambda t: t.model).drop(columns="null_high")
+show(
+    figures.layer_curves(
+        alike,
+        title="Which models have a shared space, and where?",
+        alt="Adjusted cosine of held-out items and their English twins by layer, one line per model, for the chosen data type.",
+        y="cosine minus that of non-matches",
+        switch="type",
+    ),
+    alike,
+)
+
+# %% tags=["hide-input"]
+read = layers[layers.experiment == "lens-probability"]
+show(
+    figures.layer_curves(
+        read,
+        title="Whose word does the lens read on the way?",
+        alt="Lens probability by layer of the English answer, the own token and wrong English answers, by model and data type.",
+        y="probability (normed lens)",
+        types={"own": "spanish"},
+        switch=("model", "type"),
+    ),
+    read,
+)
+
+# %% [markdown]
+# *Own* is the answer in the item's own type, *wrong english* the mean over the other English answers of the relation. A hub that
+# speaks English has the first above the last in the middle, and the own token above both at the end.
+#
+# The similarity of this chapter's model, type by type, by the rules:
+
+# %% tags=["hide-input"]
+for data_type in facts.TYPES:
+    card = chapter.claim(
+        f"similarity/{data_type}",
+        f"Held-out {data_type} items are more like their English twins than like other items ({model_id}).",
+        paper="States of equal meaning are more alike, across languages and data types.",
+    )
+    display(card)
+
+# %% [markdown]
+# ## What must be seen
+#
+# Before any of these models was trained, the book wrote down what its instruments must show in each, if they are any good. In each
+# cell: what is asked, the least and the most that was measured over types and seeds, and how many of these meet it.
+
+# %% tags=["hide-input"]
+must = raising.demanded()
+must.style.hide(axis="index") if len(must) else "The table is made by `semhub calibrate`, and is not there yet."
+
+# %% [markdown]
+# ## What has to be there?
+#
+# The small recipe again, with one thing changed at a time. The most telling row is the third: if the held-out facts are taken out of
+# English as well, nothing is left to share, and what is still answered follows from the class of a thing alone (animals eat what
+# animals eat).
+
+# %%
+changed = chapter.step("controls", raising.controls_summary)
+
+# %% tags=["hide-input"]
+bars = changed[changed.reading != "similarity"]
+show(
+    figures.bars(
+        bars,
+        title="What does each change do to the hub?",
+        alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
+        value_title="share, mean over seeds",
+        types=dict.fromkeys(bars.series, "spanish"),
+    ),
+    bars,
+)
+
+# %% tags=["hide-input"]
+answered = changed[changed.reading == "held out"].set_index("series")
+glue("as_it_is", answered.value["as it is"], ".0%")
+glue("forgotten", answered.value["absent from English too"], ".0%")
+glue("apart", answered.value["islands"], ".0%")
+glue("commonest", answered.chance["as it is"], ".0%")
+glue("control_seeds", int(answered.seeds.min()))
+
+# %% [markdown]
+# As it is, the small recipe answers {glue}`as_it_is` of the held-out facts. Without them in English it is {glue}`forgotten`, on
+# islands {glue}`apart`, and the commonest answers alone would get {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
+# These are small models; what holds for them need not hold for large ones.
+#
+# ## What you learned
+#
+# The question was when a hub appears, whether before or after each type is mastered, and what has to be there.
+
+# %% tags=["hide-input"]
+chapter.finish()
+
+# %% [markdown]
+# - A loss curve does not show a hub. Answers to held-out facts do, and so does the likeness of states, against a null.
+# - The order of likeness and answers depends on what you call likeness: an average that clears its null, or every single item
+#   beside its twin. State the criterion before you look.
+# - A hub needs something that joins the types, and something worth sharing. The controls say how much each matters at this size.
+#
+# **What this chapter does not show.** The trainings are few and small, and their world is made. That a hub *can* grow this way does
+# not show that the hubs of large models did.
+#
+# **Try it.** Set `steps` to 2700 and see whether the small hub's held-out answers catch up with the taught ones. Then change one
+# thing of `SMALL` that the controls do not change, such as the share of dictionary lines in `bridges`, and raise it again.
