@@ -342,9 +342,11 @@ glue("blank_above", int((blank.low > 0).sum()))
 # %%
 real = chapter.step(
     "real-alarms",
-    lambda: calibrate.shares(calibrate.read("alarms"), ["experiment", "model"])
-    .rename(columns={"experiment": "series", "model": "reading"})
-    .assign(experiment="real-alarms"),
+    lambda: (
+        calibrate.shares(calibrate.read("alarms"), ["experiment", "model"])
+        .rename(columns={"experiment": "series", "model": "reading"})
+        .assign(experiment="real-alarms")
+    ),
 )
 
 # %% tags=["hide-input"]
@@ -380,9 +382,11 @@ glue("real_high", all_claims.high, ".1%")
 # %%
 dimmed = chapter.step(
     "real-power",
-    lambda: calibrate.shares(calibrate.read("power"), ["experiment", "noise"])
-    .rename(columns={"experiment": "series", "noise": "strength"})
-    .assign(experiment="real-power"),
+    lambda: (
+        calibrate.shares(calibrate.read("power"), ["experiment", "noise"])
+        .rename(columns={"experiment": "series", "noise": "strength"})
+        .assign(experiment="real-power")
+    ),
 )
 
 # %% tags=["hide-input"]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from semhub_utils.errors import SemhubError
+from semhub_utils import calibrate
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy
 from semhub_utils.models import LanguageModel, load_model, randomised
 from semhub_utils.organism import zoo
@@ -21,6 +22,7 @@ from semhub_utils.organism.corpus import Recipe
 from semhub_utils.organism.curve import COLUMNS, CURVE, LOG, onset, snapshot
 from semhub_utils.organism.world import World
 
+TRIED = Path(str(files("semhub_utils.organism"))) / "data" / "tried.csv"
 MASTERED = 0.9
 RANDOM = "random weights"
 MEASURES = {"similarity": "english", "retrieval": "chinese", "taught": "control", "held out": "spanish"}
@@ -181,13 +183,8 @@ def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> tuple[
 
 def demanded() -> pd.DataFrame:
     """What must be seen in each model, what was measured over types and seeds, and how often that will do: one row per
-    thing, one column per model. Empty where the table of `semhub calibrate` is not there."""
-    try:
-        from semhub_utils import calibrate
-
-        table = calibrate.read("truth")
-    except (ImportError, SemhubError):
-        return pd.DataFrame()
+    thing, one column per model, as `semhub calibrate` found it."""
+    table = calibrate.read("truth")
     table = table[table.demanded.notna()]
     cells = {}
     for (row, model), some in table.groupby(["row", "model"], sort=False):
@@ -196,6 +193,17 @@ def demanded() -> pd.DataFrame:
         span = f"{numbers.min():.2g} to {numbers.max():.2g}" if len(numbers) else "not testable"
         cells.setdefault(row, {})[model] = f"{asked}: {span} ({int(some.met.sum())} of {len(some)})"
     return pd.DataFrame(cells).T.fillna("").rename_axis("what must be seen").reset_index()
+
+
+def tried() -> pd.DataFrame:
+    """The recipes tried for the hub, in order: what was changed, on which split of the facts (0 is the one that ships),
+    the tokens seen, and the share of facts answered, the mean over four types. Texts of other recipes than the shipped
+    ones are not in the code any more."""
+    table = pd.read_csv(TRIED)
+    keys = ["trial", "what", "split", "tokens"]
+    return (
+        table.pivot_table(index=keys, columns="side", values="accuracy", sort=False).reset_index()
+    )
 
 
 def controls_summary() -> pd.DataFrame:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import cycle
 
 from semhub_utils.organism.frames import EQUALS, FRAMES, PLUS, TIMES
 from semhub_utils.organism.lexicon import concepts, stated_facts, surface
@@ -129,28 +130,14 @@ def chain_pieces(
 
     `kinds` names the type of every piece in turn, cyclically: one type for plain lines.
     """
-    kind = (kinds[i % len(kinds)] for i in range(99))
     sign = PLUS if op == "+" else TIMES
-
-    def number(n: int) -> tuple[str, str]:
-        k = next(kind)
-        return k, surface(str(n), k)
-
-    def word(table: dict[str, str]) -> tuple[str, str]:
-        k = next(kind)
-        return k, table[k]
-
-    if form == "result":
-        before = [number(terms[0])]
-        for term in terms[1:]:
-            before += [word(sign), number(term)]
-        return [*before, word(EQUALS)], [number(result)], []
-    before = [number(result), word(EQUALS), number(terms[0]), word(sign)]
-    answer = [number(terms[1])]
-    after: Pieces = []
-    for term in terms[2:]:
-        after += [word(sign), number(term)]
-    return before, answer, after
+    calculation = [terms[0], *(part for term in terms[1:] for part in (sign, term))]
+    whole = [*calculation, EQUALS, result] if form == "result" else [result, EQUALS, *calculation]
+    pieces = [
+        (k, surface(str(x), k) if isinstance(x, int) else x[k]) for x, k in zip(whole, cycle(kinds), strict=False)
+    ]
+    cut = len(pieces) - 1 if form == "result" else 4
+    return pieces[:cut], [pieces[cut]], pieces[cut + 1 :]
 
 
 @cache
