@@ -196,7 +196,7 @@ def test_unknown_names_are_refused_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", zoo.available())
 def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
-    """Facts of all types, and sums; private worlds permute these at random, and only digits say enough to learn them."""
+    """Facts and sums; private worlds permute sums at random, and only digits say enough of them to be learned."""
     folder = zoo.organism_path(f"organism:{name}")
     assert (folder / "model.safetensors").stat().st_size <= 3_000_000
     assert zoo.card(name)["sha256"] == zoo.sha256(folder / "model.safetensors")
