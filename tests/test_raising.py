@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import semhub_utils
 from semhub_utils import cli, raising
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
@@ -232,12 +231,7 @@ def test_shipped_controls_cover_every_variant():
     assert rows.value.between(-1, 1).all() and (rows.low <= rows.value).all()
 
 
-def test_demanded_is_compact_and_may_be_absent(monkeypatch):
-    def gone(name):
-        raise SemhubError(name)
-
-    monkeypatch.setattr(semhub_utils, "calibrate", SimpleNamespace(read=gone), raising=False)
-    assert raising.demanded().empty
+def test_demanded_is_compact(monkeypatch):
     asked = "value at least 0.95"
     rows = [
         ("hub", "taught", asked, 0.96, None, True),
@@ -246,11 +240,20 @@ def test_demanded_is_compact_and_may_be_absent(monkeypatch):
         ("hub", "other", None, 1.0, None, None),
     ]
     table = pd.DataFrame(rows, columns=["model", "row", "demanded", "value", "p", "met"])
-    monkeypatch.setattr(semhub_utils, "calibrate", SimpleNamespace(read=lambda name: table), raising=False)
+    monkeypatch.setattr(raising, "calibrate", SimpleNamespace(read=lambda name: table))
     found = raising.demanded().set_index("what must be seen")
     assert found.loc["taught", "hub"] == "value at least 0.95: 0.9 to 0.96 (1 of 2)"
     assert found.loc["similarity", "random weights"] == "p not below 0.05: 0.4 to 0.4 (1 of 1)"
     assert list(found.index) == ["taught", "similarity"]
+
+
+def test_what_was_tried_ends_with_numbers_of_its_own():
+    tried = raising.tried()
+    assert tried.trial.is_unique and tried.trial.is_monotonic_increasing and tried.what.is_unique
+    ours = tried[tried.what == "the hub that ships"].iloc[0]
+    assert ours.tokens == zoo.card("hub")["tokens"]
+    scores = [s for s in zoo.card("hub")["scores"] if s["group"] == "facts" and s["held_out"] and s["type"] != "en"]
+    assert abs(ours["held out"] - np.mean([s["accuracy"] for s in scores])) < 0.1  # a sample against all
 
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
