@@ -13,11 +13,13 @@ RECIPES: dict[str, Recipe] = {
     "hub": HUB,
     # the same budget, shape, types and sentence forms; nothing to share
     "islands": replace(HUB, name="islands", world=World(private=True)),
-    # English alone for half of the way, then the others' words on a frozen body
+    # English alone for most of the way, then the others' words on a frozen body, briefly: a long time finds ways to
+    # learn the taught facts by heart in the few parts that are free
     "planted": replace(
         HUB,
         name="planted",
-        english_first=0.5,
+        steps=1450,
+        english_first=0.8,
         noise=0.15,
         bridge=0.0,
         types=(

@@ -54,11 +54,20 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 
         return LlamaForCausalLM(config)
 
 
+def planting_step(recipe: Recipe) -> int | None:
+    """The step before which a hub is planted, where one is."""
+    return None if recipe.noise is None else round(recipe.english_first * recipe.steps)
+
+
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine to a fiftieth."""
+    """Linear warm-up, then a cosine to a fiftieth; planting starts a cosine of its own."""
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    planting = planting_step(recipe)
+    first, last = recipe.warmup, recipe.steps if planting is None else planting
+    if planting is not None and step >= planting:
+        first, last = planting, recipe.steps
+    done = (step - first) / max(1, last - first)
     return recipe.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
@@ -141,7 +150,7 @@ def train(
         state = _load(folder, model, optimizer, rng, device)
         encode.counts.update(state["tokens"])
     step, loss = state["step"], state["loss"]
-    planting = None if recipe.noise is None else round(recipe.english_first * recipe.steps)
+    planting = planting_step(recipe)
     if planting is not None and step > planting:
         freeze(model)
     stream, kept = lines(recipe, rng, lambda: step / recipe.steps), kept_steps(recipe)
