@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME, with another seed NAME-SEED)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
     sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")
     sub.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default: the recipe's)")
@@ -189,7 +189,7 @@ def calibrate(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     from .organism.train import train as train_organism
 
-    out = options.out or Path("organisms") / options.name
+    out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     folder = train_organism(options.name, out, seed=options.seed, device=options.device, minutes=options.minutes)
     if not (folder / "model.safetensors").exists():
         _to_stderr("The time is up and the state is saved; the same command trains on from there.")
