@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the model (default organisms/NAME, with another seed NAME-SEED)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default organisms/NAME or NAME-SEED)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
     sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")
     sub.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default: the recipe's)")
