@@ -201,9 +201,7 @@ def tried() -> pd.DataFrame:
     ones are not in the code any more."""
     table = pd.read_csv(TRIED)
     keys = ["trial", "what", "split", "tokens"]
-    return (
-        table.pivot_table(index=keys, columns="side", values="accuracy", sort=False).reset_index()
-    )
+    return table.pivot_table(index=keys, columns="side", values="accuracy", sort=False).reset_index()
 
 
 def controls_summary() -> pd.DataFrame:
