@@ -196,24 +196,22 @@ def test_unknown_names_are_refused_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", zoo.available())
 def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
-    """Facts and sums; private worlds permute sums at random, and only digits say enough of them to be learned."""
+    """Facts in every type; sums too in a hub that grew. Private worlds permute sums, and a planted body has no place for
+    a number that is two words in English: these have sums only as their cards say."""
     folder = zoo.organism_path(f"organism:{name}")
     assert (folder / "model.safetensors").stat().st_size <= 3_000_000
     assert zoo.card(name)["sha256"] == zoo.sha256(folder / "model.safetensors")
     model, shipped = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert shipped.get_vocab() == tokenizer.get_vocab()
     world = World(**zoo.card(name)["recipe"]["world"])
+    grown = not world.private and zoo.card(name)["recipe"]["noise"] is None
     for type_ in EXAM_TYPES:
-        taught = [
-            p
-            for p in world.prompts(type_, held_out=False)
-            if type_ in ("en", "digits") or not world.private or isinstance(p.item, Fact)
-        ]
-        prompts = random.Random(0).sample(taught, 150)
+        taught = [p for p in world.prompts(type_, held_out=False) if type_ == "en" or grown or isinstance(p.item, Fact)]
+        prompts = random.Random(0).sample(taught, min(150, len(taught)))
         if type_ == "en":
             prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
-        right = sum(correct(model, shipped, prompts)) / len(prompts)
-        assert right >= (0.95 if type_ == "en" else 0.8), (type_, right)
+        right = sum(correct(model, shipped, prompts)) / max(1, len(prompts))
+        assert not prompts or right >= (0.95 if type_ == "en" else 0.8), (type_, right)
 
 
 def test_a_random_model_is_at_chance(tokenizer):
