@@ -196,7 +196,7 @@ def test_unknown_names_are_refused_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", zoo.available())
 def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
-    """Facts in every type; sums too in a hub that grew. Private worlds permute sums, and a planted body has no place for
+    """Facts in every type, sums too in a hub that grew. Private worlds permute sums, a planted body has no place for
     a number that is two words in English: these have sums only as their cards say."""
     folder = zoo.organism_path(f"organism:{name}")
     assert (folder / "model.safetensors").stat().st_size <= 3_000_000
