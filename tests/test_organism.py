@@ -210,8 +210,8 @@ def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
         prompts = random.Random(0).sample(taught, min(150, len(taught)))
         if type_ == "en":
             prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
-        right = sum(correct(model, shipped, prompts)) / max(1, len(prompts))
-        assert not prompts or right >= (0.95 if type_ == "en" else 0.8), (type_, right)
+        right = sum(correct(model, shipped, prompts)) / len(prompts) if prompts else 1.0
+        assert right >= (0.95 if type_ == "en" else 0.8), (type_, right)
 
 
 def test_a_random_model_is_at_chance(tokenizer):
