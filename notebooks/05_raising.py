@@ -322,7 +322,9 @@ raising.demanded().style.hide(axis="index")
 # %% [markdown]
 # Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two saw
 # the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split, so that
-# the reported items chose nothing, and none did better. Their shares are of 150 prompts a type.
+# the reported items chose nothing, and none did better, though they saw
+# fewer tokens. Their shares are of 150 prompts a type. The planted model is no blind test either: its first two recipes lost the
+# plant while they learned the taught facts by heart, which was seen in its held-out answers; this one freezes more and is brief.
 
 # %% tags=["hide-input"]
 tried = raising.tried()
