@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -219,7 +220,9 @@ def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     chapter(book, "02_second", COUNT, hang)
     command = [sys.executable, "-m", "semhub_utils.cli", "run", "all"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=book, env=environment, stderr=subprocess.PIPE, text=True)
+    # a shell that runs the tests in the background has its children ignore the keyboard
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=book, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     pid_file = book / "runs" / "results" / "pid"
     deadline = time.time() + 90
     while not (pid_file.exists() and pid_file.read_text()):
