@@ -172,7 +172,7 @@ class Generators:
             return [("code", f"{name} ( {s.left} , {s.right} ) == {self.world.result(s, 'code')}")]
         return self._chain(rng, type_, (type_,))
 
-    def _roles(self, rng: random.Random) -> dict[str, str]:
+    def roles(self, rng: random.Random) -> dict[str, str]:
         """Who does what to what: verb, agent, theme and sometimes recipient, all at random."""
         people = rng.sample(NAMES, 2)
         giving = rng.random() < 0.4
@@ -181,7 +181,7 @@ class Generators:
         roles = {"verb": rng.choice(self.giving if giving else self.verbs), "agent": agent, "theme": theme}
         return roles | ({"recipient": people[1] if rng.random() < 0.7 else rng.choice(self.nouns)} if giving else {})
 
-    def _scene(self, roles: dict[str, str], type_: str, passive: bool = False, call: int = 0) -> Pieces:
+    def say_scene(self, roles: dict[str, str], type_: str, passive: bool = False, call: int = 0) -> Pieces:
         def say(role: str) -> str:
             return surface(roles[role], type_, phrase=True)
 
@@ -210,7 +210,7 @@ class Generators:
 
     def scene(self, rng: random.Random, type_: str) -> Pieces:
         """A COGS-like event: `Emma gives the ball to Liam`, its logical form, or `gives(EMMA, BALL, LIAM)`."""
-        return self._scene(self._roles(rng), type_, rng.random() < 0.3, rng.random() < 0.3) + self._stop(rng, type_)
+        return self.say_scene(self.roles(rng), type_, rng.random() < 0.3, rng.random() < 0.3) + self._stop(rng, type_)
 
     def _list(self, keys: list[str], type_: str) -> Pieces:
         if type_ == "code":
@@ -255,7 +255,7 @@ class Generators:
         if type_ == "digits":
             return [("digits", "12 = 7 + 4 + 1")]
         if type_ == "logic":
-            return self._scene({"verb": "gives", "agent": "Emma", "theme": "ball", "recipient": "Liam"}, "logic")
+            return self.say_scene({"verb": "gives", "agent": "Emma", "theme": "ball", "recipient": "Liam"}, "logic")
         line: Pieces = []
         for fact in [f for f in self.world.taught_facts("es") if f.subject in ("cow", "lemon", "knife")][::3][:3]:
             parts = fact_pieces(fact.subject, fact.relation, self.world.object(fact, type_), 0, type_, type_, type_)
@@ -306,8 +306,8 @@ class Generators:
         other, base = self._pair(rng, [t for t in types if t in pools.get(kind, FACT_TYPES)])
         pair = (base, other)
         if kind == "scene":
-            roles = self._roles(rng)
-            sides = [self._scene(roles, t, rng.random() < 0.3, rng.random() < 0.3) for t in pair]
+            roles = self.roles(rng)
+            sides = [self.say_scene(roles, t, rng.random() < 0.3, rng.random() < 0.3) for t in pair]
         elif kind == "list":
             keys = rng.sample(self.words, rng.randint(2, 4))
             sides = [self._list(keys, t) for t in pair]
