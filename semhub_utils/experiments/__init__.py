@@ -5,6 +5,7 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.languages import choice_table, language_similarity, part_lens_experiment, word_items
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
@@ -14,15 +15,19 @@ from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_
 
 __all__ = [
     "both_readings",
+    "choice_table",
     "dominant_share_experiment",
+    "language_similarity",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
     "padding_trap",
+    "part_lens_experiment",
     "punctuation_trap",
     "relation_curves",
     "similarity_experiment",
     "steering_experiment",
     "task_table",
     "trajectory_experiment",
+    "word_items",
 ]

@@ -1,7 +1,7 @@
 """Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ def lens_experiment(
     reading: str = "normed",
     seed: int = 0,
     random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Does the lens (Eq. 2) read the hub's word (`targets[hub]`) at middle layers, and the own token (`targets[own]`)
     at the end?
@@ -40,9 +41,14 @@ def lens_experiment(
     word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
     another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
     empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
-    comes first (`lens-first`), and the entropy.
+    comes first (`lens-first`), and the entropy. `dropped`: what was left out before, with counts; with it, no item at
+    all cannot be tested either.
     """
-    words, kept, dropped = _resolve(model, items, hub, own)
+    before, kept = dict(dropped or {}), []
+    if items or not before:
+        words, kept, dropped = _resolve(model, items, hub, own)
+        before = dict(Counter(before) + Counter(dropped))
+    dropped = before
     if not kept:
         return _untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
@@ -61,16 +67,29 @@ def lens_experiment(
 
         def of(chosen: Sequence[Iterable[str]], fold) -> np.ndarray:
             """Per item, its words folded into one number per layer; nan where no word of it is left."""
-            columns = [[column[w] for w in row if w in column] for row in chosen]
-            nothing = np.full(len(layers), np.nan)
-            return np.stack([fold(logprob[i][:, c], axis=1) if c else nothing for i, c in enumerate(columns)])
+            alike: dict[tuple[int, ...], list[int]] = {}  # items of the same words at once
+            for i, row in enumerate(chosen):
+                alike.setdefault(tuple(column[w] for w in row if w in column), []).append(i)
+            values = np.full((len(kept), len(layers)), np.nan)
+            for columns, numbers in alike.items():
+                if columns:
+                    values[numbers] = fold(logprob[numbers][:, :, list(columns)], axis=2)
+            return values
 
-        classes = [tuple(dict.fromkeys((*item.targets[hub], *item.wrong.get(hub, ())))) for item in kept]
-        said = np.stack([of([answer] * len(kept), np.max) for answer in answers], axis=2)
-        wrong = [of([[w for w in c if w not in answer] for c in classes], np.mean) for answer in answers]
+        classes: dict[tuple[str, ...], list[int]] = {}
+        for i, item in enumerate(kept):
+            class_ = sorted({*item.targets[hub], *item.wrong.get(hub, ())} & set(column))
+            classes.setdefault(tuple(class_), []).append(i)
+        said = np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in answers], axis=2)
+        wrong = np.empty_like(said)
+        for class_, numbers in classes.items():  # the mean over the class but the answer's own words
+            others = np.array([[w not in answer for answer in answers] for w in class_], float)
+            of_class = logprob[numbers][..., [column[w] for w in class_]]
+            with np.errstate(invalid="ignore"):
+                wrong[numbers] = of_class @ others / others.sum(0)
         curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
         curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
-        meaning = said - np.stack(wrong, axis=2)
+        meaning = said - wrong
         return curves, meaning, np.minimum(meaning, said - curves[own][:, :, None]), found
 
     index = np.arange(len(kept))
@@ -154,7 +173,8 @@ def _untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, se
         _claim(model, name, some, some, series=series, reading=reading, dropped=dropped)
         for name, some in (("lens-meaning", empty), ("lens-end", empty[:, -1:]), ("lens-lead", empty))
     ]
-    names = [*items[0].targets, *(f"wrong {name}" for name in items[0].wrong)]
+    targets, wrong = (items[0].targets, items[0].wrong) if items else ((hub, own), (hub,))
+    names = [*targets, *(f"wrong {name}" for name in wrong)]
     curves = [("lens-probability", name) for name in names] + [("lens-first", hub), ("lens-first", own)]
     tables = [
         curve(model, empty, experiment=experiment, series=name, reading=reading, dropped=sum(dropped.values()))

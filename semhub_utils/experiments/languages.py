@@ -1,0 +1,203 @@
+"""Natural languages: sentences that say one thing in two of them, and running text read word by word."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.lens import lens_experiment
+from semhub_utils.experiments.similarity import similarity_experiment
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.dictionary import Dictionary, Entry
+from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.languages import PairSet, segments
+from semhub_utils.states import hidden_states
+from semhub_utils.tokens import single_words, target_table
+
+TOO_LONG = "longer than the model's context"
+FREQUENCY_BINS = 3
+
+
+def language_similarity(
+    model: LanguageModel, sets: Sequence[PairSet], *, seed: int = 0, random_weights: bool = True
+) -> Result:
+    """`similarity_experiment` against the own group, for every set of pairs; the table adds the column `ending`.
+
+    Claims: `similarity/<languages>` for the first ending of each two languages, the release's baseline beside it; with
+    ", <ending>" behind for the others. Sentences longer than the model's context are dropped and counted. Raises
+    SemhubError if fewer than 4 pairs are left.
+    """
+    tables, claims, seen = [], [], set()
+    for chosen in sets:
+        sides = [_fitting(model, [getattr(pair, side) for pair in chosen.pairs]) for side in "ab"]
+        fit = [a and b for a, b in zip(*sides, strict=True)]
+        pairs = [pair for pair, fits in zip(chosen.pairs, fit, strict=True) if fits]
+        dropped = dict(chosen.dropped) | ({TOO_LONG: fit.count(False)} if not all(fit) else {})
+        if len(pairs) < 4:
+            raise SemhubError(
+                f"{len(pairs)} pairs are left for {chosen.series} ({_counted(dropped)}); at least 4 sentences would do."
+            )
+        series = chosen.series if chosen.series not in seen else f"{chosen.series}, {chosen.ending}"
+        seen.add(chosen.series)
+        table, found = similarity_experiment(
+            model,
+            pairs,
+            series=series,
+            seed=seed,
+            random_weights=random_weights,
+            baselines=("corrected", "as released") if series == chosen.series else ("corrected",),
+            dropped=dropped,
+        )
+        tables.append(table.assign(series=chosen.series, ending=chosen.ending))
+        claims += found
+    return pd.concat(tables, ignore_index=True), claims
+
+
+def word_items(
+    model: LanguageModel,
+    texts: Sequence[str],
+    language: str,
+    dictionary: Dictionary,
+    counts: Mapping[str, int],
+    *,
+    n_words: int,
+    seed: int = 0,
+) -> tuple[list[LensItem], dict[str, int]]:
+    """Up to `n_words` words of running text, drawn by `seed`, to be read at the position before them; and how many
+    words were left out for which reason.
+
+    A word stays if it is one token of the text, found by character offsets; if the text before it, read alone, gives
+    the same tokens; if the dictionary has it; and if at least one of its English words is one token and none is the
+    word itself. Targets: "english" and "own". Wrong words are those of the other words drawn, of the same part of
+    speech and the same third by how often the English occurs (`counts`). Cluster and anchor: the English words.
+    """
+    dropped: Counter[str] = Counter()
+    fit = _fitting(model, texts)
+    dropped[f"in a text {TOO_LONG}"] = fit.count(False)
+    found: list[tuple[str, str, Entry]] = []  # text before the word, word, entry
+    readable = [text for text, fits in zip(texts, fit, strict=True) if fits]
+    for prefix, word, reason in _words_before(model, readable, language):
+        entry = dictionary.get(word) or dictionary.get(word.lower())
+        reason = reason or ("not in the dictionary" if entry is None else "")
+        if not reason and word.casefold() in {w.casefold() for w in entry.english}:
+            reason = "english and own are the same word"
+        if reason:
+            dropped[reason] += 1
+        else:
+            found.append((prefix, word, entry))
+    single = single_words(model, {w for _, _, entry in found for w in entry.english}) if found else set()
+    ready = []
+    for prefix, word, entry in found:
+        english = tuple(w for w in entry.english if w in single)
+        if english:
+            ready.append((prefix, word, replace(entry, english=english)))
+        else:
+            dropped["no English word of one token"] += 1
+    order = sorted(np.random.default_rng(seed).permutation(len(ready))[:n_words].tolist())
+    return _items([ready[i] for i in order], counts), {reason: n for reason, n in dropped.items() if n}
+
+
+def _words_before(model: LanguageModel, texts: Sequence[str], language: str) -> list[tuple[str, str, str]]:
+    """(text before it, word, why it cannot be read) of every word of the texts."""
+    rows, asked, expected = [], [], []
+    for text, whole in zip(texts, model.encode(texts), strict=True):
+        for start, end in segments(text, language):
+            inside = [k for k, (a, b) in enumerate(whole.offsets) if a < end and b > start]
+            exact = len(inside) == 1 and text[slice(*whole.offsets[inside[0]])].strip() == text[start:end]
+            prefix = text[: whole.offsets[inside[0] - 1][1]] if exact and inside[0] else ""
+            reason = "" if prefix else "several tokens, or part of one" if not exact else "first word of its text"
+            if prefix:
+                asked.append(len(rows))
+                expected.append(whole.ids[: inside[0]])
+            rows.append((prefix, text[start:end], reason))
+    for row, ids, encoding in zip(asked, expected, model.encode([rows[row][0] for row in asked]), strict=True):
+        if encoding.ids != ids:
+            rows[row] = (*rows[row][:2], "the tokens before it change where the text ends")
+    return rows
+
+
+def _items(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -> list[LensItem]:
+    """Items with their groups and the wrong words of each group."""
+    often = {entry: max(counts.get(w.lower(), 0) for w in entry.english) for _, _, entry in ready}
+    third = {}
+    for part in {entry.part for entry in often}:
+        row = sorted((entry for entry in often if entry.part == part), key=lambda entry: (often[entry], entry.english))
+        third |= {entry: FREQUENCY_BINS * rank // len(row) for rank, entry in enumerate(row)}
+    groups = [f"{entry.part}, frequency {third[entry]}" for _, _, entry in ready]
+    classes: dict[str, tuple[dict, dict]] = {}
+    for (_, word, entry), group in zip(ready, groups, strict=True):
+        english, own = classes.setdefault(group, ({}, {}))
+        english |= dict.fromkeys(entry.english)
+        own[word] = None
+    found = []
+    for number, ((prefix, word, entry), group) in enumerate(zip(ready, groups, strict=True)):
+        english, own = classes[group]
+        said = " / ".join(entry.english)
+        found.append(
+            LensItem(
+                id=f"{number}: {prefix[-30:]} | {word}",
+                prompt=prefix,
+                targets={"english": entry.english, "own": (word,)},
+                cluster=said,
+                wrong={
+                    "english": tuple(w for w in english if w not in entry.english),
+                    "own": tuple(w for w in own if w != word),
+                },
+                group=group,
+                anchor=said,
+            )
+        )
+    return found
+
+
+def part_lens_experiment(
+    model: LanguageModel, items: Sequence[LensItem], *, series: str, seed: int = 0, random_weights: bool = True
+) -> Result:
+    """`lens_experiment` for each part of speech alone, claims `<claim>/<series>, <part>`; the table adds `part`."""
+    tables, claims = [], []
+    for part in dict.fromkeys(item.group.partition(",")[0] for item in items):
+        chosen = [item for item in items if item.group.partition(",")[0] == part]
+        options = {"series": f"{series}, {part}", "seed": seed, "random_weights": random_weights}
+        table, found = lens_experiment(model, chosen, hub="english", own="own", **options)
+        tables.append(table.assign(part=part))
+        claims += found
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"experiment": [], "part": []}), claims
+
+
+def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: the share of the wrong own words than which the model's output finds the right one likelier.
+
+    The precondition of reading running text: a model that knows the language is above one half. Most words of a text
+    cannot be foretold, so being right outright is too much to ask.
+    """
+    value = np.full(len(items), np.nan)
+    if items:
+        every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
+        words = target_table(model, every, items[0].prompt)
+        hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+        logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
+        column = {w: k for k, w in enumerate(words.words)}
+        for i, item in enumerate(items):
+            right, wrong = ([column[w] for w in some if w in column] for some in (item.targets[own], item.wrong[own]))
+            if right and wrong:
+                value[i] = (logprob[i, right].max() > logprob[i, wrong]).mean()
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    table = pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": value, "n": 1})
+    return table[np.isfinite(value)].reset_index(drop=True)
+
+
+def _fitting(model: LanguageModel, texts: Sequence[str]) -> list[bool]:
+    """Whether each text is no longer than what the model takes."""
+    if not texts or model.max_length is None:
+        return [True] * len(texts)
+    settings = {"return_attention_mask": False, "verbose": False}
+    return [len(ids) <= model.max_length for ids in model.tokenizer(list(texts), **settings)["input_ids"]]
+
+
+def _counted(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in dropped.items()) or "none left out"
