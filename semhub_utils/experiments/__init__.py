@@ -5,7 +5,14 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.languages import choice_table, language_similarity, part_lens_experiment, word_items
+from semhub_utils.experiments.languages import (
+    choice_table,
+    known_continuation,
+    language_similarity,
+    part_lens_experiment,
+    readable_sentences,
+    word_items,
+)
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
@@ -17,6 +24,7 @@ __all__ = [
     "both_readings",
     "choice_table",
     "dominant_share_experiment",
+    "known_continuation",
     "language_similarity",
     "lens_experiment",
     "lens_grid",
@@ -24,6 +32,7 @@ __all__ = [
     "padding_trap",
     "part_lens_experiment",
     "punctuation_trap",
+    "readable_sentences",
     "relation_curves",
     "similarity_experiment",
     "steering_experiment",

@@ -14,13 +14,40 @@ from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.dictionary import Dictionary, Entry
+from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.spokes.languages import PairSet, segments
+from semhub_utils.spokes.languages import CONTINUATION, WORLD_CONTINUATION, PairSet, ended, segments
+from semhub_utils.spokes.texts import Parallel
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import single_words, target_table
 
 TOO_LONG = "longer than the model's context"
-FREQUENCY_BINS = 3
+FREQUENCY_BINS, LEAST_CLASS = 3, 6
+
+
+def known_continuation(model: LanguageModel) -> Mapping[str, str]:
+    """The paper's words behind a full stop, or the generated world's where the tokenizer does not know them."""
+    ids = model.tokenizer(list(CONTINUATION.values()))["input_ids"]
+    unknown = model.tokenizer.unk_token_id
+    return WORLD_CONTINUATION if any(unknown in row for row in ids) else CONTINUATION
+
+
+def readable_sentences(
+    model: LanguageModel, sentences: Sequence[Parallel], continuation: Mapping[str, str], skipped: Skipped
+) -> list[Parallel]:
+    """The sentences that are in no language longer than the model's context once continued; the others are counted in
+    `skipped`. Raises SemhubError if none is left."""
+    sides = [
+        _fitting(model, [ended(s.texts[name], name, "continued", continuation) for s in sentences])
+        for name in sentences[0].texts
+    ]
+    kept = []
+    for sentence, fits in zip(sentences, zip(*sides, strict=True), strict=True):
+        if all(fits):
+            kept.append(sentence)
+        else:
+            skipped.add(TOO_LONG, sentence.id)
+    return some(kept, "The set", "sentences", skipped)
 
 
 def language_similarity(
@@ -29,29 +56,25 @@ def language_similarity(
     """`similarity_experiment` against the own group, for every set of pairs; the table adds the column `ending`.
 
     Claims: `similarity/<languages>` for the first ending of each two languages, the release's baseline beside it; with
-    ", <ending>" behind for the others. Sentences longer than the model's context are dropped and counted. Raises
-    SemhubError if fewer than 4 pairs are left.
+    ", <ending>" behind for the others. Raises SemhubError if there are fewer than 4 pairs of a set.
     """
     tables, claims, seen = [], [], set()
     for chosen in sets:
-        sides = [_fitting(model, [getattr(pair, side) for pair in chosen.pairs]) for side in "ab"]
-        fit = [a and b for a, b in zip(*sides, strict=True)]
-        pairs = [pair for pair, fits in zip(chosen.pairs, fit, strict=True) if fits]
-        dropped = dict(chosen.dropped) | ({TOO_LONG: fit.count(False)} if not all(fit) else {})
-        if len(pairs) < 4:
+        if len(chosen.pairs) < 4:
+            left = ", ".join(f"{count} × {reason}" for reason, count in chosen.dropped.items())
             raise SemhubError(
-                f"{len(pairs)} pairs are left for {chosen.series} ({_counted(dropped)}); at least 4 sentences would do."
+                f"{len(chosen.pairs)} pairs are left for {chosen.series} (out: {left or 'none'}); at least 4 would do."
             )
         series = chosen.series if chosen.series not in seen else f"{chosen.series}, {chosen.ending}"
         seen.add(chosen.series)
         table, found = similarity_experiment(
             model,
-            pairs,
+            chosen.pairs,
             series=series,
             seed=seed,
             random_weights=random_weights,
             baselines=("corrected", "as released") if series == chosen.series else ("corrected",),
-            dropped=dropped,
+            dropped=chosen.dropped,
         )
         tables.append(table.assign(series=chosen.series, ending=chosen.ending))
         claims += found
@@ -73,8 +96,9 @@ def word_items(
 
     A word stays if it is one token of the text, found by character offsets; if the text before it, read alone, gives
     the same tokens; if the dictionary has it; and if at least one of its English words is one token and none is the
-    word itself. Targets: "english" and "own". Wrong words are those of the other words drawn, of the same part of
-    speech and the same third by how often the English occurs (`counts`). Cluster and anchor: the English words.
+    word itself. Targets: "english" and "own". Wrong words are those of the other words drawn, as often as they were,
+    of the same part of speech and field and, where these are many, the same third by how often the English occurs
+    (`counts`). Cluster and anchor: the English words.
     """
     dropped: Counter[str] = Counter()
     fit = _fitting(model, texts)
@@ -111,6 +135,8 @@ def _words_before(model: LanguageModel, texts: Sequence[str], language: str) -> 
             exact = len(inside) == 1 and text[slice(*whole.offsets[inside[0]])].strip() == text[start:end]
             prefix = text[: whole.offsets[inside[0] - 1][1]] if exact and inside[0] else ""
             reason = "" if prefix else "several tokens, or part of one" if not exact else "first word of its text"
+            if exact and whole.ids[inside[0]] == model.tokenizer.unk_token_id:
+                prefix, reason = "", "unknown to the tokenizer"
             if prefix:
                 asked.append(len(rows))
                 expected.append(whole.ids[: inside[0]])
@@ -124,19 +150,18 @@ def _words_before(model: LanguageModel, texts: Sequence[str], language: str) -> 
 def _items(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -> list[LensItem]:
     """Items with their groups and the wrong words of each group."""
     often = {entry: max(counts.get(w.lower(), 0) for w in entry.english) for _, _, entry in ready}
-    third = {}
-    for part in {entry.part for entry in often}:
-        row = sorted((entry for entry in often if entry.part == part), key=lambda entry: (often[entry], entry.english))
-        third |= {entry: FREQUENCY_BINS * rank // len(row) for rank, entry in enumerate(row)}
-    groups = [f"{entry.part}, frequency {third[entry]}" for _, _, entry in ready]
-    classes: dict[str, tuple[dict, dict]] = {}
+    level = {}
+    for kind in {(entry.part, entry.field) for entry in often}:
+        row = sorted((e for e in often if (e.part, e.field) == kind), key=lambda e: (often[e], e.english))
+        bins = max(1, min(FREQUENCY_BINS, len(row) // LEAST_CLASS))
+        level |= {entry: bins * rank // len(row) for rank, entry in enumerate(row)}
+    groups = [f"{entry.part}, {entry.field}, frequency {level[entry]}" for _, _, entry in ready]
+    classes: dict[str, list[tuple[str, Entry]]] = {}
     for (_, word, entry), group in zip(ready, groups, strict=True):
-        english, own = classes.setdefault(group, ({}, {}))
-        english |= dict.fromkeys(entry.english)
-        own[word] = None
+        classes.setdefault(group, []).append((word, entry))
     found = []
     for number, ((prefix, word, entry), group) in enumerate(zip(ready, groups, strict=True)):
-        english, own = classes[group]
+        others = [(w, e) for w, e in classes[group] if w != word and not set(e.english) & set(entry.english)]
         said = " / ".join(entry.english)
         found.append(
             LensItem(
@@ -144,10 +169,7 @@ def _items(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -
                 prompt=prefix,
                 targets={"english": entry.english, "own": (word,)},
                 cluster=said,
-                wrong={
-                    "english": tuple(w for w in english if w not in entry.english),
-                    "own": tuple(w for w in own if w != word),
-                },
+                wrong={"english": tuple(w for _, e in others for w in e.english), "own": tuple(w for w, _ in others)},
                 group=group,
                 anchor=said,
             )
@@ -197,7 +219,3 @@ def _fitting(model: LanguageModel, texts: Sequence[str]) -> list[bool]:
         return [True] * len(texts)
     settings = {"return_attention_mask": False, "verbose": False}
     return [len(ids) <= model.max_length for ids in model.tokenizer(list(texts), **settings)["input_ids"]]
-
-
-def _counted(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} × {reason}" for reason, count in dropped.items()) or "none left out"

@@ -35,14 +35,14 @@ def lens_experiment(
 
     Three claims. `lens-meaning`: log P(right hub word) minus the mean over the wrong hub words of its class, against
     targets shuffled among items of a group; each word is right for some items and wrong for others, so frequency is
-    matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
-    model that favours hub words whatever they mean cannot win; against flipped signs and against shuffled targets, as
-    the right answers may be likelier words than most of their class. `lens-end`: log P(own token) minus log P(right hub
-    word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
-    another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
-    empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
-    comes first (`lens-first`), and the entropy. `dropped`: what was left out before, with counts; with it, no item at
-    all cannot be tested either.
+    matched by design (a wrong word counts as often as the item names it). `lens-lead`: log P(right hub word) minus the
+    larger of log P(own token) and that mean, so that a model that favours hub words whatever they mean cannot win;
+    against flipped signs and against shuffled targets, as the right answers may be likelier words than most of their
+    class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right words the
+    likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
+    is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
+    mean), how often a right word, in any of its forms, comes first (`lens-first`), and the entropy. `dropped`: what
+    was left out before, with counts; with it, no item at all cannot be tested either.
     """
     before, kept = dict(dropped or {}), []
     if items or not before:
@@ -78,7 +78,8 @@ def lens_experiment(
 
         classes: dict[tuple[str, ...], list[int]] = {}
         for i, item in enumerate(kept):
-            class_ = sorted({*item.targets[hub], *item.wrong.get(hub, ())} & set(column))
+            wrong_words = (w for w in item.wrong.get(hub, ()) if w not in item.targets[hub])
+            class_ = sorted(w for w in (*dict.fromkeys(item.targets[hub]), *wrong_words) if w in column)
             classes.setdefault(tuple(class_), []).append(i)
         said = np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in answers], axis=2)
         wrong = np.empty_like(said)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semhub_utils.organism.lexicon import concepts, small_numbers
+from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes.files import Skipped, find, lines, some
 from semhub_utils.spokes.texts import LANGUAGES
 
@@ -18,10 +19,12 @@ _PARTS = {"finite verb": "verb", "giving verb": "verb", "colour": "adjective", "
 
 @dataclass(frozen=True)
 class Entry:
-    """The English words of a word, and its part of speech as far as the source tells it."""
+    """The English words of a word; its part of speech and its field (what else could stand in its place) as far as the
+    source tells them."""
 
     english: tuple[str, ...]
     part: str
+    field: str = ""
 
 
 Dictionary = Mapping[str, Entry]
@@ -35,12 +38,15 @@ def dictionary(language: str, data_dir: str | Path | None = None) -> tuple[dict[
 
 
 def world_dictionary(language: str) -> dict[str, Entry]:
-    """The lexicon of the generated world, from "es", "zh" or "de". Parts: noun, verb, adjective, number."""
+    """The lexicon of the generated world, from "es", "zh" or "de". Parts: noun, verb, adjective, number. Field: the
+    first relation that has the word as an answer, or none."""
     found: dict[str, Entry] = {}
+    fields = {fact.object: fact.relation for fact in reversed(all_facts())}
     for concept in concepts().values():
-        _add(found, concept.words[language], (concept.key,), _PARTS.get(concept.kind, concept.kind))
+        part = _PARTS.get(concept.kind, concept.kind)
+        _add(found, concept.words[language], Entry((concept.key,), part, fields.get(concept.key, "")))
     for english, own in zip(small_numbers()["en"], small_numbers()[language], strict=True):
-        _add(found, own, (english,), "number")
+        _add(found, own, Entry((english,), "number"))
     return found
 
 
@@ -68,12 +74,12 @@ def cedict(data_dir: str | Path) -> tuple[dict[str, Entry], Skipped]:
             continue
         part = "name" if pinyin[:1].isupper() else "verb" if kept[0][0].startswith("to ") else "other"
         for form in dict.fromkeys((traditional, simplified)):
-            _add(found, form, tuple(word for _, word in kept), part)
+            _add(found, form, Entry(tuple(word for _, word in kept), part))
     some(list(found), path, "entries", skipped)
     return found, skipped
 
 
-def _add(found: dict[str, Entry], word: str, english: tuple[str, ...], part: str) -> None:
-    """A word that stands there already gets the new meanings behind its own and keeps its part."""
-    old = found.get(word, Entry((), part))
-    found[word] = Entry(tuple(dict.fromkeys((*old.english, *english))), old.part)
+def _add(found: dict[str, Entry], word: str, entry: Entry) -> None:
+    """A word that stands there already gets the new meanings behind its own, and keeps the rest."""
+    old = found.get(word, entry)
+    found[word] = replace(old, english=tuple(dict.fromkeys((*old.english, *entry.english))))
