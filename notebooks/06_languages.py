@@ -120,12 +120,14 @@ similarity = chapter.step("similarity", lambda: experiments.language_similarity(
 continued = similarity[similarity.ending == "continued"]
 cosines = continued[continued.experiment == "similarity"]
 corrected = cosines[cosines.reading == "corrected"]
+corrected = corrected.assign(languages=corrected.series)
 show(
     figures.layer_curves(
         corrected,
         title="Are two sentences of one meaning alike?",
         alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
         y="cosine of matching pairs minus others",
+        select="languages",
     ),
     corrected,
 )
@@ -136,11 +138,11 @@ show(
 # the doer, the verb) move together. Grey: the embedding layer, and the same architecture with random weights.
 #
 # Three other measures on the same pairs: is the partner the nearest of all (retrieval), do both sides have the same neighbours,
-# and the same geometry (debiased CKA)?
+# and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last token have no neighbours.
 
 # %% tags=["hide-input"]
 measures = continued[continued.experiment.isin(["retrieval", "neighbours", "cka"])]
-measures = measures.assign(languages=measures.series, series=measures.experiment)
+measures = measures[measures.layer > 0].assign(languages=measures.series, series=measures.experiment)
 show(
     figures.layer_curves(
         measures,

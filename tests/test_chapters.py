@@ -39,7 +39,7 @@ def tokenizer_of(texts, vocab_size):
     return tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<end>")
 
 
-def save_gpt2(folder, tokenizer):
+def save_gpt2(folder, tokenizer, n_positions=96):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = tf.GPT2Config(
@@ -47,7 +47,7 @@ def save_gpt2(folder, tokenizer):
             n_embd=32,
             n_layer=4,
             n_head=4,
-            n_positions=96,
+            n_positions=n_positions,
             bos_token_id=0,
             eos_token_id=0,
         )
@@ -76,9 +76,10 @@ def poor(tmp_path_factory):
     return save_gpt2(tmp_path_factory.mktemp("models") / "poor", tokenizer_of(["8=3+5"], 260))
 
 
-def run(chapter, folder, out, n_items):
+def run(chapter, folder, out, n_items, **others):
     """Through the command line; claims by name, the table and the executed notebook."""
-    status = cli.main(["run", chapter, "--model", str(folder), "--set", f"n_items={n_items}", "--out", str(out)])
+    given = [x for name, value in {"n_items": n_items, **others}.items() for x in ("--set", f"{name}={value}")]
+    status = cli.main(["run", chapter, "--model", str(folder), *given, "--out", str(out)])
     logs = [path.read_text("utf-8") for path in out.rglob("*.log")]
     assert status == 0, logs
     [path] = out.glob(f"results/*/{chapter}.claims.json")

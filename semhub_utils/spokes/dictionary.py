@@ -14,6 +14,7 @@ SOURCE = "https://www.mdbg.net/chinese/dictionary?page=cc-cedict"
 _FILES = ("cedict_1_0_ts_utf-8_mdbg.txt.gz", "cedict_1_0_ts_utf-8_mdbg.txt", "cedict_ts.u8")
 _ENTRY = re.compile(r"(\S+) (\S+) \[([^\]]*)\] /(.+)/\s*")  # traditional simplified [pinyin] /gloss/gloss/
 _WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
+_REMARK, _LEAD = re.compile(r"\([^)]*\)"), re.compile(r"^(to|an?|the) ")
 _PARTS = {"finite verb": "verb", "giving verb": "verb", "colour": "adjective", "sequence": "noun"}  # days and months
 
 
@@ -67,8 +68,8 @@ def cedict(data_dir: str | Path) -> tuple[dict[str, Entry], Skipped]:
             skipped.add("line that is no entry", place)
             continue
         traditional, simplified, pinyin, glosses = entry.groups()
-        bare = [" ".join(re.sub(r"\([^)]*\)", " ", gloss).split()) for gloss in glosses.split("/")]
-        kept = [(gloss, word) for gloss in bare if _WORD.fullmatch(word := re.sub(r"^(to|an?|the) ", "", gloss))]
+        bare = [" ".join(gloss.split()) for gloss in _REMARK.sub(" ", glosses).split("/")]
+        kept = [(gloss, word) for gloss in bare if _WORD.fullmatch(word := _LEAD.sub("", gloss))]
         if not kept:
             skipped.add("entry without a gloss of one word", place)
             continue
