@@ -120,14 +120,14 @@ similarity = chapter.step("similarity", lambda: experiments.language_similarity(
 continued = similarity[similarity.ending == "continued"]
 cosines = continued[continued.experiment == "similarity"]
 corrected = cosines[cosines.reading == "corrected"]
-corrected = corrected.assign(languages=corrected.series)
+corrected = corrected.assign(pair=corrected.series)
 show(
     figures.layer_curves(
         corrected,
         title="Are two sentences of one meaning alike?",
         alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
         y="cosine of matching pairs minus others",
-        select="languages",
+        select="pair",
     ),
     corrected,
 )
@@ -139,17 +139,19 @@ show(
 #
 # Three other measures on the same pairs: is the partner the nearest of all (retrieval), do both sides have the same neighbours,
 # and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last token have no neighbours.
+# A null is needed here too: sentences of two forms make two clouds in both languages, whatever they say. Partners are shuffled within
+# the form.
 
 # %% tags=["hide-input"]
 measures = continued[continued.experiment.isin(["retrieval", "neighbours", "cka"])]
-measures = measures[measures.layer > 0].assign(languages=measures.series, series=measures.experiment)
+measures = measures[measures.layer > 0].assign(pair=measures.series, series=measures.experiment)
 show(
     figures.layer_curves(
         measures,
         title="Do other measures agree?",
         alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
         y="share of items, or CKA (0 to 1)",
-        switch="languages",
+        switch="pair",
     ),
     measures,
 )
@@ -216,14 +218,14 @@ chapter.claim(
 released = cosines[(cosines.reading == "corrected") | (cosines.layer > 0)]
 gain = continued[continued.experiment == "baseline-gain"].assign(reading="difference")
 both = pd.concat([released, gain], ignore_index=True)
-both = both.assign(languages=both.series, series=both.reading, reading="")
+both = both.assign(pair=both.series, series=both.reading, reading="")
 show(
     figures.layer_curves(
         both,
         title="What does the choice of the others change?",
         alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
         y="cosine of matching pairs minus others",
-        switch="languages",
+        switch="pair",
         types={"corrected": "english", "as released": "spanish", "difference": "digits"},
     ),
     both,

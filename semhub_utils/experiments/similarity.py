@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, control, evidence, tidy
+from semhub_utils.evidence import Evidence, control, corrected_bound, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import (
+    MEASURES,
     adjusted_cosine,
     debiased_cka,
     mutual_neighbours,
@@ -24,6 +25,8 @@ from semhub_utils.similarity import (
 )
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
+
+FEW_DRAWS = 200  # for the dotted lines of measures that no claim rests on
 
 
 def similarity_experiment(
@@ -43,7 +46,8 @@ def similarity_experiment(
     embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
     retrieval accuracy, mutual nearest neighbours and debiased CKA. `baselines`: by which non-matches, each as a reading
     with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
-    named. The table then adds the plain cosine of the matches, and with both what the latter gains (`baseline-gain`).
+    named. The table then adds the plain cosine of the matches and, with both, what the latter gains (`baseline-gain`)
+    and the nulls of the other measures.
     `dropped`: what the spoke left out, with counts.
     """
     a, b = _states_of_pairs(model, pairs)
@@ -86,7 +90,8 @@ def similarity_experiment(
     }
     if baselines:
         others["cosine"] = cosine_similarity(a, b, dim=-1)
-    if {"corrected", "as released"} <= set(baselines):
+    both = {"corrected", "as released"} <= set(baselines)
+    if both:
         others["baseline-gain"] = torch.from_numpy(scores["as released"] - scores["corrected"])
     tables = [
         curve(
@@ -99,6 +104,13 @@ def similarity_experiment(
         )
         for name, values in others.items()
     ]
+    if both and model.n_layers > 1:
+        for name, table in zip(others, tables, strict=True):
+            if name in MEASURES:
+                table["null_high"] = np.nan
+                draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": min(10, len(pairs) - 1)}
+                null = permuted_pairs(a, b, measure=name, **draws).double().numpy()[:, 1:-1]
+                table.loc[1 : model.n_layers - 1, "null_high"] = corrected_bound(table.value.to_numpy()[1:-1], null)
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
