@@ -124,6 +124,8 @@ def test_bands_are_the_intervals(every):
 def test_null_is_drawn_and_named(every):
     spec = every["layers"][0].to_dict()
     assert any(n.get("field") == "null_high" for n in walk(spec["layer"]))
+    [null] = [x for x in spec["layer"] if x["encoding"].get("y", {}).get("field") == "null_high"]
+    assert "isValid(datum.null_high)" in json.dumps(null["transform"]), "rows of controls have none and break the line"
     assert "95th percentile of the null" in " ".join(spec["title"]["subtitle"])
 
 
