@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import sys
 from collections import Counter
 from functools import cache
 
@@ -162,6 +163,13 @@ def test_segments_are_spans_of_the_words():
     text = "😀 L'été: 3 niños, un perro."
     assert [text[a:b] for a, b in segments(text, "spanish")] == ["L'été", "niños", "un", "perro"]
     assert segments("。 12", "chinese") == segments("...", "german") == []
+
+
+def test_without_the_segmenter_there_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rjieba", None)
+    assert segments("el perro", "spanish")
+    with pytest.raises(SemhubError, match="rjieba is not installed; pip install rjieba"):
+        segments("草", "chinese")
 
 
 TEXT = "the cat sat on the mat and the dog saw the small red house near the river."

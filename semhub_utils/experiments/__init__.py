@@ -6,17 +6,17 @@ here.
 """
 
 from semhub_utils.experiments.languages import (
-    choice_table,
     known_continuation,
     language_similarity,
     part_lens_experiment,
     readable_sentences,
     word_items,
 )
-from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
+from semhub_utils.experiments.tasks import choice_table, task_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
 

@@ -11,15 +11,13 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import Result
 from semhub_utils.experiments.lens import lens_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
-from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.dictionary import Dictionary, Entry
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import CONTINUATION, WORLD_CONTINUATION, PairSet, ended, segments
 from semhub_utils.spokes.texts import Parallel
-from semhub_utils.states import hidden_states
-from semhub_utils.tokens import single_words, target_table
+from semhub_utils.tokens import single_words
 
 TOO_LONG = "longer than the model's context"
 FREQUENCY_BINS, LEAST_CLASS = 3, 6
@@ -189,28 +187,6 @@ def part_lens_experiment(
         tables.append(table.assign(part=part))
         claims += found
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"experiment": [], "part": []}), claims
-
-
-def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
-    """One row per item: the share of the wrong own words than which the model's output finds the right one likelier.
-
-    The precondition of reading running text: a model that knows the language is above one half. Most words of a text
-    cannot be foretold, so being right outright is too much to ask.
-    """
-    value = np.full(len(items), np.nan)
-    if items:
-        every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
-        words = target_table(model, every, items[0].prompt)
-        hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
-        logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
-        column = {w: k for k, w in enumerate(words.words)}
-        for i, item in enumerate(items):
-            right, wrong = ([column[w] for w in some if w in column] for some in (item.targets[own], item.wrong[own]))
-            if right and wrong:
-                value[i] = (logprob[i, right].max() > logprob[i, wrong]).mean()
-    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
-    table = pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": value, "n": 1})
-    return table[np.isfinite(value)].reset_index(drop=True)
 
 
 def _fitting(model: LanguageModel, texts: Sequence[str]) -> list[bool]:

@@ -15,7 +15,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table, word_forms
+from semhub_utils.tokens import target_table
 
 
 def lens_experiment(
@@ -209,24 +209,3 @@ def both_readings(experiment: Callable[..., Result], *args, **options) -> Result
     """An experiment with the normed and with the raw lens: one table, the normed reading's evidence first."""
     found = [experiment(*args, reading=reading, **options) for reading in ("normed", "raw")]
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
-
-
-def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
-    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
-
-    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
-    """
-    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
-    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
-    ids = {(i.prompt, w): _ids(model, w, i.prompt) for i in items for w in i.targets[own]}
-    right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
-    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
-    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
-
-
-def _ids(model: LanguageModel, word: str, context: str) -> tuple[int, ...]:
-    """The tokens `word` may begin with; none if it cannot be written after `context`, and so never is."""
-    try:
-        return word_forms(model, word, context).ids
-    except SemhubError:
-        return ()
