@@ -168,7 +168,7 @@ def _claims(
             unit="probability", null_in_words="types shuffled among tokens of like frequency", seed=seed,
         )  # fmt: skip
 
-    flips = sign_flip_null(lead(share), draws=DRAWS, seed=seed) if len(share) else np.empty((0, n_layers))
+    flips = sign_flip_null(lead(share), draws=DRAWS, seed=seed) if len(share) else np.zeros((DRAWS, n_layers))
     least = max(shuffled.least_p, least_sign_flip_p(range(len(share))))
     at_end = {}
     if noise is not None and len(share):
