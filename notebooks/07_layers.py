@@ -102,7 +102,7 @@ pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*som
 #
 # The trap: a language that shares its tokens with others, or is written in bytes, cannot be told by single tokens. So you
 # first ask how much of its own text, token by token, goes to the right type. This is also what the lens would give if it were
-# certain of the tokens that stand there: no curve below can be expected above it.
+# certain of the tokens that stand there: do not expect a text's own language to rise above it.
 
 # %% tags=["hide-input"]
 glue("smoothing", SMOOTHING)
@@ -136,6 +136,7 @@ glue("n_lines", int(told.n.min()))
 
 # %% tags=["hide-input"]
 heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
+heard = heard.sort_values("text", key=lambda text: text != "chinese", kind="stable")  # the text shown first
 shares = heard[heard.experiment == "layers-type"]
 normed = shares[shares.reading == "normed"]
 types = {"never seen": "logic", "special": "image"}
@@ -156,30 +157,31 @@ show(
 # somewhere in the middle, and below it at the right edge. English text is the control: no other language should come up there.
 
 # %% tags=["hide-input"]
-lead = heard[heard.experiment == "layers-lead"]
+scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"}
+lead = heard[heard.experiment.isin(scores)]
+lead = lead.drop(columns="series").assign(series="English", score=lead.experiment.map(scores))
 show(
     figures.layer_curves(
-        lead.drop(columns="series").assign(series="lead"),
+        lead,
         title="By how much does English lead the text's own language?",
-        alt="Probability of English minus that of the text's own type by relative depth, with the null and the controls.",
-        y="P(English) minus P(own)",
-        types={"lead": "english"},
-        switch="text",
+        alt="Probability of English, or its lead over the text's own type, by relative depth, with null and controls.",
+        y="P(English) minus P(own), or P(English)",
+        switch=("score", "text"),
     ),
     lead,
 )
 
 # %% [markdown]
 # The dotted line is the null: P(language | token) is shuffled among tokens that are as frequent, within a factor of two. It is
-# above 0 where English simply has more tokens in the lens's reach. The grey curves are the embedding layer, random weights, and
-# English text with the roles exchanged: does the foreign language lead there?
+# high where English simply has more tokens in the lens's reach. The grey curves are the embedding layer, random weights, and
+# *roles exchanged*: on English text, the lead or the share of the other language.
 
 # %% tags=["hide-input"]
 for name in others:
     display(
         chapter.claim(
             f"layers-lead/{name}",
-            f"On {name} text, English has more probability than {name} at some middle layer.",
+            f"On {name.title()} text, English has more probability than {name.title()} at some middle layer.",
             paper="On Chinese text, English has most of the probability in the middle layers.",
             precondition=precondition[name],
         )
@@ -190,7 +192,7 @@ for name in others:
     display(
         chapter.claim(
             f"layers-hub/{name}",
-            f"On {name} text, English has more probability at some middle layer than tokens of like frequency have.",
+            f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have.",
             paper="The middle layers of an English-dominated model read as English.",
             precondition=precondition[name],
         )
@@ -201,7 +203,7 @@ for name in others:
     display(
         chapter.claim(
             f"layers-end/{name}",
-            f"On {name} text, {name} has more probability than English at the last layer.",
+            f"On {name.title()} text, {name.title()} has more probability than English at the last layer.",
             paper="At the end, the text's own language has most of the probability.",
             precondition=precondition[name],
         )
@@ -297,7 +299,7 @@ for name in others:
     display(
         chapter.claim(
             f"layers-meaning/{name}",
-            f"On {name} text, some middle layer favours the English of the line over that of other lines.",
+            f"On {name.title()} text, some middle layer favours the English of the line over that of other lines.",
             paper="The middle layers hold the meaning of the text in the words of English.",
             precondition=precondition[name],
         )

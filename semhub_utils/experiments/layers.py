@@ -48,7 +48,7 @@ def layers_experiment(
     middle layer. `layers-hub/X`: P(hub) at a middle layer. `layers-end/X`: P(X) minus P(hub) at the last layer. The
     null gives each seen token the P(type | token) of another one, as frequent within a factor of two: a type that has
     more tokens than others, or likelier ones, is no finding. Lead and end have a second one, of flipped signs per line.
-    Controls: the embedding layer, random weights, and the hub's own text with the roles exchanged.
+    Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
 
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
     `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of one position), `layers-gap`
@@ -151,7 +151,7 @@ def _claims(
         return of[..., h] - of[..., x]
 
     def controls(score: Callable, exchanged: Callable) -> dict[str, ControlCurve]:
-        found = {"embedding layer": score(share)[:, :1], f"{hub} text, roles exchanged": exchanged(heard[hub].share)}
+        found = {"embedding layer": score(share)[:, :1], "roles exchanged": exchanged(heard[hub].share)}
         if noise is not None:
             found["random weights"] = score(noise.share)
         return {

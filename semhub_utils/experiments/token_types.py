@@ -120,12 +120,12 @@ def cannot_tell(table: pd.DataFrame, *names: str) -> str | None:
     Each must be given at least MIN_ACCURACY of the tokens of its own text, and at most half of these may be bytes.
     """
     for name in names:
-        row = table[table.series == name].iloc[0]
+        row, language = table[table.series == name].iloc[0], name.title()
         if not row.n:
-            return f"no line of {name} fits the model's context."
+            return f"no line of {language} fits the model's context."
         if row.pieces > 0.5:
-            return f"the tokenizer writes {name} in bytes: {row.pieces:.0%} of its tokens are no whole character."
+            return f"the tokenizer writes {language} in bytes: {row.pieces:.0%} of its tokens are no whole character."
         if row.value < MIN_ACCURACY:
-            asked = f"{MIN_ACCURACY:.0%} is asked"
-            return f"{name} cannot be told by its tokens: they are its own by {row.value:.0%} on average, and {asked}."
+            told = f"{row.value:.0%} of its text goes to it, token by token, and {MIN_ACCURACY:.0%} is asked."
+            return f"{language} cannot be told by its tokens: {told}"
     return None
