@@ -50,29 +50,30 @@ def twins_experiment(
     chunks = [chunk for chunk in chunks if len(chunk) > 1]
     kept = [i for chunk in chunks for i in chunk]
     group = np.array([number for number, chunk in enumerate(chunks) for _ in chunk], int)
+    place = np.array([k for chunk in chunks for k in range(len(chunk))], int)  # in its chunk
     lines, sets = [some.read[i] for i in kept], [words[i] for i in kept]
     n_layers = model.n_layers + 1
     every = np.arange(len(lines))
 
     def scores(reader: LanguageModel) -> Float[np.ndarray, "line layer twin"]:
-        found = np.full((len(lines), n_layers, len(lines)), np.nan)
+        found = np.full((len(lines), n_layers, max(map(len, chunks), default=0)), np.nan)
         for number in range(len(chunks)):
             members = every[group == number]
             logs = _log_mass(reader, [lines[i] for i in members], [sets[i] for i in members])
             centred = (logs - logs.mean(2, keepdims=True)) * len(members) / (len(members) - 1)
-            found[np.ix_(members, range(n_layers), members)] = centred
+            found[members, :, : len(members)] = centred
         return found
 
     by = scores(model)
-    own = by[every, :, every] if len(lines) else np.empty((0, n_layers))
+    own = by[every, :, place] if len(lines) else np.empty((0, n_layers))
     controls = {}
     if len(lines):
         controls["embedding layer"] = control("embedding layer", own[:, :1], n_layers_shown=n_layers, seed=seed)
         if random_weights:
-            noise = scores(randomised(model, seed))[every, :, every]
+            noise = scores(randomised(model, seed))[every, :, place]
             controls["random weights"] = control("random weights", noise, seed=seed)
         pairings = random_pairings(len(lines), groups=group, draws=DRAWS, seed=seed)
-        null = np.stack([by[every, :, pairing].mean(0) for pairing in pairings])
+        null = np.stack([by[every, :, place[pairing]].mean(0) for pairing in pairings])
     else:
         null = np.empty((0, n_layers))
     claim = evidence(

@@ -79,8 +79,12 @@ def _generated(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
     known = {
         r: [f for f in WORLD.taught_facts("es") if f.relation == r] for r in RELATIONS
     }  # all but English know these
-    chosen = [rng.sample(known[relation], 2) for relation in rng.choices(RELATIONS, k=n_items)]
-    words = tuple(" ".join(w for fact in pair for w in (fact.subject, _english(fact.object))) for pair in chosen)
+    chosen, left = [], {relation: [] for relation in RELATIONS}
+    for relation in rng.choices(RELATIONS, k=n_items):  # no fact is told twice before all of its relation are told
+        if len(left[relation]) < 2:
+            left[relation] = rng.sample(known[relation], len(known[relation]))
+        chosen.append([left[relation].pop(), left[relation].pop()])
+    words = tuple(" ".join(surface(w, "en") for fact in pair for w in (fact.subject, fact.object)) for pair in chosen)
     groups = tuple(pair[0].relation for pair in chosen)
     found = []
     for name, kind in {**LANGUAGES, "code": "code"}.items():
@@ -94,10 +98,6 @@ def _generated(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
     sums = list(dict.fromkeys(text(make.sum(rng, "digits")) for _ in range(3 * (n_items + n_counted))))
     half = min(n_items, len(sums) // 2)
     return [*found, TypeTexts("digits", tuple(sums[:half]), tuple(sums[half:][:n_counted]))]
-
-
-def _english(key: str) -> str:
-    return surface(key, "en")
 
 
 def _passage(pair: Sequence[Fact], kind: str, rng: random.Random) -> str:
