@@ -319,5 +319,5 @@ chapter.finish()
 # - Tokens without a language are a class of their own. Spread over the languages, they would look like a finding.
 # - English may lead for being frequent. Only the right English words speak for a hub.
 #
-# **Try it.** Run `semhub run layers --model organism:islands`, a model whose types share nothing, and compare the two kinds of claim:
-# which of them can tell the models apart?
+# **Try it.** Run `semhub run layers --model organism:islands`, a model whose types share nothing, and `organism:balanced`, which
+# has no dominant language. Which claims follow the dominance of English, and which follow what is shared?
