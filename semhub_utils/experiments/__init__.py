@@ -5,16 +5,21 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
+from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
+from semhub_utils.experiments.twins import twins_experiment
 
 __all__ = [
     "both_readings",
+    "cannot_tell",
     "dominant_share_experiment",
+    "layers_experiment",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
@@ -24,5 +29,7 @@ __all__ = [
     "similarity_experiment",
     "steering_experiment",
     "task_table",
+    "token_table",
     "trajectory_experiment",
+    "twins_experiment",
 ]
