@@ -1,0 +1,260 @@
+"""Formal semantics: sentences and their logical forms, from COGS's own files (arXiv 2010.05465) or generated like them.
+
+A logical form is a row of conjuncts, `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`, with what is
+presupposed in front (`* cookie ( x _ 4 ) ; ...`). Who does what to whom is in the role words.
+"""
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from semhub_utils.organism.corpus import Generators
+from semhub_utils.spokes.facts import WORLD
+from semhub_utils.spokes.files import Skipped, find, lines, some
+from semhub_utils.spokes.items import LensItem, Pair
+
+ROLES = ("agent", "theme", "recipient")
+SOURCE = "GitHub najoungkim/COGS"
+GENERATED = 4000  # scenes that items are drawn from
+PEERS = 20  # sentences of one template are drawn together, so that partners can be exchanged among them
+_FUNCTION = frozenset("a the to by was is that in on beside .".split())
+_TERM = re.compile(r"(?:\* )?(\w+(?: \. \w+)*) \( (x _ \d+|\w+)(?: , (x _ \d+|\w+))? \)")
+_COLUMNS = (("sentence", "form"), ("sentence", "logical_form"), ("input", "output"), ("source", "target"))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A sentence and its logical form. id: where it stands, "train.tsv:12"; terms: (predicate, arguments) of the form;
+    names: its proper names with their roles, in the order of the sentence."""
+
+    id: str
+    sentence: str
+    form: str
+    terms: tuple[tuple[str, tuple[str, ...]], ...]
+    names: tuple[tuple[str, frozenset[str]], ...]
+
+    @cached_property
+    def content(self) -> tuple[str, ...]:
+        """The words of the sentence that are no function words."""
+        return tuple(word for word in self.sentence.split() if word.lower() not in _FUNCTION)
+
+    @cached_property
+    def template(self) -> str:
+        """The sentence without its content words: "N w the w to N ."."""
+        names = dict(self.names)
+        return " ".join(
+            "N" if w in names else w.lower() if w.lower() in _FUNCTION else "w" for w in self.sentence.split()
+        )
+
+    @property
+    def verb(self) -> str:
+        """The predicate of the first conjunct that gives a role."""
+        return next((p.split(" . ")[0] for p, _ in self.terms if p.split(" . ")[-1] in ROLES), self.terms[0][0])
+
+
+@dataclass(frozen=True)
+class SwapItem:
+    """A sentence, its logical form, and the form altered. swapped: its two names have changed places; shuffled: the
+    same meaning with its conjuncts in another order, in which the names come the other way round. in_order: the form as
+    written names the two in the order of the sentence. moves_with: per null, the label of what moves together."""
+
+    id: str
+    sentence: str
+    form: str
+    swapped: str
+    shuffled: str
+    swapped_shuffled: str
+    cluster: str
+    in_order: bool
+    moves_with: tuple[str, ...]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return (self.form, self.swapped, self.shuffled, self.swapped_shuffled)
+
+
+def meanings(*, seed: int, data_dir: str | Path | None = None, split: str = "train") -> tuple[list[Meaning], Skipped]:
+    """All sentences with their forms that can be read: those of `data_dir`/cogs/`split`.tsv, or without `data_dir`
+    scenes of the shipped models' world, drawn by `seed`. Raises SemhubError where no line can be used."""
+    skipped = Skipped()
+    if data_dir is None:
+        return _scenes(seed), skipped
+    path = find(data_dir, (f"cogs/{split}.tsv", f"{split}.tsv"), what="COGS", source=SOURCE)
+    cells = ((place, line.split("\t")) for place, line in lines(path, skipped))
+    return _known(cells, path, skipped), skipped
+
+
+def meanings_of_rows(rows: Iterable[Mapping[str, str]], source: str) -> tuple[list[Meaning], Skipped]:
+    """As `meanings`, of rows of a data set by column name; `source` is what messages call it."""
+    skipped, cells = Skipped(), []
+    for number, row in enumerate(rows, 1):
+        columns = next((pair for pair in _COLUMNS if set(pair) <= set(row)), ())
+        cells.append((f"{source}:{number}", [str(row[column] or "") for column in columns]))
+    return _known(cells, source, skipped), skipped
+
+
+def similarity_pairs(known: Sequence[Meaning], n: int, *, seed: int) -> list[Pair]:
+    """`n` sentences (all there are, if that is fewer) beside their forms. Partners may be exchanged within a template,
+    of which PEERS are drawn together; a sentence alone in its template is left out. anchor: the content word on which
+    the sentence ends; words: its first, its second, and its last but one."""
+    by_template = defaultdict(list)
+    for meaning in _drawn(known, seed):
+        by_template[meaning.template].append(meaning)
+    rounds = [list(zip_longest(*[iter(some_)] * PEERS)) for some_ in by_template.values() if len(some_) > 1]
+    blocks = [block for row in rounds for block in row if block[1] is not None]
+    chosen = [m for k in np.random.default_rng(seed).permutation(len(blocks)) for m in blocks[k] if m is not None]
+    return [
+        Pair(m.id, m.sentence, m.form, m.template, f"{m.content[0]} {m.content[-1]}", m.content[-1],
+             (m.content[0], m.content[1], m.content[-2]))
+        for m in chosen[:n]
+    ]  # fmt: skip
+
+
+def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> list[SwapItem]:
+    """`n` meanings with exactly two proper names, and their altered forms. As far as there are, half of the forms name
+    the two in the order of the sentence and half the other way round. Raises SemhubError if none has two names."""
+    two = [m for m in _drawn(known, seed) if len(m.names) == 2 and " AND " in m.form]
+    sides = [[m for m in two if _in_order(m) == order] for order in (True, False)]
+    rng, found = random.Random(f"swaps {seed}"), []
+    for m in _evenly(sides, n):
+        a, b = (name for name, _ in m.names)
+        shuffled, change = _shuffled(m, rng), {a: b, b: a}
+        swapped, both = (_renamed(form, change) for form in (m.form, shuffled))
+        pair = " and ".join(sorted((a, b)))
+        found.append(
+            SwapItem(m.id, m.sentence, m.form, swapped, shuffled, both, pair, _in_order(m), (pair, a, b, m.verb))
+        )
+    return some(found, "The data", "sentence with exactly two proper names", Skipped())
+
+
+def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
+    """`n` sentences cut just before a proper name, as many of each role; names before it are replaced at random.
+
+    target "role": the role word of the name that would follow. group: the number of words read; cluster: what is read
+    last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and is
+    counted. Raises SemhubError where no name is left.
+    """
+    rng, skipped, by_role = random.Random(f"roles {seed}"), Skipped(), {role: [] for role in ROLES}
+    every = sorted({name for m in known for name, _ in m.names})
+    for m in _drawn(known, seed):
+        if not m.names:
+            skipped.add("no proper name", m.id)
+        words = m.sentence.split()
+        for name, roles in m.names:
+            if words[0] == name:
+                skipped.add("the name begins the sentence", m.id)
+            elif len(roles) != 1 or not roles <= set(ROLES):
+                skipped.add("a name of several roles", m.id)
+            else:
+                by_role[next(iter(roles))].append((m, name))
+    found = []
+    for role, (m, name) in _evenly([[(role, x) for x in some_] for role, some_ in by_role.items()], n):
+        before = m.sentence.split()[: m.sentence.split().index(name)]
+        others = dict(zip((x for x, _ in m.names), rng.sample(every, len(m.names)), strict=True))
+        prompt = " ".join(others.get(word, word) for word in before)
+        targets, wrong = {"role": (role,)}, {"role": tuple(r for r in ROLES if r != role)}
+        found.append(LensItem(f"{m.id} {name}", prompt, targets, _cue(m, name, before), wrong, str(len(before))))
+    return some(found, "The data", "proper name with something to read before it", skipped), skipped
+
+
+def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> list[LensItem]:
+    """`n` logical forms cut before their last role word, which is the answer ("own")."""
+    found = []
+    for m in _drawn(known, seed):
+        ends = [k for k in re.finditer(rf" \. ({'|'.join(ROLES)}) \(", m.form) if " AND " in m.form[: k.start()]]
+        if ends:
+            found.append(LensItem(m.id, m.form[: ends[-1].start() + 2], {"own": (ends[-1][1],)}, m.verb))
+    return found[:n]
+
+
+def form_words(known: Sequence[Meaning]) -> list[str]:
+    """The words of the forms that are no names, roles or variables: what they speak of, and what is done."""
+    words = {
+        part for m in known for predicate, arguments in m.terms for part in (predicate.split(" . ")[0], *arguments)
+    }
+    return sorted(word for word in words - set(ROLES) if word.isalpha() and word.islower())
+
+
+def _scenes(seed: int) -> list[Meaning]:
+    """Scenes of the shipped models' world, actives and passives, in COGS's form."""
+    make, rng, found = Generators(WORLD), random.Random(f"forms {seed}"), {}
+    while len(found) < GENERATED:
+        roles, passive = make.roles(rng), rng.random() < 0.5
+        [(_, sentence)], [(_, form)] = make.say_scene(roles, "en", passive), make.say_scene(roles, "logic")
+        found[sentence] = _read(f"{sentence} .", f"{sentence} .", form)
+    return list(found.values())
+
+
+def _known(rows: Iterable[tuple[str, Sequence[str]]], source: str | Path, skipped: Skipped) -> list[Meaning]:
+    """What can be read of (place, cells); the rest is counted."""
+    found = []
+    for place, cells in rows:
+        meaning = _read(place, *cells[:2]) if len(cells) > 1 else "missing column"
+        if isinstance(meaning, Meaning):
+            found.append(meaning)
+        else:
+            skipped.add(meaning, place)
+    return some(found, source, "sentence with its logical form", skipped)
+
+
+def _read(place: str, sentence: str, form: str) -> Meaning | str:
+    """The meaning that a line gives, or why it gives none."""
+    words, terms, roles = sentence.split(), [], defaultdict(set)
+    if "LAMBDA" in form or len(words) < 2:
+        return "a word and no sentence"
+    for term in re.split(r" ; | AND ", form.strip()):
+        if not (match := _TERM.fullmatch(term)):
+            return "a form that does not parse"
+        terms.append((match[1], tuple(argument for argument in match.groups()[1:] if argument)))
+        for name in filter(lambda argument: argument[0].isupper(), terms[-1][1]):
+            roles[name].add(match[1].split(" . ")[-1])
+    if any(words.count(name) != 1 for name in roles):
+        return "a name that is not in the sentence once"
+    names = tuple((name, frozenset(roles[name])) for name in sorted(roles, key=words.index))
+    found = Meaning(place, " ".join(words), form.strip(), tuple(terms), names)
+    return found if len(found.content) > 1 else "a word and no sentence"
+
+
+def _cue(m: Meaning, name: str, before: Sequence[str]) -> str:
+    """What a reader has to go by, just before the name: "by" or "to" with the verb, or the last words."""
+    if before[-1] in ("by", "to"):
+        verb = next(predicate.split(" . ")[0] for predicate, arguments in m.terms if name in arguments)
+        return " ".join([verb, *(["passive"] if {"was", "is"} & set(before) else []), before[-1]])
+    return " ".join(before[-2:] if before[-1] in _FUNCTION else before[-1:])
+
+
+def _mentioned(form: str, m: Meaning) -> list[str]:
+    return sorted((name for name, _ in m.names), key=form.split().index)
+
+
+def _in_order(m: Meaning) -> bool:
+    return _mentioned(m.form, m) == [name for name, _ in m.names]
+
+
+def _shuffled(m: Meaning, rng: random.Random) -> str:
+    """The form with its conjuncts in a random order, of those in which the names come the other way round."""
+    *given, conjuncts = m.form.split(" ; ")
+    parts, before = conjuncts.split(" AND "), _mentioned(m.form, m)
+    while _mentioned(form := " ; ".join([*given, " AND ".join(parts)]), m) == before:
+        rng.shuffle(parts)
+    return form
+
+
+def _renamed(form: str, change: Mapping[str, str]) -> str:
+    return " ".join(change.get(word, word) for word in form.split())
+
+
+def _drawn(known: Sequence[Meaning], seed: int) -> list[Meaning]:
+    return [known[k] for k in np.random.default_rng(seed).permutation(len(known))]
+
+
+def _evenly(kinds: Sequence[Sequence], n: int) -> list:
+    """`n` in all, one of each kind in turn, as long as there are."""
+    return [x for row in zip_longest(*kinds) for x in row if x is not None][:n]
