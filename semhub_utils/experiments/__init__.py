@@ -7,6 +7,8 @@ here.
 
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.roles import role_experiment
+from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.trajectory import trajectory_experiment
@@ -15,14 +17,18 @@ from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_
 __all__ = [
     "both_readings",
     "dominant_share_experiment",
+    "fitting",
+    "form_similarity_experiment",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
     "relation_curves",
+    "role_experiment",
     "similarity_experiment",
     "steering_experiment",
+    "swap_experiment",
     "task_table",
     "trajectory_experiment",
 ]

@@ -62,10 +62,10 @@ def swap_experiment(
     non-match), in three claims: `similarity/names swapped`; `similarity/names swapped, shuffled`, the conjuncts in
     another order as well; `similarity/names swapped, any order`, the mean of the forms as written and shuffled on both
     sides. The last is the fair one: a shuffle alone moves the state, and which name stands last is not who did it. The
-    first two have to be above what the shuffle alone costs, "shuffled, same meaning". Nulls: signs flipped per pair of
-    names, per first name, per second name and per verb; the hardest counts. Controls: the embedding layer (0, as all
-    forms end alike) and random weights. Each claim comes twice, for sentences as written and without the full stop. The
-    table adds the scores of the first by the order of names ("swap-order").
+    first two have to be above what the shuffle alone costs, "shuffled, same meaning". Nulls: the names change places by
+    a coin per pair of names, per first name, per second name and per verb; the hardest counts. Controls: the embedding
+    layer (0, as all forms end alike) and random weights. Each claim comes twice, for sentences as written and without
+    the full stop. The table adds the scores of the first by the order of names ("swap-order").
     """
     clusters, depth = [item.cluster for item in items], model.n_layers + 1
     options: dict[str, Any] = {"clusters": clusters, "seed": seed}
@@ -82,6 +82,13 @@ def swap_experiment(
             found.append(dict(zip((*SWAPS, SAME), differences, strict=True)))
         return found
 
+    def flips(scores: dict[str, np.ndarray], name: str, by: tuple[str, ...]) -> np.ndarray:
+        """The names of both forms change places by a coin. Where one form is shuffled it stays so: its cost is no sign
+        of meaning, and is in the null as it is in the claim."""
+        turned = scores[SWAPS[2] if name == SWAPS[1] else name]
+        cost = (scores[name] - turned).mean(0)
+        return cost + sign_flip_null(turned, clusters=by, draws=DRAWS, seed=seed)
+
     claims, tables = [], []
     noise = read(randomised(model, seed)) if random_weights else [None, None]
     for reading, scores, random in zip(READINGS, read(model), noise, strict=True):
@@ -93,7 +100,7 @@ def swap_experiment(
                 evidence(
                     f"similarity/{name}",
                     scores[name],
-                    [sign_flip_null(scores[name], clusters=by, draws=DRAWS, seed=seed) for by in moved],
+                    [flips(scores, name, by) for by in moved],
                     least_p=max(map(least_sign_flip_p, moved)),
                     layers=range(depth),
                     n_layers=model.n_layers,
@@ -102,7 +109,7 @@ def swap_experiment(
                     reading=reading,
                     controls={c.name: c for c in controls},
                     unit="difference of cosines",
-                    null_in_words="signs flipped per pair of names, per name and per verb",
+                    null_in_words="names change places by a coin per pair of names, per name and per verb",
                     **options,
                 )
             )
