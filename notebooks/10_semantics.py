@@ -85,7 +85,7 @@ known, left_out = cogs.meanings(seed=seed, data_dir=data_dir)
 pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = experiments.fitting(model, pairs, left_out, "a", "b")
 swaps = semantics.swap_items(known, n_items, seed=seed)
-swaps = experiments.fitting(model, swaps, left_out, "sentence", "form", "shuffled")
+swaps = experiments.fitting(model, swaps, left_out, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
@@ -226,20 +226,19 @@ roles = chapter.step(
     lambda: experiments.both_readings(experiments.role_experiment, model, prompts, others, seed=seed),
 )
 cells = roles[roles.experiment == "roles-confusion"]
+cells = cells.rename(columns={"series": "true role", "word": "role word"})
 show(
     figures.heatmap(
         cells,
-        x="word",
-        y="series",
+        x="role word",
+        y="true role",
         slider="layer",
         diverging=True,
         title="Which role word is raised before which role?",
         alt="Log-probability of each role word by true role, minus its mean over roles, with a slider over layers.",
         value_title="nats above the word's mean",
-        x_title="role word read",
-        y_title="true role",
     ),
-    cells[["reading", "layer", "series", "word", "value", "low", "high", "n"]],
+    cells[["reading", "layer", "true role", "role word", "value", "low", "high", "n"]],
 )
 
 # %% [markdown]

@@ -296,8 +296,8 @@ def heatmap(
         order = sorted(data[column].unique()) if numeric else list(dict.fromkeys(data[column]))
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
-    bound = float(np.nanmax(np.abs(data["value"]))) or 1.0
-    ends = [-bound, bound]
+    bound = float(data["value"].abs().max())
+    ends = [-bound, bound] if bound > 0 else [-1.0, 1.0]
     if _several(data, switch):  # each choice has a unit of its own
         bounds = data["value"].abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
         ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]

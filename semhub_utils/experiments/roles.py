@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import compress, product
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def role_experiment(
         use = np.isfinite(raised(logprob, roles, places)[:, 0])
         lost = {"no other role at its position": int((~use).sum())} if not use.all() else {}
         some = None if noise is None else noise[use]
-        of = [c for c, keep in zip(clusters, use, strict=True) if keep]
+        of = list(compress(clusters, use))
         args = (logprob[use], some, roles[use], codes(places[use].tolist()), of, len(names), dropped | lost)
         claims.append(_role_claim(model, name, *args, reading=reading, seed=seed))
     shown: dict[str, Any] = {"reading": reading, "seed": seed, "dropped": sum(dropped.values())}
@@ -80,12 +81,12 @@ def role_experiment(
         curve(model, raised(np.exp(logprob), roles, everywhere), experiment="roles-probability",
               series="true role's word", clusters=clusters, **shown)
     )  # fmt: skip
-    for j, word in enumerate(names):
-        scores = raised(logprob, roles, everywhere, np.full_like(roles, j))
-        for k in sorted(set(roles.tolist())):
-            of = [c for c, role in zip(clusters, roles, strict=True) if role == k]
-            cell = curve(model, scores[roles == k], experiment="roles-confusion", series=names[k], clusters=of, **shown)
-            tables.append(cell.assign(word=word))
+    for word, true in product(ROLES, ROLES):
+        own = roles == names.index(true) if true in names and word in names else np.zeros(len(roles), bool)
+        read_as = np.full_like(roles, names.index(word) if word in names else 0)
+        values, of = raised(logprob, roles, everywhere, read_as)[own], list(compress(clusters, own))
+        cell = curve(model, values, experiment="roles-confusion", series=true, clusters=of, **shown)
+        tables.append(cell.assign(word=word))
     return pd.concat(tables, ignore_index=True), claims
 
 
@@ -148,11 +149,13 @@ def _role_claim(
         centred = means - (means.sum(1) / (counts > 0).sum(1)[:, None, None])[:, None]
         weighed = np.einsum("pr,prlw->rlw", counts / len(roles), centred)
         spare, rng = logprob.shape[2] - n_roles, np.random.default_rng(seed)
-        drawn = [rng.permutation(spare)[: len(weighed)] for _ in range(DRAWS)] if spare >= len(weighed) else []
-        replaced = [sum(weighed[r, :, w] for r, w in enumerate(some)) for some in drawn]
-        nulls = [np.array(shuffled), np.array(replaced).reshape(len(drawn), -1)]
-        arrangements = math.perm(spare, len(weighed))
-        least = max(least_permutation_p(places, clusters), 1 / max(1, arrangements))
+        least, nulls = least_permutation_p(places, clusters), [np.array(shuffled)]
+        if spare < len(weighed):
+            least = 1.0  # without other words nothing says that these three are no accident
+        else:
+            drawn = (rng.permutation(spare)[: len(weighed)] for _ in range(DRAWS))
+            nulls.append(np.array([weighed[np.arange(len(weighed)), :, some].sum(0) for some in drawn]))
+            least = max(least, 1 / math.perm(spare, len(weighed)))
     return evidence(
         f"roles/{name}",
         scores,

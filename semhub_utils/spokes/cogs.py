@@ -19,7 +19,7 @@ from semhub_utils.spokes.files import Skipped, find, lines, some
 ROLES = ("agent", "theme", "recipient")
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
 SOURCE = "GitHub najoungkim/COGS"
-GENERATED = 4000  # scenes that items are drawn from
+GENERATED = 2000  # scenes that items are drawn from
 _TERM = re.compile(r"(?:\* )?(\w+(?: \. \w+)*) \( (x _ \d+|\w+)(?: , (x _ \d+|\w+))? \)")
 _COLUMNS = (("sentence", "form"), ("sentence", "logical_form"), ("input", "output"), ("source", "target"))
 
@@ -65,7 +65,7 @@ def meanings(*, seed: int, data_dir: str | Path | None = None, split: str = "tra
     return _known(cells, path, skipped), skipped
 
 
-def meanings_of_rows(rows: Iterable[Mapping[str, str]], source: str) -> tuple[list[Meaning], Skipped]:
+def meanings_of_rows(rows: Iterable[Mapping[str, str | None]], source: str) -> tuple[list[Meaning], Skipped]:
     """As `meanings`, of rows of a data set by column name; `source` is what messages call it."""
     skipped, cells = Skipped(), []
     for number, row in enumerate(rows, 1):

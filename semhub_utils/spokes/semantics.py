@@ -72,7 +72,8 @@ def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> list[SwapItem]
 
 
 def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
-    """`n` sentences cut just before a proper name, as many of each role; names before it are replaced at random.
+    """`n` sentences cut just before a proper name, as many of each role as there are; names before it are replaced at
+    random.
 
     target "role": the role word of the name that would follow. group: the number of words read; cluster: what is read
     last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and is
