@@ -151,21 +151,23 @@ chapter.claim(
 # %% tags=["hide-input"]
 swapped = chapter.step("swaps", lambda: experiments.swap_experiment(model, swaps, seed=seed))
 apart = swapped[swapped.experiment == "swap"]
+apart = apart.assign(form=apart.series, series="true form nearer")
 show(
     figures.layer_curves(
         apart,
         title="How much nearer is the true form?",
         alt="Cosine with the true form minus cosine with an altered form by relative depth, with null and controls.",
         y="cosine with the true form minus the other",
-        types={"names swapped, any order": "logic"},
+        types={"true form nearer": "logic"},
+        switch=("form", "reading"),
     ),
     apart,
 )
 
 # %% [markdown]
 # *How to read it.* Choose one comparison at a time. The null lets the names change places by a coin, for all items of one pair of names,
-# one name or one verb together; the hardest of these is drawn. Grey *shuffled, same meaning* is what the order of conjuncts
-# costs without any change of meaning.
+# one name or one verb together; the hardest of these is drawn. Grey *same meaning* is what the order of conjuncts costs
+# without any change of meaning.
 #
 # Is it who, or is it which name stands last? In the next figure the forms are parted by whether they name the two people in the
 # order of the sentence. Someone who knows who did it is above zero in both.
@@ -254,13 +256,15 @@ show(
 
 # %% tags=["hide-input"]
 raised = roles[roles.experiment == "roles"]
+raised = raised.assign(prompts=raised.series.replace("lead", "all"), series="true role's word")
 show(
     figures.layer_curves(
         raised,
         title="Is the true role's word raised?",
         alt="Log-probability of the true role's word minus its mean over roles by relative depth, with controls.",
         y="nats above the word's mean",
-        types={"lead": "logic", "same position": "digits"},
+        types={"true role's word": "logic"},
+        switch=("prompts", "reading"),
     ),
     raised,
 )

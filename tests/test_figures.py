@@ -377,3 +377,10 @@ def test_verdict_table_lists_every_claim():
         "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
     ]  # fmt: skip
     assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]
+
+
+def test_rows_without_a_null_do_not_cut_its_line(curves):
+    """Controls have none and stand between the rows that do; the line of the null must not see them."""
+    spec = figures.layer_curves(curves, y="probability", switch=(), **WORDS).to_dict()
+    [null] = [layer for layer in spec["layer"] if layer["encoding"]["y"]["field"] == "null_high"]
+    assert any("isValid(datum.null_high)" in step["filter"] for step in null["transform"])

@@ -21,8 +21,8 @@ from semhub_utils.states import hidden_states
 
 READINGS = ("as written", "no full stop")
 SWAPS = ("names swapped", "names swapped, shuffled", "names swapped, any order")
-SAME = "shuffled, same meaning"
-ORDERS = {True: "names in the sentence's order", False: "names the other way round"}
+SAME = "same meaning"  # the true form, its conjuncts shuffled
+ORDERS = {True: "sentence's order", False: "other order"}
 
 
 def fitting(model: LanguageModel, items: Sequence, skipped: Skipped, *fields: str) -> list:
@@ -62,7 +62,7 @@ def swap_experiment(
     non-match), in three claims: `similarity/names swapped`; `similarity/names swapped, shuffled`, the conjuncts in
     another order as well; `similarity/names swapped, any order`, the mean of the forms as written and shuffled on both
     sides. The last is the fair one: a shuffle alone moves the state, and which name stands last is not who did it. The
-    first two have to be above what the shuffle alone costs, "shuffled, same meaning". Nulls: the names change places by
+    first two have to be above what the shuffle alone costs, "same meaning". Nulls: the names change places by
     a coin per pair of names, per first name, per second name and per verb; the hardest counts. Controls: the embedding
     layer (0, as all forms end alike) and random weights. Each claim comes twice, for sentences as written and without
     the full stop. The table adds the scores of the first by the order of names ("swap-order").
@@ -105,7 +105,7 @@ def swap_experiment(
                     layers=range(depth),
                     n_layers=model.n_layers,
                     experiment="swap",
-                    series=name,
+                    series=name.removeprefix("names "),
                     reading=reading,
                     controls={c.name: c for c in controls},
                     unit="difference of cosines",
