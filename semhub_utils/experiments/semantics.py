@@ -42,12 +42,12 @@ def fitting(model: LanguageModel, items: Sequence, skipped: Skipped, *fields: st
 
 
 def form_similarity_experiment(model: LanguageModel, pairs: Sequence[Pair], **options: Any) -> Result:
-    """`similarity_experiment` of sentences (side a) with their forms, as written and without the final full stop: one
-    table and the claim twice, told apart by `reading`, as written first."""
+    """`similarity_experiment` of sentences (side a) with their forms, matched by template, as written and without the
+    final full stop: one table and the claim twice, told apart by `reading`, as written first."""
     tables, claims = [], []
     for reading in READINGS:
         read = [replace(pair, a=_sentence(pair.a, reading)) for pair in pairs]
-        table, [claim] = similarity_experiment(model, read, series="others", **options)
+        table, [claim] = similarity_experiment(model, read, series="others", matched=True, **options)
         tables.append(table.assign(reading=reading))
         claims.append(replace(claim, reading=reading))
     return pd.concat(tables, ignore_index=True), claims
