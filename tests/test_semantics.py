@@ -198,6 +198,27 @@ def values(table, experiment, **where):
     return chosen.sort_values("layer").value.to_numpy(float)
 
 
+def test_similarity_values(both, known):
+    """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
+    model, oracle = both
+    pairs = semantics.similarity_pairs(known, 24, seed=3)
+    table, claims = experiments.form_similarity_experiment(model, pairs, seed=1, random_weights=False)
+    forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
+    groups = [pair.group for pair in pairs]
+    assert 1 < len(set(groups)) < 12 and [claim.reading for claim in claims] == ["as written", "no full stop"]
+    for claim, end in zip(claims, (0, 2), strict=True):
+        sentences = [oracle.states(pair.a[: len(pair.a) - end])[:, -1] for pair in pairs]
+        cosine = np.array([[torch.cosine_similarity(x, y, dim=-1).numpy() for y in forms] for x in sentences])
+        for name, curve in (("similarity", claim.values), ("similarity-all", None)):
+            scores = []
+            for i in range(len(pairs)):
+                near = [j for j in range(len(pairs)) if j != i and (name != "similarity" or groups[j] == groups[i])]
+                scores.append(cosine[i, i] - (cosine[i, near].mean(0) + cosine[near, i].mean(0)) / 2)
+            got = values(table, name, reading=claim.reading)
+            np.testing.assert_allclose(got, np.mean(scores, 0), atol=2e-6)
+            assert curve is None or got.tolist() == list(curve)
+
+
 def test_swap_values(both, known):
     model, oracle = both
     items = semantics.swap_items(known, 6, seed=3)

@@ -73,11 +73,13 @@ def swap_experiment(
 
     def read(reader: LanguageModel) -> list[dict[str, np.ndarray]]:
         """Scores [item, layer] by name, for each reading."""
-        forms = [hidden_states(reader, some).hidden.double() for some in zip(*(i.forms for i in items), strict=True)]
+        forms = [hidden_states(reader, some).hidden for some in zip(*(i.forms for i in items), strict=True)]
         found = []
         for reading in READINGS:
             sentence = hidden_states(reader, [_sentence(item.sentence, reading) for item in items]).hidden.double()
-            true, swapped, shuffled, both = (cosine_similarity(sentence, form, dim=-1).numpy() for form in forms)
+            true, swapped, shuffled, both = (
+                cosine_similarity(sentence, form.double(), dim=-1).numpy() for form in forms
+            )
             differences = (true - swapped, true - both, (true + shuffled - swapped - both) / 2, true - shuffled)
             found.append(dict(zip((*SWAPS, SAME), differences, strict=True)))
         return found
