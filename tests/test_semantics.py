@@ -110,6 +110,18 @@ def test_prompts_end_before_a_name_and_names_say_nothing(known):
     assert skipped.counts["the name begins the sentence"] and skipped.counts["no proper name"]
 
 
+def test_prompts_behind_another_sentence_have_one_length(known):
+    items, _ = semantics.role_items(known, 90, seed=1)
+    placed = semantics.behind_another(items, known, seed=1)
+    sentences = {m.sentence for m in known}
+    lengths = Counter(len(item.prompt.split()) for item in placed)
+    assert lengths.most_common(1)[0][1] > 80 and len({len(i.prompt.split()) for i in items}) > 4
+    for before, after in zip(items, placed, strict=True):
+        assert (after.id, after.cluster, after.targets) == (before.id, before.cluster, before.targets)
+        assert after.prompt.endswith(before.prompt) and after.group == str(len(after.prompt.split()))
+        assert after == before or after.prompt.removesuffix(f" {before.prompt}") in sentences
+
+
 def test_partners_have_peers(known):
     pairs = semantics.similarity_pairs(known, 60, seed=0)
     assert len(pairs) == 60 == len({p.id for p in pairs})
@@ -358,6 +370,11 @@ def test_a_word_of_the_position_is_no_word_of_the_role():
     true = [(k + (k // 3 % 5 == 0) * (1 + k % 2)) % 3 for k in range(60)]
     _, claims = experiments.role_experiment(role_world(places), cue_items(true, places), OTHERS)
     assert verdicts(claims) == {"lead": HOLDS, "same position": NOT}
+    # moved to one position the prompts are compared with each other, whatever their own positions were
+    items = cue_items(true, places)
+    placed = cue_items(true, [0] * 60)[:45]
+    _, claims = experiments.role_experiment(role_world(places), items, OTHERS, placed=placed, random_weights=False)
+    assert [claim.n for claim in claims] == [60, 45] and claims[1].values[1] > 0.5
 
 
 def test_few_last_words_that_fit_by_accident_need_the_other_words(one, monkeypatch):

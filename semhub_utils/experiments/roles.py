@@ -29,6 +29,7 @@ def role_experiment(
     items: Sequence[LensItem],
     others: Sequence[str],
     *,
+    placed: Sequence[LensItem] = (),
     reading: str = "normed",
     seed: int = 0,
     random_weights: bool = True,
@@ -36,45 +37,44 @@ def role_experiment(
     """Before a name, does the lens (Eq. 2) raise the word of the role that the name will have?
 
     Score: log P(true role's word) minus the mean of that word's log P over all true roles, so that a word that is
-    likely everywhere wins nothing. `roles/lead` compares all prompts; `roles/same position` only prompts of as many
-    words, so that where the name stands decides nothing; prompts without one of another role are dropped. Two nulls,
-    the harder counts: true roles shuffled among what is read last (`cluster`), and `others`, three words drawn in place
-    of the role words, as often few last words ("by", "to") tell the role and three words may fit them by accident.
-    Controls: the embedding layer (what the last word alone says) and random weights. The table adds the paper's
-    figure, the scores of every role word by true role ("roles-confusion"), and the paper's statistic, which is in
-    probabilities ("roles-probability").
+    likely everywhere wins nothing. `roles/lead` compares all prompts. `roles/same position` compares those of as many
+    words (`group`), so that where the name stands decides nothing, and drops the ones without another role among them;
+    it is asked of `placed`, the prompts moved to like positions, where they are given. Two nulls, the harder counts:
+    true roles shuffled among what is read last (`cluster`), and three of `others` in place of the role words, as often
+    few last words ("by", "to") tell the role and three words may fit them by accident. Controls: the embedding layer
+    (what the last word alone says) and random weights. The table adds the paper's figure, the scores of every role word
+    by true role ("roles-confusion"), and the paper's statistic, which is in probabilities ("roles-probability").
     """
     words, spare = (_single(model, some, items[0].prompt) for some in (ROLES, others))
     taken = {i for ids in words.values() for i in ids}
     spare = {word: ids for word, ids in spare.items() if not taken & set(ids)}
-    names = list(words)
-    kept = [item for item in items if item.targets["role"][0] in words]
-    dropped = {"no single token for the role word": len(items) - len(kept)} if len(kept) < len(items) else {}
-    roles = np.array([names.index(item.targets["role"][0]) for item in kept], np.int64)
-    if len(set(roles.tolist())) < 2:
-        kept, roles, dropped = [], roles[:0], dropped | ({"no second role to compare with": len(kept)} if kept else {})
+    names, ids = list(words), list((words | spare).values())
+    ends = np.cumsum([len(some) for some in ids]).tolist()
+    columns = [range(end - len(some), end) for end, some in zip(ends, ids, strict=True)]
 
-    def read(reader: LanguageModel) -> np.ndarray:
+    def read(reader: LanguageModel, some: list[LensItem]) -> np.ndarray:
         """log P [item, layer, word], the role words first."""
-        if not kept:
+        if not some:
             return np.empty((0, model.n_layers + 1, len(names)))
-        ids = list((words | spare).values())
-        ends = np.cumsum([len(some) for some in ids]).tolist()
-        groups = [range(end - len(some), end) for end, some in zip(ends, ids, strict=True)]
-        hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
-        found = lens(reader, hidden, targets=torch.tensor([i for some in ids for i in some]), reading=reading)
-        return word_logprobs(found.logprob, groups).double().numpy()
+        hidden = hidden_states(reader, [item.prompt for item in some]).hidden
+        found = lens(reader, hidden, targets=torch.tensor([i for row in ids for i in row]), reading=reading)
+        return word_logprobs(found.logprob, columns).double().numpy()
 
-    logprob, noise = read(model), read(randomised(model, seed)) if random_weights else None
-    everywhere, clusters = np.zeros_like(roles), [item.cluster for item in kept]
     claims = []
-    for name, places in zip(CLAIMS, (everywhere, codes([item.group for item in kept])), strict=True):
+    for name, asked in ((CLAIMS[1], placed or items), (CLAIMS[0], items)):  # the tables below are of the last
+        kept = [item for item in asked if item.targets["role"][0] in words]
+        dropped = {"no single token for the role word": len(asked) - len(kept)} if len(kept) < len(asked) else {}
+        roles = np.array([names.index(item.targets["role"][0]) for item in kept], np.int64)
+        if kept and len(set(roles.tolist())) < 2:
+            kept, roles, dropped = [], roles[:0], dropped | {"no second role to compare with": len(kept)}
+        logprob, everywhere = read(model, kept), np.zeros_like(roles)
+        places = everywhere if name == CLAIMS[0] else codes([item.group for item in kept])
         use = np.isfinite(raised(logprob, roles, places)[:, 0])
         lost = {"no other role at its position": int((~use).sum())} if not use.all() else {}
-        some = None if noise is None else noise[use]
-        of = list(compress(clusters, use))
-        args = (logprob[use], some, roles[use], codes(places[use].tolist()), of, len(names), dropped | lost)
-        claims.append(_role_claim(model, name, *args, reading=reading, seed=seed))
+        noise = read(randomised(model, seed), kept)[use] if random_weights else None
+        clusters = [item.cluster for item in kept]
+        args = (logprob[use], noise, roles[use], codes(places[use].tolist()), list(compress(clusters, use)))
+        claims.insert(0, _role_claim(model, name, *args, len(names), dropped | lost, reading=reading, seed=seed))
     shown: dict[str, Any] = {"reading": reading, "seed": seed, "dropped": sum(dropped.values())}
     tables = [tidy(claims)]
     tables.append(

@@ -4,7 +4,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -100,6 +100,24 @@ def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[Len
         targets, wrong = {"role": (role,)}, {"role": tuple(r for r in ROLES if r != role)}
         found.append(LensItem(f"{m.id} {name}", prompt, targets, _cue(m, name, before), wrong, str(len(before))))
     return some(found, "The data", "proper name with something to read before it", skipped), skipped
+
+
+def behind_another(items: Sequence[LensItem], known: Sequence[Meaning], *, seed: int) -> list[LensItem]:
+    """The prompts behind another sentence each, drawn so that as many words stand before the name in as many of them as
+    can be, whatever its role; the rest stay as they are."""
+    rng, by_length = random.Random(f"before {seed}"), defaultdict(list)
+    for m in known:
+        by_length[len(m.sentence.split())].append(m.sentence)
+    lengths = [len(item.prompt.split()) for item in items]
+    totals = range(min(by_length) + min(lengths), max(by_length) + max(lengths) + 1)
+    total = max(totals, key=lambda t: sum(t - length in by_length for length in lengths))
+    placed = []
+    for item, length in zip(items, lengths, strict=True):
+        if total - length in by_length:
+            prompt = f"{rng.choice(by_length[total - length])} {item.prompt}"
+            item = replace(item, prompt=prompt, group=str(total))
+        placed.append(item)
+    return placed
 
 
 def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> list[LensItem]:
