@@ -8,6 +8,8 @@ here.
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.roles import role_experiment
+from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.token_types import cannot_tell, token_table
@@ -20,14 +22,18 @@ __all__ = [
     "cannot_tell",
     "dominant_share_experiment",
     "layers_experiment",
+    "fitting",
+    "form_similarity_experiment",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
     "relation_curves",
+    "role_experiment",
     "similarity_experiment",
     "steering_experiment",
+    "swap_experiment",
     "task_table",
     "token_table",
     "trajectory_experiment",
