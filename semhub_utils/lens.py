@@ -33,6 +33,8 @@ class LensReading:
     entropy: Float[Tensor, "site layer"] | None = None  # nats
     top_ids: Int[Tensor, "site layer k"] | None = None
     top_logprobs: Float[Tensor, "site layer k"] | None = None
+    expected: Float[Tensor, "site layer class"] | None = None  # of each column of `classes`
+    mixture: Float[Tensor, "layer vocab"] | None = None  # the sites' distributions, summed with `weights`
 
 
 def lens_logprobs(
@@ -55,13 +57,18 @@ def lens(
     top_k: int = 0,
     rank: bool = False,
     entropy: bool = False,
+    classes: Float[Tensor, "vocab class"] | None = None,
+    weights: Float[Tensor, " site"] | None = None,
     reading: Reading = "normed",
     layers: Sequence[int] | None = None,
 ) -> LensReading:
     """Read hidden states (before the final norm, as `hidden_states` gives them) through the unembedding.
 
+    classes: numbers that belong to each token, such as P(language | token); `expected` is their mean under the lens's
+    distribution, one more product per block. weights: one per site; `mixture` takes a second pass over the vocabulary.
     layers: the layer of each entry of `hidden`'s second axis, needed only when `reading` is a function of the layer.
-    Raises SemhubError on a target outside the vocabulary, an unknown reading, or ranks without targets.
+    Raises SemhubError on a target outside the vocabulary, an unknown reading, ranks without targets, or classes that
+    are not one row per token.
     """
     n_sites, n_layers, _ = hidden.shape
     if targets is not None:
@@ -83,7 +90,15 @@ def lens(
     if not 0 <= top_k <= model.vocab_size:
         raise SemhubError(f"top_k was {top_k}; 0 to {model.vocab_size} would do.")
 
+    if classes is not None:
+        if len(classes) != model.vocab_size:
+            raise SemhubError(f"classes has {len(classes)} rows; one for each of {model.vocab_size} tokens would do.")
+
     rows = hidden.reshape(-1, hidden.shape[-1])
+    wide = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}
+    classes = None if classes is None else classes.to(**wide)
+    mixture = None if weights is None else torch.zeros(n_layers, model.vocab_size, **wide)
+    row_weights = None if weights is None else weights.to(**wide).repeat_interleave(n_layers)
     row_targets = None if targets is None else targets.repeat_interleave(n_layers, 0).to(model.device)
     n_rows, n_tokens = TABLE["cpu" if model.device.type == "cpu" else "other"]
     with torch.inference_mode():
@@ -96,6 +111,10 @@ def lens(
                 top_k=top_k,
                 rank=rank,
                 entropy=entropy,
+                classes=classes,
+                mixture=mixture,
+                weights=None if row_weights is None else row_weights[start : start + n_rows],
+                first_row=start,
             )
             for start in range(0, len(rows), n_rows)
         ]
@@ -105,8 +124,10 @@ def lens(
         "entropy": entropy,
         "top_ids": top_k > 0,
         "top_logprobs": top_k > 0,
+        "expected": classes is not None,
     }
-    return LensReading(**{name: _join(parts, name, n_sites, n_layers) for name, wanted in asked.items() if wanted})
+    found = {name: _join(parts, name, n_sites, n_layers) for name, wanted in asked.items() if wanted}
+    return LensReading(**found, mixture=None if mixture is None else mixture.cpu())
 
 
 def word_logprobs(
@@ -122,9 +143,20 @@ def _join(parts: list[dict[str, Tensor]], name: str, n_sites: int, n_layers: int
 
 
 def _read_rows(
-    model: LanguageModel, x: Tensor, targets: Tensor | None, n_tokens: int, *, top_k: int, rank: bool, entropy: bool
+    model: LanguageModel,
+    x: Tensor,
+    targets: Tensor | None,
+    n_tokens: int,
+    *,
+    top_k: int,
+    rank: bool,
+    entropy: bool,
+    classes: Tensor | None,
+    mixture: Tensor | None,
+    weights: Tensor | None,
+    first_row: int,
 ) -> dict[str, Tensor]:
-    """One block of rows [row, input] against the whole vocabulary, a block at a time."""
+    """One block of rows [row, input] against the whole vocabulary, a block at a time; `mixture` is added to."""
     n_rows = len(x)
     if targets is not None:
         ids, column = targets.unique(return_inverse=True)
@@ -132,6 +164,7 @@ def _read_rows(
         above = torch.zeros_like(targets)
     peak = x.new_full((n_rows, 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
     total, weighted = torch.zeros_like(peak), torch.zeros_like(peak)  # of exp(logit - peak), and of that times logit
+    in_class = None if classes is None else peak.new_zeros(n_rows, classes.shape[1])  # of exp(logit - peak) times class
     best, best_ids = peak[:, :0], torch.empty(n_rows, 0, dtype=torch.long, device=x.device)
 
     for start in range(0, model.vocab_size, n_tokens):
@@ -157,10 +190,19 @@ def _read_rows(
         else:
             mass = block.sub_(new_peak).mul_(LOG2_E).exp2_()
         total = total * shrink + mass.sum(1, keepdim=True)
+        if classes is not None:
+            in_class = in_class * shrink + mass @ classes[start : start + n_tokens]
         peak = new_peak
 
     log_total = peak + total.log()
     found = {"top_ids": best_ids, "top_logprobs": best - log_total, "entropy": (log_total - weighted / total)[:, 0]}
+    if classes is not None:
+        found["expected"] = in_class / total
+    if mixture is not None:  # a row's distribution is known only once its total is
+        layer = torch.arange(first_row, first_row + n_rows, device=x.device) % len(mixture)
+        for start in range(0, model.vocab_size, n_tokens):
+            mass = model.unembed(x, slice(start, start + n_tokens)).sub_(log_total).exp_().mul_(weights[:, None])
+            mixture[:, start : start + n_tokens].index_add_(0, layer, mass)
     if targets is not None:
         found |= {"logprob": own - log_total, "rank": above + 1}
     return {name: value.cpu() for name, value in found.items()}

@@ -379,3 +379,22 @@ def test_verdict_table_lists_every_claim():
         "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
     ]  # fmt: skip
     assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]
+
+
+def test_controls_do_not_cut_the_null_line():
+    """Rows of controls have no null; between the null's own rows they would leave nothing of the line."""
+    rows = [
+        {
+            "series": "a",
+            "control": name,
+            "layer": k,
+            "depth": k / 2,
+            "value": 0.1,
+            "null_high": 0.2 if not name else None,
+        }
+        for name in ("", "random weights")
+        for k in range(3)
+    ]
+    chart = figures.layer_curves(pd.DataFrame(rows), title="Is it there?", alt="A null and a control.", y="value")
+    [null] = [layer for layer in chart.to_dict()["layer"] if layer["encoding"]["y"].get("field") == "null_high"]
+    assert any("isValid(datum.null_high)" in str(step) for step in null["transform"])

@@ -12,20 +12,29 @@ from semhub_utils.experiments.languages import (
     readable_sentences,
     word_items,
 )
+from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.roles import role_experiment
+from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.tasks import choice_table, task_table
+from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
+from semhub_utils.experiments.twins import twins_experiment
 
 __all__ = [
     "both_readings",
+    "cannot_tell",
     "choice_table",
     "dominant_share_experiment",
+    "fitting",
+    "form_similarity_experiment",
     "known_continuation",
     "language_similarity",
+    "layers_experiment",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
@@ -34,9 +43,13 @@ __all__ = [
     "punctuation_trap",
     "readable_sentences",
     "relation_curves",
+    "role_experiment",
     "similarity_experiment",
     "steering_experiment",
+    "swap_experiment",
     "task_table",
+    "token_table",
     "trajectory_experiment",
+    "twins_experiment",
     "word_items",
 ]

@@ -46,9 +46,9 @@ def similarity_experiment(
     embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
     retrieval accuracy, mutual nearest neighbours and debiased CKA. `baselines`: by which non-matches, each as a reading
     with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
-    named. The table then adds the plain cosine of the matches and, with both, what the latter gains (`baseline-gain`)
-    and the nulls of the other measures.
-    `dropped`: what the spoke left out, with counts.
+    named. The table then adds the plain cosine of the matches; with both, what the latter gains (`baseline-gain`) and
+    the nulls of the other measures; with "corrected" alone, the curve against all (`similarity-all`). `dropped`: what
+    the spoke left out, with counts.
     """
     a, b = _states_of_pairs(model, pairs)
     clusters, groups = [pair.cluster for pair in pairs], [pair.group for pair in pairs]
@@ -91,6 +91,8 @@ def similarity_experiment(
     if baselines:
         others["cosine"] = cosine_similarity(a, b, dim=-1)
     both = {"corrected", "as released"} <= set(baselines)
+    if "corrected" in baselines and not both:
+        others["similarity-all"] = adjusted_cosine(a, b)
     if both:
         others["baseline-gain"] = torch.from_numpy(scores["as released"] - scores["corrected"])
     tables = [
