@@ -11,7 +11,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import Result
 from semhub_utils.experiments.lens import lens_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
-from semhub_utils.models import LanguageModel
+from semhub_utils.experiments.token_types import fitting
+from semhub_utils.models import Encoding, LanguageModel
 from semhub_utils.spokes.dictionary import Dictionary, Entry
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
@@ -35,13 +36,10 @@ def readable_sentences(
 ) -> list[Parallel]:
     """The sentences that are in no language longer than the model's context once continued; the others are counted in
     `skipped`. Raises SemhubError if none is left."""
-    sides = [
-        _fitting(model, [ended(s.texts[name], name, "continued", continuation) for s in sentences])
-        for name in sentences[0].texts
-    ]
-    kept = []
-    for sentence, fits in zip(sentences, zip(*sides, strict=True), strict=True):
-        if all(fits):
+    sides = [[ended(text, name, "continued", continuation) for name, text in s.texts.items()] for s in sentences]
+    fit, kept = {encoding.text for encoding in fitting(model, [text for side in sides for text in side])[0]}, []
+    for sentence, side in zip(sentences, sides, strict=True):
+        if fit.issuperset(side):
             kept.append(sentence)
         else:
             skipped.add(TOO_LONG, sentence.id)
@@ -98,12 +96,10 @@ def word_items(
     of the same part of speech and field and, where these are many, the same third by how often the English occurs
     (`counts`). Cluster and anchor: the English words.
     """
-    dropped: Counter[str] = Counter()
-    fit = _fitting(model, texts)
-    dropped[f"in a text {TOO_LONG}"] = fit.count(False)
+    encodings, too_long = fitting(model, texts)
+    dropped: Counter[str] = Counter({f"in a text {TOO_LONG}": too_long})
     found: list[tuple[str, str, Entry]] = []  # text before the word, word, entry
-    readable = [text for text, fits in zip(texts, fit, strict=True) if fits]
-    for prefix, word, reason in _words_before(model, readable, language):
+    for prefix, word, reason in _words_before(model, encodings, language):
         entry = dictionary.get(word) or dictionary.get(word.lower())
         reason = reason or ("not in the dictionary" if entry is None else "")
         if not reason and word.casefold() in {w.casefold() for w in entry.english}:
@@ -124,10 +120,11 @@ def word_items(
     return _items([ready[i] for i in order], counts), {reason: n for reason, n in dropped.items() if n}
 
 
-def _words_before(model: LanguageModel, texts: Sequence[str], language: str) -> list[tuple[str, str, str]]:
+def _words_before(model: LanguageModel, texts: Sequence[Encoding], language: str) -> list[tuple[str, str, str]]:
     """(text before it, word, why it cannot be read) of every word of the texts."""
     rows, asked, expected = [], [], []
-    for text, whole in zip(texts, model.encode(texts), strict=True):
+    for whole in texts:
+        text = whole.text
         for start, end in segments(text, language):
             inside = [k for k, (a, b) in enumerate(whole.offsets) if a < end and b > start]
             exact = len(inside) == 1 and text[slice(*whole.offsets[inside[0]])].strip() == text[start:end]
@@ -187,11 +184,3 @@ def part_lens_experiment(
         tables.append(table.assign(part=part))
         claims += found
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"experiment": [], "part": []}), claims
-
-
-def _fitting(model: LanguageModel, texts: Sequence[str]) -> list[bool]:
-    """Whether each text is no longer than what the model takes."""
-    if not texts or model.max_length is None:
-        return [True] * len(texts)
-    settings = {"return_attention_mask": False, "verbose": False}
-    return [len(ids) <= model.max_length for ids in model.tokenizer(list(texts), **settings)["input_ids"]]
