@@ -5,6 +5,7 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.code import and_experiment, range_experiment, role_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
@@ -13,6 +14,7 @@ from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
 
 __all__ = [
+    "and_experiment",
     "both_readings",
     "dominant_share_experiment",
     "lens_experiment",
@@ -20,7 +22,9 @@ __all__ = [
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
+    "range_experiment",
     "relation_curves",
+    "role_experiment",
     "similarity_experiment",
     "steering_experiment",
     "task_table",
