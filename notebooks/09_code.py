@@ -288,7 +288,6 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "as released")]
-outcomes = outcomes.replace({"series": {"expected": "range(0, n)"}})
 released = outcomes.assign(in_states=outcomes.strength, strength=outcomes.raw).drop(columns="reading")
 show(
     figures.dose_response(
@@ -297,7 +296,7 @@ show(
         alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
         stacked=True,
         select="condition",
-        types={"range(0, n)": "english", "unchanged": "code", "other": "control"},
+        types={"expected": "english", "unchanged": "code", "other": "control"},
         x_title="strength, in lengths of the vector",
     ),
     released[["condition", "series", "strength", "in_states", "value", "low", "high", "n"]],
@@ -314,6 +313,7 @@ any_start = chapter.step(
         model, ranges, expected="k, n", series="range-start", as_released=False, seed=seed, dropped=not_ranges
     ),
 )
+# %% tags=["hide-input"]
 choice = any_start[any_start.experiment == "steering-choice"]
 show(
     figures.heatmap(

@@ -5,8 +5,10 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.code import and_experiment, range_experiment, role_experiment
+from semhub_utils.experiments.code import role_experiment
+from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment

@@ -1,0 +1,138 @@
+"""At the commas of a list, does a middle layer hold the "and" that English would say?"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.experiments.code import sites
+from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import codes, least_sign_flip_p
+from semhub_utils.spokes.code import FREQUENT, Place
+from semhub_utils.states import hidden_states
+from semhub_utils.tokens import target_table
+
+RIVALS = ("or", "not")  # Python's other words of this kind
+
+
+def and_experiment(
+    model: LanguageModel,
+    places: Sequence[Place],
+    *,
+    reading: str = "normed",
+    seed: int = 0,
+    random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
+) -> Result:
+    """Does the lens read "and" at the commas of lists, as English joins its lists?
+
+    The margin of "and" is its log-probability minus the largest of: "or", "not" (Python has all three), and the mean of
+    the frequent words. `and-lead/lists`: the margin at list commas, signs flipped per program. `and-place/lists`: that
+    minus the margin at commas between arguments, the two kinds shuffled among programs, so that a model which puts
+    "and" after any comma cannot win. `and-end/lists`: at the last layer, log-probability of the token that is written
+    next minus that of "and". Table: `and-probability`.
+    """
+    found, lost = sites(model, places)
+    dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
+    table = None
+    try:
+        table = target_table(model, ("and", *RIVALS, *FREQUENT), min((s.prompt for s in found), key=len, default="[1,"))
+    except SemhubError:
+        pass
+    if table is None or "and" not in table.words or len(table.words) < 2:
+        dropped["no token of its own for the words"], found = len(found), []
+    clusters, at_list = [s.place.program for s in found], np.array([s.place.kind == "list" for s in found], bool)
+    lists, others = ([c for c, yes in zip(clusters, at_list, strict=True) if yes == kind] for kind in (True, False))
+
+    def read(reader: LanguageModel) -> dict[str, Float[np.ndarray, "site layer"]]:
+        """Log-probability by word."""
+        if not found:
+            return dict.fromkeys(("and", *RIVALS, "frequent words", "next token"), np.empty((0, n_layers + 1)))
+        own = torch.tensor([[site.next_id] for site in found])
+        targets = torch.cat([table.ids.expand(len(found), -1), own], dim=1)
+        hidden = hidden_states(reader, [site.prompt for site in found]).hidden
+        logprob = lens(reader, hidden, targets=targets, reading=reading).logprob.double()
+        of = dict(zip(table.words, word_logprobs(logprob[..., :-1], table.groups).unbind(-1), strict=True))
+        if frequent := [of.pop(word).exp() for word in FREQUENT if word in of]:
+            of["frequent words"] = torch.stack(frequent).mean(0).log()
+        return {name: value.numpy() for name, value in (of | {"next token": logprob[..., -1]}).items()}
+
+    def measure(of: dict[str, np.ndarray]) -> dict[str, tuple]:
+        """By claim: scores, null, least p, clusters."""
+        margin = of["and"] - np.max([v for name, v in of.items() if name not in ("and", "next token")], axis=0)
+        end = (of["next token"] - of["and"])[at_list, -1:]
+        flips = [(m, _flipped(m, lists, seed), least_sign_flip_p(lists), lists) for m in (margin[at_list], end)]
+        return {
+            "and-lead": flips[0],
+            "and-place": (*_between(margin, at_list, clusters, seed), clusters),
+            "and-end": flips[1],
+        }
+
+    of = read(model)
+    made = measure(of)
+    noise = measure(read(randomised(model, seed))) if random_weights and found else {}
+    controls: dict[str, dict] = {name: {} for name in made}
+    for name in ("and-lead", "and-place"):
+        if name in noise and len(noise[name][0]):
+            scores, *_, by = noise[name]
+            controls[name]["random weights"] = control("random weights", scores, clusters=by, seed=seed)
+    if lists:  # what the comma's own embedding says is no reading of a layer
+        controls["and-lead"]["embedding layer"] = control(
+            "embedding layer", made["and-lead"][0][:, :1], n_layers_shown=n_layers + 1, clusters=lists, seed=seed
+        )
+    claims = [
+        evidence(
+            f"{name}/lists",
+            scores,
+            null,
+            least_p=least,
+            layers=[n_layers] if name == "and-end" else range(n_layers + 1),
+            n_layers=n_layers,
+            experiment=name,
+            series="lists",
+            reading=reading,
+            clusters=by if len(scores) else None,
+            controls=controls[name],
+            dropped=dropped,
+            seed=seed,
+        )
+        for name, (scores, null, least, by) in made.items()
+    ]
+    common = {"experiment": "and-probability", "reading": reading, "dropped": sum(dropped.values()), "seed": seed}
+    shown = [(name, value[at_list], lists) for name, value in of.items()]
+    shown.append(("and, between arguments", of["and"][~at_list], others))
+    curves = [curve(model, np.exp(v), series=name, clusters=by, **common) for name, v, by in shown]
+    return pd.concat([tidy(claims), *curves], ignore_index=True), claims
+
+
+def _flipped(scores: Float[np.ndarray, "site layer"], clusters: Sequence[str], seed: int) -> np.ndarray:
+    return sign_flip_null(scores, clusters=clusters, draws=DRAWS, seed=seed) if len(scores) else scores
+
+
+def _between(
+    scores: Float[np.ndarray, "site layer"], first: Bool[np.ndarray, "site"], clusters: Sequence[str], seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores whose mean is the mean over `first` minus that over the others, its null, and the least p of that: what is
+    of one program and one kind moves together when the kinds are shuffled. Empty if there is one kind only."""
+    if not first.any() or first.all():
+        return scores[:0], scores[:0], 0.0
+    cells = codes(list(zip(clusters, first.tolist(), strict=True)))
+    kind, size, total = (
+        np.zeros(cells.max() + 1, bool),
+        np.bincount(cells),
+        np.zeros((cells.max() + 1, scores.shape[1])),
+    )
+    kind[cells] = first
+    np.add.at(total, cells, scores)
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([rng.permutation(kind) for _ in range(DRAWS)]).astype(float)
+    null = (drawn @ total) / (drawn @ size)[:, None] - ((1 - drawn) @ total) / ((1 - drawn) @ size)[:, None]
+    weight = np.where(first, len(first) / first.sum(), -len(first) / (~first).sum())
+    return scores * weight[:, None], null, 1 / math.comb(len(kind), int(kind.sum()))
