@@ -130,21 +130,22 @@ show(
 )
 
 # %% [markdown]
-# Two questions, two margins. Is *and* ahead of the other words at list commas? And is it further ahead there than at the
-# commas between arguments? The second is the harder one: both places have the same token, and a model that puts *and* after
-# any comma fails it.
+# Two questions. Is *and* ahead of the other words at list commas? And is it likelier there than at the commas between
+# arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails
+# it. English says *and* between some arguments too, as in *start at three and end at ten*, so a failure leaves
+# the first question open.
 
 # %% tags=["hide-input"]
 margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading == "normed")]
-names = {"and-lead": "ahead of other words", "and-place": "more than at other commas"}
+names = {"and-lead": "ahead of other words", "and-place": "beyond other commas"}
 margins = margins.assign(series=margins.experiment.map(names))
 show(
     figures.layer_curves(
         margins,
         title="How far is and ahead?",
-        alt="Margin of and over other words, and over the same margin at other commas, by relative depth, with controls.",
+        alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
         y="difference of log-probability (nats)",
-        types={"ahead of other words": "english", "more than at other commas": "code"},
+        types={"ahead of other words": "english", "beyond other commas": "code"},
     ),
     margins,
 )
@@ -159,7 +160,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "and-place/lists",
-    "At some middle layer, *and* is further above them at list commas than at commas between arguments.",
+    "At some middle layer, *and* is likelier at list commas than at commas between arguments.",
     paper="The paper looks at list commas alone.",
 )
 
@@ -202,9 +203,9 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* **wrong name** is the mean over other names that occur after the same token. **wrong name of the same
-# function** is the mean over that function's other parameters: where it is as high as the right name, the model knows the
-# function but not which argument is due.
+# *How to read it.* **wrong name** is the mean over other names that occur after the same token.
+# **wrong same function** is the mean over that function's other parameters: where it is as high as the right name, the model
+# knows the function but not which argument is due.
 
 # %% tags=["hide-input"]
 chapter.claim(

@@ -16,7 +16,8 @@ from semhub_utils.states import hidden_states
 
 @dataclass(frozen=True)
 class Site:
-    """A place as one model's tokenizer sees it: the prompt that ends there, and the token that comes next."""
+    """A place as one model's tokenizer sees it: the prompt that ends there, the token that comes next (it may be a bare
+    space), and the first one that is not blank."""
 
     place: Place
     prompt: str
@@ -27,13 +28,13 @@ class Site:
 def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) -> tuple[list[Site], dict[str, int]]:
     """The places whose comma or bracket is a token of its own; the others by reason.
 
-    A prompt that the tokenizer cuts in another way when the program ends there is no reading of that program. ahead:
-    the next token is asked for too, which must be known to the tokenizer and not blank.
+    A prompt that the tokenizer cuts in another way when the program ends there is no reading of that program, and of
+    equal prompts the first stands for all. ahead: what comes next is asked for too, and must be known to the tokenizer.
     """
     encodings = {text: _encode(model, text) for text in dict.fromkeys(place.text for place in places)}
     prompts = list(dict.fromkeys(p.text[: p.at] for p in places if encodings[p.text] is not None))
     cut = {prompt: encoding.ids for prompt, encoding in zip(prompts, model.encode(prompts), strict=True)}
-    found: dict[tuple, Site] = {}
+    found: dict[tuple[str, str], Site] = {}
     dropped: Counter[str] = Counter()
     for place in places:
         encoding, prompt = encodings[place.text], place.text[: place.at]
@@ -45,18 +46,17 @@ def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) 
             dropped["comma or bracket merged into a longer token"] += 1
             continue
         k = ends[-1]
-        after = encoding.ids[k + 1] if k + 1 < len(encoding) else -1
-        following = place.text[slice(*encoding.offsets[k + 1])].strip() if after >= 0 else ""
         if cut[prompt] != encoding.ids[: k + 1]:
             dropped["tokens cut in another way when the program ends there"] += 1
-        elif ahead and after == model.tokenizer.unk_token_id:
-            dropped["next token unknown to the tokenizer"] += 1
-        elif ahead and not following:
-            dropped["next token blank"] += 1
-        elif (key := (prompt, place.name, after if ahead else 0)) in found:
+            continue
+        spoken = [(i, place.text[slice(*span)].strip()) for i, span in enumerate(encoding.offsets[k + 1 :], k + 1)]
+        visible, following = next(((i, token) for i, token in spoken if token), (None, ""))
+        if ahead and (visible is None or encoding.ids[visible] == model.tokenizer.unk_token_id):
+            dropped["what comes next is unknown to the tokenizer"] += 1
+        elif (key := (prompt, place.name)) in found:
             dropped["same prompt again"] += 1
         else:
-            found[key] = Site(place, prompt, after, following)
+            found[key] = Site(place, prompt, encoding.ids[k + 1] if visible else -1, following)
     return list(found.values()), dict(dropped)
 
 
@@ -74,7 +74,7 @@ def role_experiment(
 
     `lens_experiment` with the first token of the argument as the own word, and as wrong words the names of all other
     parameters that are read after the same token, bracket or comma, as only these change places in the null: the token
-    itself tells first arguments from later ones. The curve `wrong name of the same function` is the mean over the other
+    itself tells first arguments from later ones. The curve `wrong same function` is the mean over the other
     parameters of that function. Left out besides what `sites` leaves out: places where name and argument are the same
     token, and those where the model is about to write the name itself, as in `gives(agent=`: there the name is the
     surface.
@@ -97,7 +97,7 @@ def role_experiment(
             cluster=site.place.program,
             wrong={
                 "name": tuple(sorted(names[site.prompt[-1]] - {site.place.name})),
-                "name of the same function": site.place.names,
+                "same function": site.place.names,
             },
             group=site.prompt[-1],
             anchor=site.place.name,
@@ -108,7 +108,7 @@ def role_experiment(
         dropped["model writes the name itself"] = written
     where = {"hub": "name", "own": "argument", "series": series, "reading": reading}
     if not items:
-        nobody = LensItem("", "", {"name": (), "argument": ()}, "", {"name": (), "name of the same function": ()})
+        nobody = LensItem("", "", {"name": (), "argument": ()}, "", {"name": (), "same function": ()})
         return untestable(model, [nobody], dropped=dropped, **where)
     return lens_experiment(model, items, seed=seed, random_weights=random_weights, dropped=dropped, **where)
 

@@ -33,11 +33,12 @@ def and_experiment(
 ) -> Result:
     """Does the lens read "and" at the commas of lists, as English joins its lists?
 
-    The margin of "and" is its log-probability minus the largest of: "or", "not" (Python has all three), and the mean of
-    the frequent words. `and-lead/lists`: the margin at list commas, signs flipped per program. `and-place/lists`: that
-    minus the margin at commas between arguments, the two kinds shuffled among programs, so that a model which puts
-    "and" after any comma cannot win. `and-end/lists`: at the last layer, log-probability of the token that is written
-    next minus that of "and". Table: `and-probability`.
+    `and-lead/lists`: log P(and) minus the largest of log P(or), log P(not) (Python has all three) and the log of the
+    mean probability of the frequent words, at list commas; signs flipped per program. `and-place/lists`: log P(and) at
+    list commas minus that at commas between arguments, the two kinds shuffled among programs, so that a model which
+    puts "and" after any comma cannot win; English may say "and" between arguments too, so that this is the harder one.
+    `and-end/lists`: at the last layer, log P of the token that is written next minus log P(and). Table:
+    `and-probability`.
     """
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
@@ -46,7 +47,8 @@ def and_experiment(
         table = target_table(model, ("and", *RIVALS, *FREQUENT), min((s.prompt for s in found), key=len, default="[1,"))
     except SemhubError:
         pass
-    if table is None or "and" not in table.words or len(table.words) < 2:
+    single = {form.word for form in table.forms if form.single} if table else set()
+    if "and" not in single or len(single) < 2:
         dropped["no token of its own for the words"], found = len(found), []
     clusters, at_list = [s.place.program for s in found], np.array([s.place.kind == "list" for s in found], bool)
     lists, others = ([c for c, yes in zip(clusters, at_list, strict=True) if yes == kind] for kind in (True, False))
@@ -60,6 +62,7 @@ def and_experiment(
         hidden = hidden_states(reader, [site.prompt for site in found]).hidden
         logprob = lens(reader, hidden, targets=targets, reading=reading).logprob.double()
         of = dict(zip(table.words, word_logprobs(logprob[..., :-1], table.groups).unbind(-1), strict=True))
+        of = {word: value for word, value in of.items() if word in single}
         if frequent := [of.pop(word).exp() for word in FREQUENT if word in of]:
             of["frequent words"] = torch.stack(frequent).mean(0).log()
         return {name: value.numpy() for name, value in (of | {"next token": logprob[..., -1]}).items()}
@@ -71,7 +74,7 @@ def and_experiment(
         flips = [(m, _flipped(m, lists, seed), least_sign_flip_p(lists), lists) for m in (margin[at_list], end)]
         return {
             "and-lead": flips[0],
-            "and-place": (*_between(margin, at_list, clusters, seed), clusters),
+            "and-place": (*_between(of["and"], at_list, clusters, seed), clusters),
             "and-end": flips[1],
         }
 
