@@ -21,9 +21,10 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge, split_items
 from semhub_utils.experiments import ranges
 from semhub_utils.experiments.code import sites
+from semhub_utils.experiments.commas import _between
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
@@ -545,6 +546,21 @@ def test_a_start_is_written_where_the_word_is_used(understood):
     shares = dose.pivot(index="strength", columns="series", values="value")
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert shares.unchanged[0.0] == 1 and (shares.expected.max() == 1) == understood
+
+
+def test_the_interval_of_a_difference_is_that_of_two_means():
+    """However unequal the kinds are in number and far from zero; against the textbook's standard error."""
+    make = np.random.default_rng(0)
+    first = np.arange(260) < 60
+    scores = -9 + np.where(first, 0.8, 0.0)[:, None] + make.normal(size=(260, 2))
+    clusters = [str(k) for k in range(260)]
+    apart, null, least = _between(scores, first, clusters, 0)
+    want = scores[first].mean(0) - scores[~first].mean(0)
+    np.testing.assert_allclose(apart.mean(0), want)
+    low, high = bootstrap_interval(apart, clusters=clusters)
+    error = np.sqrt(scores[first].var(0, ddof=1) / 60 + scores[~first].var(0, ddof=1) / 200)
+    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.15)
+    assert abs(null.mean()) < 0.03 and null.std() == pytest.approx(error.mean(), rel=0.15) and least < 1e-9
 
 
 # ---- nothing to read ----

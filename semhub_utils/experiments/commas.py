@@ -137,5 +137,8 @@ def _between(
     rng = np.random.default_rng(seed)
     drawn = np.stack([rng.permutation(kind) for _ in range(DRAWS)]).astype(float)
     null = (drawn @ total) / (drawn @ size)[:, None] - ((1 - drawn) @ total) / ((1 - drawn) @ size)[:, None]
+    # linearised, so that the interval is that of the difference and not of how many there are of each kind
+    means = scores[first].mean(0), scores[~first].mean(0)
     weight = np.where(first, len(first) / first.sum(), -len(first) / (~first).sum())
-    return scores * weight[:, None], null, 1 / math.comb(len(kind), int(kind.sum()))
+    apart = means[0] - means[1] + weight[:, None] * (scores - np.where(first[:, None], *means))
+    return apart, null, 1 / math.comb(len(kind), int(kind.sum()))
