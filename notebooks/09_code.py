@@ -137,7 +137,7 @@ show(
 
 # %% tags=["hide-input"]
 margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading == "normed")]
-names = {"and-lead": "ahead of other words", "and-place": "beyond other commas"}
+names = {"and-lead": "over other words", "and-place": "over other commas"}
 margins = margins.assign(series=margins.experiment.map(names))
 show(
     figures.layer_curves(
@@ -145,7 +145,7 @@ show(
         title="How far is and ahead?",
         alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
         y="difference of log-probability (nats)",
-        types={"ahead of other words": "english", "beyond other commas": "code"},
+        types={"over other words": "english", "over other commas": "code"},
     ),
     margins,
 )
@@ -178,9 +178,9 @@ chapter.claim(
 # `isinstance(x, int)` never says `class_or_tuple`. The names are known for Python's builtins, and for functions that the
 # program defines. In generated programs the functions of the small models' world count as builtins.
 #
-# There are three traps. After a bracket comes a first parameter and after a comma a later one, so names are compared only among
-# places of the same token. A definition in the program has already said the name after the same bracket, and a model can
-# copy it: look at builtins on their own if you doubt a finding. And a model may be about to write the name itself, as in
+# There are three traps. After a bracket comes a first parameter and after a comma a later one, so names are compared only
+# among places of the same token. A definition in the program has already said the name after the same bracket, and a model
+# can copy it, so builtins are read once more on their own. And a model may be about to write the name itself, as in
 # `range(start=0`: then the name is no thought but the next token, and the place is left out.
 
 # %% tags=["hide-input"]
@@ -212,6 +212,19 @@ chapter.claim(
     "lens-meaning/arguments",
     "At some middle layer the parameter's name is above the names of other parameters.",
     paper="The paper compares the name with the argument alone.",
+)
+
+# %% tags=["hide-input"]
+builtins = [place for place in before_arguments if place.kind == "builtin"]
+copied = {"function defined in the program": len(before_arguments) - len(builtins)}
+chapter.step(
+    "builtins",
+    lambda: experiments.role_experiment(model, builtins, series="builtins", seed=seed, dropped=not_arguments | copied),
+)
+chapter.claim(
+    "lens-meaning/builtins",
+    "The same where the program has not defined the function, so that there is no name to copy.",
+    paper="The paper takes both kinds together.",
 )
 
 # %% tags=["hide-input"]
@@ -327,6 +340,21 @@ show(
         x_title="strength, in lengths of the mean state",
     ),
     choice[["layer", "depth", "strength", "raw", "value", "n"]],
+)
+
+# %% tags=["hide-input"]
+dose = any_start[(any_start.experiment == "steering-dose") & (any_start.series == "expected")]
+dose = dose.assign(series=dose.condition)
+show(
+    figures.dose_response(
+        dose.drop(columns="reading"),
+        title="Does more start give more of a start? (the other programs)",
+        alt="Share of range calls with a start by strength, for start minus end, a random direction, the reverse and another layer.",
+        y="share that becomes range(k, n)",
+        types={"steered": "english"},
+        x_title="strength, in lengths of the mean state",
+    ),
+    dose[["condition", "strength", "raw", "value", "low", "high", "n"]],
 )
 
 # %% tags=["hide-input"]
