@@ -108,9 +108,9 @@ ranges, not_ranges = code.range_places(found)
 # ## Does a comma mean *and*?
 #
 # At every comma between two items of a list, read the lens for *and*. Its probability alone says little: a lens may favour
-# some words whatever the model reads. So you follow *or* and *not*, which Python has too, frequent English words such as
-# *the* and *of*, and the token that the program goes on with. The last curve is *and* at other commas, those between the
-# arguments of a call.
+# some words whatever the model reads. And *and* is a word of Python too, so a model may have it ready wherever code goes on,
+# without any English. So you follow other words of Python (*or*, *not*, *in*, ...), frequent English words (*the*, *of*, ...),
+# and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
 
 # %% tags=["hide-input"]
 ands = chapter.step(
@@ -130,10 +130,14 @@ show(
 )
 
 # %% [markdown]
-# Two questions. Is *and* ahead of the other words at list commas? And is it likelier there than at the commas between
+# Two questions. Is *and* ahead of all these words at list commas? And is it likelier there than at the commas between
 # arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails
 # it. English says *and* between some arguments too, as in *start at three and end at ten*, so a failure leaves
 # the first question open.
+#
+# There is a trap in both: hundreds of places, but one word. All lists begin alike, so any one word may be likely in lists by
+# accident, at every place at once. Shuffled places cannot see that. So *and* also has to beat other English words, put in its
+# place one after the other.
 
 # %% tags=["hide-input"]
 margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading == "normed")]
@@ -153,7 +157,7 @@ show(
 # %% tags=["hide-input"]
 chapter.claim(
     "and-lead/lists",
-    "At some middle layer, at list commas, *and* is above *or*, *not* and equally frequent words.",
+    "At some middle layer, at list commas, *and* is above Python's other words and above English ones.",
     paper="The word *and* peaks in the middle layers at the commas of lists.",
 )
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from architectures import make_module
 from oracle import Oracle
 from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
@@ -28,7 +29,7 @@ from semhub_utils.experiments.commas import _between
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
-from semhub_utils.spokes import code, hub_data
+from semhub_utils.spokes import code, facts, hub_data
 from semhub_utils.spokes.programs import Program, library, parse, programs
 
 PLAIN = {"random_weights": False}
@@ -333,7 +334,7 @@ def one_token(model, word, prompt):
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_and_values(both, reading, monkeypatch):
     model, oracle = both
-    monkeypatch.setattr("semhub_utils.experiments.commas.RIVALS", ("near", "not"))
+    monkeypatch.setattr("semhub_utils.experiments.commas.KEYWORDS", ("near", "not", "dog"))
     monkeypatch.setattr("semhub_utils.experiments.commas.FREQUENT", ("the", "cat", "homeward"))
     places, _ = code.comma_places(numbered(*LISTS, *CALLS))
     table, claims = experiments.and_experiment(model, places, reading=reading, **PLAIN)
@@ -344,11 +345,11 @@ def test_and_values(both, reading, monkeypatch):
         following = model.tokenizer(place.text)["input_ids"][len(model.tokenizer(prompt)["input_ids"])]
         states = oracle.states(prompt)[:, -1]
         logprob = torch.stack([read(state) for state in states])
-        word = {w: logprob[:, ids].logsumexp(-1) for w in ("and", "near", "not", "the", "cat")
+        word = {w: logprob[:, ids].logsumexp(-1) for w in ("and", "near", "not", "dog", "the", "cat")
                 if (ids := one_token(model, w, prompt))}  # fmt: skip
         assert {"and", "the", "cat"} <= set(word)
         frequent = torch.stack([word[w].exp() for w in ("the", "cat")]).mean(0).log()
-        rival = torch.stack([frequent, *(word[w] for w in ("near", "not") if w in word)]).amax(0)
+        rival = torch.stack([frequent, *(word[w] for w in ("near", "not", "dog") if w in word)]).amax(0)
         rows[place.kind].append([word["and"] - rival, word["and"], logprob[:, following] - word["and"]])
     lists, calls = (np.array([[v.numpy() for v in row] for row in rows[kind]]) for kind in ("list", "call"))
     claims = {claim.experiment: claim for claim in claims}
@@ -473,6 +474,7 @@ def planted(names, arrows, rows=(), noise=0.05):
 
 
 WORDS = ["<unk>", "[", "]", ",", "(", ")", "f", "g", "and", "or", "not", "the", "of", *(f"x{k}" for k in range(12))]
+ENGLISH = [word for word in facts.english_words() if word.isalpha() and word not in WORDS][:150]
 
 
 def and_programs():
@@ -493,13 +495,28 @@ def and_programs():
 )
 def test_and_is_found_where_it_was_put(arrows, verdicts):
     places, _ = code.comma_places(and_programs())
-    _, claims = experiments.and_experiment(planted(WORDS, arrows), places)
+    _, claims = experiments.and_experiment(planted([*WORDS, *ENGLISH], arrows), places)
     found = {claim.experiment: judge(claim).verdict for claim in claims}
     for name, verdict in zip(("and-lead", "and-place"), verdicts, strict=True):
         if verdict == NOT:  # weakly so by chance, one time in twenty; and "and" may be the same everywhere
             assert found[name] in (NOT, WEAKLY, UNTESTABLE), (name, found)
         else:
             assert found[name] == verdict, (name, found)
+
+
+def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
+    """In a random model any word is likelier at one kind of comma than at the other, at all places at once."""
+    names = [*WORDS, *ENGLISH]
+    tokenizer, alarms, fooled = planted(names, []).tokenizer, 0, 0
+    places, _ = code.comma_places(and_programs())
+    for seed in range(8):
+        sizes = {"vocab_size": len(names), "bos_token_id": None, "eos_token_id": None}
+        model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
+        _, claims = experiments.and_experiment(model, places, seed=seed, **PLAIN)
+        alarms += sum(judge(claim).verdict == HOLDS for claim in claims if claim.experiment != "and-end")
+        fooled += any(claim.low[at] > 0.1 for claim in claims if claim.experiment == "and-place" for at in claim.window)
+    assert fooled >= 2, "no interval is above zero: there was nothing to be fooled by"
+    assert alarms == 0
 
 
 @pytest.mark.parametrize("known_to_the_model", [True, False])

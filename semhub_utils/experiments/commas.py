@@ -15,11 +15,10 @@ from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_sign_flip_p
-from semhub_utils.spokes.code import FREQUENT, Place
+from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
+from semhub_utils.spokes.facts import english_words
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table
-
-RIVALS = ("or", "not")  # Python's other words of this kind
 
 
 def and_experiment(
@@ -33,49 +32,58 @@ def and_experiment(
 ) -> Result:
     """Does the lens read "and" at the commas of lists, as English joins its lists?
 
-    `and-lead/lists`: log P(and) minus the largest of log P(or), log P(not) (Python has all three) and the log of the
-    mean probability of the frequent words, at list commas; signs flipped per program. `and-place/lists`: log P(and) at
-    list commas minus that at commas between arguments, the two kinds shuffled among programs, so that a model which
-    puts "and" after any comma cannot win; English may say "and" between arguments too, so that this is the harder one.
-    `and-end/lists`: at the last layer, log P of the token that is written next minus log P(and). Table:
-    `and-probability`.
+    `and-lead/lists`: log P(and) minus the largest of: log P of Python's other keywords, as "and" is one itself, and the
+    log of the mean probability of frequent English words; at list commas. `and-place/lists`: log P(and) at list commas
+    minus that at commas between arguments, so that a model which puts "and" after any comma cannot win; English may say
+    "and" between arguments too, so that this is the harder one. Each has two nulls: signs flipped per program, or kinds
+    shuffled among programs; and the same number for every other English word, as all lists have their form in common,
+    so that any one word may be likely there by accident. `and-end/lists`: at the last layer, log P of the token that is
+    written next minus log P(and). Table: `and-probability`.
     """
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
+    words = tuple(dict.fromkeys(("and", *KEYWORDS, *FREQUENT, *english_words())))
     table = None
     try:
-        table = target_table(model, ("and", *RIVALS, *FREQUENT), min((s.prompt for s in found), key=len, default="[1,"))
+        table = target_table(model, words, min((s.prompt for s in found), key=len, default="[1,"))
     except SemhubError:
         pass
     single = {form.word for form in table.forms if form.single} if table else set()
-    if "and" not in single or len(single) < 2:
+    if "and" not in single or not single & {*KEYWORDS, *FREQUENT}:
         dropped["no token of its own for the words"], found = len(found), []
     clusters, at_list = [s.place.program for s in found], np.array([s.place.kind == "list" for s in found], bool)
     lists, others = ([c for c, yes in zip(clusters, at_list, strict=True) if yes == kind] for kind in (True, False))
+    nothing = np.empty((0, n_layers + 1))
 
     def read(reader: LanguageModel) -> dict[str, Float[np.ndarray, "site layer"]]:
         """Log-probability by word."""
         if not found:
-            return dict.fromkeys(("and", *RIVALS, "frequent words", "next token"), np.empty((0, n_layers + 1)))
+            return dict.fromkeys(("and", "or", "not", *FREQUENT[:1], "next token"), nothing)
         own = torch.tensor([[site.next_id] for site in found])
         targets = torch.cat([table.ids.expand(len(found), -1), own], dim=1)
         hidden = hidden_states(reader, [site.prompt for site in found]).hidden
         logprob = lens(reader, hidden, targets=targets, reading=reading).logprob.double()
-        of = dict(zip(table.words, word_logprobs(logprob[..., :-1], table.groups).unbind(-1), strict=True))
-        of = {word: value for word, value in of.items() if word in single}
-        if frequent := [of.pop(word).exp() for word in FREQUENT if word in of]:
-            of["frequent words"] = torch.stack(frequent).mean(0).log()
-        return {name: value.numpy() for name, value in (of | {"next token": logprob[..., -1]}).items()}
+        of = zip(table.words, word_logprobs(logprob[..., :-1], table.groups).unbind(-1), strict=True)
+        return {w: v.numpy() for w, v in of if w in single} | {"next token": logprob[..., -1].numpy()}
 
     def measure(of: dict[str, np.ndarray]) -> dict[str, tuple]:
-        """By claim: scores, null, least p, clusters."""
-        margin = of["and"] - np.max([v for name, v in of.items() if name not in ("and", "next token")], axis=0)
-        end = (of["next token"] - of["and"])[at_list, -1:]
-        flips = [(m, _flipped(m, lists, seed), least_sign_flip_p(lists), lists) for m in (margin[at_list], end)]
+        """By claim: scores, nulls, least p, clusters."""
+        rivals = [of[word] for word in KEYWORDS if word in of]
+        rivals = np.max(rivals + ([frequent] if (frequent := _mean(of, FREQUENT)) is not None else []), axis=0)
+        lead, end = (of["and"] - rivals)[at_list], (of["next token"] - of["and"])[at_list, -1:]
+        apart, shuffled, least = _between(of["and"], at_list, clusters, seed)
+        rest = [w for w in of if w not in ("and", "next token", *KEYWORDS, *FREQUENT)]
+        leads, aparts = nothing, nothing
+        if lists:
+            leads = np.stack([nothing.sum(0), *((of[w] - rivals)[at_list].mean(0) for w in rest)])[1:]
+        if len(apart):
+            every = [of[w] for w in of if w not in ("and", "next token")]
+            aparts = np.stack([v[at_list].mean(0) - v[~at_list].mean(0) for v in every])
+        flip = least_sign_flip_p(lists)
         return {
-            "and-lead": flips[0],
-            "and-place": (*_between(of["and"], at_list, clusters, seed), clusters),
-            "and-end": flips[1],
+            "and-lead": (lead, [_flipped(lead, lists, seed), leads], flip, lists),
+            "and-place": (apart, [shuffled, aparts], least, clusters),
+            "and-end": (end, _flipped(end, lists, seed), flip, lists),
         }
 
     of = read(model)
@@ -109,10 +117,18 @@ def and_experiment(
         for name, (scores, null, least, by) in made.items()
     ]
     common = {"experiment": "and-probability", "reading": reading, "dropped": sum(dropped.values()), "seed": seed}
-    shown = [(name, value[at_list], lists) for name, value in of.items()]
+    named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
+    named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}
+    shown = [(name, value[at_list], lists) for name, value in named.items() if value is not None]
     shown.append(("and, between arguments", of["and"][~at_list], others))
     curves = [curve(model, np.exp(v), series=name, clusters=by, **common) for name, v, by in shown]
     return pd.concat([tidy(claims), *curves], ignore_index=True), claims
+
+
+def _mean(of: dict[str, np.ndarray], words: Sequence[str]) -> Float[np.ndarray, "site layer"] | None:
+    """The log of the words' mean probability; None without any of them."""
+    some = [np.exp(of[word]) for word in words if word in of]
+    return np.log(np.mean(some, axis=0)) if some else None
 
 
 def _flipped(scores: Float[np.ndarray, "site layer"], clusters: Sequence[str], seed: int) -> np.ndarray:

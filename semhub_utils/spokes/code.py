@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from semhub_utils.spokes.items import SteerItem
 from semhub_utils.spokes.programs import Program, library, parse
 
-FREQUENT = ("the", "of", "to", "in", "is", "that", "for", "with")
-"""English words about as frequent as "and": the wrong words it is compared with."""
+FREQUENT = ("the", "of", "to", "that", "by", "at", "this", "we")
+"""English words about as frequent as "and" that are no Python: wrong words it is compared with."""
+KEYWORDS = ("or", "not", "is", "in", "if", "for", "return", "assert")
+"""Other words of Python: "and" is one itself, and may be ready wherever code goes on."""
 
 # Positional parameters as `inspect.signature` gives them in Python 3.11, written down so that no result depends on the
 # version that runs; print, min, max, map, zip, int, str, dict, set and others have no such names, and are left out.
