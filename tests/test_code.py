@@ -509,7 +509,7 @@ def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
     names = [*WORDS, *ENGLISH]
     tokenizer, alarms, fooled = planted(names, []).tokenizer, 0, 0
     places, _ = code.comma_places(and_programs())
-    for seed in range(8):
+    for seed in range(5):
         sizes = {"vocab_size": len(names), "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
         _, claims = experiments.and_experiment(model, places, seed=seed, **PLAIN)
