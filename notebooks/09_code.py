@@ -191,7 +191,7 @@ chapter.claim(
 roles = chapter.step(
     "roles",
     lambda: experiments.both_readings(
-        experiments.role_experiment, model, before_arguments, seed=seed, dropped=not_arguments
+        experiments.argument_experiment, model, before_arguments, seed=seed, dropped=not_arguments
     ),
 )
 probability = roles[roles.experiment == "lens-probability"]
@@ -223,7 +223,9 @@ builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
 chapter.step(
     "builtins",
-    lambda: experiments.role_experiment(model, builtins, series="builtins", seed=seed, dropped=not_arguments | copied),
+    lambda: experiments.argument_experiment(
+        model, builtins, series="builtins", seed=seed, dropped=not_arguments | copied
+    ),
 )
 chapter.claim(
     "lens-meaning/builtins",

@@ -361,13 +361,13 @@ def test_and_values(both, reading, monkeypatch):
     assert claims["and-lead"].n == 12 and claims["and-lead"].n_clusters == 6 and claims["and-place"].n == 18
 
 
-def test_role_values(both):
+def test_argument_values(both):
     """Names of one token, the arguments as written; what is left out is counted."""
     model, oracle = both
     known = {"add": ("cat", "dog"), "first": ("the", "homeward"), "second": ("near", "red")}
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
     places, _ = code.argument_places(numbered(*sources), known)
-    table, claims = experiments.role_experiment(model, places, **PLAIN)
+    table, claims = experiments.argument_experiment(model, places, **PLAIN)
     rows, expected, same = [], [], 0
     for site in sites(model, places)[0]:
         same += site.next_text == site.place.name
@@ -529,7 +529,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
     rng = random.Random(0)
     sources = [f"{f}(x{rng.randrange(12)}, x{rng.randrange(12)})" for f in functions for _ in range(4)]
     places, _ = code.argument_places(numbered(*sources), functions)
-    table, claims = experiments.role_experiment(planted(names, arrows), places)
+    table, claims = experiments.argument_experiment(planted(names, arrows), places)
     found = {claim.experiment: judge(claim) for claim in claims}
     if known_to_the_model:
         assert found["lens-meaning"].verdict == HOLDS, found
@@ -592,7 +592,7 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         calls, _ = code.range_places(numbered("for x in range(3): x"))
         tables = [
             experiments.both_readings(experiments.and_experiment, model, commas, dropped={"before": 2}),
-            experiments.both_readings(experiments.role_experiment, model, arguments, dropped={"before": 2}),
+            experiments.both_readings(experiments.argument_experiment, model, arguments, dropped={"before": 2}),
             experiments.range_experiment(model, calls, dropped={"before": 2}),
         ]
         for table, claims in tables:

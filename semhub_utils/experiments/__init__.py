@@ -5,7 +5,7 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.code import role_experiment
+from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.ranges import range_experiment
@@ -26,7 +26,7 @@ __all__ = [
     "punctuation_trap",
     "range_experiment",
     "relation_curves",
-    "role_experiment",
+    "argument_experiment",
     "similarity_experiment",
     "steering_experiment",
     "task_table",

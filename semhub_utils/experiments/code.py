@@ -60,7 +60,7 @@ def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) 
     return list(found.values()), dict(dropped)
 
 
-def role_experiment(
+def argument_experiment(
     model: LanguageModel,
     places: Sequence[Place],
     *,
