@@ -17,6 +17,7 @@ from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_
 
 __all__ = [
     "and_experiment",
+    "argument_experiment",
     "both_readings",
     "dominant_share_experiment",
     "lens_experiment",
@@ -26,7 +27,6 @@ __all__ = [
     "punctuation_trap",
     "range_experiment",
     "relation_curves",
-    "argument_experiment",
     "similarity_experiment",
     "steering_experiment",
     "task_table",
