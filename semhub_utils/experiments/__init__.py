@@ -5,8 +5,11 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.code import argument_experiment
+from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
@@ -18,17 +21,20 @@ from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_
 from semhub_utils.experiments.twins import twins_experiment
 
 __all__ = [
+    "and_experiment",
+    "argument_experiment",
     "both_readings",
     "cannot_tell",
     "dominant_share_experiment",
-    "layers_experiment",
     "fitting",
     "form_similarity_experiment",
+    "layers_experiment",
     "lens_experiment",
     "lens_grid",
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
+    "range_experiment",
     "relation_curves",
     "role_experiment",
     "similarity_experiment",

@@ -1,7 +1,7 @@
 """Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ def lens_experiment(
     reading: str = "normed",
     seed: int = 0,
     random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Does the lens (Eq. 2) read the hub's word (`targets[hub]`) at middle layers, and the own token (`targets[own]`)
     at the end?
@@ -40,11 +41,12 @@ def lens_experiment(
     word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
     another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
     empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
-    comes first (`lens-first`), and the entropy.
+    comes first (`lens-first`), and the entropy. dropped: what was left out before, by reason.
     """
-    words, kept, dropped = _resolve(model, items, hub, own)
+    words, kept, unresolved = _resolve(model, items, hub, own)
+    dropped = {**(dropped or {}), **unresolved}
     if not kept:
-        return _untestable(model, items, hub, own, dropped, series=series, reading=reading)
+        return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
     hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
     answers = list(dict.fromkeys(hub_of))
@@ -147,7 +149,7 @@ def _claim(
     )
 
 
-def _untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
+def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
     """The claims without an item, and every curve without a number."""
     empty = np.empty((0, model.n_layers + 1))
     claims = [
@@ -168,7 +170,10 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     if not items:
         raise SemhubError("No item was given to the lens; at least one prompt with its words would do.")
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    words = target_table(model, every, items[0].prompt)
+    try:
+        words = target_table(model, every, items[0].prompt)
+    except SemhubError:  # no word can be told apart
+        return None, [], {"no token of its own for any word": len(items)}
     single = {form.word for form in words.forms if form.single}
     kept, dropped = [], Counter()
     for item in items:
