@@ -7,6 +7,7 @@ here.
 
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.trajectory import trajectory_experiment
@@ -17,10 +18,12 @@ __all__ = [
     "dominant_share_experiment",
     "lens_experiment",
     "lens_grid",
+    "moves",
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
     "relation_curves",
+    "sentiment_experiment",
     "similarity_experiment",
     "steering_experiment",
     "task_table",
