@@ -76,7 +76,8 @@ def sentiment_experiment(
 
     Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient; `seed_sd` is
     the spread of the mean over seeds), `sentiment-difference` (half, English minus native), `sentiment-example`.
-    Raises SemhubError where fewer than FEWEST prompts fit into the model's context. `coefficients`: 0, 2 and others, with both signs.
+    `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
+    model's context, or its tokenizer does not tell the two words apart.
     """
     coefficients = tuple(coefficients)
     prompts, dropped = _fitting(model, task, max_new_tokens)
