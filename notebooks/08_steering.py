@@ -203,6 +203,9 @@ show(
 # Before asking whether something crosses languages, ask whether there is something. Does the English vector move *English*
 # text? If not, the model has no sentiment that two words could turn, and the claims below read *cannot be tested here*.
 #
+# Expect little of the models that ship with this book. In their world nobody praises or blames. *Good* is the opposite of
+# *bad*, and what a dog is; no sentence ties it to *happy* or *peace*.
+#
 # The trap in the null: prompts are many, but the vector is one. Some random direction also shifts all prompts the same way,
 # and flipping the signs of prompts would call that significant. So the measured shift must also stand out among the shifts of a hundred random
 # directions, or, for the texts written, be above the strongest of ten.

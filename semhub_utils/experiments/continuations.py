@@ -135,8 +135,8 @@ def measure(
 def join(model: LanguageModel, prompt: str, continuation: str) -> str:
     """The whole text. Some tokenizers decode without the space before the first word; where `model`'s is one, a space
     is put between two words that are not Chinese."""
-    ids = model.tokenizer("a b", add_special_tokens=False)["input_ids"]
-    keeps = model.tokenizer.decode(ids[-1:]).startswith(" ")
+    word, both = model.tokenizer(["a", "a b"], add_special_tokens=False)["input_ids"]
+    keeps = model.tokenizer.decode(both[len(word) :]).startswith(" ")
     between = (prompt[-1:], continuation[:1])
     apart = not keeps and all(c and not c.isspace() and not "\u3400" <= c <= "\u9fff" for c in between)
     return prompt + " " * apart + continuation

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import (
     HOLDS,
+    UNTESTABLE,
     WEAKLY,
     Evidence,
     control,
@@ -42,8 +43,11 @@ AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
 def moves(found: Evidence, text: str) -> str | None:
     """The precondition that the English vector moves the sentiment of `text` (such as "English text"): None where the
     verdict on `found` is that it does, if weakly; else the sentence that ends what rests on it."""
-    if judge(found).verdict in (HOLDS, WEAKLY):
+    verdict = judge(found).verdict
+    if verdict in (HOLDS, WEAKLY):
         return None
+    if verdict == UNTESTABLE:
+        return f"whether the English vector moves the sentiment of {text} cannot be told, and this rests on it."
     return f"the English vector does not move the sentiment of {text}, so that there is nothing to compare."
 
 
@@ -66,10 +70,11 @@ def sentiment_experiment(
     others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
     minus the mean under DIRECTIONS random directions of equal norm; nulls: signs flipped per cluster, and each random
     direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
-    world's own words), minus the mean under CONTINUED random directions; null: signs flipped; the strongest of these
-    directions is a control. Controls of both: the vector added half the model away, and the reversed vector alone.
-    The pair's own words count in neither; the reading "all words" counts them. `native/<language>` and
-    `native-mass/<language>`: half, minus AS_WELL times that of the native vector. `fluency/<language>`: WORSE minus the
+    world's own words), minus that under the strongest of CONTINUED random directions (too few for a null, and flipped
+    signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
+    added half the model away, and the reversed vector alone. The pair's own words count in neither; the reading "all
+    words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the native
+    vector. `fluency/<language>`: WORSE minus the
     rise of nats per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`:
     relevance there minus RELEVANT times that without steering. Prompts without a number (nothing pleasant or unpleasant
     written) are dropped and counted.
@@ -98,7 +103,7 @@ def sentiment_experiment(
     drawn = torch.randn(DIRECTIONS, *english[layer].shape, generator=torch.Generator().manual_seed(seed))
     drawn = normalize(drawn, dim=-1) * english[layer].norm(dim=-1, keepdim=True)  # as long at every position
     pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
-    pushed |= {AWAY: (english[None, away], away), RANDOM: (drawn[:CONTINUED], layer)}
+    pushed |= {AWAY: (english[None, layer], away), RANDOM: (drawn[:CONTINUED], layer)}
     texts, values = {}, {}
     run = {name: coefficients if name in vectors else (-c, c) for name in pushed}
     for name, (v, at) in pushed.items():
@@ -145,19 +150,15 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
             seed=found.seed,
         )
 
-    def pushes(what: str, by_direction: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The score and its controls: all minus what random directions do on average."""
-        base = mean(by_direction)
+    def pushes(what: str, base: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The score and its controls; `base` is what is taken off."""
         alone = found.at(ENGLISH, what, -c) - found.at(ENGLISH, what, 0.0)
         return found.half(ENGLISH, what) - base, {AWAY: found.half(AWAY, what) - base, "reversed": alone}
 
-    mass, mass_controls = pushes("mass", random_mass)
-    others = mean(random_mass.T)
-    written, written_controls = pushes("written", found.halves("written"))
-    each = found.halves("written")
-    if np.isfinite(each).any():
-        strongest = each[:, np.nanargmax(mean(each.T))] - mean(each)
-        written_controls[f"strongest of {each.shape[1]} random directions"] = strongest
+    others, each = mean(random_mass.T), found.halves("written")
+    mass, mass_controls = pushes("mass", mean(random_mass))
+    ranked = np.nan_to_num(mean(each.T), nan=-np.inf)
+    written, written_controls = pushes("written", each[:, ranked.argmax()])
     shown = SHOWN["written"][1]
     claims = [
         claim("sentiment", written, shown, unit="sentiment (−1 to 1)", **written_controls),
