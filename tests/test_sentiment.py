@@ -6,7 +6,6 @@ import math
 from contextlib import contextmanager
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import transformers as tf
@@ -297,7 +296,7 @@ def test_words_are_joined_as_the_tokenizer_wants(tiny, tokenizers):
 SIDES = ("good", "bad"), ("bueno", "malo")
 HAND = {"spanish": [("feliz", "paz", "vida"), ("triste", "guerra", "muerte")],
         "english": [("happy", "peace", "life"), ("sad", "war", "death")]}  # fmt: skip
-N = 28
+N = 32
 
 
 def planted(shared: bool):
@@ -310,7 +309,7 @@ def planted(shared: bool):
     tokenizer = Tokenizer(models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    width = 96
+    width = 256
     config = tf.LlamaConfig(
         vocab_size=len(words), hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
         num_key_value_heads=1, max_position_embeddings=64, bos_token_id=None, eos_token_id=None, pad_token_id=None,
@@ -324,10 +323,10 @@ def planted(shared: bool):
         rows = module_.model.embed_tokens.weight
         rows[:, 4:] = 0.3 * torch.randn(len(words), width - 4, generator=make)
         for at, tag in enumerate(("en:", "es:"), 2):
-            rows[words.index(tag), at] += 6.0
+            rows[words.index(tag), at] += 8.0
         for language, pair in zip(("english", "spanish"), SIDES, strict=True):
             for word, sign in zip(pair, (1, -1), strict=True):
-                rows[words.index(word)] += 3 * sign * side[language]
+                rows[words.index(word)] += 5 * sign * side[language]
         attention = module_.model.layers[1].self_attn
         attention.v_proj.weight.copy_(torch.eye(width))
         for at in range(4):
@@ -337,8 +336,8 @@ def planted(shared: bool):
                 for word in of:
                     row = module_.lm_head.weight[words.index(word)]
                     row += 1.5 * sign * side[language]
-                    row[4:] += 0.8 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
-                    row[3 if language == "spanish" else 2] += 3.0
+                    row[4:] += 1.2 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
+                    row[3 if language == "spanish" else 2] += 9.0
     return wrap(module_, tokenizer, model_id="shared" if shared else "apart")
 
 
@@ -386,7 +385,7 @@ def test_the_table_holds_every_measure_with_its_spread(verdicts):
     text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
     text = text[text.reading == "all words"].set_index("strength").value
     assert text[4.0] > 0.8 > -0.8 > text[-4.0] and set(text.index) == set(module.COEFFICIENTS)
-    assert dose.seed_sd.notna().any() and (dose.n + dose.dropped == 21).all()
+    assert dose.seed_sd.notna().any() and (dose.n + dose.dropped == 24).all()
     assert (dose[dose.measure == "perplexity"].value > 1).all()
     difference = table[table.experiment == "sentiment-difference"]
     assert (difference[difference.reading != "all words"].value < 0).all()  # the native vector does more
@@ -480,13 +479,13 @@ def test_a_classifier_without_such_labels_is_refused(tmp_path):
 # ---- the chapter ----
 
 
-def test_the_chapter_runs_unchanged_on_another_model(rich, tmp_path, monkeypatch):  # noqa: F811
-    real = module.sentiment_experiment
-    monkeypatch.setattr(module, "sentiment_experiment", real)
-    claims, table, _ = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3")
+def test_the_chapter_runs_unchanged_on_another_model(rich, tmp_path):  # noqa: F811
+    claims, table, notebook = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3")
     assert {name.split("/")[0] for name in claims} == {
         "sentiment", "sentiment-mass", "native-mass", "fluency", "relevance"}  # fmt: skip
     for claim in claims.values():
         assert claim["verdict"] == UNTESTABLE and "nan" not in claim["reason"].lower()  # nine prompts are too few
     check_table(table, {"sentiment-choice", "sentiment-dose", "sentiment-difference", "sentiment-example"})
-    assert isinstance(table, pd.DataFrame)
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert sum("altair-viz" in str(o.get("data", {})) for o in outputs) == 3
