@@ -150,7 +150,7 @@ def steer(language):
 # %% tags=["hide-input"]
 tables = [chapter.step(f"steering {language}", steer(language)) for language in tasks]
 table = pd.concat(tables, ignore_index=True)
-choice = table[table.experiment == "sentiment-choice"]
+choice = table.loc[table.experiment == "sentiment-choice", ["language", "series", "layer", "depth", "value", "n"]]
 show(
     figures.layer_curves(
         choice,
@@ -159,7 +159,7 @@ show(
         y="shift of the next word (nats)",
         switch="language",
     ),
-    choice[["language", "series", "layer", "depth", "value", "n"]],
+    choice,
 )
 
 # %% [markdown]
@@ -186,17 +186,33 @@ show(
         dose,
         title="Does more of the vector give more pleasant text? (the other prompts)",
         alt="Sentiment, perplexity or relevance by coefficient, for the English and the native vector, random ones and a wrong layer.",
-        y="chosen measure",
+        y="change against no steering",
         x_title="coefficient",
         switch=("measure", "language", "reading"),
     ),
-    dose[["language", "measure", "reading", "series", "strength", "value", "low", "high", "seed_sd", "n", "dropped"]],
+    dose[
+        [
+            "language",
+            "measure",
+            "reading",
+            "series",
+            "strength",
+            "value",
+            "low",
+            "high",
+            "level",
+            "seed_sd",
+            "n",
+            "dropped",
+        ]
+    ],
 )
 
 # %% [markdown]
-# *How to read it.* Bands are 95% intervals over prompts; the table adds the spread over seeds (`seed_sd`) and how many prompts
-# had no number. Perplexity is that of the continuation, given the prompt, for the unsteered judge. Relevance is the cosine of
-# the continuation's and the prompt's mean states minus the cosine with the other prompts.
+# *How to read it.* Each line is the change against no steering, prompt by prompt; for perplexity it is a ratio. Bands are
+# 95% intervals over prompts. The table adds the mean itself (`level`), its spread over seeds (`seed_sd`), and how many prompts had no
+# number. Perplexity is that of the continuation, given the prompt, for the unsteered judge. Relevance is the cosine of the
+# continuation's and the prompt's mean states minus the cosine with the other prompts.
 #
 # ## First English
 #

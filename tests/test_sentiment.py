@@ -383,10 +383,15 @@ def test_the_table_holds_every_measure_with_its_spread(verdicts):
     dose = table[table.experiment == "sentiment-dose"]
     assert set(dose.series) == {"English vector", "Spanish vector", "wrong layer", "random direction"}
     text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
-    text = text[text.reading == "all words"].set_index("strength").value
-    assert text[4.0] > 0.8 > -0.8 > text[-4.0] and set(text.index) == set(module.COEFFICIENTS)
+    text = text[text.reading == "all words"].set_index("strength")
+    assert text.level[4.0] > 0.8 > -0.8 > text.level[-4.0] and text.value[4.0] > 0 > text.value[-4.0]
+    np.testing.assert_allclose(text.value, text.level - text.level[0.0])
+    assert set(text.index) == set(module.COEFFICIENTS)
     assert dose.seed_sd.notna().any() and (dose.n + dose.dropped == 24).all()
-    assert (dose[dose.measure == "perplexity"].value > 1).all()
+    fluency = dose[dose.measure == module.SHOWN["nats"][0]]
+    assert (fluency.level > 1).all() and (fluency.value > 0).all()
+    unsteered = dose[(dose.strength == 0) & (dose.series == "English vector")].set_index("measure").value
+    assert unsteered[module.SHOWN["nats"][0]] == 1 and (unsteered.drop(module.SHOWN["nats"][0]) == 0).all()
     difference = table[table.experiment == "sentiment-difference"]
     assert (difference[difference.reading != "all words"].value < 0).all()  # the native vector does more
     examples = table[table.experiment == "sentiment-example"]

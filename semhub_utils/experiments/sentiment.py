@@ -79,8 +79,9 @@ def sentiment_experiment(
     relevance there minus RELEVANT times that without steering. Prompts without a number (nothing pleasant or unpleasant
     written) are dropped and counted.
 
-    Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient; `seed_sd` is
-    the spread of the mean over seeds), `sentiment-difference` (half, English minus native), `sentiment-example`.
+    Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient: the change
+    against no steering; `level` is the mean itself, `seed_sd` its spread over seeds), `sentiment-difference` (half,
+    English minus native), `sentiment-example` (what was written).
     `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
     model's context, or its tokenizer does not tell the two words apart.
     """

@@ -21,7 +21,7 @@ SHOWN = {
     "mass, all words": (MASS, "all words"),
     "written": (WRITTEN, "without the pair's own words"),
     "written, all words": (WRITTEN, "all words"),
-    "nats": ("perplexity", ""),
+    "nats": ("perplexity (ratio)", ""),
     "relevance": ("relevance (cosine)", ""),
 }
 """What is measured -> its name in the table, with its unit, and its reading."""
@@ -85,16 +85,19 @@ def _choice_rows(found: Steered, choice: Mapping[tuple[int, float], float], n: i
 
 
 def _dose_rows(found: Steered) -> list[dict]:
-    """Every measure by coefficient, and the difference of the two vectors at the chosen one."""
+    """The change of every measure against no steering, by coefficient (for perplexity the ratio), with the mean itself
+    (`level`) and its spread over seeds; and the difference of the two vectors at the chosen one."""
     rows = []
     for (condition, what), values in found.values.items():
         measure, reading = SHOWN[what]
         for k, strength in enumerate(found.coefficients[condition]):
-            numbers = _with_interval(found, mean(values[:, k]))
+            per_item = mean(values[:, k])
+            numbers = _with_interval(found, per_item - found.at(ENGLISH, what, 0.0))
+            numbers["level"] = float(mean(per_item))
             numbers["seed_sd"] = float(np.std(mean(values[:, k].T), ddof=1)) if values.shape[2] > 1 else math.nan
             if what == "nats":
-                numbers |= {name: math.exp(numbers[name]) for name in ("value", "low", "high")}
-                numbers["seed_sd"] *= numbers["value"]  # of the perplexity, to first order
+                numbers |= {name: math.exp(numbers[name]) for name in ("value", "low", "high", "level")}
+                numbers["seed_sd"] *= numbers["level"]  # of the perplexity, to first order
             rows.append(
                 _row(found, "sentiment-dose", condition, measure, reading=reading, strength=strength, **numbers)
             )
