@@ -176,8 +176,8 @@ texts.pivot_table(
 # ## Dose and response
 #
 # If the vector carries sentiment, more of it should give more, and the negative should give less. A push of any kind
-# disturbs the model; ten random directions of the same length, and the vector at a wrong layer, show how much. Choose the
-# measure, the language and the vector.
+# disturbs the model. Ten random directions of the same length, and the vector added at another layer, show how much; both
+# were run at the chosen coefficient and its negative. Choose the measure, the language and the vector.
 
 # %% tags=["hide-input"]
 dose = table[table.experiment == "sentiment-dose"]

@@ -236,7 +236,7 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     claim = claims["sentiment-mass/spanish"]
     assert claim.layers == (layer,) and claim.n == len(reported) == 9
     assert claim.values[0] == pytest.approx(own.mean() - random.mean(), abs=5e-5)
-    away = 1 if layer == 3 else layer + 1  # half of three layers on
+    away = 3 - layer  # the other of the two inner layers
     wrong = np.mean([half(p, away, english) for p in reported]) - random.mean()
     assert claim.controls["wrong layer"].values[0] == pytest.approx(wrong, abs=5e-5)
     alone_ = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
@@ -431,6 +431,12 @@ def test_words_without_a_token_of_their_own_leave_the_written_measure(tiny):
     assert all(judge(claim).verdict == UNTESTABLE for claim in claims)
     mass = table[(table.experiment == "sentiment-dose") & (table.measure == module.SHOWN["mass"][0])]
     assert len(mass) and mass.value.isna().all() and (mass.n == 0).all()
+
+
+def test_numbers_below_one_are_refused(tiny):
+    for name in ("n_seeds", "max_new_tokens"):
+        with pytest.raises(SemhubError, match=f"{name} is 0"):
+            sentiment_experiment(tiny("llama"), task_of(), **{name: 0})
 
 
 def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):

@@ -72,19 +72,21 @@ def sentiment_experiment(
     direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
     world's own words), minus that under the strongest of CONTINUED random directions (too few for a null, and flipped
     signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
-    added half the model away, and the reversed vector alone. The pair's own words count in neither; the reading "all
-    words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the native
-    vector. `fluency/<language>`: WORSE minus the
-    rise of nats per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`:
-    relevance there minus RELEVANT times that without steering. Prompts without a number (nothing pleasant or unpleasant
-    written) are dropped and counted.
+    added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
+    "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
+    native vector. `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model,
+    unsteered), mean of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering.
+    Prompts without a number (nothing pleasant or unpleasant written) are dropped and counted.
 
     Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient: the change
     against no steering; `level` is the mean itself, `seed_sd` its spread over seeds), `sentiment-difference` (half,
     English minus native), `sentiment-example` (what was written).
     `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
-    model's context, or its tokenizer does not tell the two words apart.
+    model's context, or its tokenizer does not tell the two words apart, or a number is below 1.
     """
+    for name, value in (("n_seeds", n_seeds), ("max_new_tokens", max_new_tokens)):
+        if value < 1:
+            raise SemhubError(f"{name} is {value}; a whole number from 1 would do.")
     coefficients = tuple(coefficients)
     prompts, dropped = _fitting(model, task, max_new_tokens)
     parts = split_items(prompts, seed, clusters=[p.cluster for p in prompts], share=CHOOSING)
@@ -100,7 +102,9 @@ def sentiment_experiment(
     if not np.isfinite(list(choice.values())).all():
         layer, c = max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
 
-    english, away = vectors[ENGLISH], (layer + model.n_layers // 2 - 1) % model.n_layers + 1
+    english, inner = vectors[ENGLISH], model.n_layers - 1
+    # At the last layer nothing that is added at another position reaches the next word: it would be no control.
+    away = (layer - 1 + inner // 2) % inner + 1 if inner > 1 else model.n_layers
     drawn = torch.randn(DIRECTIONS, *english[layer].shape, generator=torch.Generator().manual_seed(seed))
     drawn = normalize(drawn, dim=-1) * english[layer].norm(dim=-1, keepdim=True)  # as long at every position
     pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
