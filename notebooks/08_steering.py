@@ -181,31 +181,17 @@ texts.pivot_table(
 
 # %% tags=["hide-input"]
 dose = table[table.experiment == "sentiment-dose"]
+columns = "language measure reading series strength value low high level seed_sd n dropped".split()
 show(
     figures.dose_response(
         dose,
         title="Does more of the vector give more pleasant text? (the other prompts)",
-        alt="Sentiment, perplexity or relevance by coefficient, for the English and the native vector, random ones and a wrong layer.",
+        alt="Change of sentiment, perplexity or relevance by coefficient, for either vector, random ones and a wrong layer.",
         y="change against no steering",
         x_title="coefficient",
         switch=("measure", "language", "reading"),
     ),
-    dose[
-        [
-            "language",
-            "measure",
-            "reading",
-            "series",
-            "strength",
-            "value",
-            "low",
-            "high",
-            "level",
-            "seed_sd",
-            "n",
-            "dropped",
-        ]
-    ],
+    dose[columns],
 )
 
 # %% [markdown]
