@@ -100,7 +100,8 @@ made = {
     for language in sentiment.LANGUAGES
 }
 tasks = {language: task for language, (task, _) in made.items()}
-pd.DataFrame([{"prompt": task.prompts[0].prompt, "from": note} for task, note in made.values()])
+print(*(note for _, note in made.values()), sep="\n")
+pd.DataFrame({language: [p.prompt for p in task.prompts[:3]] for language, task in tasks.items()})
 
 # %% [markdown]
 # ## What counts as sentiment?
@@ -163,14 +164,12 @@ show(
 )
 
 # %% [markdown]
-# The paper used layer 17 of 32 and coefficient 2. Read on: what the model wrote for the first prompts, at the coefficient
-# chosen and its negative.
+# The paper used layer 17 of 32 and coefficient 2. Here is what the model wrote for the first prompts, pushed against the
+# vector, not at all, and with it, at the coefficient chosen.
 
 # %% tags=["hide-input"]
 texts = table[table.experiment == "sentiment-example"].rename(columns={"series": "vector"})
-texts.pivot_table(
-    index=["language", "prompt", "vector"], columns="strength", values="text", aggfunc="first", sort=False
-)
+texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values="text", aggfunc="first", sort=False)
 
 # %% [markdown]
 # ## Dose and response

@@ -13,7 +13,7 @@ from semhub_utils.experiments.continuations import Texts
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt
 
-EXAMPLES = 4  # prompts whose continuations are shown
+EXAMPLES = 2  # prompts whose continuations are shown
 ENGLISH, RANDOM, AWAY = "English vector", "random direction", "wrong layer"
 MASS, WRITTEN = "next word (nats)", "text (−1 to 1)"
 SHOWN = {
@@ -111,13 +111,15 @@ def _dose_rows(found: Steered) -> list[dict]:
 
 def _example_rows(found: Steered, prompts: Sequence[SentimentPrompt], texts: Mapping[str, Texts]) -> list[dict]:
     """The first seed's continuations of the first EXAMPLES prompts, as they were written."""
-    shown = [(found.coefficients[ENGLISH].index(c), c) for c in (-found.coefficient, 0.0, found.coefficient)]
+    c, at = found.coefficient, found.coefficients[ENGLISH].index
+    shown = {"against": -c, "none": 0.0, "with": c}
     return [
-        _row(found, "sentiment-example", condition, "", strength=c, prompt=prompt.text, text=texts[condition][i][k][0])
+        _row(found, "sentiment-example", condition, "", strength=strength, push=push, prompt=prompt.text,
+             text=texts[condition][i][at(strength)][0])
         for i, prompt in enumerate(prompts[:EXAMPLES])
         for condition in (ENGLISH, *found.native)
-        for k, c in shown
-    ]
+        for push, strength in shown.items()
+    ]  # fmt: skip
 
 
 def _row(found: Steered, experiment: str, series: str, measure: str, *, layer: int | None = None, **columns) -> dict:
