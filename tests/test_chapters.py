@@ -76,9 +76,10 @@ def poor(tmp_path_factory):
     return save_gpt2(tmp_path_factory.mktemp("models") / "poor", tokenizer_of(["8=3+5"], 260))
 
 
-def run(chapter, folder, out, n_items):
+def run(chapter, folder, out, n_items, *settings):
     """Through the command line; claims by name, the table and the executed notebook."""
-    status = cli.main(["run", chapter, "--model", str(folder), "--set", f"n_items={n_items}", "--out", str(out)])
+    given = [part for setting in (f"n_items={n_items}", *settings) for part in ("--set", setting)]
+    status = cli.main(["run", chapter, "--model", str(folder), *given, "--out", str(out)])
     logs = [path.read_text("utf-8") for path in out.rglob("*.log")]
     assert status == 0, logs
     [path] = out.glob(f"results/*/{chapter}.claims.json")

@@ -13,6 +13,7 @@ from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
+from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.token_types import cannot_tell, token_table
@@ -31,12 +32,14 @@ __all__ = [
     "layers_experiment",
     "lens_experiment",
     "lens_grid",
+    "moves",
     "norm_trap",
     "padding_trap",
     "punctuation_trap",
     "range_experiment",
     "relation_curves",
     "role_experiment",
+    "sentiment_experiment",
     "similarity_experiment",
     "steering_experiment",
     "swap_experiment",
