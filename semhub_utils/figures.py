@@ -247,15 +247,17 @@ def dose_response(
     types: Mapping[str, str] | None = None,
     select: str | None = None,
     x_title: str = "steering strength",
+    switch: str | Sequence[str] = "reading",
 ):
     """Value by steering strength, or by what `x_title` names. Lines with bands, one per `by` (outcome or condition);
     or, stacked, the shares of all outcomes at each strength. `select` names a column (such as "condition") that a
-    switch chooses from.
+    switch chooses from; `switch`, for lines, as for `layer_curves`.
     """
-    data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*_SHOWN, *_NUMBERS))
+    switches = [switch] if isinstance(switch, str) else switch
+    data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*switches, *_SHOWN, *_NUMBERS))
     if not stacked:
         x = altair.X("strength:Q", title=x_title)
-        return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select)
+        return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select, switch=switch)
     look = styles(data[by], types)
     chart = altair.Chart(data.assign(rank=data[by].map(list(look).index)))
     for column in (select, "reading"):

@@ -36,13 +36,14 @@ class States:
 class Edit:
     """A change of hidden states during a forward, at every given layer and position.
 
-    layers: 0 is the input of block 1, l the output of block l. vector: one for all, or one per item. positions: as in
-    `hidden_states`. mode "add": h + strength * vector (activation addition, arXiv 2308.10248). mode "replace":
-    h + strength * (vector - h), so that strength 1 puts the vector in the state's place and 0 changes nothing.
+    layers: 0 is the input of block 1, l the output of block l. vector: one for all, one per item, or one per item and
+    position (then every item has as many positions). positions: as in `hidden_states`. mode "add": h + strength *
+    vector (activation addition, arXiv 2308.10248). mode "replace": h + strength * (vector - h), so that strength 1 puts
+    the vector in the state's place and 0 changes nothing.
     """
 
     layers: tuple[int, ...]
-    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"]
+    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"] | Float[Tensor, "item position hidden"]
     positions: Positions = -1
     mode: str = "add"
     strength: float = 1.0
@@ -254,15 +255,18 @@ class EditPlan:
         check_layers(model, edit.layers)
         if edit.mode not in ("add", "replace"):
             raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add' or 'replace' would do.")
-        if tuple(edit.vector.shape) not in ((model.hidden_size,), (len(encodings), model.hidden_size)):
-            raise SemhubError(
-                f"The edit's vector has shape {tuple(edit.vector.shape)}; ({model.hidden_size},) or "
-                f"({len(encodings)}, {model.hidden_size}) would do."
-            )
         self.model, self.edit = model, edit
         self.positions = resolve_positions(edit.positions, encodings)
+        count = {len(row) for row in self.positions}
+        shapes = [(model.hidden_size,), (len(encodings), model.hidden_size)]
+        shapes += [(len(encodings), *count, model.hidden_size)] * (len(count) == 1)
+        if tuple(edit.vector.shape) not in shapes:
+            raise SemhubError(
+                f"The edit's vector has shape {tuple(edit.vector.shape)}; {' or '.join(map(str, shapes))} would do."
+            )
         self.lengths = [len(encoding) for encoding in encodings]
-        self.vectors = edit.vector.float().expand(len(encodings), -1)
+        vector = edit.vector.float()  # [item, position, hidden], one position standing for all where it has none
+        self.vectors = vector if vector.ndim == 3 else vector.expand(len(encodings), -1)[:, None]
 
     def shared(self, numbers: list[int]) -> int:
         """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
@@ -279,13 +283,15 @@ class EditPlan:
         position that comes first in the forward, those before it being in a cache."""
         copies, device = len(strengths), self.model.device
         sites = [
-            (row * copies + copy, position - start, number, strength)
+            (row * copies + copy, position - start, number, place % self.vectors.shape[1], strength)
             for row, number in enumerate(numbers)
             for copy, strength in enumerate(strengths)
-            for position in self.positions[number]
+            for place, position in enumerate(self.positions[number])
         ]
-        rows, columns, items, factors = (torch.tensor([site[k] for site in sites], device=device) for k in range(4))
-        vectors = self.vectors[items.long().cpu()].to(device)
+        rows, columns, items, places, factors = (
+            torch.tensor([site[k] for site in sites], device=device) for k in range(5)
+        )
+        vectors = self.vectors[items.long().cpu(), places.long().cpu()].to(device)
         factors = factors.float()[:, None] * self.edit.strength
 
         def changer(layer: int) -> Callable[[Tensor], Tensor | None]:

@@ -76,9 +76,9 @@ def poor(tmp_path_factory):
     return save_gpt2(tmp_path_factory.mktemp("models") / "poor", tokenizer_of(["8=3+5"], 260))
 
 
-def run(chapter, folder, out, n_items, **others):
+def run(chapter, folder, out, n_items, *settings):
     """Through the command line; claims by name, the table and the executed notebook."""
-    given = [x for name, value in {"n_items": n_items, **others}.items() for x in ("--set", f"{name}={value}")]
+    given = [part for setting in (f"n_items={n_items}", *settings) for part in ("--set", setting)]
     status = cli.main(["run", chapter, "--model", str(folder), *given, "--out", str(out)])
     logs = [path.read_text("utf-8") for path in out.rglob("*.log")]
     assert status == 0, logs

@@ -220,6 +220,14 @@ def test_the_dose_may_be_of_something_else(dose):
     assert titles == {"pads"}
 
 
+def test_a_dose_chart_may_have_several_switches(dose):
+    both = pd.concat([dose.assign(language=name) for name in ("Spanish", "zh")])
+    spec = figures.dose_response(both, switch=("language", "condition"), **WORDS).to_dict()
+    assert {"language_choice", "condition_choice"} <= {p["name"] for p in spec["params"]}
+    filters = str([node["filter"] for node in walk(spec) if "filter" in node])
+    assert "datum.language === language_choice" in filters and "datum.condition === condition_choice" in filters
+
+
 def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     es, zh = (curves[curves.series == s].assign(series=t) for s, t in (("digit", "Spanish"), ("English word", "zh")))
     parts = [part.assign(control=name) for part in (es, zh) for name in ("", "embeddings", "an odd name")]

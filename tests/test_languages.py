@@ -374,8 +374,8 @@ def test_real_text_on_a_random_model(real, knows_nothing):
 
 def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):
     """On real text where that is there."""
-    given = {"data_dir": request.getfixturevalue("real")} if (DATA / "ntrex").is_dir() else {}
-    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, n_words=60, **given)
+    given = [f"data_dir={request.getfixturevalue('real')}"] if (DATA / "ntrex").is_dir() else []
+    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", *given)
     assert {name.split("/")[0] for name in claims} == {
         "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end",
     }  # fmt: skip

@@ -5,6 +5,8 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.code import argument_experiment
+from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
@@ -14,9 +16,11 @@ from semhub_utils.experiments.languages import (
 )
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
+from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
+from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.tasks import choice_table, task_table
@@ -26,6 +30,8 @@ from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_
 from semhub_utils.experiments.twins import twins_experiment
 
 __all__ = [
+    "and_experiment",
+    "argument_experiment",
     "both_readings",
     "cannot_tell",
     "choice_table",
@@ -37,13 +43,16 @@ __all__ = [
     "layers_experiment",
     "lens_experiment",
     "lens_grid",
+    "moves",
     "norm_trap",
     "padding_trap",
     "part_lens_experiment",
     "punctuation_trap",
+    "range_experiment",
     "readable_sentences",
     "relation_curves",
     "role_experiment",
+    "sentiment_experiment",
     "similarity_experiment",
     "steering_experiment",
     "swap_experiment",

@@ -44,13 +44,10 @@ def lens_experiment(
     mean), how often a right word, in any of its forms, comes first (`lens-first`), and the entropy. `dropped`: what
     was left out before, with counts; with it, no item at all cannot be tested either.
     """
-    before, kept = dict(dropped or {}), []
-    if items or not before:
-        words, kept, dropped = _resolve(model, items, hub, own)
-        before = dict(Counter(before) + Counter(dropped))
-    dropped = before
+    words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
+    dropped = dict(Counter(dropped or {}) + Counter(unresolved))
     if not kept:
-        return _untestable(model, items, hub, own, dropped, series=series, reading=reading)
+        return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
     hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
     answers = list(dict.fromkeys(hub_of))
@@ -167,7 +164,7 @@ def _claim(
     )
 
 
-def _untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
+def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
     """The claims without an item, and every curve without a number."""
     empty = np.empty((0, model.n_layers + 1))
     claims = [
@@ -189,7 +186,10 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     if not items:
         raise SemhubError("No item was given to the lens; at least one prompt with its words would do.")
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    words = target_table(model, every, items[0].prompt)
+    try:
+        words = target_table(model, every, items[0].prompt)
+    except SemhubError:  # no word can be told apart
+        return None, [], {"no token of its own for any word": len(items)}
     single = {form.word for form in words.forms if form.single}
     kept, dropped = [], Counter()
     for item in items:

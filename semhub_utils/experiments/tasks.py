@@ -41,9 +41,12 @@ def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, s
     cannot be foretold, so being right outright is too much to ask.
     """
     value = np.full(len(items), np.nan)
-    if items:
-        every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
-        words = target_table(model, every, items[0].prompt)
+    every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
+    try:
+        words = target_table(model, every, items[0].prompt) if items else None
+    except SemhubError:  # no word can be told apart
+        words = None
+    if words is not None:
         hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
         logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
         column = {w: k for k, w in enumerate(words.words)}
