@@ -17,6 +17,7 @@ EPILOG = """examples:
   semhub run all --model gpt2 --model ./folder --jobs 2   a sweep: all chapters on two models
   semhub book                                             execute every chapter and build the site
   semhub check gpt2                                       does this model pass the instruments' self-checks?
+  semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub bench --json                                     time and memory against the released method"""
 
 
@@ -74,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--part", action="append", choices=("truth", "alarms", "power"), help="only this; may be repeated")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables (default: the package's data)")
     sub.add_argument("--fresh", action="store_true", help="measure again what is already done")
+
+    sub = command(tune, "train a tuned lens for a model: a third reading beside the normed and the raw one")
+    sub.add_argument("model", metavar="MODEL", help=model)
+    sub.add_argument("--text", type=Path, metavar="FILE", help="UTF-8, a text a line (a shipped model needs none)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default: the model's, where chapters look)")
+    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
+    sub.add_argument("--steps", type=_positive, default=400, metavar="N", help="training steps (default 400)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of draws and generated text (default 0)")
+    sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
 
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
@@ -183,6 +193,19 @@ def calibrate(options: argparse.Namespace) -> int:
     given = {"out": options.out, "fresh": options.fresh, "say": _to_stderr}
     for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
         print(path)
+    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    from . import tuned
+    from .models import load_model
+
+    texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
+    model = load_model(options.model, revision=options.revision, device=options.device)
+    folder = options.out or tuned.beside(options.model, options.revision).parent
+    found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
+    _to_stderr(tuned.summary(found))
+    print(folder / tuned.FILE)
     return 0
 
 

@@ -6,7 +6,8 @@ at l repeats that.) Strengths are rows of one batch, never runs of their own.
 """
 
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +18,9 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from semhub_utils.errors import SemhubError
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, pad, run_batches
+from semhub_utils.states import Edit, EditPlan, check_layers, pad, run_batches, switches_by_length
 
-__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs"]
+__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs", "patched_states"]
 
 
 def next_token_logprobs(
@@ -61,6 +62,51 @@ def next_token_logprobs(
     for numbers, states in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens, copies=copies):
         last[torch.tensor(numbers)] = states
     return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
+
+
+def patched_states(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    vectors: Float[Tensor, "item patch hidden"],
+    layers: Sequence[int],
+    *,
+    max_batch_tokens: int | None = None,
+) -> Float[Tensor, "item patch hidden"]:
+    """The last token's state at layer L, before the final norm, where its state at `layers[k]` was replaced by
+    `vectors[:, k]`, for each k in turn.
+
+    What stands before the last token is read once for all patches, which are rows of one batch. Raises SemhubError on a
+    bad prompt or layer, or vectors of another shape.
+    """
+    encodings, copies = model.encode(prompts), len(check_layers(model, layers))
+    if vectors.shape != (len(encodings), copies, model.hidden_size):
+        raise SemhubError(
+            f"The patches have shape {tuple(vectors.shape)}; {(len(encodings), copies, model.hidden_size)} would do."
+        )
+    ends = torch.empty(len(encodings), copies, model.hidden_size)
+
+    def run(numbers: list[int]) -> Tensor:
+        ids, new = pad([encodings[n] for n in numbers]), vectors[numbers].flatten(0, 1).to(model.device)
+        before = 0 if switches_by_length(model) else ids.shape[1] - 1
+        past = _read_once(model, ids[:, :before], copies) if before else None
+        seen: list[Tensor] = []
+
+        def change(layer: int, h: Tensor) -> Tensor:
+            h, which = h.clone(), [row for row in range(len(new)) if layers[row % copies] == layer]
+            h[which, -1] = new[which].to(h.dtype)
+            return h
+
+        with ExitStack() as stack:
+            for layer in set(layers):
+                stack.callback(model.hook(layer, partial(change, layer)).remove)
+            stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
+            model.run(ids[:, before if past else 0 :].repeat_interleave(copies, 0), after=past)
+        return seen[0].unflatten(0, (len(numbers), copies)).cpu()
+
+    lengths = [len(encoding) - 1 + copies for encoding in encodings]  # the tokens that are run
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, equal_lengths=True):
+        ends[torch.tensor(numbers)] = states
+    return ends
 
 
 def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], copies: int) -> Cache | None:

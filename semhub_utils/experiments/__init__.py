@@ -6,6 +6,7 @@ here.
 """
 
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
@@ -19,6 +20,7 @@ __all__ = [
     "lens_grid",
     "norm_trap",
     "padding_trap",
+    "patch_experiment",
     "punctuation_trap",
     "relation_curves",
     "similarity_experiment",
