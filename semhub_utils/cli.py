@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--text", type=Path, metavar="FILE", help="UTF-8, a text a line (a shipped model needs none)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default: the model's, where chapters look)")
     sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
-    sub.add_argument("--steps", type=_positive, default=400, metavar="N", help="training steps (default 400)")
+    sub.add_argument("--steps", type=_positive, default=250, metavar="N", help="training steps (default 250)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of draws and generated text (default 0)")
     sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
 

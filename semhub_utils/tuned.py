@@ -35,7 +35,7 @@ UNFINISHED = "tuned.part.safetensors"
 BLOCK = 8192  # tokens of the vocabulary at a time
 CHUNK = 256  # longer texts are cut
 POSITIONS = 64  # read of one text in one step
-STEP_TOKENS = 768
+STEP_TOKENS = 512
 SAVE_EVERY = 50
 RATE = 3e-3
 GENERATED = 14000  # lines for a shipped model, 2,000 of each type
@@ -278,7 +278,7 @@ def tune(
     folder: str | Path,
     *,
     source: str,
-    steps: int = 400,
+    steps: int = 250,
     seed: int = 0,
     stop_at: int | None = None,
     progress: bool = True,
