@@ -173,7 +173,9 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=colour))
         notes.append("Bands: 95% intervals.")
     if "null_high" in table and table["null_high"].notna().any():
-        null = base.transform_filter(chosen).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
+        # the controls' rows have no null: left in, they would cut the line at every layer
+        null = base.transform_filter(f"isValid(datum.null_high) && {chosen}")
+        null = null.mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
         null = null.encode(y=altair.Y("null_high:Q", title=y), color=altair.value(STYLES["null"].colour))
         layers.append(null)
         notes.append("Dotted: 95th percentile of the null, corrected for layers.")
