@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
     sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads on the cpu (default 1)")
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
+    items = ("arithmetic", "spanish", "chinese", "german", "code", "digits")
+    sub.add_argument("--items", choices=items, default="arithmetic", help="whose short prompts (default arithmetic)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
     sub = command(calibrate, "measure where the truth is known: what must be seen, false alarms, power")
@@ -179,7 +181,7 @@ def bench(options: argparse.Namespace) -> int:
     from . import bench as measure
 
     given = {"quick": options.quick, "shape": options.config, "device": options.device}
-    given |= {"dtype": options.dtype, "threads": options.threads}
+    given |= {"dtype": options.dtype, "threads": options.threads, "items": options.items}
     report = measure.bench(options.model, **given, say=_to_stderr)
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)

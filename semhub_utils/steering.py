@@ -145,9 +145,10 @@ def generate(
     """Continuations [item][strength], by the library's own generation with its cache; greedy unless `sampling` says
     otherwise (do_sample=True, temperature, top_p ...: arguments of transformers' GenerationConfig).
 
-    The edit touches positions of the prompt only. Prompts of one length share a batch, so that no architecture sees
-    padding. Sampling is seeded and leaves the global random state as it was. Raises SemhubError as above, and where
-    prompt and continuation do not fit the context.
+    The edit touches positions of the prompt only, and what stands before the first of them is read once for all
+    strengths. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and leaves
+    the global random state as it was. Raises SemhubError as above, and where prompt and continuation do not fit the
+    context.
     """
     encodings = model.encode(prompts)
     for number, encoding in enumerate(encodings):
@@ -161,13 +162,18 @@ def generate(
     texts: list[list[str]] = [[] for _ in encodings]
 
     def run(numbers: list[int]) -> list[str]:
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(model.device)
+        ids = pad([encodings[n] for n in numbers]).to(model.device)
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
-        with plan.attached(numbers, strengths=strengths, prompt_only=True) if plan else nullcontext():
+        start = plan.shared(numbers) if plan and copies > 1 else 0
+        past = _read_once(model, ids[:, :start], copies) if start else None
+        ids, begun = ids.repeat_interleave(copies, 0), {"past_key_values": past} if past is not None else {}
+        start = start if begun else 0
+        with plan.attached(numbers, strengths=strengths, prompt_only=True, start=start) if plan else nullcontext():
             out = model.module.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 logits_processor=LogitsProcessorList(penalty),
+                **begun,
             )
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
 
