@@ -191,8 +191,8 @@ def test_trained_models_are_told_apart(name, verdict, monkeypatch):
     monkeypatch.setattr(patching, "DRAWS", 299)
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
-    items = facts.patch_items(facts.prompts("digits", 110))
-    _, claims = experiments.patch_experiment(model, items, series="digits", **PLAIN)
+    items = facts.patch_items(facts.prompts("code", 180))
+    _, claims = experiments.patch_experiment(model, items, series="code", **PLAIN)
     found = judge(claims[0])
     assert found.verdict == verdict, found.reason
     assert verdict == NOT or 0 < found.layer < model.n_layers
