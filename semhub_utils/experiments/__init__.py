@@ -9,6 +9,7 @@ from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
@@ -35,6 +36,7 @@ __all__ = [
     "moves",
     "norm_trap",
     "padding_trap",
+    "patch_experiment",
     "punctuation_trap",
     "range_experiment",
     "relation_curves",
