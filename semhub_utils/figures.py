@@ -21,6 +21,9 @@ from .palette import STYLES, Style, palette, styles
 __all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
 __all__ += ["show", "styles", "training_curves", "trajectories", "verdict_table"]
 
+PATCH_TYPES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
+"""Colours for the answers of an interchange patch: the hub's blue is for a word that came over untranslated."""
+
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
 

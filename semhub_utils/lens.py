@@ -2,7 +2,8 @@
 
 Readings: "normed" applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L
 it is the model's own distribution. "raw" multiplies the state as it is, as the paper's release does for intermediate
-layers; at layer L it is raw too. A reading may also be a function (layer, h) -> h, put before the final norm.
+layers; at layer L it is raw too. "tuned" puts the model's translators before the final norm (`tuned`), where it has
+them. A reading may also be any function (layer, h) -> h, put before the final norm.
 
 Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by, with a running maximum and
 sum.
@@ -20,6 +21,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.models import LanguageModel
 
 Reading = str | Callable[[int, Tensor], Tensor]
+READINGS = ("normed", "raw", "tuned")
 TABLE = {"cpu": (1024, 1024), "other": (8192, 8192)}  # rows and tokens of the largest table made: 4 MB, near the cache
 LOG2_E = math.log2(math.e)
 
@@ -35,6 +37,11 @@ class LensReading:
     top_logprobs: Float[Tensor, "site layer k"] | None = None
     expected: Float[Tensor, "site layer class"] | None = None  # of each column of `classes`
     mixture: Float[Tensor, "layer vocab"] | None = None  # the sites' distributions, summed with `weights`
+
+
+def available_readings(model: LanguageModel) -> tuple[str, ...]:
+    """Those of READINGS that the model can be read by: "tuned" only where it has translators."""
+    return READINGS if model.translators is not None else READINGS[:2]
 
 
 def lens_logprobs(
@@ -66,9 +73,9 @@ def lens(
 
     classes: numbers that belong to each token, such as P(language | token); `expected` is their mean under the lens's
     distribution, one more product per block. weights: one per site; `mixture` takes a second pass over the vocabulary.
-    layers: the layer of each entry of `hidden`'s second axis, needed only when `reading` is a function of the layer.
-    Raises SemhubError on a target outside the vocabulary, an unknown reading, ranks without targets, or classes that
-    are not one row per token.
+    layers: the layer of each entry of `hidden`'s second axis, for readings that are made layer by layer; not needed
+    where all of 0..L are there. Raises SemhubError on a target outside the vocabulary, an unknown reading, a tuned one
+    of a model without translators, ranks without targets, or classes that are not one row per token.
     """
     n_sites, n_layers, _ = hidden.shape
     if targets is not None:
@@ -79,14 +86,23 @@ def lens(
         targets = targets.expand(n_sites, -1) if targets.ndim == 1 else targets
     elif rank:
         raise SemhubError("A rank was asked without targets; targets=... would do.")
+    if reading == "tuned":
+        reading = model.translators
+        if reading is None:
+            raise SemhubError(
+                f"{model.model_id} has no tuned lens; `semhub tune {model.model_id}` makes one, or the reading "
+                "'normed' would do."
+            )
     if callable(reading):
+        if layers is None and n_layers == model.n_layers + 1:
+            layers = range(n_layers)
         if layers is None or len(layers) != n_layers:
             raise SemhubError(
                 f"A reading by layer needs the layer of each of the {n_layers} states; layers=... would do."
             )
         hidden = torch.stack([reading(layer, hidden[:, k]) for k, layer in enumerate(layers)], dim=1)
     elif reading not in ("normed", "raw"):
-        raise SemhubError(f"reading was {reading!r}; 'normed', 'raw' or a function of layer and state would do.")
+        raise SemhubError(f"reading was {reading!r}; {', '.join(READINGS)} or a function of layer and state would do.")
     if not 0 <= top_k <= model.vocab_size:
         raise SemhubError(f"top_k was {top_k}; 0 to {model.vocab_size} would do.")
 

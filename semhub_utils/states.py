@@ -162,7 +162,7 @@ def run_batches(
     budget = max_batch_tokens or BATCH_TOKENS["cpu" if model.device.type == "cpu" else "other"]
     budget = max(1, budget // copies)
     queue = sorted(range(len(lengths)), key=lambda n: lengths[n])
-    alike = equal_lengths or _switches_by_length(model)
+    alike = equal_lengths or switches_by_length(model)
     while queue:
         count = 1
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
@@ -194,7 +194,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate memory" in words
 
 
-def _switches_by_length(model: LanguageModel) -> bool:
+def switches_by_length(model: LanguageModel) -> bool:
     """Rotary scalings that depend on the longest prompt of a batch would let prompts change one another."""
     rope = getattr(model.module.config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
@@ -270,7 +270,7 @@ class EditPlan:
 
     def shared(self, numbers: list[int]) -> int:
         """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
-        if _switches_by_length(self.model):
+        if switches_by_length(self.model):
             return 0
         return min(min((*self.positions[n], self.lengths[n] - 1)) for n in numbers)
 

@@ -110,7 +110,7 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
     claims, table, notebook = run("arithmetic", rich, tmp_path, 60)
     assert set(claims) == {
         "similarity/digits", "lens-meaning/digits", "lens-lead/digits", "lens-end/digits", "trajectory/digits",
-        "steering/digits",
+        "steering/digits", "patch/digits", "patch-answer/digits",
     }  # fmt: skip
     for name, claim in claims.items():
         # similarity asks for no task; one model in twenty is weakly alike by chance
@@ -124,7 +124,8 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
     check_table(
         table,
         {"similarity", "retrieval", "neighbours", "cka", "relations", "lens-probability", "lens-first", "lens-entropy",
-         "trajectory-path", "trajectory-word", "steering-choice", "steering-dose", "task-digits"},
+         "trajectory-path", "trajectory-word", "steering-choice", "steering-dose", "task-digits", "patch",
+         "patch-first"},
     )  # fmt: skip
     words = table[(table.experiment == "lens-probability") & (table.series == "word")]
     assert set(words.reading) == {"normed", "raw"} and words.value.between(0, 1).all()

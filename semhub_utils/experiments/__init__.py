@@ -16,6 +16,7 @@ from semhub_utils.experiments.languages import (
 )
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
+from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
@@ -47,6 +48,7 @@ __all__ = [
     "norm_trap",
     "padding_trap",
     "part_lens_experiment",
+    "patch_experiment",
     "punctuation_trap",
     "range_experiment",
     "readable_sentences",

@@ -1,5 +1,6 @@
 """Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -10,7 +11,7 @@ import torch
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import LensReading, lens, word_logprobs
+from semhub_utils.lens import LensReading, available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -205,7 +206,16 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     return words, kept, dict(dropped)
 
 
-def both_readings(experiment: Callable[..., Result], *args, **options) -> Result:
-    """An experiment with the normed and with the raw lens: one table, the normed reading's evidence first."""
-    found = [experiment(*args, reading=reading, **options) for reading in ("normed", "raw")]
+def both_readings(experiment: Callable[..., Result], model: LanguageModel, *args, **options) -> Result:
+    """An experiment with every reading the model has, normed, raw and tuned: one table, the normed reading's evidence
+    first, on which claims rest.
+
+    The tuned one goes without the control of random weights: other weights would need translators of their own.
+    """
+    found = []
+    for reading in available_readings(model):
+        own = {"reading": reading} | options
+        if reading == "tuned" and "random_weights" in inspect.signature(experiment).parameters:
+            own["random_weights"] = False
+        found.append(experiment(model, *args, **own))
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
