@@ -323,8 +323,8 @@ show(
 
 # %% [markdown]
 # *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either. **normed**
-# applies the model's final norm before the unembedding; **raw** does not, as in the authors' release. The claims rest on
-# *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
+# applies the model's final norm before the unembedding; **raw** does not, as in the authors' release; **tuned**, where a tuned lens
+# lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"].drop(columns="control")
@@ -346,7 +346,7 @@ show(
     figures.layer_curves(
         entropy,
         title="How sure is the lens?",
-        alt="Entropy of the lens distribution by relative depth, for three languages and two readings.",
+        alt="Entropy of the lens distribution by relative depth, for three languages and each reading.",
         y="entropy (nats)",
     ),
     entropy,
