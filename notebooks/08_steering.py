@@ -297,7 +297,7 @@ for language in others:
         )
         display(card)
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 written = dose[(dose.measure.str.startswith("text")) & (dose.strength == 0) & (dose.reading != "all words")]
 steered = written[written.series == "English vector"]
 glue("with_words", int(steered.n.sum()))
