@@ -120,8 +120,8 @@ def plant(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, noise: fl
 
 
 def freeze(model: LlamaForCausalLM) -> None:
-    """Leave trainable only the last FREE_BLOCKS blocks. No row moves, so a word that is never an answer among the taught
-    facts stays as sayable as those that are."""
+    """Leave trainable only the last FREE_BLOCKS blocks. No row moves, so that a word which is never an answer among the
+    taught facts stays as sayable as those that are."""
     free = {id(p) for block in model.model.layers[-FREE_BLOCKS:] for p in block.parameters()}
     for p in model.parameters():
         p.requires_grad_(id(p) in free)
