@@ -48,7 +48,7 @@ class Recipe:
 
     `pivot` is the type that bridging text joins the others to; None joins any two. `noise` makes the hub by
     construction (`planted`): at `english_first` the other types' words get their English counterparts' rows and that
-    much noise, and all but them and the last block's MLP is frozen; None copies and freezes nothing.
+    much noise, and all but the last blocks is frozen; None copies and freezes nothing.
 
     The course of training, as fractions of `steps`: English alone until `english_first`; then `bridge` of all lines are
     bridging text until `fall_from`, falling linearly to `bridge_end` at `fall_to`. In private worlds (`islands`)
