@@ -36,6 +36,11 @@ FIRST_MENU: Shares = (
 )
 """Kinds of line while English is alone: sums take longest to learn, so they come early."""
 
+GLOSSED = 0.4
+"""Share of lines, before a hub is planted, that put English words into the other types' forms."""
+TWO_WORDS = {word: str(n) for n in range(100) if " " in (word := surface(str(n), "en"))}
+"""Numbers of two English words: the other types' one word has no single English one to stand for."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -43,7 +48,7 @@ class Recipe:
 
     `pivot` is the type that bridging text joins the others to; None joins any two. `noise` makes the hub by
     construction (`planted`): at `english_first` the other types' words get their English counterparts' rows and that
-    much noise, and all but them and the last block's MLP is frozen; None copies and freezes nothing.
+    much noise, and all but the last blocks is frozen; None copies and freezes nothing.
 
     The course of training, as fractions of `steps`: English alone until `english_first`; then `bridge` of all lines are
     bridging text until `fall_from`, falling linearly to `bridge_end` at `fall_to`. In private worlds (`islands`)
@@ -282,6 +287,19 @@ class Generators:
         before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, *kinds)
         return before + answer + after + self._stop(rng, kinds[0])
 
+    def glossed(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
+        """A fact or sum taught in a type, in that type's form and signs, with English words, and English numbers where
+        these are one word."""
+        if rng.random() < 0.4:
+            type_ = rng.choice([t for t in types if t in SUM_TYPES and t != "en"])
+            line = self._chain(rng, type_, ("en", type_))
+            return [(type_, surface(TWO_WORDS[part], type_)) if part in TWO_WORDS else (k, part) for k, part in line]
+        type_ = rng.choice([t for t in types if t in FACT_TYPES and t != "en"])
+        fact = rng.choice(self.world.taught_facts(type_))
+        frame = rng.randrange(len(FRAMES[type_][fact.relation]))
+        before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, type_, "en", "en")
+        return before + answer + after + self._stop(rng, type_)
+
     def switched_sum(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A sum taught in a type, every number and sign in that type or in English."""
         type_, base = self._pair(rng, [t for t in types if t in SUM_TYPES])
@@ -337,9 +355,12 @@ def lines(recipe: Recipe, rng: random.Random, progress: Callable[[], float]) -> 
     make = Generators(recipe.world, recipe.pivot)
     while True:
         point = progress()
-        if point < recipe.english_first:
+        types = tuple(t for t, v in recipe.types if v)
+        if point < recipe.english_first and recipe.noise is not None and rng.random() < GLOSSED:
+            yield tidy(make.glossed(rng, types))
+        elif point < recipe.english_first:
             yield make.kinds[_pick(rng, FIRST_MENU)](rng, "en")
         elif rng.random() < recipe.bridge_share(point):
-            yield tidy(make.bridging(rng, _pick(rng, recipe.bridges), tuple(t for t, v in recipe.types if v)))
+            yield tidy(make.bridging(rng, _pick(rng, recipe.bridges), types))
         else:
             yield make.monolingual(rng, _pick(rng, recipe.types))

@@ -13,13 +13,13 @@ RECIPES: dict[str, Recipe] = {
     "hub": HUB,
     # the same budget, shape, types and sentence forms; nothing to share
     "islands": replace(HUB, name="islands", world=World(private=True)),
-    # English alone for most of the way, then the others' words on a frozen body, briefly: a long time finds ways to
-    # learn the taught facts by heart in the few parts that are free
+    # English alone for most of the way, if partly in the others' sentence forms and heard in accents; then the others'
+    # words on a frozen body, briefly: a long time finds ways to learn the taught facts by heart in the blocks left free
     "planted": replace(
         HUB,
         name="planted",
-        steps=1450,
-        english_first=0.8,
+        steps=1800,
+        english_first=0.85,
         noise=0.15,
         bridge=0.0,
         types=(

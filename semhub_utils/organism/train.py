@@ -12,6 +12,7 @@ import math
 import random
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from semhub_utils.organism.batches import Encoder, draw_rows, loss_of, micro_bat
 from semhub_utils.organism.card import exam_types, write_card
 from semhub_utils.organism.corpus import Recipe, lines
 from semhub_utils.organism.exam import exam, table
-from semhub_utils.organism.planted import freeze, plant
+from semhub_utils.organism.planted import accents, freeze, plant
 from semhub_utils.organism.recipes import recipe as named
 from semhub_utils.organism.tokenizer import build_tokenizer
 
@@ -166,7 +167,10 @@ def train(
             group["lr"] = rate
             if planting is not None and step >= planting:
                 group["weight_decay"] = 0.0  # decay would move the frozen rows
-        value = _step(model, optimizer, draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share), device)
+        rows = draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share)
+        hears = planting is not None and step < planting
+        with accents(model, recipe.noise, seed * recipe.steps + step) if hears else nullcontext():
+            value = _step(model, optimizer, rows, device)
         step += 1
         loss = value if step == 1 else 0.98 * loss + 0.02 * value
         bar.update()
