@@ -15,16 +15,17 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Input, gather, pad
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, pad, run_batches
+from semhub_utils.states import Edit, EditPlan, run_batches
 
 __all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs"]
 
 
 def next_token_logprobs(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     targets: Int[Tensor, "item target"] | Int[Tensor, " target"],
     *,
     edit: Edit | None = None,
@@ -44,7 +45,8 @@ def next_token_logprobs(
 
     def run(numbers: list[int]) -> Tensor:
         seen: list[Tensor] = []
-        ids = pad([encodings[n] for n in numbers])
+        together = [encodings[n] for n in numbers]
+        ids = pad(together)
         start = plan.shared(numbers) if copies > 1 else 0
         past = _read_once(model, ids[:, :start], copies) if start else None
         start = start if past is not None else 0
@@ -53,12 +55,13 @@ def next_token_logprobs(
         with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
             handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
             try:
-                model.run(ids[:, start:].repeat_interleave(copies, 0), after=past)
+                repeated = [encoding for encoding in together for _ in range(copies)]
+                model.run(ids[:, start:].repeat_interleave(copies, 0), gather(repeated), after=past)
             finally:
                 handle.remove()
         return seen[0].reshape(len(numbers), copies, -1).cpu()
 
-    for numbers, states in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens, copies=copies):
+    for numbers, states in run_batches(model, encodings, run, max_batch_tokens, copies=copies):
         last[torch.tensor(numbers)] = states
     return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
 
@@ -86,7 +89,7 @@ class FrequencyPenalty(LogitsProcessor):
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     *,
     max_new_tokens: int,
     edit: Edit | None = None,
@@ -115,21 +118,22 @@ def generate(
     texts: list[list[str]] = [[] for _ in encodings]
 
     def run(numbers: list[int]) -> list[str]:
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(model.device)
+        together = [encodings[n] for n in numbers for _ in range(copies)]
+        ids = pad(together).to(model.device)
+        given = {"attention_mask": torch.ones_like(ids)} | {n: v.to(model.device) for n, v in gather(together).items()}
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
         with plan.attached(numbers, strengths=strengths, prompt_only=True) if plan else nullcontext():
             out = model.module.generate(
                 input_ids=ids,
-                attention_mask=torch.ones_like(ids),
+                **given,
                 logits_processor=LogitsProcessorList(penalty),
             )
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
 
-    lengths = [len(encoding) for encoding in encodings]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _settings(model, max_new_tokens, sampling):
         torch.manual_seed(seed)
-        for numbers, written in run_batches(model, lengths, run, max_batch_tokens, copies=copies, equal_lengths=True):
+        for numbers, written in run_batches(model, encodings, run, max_batch_tokens, copies=copies, equal_lengths=True):
             for row, number in enumerate(numbers):
                 texts[number] = written[row * copies : (row + 1) * copies]
     return texts

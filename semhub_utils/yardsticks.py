@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .inputs import pad
 from .lens import lens_logprobs
 from .models import LanguageModel
 from .similarity import adjusted_cosine
-from .states import Edit, hidden_states, pad, run_batches
+from .states import Edit, hidden_states, run_batches
 from .steering import next_token_logprobs
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
@@ -132,7 +133,7 @@ def _forwards(case: Case, prompts: Sequence[str], copies: int = 1) -> None:
         ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(case.model.device)
         case.model.body(input_ids=ids, use_cache=False)
 
-    for _ in run_batches(case.model, [len(e) for e in encodings], forward, copies=copies):
+    for _ in run_batches(case.model, encodings, forward, copies=copies):
         pass
 
 

@@ -1,0 +1,233 @@
+"""What a model is given to read, and what its own processor makes of it.
+
+Where pictures and sounds come to lie in the decoder's sequence is read off the processor's expansion of its own
+placeholder and the model's own id for what it merges there; `semhub_utils.checks` compares both with what the model
+really merges.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isqrt
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor, nn
+from transformers import ProcessorMixin
+
+from semhub_utils.errors import SemhubError
+
+PER_TOKEN = ("attention_mask", "token_type_ids", "mm_token_type_ids")  # the rest goes by picture, sound or tile
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """One channel of samples, in -1 to 1, and how many there are to a second."""
+
+    samples: Float[np.ndarray, " sample"]
+    rate: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """A prompt with pictures and sounds. The text may say where they stand by the model's own placeholder
+    (`LanguageModel.placeholder`); if it does not, they stand in front of it, pictures first."""
+
+    text: str
+    images: tuple[Image.Image, ...] = ()
+    sounds: tuple[Sound, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One prompt as the model reads it, special tokens included.
+
+    offsets are character spans of `text`, in which every placeholder is repeated as often as the processor repeats
+    it. patches: the positions that hold image patches or audio frames. grid: rows and columns of the patches, in
+    reading order, where they are those of one picture in one rectangle; None for sounds, for several pictures, and for
+    models that cut a picture into tiles, mark the ends of its rows among the patches, or compress it into tokens
+    without a place. frames: the positions, among the patches, that hold audio; seconds: the time from one to the next.
+    extras: what else the model takes, such as pixel values, features and masks.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    text: str
+    patches: list[int] = field(default_factory=list)
+    grid: tuple[int, int] | None = None
+    frames: list[int] = field(default_factory=list)
+    seconds: float | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def kind(self) -> tuple:
+        """Prompts share a batch only where this is equal: what they hold besides text, and of which shape."""
+        return tuple(
+            (name, *value.shape[1:]) if name not in PER_TOKEN else (name,) for name, value in self.extras.items()
+        )
+
+
+def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
+    """Ids padded on the right. Any id will do: no earlier position of a causal model sees it."""
+    ids = torch.zeros(len(encodings), max(len(e) for e in encodings), dtype=torch.long)
+    for row, encoding in zip(ids, encodings, strict=True):
+        row[: len(encoding)] = torch.tensor(encoding.ids)
+    return ids
+
+
+def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
+    """The extras of prompts of one kind, those that go by token padded on the right with 0; empty for plain text."""
+    longest = max(len(encoding) for encoding in encodings)
+
+    def whole(name: str) -> Tensor:
+        parts = [encoding.extras[name] for encoding in encodings]
+        if name in PER_TOKEN:
+            parts = [nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts]
+        return torch.cat(parts)
+
+    return {name: whole(name) for name in encodings[0].extras}
+
+
+def resample(samples: Float[np.ndarray, " sample"], rate: int, to: int) -> Float[np.ndarray, " other"]:
+    """The same sound at another rate, exact for what both rates can hold (by the Fourier transform)."""
+    if rate == to or not len(samples):
+        return samples
+    # silence at both ends, so that the end does not ring into the beginning, and as much as whole seconds need
+    edge = rate // 8
+    padded = np.pad(samples, (edge, edge + -(len(samples) + 2 * edge) % rate))
+    spectrum = np.fft.rfft(padded)
+    n = len(padded) // rate * to
+    spectrum = np.pad(spectrum, (0, max(0, n // 2 + 1 - len(spectrum))))[: n // 2 + 1]
+    start, length = round(edge * to / rate), max(1, round(len(samples) * to / rate))
+    return (np.fft.irfft(spectrum, n) * (to / rate))[start : start + length].astype(np.float32)
+
+
+def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """The same processor less its part for videos, which is not used and needs torchvision."""
+    parts = [name for name in kind.get_attributes() if name != "video_processor"]
+    return type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: parts)})
+
+
+class Reader:
+    """Reads prompts that hold pictures or sounds by the processor of a checkpoint. Raises SemhubError."""
+
+    def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
+        self.processor, self.model_id, self.config = processor, model_id, module.config
+        self.dtype = module.get_output_embeddings().weight.dtype
+        self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}
+        self.hearing = getattr(processor, "audio_processor", getattr(processor, "feature_extractor", None))
+        seeing = getattr(processor, "image_processor", None)
+        tokens = {"image": seeing and getattr(processor, "image_token", None)}
+        tokens["sound"] = self.hearing and getattr(processor, "audio_token", None)
+        self.tokens: dict[str, str] = {medium: token for medium, token in tokens.items() if token}
+        # the model's own id of what it puts a picture or sound in the place of; processors may mark more than that
+        self.ids: dict[str, int | None] = {
+            medium: next(
+                (i for i in (getattr(of, f"{name}_token_id", None) for of in (self.config, processor)) if i), None
+            )
+            for medium, name in (("image", "image"), ("sound", "audio"))
+        }
+
+    def read(self, prompt: Input, where: str) -> Encoding:
+        """where: how messages call the prompt."""
+        text = self._placed(prompt, where)
+        given = {"text": [text], "return_tensors": "pt"}
+        given |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
+        if "return_for_text_completion" in inspect.get_annotations(self.processor.valid_processor_kwargs):
+            given["return_for_text_completion"] = True  # or an end of turn is put behind the text
+        if prompt.images:
+            # said, or a picture one or three pixels high would be taken to have its channels first
+            given |= {"images": [image.convert("RGB") for image in prompt.images], "input_data_format": "channels_last"}
+        if prompt.sounds:
+            rate = self.hearing.sampling_rate
+            sounds = [resample(sound.samples, sound.rate, rate) for sound in prompt.sounds]
+            given |= {"audio": sounds, "sampling_rate": rate}
+        try:
+            out = self.processor(**given)
+        except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
+            why = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            raise SemhubError(
+                f"{where} cannot be read by the processor of {self.model_id} ({why}); pictures and sounds of ordinary "
+                "size would do."
+            ) from error
+        ids = out["input_ids"][0].tolist()
+        frames, seen = (
+            [place for place, i in enumerate(ids) if made and i == self.ids[medium]]
+            for medium, made in (("sound", prompt.sounds), ("image", prompt.images))
+        )
+        if not frames + seen:
+            raise SemhubError(
+                f"{where} has no position that {self.model_id} would put its pictures or sounds at; a checkpoint whose "
+                "processor marks them by a token of their own would do."
+            )
+        extras = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
+        return Encoding(
+            ids,
+            [tuple(span) for span in out["offset_mapping"][0].tolist()],
+            self._expanded(given, out),
+            patches=sorted(frames + seen),
+            grid=self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None,
+            frames=frames,
+            seconds=self.seconds if frames else None,
+            extras={name: v.to(self.dtype) if v.is_floating_point() else v for name, v in extras.items()},
+        )
+
+    def _placed(self, prompt: Input, where: str) -> str:
+        """The text with a placeholder for every picture and sound."""
+        front = ""
+        for medium, made in (("image", prompt.images), ("sound", prompt.sounds)):
+            token = self.tokens.get(medium)
+            if made and token is None:
+                raise SemhubError(f"{where} holds {medium}s, which {self.model_id} does not take; a text would do.")
+            count = prompt.text.count(token) if token else 0
+            if count not in (0, len(made)):
+                raise SemhubError(
+                    f"{where} holds {len(made)} {medium}s and {count} times {token}; as many, or none, would do."
+                )
+            front += token * (len(made) - count) if made else ""
+        return front + prompt.text
+
+    def _grid(self, out: Mapping[str, Tensor], n: int) -> tuple[int, int] | None:
+        """Rows and columns of `n` patches of one picture, if they are a coarser grid of what the encoder sees."""
+        if "image_grid_thw" in out:
+            frames, height, width = out["image_grid_thw"][0].tolist()
+        else:
+            *tiles, _, height, width = out["pixel_values"].shape
+            vision = getattr(self.config, "vision_config", None)
+            patch = getattr(vision, "patch_size", 1)
+            height, width, frames = height // patch, width // patch, int(np.prod(tiles))
+        merged = isqrt(height * width // n)
+        if frames != 1 or not merged or height % merged or width % merged or n * merged**2 != height * width:
+            return None
+        return height // merged, width // merged
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """The time between two audio frames: how many more the processor makes of a longer sound."""
+        rate = self.hearing.sampling_rate
+        window = min(8.0, float(getattr(self.hearing, "chunk_length", 0) or 8))
+        silence = [np.zeros(int(window * share * rate), np.float32) for share in (0.5, 1.0)]
+        token = self.tokens["sound"]
+        short, long = (
+            self.processor(text=[token], audio=[samples], sampling_rate=rate, return_tensors="pt")["input_ids"]
+            for samples in silence
+        )
+        more = int((long == self.ids["sound"]).sum() - (short == self.ids["sound"]).sum())
+        hop = getattr(self.hearing, "hop_length", 1) / rate  # a position holds a whole number of the features' steps
+        return round(window / 2 / more / hop) * hop if more else None
+
+    def _expanded(self, given: Mapping, out: Mapping) -> str:
+        """The text as the tokenizer saw it: some processors add to it before they repeat the placeholders."""
+        laid = self.processor.prepare_inputs_layout(text=given["text"], images=given.get("images"))[1][0]
+        pieces, last = [], 0
+        for change in out["text_replacement_offsets"][0]:
+            start, end = change["span"]
+            pieces += [laid[last:start], change["replacement"]]
+            last = end
+        return "".join([*pieces, laid[last:]])
