@@ -13,7 +13,7 @@ from math import isqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from transformers import ProcessorMixin
@@ -34,7 +34,8 @@ class Sound:
 @dataclass(frozen=True)
 class Input:
     """A prompt with pictures and sounds. The text may say where they stand by the model's own placeholder
-    (`LanguageModel.placeholder`); if it does not, they stand in front of it, pictures first."""
+    (`LanguageModel.placeholder`); if it does not, they stand in front of it, pictures first. A sound longer than the
+    window of a model is cut to it by the model's processor."""
 
     text: str
     images: tuple[Image.Image, ...] = ()
@@ -45,12 +46,14 @@ class Input:
 class Encoding:
     """One prompt as the model reads it, special tokens included.
 
-    offsets are character spans of `text`, in which every placeholder is repeated as often as the processor repeats
-    it. patches: the positions that hold image patches or audio frames. grid: rows and columns of the patches, in
-    reading order, where they are those of one picture in one rectangle; None for sounds, for several pictures, and for
-    models that cut a picture into tiles, mark the ends of its rows among the patches, or compress it into tokens
-    without a place. frames: the positions, among the patches, that hold audio; seconds: the time from one to the next.
-    extras: what else the model takes, such as pixel values, features and masks.
+    offsets are character spans of `text`, in which every placeholder is repeated as often as the processor repeats it.
+    patches: the positions that hold image patches or audio frames. grid: rows and columns of the patches, in reading
+    order, where they are those of one picture in one rectangle; None for sounds, for several pictures, and for models
+    that cut a picture into tiles, mark the ends of its rows among the patches, or compress it into tokens without a
+    place. view: the part of the picture under the grid as (left, top, right, bottom), in shares of its width and
+    height; some processors cut off what is not square, and where they pad it, it is more than the picture. frames: the
+    positions, among the patches, that hold audio; seconds: the time from one to the next. extras: what else the model
+    takes, such as pixel values, features and masks.
     """
 
     ids: list[int]
@@ -58,6 +61,7 @@ class Encoding:
     text: str
     patches: list[int] = field(default_factory=list)
     grid: tuple[int, int] | None = None
+    view: tuple[float, float, float, float] | None = None
     frames: list[int] = field(default_factory=list)
     seconds: float | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
@@ -94,6 +98,16 @@ def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     return {name: whole(name) for name in encodings[0].extras}
 
 
+def rgb(image: Image.Image) -> Image.Image:
+    """Any picture as red, green and blue of 8 bits: what is transparent stands on white, 16 bits are cut to 8."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
 def resample(samples: Float[np.ndarray, " sample"], rate: int, to: int) -> Float[np.ndarray, " other"]:
     """The same sound at another rate, exact for what both rates can hold (by the Fourier transform)."""
     if rate == to or not len(samples):
@@ -119,6 +133,7 @@ class Reader:
 
     def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
         self.processor, self.model_id, self.config = processor, model_id, module.config
+        self._views: dict[tuple[int, int], tuple[float, float, float, float]] = {}
         self.dtype = module.get_output_embeddings().weight.dtype
         self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}
         self.hearing = getattr(processor, "audio_processor", getattr(processor, "feature_extractor", None))
@@ -143,9 +158,11 @@ class Reader:
             given["return_for_text_completion"] = True  # or an end of turn is put behind the text
         if prompt.images:
             # said, or a picture one or three pixels high would be taken to have its channels first
-            given |= {"images": [image.convert("RGB") for image in prompt.images], "input_data_format": "channels_last"}
+            given |= {"images": [rgb(image) for image in prompt.images], "input_data_format": "channels_last"}
         if prompt.sounds:
             rate = self.hearing.sampling_rate
+            if not all(len(sound.samples) and np.isfinite(sound.samples).all() for sound in prompt.sounds):
+                raise SemhubError(f"{where} holds a sound that is empty or not finite; one with samples would do.")
             sounds = [resample(sound.samples, sound.rate, rate) for sound in prompt.sounds]
             given |= {"audio": sounds, "sampling_rate": rate}
         try:
@@ -167,12 +184,14 @@ class Reader:
                 "processor marks them by a token of their own would do."
             )
         extras = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
+        grid = self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None
         return Encoding(
             ids,
             [tuple(span) for span in out["offset_mapping"][0].tolist()],
             self._expanded(given, out),
             patches=sorted(frames + seen),
-            grid=self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None,
+            grid=grid,
+            view=self.view(prompt.images[0].size) if grid else None,
             frames=frames,
             seconds=self.seconds if frames else None,
             extras={name: v.to(self.dtype) if v.is_floating_point() else v for name, v in extras.items()},
@@ -207,6 +226,31 @@ class Reader:
             return None
         return height // merged, width // merged
 
+    def view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """What of a picture of this width and height the processor keeps: it is shown one that tells its own places."""
+        if size not in self._views:
+            width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
+            map_ = np.full((3, height, width, 3), [[[[0]]], [[[255]]], [[[255]]]], np.uint8)
+            map_[2, ..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+            map_[2, ..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+            # black, white, and red and green that grow to the right and down
+            black, white, shown = (
+                self.processor.image_processor([picture], return_tensors="pt", input_data_format="channels_last")
+                for picture in map_
+            )
+            if shown["pixel_values"].ndim < 4:  # a list of patches: the whole picture, resized
+                self._views[size] = (0.0, 0.0, 1.0, 1.0)
+            else:
+                low, high, place = (o["pixel_values"].flatten(0, -4)[-1].double() for o in (black, white, shown))
+                x, y, inside = (place - low) / (high - low).clamp(min=1e-6)
+                inside = inside > 0.98  # blue is full in the picture, and not where it was padded
+                (left, right), (top, bottom) = (
+                    _edges(share, inside.any(axis))
+                    for share, axis in ((x[inside.any(1)].mean(0), 0), (y[:, inside.any(0)].mean(1), 1))
+                )
+                self._views[size] = (left, top, right, bottom)
+        return self._views[size]
+
     @cached_property
     def seconds(self) -> float | None:
         """The time between two audio frames: how many more the processor makes of a longer sound."""
@@ -231,3 +275,12 @@ class Reader:
             pieces += [laid[last:start], change["replacement"]]
             last = end
         return "".join([*pieces, laid[last:]])
+
+
+def _edges(share: Float[Tensor, " pixel"], inside: Bool[Tensor, " pixel"]) -> tuple[float, float]:
+    """Where a line through the shares of the pixels inside has the outer edges of the first and the last pixel."""
+    at = torch.arange(len(share), dtype=torch.double)
+    near, far = at[inside], share[inside]
+    slope = float(((near - near.mean()) * (far - far.mean())).sum() / ((near - near.mean()) ** 2).sum().clamp(min=1e-9))
+    start = float(far.mean()) + slope * (-0.5 - float(near.mean()))
+    return start, start + slope * len(share)
