@@ -322,7 +322,8 @@ def test_the_chat_template_on_request(media):
         model.chat("three")
     model.processor.chat_template = (
         "<end>{% for m in messages %}USER: {% for c in m['content'] %}"
-        "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+        "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
     )
     try:
         asked = model.chat(Input("three", (picture(4, 4),)))
