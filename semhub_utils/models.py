@@ -169,9 +169,10 @@ class LanguageModel:
                     f"Prompt {number}, {_short(encoding.text)}, has {len(encoding)} tokens; {self.model_id} takes at "
                     f"most {self.max_length}."
                 )
-            if max(encoding.ids) >= self.vocab_size:
+            marks = set(self.reader.ids.values()) if encoding.patches else ()  # may stand outside the vocabulary
+            if (highest := max((i for i in encoding.ids if i not in marks), default=0)) >= self.vocab_size:
                 raise SemhubError(
-                    f"Prompt {number}, {_short(encoding.text)}, has token {max(encoding.ids)} but {self.model_id} "
+                    f"Prompt {number}, {_short(encoding.text)}, has token {highest} but {self.model_id} "
                     f"knows {self.vocab_size}; the tokenizer the model was trained with would do."
                 )
         return encodings
@@ -284,8 +285,9 @@ def load_model(
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
     if auto is None:
         raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    with _explained(model_id, revision, "tokenizer"):
-        if auto is not transformers.AutoModelForCausalLM and type(config) in PROCESSOR_MAPPING:
+    takes_more = auto is not transformers.AutoModelForCausalLM and type(config) in PROCESSOR_MAPPING
+    with _explained(model_id, revision, "processor" if takes_more else "tokenizer"):
+        if takes_more:
             tokenizer = without_video(PROCESSOR_MAPPING[type(config)]).from_pretrained(source, **where)
         else:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)

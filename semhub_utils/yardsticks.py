@@ -6,6 +6,8 @@ position are read, cosines by broadcasting, one forward per prompt and strength.
 floor: what does not get smaller by batching alone. The same batches through the bare decoder, every strength a row,
 and the one matrix product that is left: states by unembedding (lens), states by states (similarity), last states by
 unembedding (intervention).
+
+A text is read and changed at its last position; pictures and sounds are read, changed and weighed at all of theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .inputs import pad
+from .inputs import Input, gather, pad
 from .lens import lens_logprobs
 from .models import LanguageModel
 from .similarity import adjusted_cosine
@@ -32,7 +34,7 @@ class Workload:
     """Pairs of prompts of one length, timed or weighed."""
 
     name: str
-    a: list[str]
+    a: list[str] | list[Input]
     b: list[str]
 
 
@@ -49,30 +51,34 @@ class Case:
         self.layers = range(1, model.n_layers + 1)
         self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
         vector = torch.randn(model.hidden_size, generator=generator)
-        self.edit = Edit(
-            layers=(max(1, round(0.78 * model.n_layers)),), vector=vector
-        )  # layer 25 of 32, as in the paper
+        self.places = [e.patches or [len(e) - 1] for e in model.encode(self.work.a)]
+        layer = max(1, round(0.78 * model.n_layers))  # 25 of 32, as in the paper
+        self.edit = Edit(layers=(layer,), vector=vector, positions=self.places)
 
-    def tokens(self, prompt: str) -> Tensor:
-        return self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)
+    def given(self, prompt: str | Input) -> dict[str, Tensor]:
+        if isinstance(prompt, str):
+            return {"input_ids": self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)}
+        encodings = self.model.encode([prompt])
+        given = {"input_ids": pad(encodings), **gather(encodings)}
+        return {name: value.to(self.model.device) for name, value in given.items()}
 
 
 # As released
 
 
-def released_states(case: Case, prompt: str) -> Tensor:
+def released_states(case: Case, prompt: str | Input) -> Tensor:
     """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
-    states = case.model.module(case.tokens(prompt), output_hidden_states=True).hidden_states
+    states = case.model.module(**case.given(prompt), output_hidden_states=True).hidden_states
     return torch.stack([h[0] for h in states])[1:]
 
 
 def released_lens(case: Case) -> Tensor:
     read = []
-    for prompt in case.work.a:
+    for prompt, places in zip(case.work.a, case.places, strict=True):
         states = released_states(case, prompt)
         table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
-        read.append(table[:, -1, case.targets].cpu())
-    return torch.stack(read)[:, :-1]
+        read.append(table[:, places][..., case.targets].transpose(0, 1).cpu())
+    return torch.cat(read)[:, :-1]
 
 
 def released_similarity(case: Case) -> Tensor:
@@ -90,16 +96,17 @@ def released_similarity(case: Case) -> Tensor:
 def released_intervention(case: Case) -> Tensor:
     vector = case.edit.vector.to(case.model.device, case.model.dtype)
     read = []
-    for prompt in case.work.a:
+    for prompt, places in zip(case.work.a, case.places, strict=True):
+        given = case.given(prompt)
         for strength in STRENGTHS:
 
-            def add(h: Tensor, strength: float = strength) -> Tensor:
+            def add(h: Tensor, strength: float = strength, places: list[int] = places) -> Tensor:
                 h = h.clone()
-                h[:, -1] += strength * vector
+                h[:, places] += strength * vector
                 return h
 
             handle = case.model.hook(case.edit.layers[0], add)
-            logits = case.model.module(case.tokens(prompt)).logits
+            logits = case.model.module(**given).logits
             handle.remove()
             read.append(logits[0].float().log_softmax(-1)[-1, case.targets].cpu())
     return torch.stack(read).unflatten(0, (-1, len(STRENGTHS)))
@@ -109,7 +116,7 @@ def released_intervention(case: Case) -> Tensor:
 
 
 def ours_lens(case: Case) -> Tensor:
-    states = hidden_states(case.model, case.work.a, layers=case.layers)
+    states = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers)
     return lens_logprobs(case.model, states.hidden, case.targets, reading="raw")[:, :-1]
 
 
@@ -125,13 +132,13 @@ def ours_intervention(case: Case) -> Tensor:
 # The floor
 
 
-def _forwards(case: Case, prompts: Sequence[str], copies: int = 1) -> None:
+def _forwards(case: Case, prompts: Sequence[str | Input], copies: int = 1) -> None:
     """The bare decoder, without the unembedding, over the batches that ours makes."""
     encodings = case.model.encode(prompts)
 
     def forward(numbers: list[int]) -> None:
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(copies, 0).to(case.model.device)
-        case.model.body(input_ids=ids, use_cache=False)
+        together = [encodings[n] for n in numbers for _ in range(copies)]
+        case.model.run(pad(together), gather(together))
 
     for _ in run_batches(case.model, encodings, forward, copies=copies):
         pass
@@ -149,7 +156,7 @@ def _unembed(case: Case, rows: int) -> None:
 
 def floor_lens(case: Case) -> None:
     _forwards(case, case.work.a)
-    _unembed(case, len(case.work.a) * len(case.layers))
+    _unembed(case, sum(map(len, case.places)) * len(case.layers))
 
 
 def floor_similarity(case: Case) -> None:
