@@ -6,9 +6,9 @@ really merges.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from math import isqrt
 
 import numpy as np
@@ -20,6 +20,7 @@ from transformers import ProcessorMixin
 
 from semhub_utils.errors import SemhubError
 
+KEPT_BYTES = 2**29  # of pictures and sounds of one call, ready for the model; what goes beyond is made anew when needed
 PER_TOKEN = ("attention_mask", "token_type_ids", "mm_token_type_ids")  # the rest goes by picture, sound or tile
 
 
@@ -46,14 +47,15 @@ class Input:
 class Encoding:
     """One prompt as the model reads it, special tokens included.
 
-    offsets are character spans of `text`, in which every placeholder is repeated as often as the processor repeats it.
+    offsets are character spans of `text`, in which every placeholder is repeated as often as the processor repeats it
+    (an older transformers does not say for some models; then they are (0, 0) and `text` is as given).
     patches: the positions that hold image patches or audio frames. grid: rows and columns of the patches, in reading
     order, where they are those of one picture in one rectangle; None for sounds, for several pictures, and for models
     that cut a picture into tiles, mark the ends of its rows among the patches, or compress it into tokens without a
     place. view: the part of the picture under the grid as (left, top, right, bottom), in shares of its width and
     height; some processors cut off what is not square, and where they pad it, it is more than the picture. frames: the
     positions, among the patches, that hold audio; seconds: the time from one to the next. extras: what else the model
-    takes, such as pixel values, features and masks.
+    takes, such as pixel values, features and masks; many of them are made anew when they are read (`Remade`).
     """
 
     ids: list[int]
@@ -72,9 +74,28 @@ class Encoding:
     @property
     def kind(self) -> tuple:
         """Prompts share a batch only where this is equal: what they hold besides text, and of which shape."""
-        return tuple(
-            (name, *value.shape[1:]) if name not in PER_TOKEN else (name,) for name, value in self.extras.items()
-        )
+        shapes = self.extras.shapes if isinstance(self.extras, Remade) else {n: v.shape for n, v in self.extras.items()}
+        return tuple((name,) if name in PER_TOKEN else (name, *shape[1:]) for name, shape in shapes.items())
+
+
+class Remade(Mapping[str, Tensor]):
+    """Extras that are made anew whenever they are asked for, since those of all prompts together would fill the
+    memory."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Tensor]], shapes: Mapping[str, torch.Size]):
+        self.make, self.shapes = make, shapes
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.make()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def items(self):
+        return self.make().items()
 
 
 def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
@@ -88,14 +109,15 @@ def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
 def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     """The extras of prompts of one kind, those that go by token padded on the right with 0; empty for plain text."""
     longest = max(len(encoding) for encoding in encodings)
+    every = [dict(encoding.extras.items()) for encoding in encodings]  # each asked for once
 
     def whole(name: str) -> Tensor:
-        parts = [encoding.extras[name] for encoding in encodings]
+        parts = [extras[name] for extras in every]
         if name in PER_TOKEN:
             parts = [nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts]
         return torch.cat(parts)
 
-    return {name: whole(name) for name in encodings[0].extras}
+    return {name: whole(name) for name in every[0]}
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -134,6 +156,8 @@ class Reader:
     def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
         self.processor, self.model_id, self.config = processor, model_id, module.config
         self._views: dict[tuple[int, int], tuple[float, float, float, float]] = {}
+        kinds = inspect.get_annotations(processor.valid_processor_kwargs)
+        self._settings = {*kinds, *inspect.get_annotations(kinds.get("text_kwargs", dict))}
         self.dtype = module.get_output_embeddings().weight.dtype
         self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}
         self.hearing = getattr(processor, "audio_processor", getattr(processor, "feature_extractor", None))
@@ -144,17 +168,35 @@ class Reader:
         # the model's own id of what it puts a picture or sound in the place of; processors may mark more than that
         self.ids: dict[str, int | None] = {
             medium: next(
-                (i for i in (getattr(of, f"{name}_token_id", None) for of in (self.config, processor)) if i), None
+                (
+                    i
+                    for i in (getattr(of, f"{name}_token_id", None) for of in (self.config, processor))
+                    if i is not None
+                ),
+                None,
             )
             for medium, name in (("image", "image"), ("sound", "audio"))
         }
+
+    def read_all(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
+        """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept."""
+        read, kept = {}, 0
+        for number, prompt in prompts.items():
+            encoding = self.read(prompt, f"Prompt {number}")
+            kept += sum(value.nbytes for value in encoding.extras.values())
+            if kept > KEPT_BYTES:
+                shapes = {name: value.shape for name, value in encoding.extras.items()}
+                again = partial(lambda prompt, where: self.read(prompt, where).extras, prompt, f"Prompt {number}")
+                encoding = replace(encoding, extras=Remade(again, shapes))
+            read[number] = encoding
+        return read
 
     def read(self, prompt: Input, where: str) -> Encoding:
         """where: how messages call the prompt."""
         text = self._placed(prompt, where)
         given = {"text": [text], "return_tensors": "pt"}
         given |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
-        if "return_for_text_completion" in inspect.get_annotations(self.processor.valid_processor_kwargs):
+        if "return_for_text_completion" in self._settings:
             given["return_for_text_completion"] = True  # or an end of turn is put behind the text
         if prompt.images:
             # said, or a picture one or three pixels high would be taken to have its channels first
@@ -185,10 +227,11 @@ class Reader:
             )
         extras = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
         grid = self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None
+        told = "text_replacement_offsets" in out
         return Encoding(
             ids,
-            [tuple(span) for span in out["offset_mapping"][0].tolist()],
-            self._expanded(given, out),
+            [tuple(span) for span in out["offset_mapping"][0].tolist()] if told else [(0, 0)] * len(ids),
+            self._expanded(given, out) if told else text,
             patches=sorted(frames + seen),
             grid=grid,
             view=self.view(prompt.images[0].size) if grid else None,
@@ -230,26 +273,32 @@ class Reader:
         """What of a picture of this width and height the processor keeps: it is shown one that tells its own places."""
         if size not in self._views:
             width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
-            map_ = np.full((3, height, width, 3), [[[[0]]], [[[255]]], [[[255]]]], np.uint8)
-            map_[2, ..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-            map_[2, ..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-            # black, white, and red and green that grow to the right and down
-            black, white, shown = (
-                self.processor.image_processor([picture], return_tensors="pt", input_data_format="channels_last")
-                for picture in map_
-            )
-            if shown["pixel_values"].ndim < 4:  # a list of patches: the whole picture, resized
+            map_ = np.full((height, width, 3), 255, np.uint8)  # red and green that grow to the right and down
+            map_[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+            map_[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+            shown = self._shown(map_)
+            if shown is None:  # a list of patches: the whole picture, resized
                 self._views[size] = (0.0, 0.0, 1.0, 1.0)
             else:
-                low, high, place = (o["pixel_values"].flatten(0, -4)[-1].double() for o in (black, white, shown))
-                x, y, inside = (place - low) / (high - low).clamp(min=1e-6)
+                low, high = self._black_and_white
+                x, y, inside = (shown - low) / (high - low).clamp(min=1e-6)
                 inside = inside > 0.98  # blue is full in the picture, and not where it was padded
-                (left, right), (top, bottom) = (
-                    _edges(share, inside.any(axis))
-                    for share, axis in ((x[inside.any(1)].mean(0), 0), (y[:, inside.any(0)].mean(1), 1))
-                )
+                left, right = _edges(x[inside.any(1)].mean(0), inside.any(0))
+                top, bottom = _edges(y[:, inside.any(0)].mean(1), inside.any(1))
                 self._views[size] = (left, top, right, bottom)
         return self._views[size]
+
+    def _shown(self, picture: np.ndarray) -> Float[Tensor, "3 height width"] | None:
+        """What the processor makes of a picture, if that is a picture."""
+        given = {"return_tensors": "pt", "input_data_format": "channels_last"}
+        pixels = self.processor.image_processor([picture], **given)["pixel_values"]
+        return None if pixels.ndim < 4 else pixels.flatten(0, -4)[-1].double()
+
+    @cached_property
+    def _black_and_white(self) -> Float[Tensor, "two 3 1 1"]:
+        """The values that the processor gives to 0 and 255."""
+        plain = (self._shown(np.full((64, 64, 3), value, np.uint8)) for value in (0, 255))
+        return torch.stack([shown[:, shown.shape[1] // 2, shown.shape[2] // 2, None, None] for shown in plain])
 
     @cached_property
     def seconds(self) -> float | None:

@@ -146,6 +146,9 @@ class LanguageModel:
                 raise SemhubError(f"Prompt {number} is empty; a text of at least one token would do.")
             if self.reader is None and (item.images or item.sounds):
                 raise SemhubError(f"Prompt {number} holds more than text, and {self.model_id} takes text alone.")
+            for medium, token in self.reader.tokens.items() if self.reader else ():
+                if token in item.text and not (item.images if medium == "image" else item.sounds):
+                    raise SemhubError(f"Prompt {number} holds {token} but no {medium}; one to stand there would do.")
         if not items:
             return []
         batch = {"input_ids": [], "offset_mapping": []}
@@ -155,10 +158,9 @@ class LanguageModel:
             Encoding(list(ids), [tuple(span) for span in offsets], text)
             for ids, offsets, text in zip(batch["input_ids"], batch["offset_mapping"], plain, strict=True)
         )
-        encodings = [
-            self.reader.read(item, f"Prompt {number}") if item.images or item.sounds else next(texts)
-            for number, item in enumerate(items)
-        ]
+        media = {number: item for number, item in enumerate(items) if item.images or item.sounds}
+        read = self.reader.read_all(media) if media else {}
+        encodings = [read[number] if number in read else next(texts) for number in range(len(items))]
         for number, encoding in enumerate(encodings):
             if not encoding.ids:
                 raise SemhubError(

@@ -12,6 +12,7 @@ from semhub_utils import checks
 from semhub_utils.checks import self_check
 from semhub_utils.cli import main
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Remade
 from semhub_utils.lens import lens, lens_logprobs
 from semhub_utils.models import Input, LanguageModel, Sound, load_model, randomised, wrap
 from semhub_utils.states import Edit, hidden_states
@@ -210,6 +211,17 @@ def test_sounds_of_any_rate(media):
     assert float((at_8k.extras["input_features"] - at_16k.extras["input_features"])[..., 5:-5].abs().max()) < 0.05
 
 
+@pytest.mark.parametrize("name", ["llava", "idefics3", "qwen2-audio"])
+def test_what_does_not_fit_is_made_anew(media, name, monkeypatch):
+    model, items = media(name), prompts(media(name))
+    kept = hidden_states(model, items, max_batch_tokens=60)
+    monkeypatch.setattr("semhub_utils.inputs.KEPT_BYTES", 4000)  # one of them
+    encodings = model.encode(items)
+    assert any(isinstance(encoding.extras, Remade) for encoding in encodings)
+    assert [encoding.kind for encoding in encodings] == [encoding.kind for encoding in model.encode(items)]
+    torch.testing.assert_close(hidden_states(model, items, max_batch_tokens=60).hidden, kept.hidden)
+
+
 # What a check catches
 
 
@@ -337,6 +349,7 @@ def test_the_chat_template_on_request(media):
     ("name", "prompt", "said"),
     [
         ("llava", Input(""), "Prompt 0 is empty"),
+        ("llava", Input("see <image>"), "Prompt 0 holds <image> but no image; one to stand there would do"),
         ("llava", Input("a", (), (sound(0.1),)), "Prompt 0 holds sounds, which tiny-llava does not take"),
         ("llava", Input("<image><image>", (picture(4, 4),)), "holds 1 images and 2 times <image>; as many, or none"),
         ("llava", Input("a", (picture(4, 4),) * 20), r"has 3\d\d tokens; tiny-llava takes at most 256"),
