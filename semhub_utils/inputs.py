@@ -6,10 +6,12 @@ really merges.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import isqrt
+from os.path import commonprefix
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ class Sound:
 @dataclass(frozen=True)
 class Input:
     """A prompt with pictures and sounds. The text may say where they stand by the model's own placeholder
-    (`LanguageModel.placeholder`); if it does not, they stand in front of it, pictures first. A sound longer than the
+    (`LanguageModel.placeholder`); if it does not, that is put in front of it, pictures first. A sound longer than the
     window of a model is cut to it by the model's processor."""
 
     text: str
@@ -144,10 +146,26 @@ def resample(samples: Float[np.ndarray, " sample"], rate: int, to: int) -> Float
     return (np.fft.irfft(spectrum, n) * (to / rate))[start : start + length].astype(np.float32)
 
 
+class _WithoutVideo(ProcessorMixin):
+    def __init__(self, *parts, **named):
+        named |= zip(super().get_attributes(), parts, strict=False)
+        named.pop("video_processor", None)
+        super().__init__(**named)
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return [name for name in super().get_attributes() if name != "video_processor"]
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict, **kwargs):
+        made = iter(args)
+        args = [None if name == "video_processor" else next(made) for name in super().get_attributes()]
+        return super().from_args_and_dict(args, processor_dict, **kwargs)
+
+
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """The same processor less its part for videos, which is not used and needs torchvision."""
-    parts = [name for name in kind.get_attributes() if name != "video_processor"]
-    return type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: parts)})
+    return type(kind.__name__, (kind, _WithoutVideo), {})
 
 
 class Reader:
@@ -165,6 +183,7 @@ class Reader:
         tokens = {"image": seeing and getattr(processor, "image_token", None)}
         tokens["sound"] = self.hearing and getattr(processor, "audio_token", None)
         self.tokens: dict[str, str] = {medium: token for medium, token in tokens.items() if token}
+        self.marks = {medium: self._marked(medium, token) for medium, token in self.tokens.items()}
         # the model's own id of what it puts a picture or sound in the place of; processors may mark more than that
         self.ids: dict[str, int | None] = {
             medium: next(
@@ -177,6 +196,28 @@ class Reader:
             )
             for medium, name in (("image", "image"), ("sound", "audio"))
         }
+
+    def _marked(self, medium: str, token: str) -> str:
+        """The placeholder between the special tokens that the chat template puts around it, by which some models find
+        where a picture begins."""
+        text = {"type": "text", "text": "text"}
+        part = {"type": {"image": "image", "sound": "audio"}[medium]}
+        if not getattr(self.processor, "chat_template", None):
+            return token
+        try:
+            without, whole = (
+                self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+                for content in ([text], [part, text])
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # a template of another form
+            return token
+        start = len(commonprefix([whole, without]))
+        added = whole[start : start + len(whole) - len(without)]
+        special = "|".join(
+            re.escape(name) for name in sorted(self.processor.tokenizer.all_special_tokens, key=len)[::-1]
+        )
+        found = re.search(f"({special})*{re.escape(token)}({special})*", added)
+        return found[0] if found and found[0].count(token) == 1 else token
 
     def read_all(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
         """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept."""
@@ -252,7 +293,7 @@ class Reader:
                 raise SemhubError(
                     f"{where} holds {len(made)} {medium}s and {count} times {token}; as many, or none, would do."
                 )
-            front += token * (len(made) - count) if made else ""
+            front += self.marks[medium] * (len(made) - count) if made else ""
         return front + prompt.text
 
     def _grid(self, out: Mapping[str, Tensor], n: int) -> tuple[int, int] | None:
@@ -262,8 +303,8 @@ class Reader:
         else:
             *tiles, _, height, width = out["pixel_values"].shape
             vision = getattr(self.config, "vision_config", None)
-            patch = getattr(vision, "patch_size", 1)
-            height, width, frames = height // patch, width // patch, int(np.prod(tiles))
+            patch = np.broadcast_to(getattr(vision, "patch_size", 1), 2).tolist()  # of one side, or of both
+            height, width, frames = height // patch[0], width // patch[1], int(np.prod(tiles))
         merged = isqrt(height * width // n)
         if frames != 1 or not merged or height % merged or width % merged or n * merged**2 != height * width:
             return None

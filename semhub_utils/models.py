@@ -116,7 +116,7 @@ class LanguageModel:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
         if medium not in self.modalities - {"text"}:
             raise SemhubError(f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}.")
-        return self.reader.tokens[medium]
+        return self.reader.marks[medium]
 
     def chat(self, prompt: str | Input) -> Input:
         """The prompt as a user's turn in the model's own chat template, up to where the answer begins. Raises
@@ -287,12 +287,12 @@ def load_model(
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
     if auto is None:
         raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    takes_more = auto is not transformers.AutoModelForCausalLM and type(config) in PROCESSOR_MAPPING
+    takes_more = auto is not transformers.AutoModelForCausalLM
     with _explained(model_id, revision, "processor" if takes_more else "tokenizer"):
-        if takes_more:
-            tokenizer = without_video(PROCESSOR_MAPPING[type(config)]).from_pretrained(source, **where)
-        else:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
+        reads = transformers.AutoProcessor if takes_more else transformers.AutoTokenizer
+        if takes_more and type(config) in PROCESSOR_MAPPING:
+            reads = without_video(PROCESSOR_MAPPING[type(config)])
+        tokenizer = reads.from_pretrained(source, **where)
     with _explained(model_id, revision, "weights"):
         module, info = auto.from_pretrained(
             source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
@@ -367,6 +367,9 @@ def _sentence(model_id: str, revision: str | None, part: str, causes: list[BaseE
         return f"{model_id} is gated and no token with access was found; HF_TOKEN set after asking for access would do."
     if any_of(hub.RevisionNotFoundError):
         return f"{model_id} has no revision {revision!r}; a branch, tag or commit of that repository would do."
+    if missing := next((cause for cause in causes if isinstance(cause, ImportError)), None):
+        why = str(missing).strip().split("\n")[0].rstrip(".") or type(missing).__name__
+        return f"The {part} of {model_id} needs a package that is missing here ({why}); with it installed it would do."
     if Path(model_id).is_dir() or model_id.startswith("organism:"):
         if part == "weights":
             return f"{model_id} has no weights that can be read; a model.safetensors of its configuration would do."

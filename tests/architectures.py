@@ -307,6 +307,27 @@ def _qwen3_asr(t):
     return config, tf.Qwen3ASRProcessor(tf.Qwen3ASRFeatureExtractor(feature_size=8), t)
 
 
+def _qwen_omni(t):
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+    audio = HEARING | {"n_window": 25, "output_dim": 32, "max_source_positions": 100}
+    vision = {
+        "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4, "window_size": 16,
+        "out_hidden_size": 32, "fullatt_block_indexes": [1],
+    }  # fmt: skip
+    ids = {f"{name}_token_index": getattr(t, f"{name}_token_id") for name in ("image", "audio", "video")}
+    ids |= {f"vision_{end}_token_id": getattr(t, f"vision_{end}_token_id") for end in ("start", "end")}
+    ids |= {"audio_start_token_id": t.boa_token_id, "audio_end_token_id": t.eoa_token_id}
+    text = text_sizes(t, num_key_value_heads=2, rope_parameters=rope)
+    config = tf.Qwen2_5OmniThinkerConfig(audio_config=audio, vision_config=vision, text_config=text, **ids)
+    seen = pil("Qwen2VL", patch_size=4, size={"shortest_edge": 256, "longest_edge": 1024})
+    parts = {"image_processor": seen, "feature_extractor": whisper(2), "tokenizer": t, "chat_template": TEMPLATE}
+    return config, without_video(tf.Qwen2_5OmniProcessor)(**parts)
+
+
+TEMPLATE = (
+    "{% for m in messages %}<sep>{{ m['role'] }} {% for c in m['content'] %}{% if c['type'] == 'image' %}<boi><image><eoi>"
+    "{% elif c['type'] == 'audio' %}Audio 1: <boa><audio><eoa> {% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+)
 SEEING = {
     "llava": _llava,
     "llava-interleave": _llava_interleave,
@@ -327,7 +348,9 @@ LISTENING = {
 
 def make_media_module(name: str, *, seed: int = 0):
     """A random model that sees or hears, as `make_module`, and its processor."""
-    config, processor = (SEEING | LISTENING | {"paligemma": _paligemma})[name](make_media_tokenizer())
+    config, processor = (SEEING | LISTENING | {"qwen2.5-omni": _qwen_omni, "paligemma": _paligemma})[name](
+        make_media_tokenizer()
+    )
     kinds = (tf.AutoModelForMultimodalLM, tf.AutoModelForSeq2SeqLM)
     kind = next(kind for kind in kinds if type(config) in kind._model_mapping)
     with torch.random.fork_rng(devices=[]):

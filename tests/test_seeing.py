@@ -129,6 +129,25 @@ def test_edits_of_patches_and_generation_agree_with_plain_hooks(media, name):
             assert written[item][column] == model.tokenizer.decode(out[0, length:], skip_special_tokens=True)
 
 
+def test_one_model_sees_and_hears(media):
+    """Both in one prompt, between the special tokens by which the model finds them."""
+    model, plain = media("qwen2.5-omni"), Plain("qwen2.5-omni")
+    assert model.modalities == {"text", "image", "sound"} and all(check.passed for check in self_check(model))
+    item = Input("three plus", (picture(20, 30),), (sound(0.5),))
+    (encoding,) = model.encode([item])
+    assert encoding.text.startswith("<boi><image>") and encoding.text.endswith("<audio><eoa>three plus")
+    assert len(encoding.patches) == 8 + 12 and encoding.frames == encoding.patches[8:] and encoding.grid is None
+    ours = hidden_states(model, [item, Input("8=", (picture(20, 30, 1),)), "el perro"], positions="all")
+    given = plain.processor(
+        text=["<boi><image><eoi><boa><audio><eoa>three plus"], images=list(item.images),
+        audio=[item.sounds[0].samples], sampling_rate=16000, return_tensors="pt",
+    )  # fmt: skip
+    given = {key: value.double() if value.is_floating_point() else value for key, value in given.items()}
+    with torch.no_grad():
+        theirs = plain.module(**given, use_cache=False, output_hidden_states=True).hidden_states[:-1]
+    close(ours.hidden[ours.item == 0][:, :-1], torch.stack([h[0] for h in theirs], dim=1))
+
+
 # Where pictures and sounds stand
 
 
