@@ -89,7 +89,8 @@ grid
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
 # row shows the data type's own next token. *normed* and *raw* are two readings of the same state; the
-# [next chapter](02_instruments) explains why they differ.
+# [next chapter](02_instruments) explains why they differ. A model may have a third, *tuned*: trained to foretell the model's
+# own output, it shows that output early.
 #
 # One sentence proves nothing. So you count.
 #

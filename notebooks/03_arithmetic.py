@@ -20,7 +20,7 @@
 # **When a model reads `8=3+`, does it think of the word *five*?**
 #
 # Digits and number words name the same things with different tokens. If meaning lives in a shared space, the two should meet
-# on the way from input to output. This chapter asks four times, each time with another instrument.
+# on the way from input to output. This chapter asks five times, each time with another instrument.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -193,7 +193,7 @@ show(
     figures.layer_curves(
         probability,
         title="Is it five or 5?",
-        alt="Lens probability of the digit, the number word and wrong number words by relative depth, two readings.",
+        alt="Lens probability of the digit, the number word and wrong number words by relative depth, by reading.",
         y="mean lens probability",
         types={"word": "english", "digit": "digits", "wrong word": "control", "wrong digit": "null"},
     ),
@@ -201,8 +201,10 @@ show(
 )
 
 # %% [markdown]
-# *Two readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
-# output. **raw** does not, as in the authors' release. The switch shows both; the claims below rest on *normed*.
+# *Readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
+# output. **raw** does not, as in the authors' release. **tuned**, where the model has it, first sends the state through a
+# translator that was trained, layer by layer, to foretell the model's own output {cite:p}`belrose2023tuned`. It shows early
+# what the model will say, and so may hide what it passes by. The claims below rest on *normed*.
 
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]
@@ -347,6 +349,67 @@ chapter.claim(
 )
 
 # %% [markdown]
+# ## Interchange patch: does the answer follow the state?
+#
+# The vector above was a difference, made to say one thing. Now you move a whole state: take the one at the end of *nine equals
+# to two plus*, and write it in the place of the state at the end of `8=3+`. If both types keep the answer in one place, the
+# digits' run goes on with the other sum's answer: it writes `7`, a digit, where *seven* was meant.
+#
+# Two traps. A state that breaks the run makes every other answer likelier, so the expected answers are shuffled for the
+# null. And near the output the state holds the word *seven* itself: then the run says the word. That is copying, and the
+# figure calls it *untranslated*.
+
+# %% tags=["hide-input"]
+swaps = arithmetic.patch_items(items, seed=seed)
+patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="digits", seed=seed))
+said = patches[patches.experiment == "patch-first"]
+show(
+    figures.layer_curves(
+        said,
+        title="What does the run say with another run's state in it?",
+        alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
+        y="share of prompts",
+        types=figures.PATCH_TYPES,
+        switch=("direction", "condition"),
+    ),
+    said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# *How to read it.* *expected* is the source's answer in the run's own type, *original* the run's own answer. Choose whose state
+# was written: *same answer* is the control in which nothing should change, *other relation* comes from the other operator,
+# *random push* moves the state as far in a direction that means nothing. The next figure shows the same as a gain of the
+# expected answer over the original one, with the null.
+
+# %% tags=["hide-input"]
+gains = patches[(patches.experiment == "patch") & (patches.direction == "english into digits")]
+show(
+    figures.layer_curves(
+        gains,
+        title="How far does the patch push the digits' answer?",
+        alt="Gain of the expected over the original digit by layer of the patch, with the null and the controls.",
+        y="gain in nats",
+    ),
+    gains[["series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "patch/digits",
+    "At some middle layer, a state from number words pushes the digits' run to that state's own answer.",
+    paper="A vector made of number words, added in a middle layer, changes the digits that the model writes.",
+    precondition=precondition,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "patch-answer/digits",
+    "At some middle layer, the digits' run then writes that answer, as a digit.",
+    paper="The paper adds differences of states; it moves no whole state.",
+    precondition=precondition,
+)
+
+# %% [markdown]
 # ## What you learned
 #
 # The question was whether a model that reads `8=3+` thinks of the word *five*. The verdicts on this model, by rules fixed
@@ -356,7 +419,7 @@ chapter.claim(
 chapter.finish()
 
 # %% [markdown]
-# - Similarity, lens and trajectories say what can be read; only the intervention says what is used.
+# - Similarity, lens and trajectories say what can be read; only the intervention and the patch say what is used.
 # - A word ahead of a digit means little until the wrong words are behind it.
 # - Layer and strength are part of the claim: choose them on other items than those you report.
 #

@@ -24,15 +24,22 @@ from .bench_models import media_workloads, random_media_model, random_model
 from .errors import SemhubError
 from .models import LanguageModel, load_model
 from .results import atomically, model_slug
-from .spokes import arithmetic
-from .yardsticks import EXPERIMENTS, METHODS, Case, Workload
+from .spokes import arithmetic, facts
+from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
 
 # Workloads
 
 
-def texts(quick: bool, seed: int = 0) -> list[Workload]:
-    """The arithmetic items, and texts made of them that are too long for the other two workloads."""
-    pairs = arithmetic.similarity_pairs(arithmetic.items(24 if quick else 32, seed))
+ITEMS = ("arithmetic", *facts.TYPES)
+
+
+def texts(quick: bool, seed: int = 0, items: str = "arithmetic") -> list[Workload]:
+    """A chapter's items, one of ITEMS, and texts made of them that are too long for the other two workloads."""
+    count = 24 if quick else 32
+    if items == "arithmetic":
+        pairs = arithmetic.similarity_pairs(arithmetic.items(count, seed))
+    else:
+        pairs = facts.similarity_pairs(facts.prompts(items, count, seed=seed))
     draw = random.Random(seed)
 
     def long(count: int, words: int) -> list[str]:
@@ -40,15 +47,15 @@ def texts(quick: bool, seed: int = 0) -> list[Workload]:
 
     short, few = (4, 2) if quick else (8, 2)
     return [
-        Workload("arithmetic items", [pair.a for pair in pairs], [pair.b for pair in pairs]),
+        Workload(f"{items} items", [pair.a for pair in pairs], [pair.b for pair in pairs]),
         Workload("64 tokens", long(short, 64), long(short, 64)),
         Workload("512 tokens", long(few, 512), long(few, 512)),
     ]
 
 
 def cut(model: LanguageModel, work: Workload, tokens: int, name: str) -> Workload:
-    """The texts cut to `tokens` tokens of this model, or to as many as it takes."""
-    tokens = min(tokens, model.max_length or tokens)
+    """The texts cut to `tokens` tokens of this model, or to as many as leave room for a continuation."""
+    tokens = min(tokens, (model.max_length or tokens + NEW_TOKENS) - NEW_TOKENS)
 
     def start(text: str) -> str:
         read = model.tokenizer(text, truncation=True, max_length=tokens, return_offsets_mapping=True)
@@ -128,24 +135,28 @@ def bench(
     device: str | None = None,
     dtype: str = "float32",
     threads: int = 1,
+    items: str = "arithmetic",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure lens, similarity and intervention on a model (default: random ones made on the fly), on texts, and on
     pictures and sounds as far as the model takes them.
 
-    Returns a JSON-able report: per experiment `times_faster_than_released` (arithmetic items), `times_the_floor` (the
-    worse of both lengths), `memory_share_of_released` (512-token prompts) and, under `workloads`, every single figure.
+    Returns a JSON-able report: per experiment `times_faster_than_released` (`items`, those of a chapter),
+    `times_the_floor` (the worse of both lengths), `memory_share_of_released` (512-token prompts) and, under
+    `workloads`, every single figure.
     """
     # One thread by default: several wait for one another whenever something else is running, and then time nothing.
     torch.set_num_threads(threads)
-    made = texts(quick)
+    made = texts(quick, items=items)
     shape = shape or ("tiny" if quick else "small")
     if model_id is None:
         model = random_model(shape, made, device, dtype)
     else:
         model = load_model(model_id, device=device, dtype=dtype)
-    if model.max_length is not None and model.max_length < 64:
-        raise SemhubError(f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads 64.")
+    if model.max_length is not None and model.max_length < 64 + NEW_TOKENS:
+        raise SemhubError(
+            f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + NEW_TOKENS}."
+        )
     timed = [made[0], cut(model, made[1], 64, "{} tokens")]
     weighed = cut(model, made[2], 512, "{} tokens, memory")
     rounds, pairs = (2, 3) if quick else (2, 4)
@@ -177,7 +188,7 @@ def bench(
     for experiment, functions in EXPERIMENTS.items():
         details = {}
         for reads, work, weigh in works:
-            # An intervention is one forward per strength, so fewer prompts do.
+            # An intervention is one generation per strength, so fewer prompts do.
             count = max(2, len(work.a) // 2) if experiment == "intervention" else len(work.a)
             case = Case(reads, Workload(work.name, work.a[:count], work.b[:count]))
             methods = {name: partial(function, case) for name, function in functions.items()}

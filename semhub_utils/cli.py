@@ -17,6 +17,7 @@ EPILOG = """examples:
   semhub run all --model gpt2 --model ./folder --jobs 2   a sweep: all chapters on two models
   semhub book                                             execute every chapter and build the site
   semhub check gpt2                                       does this model pass the instruments' self-checks?
+  semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub bench --json                                     time and memory against the released method"""
 
 
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
     sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads on the cpu (default 1)")
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
+    items = ("arithmetic", "spanish", "chinese", "german", "code", "digits")
+    sub.add_argument("--items", choices=items, default="arithmetic", help="whose short prompts (default arithmetic)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
     sub = command(calibrate, "measure where the truth is known: what must be seen, false alarms, power")
@@ -74,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--part", action="append", choices=("truth", "alarms", "power"), help="only this; may be repeated")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables (default: the package's data)")
     sub.add_argument("--fresh", action="store_true", help="measure again what is already done")
+
+    sub = command(tune, "train a tuned lens for a model: a third reading beside the normed and the raw one")
+    sub.add_argument("model", metavar="MODEL", help=model)
+    sub.add_argument("--text", type=Path, metavar="FILE", help="UTF-8, a text a line (a shipped model needs none)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default: the model's, where chapters look)")
+    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
+    sub.add_argument("--steps", type=_positive, default=250, metavar="N", help="training steps (default 250)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of draws and generated text (default 0)")
+    sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
 
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
@@ -171,7 +183,7 @@ def bench(options: argparse.Namespace) -> int:
     from . import bench as measure
 
     given = {"quick": options.quick, "shape": options.config, "device": options.device}
-    given |= {"dtype": options.dtype, "threads": options.threads}
+    given |= {"dtype": options.dtype, "threads": options.threads, "items": options.items}
     report = measure.bench(options.model, **given, say=_to_stderr)
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)
@@ -185,6 +197,19 @@ def calibrate(options: argparse.Namespace) -> int:
     given = {"out": options.out, "fresh": options.fresh, "say": _to_stderr}
     for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
         print(path)
+    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    from . import tuned
+    from .models import load_model
+
+    texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
+    model = load_model(options.model, revision=options.revision, device=options.device)
+    folder = options.out or tuned.beside(options.model, options.revision).parent
+    found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
+    _to_stderr(tuned.summary(found))
+    print(folder / tuned.FILE)
     return 0
 
 

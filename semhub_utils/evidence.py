@@ -185,7 +185,7 @@ class Verdict:
 def evidence(
     claim: str,
     scores: Float[np.ndarray, "item layer"],
-    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "draw layer"]],
+    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]],
     *,
     layers: Sequence[int],
     n_layers: int,

@@ -6,6 +6,7 @@ work on a static page. Text keeps Vega's own colours and the background is trans
 same specification again with a dark configuration.
 """
 
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,9 @@ from .palette import STYLES, Style, palette, styles
 
 __all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
 __all__ += ["show", "styles", "training_curves", "trajectories", "verdict_table"]
+
+PATCH_TYPES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
+"""Colours for the answers of an interchange patch: the hub's blue is for a word that came over untranslated."""
 
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
@@ -170,7 +174,8 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=colour))
         notes.append("Bands: 95% intervals.")
     if "null_high" in table and table["null_high"].notna().any():
-        null = base.transform_filter(chosen).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
+        known = f"({chosen}) && isValid(datum.null_high)"  # rows without one, such as controls, would cut the line
+        null = base.transform_filter(known).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
         null = null.encode(y=altair.Y("null_high:Q", title=y), color=altair.value(STYLES["null"].colour))
         layers.append(null)
         notes.append("Dotted: 95th percentile of the null, corrected for layers.")
@@ -245,15 +250,17 @@ def dose_response(
     types: Mapping[str, str] | None = None,
     select: str | None = None,
     x_title: str = "steering strength",
+    switch: str | Sequence[str] = "reading",
 ):
     """Value by steering strength, or by what `x_title` names. Lines with bands, one per `by` (outcome or condition);
     or, stacked, the shares of all outcomes at each strength. `select` names a column (such as "condition") that a
-    switch chooses from.
+    switch chooses from; `switch`, for lines, as for `layer_curves`.
     """
-    data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*_SHOWN, *_NUMBERS))
+    switches = [switch] if isinstance(switch, str) else switch
+    data = _tidy(table, ["strength", "value", by, *([select] if select else [])], (*switches, *_SHOWN, *_NUMBERS))
     if not stacked:
         x = altair.X("strength:Q", title=x_title)
-        return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select)
+        return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select, switch=switch)
     look = styles(data[by], types)
     chart = altair.Chart(data.assign(rank=data[by].map(list(look).index)))
     for column in (select, "reading"):
@@ -282,25 +289,34 @@ def heatmap(
     chosen: Mapping[str, object] | None = None,
     slider: str | None = None,
     diverging: bool = False,
+    switch: str = "reading",
 ):
     """Cells of `value` over two columns: layers by strengths with the `chosen` cell outlined, or a similarity matrix
-    with a `slider` over layers. `diverging` centres the colours on zero.
+    with a `slider` over layers. `diverging` centres the colours on zero. Where the column `switch` has several values,
+    an input shows one at a time.
     """
-    data = _tidy(table, [x, y, "value", *([slider] if slider else [])], (*_SHOWN, *_NUMBERS))
+    data = _tidy(table, [x, y, "value", *([slider] if slider else [])], (switch, *_SHOWN, *_NUMBERS))
 
     def axis(column: str) -> dict:
         numeric = pd.api.types.is_numeric_dtype(data[column])
         order = sorted(data[column].unique()) if numeric else list(dict.fromkeys(data[column]))
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
-    bound = float(np.nanmax(np.abs(data["value"]))) or 1.0
-    scale = altair.Scale(scheme="blueorange", domain=[-bound, bound]) if diverging else altair.Scale(scheme="viridis")
+    bound = float(data["value"].abs().max())
+    ends = [-bound, bound] if bound > 0 else [-1.0, 1.0]
+    if _several(data, switch):  # each choice has a unit of its own
+        bounds = data["value"].abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
+        ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]
+    scale = altair.Scale(scheme="blueorange", domain=ends) if diverging else altair.Scale(scheme="viridis")
     base = altair.Chart(data).encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
         y=altair.Y(y, title=y_title or y, axis=altair.Axis(labelOverlap=True), **axis(y)),
     )
-    if slider and _several(data, slider):
-        base = base.transform_filter(f"datum.{slider} === {slider}_choice")
+    params = [_slider(data, slider)] if slider and _several(data, slider) else []
+    params += [_choice(data, switch)] if _several(data, switch) else []
+    for name in (slider, switch):
+        if name and _several(data, name):
+            base = base.transform_filter(f"datum.{name} === {name}_choice")
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=220)
     layers = [
         base.mark_rect().encode(color=altair.Color("value:Q", scale=scale, legend=legend), tooltip=_tooltip(data, y, x))
@@ -309,9 +325,7 @@ def heatmap(
         test = " && ".join(f"datum.{c} === {v!r}" for c, v in chosen.items())
         outline = base.transform_filter(test).mark_rect(fillOpacity=0, stroke=palette("spanish"), strokeWidth=3)
         layers.append(outline)
-    chart = altair.layer(*layers)
-    if slider and _several(data, slider):
-        chart = chart.add_params(_slider(data, slider))
+    chart = altair.layer(*layers).add_params(*params)
     rows = data[y].nunique()
     notes = ["Outlined: the chosen cell."] if chosen else []
     return _finish(chart, title, alt, notes, height=int(np.clip(26 * rows, 160, 520)))

@@ -107,6 +107,13 @@ class LanguageModel:
             digest.update(sample.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def translators(self):
+        """The tuned lens's translators, if they lie beside the model (`tuned.find`), else None; others may be set."""
+        from semhub_utils.tuned import find  # which is built on this module
+
+        return find(self)
+
     def depth(self, layer: int) -> float:
         return layer / self.n_layers
 

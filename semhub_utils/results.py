@@ -141,7 +141,9 @@ class Run:
 
     def _fingerprint(self, name: str, function: Callable) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
-        of = [self.chapter, name, parameters, self.model.fingerprint, package_fingerprint(), _of_function(function)]
+        lens = getattr(getattr(self.model, "translators", None), "fingerprint", None)  # its file is no program text
+        of = [self.chapter, name, parameters, self.model.fingerprint, lens, package_fingerprint()]
+        of.append(_of_function(function))
         return hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:16]
 
 

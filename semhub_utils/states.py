@@ -4,7 +4,7 @@ Prompts are sorted by length and batched by a budget of tokens; a batch that doe
 asked states leave the forward, and the forward ends at the highest asked layer. Results keep the order of the prompts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -37,13 +37,14 @@ class States:
 class Edit:
     """A change of hidden states during a forward, at every given layer and position.
 
-    layers: 0 is the input of block 1, l the output of block l. vector: one for all, or one per item. positions: as in
-    `hidden_states`. mode "add": h + strength * vector (activation addition, arXiv 2308.10248). mode "replace":
-    h + strength * (vector - h), so that strength 1 puts the vector in the state's place and 0 changes nothing.
+    layers: 0 is the input of block 1, l the output of block l. vector: one for all, one per item, or one per item and
+    position (then every item has as many positions). positions: as in `hidden_states`. mode "add": h + strength *
+    vector (activation addition, arXiv 2308.10248). mode "replace": h + strength * (vector - h), so that strength 1 puts
+    the vector in the state's place and 0 changes nothing.
     """
 
     layers: tuple[int, ...]
-    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"]
+    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"] | Float[Tensor, "item position hidden"]
     positions: Positions = -1
     mode: str = "add"
     strength: float = 1.0
@@ -142,7 +143,8 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
                 model.run(pad(together), gather(together))
         return kept
 
-    for numbers, kept in run_batches(model, encodings, run, max_batch_tokens):
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for numbers, kept in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
         yield numbers, kept.cpu()
 
 
@@ -151,22 +153,23 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
 
 def run_batches(
     model: LanguageModel,
-    encodings: Sequence[Encoding],
+    lengths: Sequence[int],
     run: Callable[[list[int]], Any],
     max_batch_tokens: int | None = None,
     *,
     copies: int = 1,
     equal_lengths: bool = False,
+    kinds: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Any]]:
     """Call `run` on batches of item numbers, shortest items first, each of at most `max_batch_tokens` tokens counted
     with padding and `copies`; halve the budget whenever memory runs out. Prompts share a batch only with those of their
     kind (`Encoding.kind`). Yields (numbers, result)."""
     budget = max_batch_tokens or BATCH_TOKENS["cpu" if model.device.type == "cpu" else "other"]
     budget = max(1, budget // copies)
-    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    kinds = kinds if kinds is not None else [()] * len(lengths)
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     queue = sorted(range(len(lengths)), key=lambda n: (order[kinds[n]], lengths[n]))
-    alike = equal_lengths or _switches_by_length(model)
+    alike = equal_lengths or switches_by_length(model)
     while queue:
         count = 1
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
@@ -198,11 +201,17 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate memory" in words
 
 
-def _switches_by_length(model: LanguageModel) -> bool:
+def switches_by_length(model: LanguageModel) -> bool:
     """Rotary scalings that depend on the longest prompt of a batch would let prompts change one another."""
     rope = getattr(model.module.config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+def shares_beginnings(model: LanguageModel) -> bool:
+    """Whether what several prompts or strengths begin with may be read once. Not in models with a processor: some
+    remember where the picture of an earlier forward stood."""
+    return model.processor is None and not switches_by_length(model)
 
 
 # Positions, layers, edits
@@ -251,20 +260,22 @@ class EditPlan:
         check_layers(model, edit.layers)
         if edit.mode not in ("add", "replace"):
             raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add' or 'replace' would do.")
-        if tuple(edit.vector.shape) not in ((model.hidden_size,), (len(encodings), model.hidden_size)):
-            raise SemhubError(
-                f"The edit's vector has shape {tuple(edit.vector.shape)}; ({model.hidden_size},) or "
-                f"({len(encodings)}, {model.hidden_size}) would do."
-            )
         self.model, self.edit = model, edit
         self.positions = resolve_positions(edit.positions, encodings)
+        count = {len(row) for row in self.positions}
+        shapes = [(model.hidden_size,), (len(encodings), model.hidden_size)]
+        shapes += [(len(encodings), *count, model.hidden_size)] * (len(count) == 1)
+        if tuple(edit.vector.shape) not in shapes:
+            raise SemhubError(
+                f"The edit's vector has shape {tuple(edit.vector.shape)}; {' or '.join(map(str, shapes))} would do."
+            )
         self.lengths = [len(encoding) for encoding in encodings]
-        self.vectors = edit.vector.float().expand(len(encodings), -1)
+        vector = edit.vector.float()  # [item, position, hidden], one position standing for all where it has none
+        self.vectors = vector if vector.ndim == 3 else vector.expand(len(encodings), -1)[:, None]
 
     def shared(self, numbers: list[int]) -> int:
-        """How many leading tokens of these prompts no edit reaches, the last token of each left out. None is shared in
-        models with a processor: some remember where the picture of an earlier forward stood."""
-        if _switches_by_length(self.model) or self.model.processor is not None:
+        """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
+        if not shares_beginnings(self.model):
             return 0
         return min(min((*self.positions[n], self.lengths[n] - 1)) for n in numbers)
 
@@ -277,13 +288,15 @@ class EditPlan:
         position that comes first in the forward, those before it being in a cache."""
         copies, device = len(strengths), self.model.device
         sites = [
-            (row * copies + copy, position - start, number, strength)
+            (row * copies + copy, position - start, number, place % self.vectors.shape[1], strength)
             for row, number in enumerate(numbers)
             for copy, strength in enumerate(strengths)
-            for position in self.positions[number]
+            for place, position in enumerate(self.positions[number])
         ]
-        rows, columns, items, factors = (torch.tensor([site[k] for site in sites], device=device) for k in range(4))
-        vectors = self.vectors[items.long().cpu()].to(device)
+        rows, columns, items, places, factors = (
+            torch.tensor([site[k] for site in sites], device=device) for k in range(5)
+        )
+        vectors = self.vectors[items.long().cpu(), places.long().cpu()].to(device)
         factors = factors.float()[:, None] * self.edit.strength
 
         def changer(layer: int) -> Callable[[Tensor], Tensor | None]:

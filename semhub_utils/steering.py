@@ -6,7 +6,8 @@ at l repeats that.) Strengths are rows of one batch, never runs of their own.
 """
 
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -15,12 +16,12 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Input, gather, pad
+from semhub_utils.inputs import Encoding, Input, gather, pad
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, run_batches
+from semhub_utils.states import Edit, EditPlan, check_layers, run_batches, shares_beginnings
 
-__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs"]
+__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs", "patched_states"]
 
 
 def next_token_logprobs(
@@ -55,15 +56,68 @@ def next_token_logprobs(
         with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
             handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
             try:
-                repeated = [encoding for encoding in together for _ in range(copies)]
-                model.run(ids[:, start:].repeat_interleave(copies, 0), gather(repeated), after=past)
+                model.run(ids[:, start:].repeat_interleave(copies, 0), _repeated(together, copies), after=past)
             finally:
                 handle.remove()
         return seen[0].reshape(len(numbers), copies, -1).cpu()
 
-    for numbers, states in run_batches(model, encodings, run, max_batch_tokens, copies=copies):
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, copies=copies, kinds=kinds):
         last[torch.tensor(numbers)] = states
     return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
+
+
+def patched_states(
+    model: LanguageModel,
+    prompts: Sequence[str | Input],
+    vectors: Float[Tensor, "item patch hidden"],
+    layers: Sequence[int],
+    *,
+    max_batch_tokens: int | None = None,
+) -> Float[Tensor, "item patch hidden"]:
+    """The last token's state at layer L, before the final norm, where its state at `layers[k]` was replaced by
+    `vectors[:, k]`, for each k in turn.
+
+    What stands before the last token is read once for all patches, which are rows of one batch. Raises SemhubError on a
+    bad prompt or layer, or vectors of another shape.
+    """
+    encodings, copies = model.encode(prompts), len(check_layers(model, layers))
+    if vectors.shape != (len(encodings), copies, model.hidden_size):
+        raise SemhubError(
+            f"The patches have shape {tuple(vectors.shape)}; {(len(encodings), copies, model.hidden_size)} would do."
+        )
+    ends = torch.empty(len(encodings), copies, model.hidden_size)
+
+    def run(numbers: list[int]) -> Tensor:
+        together = [encodings[n] for n in numbers]
+        ids, new = pad(together), vectors[numbers].flatten(0, 1).to(model.device)
+        before = ids.shape[1] - 1 if shares_beginnings(model) else 0
+        past = _read_once(model, ids[:, :before], copies) if before else None
+        seen: list[Tensor] = []
+
+        def change(layer: int, h: Tensor) -> Tensor:
+            h, which = h.clone(), [row for row in range(len(new)) if layers[row % copies] == layer]
+            h[which, -1] = new[which].to(h.dtype)
+            return h
+
+        with ExitStack() as stack:
+            for layer in set(layers):
+                stack.callback(model.hook(layer, partial(change, layer)).remove)
+            stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
+            ids = ids[:, before if past else 0 :].repeat_interleave(copies, 0)
+            model.run(ids, _repeated(together, copies), after=past)
+        return seen[0].unflatten(0, (len(numbers), copies)).cpu()
+
+    again = 1 if shares_beginnings(model) else copies
+    lengths = [again * (len(encoding) - 1) + copies for encoding in encodings]  # the tokens that are run
+    kinds = [encoding.kind for encoding in encodings]
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, equal_lengths=True, kinds=kinds):
+        ends[torch.tensor(numbers)] = states
+    return ends
+
+
+def _repeated(encodings: Sequence[Encoding], copies: int) -> dict[str, Tensor]:
+    return gather([encoding for encoding in encodings for _ in range(copies)])
 
 
 def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], copies: int) -> Cache | None:
@@ -102,9 +156,10 @@ def generate(
     """Continuations [item][strength], by the library's own generation with its cache; greedy unless `sampling` says
     otherwise (do_sample=True, temperature, top_p ...: arguments of transformers' GenerationConfig).
 
-    The edit touches positions of the prompt only. Prompts of one length share a batch, so that no architecture sees
-    padding. Sampling is seeded and leaves the global random state as it was. Raises SemhubError as above, and where
-    prompt and continuation do not fit the context.
+    The edit touches positions of the prompt only, and what stands before the first of them is read once for all
+    strengths. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and leaves
+    the global random state as it was. Raises SemhubError as above, and where prompt and continuation do not fit the
+    context.
     """
     encodings = model.encode(prompts)
     for number, encoding in enumerate(encodings):
@@ -118,22 +173,30 @@ def generate(
     texts: list[list[str]] = [[] for _ in encodings]
 
     def run(numbers: list[int]) -> list[str]:
-        together = [encodings[n] for n in numbers for _ in range(copies)]
+        together = [encodings[n] for n in numbers]
         ids = pad(together).to(model.device)
-        given = {"attention_mask": torch.ones_like(ids)} | {n: v.to(model.device) for n, v in gather(together).items()}
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
-        with plan.attached(numbers, strengths=strengths, prompt_only=True) if plan else nullcontext():
+        start = plan.shared(numbers) if plan and copies > 1 else 0
+        past = _read_once(model, ids[:, :start], copies) if start else None
+        ids, begun = ids.repeat_interleave(copies, 0), {"past_key_values": past} if past is not None else {}
+        start = start if begun else 0
+        given = {"attention_mask": torch.ones_like(ids)}
+        given |= {name: value.to(model.device) for name, value in _repeated(together, copies).items()}
+        with plan.attached(numbers, strengths=strengths, prompt_only=True, start=start) if plan else nullcontext():
             out = model.module.generate(
                 input_ids=ids,
                 **given,
                 logits_processor=LogitsProcessorList(penalty),
+                **begun,
             )
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
 
+    batching = {"copies": copies, "equal_lengths": True, "kinds": [encoding.kind for encoding in encodings]}
+    lengths = [len(encoding) for encoding in encodings]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _settings(model, max_new_tokens, sampling):
         torch.manual_seed(seed)
-        for numbers, written in run_batches(model, encodings, run, max_batch_tokens, copies=copies, equal_lengths=True):
+        for numbers, written in run_batches(model, lengths, run, max_batch_tokens, **batching):
             for row, number in enumerate(numbers):
                 texts[number] = written[row * copies : (row + 1) * copies]
     return texts

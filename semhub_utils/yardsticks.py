@@ -2,12 +2,13 @@
 
 released: the method of the paper's release, written anew from its description. One prompt at a time, every hidden
 state of every position kept, the whole [layer, position, vocabulary] log-softmax table made though two tokens at one
-position are read, cosines by broadcasting, one forward per prompt and strength.
-floor: what does not get smaller by batching alone. The same batches through the bare decoder, every strength a row,
-and the one matrix product that is left: states by unembedding (lens), states by states (similarity), last states by
-unembedding (intervention).
+position are read, cosines by broadcasting; an intervention is a greedy generation of 16 tokens after the edit, one per
+prompt and strength, with a cache, and with logits for the whole prompt, as the library's generation made them then.
+floor: what does not get smaller by batching alone. The same batches through the bare decoder and the one matrix product
+that is left: states by unembedding (lens), states by states (similarity); for the intervention the library's own greedy
+generation of as many tokens, without an edit, every strength a row.
 
-A text is read and changed at its last position; pictures and sounds are read, changed and weighed at all of theirs.
+A text is read and changed at its last position; pictures and sounds are read and changed at all of theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import GenerationConfig
 
 from .inputs import Input, gather, pad
 from .lens import lens_logprobs
 from .models import LanguageModel
 from .similarity import adjusted_cosine
 from .states import Edit, hidden_states, run_batches
-from .steering import next_token_logprobs
+from .steering import generate
 
+NEW_TOKENS = 16  # what an intervention writes
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
 METHODS = ("released", "ours", "floor")
 
@@ -54,6 +57,12 @@ class Case:
         self.places = [e.patches or [len(e) - 1] for e in model.encode(self.work.a)]
         layer = max(1, round(0.78 * model.n_layers))  # 25 of 32, as in the paper
         self.edit = Edit(layers=(layer,), vector=vector, positions=self.places)
+        end = model.module.generation_config.eos_token_id
+        self.end: list[int] = end if isinstance(end, list) else [] if end is None else [end]
+        self.greedy = {
+            "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "eos_token_id": end, "pad_token_id": 0,
+            "use_cache": True,
+        }  # fmt: skip
 
     def given(self, prompt: str | Input) -> dict[str, Tensor]:
         if isinstance(prompt, str):
@@ -95,9 +104,9 @@ def released_similarity(case: Case) -> Tensor:
 
 def released_intervention(case: Case) -> Tensor:
     vector = case.edit.vector.to(case.model.device, case.model.dtype)
-    read = []
+    written = []
     for prompt, places in zip(case.work.a, case.places, strict=True):
-        given = case.given(prompt)
+        read = case.given(prompt)
         for strength in STRENGTHS:
 
             def add(h: Tensor, strength: float = strength, places: list[int] = places) -> Tensor:
@@ -105,11 +114,23 @@ def released_intervention(case: Case) -> Tensor:
                 h[:, places] += strength * vector
                 return h
 
+            given, new, past = read, [], None
             handle = case.model.hook(case.edit.layers[0], add)
-            logits = case.model.module(**given).logits
-            handle.remove()
-            read.append(logits[0].float().log_softmax(-1)[-1, case.targets].cpu())
-    return torch.stack(read).unflatten(0, (-1, len(STRENGTHS)))
+            while len(new) < NEW_TOKENS:
+                found = case.model.module(**given, past_key_values=past, use_cache=True)
+                handle.remove()  # the prompt has been read
+                logits, past = found.logits.float(), found.past_key_values
+                logits[..., case.end] = -torch.inf  # all write as many tokens
+                given = {"input_ids": logits[:, -1:].argmax(-1)}
+                new.append(int(given["input_ids"]))
+            written.append(case.model.tokenizer.decode(new, skip_special_tokens=True))
+    return _characters(written)
+
+
+def _characters(texts: Sequence[str]) -> Tensor:
+    """Texts as numbers that can be compared."""
+    longest = max(map(len, texts))
+    return torch.tensor([[ord(c) for c in text.ljust(longest)] for text in texts], dtype=torch.float32)
 
 
 # Ours
@@ -126,21 +147,22 @@ def ours_similarity(case: Case) -> Tensor:
 
 
 def ours_intervention(case: Case) -> Tensor:
-    return next_token_logprobs(case.model, case.work.a, case.targets, edit=case.edit, strengths=STRENGTHS)
+    texts = generate(case.model, case.work.a, edit=case.edit, strengths=STRENGTHS, **case.greedy)
+    return _characters([text for row in texts for text in row])
 
 
 # The floor
 
 
-def _forwards(case: Case, prompts: Sequence[str | Input], copies: int = 1) -> None:
+def _forwards(case: Case, prompts: Sequence[str | Input]) -> None:
     """The bare decoder, without the unembedding, over the batches that ours makes."""
     encodings = case.model.encode(prompts)
 
     def forward(numbers: list[int]) -> None:
-        together = [encodings[n] for n in numbers for _ in range(copies)]
+        together = [encodings[n] for n in numbers]
         case.model.run(pad(together), gather(together))
 
-    for _ in run_batches(case.model, encodings, forward, copies=copies):
+    for _ in run_batches(case.model, [len(e) for e in encodings], forward, kinds=[e.kind for e in encodings]):
         pass
 
 
@@ -168,8 +190,18 @@ def floor_similarity(case: Case) -> None:
 
 
 def floor_intervention(case: Case) -> None:
-    _forwards(case, case.work.a, copies=len(STRENGTHS))
-    _unembed(case, len(case.work.a) * len(STRENGTHS))
+    encodings, settings = case.model.encode(case.work.a), GenerationConfig(do_sample=False, **case.greedy)
+
+    def write(numbers: list[int]) -> None:
+        together = [encodings[n] for n in numbers for _ in STRENGTHS]
+        ids = pad(together).to(case.model.device)
+        given = {"attention_mask": torch.ones_like(ids)}
+        given |= {name: value.to(case.model.device) for name, value in gather(together).items()}
+        case.model.module.generate(ids, **given, generation_config=settings)
+
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for _ in run_batches(case.model, lengths, write, copies=len(STRENGTHS), equal_lengths=True, kinds=kinds):
+        pass
 
 
 EXPERIMENTS: dict[str, dict[str, Callable[[Case], Any]]] = {

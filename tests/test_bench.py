@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import bench, steering
+from semhub_utils import bench, cli, steering
+from semhub_utils.errors import SemhubError
 from semhub_utils.states import Edit, EditPlan
 from semhub_utils.yardsticks import EXPERIMENTS, METHODS, Case
 
@@ -64,6 +65,23 @@ def test_released_and_ours_read_the_same_of_pictures_and_sounds(medium):
             released, ours = methods["released"](case), methods["ours"](case)
         assert released.shape == ours.shape and released.std() > 0, experiment
         torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+
+
+def test_items_of_other_chapters(monkeypatch):
+    """The command offers what the bench has, and a workload holds both sides of the pairs."""
+    for items in bench.ITEMS:
+        work = bench.texts(quick=True, items=items)[0]
+        assert work.name == f"{items} items" and len(work.a) == len(work.b) == 24 and set(work.a) != set(work.b)
+    given = {}
+    monkeypatch.setattr(bench, "bench", lambda model, **options: given.update(options) or {})
+    for items in bench.ITEMS:
+        assert cli.main(["bench", "--json", "--items", items]) == 0 and given["items"] == items
+
+
+def test_a_model_without_room_for_a_continuation_is_refused(monkeypatch, tiny):
+    monkeypatch.setattr(bench, "load_model", lambda *args, **options: tiny("gpt2"))
+    with pytest.raises(SemhubError, match=f"reads at most {tiny('gpt2').max_length} tokens"):
+        bench.bench("x", quick=True)
 
 
 @pytest.mark.parametrize("positions", [-1, [-3, -2], 0, [[0], [-1], [1, 2], [-1], [-2], [-1]]])

@@ -76,9 +76,10 @@ def poor(tmp_path_factory):
     return save_gpt2(tmp_path_factory.mktemp("models") / "poor", tokenizer_of(["8=3+5"], 260))
 
 
-def run(chapter, folder, out, n_items):
+def run(chapter, folder, out, n_items, *settings):
     """Through the command line; claims by name, the table and the executed notebook."""
-    status = cli.main(["run", chapter, "--model", str(folder), "--set", f"n_items={n_items}", "--out", str(out)])
+    given = [part for setting in (f"n_items={n_items}", *settings) for part in ("--set", setting)]
+    status = cli.main(["run", chapter, "--model", str(folder), *given, "--out", str(out)])
     logs = [path.read_text("utf-8") for path in out.rglob("*.log")]
     assert status == 0, logs
     [path] = out.glob(f"results/*/{chapter}.claims.json")
@@ -109,7 +110,7 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
     claims, table, notebook = run("arithmetic", rich, tmp_path, 60)
     assert set(claims) == {
         "similarity/digits", "lens-meaning/digits", "lens-lead/digits", "lens-end/digits", "trajectory/digits",
-        "steering/digits",
+        "steering/digits", "patch/digits", "patch-answer/digits",
     }  # fmt: skip
     for name, claim in claims.items():
         # similarity asks for no task; one model in twenty is weakly alike by chance
@@ -123,7 +124,8 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
     check_table(
         table,
         {"similarity", "retrieval", "neighbours", "cka", "relations", "lens-probability", "lens-first", "lens-entropy",
-         "trajectory-path", "trajectory-word", "steering-choice", "steering-dose", "task-digits"},
+         "trajectory-path", "trajectory-word", "steering-choice", "steering-dose", "task-digits", "patch",
+         "patch-first"},
     )  # fmt: skip
     words = table[(table.experiment == "lens-probability") & (table.series == "word")]
     assert set(words.reading) == {"normed", "raw"} and words.value.between(0, 1).all()

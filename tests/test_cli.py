@@ -41,7 +41,7 @@ def test_help_loads_nothing_heavy():
     script += "print({'torch', 'transformers', 'pandas', 'papermill', 'yaml'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "set()"
-    for command in ("run", "book", "check", "bench", "calibrate", "train", "controls"):
+    for command in ("run", "book", "check", "bench", "tune", "calibrate", "train", "controls"):
         assert f"    {command} " in result.stdout.replace("\n", " ")
 
 

@@ -123,7 +123,9 @@ def test_bands_are_the_intervals(every):
 
 def test_null_is_drawn_and_named(every):
     spec = every["layers"][0].to_dict()
-    assert any(n.get("field") == "null_high" for n in walk(spec["layer"]))
+    [null] = [layer for layer in spec["layer"] if layer["encoding"]["y"].get("field") == "null_high"]
+    # a control has no null, and its empty rows would cut the line
+    assert "isValid(datum.null_high)" in null["transform"][-1]["filter"]
     assert "95th percentile of the null" in " ".join(spec["title"]["subtitle"])
 
 
@@ -216,6 +218,14 @@ def test_the_dose_may_be_of_something_else(dose):
     spec = figures.dose_response(dose, select="condition", x_title="pads", **WORDS).to_dict()
     titles = {node["encoding"]["x"]["title"] for node in walk(spec) if "x" in node.get("encoding", {})}
     assert titles == {"pads"}
+
+
+def test_a_dose_chart_may_have_several_switches(dose):
+    both = pd.concat([dose.assign(language=name) for name in ("Spanish", "zh")])
+    spec = figures.dose_response(both, switch=("language", "condition"), **WORDS).to_dict()
+    assert {"language_choice", "condition_choice"} <= {p["name"] for p in spec["params"]}
+    filters = str([node["filter"] for node in walk(spec) if "filter" in node])
+    assert "datum.language === language_choice" in filters and "datum.condition === condition_choice" in filters
 
 
 def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
@@ -377,3 +387,22 @@ def test_verdict_table_lists_every_claim():
         "The <b>word</b> & more", "✔ holds", "0.412 [0.38, 0.44]", "p < 0.001", "212",
     ]  # fmt: skip
     assert ["".join(cell.itertext()) for cell in rows[-1]] == ["x", "✘ does not hold", "–", "–", "–"]
+
+
+def test_controls_do_not_cut_the_null_line():
+    """Rows of controls have no null; between the null's own rows they would leave nothing of the line."""
+    rows = [
+        {
+            "series": "a",
+            "control": name,
+            "layer": k,
+            "depth": k / 2,
+            "value": 0.1,
+            "null_high": 0.2 if not name else None,
+        }
+        for name in ("", "random weights")
+        for k in range(3)
+    ]
+    chart = figures.layer_curves(pd.DataFrame(rows), title="Is it there?", alt="A null and a control.", y="value")
+    [null] = [layer for layer in chart.to_dict()["layer"] if layer["encoding"]["y"].get("field") == "null_high"]
+    assert any("isValid(datum.null_high)" in str(step) for step in null["transform"])

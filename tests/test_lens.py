@@ -111,7 +111,8 @@ def test_what_is_refused(tiny):
         ({"targets": torch.tensor([410])}, "outside the vocabulary"),
         ({"targets": torch.tensor([-1])}, "outside the vocabulary"),
         ({"rank": True}, "without targets"),
-        ({"reading": "tuned"}, "'tuned'"),
+        ({"reading": "tuned"}, "has no tuned lens"),
+        ({"reading": "cooked"}, "'cooked'"),
         ({"reading": lambda layer, h: h}, "layers="),
         ({"top_k": 411}, "top_k was 411"),
     ]:

@@ -16,7 +16,7 @@ from semhub_utils.inputs import Remade
 from semhub_utils.lens import lens, lens_logprobs
 from semhub_utils.models import Input, LanguageModel, Sound, load_model, randomised, wrap
 from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import generate, next_token_logprobs
+from semhub_utils.steering import generate, next_token_logprobs, patched_states
 
 MEDIA = [*SEEING, *LISTENING]
 
@@ -127,6 +127,16 @@ def test_edits_of_patches_and_generation_agree_with_plain_hooks(media, name):
             out = plain.module.generate(**given, max_new_tokens=3, do_sample=False, **end)
             handle.remove()
             assert written[item][column] == model.tokenizer.decode(out[0, length:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2.5-vl", "qwen2-audio"])
+def test_patching_the_last_token_behind_a_picture_is_replacing_it(media, name):
+    model, items = media(name), prompts(media(name))
+    vectors = torch.randn(len(items), 2, 32, generator=torch.Generator().manual_seed(0))
+    ends = patched_states(model, items, vectors, layers=(1, 3))
+    for column, layer in enumerate((1, 3)):
+        edit = Edit((layer,), vectors[:, column], mode="replace")
+        close(ends[:, column], hidden_states(model, items, layers=[3], edit=edit).hidden[:, 0].double())
 
 
 def test_one_model_sees_and_hears(media):

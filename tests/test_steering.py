@@ -8,7 +8,7 @@ from oracle import Oracle
 from semhub_utils.errors import SemhubError
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.states import hidden_states
-from semhub_utils.steering import Edit, FrequencyPenalty, generate, next_token_logprobs
+from semhub_utils.steering import Edit, FrequencyPenalty, generate, next_token_logprobs, patched_states
 
 TARGETS = torch.tensor([3, 77, 310, 409])
 STRENGTHS = (0.0, 1.0, -2.5)
@@ -37,6 +37,29 @@ def test_forward_agrees_with_one_at_a_time(tiny, name):
             for row, strength in zip(ours[item], strengths, strict=True):
                 table = oracle.steered(prompt, layer, vector_of_item.double(), position, mode, strength)
                 torch.testing.assert_close(row.double(), table[TARGETS], atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_patches_in_one_batch_agree_with_one_run_each(tiny, name):
+    """Every layer, the embeddings and the last among them, one layer twice; states of other prompts and of none."""
+    model = tiny(name)
+    oracle, prompts, layers = Oracle(name, model.module, model.tokenizer), [*PROMPTS[:3], "a"], (3, 0, 1, 2, 1)
+    patches = torch.stack([vectors(model, len(layers), seed=item) for item in range(len(prompts))])
+    ours = patched_states(model, prompts, patches, layers, max_batch_tokens=20)
+    for item, prompt in enumerate(prompts):
+        for k, layer in enumerate(layers):
+            with oracle.edited(layer, patches[item, k].double(), -1, "replace", 1.0):
+                end = oracle.states(prompt)[-1, -1] if layer < model.n_layers else patches[item, k].double()
+            error = (ours[item, k] - end).abs().max() / end.abs().max()
+            assert error < 5e-5, (prompt, layer)
+
+
+def test_patches_of_another_shape_are_refused(tiny):
+    model = tiny("llama")
+    with pytest.raises(SemhubError, match=r"shape \(2, 1, \d+\); \(3, 2, "):
+        patched_states(model, PROMPTS[:3], vectors(model, 2)[:, None], (1, 2))
+    with pytest.raises(SemhubError, match="Layer 9"):
+        patched_states(model, PROMPTS[:2], vectors(model, 2)[:, None], (9,))
 
 
 @pytest.mark.parametrize("name", DECODERS)

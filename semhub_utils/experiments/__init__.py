@@ -5,24 +5,48 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.code import argument_experiment
+from semhub_utils.experiments.commas import and_experiment
+from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.patching import patch_experiment
+from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.roles import role_experiment
+from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
+from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
+from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
+from semhub_utils.experiments.twins import twins_experiment
 
 __all__ = [
+    "and_experiment",
+    "argument_experiment",
     "both_readings",
+    "cannot_tell",
     "dominant_share_experiment",
+    "fitting",
+    "form_similarity_experiment",
+    "layers_experiment",
     "lens_experiment",
     "lens_grid",
+    "moves",
     "norm_trap",
     "padding_trap",
+    "patch_experiment",
     "punctuation_trap",
+    "range_experiment",
     "relation_curves",
+    "role_experiment",
+    "sentiment_experiment",
     "similarity_experiment",
     "steering_experiment",
+    "swap_experiment",
     "task_table",
+    "token_table",
     "trajectory_experiment",
+    "twins_experiment",
 ]

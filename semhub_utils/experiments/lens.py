@@ -1,7 +1,8 @@
 """Which word does the lens read in the middle, and which at the end (Eq. 2)?"""
 
+import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import LensReading, lens, word_logprobs
+from semhub_utils.lens import LensReading, available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -28,6 +29,7 @@ def lens_experiment(
     reading: str = "normed",
     seed: int = 0,
     random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Does the lens (Eq. 2) read the hub's word (`targets[hub]`) at middle layers, and the own token (`targets[own]`)
     at the end?
@@ -40,11 +42,12 @@ def lens_experiment(
     word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
     another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
     empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
-    comes first (`lens-first`), and the entropy.
+    comes first (`lens-first`), and the entropy. dropped: what was left out before, by reason.
     """
-    words, kept, dropped = _resolve(model, items, hub, own)
+    words, kept, unresolved = _resolve(model, items, hub, own)
+    dropped = {**(dropped or {}), **unresolved}
     if not kept:
-        return _untestable(model, items, hub, own, dropped, series=series, reading=reading)
+        return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
     hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
     answers = list(dict.fromkeys(hub_of))
@@ -147,7 +150,7 @@ def _claim(
     )
 
 
-def _untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
+def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
     """The claims without an item, and every curve without a number."""
     empty = np.empty((0, model.n_layers + 1))
     claims = [
@@ -168,7 +171,10 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     if not items:
         raise SemhubError("No item was given to the lens; at least one prompt with its words would do.")
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    words = target_table(model, every, items[0].prompt)
+    try:
+        words = target_table(model, every, items[0].prompt)
+    except SemhubError:  # no word can be told apart
+        return None, [], {"no token of its own for any word": len(items)}
     single = {form.word for form in words.forms if form.single}
     kept, dropped = [], Counter()
     for item in items:
@@ -184,9 +190,18 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     return words, kept, dict(dropped)
 
 
-def both_readings(experiment: Callable[..., Result], *args, **options) -> Result:
-    """An experiment with the normed and with the raw lens: one table, the normed reading's evidence first."""
-    found = [experiment(*args, reading=reading, **options) for reading in ("normed", "raw")]
+def both_readings(experiment: Callable[..., Result], model: LanguageModel, *args, **options) -> Result:
+    """An experiment with every reading the model has, normed, raw and tuned: one table, the normed reading's evidence
+    first, on which claims rest.
+
+    The tuned one goes without the control of random weights: other weights would need translators of their own.
+    """
+    found = []
+    for reading in available_readings(model):
+        own = {"reading": reading} | options
+        if reading == "tuned" and "random_weights" in inspect.signature(experiment).parameters:
+            own["random_weights"] = False
+        found.append(experiment(model, *args, **own))
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
 
 

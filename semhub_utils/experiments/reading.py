@@ -9,7 +9,7 @@ from torch import Tensor
 
 from semhub_utils.evidence import control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import lens
+from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states
@@ -19,18 +19,18 @@ from semhub_utils.tokens import first_tokens
 def lens_grid(
     model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
 ) -> list[dict]:
-    """Top words by layer and token for `explorer.LensGrid`: one entry per data type, readings raw and normed."""
+    """Top words by layer and token for `explorer.LensGrid`: one entry per data type, every reading the model has."""
     dominant = set(first_tokens(model, dominant_words).tolist())
     grids = []
     for name, text in sentences.items():
-        hidden = hidden_states(model, [text], positions="all").hidden.transpose(0, 1)  # layer first
+        hidden = hidden_states(model, [text], positions="all").hidden
         readings = {}
-        for reading in ("normed", "raw"):
+        for reading in available_readings(model):
             found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
-            readings[reading] = {
-                "ids": found.top_ids.numpy(),
-                "probs": found.top_logprobs.exp().numpy(),
-                "entropy": found.entropy.numpy(),
+            readings[reading] = {  # layer first
+                "ids": found.top_ids.transpose(0, 1).numpy(),
+                "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
+                "entropy": found.entropy.T.numpy(),
             }
         ids = model.encode([text])[0].ids
         seen = {int(i) for reading in readings.values() for i in np.unique(reading["ids"])}

@@ -14,31 +14,47 @@ from semhub_utils.evidence import control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p
-from semhub_utils.similarity import adjusted_cosine, debiased_cka, mutual_neighbours, permuted_pairs, retrieval_accuracy
+from semhub_utils.similarity import (
+    adjusted_cosine,
+    debiased_cka,
+    mutual_neighbours,
+    permuted_pairs,
+    retrieval_accuracy,
+    same_group,
+)
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
 
 
 def similarity_experiment(
-    model: LanguageModel, pairs: Sequence[Pair], *, series: str, seed: int = 0, random_weights: bool = True
+    model: LanguageModel,
+    pairs: Sequence[Pair],
+    *,
+    series: str,
+    seed: int = 0,
+    random_weights: bool = True,
+    matched: bool = False,
 ) -> Result:
     """Are the two sides of a pair more alike than sides of different pairs (Eq. 1), and at which layers?
 
     States at the last token. Claim `similarity/<series>`: adjusted cosine, against partners shuffled within their
     group: pairs of one anchor move together, or pairs that hold one word, whichever null is the harder. Controls: the
     embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
-    retrieval accuracy, mutual nearest neighbours and debiased CKA.
+    retrieval accuracy, mutual nearest neighbours and debiased CKA. `matched` compares with non-matches of the group
+    alone, where groups lie at different heights; the table then adds the comparison with all ("similarity-all").
     """
     a, b = _states_of_pairs(model, pairs)
+    mask = same_group([pair.group for pair in pairs]) if matched else None
     clusters = [pair.cluster for pair in pairs]
     layers = range(model.n_layers + 1)
-    scores = adjusted_cosine(a, b).numpy()
+    scores = adjusted_cosine(a, b, mask).numpy()
     controls = [control("embedding layer", scores[:, :1], n_layers_shown=len(layers), clusters=clusters, seed=seed)]
     if random_weights:
-        noise = adjusted_cosine(*_states_of_pairs(randomised(model, seed), pairs)).numpy()
+        noise = adjusted_cosine(*_states_of_pairs(randomised(model, seed), pairs), mask).numpy()
         controls.append(control("random weights", noise, clusters=clusters, seed=seed))
     groups, moved = [pair.group for pair in pairs], list(zip(*(pair.moves_with for pair in pairs), strict=True))
-    nulls = [permuted_pairs(a, b, groups=groups, clusters=by, draws=DRAWS, seed=seed).numpy() for by in moved]
+    options = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
+    nulls = [permuted_pairs(a, b, clusters=by, **options).numpy() for by in moved]
     claim = evidence(
         f"similarity/{series}",
         scores,
@@ -57,6 +73,8 @@ def similarity_experiment(
         "neighbours": mutual_neighbours(a, b, k=min(10, len(pairs) - 1)),
         "cka": debiased_cka(a, b)[None],  # one number for all items: it has no interval over them
     }
+    if matched:
+        others["similarity-all"] = adjusted_cosine(a, b)
     tables = [
         curve(
             model,

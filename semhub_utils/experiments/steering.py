@@ -1,7 +1,7 @@
 """Does a vector made of the hub's words change what the model writes in another type?"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,11 @@ def steering_experiment(
     strengths: Sequence[float] = STRENGTHS,
     max_new_tokens: int = 4,
     seed: int = 0,
+    vector: Float[Tensor, "layer hidden"] | None = None,
+    layers: Sequence[int] | None = None,
+    reading: str = "corrected",
+    match: Callable[[str, str], bool] = says,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Does a vector made of hub texts, `toward` minus `away`, added at the last token, make the model say `expected`?
 
@@ -51,6 +56,10 @@ def steering_experiment(
     released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
     it was read. Table: `steering-choice` (layer x strength, choosing part), `steering-dose` (strength x outcome x
     condition, reporting part).
+
+    vector: one for all items, by layer, in place of the texts' (there is no block it was read at then, so one reading
+    alone, called `reading`). layers: those to choose from. match: whether a continuation is as expected, or as before.
+    dropped: what was left out before, by reason.
     """
     ids = [item.id for item in items]
     choose, report = split_items(ids, seed, clusters=[item.cluster for item in items], share=CHOOSING)
@@ -59,7 +68,11 @@ def steering_experiment(
         raise SemhubError(f"{len(items)} items of {series} cannot be split in two parts; more items would do.")
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
-    vectors = {name: _difference(model, part) for name, part in zip(("choose", "report"), parts, strict=True)}
+    tried = tried if layers is None else list(layers)
+    vectors = {
+        name: _difference(model, part) if vector is None else vector.float().expand(len(part), -1, -1)
+        for name, part in zip(("choose", "report"), parts, strict=True)
+    }
 
     def outcomes(
         part: str, read: int, add: int, turn: Callable[[Tensor], Tensor] = lambda vector: vector
@@ -74,8 +87,8 @@ def steering_experiment(
         asked = Counter(item.expected for item in chosen)
 
         def judged(text: str, item: SteerItem) -> tuple[float, ...]:
-            expected, original = says(text, item.expected), says(text, item.original)
-            others = sum(n for answer, n in asked.items() if answer != item.expected and says(text, answer))
+            expected, original = match(text, item.expected), match(text, item.original)
+            others = sum(n for answer, n in asked.items() if answer != item.expected and match(text, answer))
             unchanged = original and not expected
             rate = others / max(len(chosen) - asked[item.expected], 1)
             return float(expected), float(unchanged), float(not (expected or unchanged)), rate
@@ -93,14 +106,15 @@ def steering_experiment(
     )
     pushed = [outcomes("report", layer, layer, lambda v, d=d: v.norm(dim=-1, keepdim=True) * d) for d in directions]
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
-    conditions = {
-        ("corrected", "steered"): outcomes("report", layer, layer),
-        ("as released", "steered"): outcomes("report", layer, min(layer + 1, model.n_layers)),
-        ("corrected", "random direction"): np.mean(pushed, axis=0),
-        ("corrected", "reversed"): outcomes("report", layer, layer, torch.neg),
-        ("corrected", "wrong layer"): outcomes("report", layer, away),
+    conditions = {(reading, "steered"): outcomes("report", layer, layer)}
+    if vector is None:
+        conditions["as released", "steered"] = outcomes("report", layer, min(layer + 1, model.n_layers))
+    conditions |= {
+        (reading, "random direction"): np.mean(pushed, axis=0),
+        (reading, "reversed"): outcomes("report", layer, layer, torch.neg),
+        (reading, "wrong layer"): outcomes("report", layer, away),
     }
-    baseline = conditions["corrected", "random direction"][:, strength, :1]
+    baseline = conditions[reading, "random direction"][:, strength, :1]
     above = {key: value[:, strength, :1] - baseline for key, value in conditions.items()}
     scores = {
         how: np.minimum(above[how, "steered"], hits[:, strength, :1] - hits[:, strength, 3:])
@@ -120,9 +134,10 @@ def steering_experiment(
             reading=how,
             clusters=clusters,
             outcome=True,
+            dropped=dropped,
             seed=seed,
             controls={
-                name: control(name, above["corrected", name], clusters=clusters, seed=seed)
+                name: control(name, above[reading, name], clusters=clusters, seed=seed)
                 for name in ("reversed", "wrong layer")
             },
         )
@@ -132,7 +147,7 @@ def steering_experiment(
         {
             "experiment": "steering-choice",
             "series": series,
-            "reading": "corrected",
+            "reading": reading,
             "layer": at,
             "depth": model.depth(at),
             "strength": s,

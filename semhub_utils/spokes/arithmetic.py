@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..errors import SemhubError
-from .items import LensItem, Pair, SteerItem
+from .items import LensItem, Pair, PatchItem, SteerItem
 
 RELATIONS = (
     "same calculation",
@@ -172,6 +172,31 @@ def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
         for c in calculations
         if c.operator == "+" and c.t >= 2
     ]
+
+
+def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:
+    """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer, drawn by
+    `seed`; the other relation is the other operator. Group: the operator; cluster: the result; anchor: the expected t.
+    """
+    rng = np.random.default_rng(seed)
+
+    def sides(c: Calculation | None) -> tuple[str, str] | None:
+        if c is None:
+            return None
+        sign = _OPERATOR_WORDS["en"][c.operator]
+        return f"{c.r}={c.o}{c.operator}", f"{number_word(c.r)} equals to {number_word(c.o)} {sign}"
+
+    items = []
+    for c in calculations:
+        same = [d for d in calculations if d.operator == c.operator and d.t != c.t]
+        other = [d for d in calculations if d.operator != c.operator]
+        if same:
+            d, e = (some[rng.integers(len(some))] if some else None for some in (same, other))
+            answer, expected = ((str(x.t), number_word(x.t)) for x in (c, d))
+            items.append(
+                PatchItem(c.digits, sides(c), answer, sides(d), expected, sides(e), str(c.r), c.operator, str(d.t))
+            )
+    return items
 
 
 def trajectory_words() -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.world import Prompt, Sum, World
-from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem
 
 TYPES = {"spanish": "es", "chinese": "zh", "german": "de", "code": "code", "digits": "digits"}
 
@@ -92,6 +92,27 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
             q = others[rng.integers(len(others))]
             items.append(
                 SteerItem(_id(p), p.prompt, q.english_prompt, p.english_prompt, q.answer, p.answer, _cluster(p))
+            )
+    return items
+
+
+def patch_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[PatchItem]:
+    """Each prompt with another of its relation and form that has another answer, and with one of another relation, both
+    drawn by `seed`. Group: relation and form; anchor: the expected answer. Prompts without the former are left out."""
+    rng = np.random.default_rng(seed)
+    items = []
+    for p in chosen:
+        same = [q for q in chosen if _group(q) == _group(p)]
+        same = [q for q in same if q.answer != p.answer and q.english_answer != p.english_answer]
+        other = [q for q in chosen if q.relation != p.relation]
+        if same:
+            q, r = (some[rng.integers(len(some))] if some else None for some in (same, other))
+            sides = [(x.prompt, x.english_prompt) if x else None for x in (p, q, r)]
+            answers = [(x.answer, x.english_answer) for x in (p, q)]
+            items.append(
+                PatchItem(
+                    _id(p), sides[0], answers[0], sides[1], answers[1], sides[2], _cluster(p), _group(p), answers[1][1]
+                )
             )
     return items
 

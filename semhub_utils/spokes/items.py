@@ -59,3 +59,20 @@ class SteerItem:
     expected: str
     original: str
     cluster: str
+
+
+@dataclass(frozen=True)
+class PatchItem:
+    """A run, and the run whose state at the last token is written into it. Every text and answer is a pair: in the
+    data type, and in the hub's. `source` asks the same of something else, whose answer is `expected`; `other` asks
+    something else altogether (None where there is no such prompt)."""
+
+    id: str
+    run: tuple[str, str]
+    answer: tuple[str, str]
+    source: tuple[str, str]
+    expected: tuple[str, str]
+    other: tuple[str, str] | None
+    cluster: str
+    group: str
+    anchor: str  # the expected answer: items of one move together in a null

@@ -9,7 +9,8 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.world import text, tidy
+from semhub_utils.organism.lexicon import TYPES
+from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped, find, lines, read_text, some
 
@@ -66,6 +67,12 @@ def running_text(language: str, n: int, *, seed: int, data_dir: str | Path | Non
         return [text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n)], skipped
     path = _ntrex(language, data_dir)
     return _draw(some([line for _, line in lines(path, skipped)], path, "text", skipped), n, seed), skipped
+
+
+def mixed_text(n: int, *, seed: int, world: World = WORLD) -> list[str]:
+    """`n` lines of the shipped models' own kinds of line, all types in equal parts: what a tuned lens is trained on."""
+    make, rng = Generators(world), random.Random(f"mixed text {seed}")
+    return [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
 
 
 def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:

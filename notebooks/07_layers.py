@@ -1,0 +1,323 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The language of the layers
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/07_layers.ipynb)
+#
+# **When a model reads Chinese, which language do its layers speak?**
+#
+# The last chapters followed single words. Here you drop the words and keep the language: at every position of running text, how
+# much of the lens's probability lies on English tokens, how much on Chinese ones? Then you ask what such a share can prove.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# On Chinese text, English has most of the probability in the middle layers, and Chinese at the end. P(language | token) comes
+# from counts over large text of each language, all languages being equally likely beforehand {cite:p}`wu2025semantic`.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what a [lens, an interval and a null](02_instruments) are |
+# | Time to read | 15 minutes |
+# | Time to run | half a minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 40  # lines of each type that the model reads
+n_counted = 1000  # other lines of each type, to count tokens in: the more the better
+seed = 0
+data_dir = None  # a folder with NTREX-128 (GitHub MicrosoftTranslator/NTREX); without it, the book's own world
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+from IPython.display import display
+
+from semhub_utils import experiments, figures
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.experiments.token_types import SMOOTHING
+from semhub_utils.results import glue
+from semhub_utils.spokes import layers
+
+chapter = begin(
+    "layers",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    n_counted=n_counted,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+model = chapter.model
+
+# %% [markdown]
+# ## The texts
+#
+# The model reads lines that mean the same in each language. By default they are made from the world that the shipped models
+# were taught, two facts in a line, with code and sums as further types. With `data_dir` they are news sentences of NTREX-128 in
+# the same four languages. Other lines of the same kind are only counted.
+
+# %%
+texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, data_dir=data_dir)
+print(skipped or "Nothing was left out.")
+pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
+
+# %% [markdown]
+# ## Whose token is it?
+#
+# P(language | token) is Bayes' rule on counts. P(token | language) is the token's share of the counted lines of that language.
+# All types are equally likely beforehand, so a language is not favoured for having more text. A token seen once should not
+# settle anything, so every type gets a little of every token that was seen: as if each had it {glue}`smoothing` times more in a
+# text of mean length.
+#
+# Two kinds of token have no language. Those that occur in no counted line are kept apart as *never seen*, and those that the
+# tokenizer uses for itself, such as the end of a text, as *special*. Both are drawn below like a language of their own.
+#
+# The trap: a language that shares its tokens with others, or is written in bytes, cannot be told by single tokens. So you
+# first ask how much of its own text, token by token, goes to the right type. This is also what the lens would give if it were
+# certain of the tokens that stand there: do not expect a text's own language to rise above it.
+
+# %% tags=["hide-input"]
+glue("smoothing", SMOOTHING)
+told = chapter.step("tokens", lambda: experiments.token_table(model, texts, seed=seed))
+show(
+    figures.bars(
+        told,
+        title="Can a type be told by its tokens?",
+        alt="Mean of P(own type given token) over the tokens of the lines read, one bar per type.",
+        value_title="mean of P(own type | token)",
+    ),
+    told,
+)
+
+# %%
+others = [some.name for some in texts if some.twins and some.name != "code"]
+precondition = {name: experiments.cannot_tell(told, name, "english") for name in others}
+glue("shared", told.shared.mean(), ".0%")
+glue("unseen", told.unseen.mean(), ".1%")
+glue("n_lines", int(told.n.min()))
+
+# %% [markdown]
+# Over all types, {glue}`shared` of the tokens read are shared with another type, and {glue}`unseen` were never seen in the lines
+# counted. At least {glue}`n_lines` lines of each type fit the model. Where less than half of a language's own text goes to it,
+# or most of it is in bytes, its claims read *cannot be tested here*.
+#
+# ## Which language has most?
+#
+# Now the lens. At each position and layer it gives a probability to every token; multiply it by P(language | token), add up over
+# the vocabulary, and average over the positions of a line. Choose the language of the text.
+
+# %% tags=["hide-input"]
+heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
+heard = heard.sort_values("text", key=lambda text: text != "chinese", kind="stable")  # the text shown first
+shares = heard[heard.experiment == "layers-type"]
+normed = shares[shares.reading == "normed"]
+types = {"never seen": "logic", "special": "image"}
+show(
+    figures.layer_curves(
+        normed,
+        title="Which language do the layers speak?",
+        alt="Lens probability of each language's tokens by relative depth, for text of one type at a time, normed reading.",
+        y="probability of the type's tokens",
+        types=types,
+        switch="text",
+    ),
+    normed,
+)
+
+# %% [markdown]
+# *How to read it.* The curves of one text add up to 1. If the paper's finding shows, English lies above the text's own language
+# somewhere in the middle, and below it at the right edge. English text is the control: no other language should come up there.
+
+# %% tags=["hide-input"]
+scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"}
+lead = heard[heard.experiment.isin(scores)]
+lead = lead.drop(columns="series").assign(series="English", score=lead.experiment.map(scores))
+show(
+    figures.layer_curves(
+        lead,
+        title="By how much does English lead the text's own language?",
+        alt="Probability of English, or its lead over the text's own type, by relative depth, with null and controls.",
+        y="P(English) minus P(own), or P(English)",
+        switch=("score", "text"),
+    ),
+    lead,
+)
+
+# %% [markdown]
+# The dotted line is the null: P(language | token) is shuffled among tokens that are as frequent, within a factor of two. It is
+# high where English simply has more tokens in the lens's reach. The grey curves are the embedding layer, random weights, and
+# *roles exchanged*: on English text, the lead or the share of the other language.
+
+# %% tags=["hide-input"]
+for name in others:
+    display(
+        chapter.claim(
+            f"layers-lead/{name}",
+            f"On {name.title()} text, English has more probability than {name.title()} at some middle layer.",
+            paper="On Chinese text, English has most of the probability in the middle layers.",
+            precondition=precondition[name],
+        )
+    )
+
+# %% tags=["hide-input"]
+for name in others:
+    display(
+        chapter.claim(
+            f"layers-hub/{name}",
+            f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have.",
+            paper="The middle layers of an English-dominated model read as English.",
+            precondition=precondition[name],
+        )
+    )
+
+# %% tags=["hide-input"]
+for name in others:
+    display(
+        chapter.claim(
+            f"layers-end/{name}",
+            f"On {name.title()} text, {name.title()} has more probability than English at the last layer.",
+            paper="At the end, the text's own language has most of the probability.",
+            precondition=precondition[name],
+        )
+    )
+
+# %% [markdown]
+# ## One language, or a mix?
+#
+# A share of one half may mean that the lens is torn at every position. The entropy over types at one position tells: 0 bits is
+# one language for certain, and 1 bit is two that are equally likely.
+
+# %% tags=["hide-input"]
+entropy = heard[heard.experiment == "layers-entropy"]
+show(
+    figures.layer_curves(
+        entropy,
+        title="How sure is the lens of the language?",
+        alt="Entropy over types at one position in bits, by relative depth, one curve per type of text, two readings.",
+        y="entropy over types (bits)",
+    ),
+    entropy,
+)
+
+# %% [markdown]
+# ## Does the answer hinge on a choice?
+#
+# *The estimate.* Leave the smoothing out; or count only tokens that one type alone has; or give all the probability of never
+# seen tokens to the text's own language, the worst case for English.
+
+# %% tags=["hide-input"]
+estimates = heard[heard.experiment == "layers-estimate"]
+show(
+    figures.layer_curves(
+        estimates,
+        title="Does the lead hinge on the estimate?",
+        alt="Probability of English minus own by relative depth under four estimates of P(language given token).",
+        y="P(English) minus P(own)",
+        switch=("text", "reading"),
+    ),
+    estimates,
+)
+
+# %% [markdown]
+# *The reading.* The authors' release leaves the final norm out at the intermediate layers (*raw*). The next figure shows what the
+# norm adds to each type's share.
+
+# %% tags=["hide-input"]
+gap = heard[heard.experiment == "layers-gap"]
+show(
+    figures.layer_curves(
+        gap,
+        title="What does the final norm change?",
+        alt="Share of each type in the normed reading minus that in the raw one, by relative depth, one text at a time.",
+        y="P(type), normed minus raw",
+        types=types,
+        switch="text",
+    ),
+    gap,
+)
+
+# %% [markdown]
+# ## The trap: English whatever you read
+#
+# :::{admonition} A share of English is no translation
+# :class: warning
+# A model that saw mostly English learns that English tokens are likely. While its lens is still vague, English leads whatever
+# the text is, even if nothing is shared between languages. No null over tokens can tell this from a hub: it is the same share.
+# :::
+#
+# What tells them apart is *which* English. Take the English translation of each line, keep the tokens that the line's own
+# language does not have, and ask whether the lens gives more to them than to the translations of other lines of the same form.
+# A lean to English raises both alike.
+
+# %% tags=["hide-input"]
+meaning = pd.concat(
+    [
+        chapter.step(f"meaning {name}", lambda name=name: experiments.twins_experiment(model, texts, name, seed=seed))
+        for name in others
+    ]
+)
+show(
+    figures.layer_curves(
+        meaning,
+        title="Is it the English of this line?",
+        alt="Log probability of the tokens of a line's own translation minus those of others, by relative depth.",
+        y="own translation minus others (nats)",
+    ),
+    meaning,
+)
+
+# %% tags=["hide-input"]
+for name in others:
+    display(
+        chapter.claim(
+            f"layers-meaning/{name}",
+            f"On {name.title()} text, some middle layer favours the English of the line over that of other lines.",
+            paper="The middle layers hold the meaning of the text in the words of English.",
+            precondition=precondition[name],
+        )
+    )
+
+# %% [markdown]
+# ## What you learned
+#
+# The question was which language the layers speak when a model reads Chinese. The verdicts on this model, by rules fixed before
+# the run:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - A share of a language is an average over tokens: ask first how well single tokens tell languages apart.
+# - Tokens without a language are a class of their own. Spread over the languages, they would look like a finding.
+# - English may lead for being frequent. Only the right English words speak for a hub.
+#
+# **Try it.** Run `semhub run layers --model organism:islands`, a model whose types share nothing, and `organism:balanced`, which
+# has no dominant language. Which claims follow the dominance of English, and which follow what is shared?

@@ -1,0 +1,404 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Code
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/09_code.ipynb)
+#
+# **When a model reads `[red, green,` does it think of the word *and*?**
+#
+# Python leaves words out. Between the items of a list English says *and*; before an argument it would say what the argument
+# is for. If a model reads code through English, the words that are left out should be there on the way from input to output.
+# You look for them twice, and then write one in to see what it does.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# In Llama-2, *and* peaks in the middle layers at the commas of lists. Before many arguments, the name of the parameter is
+# likelier there than the argument. Adding *start* minus *end* in a middle layer, after `range(`, turns `range(n)` into
+# `range(0, n)` {cite:p}`wu2025semantic`.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | how a word is read [against wrong words](03_arithmetic), and why layer and strength are chosen on other items |
+# | Time to read | 15 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 800  # programs
+seed = 0
+data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl
+programs = None  # "generated", "mbpp" (over the network without data_dir) or "stdlib"
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+from semhub_utils import experiments, figures
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.results import glue
+from semhub_utils.spokes import code
+from semhub_utils.spokes.programs import programs as draw
+
+chapter = begin(
+    "code",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    seed=seed,
+    data_dir=data_dir,
+    programs=programs,
+    results_dir=results_dir,
+)
+model = chapter.model
+
+# %% [markdown]
+# ## The programs
+#
+# The paper reads the programs of MBPP, nearly a thousand short Python exercises. With `data_dir` at a folder that holds the
+# set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of mxeval) you read it from there; with `programs="mbpp"` over the
+# network; with `programs="stdlib"` you read functions of the Python that runs the chapter. By default programs are generated:
+# one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
+
+# %%
+found, skipped = draw(n_items, seed=seed, source=programs, data_dir=data_dir)
+glue("n_programs", len(found))
+glue("n_skipped", sum(skipped.counts.values()))
+print("\n\n".join(program.text for program in found[:4]), skipped, sep="\n\n")
+
+# %% [markdown]
+# {glue}`n_programs` programs are read, and {glue}`n_skipped` were skipped.
+#
+# Where is a comma? Python's own parser knows, and gives its place in bytes; a tokenizer gives the place of its tokens in
+# characters. A place counts if one token is exactly the comma or bracket that the parser means. Where a tokenizer joins it
+# with its neighbour, as in `],` or `("`, what the model reads there is no comma, so the place is dropped and counted. The
+# prompt ends right after it.
+
+# %%
+commas, not_commas = code.comma_places(found)
+before_arguments, not_arguments = code.argument_places(found)
+ranges, not_ranges = code.range_places(found)
+[(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
+
+# %% [markdown]
+# ## Does a comma mean *and*?
+#
+# At every comma between two items of a list, read the lens for *and*. Its probability alone says little: a lens may favour
+# some words whatever the model reads. And *and* is a word of Python too, so a model may have it ready wherever code goes on,
+# without any English. So you follow other words of Python (*or*, *not*, *in*, ...), frequent English words (*the*, *of*, ...),
+# and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
+
+# %% tags=["hide-input"]
+ands = chapter.step(
+    "and",
+    lambda: experiments.both_readings(experiments.and_experiment, model, commas, seed=seed, dropped=not_commas),
+)
+probability = ands[ands.experiment == "and-probability"]
+show(
+    figures.layer_curves(
+        probability,
+        title="Is it and?",
+        alt="Lens probability of and, other words and the next token at list commas by relative depth, two readings.",
+        y="mean lens probability",
+        types={"and": "english", "next token": "code", "frequent words": "control"},
+    ),
+    probability,
+)
+
+# %% [markdown]
+# Two questions. Is *and* ahead of all these words at list commas? And is it likelier there than at the commas between
+# arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails
+# it. English says *and* between some arguments too, as in *start at three and end at ten*, so a failure leaves
+# the first question open.
+#
+# There is a trap in both: hundreds of places, but one word. All lists begin alike, so any one word may be likely in lists by
+# accident, at every place at once. Shuffled places cannot see that. So *and* also has to beat other English words, put in its
+# place one after the other.
+
+# %% tags=["hide-input"]
+margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading == "normed")]
+names = {"and-lead": "over other words", "and-place": "over other commas"}
+margins = margins.assign(series=margins.experiment.map(names))
+show(
+    figures.layer_curves(
+        margins,
+        title="How far is and ahead?",
+        alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
+        y="difference of log-probability (nats)",
+        types={"over other words": "english", "over other commas": "code"},
+    ),
+    margins,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "and-lead/lists",
+    "At some middle layer, at list commas, *and* is above Python's other words and above English ones.",
+    paper="The word *and* peaks in the middle layers at the commas of lists.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "and-place/lists",
+    "At some middle layer, *and* is likelier at list commas than at commas between arguments.",
+    paper="The paper looks at list commas alone.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "and-end/lists",
+    "At the last layer the token that is written next is above *and*.",
+    paper="The surface token wins only near the output.",
+)
+
+# %% [markdown]
+# ## Does an argument have a role?
+#
+# At the bracket or comma before an argument that is given by its place, read the lens for the *name* of its parameter:
+# `isinstance(x, int)` never says `class_or_tuple`. The names are known for Python's builtins, and for functions that the
+# program defines. In generated programs the functions of the small models' world count as builtins.
+#
+# There are three traps. After a bracket comes a first parameter and after a comma a later one, so names are compared only
+# among places of the same token. A definition in the program has already said the name after the same bracket, and a model
+# can copy it, so builtins are read once more on their own. And a model may be about to write the name itself, as in
+# `range(start=0`: then the name is no thought but the next token, and the place is left out.
+
+# %% tags=["hide-input"]
+roles = chapter.step(
+    "roles",
+    lambda: experiments.both_readings(
+        experiments.argument_experiment, model, before_arguments, seed=seed, dropped=not_arguments
+    ),
+)
+probability = roles[roles.experiment == "lens-probability"]
+show(
+    figures.layer_curves(
+        probability,
+        title="Is it the name of the parameter, or the argument?",
+        alt="Lens probability of parameter names, wrong names and arguments by relative depth, two readings.",
+        y="mean lens probability",
+        types={"name": "english", "argument": "code", "wrong name": "control"},
+    ),
+    probability,
+)
+
+# %% [markdown]
+# *How to read it.* **wrong name** is the mean over other names that occur after the same token.
+# **wrong same function** is the mean over that function's other parameters: where it is as high as the right name, the model
+# knows the function but not which argument is due.
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-meaning/arguments",
+    "At some middle layer the parameter's name is above the names of other parameters.",
+    paper="The paper compares the name with the argument alone.",
+)
+
+# %% tags=["hide-input"]
+builtins = [place for place in before_arguments if place.kind == "builtin"]
+copied = {"function defined in the program": len(before_arguments) - len(builtins)}
+chapter.step(
+    "builtins",
+    lambda: experiments.argument_experiment(
+        model, builtins, series="builtins", seed=seed, dropped=not_arguments | copied
+    ),
+)
+chapter.claim(
+    "lens-meaning/builtins",
+    "The same where the program has not defined the function, so that there is no name to copy.",
+    paper="The paper takes both kinds together.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-lead/arguments",
+    "At some middle layer the parameter's name is above the argument as written, and above other names too.",
+    paper="For many arguments the name of the parameter is ahead in the middle layers.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-end/arguments",
+    "At the last layer the argument as written is above the parameter's name.",
+    paper="The argument wins near the output.",
+)
+
+# %% [markdown]
+# What was left out, and why? A claim about a third of all places is a claim about that third.
+
+# %%
+left_out = chapter.evidence("lens-meaning/arguments")
+glue("n_arguments", left_out.n)
+glue("n_left_out", sum(left_out.dropped.values()))
+left_out.dropped
+
+# %% [markdown]
+# {glue}`n_arguments` arguments are read, and {glue}`n_left_out` were left out.
+#
+# ## Does *start* change `range`?
+#
+# Take the programs up to `range(` and let the model write. Where it writes one argument, as in `range(n)`, add the
+# difference between the unembedding rows of *start* and *end* to the state at the bracket. If the word is used as in
+# English, the call should now say where it starts: `range(0, n)`.
+#
+# Two things in the release hang on the model it was made for: one layer, and strengths in multiples of the vector. Unembedding
+# rows are short in one model and long in another, and so are states. So *corrected* gives strength in lengths of the layer's mean
+# state, and chooses layer and strength on a quarter of the programs. *As released* takes the paper's depth and strengths as
+# they stand.
+
+# %% tags=["hide-input"]
+steering = chapter.step("range", lambda: experiments.range_experiment(model, ranges, seed=seed, dropped=not_ranges))
+task = steering[steering.experiment == "range-task"]
+glue("n_ranges", len(task))
+glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
+
+# %% [markdown]
+# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` different prompts. The others are left out: a call
+# that has a start already cannot be given one.
+
+# %% tags=["hide-input"]
+dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
+corrected = dose[dose.reading == "corrected"].assign(series=lambda rows: rows.condition)
+show(
+    figures.dose_response(
+        corrected.drop(columns="reading"),
+        title="Does more start give more range(0, n)? (the other programs)",
+        alt="Share of range calls from 0 by strength, for start minus end, a random direction, the reverse and another layer.",
+        y="share that becomes range(0, n)",
+        types={"steered": "english"},
+        x_title="strength, in lengths of the mean state",
+    ),
+    corrected[["condition", "strength", "raw", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "steering/range",
+    "Adding start minus end turns range(n) into range(0, n), more often than a random direction does.",
+    paper="The call becomes range(0, n).",
+)
+
+# %% [markdown]
+# And as released? Each strength is a multiple of the vector, at the paper's depth. The table gives it in lengths of the state
+# too: where that is far above 1, the state is overwritten rather than steered.
+
+# %% tags=["hide-input"]
+outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "as released")]
+released = outcomes.assign(in_states=outcomes.strength, strength=outcomes.raw).drop(columns="reading")
+show(
+    figures.dose_response(
+        released,
+        title="What do the paper's strengths do in this model?",
+        alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
+        stacked=True,
+        select="condition",
+        types={"expected": "english", "unchanged": "code", "other": "control"},
+        x_title="strength, in lengths of the vector",
+    ),
+    released[["condition", "series", "strength", "in_states", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# `range(0, n)` asks for two things, a start and that it is zero. A model that was never shown `range(0, n)` may still write
+# *a* start. So you count again, with any `range(k, n)` as success, and choose layer and strength again.
+
+# %% tags=["hide-input"]
+any_start = chapter.step(
+    "range-start",
+    lambda: experiments.range_experiment(
+        model, ranges, expected="k, n", series="range-start", as_released=False, seed=seed, dropped=not_ranges
+    ),
+)
+# %% tags=["hide-input"]
+choice = any_start[any_start.experiment == "steering-choice"]
+show(
+    figures.heatmap(
+        choice,
+        x="strength",
+        y="layer",
+        title="Which layer and strength give a start? (the quarter for choosing)",
+        alt="Share of range calls with a start by layer and strength on the programs used for choosing.",
+        value_title="share that becomes range(k, n)",
+        x_title="strength, in lengths of the mean state",
+    ),
+    choice[["layer", "depth", "strength", "raw", "value", "n"]],
+)
+
+# %% tags=["hide-input"]
+dose = any_start[(any_start.experiment == "steering-dose") & (any_start.series == "expected")]
+dose = dose.assign(series=dose.condition)
+show(
+    figures.dose_response(
+        dose.drop(columns="reading"),
+        title="Does more start give more of a start? (the other programs)",
+        alt="Share of range calls with a start by strength, for start minus end, a random direction, the reverse and another layer.",
+        y="share that becomes range(k, n)",
+        types={"steered": "english"},
+        x_title="strength, in lengths of the mean state",
+    ),
+    dose[["condition", "strength", "raw", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+outcomes = any_start[any_start.experiment == "steering-dose"]
+shown = outcomes.replace({"series": {"expected": "range(k, n)"}})
+show(
+    figures.dose_response(
+        shown.drop(columns="reading"),
+        title="What does the model write instead?",
+        alt="Shares of calls with a start, unchanged and other calls by strength, for each direction.",
+        stacked=True,
+        select="condition",
+        types={"range(k, n)": "english", "unchanged": "code", "other": "control"},
+        x_title="strength, in lengths of the mean state",
+    ),
+    shown[["condition", "series", "strength", "raw", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "steering/range-start",
+    "Adding start minus end makes the model write where the range starts, more often than a random direction does.",
+    paper="The paper counts range(0, n) alone.",
+)
+
+# %% [markdown]
+# ## What you learned
+#
+# The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out. The verdicts
+# on this model, by rules fixed before the run:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - A word that is ahead at one kind of place says little until you have looked at the same token elsewhere.
+# - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
+# - A strength is a number without a unit until you say how long the state is.
+#
+# **Try it.** Run the chapter on the standard library: `semhub run code --model ID_OR_FOLDER --set programs=stdlib`. Then ask which
+# names are ahead there, and whether a definition in the same program had said them before.

@@ -1,0 +1,213 @@
+"""Which language does each layer speak? P(type | token) applied to the lens at every position of running text."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semhub_utils.evidence import ControlCurve, Evidence, control, evidence, sign_flip_null, tidy
+from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
+from semhub_utils.lens import lens
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
+from semhub_utils.spokes.layers import TypeTexts
+from semhub_utils.states import stream_states
+
+UNSEEN, SPECIAL = "never seen", "special"
+BITS = 1 / float(np.log(2))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the lens gives to each class of tokens on lines of one text: the mean over a line's positions."""
+
+    share: Float[np.ndarray, "line layer class"]  # the types, never seen, special; then the other estimates
+    entropy: Float[np.ndarray, "line layer"]  # bits
+    mixture: Float[np.ndarray, "layer vocab"]  # the lens's distribution, mean over lines; zero where not asked for
+
+
+def layers_experiment(
+    model: LanguageModel,
+    texts: Sequence[TypeTexts],
+    *,
+    hub: str = "english",
+    smoothing: float = SMOOTHING,
+    seed: int = 0,
+    random_weights: bool = True,
+) -> Result:
+    """P(type) by layer: the sum over the vocabulary of the lens's probability times P(type | token), the mean over the
+    positions of each line, for text of every type and both readings (the paper's language of the layers).
+
+    Three claims per type X but the hub, about lines of X in the normed reading. `layers-lead/X`: P(hub) minus P(X) at a
+    middle layer. `layers-hub/X`: P(hub) at a middle layer. `layers-end/X`: P(X) minus P(hub) at the last layer. The
+    null gives each seen token the P(type | token) of another one, as frequent within a factor of two: a type that has
+    more tokens than others, or likelier ones, is no finding. Lead and end have a second one, of flipped signs per line.
+    Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
+
+    Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
+    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of one position), `layers-gap`
+    (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type | token)); column `text` is the
+    type of the text.
+    """
+    types = count_tokens(model, texts)
+    if hub not in types.names:
+        raise ValueError(f"the hub is {hub!r}, and text of {', '.join(types.names)} was given")
+    classes = _classes(types, smoothing)
+    noise_model = randomised(model, seed) if random_weights else None
+    normed, noise, dropped, tables = {}, {}, {}, []
+    for some in texts:
+        encodings, dropped[some.name] = fitting(model, some.read)
+        ask = {"encodings": encodings, "classes": classes, "n_types": len(types.names)}
+        normed[some.name] = _listen(model, **ask, reading="normed", mixture=some.name != hub)
+        raw = _listen(model, **ask, reading="raw")
+        if noise_model is not None and some.name != hub:
+            noise[some.name] = _listen(noise_model, **ask, reading="normed")
+        heard = {"normed": normed[some.name], "raw": raw}
+        tables.append(_curves(model, heard, some.name, types.names, hub, dropped[some.name], seed))
+    shuffled = _Shuffled(types, smoothing, seed)
+    claims = [
+        claim
+        for name in types.names
+        if name != hub
+        for claim in _claims(model, normed, noise.get(name), shuffled, name, hub, dropped[name], seed)
+    ]
+    return pd.concat([tidy(claims).assign(text=lambda table: table.series), *tables], ignore_index=True), claims
+
+
+def _classes(types: TokenTypes, smoothing: float) -> Float[Tensor, "vocab class"]:
+    """P(type | token), never seen, special; then P(type | token) without smoothing, and of tokens of one type alone."""
+    plain = types.posterior(0.0)
+    marks = torch.stack([~types.seen & ~types.special, types.special], 1).double()
+    return torch.cat([types.posterior(smoothing), marks, plain, plain * ~types.shared[:, None]], 1)
+
+
+def _listen(
+    model: LanguageModel, *, encodings: Sequence, classes: Tensor, n_types: int, reading: str, mixture: bool = False
+) -> Heard:
+    """Lines through one reading of the lens; a few numbers per line and layer are kept."""
+    positions = [text_positions(model, encoding) for encoding in encodings]
+    size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
+    n, n_layers = len(encodings), model.n_layers + 1
+    share = torch.zeros(n, n_layers, classes.shape[1], dtype=torch.float64)
+    entropy = torch.zeros(n, n_layers, dtype=torch.float64)
+    mixed = torch.zeros(n_layers, len(classes), dtype=torch.float64)
+    for states in stream_states(model, [e.text for e in encodings], positions=positions):
+        weight = 1 / size[states.item]  # of a position in its line
+        weights = weight / n if mixture else None
+        read = lens(model, states.hidden, classes=classes, weights=weights, reading=reading)
+        held = read.expected.double()
+        of_types = held[..., :n_types] / held[..., :n_types].sum(-1, keepdim=True)
+        share.index_add_(0, states.item, held * weight[:, None, None])
+        entropy.index_add_(0, states.item, torch.special.entr(of_types).sum(-1) * BITS * weight[:, None])
+        if mixture:
+            mixed += read.mixture.double()
+    return Heard(share.numpy(), entropy.numpy(), mixed.numpy())
+
+
+class _Shuffled:
+    """What the types would get if P(type | token) were shuffled among seen tokens of like frequency."""
+
+    def __init__(self, types: TokenTypes, smoothing: float, seed: int):
+        self.names, self.seed = types.names, seed
+        self.seen = types.seen.numpy()
+        self.posterior = types.posterior(smoothing).numpy()[self.seen]
+        self.bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
+
+    @cached_property
+    def pairings(self) -> np.ndarray:
+        return random_pairings(len(self.bins), groups=self.bins, draws=DRAWS, seed=self.seed)
+
+    @cached_property
+    def least_p(self) -> float:
+        return least_permutation_p(self.bins, np.arange(len(self.bins)))
+
+    def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer type"]:
+        held = mixture[:, self.seen]
+        return np.stack([held @ self.posterior[pairing] for pairing in self.pairings])
+
+
+def _claims(
+    model: LanguageModel,
+    heard: Mapping[str, Heard],
+    noise: Heard | None,
+    shuffled: _Shuffled,
+    name: str,
+    hub: str,
+    long: int,
+    seed: int,
+) -> list[Evidence]:
+    """The three claims about text of one type."""
+    h, x = shuffled.names.index(hub), shuffled.names.index(name)
+    n_layers, last = model.n_layers + 1, model.n_layers
+    share, null = heard[name].share, shuffled.shares(heard[name].mixture)
+
+    def lead(of: np.ndarray) -> np.ndarray:
+        return of[..., h] - of[..., x]
+
+    def controls(score: Callable, exchanged: Callable) -> dict[str, ControlCurve]:
+        found = {"embedding layer": score(share)[:, :1], "roles exchanged": exchanged(heard[hub].share)}
+        if noise is not None:
+            found["random weights"] = score(noise.share)
+        return {
+            key: control(key, values, n_layers_shown=n_layers if values.shape[1] == 1 else 1, seed=seed)
+            for key, values in found.items()
+            if len(values)
+        }
+
+    def claim(kind: str, scores, nulls, least_p: float, of: Mapping[str, ControlCurve], layers=None) -> Evidence:
+        return evidence(
+            f"{kind}/{name}", scores, nulls, layers=range(n_layers) if layers is None else layers, n_layers=last,
+            experiment=kind, series=name, reading="normed", controls=of,
+            dropped={"longer than the model's context, or no token": long} if long else {}, least_p=least_p,
+            unit="probability", null_in_words="types shuffled among tokens of like frequency", seed=seed,
+        )  # fmt: skip
+
+    flips = sign_flip_null(lead(share), draws=DRAWS, seed=seed) if len(share) else np.zeros((DRAWS, n_layers))
+    least = max(shuffled.least_p, least_sign_flip_p(range(len(share))))
+    at_end = {}
+    if noise is not None and len(share):
+        at_end["random weights"] = control("random weights", -lead(noise.share)[:, -1:], seed=seed)
+    return [
+        claim("layers-lead", lead(share), [lead(null), flips], least, controls(lead, lambda s: -lead(s))),
+        claim("layers-hub", share[..., h], [null[..., h]], shuffled.least_p,
+              controls(lambda s: s[..., h], lambda s: s[..., x])),
+        claim("layers-end", -lead(share)[:, -1:], [-lead(null)[:, -1:], -flips[:, -1:]], least, at_end, [last]),
+    ]  # fmt: skip
+
+
+def _curves(
+    model: LanguageModel,
+    heard: Mapping[str, Heard],
+    text: str,
+    names: Sequence[str],
+    hub: str,
+    long: int,
+    seed: int,
+) -> pd.DataFrame:
+    """All that is drawn of text of one type."""
+    k, tables = len(names), []
+
+    def draw(experiment: str, series: str, reading: str, values: np.ndarray) -> None:
+        tables.append(
+            curve(model, values, experiment=experiment, series=series, reading=reading, dropped=long, seed=seed)
+        )
+
+    for reading, of in heard.items():
+        for column, name in enumerate([*names, UNSEEN, SPECIAL]):
+            draw("layers-type", name, reading, of.share[..., column])
+        draw("layers-entropy", text, reading, of.entropy)
+        if text == hub:
+            continue
+        h, x = names.index(hub), names.index(text)
+        for estimate, first in (("as estimated", 0), ("without smoothing", k + 2), ("tokens of one type", 2 * k + 2)):
+            draw("layers-estimate", estimate, reading, of.share[..., first + h] - of.share[..., first + x])
+        draw("layers-estimate", f"{UNSEEN} is own", reading, of.share[..., h] - of.share[..., x] - of.share[..., k])
+    for column, name in enumerate([*names, UNSEEN, SPECIAL]):
+        draw("layers-gap", name, "", heard["normed"].share[..., column] - heard["raw"].share[..., column])
+    return pd.concat(tables, ignore_index=True).assign(text=text)

@@ -1,0 +1,221 @@
+"""Interchange patch: a state of one type's run written into the other's. Does the answer follow?
+
+As activation patching between prompts does (arXiv 2309.16042, and 2411.08745 across languages): what a state carries is
+shown by what the model then says, not by what can be read from it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import least_permutation_p, random_pairings
+from semhub_utils.spokes.items import PatchItem
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import patched_states
+from semhub_utils.tokens import TargetTable, target_table
+
+CLAIMS = {"patch": "nats", "patch-answer": "share of prompts"}
+SOURCE, SAME, OTHER, PUSH, NOISE = "source", "same answer", "other relation", "random push", "random weights"
+OUTCOMES = ("expected", "original", "untranslated")
+
+
+def patch_experiment(
+    model: LanguageModel,
+    items: Sequence[PatchItem],
+    *,
+    series: str,
+    hub: str = "english",
+    seed: int = 0,
+    random_weights: bool = True,
+) -> Result:
+    """Does the answer follow when the last token's state at layer l is replaced by that of another type's run?
+
+    Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
+    same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
+    run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
+    expected word, against the same shuffling. The second is the harder one: at the last layers no block is left to use
+    the state, and the first shows there what the source's own output gives away. Both write the hub's states into the
+    runs of `series`; with "/reversed" behind them, the other way round.
+
+    Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
+    another relation, a push in a random direction as long as the patch is, the patch at the embedding layer, and random
+    weights; a wrong layer is in the curve. Words of several tokens, or whose token another word shares, are dropped and
+    counted.
+
+    Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
+    next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
+    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank.
+    """
+    words, kept, dropped = _resolve(model, items)
+    found = [
+        _one_way(model, words, kept, into, types=(series, hub), seed=seed, dropped=dropped, noise=random_weights)
+        for into in (0, 1)
+    ]
+    return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
+
+
+def _one_way(
+    model: LanguageModel,
+    words: TargetTable,
+    items: Sequence[PatchItem],
+    into: int,
+    *,
+    types: tuple[str, str],
+    dropped: Mapping[str, int],
+    seed: int,
+    noise: bool,
+) -> Result:
+    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round."""
+    given = {"clusters": [item.cluster for item in items], "seed": seed}
+    of = _words(words, items, into)
+    index, expected = np.arange(len(items)), of["expected"]
+    groups, anchors = [item.group for item in items], [item.anchor for item in items]
+    scores = nulls = dict.fromkeys(CLAIMS, np.empty((0, model.n_layers + 1)))
+    controls: dict[str, dict] = {claim: {} for claim in CLAIMS}
+    found = _every_patch(model, words, items, into, of["original"], seed=seed, noise=noise) if items else {}
+    for name, runs in found.items():
+        followed = {"patch": runs.gain[index, :, expected], "patch-answer": runs.first == expected[:, None]}
+        followed = {claim: values.astype(float) for claim, values in followed.items()}
+        if name == SOURCE:
+            scores, nulls = followed, _null(runs, of, groups, anchors, seed)
+        else:
+            for claim, values in followed.items():
+                controls[claim][name] = control(name, values, **given)
+    for claim, values in scores.items():
+        if items:
+            name = "embedding layer"
+            controls[claim][name] = control(name, values[:, :1], n_layers_shown=model.n_layers + 1, **given)
+    claims = [
+        evidence(
+            f"{claim}/{types[0]}" + "/reversed" * into,
+            scores[claim],
+            nulls[claim],
+            least_p=least_permutation_p(groups, anchors) if items else 0.0,
+            layers=range(model.n_layers + 1),
+            n_layers=model.n_layers,
+            experiment=claim,
+            series=types[into],
+            controls=controls[claim],
+            dropped=dropped,
+            outcome=claim == "patch-answer",
+            unit=unit,
+            null_in_words="expected answers shuffled among prompts of one relation and form",
+            **given,
+        )
+        for claim, unit in CLAIMS.items()
+    ]
+    curves = _curves(model, words, found, of, dropped=sum(dropped.values()), **given)
+    table = pd.concat([tidy(claims), *curves], ignore_index=True)
+    return table.assign(direction=f"{types[1 - into]} into {types[into]}"), claims
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What patched runs say. gain: per word, log P minus that of the original word, minus the same without a patch.
+    first: the word that the likeliest token is, -1 for none. last: the states at layer L."""
+
+    gain: Float[np.ndarray, "item layer word"]
+    logprob: Float[np.ndarray, "item layer word"]
+    first: Int[np.ndarray, "item layer"]
+    last: Float[Tensor, "item layer hidden"]
+
+
+def _every_patch(model, words: TargetTable, items, into: int, original, *, seed: int, noise: bool) -> dict[str, _Runs]:
+    """The runs by whose state was written into them at each layer in turn."""
+    prompts = [item.run[into] for item in items]
+    written = {SOURCE: [item.source[1 - into] for item in items], SAME: [item.run[1 - into] for item in items]}
+    if all(item.other for item in items):
+        written[OTHER] = [item.other[1 - into] for item in items]
+    own = hidden_states(model, prompts).hidden
+    states = {name: hidden_states(model, some).hidden for name, some in written.items()}
+    direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
+    states[PUSH] = own + (states[SOURCE] - own).norm(dim=-1, keepdim=True) * normalize(direction, dim=-1)
+    found = {name: _patched(model, words, prompts, own, vectors, original) for name, vectors in states.items()}
+    if noise:
+        blank = randomised(model, seed)
+        own, vectors = (hidden_states(blank, some).hidden for some in (prompts, written[SOURCE]))
+        found[NOISE] = _patched(blank, words, prompts, own, vectors, original)
+    return found
+
+
+def _patched(model: LanguageModel, words: TargetTable, prompts, own: Tensor, vectors: Tensor, original) -> _Runs:
+    last = patched_states(model, prompts, vectors, range(model.n_layers + 1))
+    plain, found = lens(model, own[:, -1:], targets=words.ids), lens(model, last, targets=words.ids, top_k=1)
+    plain, logprob = (word_logprobs(x.logprob, words.groups).double().numpy() for x in (plain, found))
+    change = logprob - plain
+    gain = change - change[np.arange(len(change)), :, original][:, :, None]
+    word = np.full(model.vocab_size, -1)
+    for k, group in enumerate(words.groups):
+        word[words.ids[list(group)].numpy()] = k
+    return _Runs(gain, logprob, word[found.top_ids[..., 0].numpy()], last)
+
+
+def _null(runs: _Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) -> dict[str, np.ndarray]:
+    """Both statistics with expected answers shuffled; an item that would be asked to turn to its own sits out."""
+    index, expected = np.arange(len(groups)), of["expected"]
+    drawn: dict[str, list] = {claim: [] for claim in CLAIMS}
+    for p in random_pairings(len(groups), groups=groups, clusters=anchors, draws=DRAWS, seed=seed):
+        i = index[(p >= 0) & (expected[p] != of["original"])]
+        if len(i):
+            drawn["patch"].append(runs.gain[i, :, expected[p[i]]].mean(0))
+            drawn["patch-answer"].append((runs.first[i] == expected[p[i]][:, None]).mean(0))
+    return {claim: np.array(some).reshape(len(some), -1) for claim, some in drawn.items()}
+
+
+def _curves(model, words: TargetTable, found: Mapping[str, _Runs], of, **common) -> list[pd.DataFrame]:
+    """What the patched runs say, by whose state was written; without items, curves without a number."""
+    tables, index = [], np.arange(len(of["expected"]))
+    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
+    forms = torch.stack([words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups])
+    for condition in (SOURCE, *(name for name in found if name not in (SOURCE, NOISE))):
+        runs, shown = found.get(condition), {}
+        said = {o: (runs.first == word[:, None]).astype(float) if runs else empty for o, word in of.items()}
+        shown |= {("patch-first", o): values for o, values in said.items()}
+        shown["patch-first", "other"] = 1 - sum(said.values())
+        for o, word in of.items():
+            shown["patch-probability", o] = np.exp(runs.logprob[index, :, word]) if runs else empty
+            if condition == SOURCE and runs:
+                rank = lens(model, runs.last, targets=forms[torch.from_numpy(word)], rank=True).rank
+                shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
+        for (experiment, o), values in shown.items():
+            tables.append(curve(model, values, experiment=experiment, series=o, **common).assign(condition=condition))
+    return tables
+
+
+def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[str, Int[np.ndarray, "item"]]:
+    """Each item's words, as indices of `words`, by outcome."""
+    place = {word: k for k, word in enumerate(words.words)}
+    every = [(item.expected[into], item.answer[into], item.expected[1 - into]) for item in items]
+    return {o: np.array([place[row[k]] for row in every], int) for k, o in enumerate(OUTCOMES)}
+
+
+def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
+    """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
+    if not items:
+        raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
+    every = dict.fromkeys(word for item in items for pair in (item.answer, item.expected) for word in pair)
+    words = target_table(model, every, items[0].run[0])
+    single = {form.word for form in words.forms if form.single}
+    kept, dropped = [], Counter()
+    for item in items:
+        if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
+            dropped["both types have the same word"] += 1
+        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1]:
+            dropped["the source has the same answer"] += 1
+        elif not {*item.answer, *item.expected} <= single:
+            dropped["no single token of its own for an answer"] += 1
+        else:
+            kept.append(item)
+    return words, kept, dict(dropped)

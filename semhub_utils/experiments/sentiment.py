@@ -1,0 +1,201 @@
+"""Does a vector made of two English words change the sentiment of what a model writes in another language?"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch.nn.functional import normalize
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import (
+    HOLDS,
+    UNTESTABLE,
+    WEAKLY,
+    Evidence,
+    control,
+    evidence,
+    judge,
+    sign_flip_null,
+    split_items,
+    tidy,
+)
+from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
+from semhub_utils.experiments.steered import AWAY, ENGLISH, RANDOM, SHOWN, Steered, halved, mean, table
+from semhub_utils.models import LanguageModel
+from semhub_utils.shuffles import least_sign_flip_p
+from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
+
+COEFFICIENTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
+PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0  # where the model has no token for the words that a choice needs
+MAX_LAYERS_TRIED = 8
+CHOOSING = 0.25  # share of the prompts on which layer and coefficient are chosen
+DIRECTIONS, CONTINUED = 100, 10  # random directions, and how many of them are also continued in words
+FEWEST = 8  # prompts: some to choose on and some to report on
+# Fixed before the run: the English vector does at least this share of what the native one does; a token costs at most
+# this many nats more (a quarter more perplexity); at least this share of the relevance is left.
+AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
+
+
+def moves(found: Evidence, text: str) -> str | None:
+    """The precondition that the English vector moves the sentiment of `text` (such as "English text"): None where the
+    verdict on `found` is that it does, if weakly; else the sentence that ends what rests on it."""
+    verdict = judge(found).verdict
+    if verdict in (HOLDS, WEAKLY):
+        return None
+    if verdict == UNTESTABLE:
+        return f"whether the English vector moves the sentiment of {text} cannot be told, and this rests on it."
+    return f"the English vector does not move the sentiment of {text}, so that there is nothing to compare."
+
+
+def sentiment_experiment(
+    model: LanguageModel,
+    task: SentimentTask,
+    *,
+    score: Score | None = None,
+    judged_by: LanguageModel | None = None,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    n_seeds: int = 10,
+    max_new_tokens: int = 32,
+    seed: int = 0,
+) -> Result:
+    """Activation addition of the pleasant word minus the unpleasant one, from English and from the output language, at
+    the prompt's first positions; `n_seeds` continuations per prompt and coefficient, sampled as in the paper. The two
+    signs of a coefficient c give one number per prompt: half of what +c gives minus what -c gives ("half").
+
+    Layer and c are chosen on a quarter of the prompts, by the mass under all vectors together; claims rest on the
+    others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
+    minus the mean under DIRECTIONS random directions of equal norm; nulls: signs flipped per cluster, and each random
+    direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
+    world's own words), minus that under the strongest of CONTINUED random directions (too few for a null, and flipped
+    signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
+    added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
+    "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
+    native vector. `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model,
+    unsteered), mean of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering.
+    Prompts without a number (nothing pleasant or unpleasant written) are dropped and counted.
+
+    Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient: the change
+    against no steering; `level` is the mean itself, `seed_sd` its spread over seeds), `sentiment-difference` (half,
+    English minus native), `sentiment-example` (what was written).
+    `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
+    model's context, or its tokenizer does not tell the two words apart, or a number is below 1.
+    """
+    for name, value in (("n_seeds", n_seeds), ("max_new_tokens", max_new_tokens)):
+        if value < 1:
+            raise SemhubError(f"{name} is {value}; a whole number from 1 would do.")
+    coefficients = tuple(coefficients)
+    prompts, dropped = _fitting(model, task, max_new_tokens)
+    parts = split_items(prompts, seed, clusters=[p.cluster for p in prompts], share=CHOOSING)
+    vectors = {f"{name.title()} vector": word_vector(model, *pair) for name, pair in task.vectors.items()}
+    mass = word_mass(model, task)
+    choice = {
+        (at, c): np.mean([halved(mass(parts[0], v[None, at], at, (-c, c))[..., 0]).mean() for v in vectors.values()])
+        for at in _tried(model.n_layers)
+        for c in coefficients
+        if c > 0
+    }
+    layer, c = max(choice, key=choice.get)  # the first of equals: the lowest layer and the weakest push
+    if not np.isfinite(list(choice.values())).all():
+        layer, c = max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
+
+    english, inner = vectors[ENGLISH], model.n_layers - 1
+    # At the last layer nothing that is added at another position reaches the next word: it would be no control.
+    away = (layer - 1 + inner // 2) % inner + 1 if inner > 1 else model.n_layers
+    drawn = torch.randn(DIRECTIONS, *english[layer].shape, generator=torch.Generator().manual_seed(seed))
+    drawn = normalize(drawn, dim=-1) * english[layer].norm(dim=-1, keepdim=True)  # as long at every position
+    pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
+    pushed |= {AWAY: (english[None, layer], away), RANDOM: (drawn[:CONTINUED], layer)}
+    texts, values = {}, {}
+    run = {name: coefficients if name in vectors else (-c, c) for name in pushed}
+    for name, (v, at) in pushed.items():
+        seeds = 1 if name == RANDOM else n_seeds
+        texts[name] = write(model, parts[1], v, at, run[name], n_seeds=seeds, max_new_tokens=max_new_tokens, seed=seed)
+        values[name, "mass"], values[name, "mass, all words"] = np.moveaxis(mass(parts[1], v, at, run[name]), -1, 0)
+    measured = measure(model, judged_by or model, parts[1], texts, score or word_score(task.language), task.vectors)
+    for name, numbers in measured.items():
+        values |= {(name, what): numbers[..., k] for k, what in enumerate(MEASURED)}
+    clusters = [p.cluster for p in parts[1]]
+    found = Steered(model, task.language, clusters, run, layer, float(c), values, dropped, seed)
+    claims = _claims(found, halved(mass(parts[1], drawn, layer, (-c, c))[..., 0]))
+    return pd.concat([tidy(claims), table(found, choice, len(parts[0]), parts[1], texts)], ignore_index=True), claims
+
+
+def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) -> list[Evidence]:
+    c = found.coefficient
+
+    def claim(kind: str, scores: np.ndarray, reading: str = "", extra=(), unit: str = "", null: str = "", **controls):
+        kept = np.isfinite(scores)
+        clusters = [cluster for cluster, keep in zip(found.clusters, kept, strict=True) if keep]
+        flips = np.empty((0, 1))
+        if clusters:
+            flips = sign_flip_null(scores[kept, None], clusters=clusters, draws=DRAWS, seed=found.seed)
+        return evidence(
+            f"{kind}/{found.language}",
+            scores[:, None],
+            [flips, *extra],
+            layers=[found.layer],
+            n_layers=found.model.n_layers,
+            least_p=least_sign_flip_p(clusters),
+            experiment=kind,
+            series=found.language,
+            reading=reading,
+            clusters=found.clusters,
+            dropped=found.dropped,
+            controls={
+                name: control(name, values[:, None], clusters=found.clusters, seed=found.seed)
+                for name, values in controls.items()
+                if np.isfinite(values).any()
+            },
+            unit=unit,
+            null_in_words="signs flipped" + null,
+            seed=found.seed,
+        )
+
+    def pushes(what: str, base: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The score and its controls; `base` is what is taken off."""
+        alone = found.at(ENGLISH, what, -c) - found.at(ENGLISH, what, 0.0)
+        return found.half(ENGLISH, what) - base, {AWAY: found.half(AWAY, what) - base, "reversed": alone}
+
+    others, each = mean(random_mass.T), found.halves("written")
+    mass, mass_controls = pushes("mass", mean(random_mass))
+    ranked = np.nan_to_num(mean(each.T), nan=-np.inf)
+    written, written_controls = pushes("written", each[:, ranked.argmax()])
+    shown = SHOWN["written"][1]
+    claims = [
+        claim("sentiment", written, shown, unit="sentiment (−1 to 1)", **written_controls),
+        claim("sentiment-mass", mass, shown, [(others - others.mean())[:, None]], unit="nats",
+              null=", and random directions in its place", **mass_controls),
+        claim("fluency", WORSE + found.at(ENGLISH, "nats", 0.0) - found.kept("nats"), unit="nats below the limit"),
+        claim("relevance", found.kept("relevance") - RELEVANT * found.at(ENGLISH, "relevance", 0.0),
+              unit="cosine above the limit"),
+    ]  # fmt: skip
+    for native in found.native:
+        for kind, what in (("native", "written"), ("native-mass", "mass")):
+            least = found.half(ENGLISH, what) - AS_WELL * found.half(native, what)
+            claims.append(claim(kind, least, shown, unit="above the limit"))
+    return claims
+
+
+def _fitting(
+    model: LanguageModel, task: SentimentTask, max_new_tokens: int
+) -> tuple[list[SentimentPrompt], dict[str, int]]:
+    """The prompts that fit into the context with what is written after them, and what was left out so far."""
+    lengths = [len(ids) for ids in model.tokenizer([p.prompt for p in task.prompts])["input_ids"]]
+    most = math.inf if model.max_length is None else model.max_length - max_new_tokens
+    kept = [p for p, length in zip(task.prompts, lengths, strict=True) if length <= most]
+    if len(kept) < FEWEST:
+        raise SemhubError(
+            f"{len(kept)} of {len(lengths)} prompts of {task.language} fit with {max_new_tokens} new tokens into the "
+            f"context of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
+        )
+    too_long = {"longer than the context": len(lengths) - len(kept)} if len(kept) < len(lengths) else {}
+    return kept, {**task.dropped, **too_long}
+
+
+def _tried(n_layers: int) -> list[int]:
+    last = max(n_layers - 1, 1)
+    return np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()

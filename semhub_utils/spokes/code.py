@@ -1,0 +1,212 @@
+"""Code: the places of a program where English would say a word that Python leaves out (arXiv 2411.04986, section 4.3).
+
+Between the elements of a list English says "and"; before an argument it would say what the argument is for. Places are
+found in the syntax tree and given as character offsets; which tokens lie there is the experiment's business.
+"""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from semhub_utils.spokes.items import SteerItem
+from semhub_utils.spokes.programs import Program, library, parse
+
+FREQUENT = ("the", "of", "to", "that", "by", "at", "this", "we")
+"""English words about as frequent as "and" that are no Python: wrong words it is compared with."""
+KEYWORDS = ("or", "not", "is", "in", "if", "for", "return", "assert")
+"""Other words of Python: "and" is one itself, and may be ready wherever code goes on."""
+
+# Positional parameters as `inspect.signature` gives them in Python 3.11, written down so that no result depends on the
+# version that runs; print, min, max, map, zip, int, str, dict, set and others have no such names, and are left out.
+BUILTINS = {
+    "abs": ("x",), "all": ("iterable",), "any": ("iterable",), "ascii": ("obj",), "bin": ("number",),
+    "callable": ("obj",), "chr": ("i",), "complex": ("real", "imag"), "delattr": ("obj", "name"), "divmod": ("x", "y"),
+    "enumerate": ("iterable", "start"), "eval": ("source", "globals", "locals"), "float": ("x",),
+    "format": ("value", "format_spec"), "hasattr": ("obj", "name"), "hash": ("obj",), "hex": ("number",),
+    "id": ("obj",), "input": ("prompt",), "isinstance": ("obj", "class_or_tuple"),
+    "issubclass": ("cls", "class_or_tuple"), "len": ("obj",), "list": ("iterable",), "memoryview": ("object",),
+    "oct": ("number",), "open": ("file", "mode", "buffering", "encoding", "errors", "newline", "closefd", "opener"),
+    "ord": ("c",), "pow": ("base", "exp", "mod"), "repr": ("obj",), "reversed": ("sequence",),
+    "round": ("number", "ndigits"), "setattr": ("obj", "name", "value"), "sorted": ("iterable",),
+    "sum": ("iterable", "start"), "tuple": ("iterable",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a program: `text[:at]` ends in the comma or bracket. name: the parameter that the argument after it is
+    for; names: the other parameters of that function; kind: "list", "call", "builtin" or "defined"."""
+
+    program: str
+    text: str
+    at: int
+    kind: str
+    name: str = ""
+    names: tuple[str, ...] = ()
+
+
+def comma_places(programs: Iterable[Program]) -> tuple[list[Place], dict[str, int]]:
+    """Every comma between two elements of a list ("list"), and every one between two arguments ("call"), with counts of
+    what was left out."""
+    places, dropped = [], Counter()
+    for source in map(_Source, programs):
+        for node in source.nodes((ast.List, ast.Call), dropped):
+            several = node.elts if isinstance(node, ast.List) else node.args
+            kind = "list" if isinstance(node, ast.List) else "call"
+            if kind == "list" and not isinstance(node.ctx, ast.Load):
+                continue
+            places += [source.place(source.comma(*two), kind) for two in zip(several, several[1:], strict=False)]
+    return places, dict(dropped)
+
+
+def argument_places(
+    programs: Iterable[Program], known: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[list[Place], dict[str, int]]:
+    """The bracket or comma before every positional argument of a call to a function that is in `known` ("builtin") or
+    defined in the program ("defined"), with counts of the arguments left out. Known are Python's BUILTINS, or in a
+    generated program the functions of its world."""
+    places, dropped = [], Counter()
+    for source in map(_Source, programs):
+        there = known or (library() if source.program.id.startswith("generated/") else BUILTINS)
+        own, hidden = source.defined(), source.rebound()
+        for call in source.nodes(ast.Call, dropped):
+            dropped["keyword argument"] += len(call.keywords)
+            if not isinstance(call.func, ast.Name):
+                dropped["argument of a method or of an expression"] += len(call.args)
+                continue
+            name = call.func.id
+            parameters = own.get(name) if name in own else None if name in hidden else there.get(name)
+            if parameters is None:
+                dropped["argument of a function of unknown parameters"] += len(call.args)
+                continue
+            if name == "range" and name not in own and len(call.args) == 1:
+                parameters = parameters[1:]  # the only argument is where it ends
+            for k, argument in enumerate(call.args):
+                if isinstance(argument, ast.Starred):
+                    dropped["starred argument, and those after it"] += len(call.args) - k
+                    break
+                if k >= len(parameters):
+                    dropped["argument without a parameter of its own"] += 1
+                    continue
+                at = source.bracket(call) if k == 0 else source.comma(call.args[k - 1], argument)
+                others = tuple(other for other in parameters if other != parameters[k])
+                places.append(source.place(at, "defined" if name in own else "builtin", parameters[k], others))
+    return places, {reason: count for reason, count in dropped.items() if count}
+
+
+def range_places(programs: Iterable[Program]) -> tuple[list[Place], dict[str, int]]:
+    """The bracket of every call of `range`, with counts of what was left out."""
+    places, dropped = [], Counter()
+    for source in map(_Source, programs):
+        for call in source.nodes(ast.Call, dropped):
+            if isinstance(call.func, ast.Name) and call.func.id == "range":
+                places.append(source.place(source.bracket(call), "call"))
+    return places, dict(dropped)
+
+
+def arguments(continuation: str) -> tuple[tuple[str, ...], bool]:
+    """The arguments that a text writes after an open bracket, and whether it closes that bracket."""
+    parts, depth, quote = [""], 0, ""
+    for sign in continuation:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign in ")]}" and depth == 0:
+            return tuple(part.strip() for part in parts), True
+        elif sign == "," and depth == 0:
+            parts.append("")
+            continue
+        else:
+            depth += (sign in "([{") - (sign in ")]}")
+        parts[-1] += sign
+    return tuple(part.strip() for part in parts), False
+
+
+def only_argument(continuation: str) -> str | None:
+    """The argument, if a text after an open bracket writes one that is not named, and closes the bracket."""
+    parts, closed = arguments(continuation)
+    return parts[0] if closed and len(parts) == 1 and parts[0] and not _named(parts[0]) else None
+
+
+def calls_range(continuation: str, wanted: str) -> bool:
+    """Whether a text after `range(` is as wanted: "0, n" from 0 to anything, "k, n" from anywhere to anything, or else
+    exactly that one argument."""
+    parts, closed = arguments(continuation)
+    if wanted not in ("0, n", "k, n"):
+        return only_argument(continuation) == wanted
+    two = len(parts) == 2 and bool(parts[0]) and (bool(parts[1]) or not closed) and not any(map(_named, parts))
+    return two and (wanted == "k, n" or parts[0] == "0")
+
+
+def steering_item(prompt: str, argument: str, cluster: str, *, expected: str = "0, n") -> SteerItem:
+    """`range(argument)`, which is to become `range(0, n)`; the vector is the same for all and no text makes it."""
+    return SteerItem(prompt, prompt, "", "", expected, argument, cluster)
+
+
+def _named(argument: str) -> bool:
+    return re.match(r"\w+\s*=(?!=)", argument) is not None
+
+
+class _Source:
+    """A program with its syntax tree, and characters in place of the tree's bytes."""
+
+    def __init__(self, program: Program):
+        self.program, self.tree = program, parse(program.text)
+        self.lines = program.text.split("\n")
+        self.starts = [0]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line) + 1)
+
+    def nodes(self, kinds: type | tuple[type, ...], dropped: Counter) -> Iterator[ast.AST]:
+        """Nodes of some kinds in order; those in f-strings, whose offsets depend on the Python version, are counted."""
+        inside = {
+            id(part) for node in ast.walk(self.tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
+        }
+        for node in ast.walk(self.tree):
+            if isinstance(node, kinds):
+                if id(node) in inside:
+                    dropped["inside an f-string"] += 1
+                else:
+                    yield node
+
+    def defined(self) -> dict[str, tuple[str, ...] | None]:
+        """Positional parameters of the program's own functions (not methods); None where a name has several."""
+        methods = {id(part) for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef) for part in node.body}
+        found: dict[str, tuple[str, ...] | None] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and id(node) not in methods:
+                parameters = tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args))
+                found[node.name] = parameters if found.get(node.name, parameters) == parameters else None
+        return found
+
+    def rebound(self) -> set[str]:
+        """Names that the program gives a meaning of its own: `sum = 0` is no builtin."""
+        nodes = list(ast.walk(self.tree))
+        names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        names |= {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+        return names | {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+
+    def place(self, at: int, kind: str, name: str = "", names: tuple[str, ...] = ()) -> Place:
+        return Place(self.program.id, self.program.text, at, kind, name, names)
+
+    def bracket(self, call: ast.Call) -> int:
+        """The character after the call's open bracket."""
+        return self._after("(", self._end(call.func))
+
+    def comma(self, left: ast.expr, right: ast.expr) -> int:
+        """The character after the comma between two neighbours; brackets and comments may stand between them too."""
+        return self._after(",", self._end(left), self._char(right.lineno, right.col_offset))
+
+    def _after(self, sign: str, start: int, stop: int | None = None) -> int:
+        gap = re.sub(r"#[^\n]*", lambda comment: " " * len(comment[0]), self.program.text[start:stop])
+        return start + gap.index(sign) + 1
+
+    def _end(self, node: ast.expr) -> int:
+        return self._char(node.end_lineno, node.end_col_offset)
+
+    def _char(self, line: int, byte: int) -> int:
+        return self.starts[line - 1] + len(self.lines[line - 1].encode()[:byte].decode())

@@ -1,0 +1,32 @@
+"""Public data sets over the network, by name and pinned revision: what a chapter reads where it has no files."""
+
+from semhub_utils.errors import SemhubError
+
+SETS = {
+    "mbpp": ("google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"),  # configs full, sanitized
+    "cogs": ("Punchwe/COGS", "aa6e0aa15d17bcda7dd5ca8530c2819b70f6d516"),  # columns input, output, domain
+    "ntrex": ("davidstap/NTREX", "fd20d54141b6da952d5c68a2989472892489da0f"),  # config per language: eng_Latn, spa_Latn
+}
+"""Short name -> (repository on the hub, commit): `hub_rows(*SETS["mbpp"], split="test", config="full")`."""
+
+
+def hub_rows(name: str, revision: str, split: str, config: str | None = None) -> list[dict]:
+    """All rows of one split of a data set on the Hugging Face hub, each a dict by column.
+
+    Raises SemhubError where the package `datasets` is missing, or the set cannot be had.
+    """
+    try:
+        import datasets  # only where a chapter asks for the network
+    except ImportError as error:
+        raise SemhubError(
+            f"{name} is read over the network with the package datasets, which is not installed; `pip install "
+            "datasets`, or data_dir at a folder with the set's own files, would do."
+        ) from error
+    try:
+        return list(datasets.load_dataset(name, config, revision=revision, split=split))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        which = f"{name} ({', '.join(part for part in (config, split, revision[:7]) if part)})"
+        raise SemhubError(
+            f"{which} cannot be had from the hub ({type(error).__name__}); a connection, or data_dir at a folder with "
+            "the set's own files, would do."
+        ) from error

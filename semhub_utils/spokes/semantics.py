@@ -1,0 +1,176 @@
+"""Formal semantics: items from sentences and their logical forms (arXiv 2411.04986, section 4.4)."""
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+import numpy as np
+
+from semhub_utils.spokes.cogs import FUNCTION, ROLES, Meaning
+from semhub_utils.spokes.files import Skipped, some
+from semhub_utils.spokes.items import LensItem, Pair
+
+PEERS = 20  # sentences of one template are drawn together, so that partners can be exchanged among them
+
+
+@dataclass(frozen=True)
+class SwapItem:
+    """A sentence, its logical form, and the form altered. swapped: its two names have changed places; shuffled: the
+    same meaning with its conjuncts in another order, in which the names come the other way round. in_order: the form as
+    written names the two in the order of the sentence. moves_with: per null, the label of what moves together."""
+
+    id: str
+    sentence: str
+    form: str
+    swapped: str
+    shuffled: str
+    swapped_shuffled: str
+    cluster: str
+    in_order: bool
+    moves_with: tuple[str, ...]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return (self.form, self.swapped, self.shuffled, self.swapped_shuffled)
+
+
+def similarity_pairs(known: Sequence[Meaning], n: int, *, seed: int) -> list[Pair]:
+    """`n` sentences (all there are, if that is fewer) beside their forms. Partners may be exchanged within a template,
+    of which PEERS are drawn together; a sentence alone in its template is left out. anchor: the content word on which
+    the sentence ends; words: its first, its second, and its last but one."""
+    by_template = defaultdict(list)
+    for meaning in _drawn(known, seed):
+        by_template[meaning.template].append(meaning)
+    rounds = [list(zip_longest(*[iter(some_)] * PEERS)) for some_ in by_template.values() if len(some_) > 1]
+    blocks = [block for row in rounds for block in row if block[1] is not None]
+    chosen = [m for k in np.random.default_rng(seed).permutation(len(blocks)) for m in blocks[k] if m is not None]
+    return [
+        Pair(m.id, m.sentence, m.form, m.template, f"{m.content[0]} {m.content[-1]}", m.content[-1],
+             (m.content[0], m.content[1], m.content[-2]))
+        for m in chosen[:n]
+    ]  # fmt: skip
+
+
+def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> list[SwapItem]:
+    """`n` meanings with exactly two proper names, and their altered forms. As far as there are, half of the forms name
+    the two in the order of the sentence and half the other way round. Raises SemhubError if none has two names."""
+    two = [m for m in _drawn(known, seed) if len(m.names) == 2 and " AND " in m.form]
+    sides = [[m for m in two if _in_order(m) == order] for order in (True, False)]
+    rng, found = random.Random(f"swaps {seed}"), []
+    for m in _evenly(sides, n):
+        a, b = (name for name, _ in m.names)
+        shuffled, change = _shuffled(m, rng), {a: b, b: a}
+        swapped, both = (_renamed(form, change) for form in (m.form, shuffled))
+        pair = " and ".join(sorted((a, b)))
+        found.append(
+            SwapItem(m.id, m.sentence, m.form, swapped, shuffled, both, pair, _in_order(m), (pair, a, b, m.verb))
+        )
+    return some(found, "The data", "sentence with exactly two proper names", Skipped())
+
+
+def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
+    """`n` sentences cut just before a proper name, as many of each role as there are; names before it are replaced at
+    random.
+
+    target "role": the role word of the name that would follow. group: the number of words read; cluster: what is read
+    last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and is
+    counted. Raises SemhubError where no name is left.
+    """
+    rng, skipped, by_role = random.Random(f"roles {seed}"), Skipped(), {role: [] for role in ROLES}
+    every = sorted({name for m in known for name, _ in m.names})
+    for m in _drawn(known, seed):
+        if not m.names:
+            skipped.add("no proper name", m.id)
+        words = m.sentence.split()
+        for name, roles in m.names:
+            if words[0] == name:
+                skipped.add("the name begins the sentence", m.id)
+            elif len(roles) != 1 or not roles <= set(ROLES):
+                skipped.add("a name of several roles", m.id)
+            else:
+                by_role[next(iter(roles))].append((m, name))
+    found = []
+    for role, (m, name) in _evenly([[(role, x) for x in some_] for role, some_ in by_role.items()], n):
+        before = m.sentence.split()[: m.sentence.split().index(name)]
+        others = dict(zip((x for x, _ in m.names), rng.sample(every, len(m.names)), strict=True))
+        prompt = " ".join(others.get(word, word) for word in before)
+        targets, wrong = {"role": (role,)}, {"role": tuple(r for r in ROLES if r != role)}
+        found.append(LensItem(f"{m.id} {name}", prompt, targets, _cue(m, name, before), wrong, str(len(before))))
+    return some(found, "The data", "proper name with something to read before it", skipped), skipped
+
+
+def behind_another(items: Sequence[LensItem], known: Sequence[Meaning], *, seed: int) -> list[LensItem]:
+    """The prompts behind another sentence each, drawn so that as many words stand before the name in as many of them as
+    can be, whatever its role; the rest stay as they are."""
+    rng, by_length = random.Random(f"before {seed}"), defaultdict(list)
+    for m in known:
+        by_length[len(m.sentence.split())].append(m.sentence)
+    lengths = [len(item.prompt.split()) for item in items]
+    totals = range(min(by_length) + min(lengths), max(by_length) + max(lengths) + 1)
+    total = max(totals, key=lambda t: sum(t - length in by_length for length in lengths))
+    placed = []
+    for item, length in zip(items, lengths, strict=True):
+        if total - length in by_length:
+            prompt = f"{rng.choice(by_length[total - length])} {item.prompt}"
+            item = replace(item, prompt=prompt, group=str(total))
+        placed.append(item)
+    return placed
+
+
+def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> list[LensItem]:
+    """`n` logical forms cut before their last role word, which is the answer ("own")."""
+    found = []
+    for m in _drawn(known, seed):
+        ends = [k for k in re.finditer(rf" \. ({'|'.join(ROLES)}) \(", m.form) if " AND " in m.form[: k.start()]]
+        if ends:
+            found.append(LensItem(m.id, m.form[: ends[-1].start() + 2], {"own": (ends[-1][1],)}, m.verb))
+    return found[:n]
+
+
+def form_words(known: Sequence[Meaning]) -> list[str]:
+    """The words of the forms that are no names, roles or variables: what they speak of, and what is done."""
+    words = {
+        part for m in known for predicate, arguments in m.terms for part in (predicate.split(" . ")[0], *arguments)
+    }
+    return sorted(word for word in words - set(ROLES) if word.isalpha() and word.islower())
+
+
+def _cue(m: Meaning, name: str, before: Sequence[str]) -> str:
+    """What a reader has to go by, just before the name: "by" or "to" with the verb, or the last words."""
+    if before[-1] in ("by", "to"):
+        verb = next(predicate.split(" . ")[0] for predicate, arguments in m.terms if name in arguments)
+        return " ".join([verb, *(["passive"] if {"was", "is"} & set(before) else []), before[-1]])
+    return " ".join(before[-2:] if before[-1] in FUNCTION else before[-1:])
+
+
+def _mentioned(form: str, m: Meaning) -> list[str]:
+    return sorted((name for name, _ in m.names), key=form.split().index)
+
+
+def _in_order(m: Meaning) -> bool:
+    return _mentioned(m.form, m) == [name for name, _ in m.names]
+
+
+def _shuffled(m: Meaning, rng: random.Random) -> str:
+    """The form with its conjuncts in a random order, of those in which the names come the other way round."""
+    *given, conjuncts = m.form.split(" ; ")
+    parts, before = conjuncts.split(" AND "), _mentioned(m.form, m)
+    while _mentioned(form := " ; ".join([*given, " AND ".join(parts)]), m) == before:
+        rng.shuffle(parts)
+    return form
+
+
+def _renamed(form: str, change: Mapping[str, str]) -> str:
+    return " ".join(change.get(word, word) for word in form.split())
+
+
+def _drawn(known: Sequence[Meaning], seed: int) -> list[Meaning]:
+    return [known[k] for k in np.random.default_rng(seed).permutation(len(known))]
+
+
+def _evenly(kinds: Sequence[Sequence], n: int) -> list:
+    """`n` in all, one of each kind in turn, as long as there are."""
+    return [x for row in zip_longest(*kinds) for x in row if x is not None][:n]

@@ -1,0 +1,173 @@
+"""Prompts whose continuation can be pleasant or not, in four languages, and the words that say which it is.
+
+The prompts are openings of the shipped models' own sentences, or texts of tyqiangz/multilingual-sentiments' own files.
+Which words are pleasant is written down here, in opposites of the same lexicon.
+"""
+
+import csv
+import io
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism.frames import FRAMES, TAG
+from semhub_utils.organism.lexicon import concepts, surface
+from semhub_utils.organism.tokenizer import split_words
+from semhub_utils.organism.world import fact_pieces, text
+from semhub_utils.spokes.files import Skipped, read_text, some
+from semhub_utils.spokes.texts import LANGUAGES
+
+PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
+UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
+PAIR = ("good", "bad")
+INFLECTED = {
+    "spanish": "buena buenos buenas buen bien mala malos malas mal",
+    "german": "gute guten guter gutes gutem schlechte schlechten schlechter schlechtes schlechtem",
+}
+"""Other forms of the pair's words, which are not counted either."""
+MAX_CHARACTERS = 200
+SOURCE = "tyqiangz/multilingual-sentiments (GitHub tyqiangz/multilingual-sentiment-datasets, data/LANGUAGE/test.csv)"
+FILES = ("multilingual-sentiment-datasets/data/{0}/test.csv", "data/{0}/test.csv", "{0}/test.csv")
+FILES += tuple(name.replace(".csv", ".jsonl") for name in FILES)
+
+
+@dataclass(frozen=True)
+class SentimentPrompt:
+    """`prompt` is `text` behind a line that names its language; cluster: the thing it speaks of."""
+
+    id: str
+    prompt: str
+    text: str
+    cluster: str
+
+
+@dataclass(frozen=True)
+class SentimentTask:
+    """What one language is steered with and judged by. vectors: per language of the vector, the pleasant and the
+    unpleasant word that are read as prompts, English first. pleasant, unpleasant: words of the language without those
+    of the pair (`own`: these in this language). dropped: what the file held and could not be used."""
+
+    language: str
+    prompts: tuple[SentimentPrompt, ...]
+    vectors: Mapping[str, tuple[str, str]]
+    pleasant: tuple[str, ...]
+    unpleasant: tuple[str, ...]
+    own: tuple[str, str]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def task(
+    language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str | Path | None = None
+) -> tuple[SentimentTask, str]:
+    """`n_items` prompts of a language (all there are, if that is fewer), drawn by `seed`, its words, and a sentence on
+    where the prompts are from.
+
+    tagged: for the shipped models, which know a language by its tag (`español :`) and no capitals; others read a line
+    that says which language all text is in, and "Good", "Bad" with capitals, as in the paper. Where
+    `data_dir` has the language's file of tyqiangz/multilingual-sentiments (data/LANGUAGE/test.csv of its repository, or
+    .jsonl), its texts of at most MAX_CHARACTERS characters. Raises SemhubError on an unknown language or a file that
+    holds nothing.
+    """
+    if language not in LANGUAGES:
+        raise SemhubError(f"There is no language {language!r} here; one of {', '.join(LANGUAGES)} would do.")
+    if n_items < 1:
+        raise SemhubError(f"n_items is {n_items}; a whole number from 1 would do.")
+    skipped, code = Skipped(), LANGUAGES[language]
+    path = next((p for name in FILES if data_dir and (p := Path(data_dir) / name.format(language)).is_file()), None)
+    found = _texts(path, skipped) if path else _openings(language, seed)
+    note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
+    note = f"The {language.title()} prompts are texts of {path.name}. {skipped}".strip() if path else note
+    line = f"{TAG[code]} : " if tagged else f"All text is in {language.title()}.\n"
+    drawn = sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])
+    prompts = tuple(SentimentPrompt(i, line + words, words, cluster) for i, words, cluster in (found[k] for k in drawn))
+    write = str if tagged else str.capitalize
+    vectors = {name: tuple(write(w) for w in _words(PAIR, name)) for name in dict.fromkeys(("english", language))}
+    sides = _words(PLEASANT, language), _words(UNPLEASANT, language), _words(PAIR, language)
+    return SentimentTask(language, prompts, vectors, *sides, dropped=dict(skipped.counts)), note
+
+
+def word_score(language: str) -> Callable[[Sequence[str]], Float[np.ndarray, " text"]]:
+    """The rule of the generated world: of a text's words that are pleasant or unpleasant, the pair's own among them,
+    the share of pleasant ones minus that of the others, from -1 to 1; nan where it has none."""
+    signs = {w.casefold(): 1 for w in (*_words(PLEASANT, language), *_pair(language, 0))}
+    signs |= {w.casefold(): -1 for w in (*_words(UNPLEASANT, language), *_pair(language, 1))}
+
+    def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        found = [[signs[w] for w in map(str.casefold, split_words(words)) if w in signs] for words in texts]
+        return np.array([np.mean(row) if row else np.nan for row in found], float)
+
+    return score
+
+
+def without_pair(words: str, languages: Iterable[str]) -> str:
+    """A text less the words the vectors are made of, in all their forms: else steering towards "good" would be measured
+    by "good"."""
+    for language in languages:
+        own = "|".join(re.escape(w) for w in (*_pair(language, 0), *_pair(language, 1)))
+        words = re.sub(own if language == "chinese" else rf"\b(?:{own})\b", " ", words, flags=re.IGNORECASE)
+    return words
+
+
+def _words(keys: Sequence[str], language: str) -> tuple[str, ...]:
+    return tuple(surface(key, LANGUAGES[language]) for key in keys)
+
+
+@cache
+def _pair(language: str, side: int) -> tuple[str, ...]:
+    """The pair's pleasant (0) or unpleasant (1) word with its other forms."""
+    word = _words(PAIR, language)[side]
+    return (word, *(w for w in INFLECTED.get(language, "").split() if w[0] == word[0]))
+
+
+def _openings(language: str, seed: int) -> list[tuple[str, str, str]]:
+    """(id, text, thing) for every thing of the world: a sentence on what it is like, cut before the word. Which of the
+    three sentences is drawn, the same for every language."""
+    code, rng, found = LANGUAGES[language], random.Random(f"openings {seed}"), []
+    for noun in (c.key for c in concepts().values() if c.kind == "noun"):
+        form = rng.randrange(len(FRAMES[code]["property"]))
+        before, _, _ = fact_pieces(noun, "property", PAIR[0], form, code, code, code)
+        found.append((f"{noun} {form}", text(before), noun))
+    return found
+
+
+def _texts(path: Path, skipped: Skipped) -> list[tuple[str, str, str]]:
+    """(id, text, id) for every usable entry of a file of the data set."""
+    rows = read_text(path)
+    if path.suffix == ".jsonl":
+        entries = [_from_json(line) for line in rows.splitlines()]
+    else:
+        table = csv.DictReader(io.StringIO(rows))
+        if "text" not in (table.fieldnames or ()):
+            raise SemhubError(
+                f"{path} has no column 'text' (it has {', '.join(table.fieldnames or ())}); one with it would do."
+            )
+        entries = [row.get("text") for row in table]
+    found = []
+    for number, entry in enumerate(entries, 1):
+        place = f"{path.name}:{number}"
+        if entry is None:
+            skipped.add("no text", place)
+        elif not entry.strip():
+            skipped.add("empty text", place)
+        elif len(entry) > MAX_CHARACTERS:
+            skipped.add(f"longer than {MAX_CHARACTERS} characters", place)
+        else:
+            found.append((place, " ".join(entry.split()), place))
+    return some(found, path, "texts", skipped)
+
+
+def _from_json(line: str) -> str | None:
+    """The text of a line of JSON; None where there is none."""
+    try:
+        entry = json.loads(line) if line.strip() else {}
+    except json.JSONDecodeError:
+        return None
+    return entry.get("text") if isinstance(entry, dict) and isinstance(entry.get("text"), str) else None

@@ -1,0 +1,376 @@
+"""The language of the layers: against plain transformers and counting by hand, on planted truth, and on bad input."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from architectures import make_module
+from oracle import Oracle
+from shared_data import shared
+from test_experiments import PLAIN, N, two_worlds, values
+
+from semhub_utils import experiments
+from semhub_utils import lens as lens_module
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_p, judge
+from semhub_utils.experiments.token_types import count_tokens
+from semhub_utils.lens import lens
+from semhub_utils.models import wrap
+from semhub_utils.shuffles import random_pairings
+from semhub_utils.spokes.layers import TypeTexts, split_texts
+from semhub_utils.states import hidden_states
+
+SMOOTHING = 0.25
+TEXTS = [
+    TypeTexts(
+        "english", ("the cat sat", "a dog near the house"), ("the dog saw the cat", "the red house on the mat", "2=2")
+    ),
+    TypeTexts(
+        "spanish",
+        ("el perro", "el gato come y el perro ve", "la casa"),
+        ("la casa roja", "el perro ve la casa", "el gato come"),
+        ("the dog", "the cat eats and the dog sees", "the house"),
+        ("a", "a", "a"),
+    ),
+    TypeTexts("digits", ("8=3+5", "2*3=6"), ("9=4+5", "1+1=2")),
+]
+
+
+# ---- the lens ----
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "cohere"])
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_classes_and_mixture_agree_with_full_tables(tiny, monkeypatch, name, reading):
+    """Blocks smaller than the vocabulary and than a site's layers; a large logit in any block."""
+    monkeypatch.setitem(lens_module.TABLE, "cpu", (7, 100))
+    model = tiny(name)
+    oracle, prompts = Oracle(name, model.module, model.tokenizer), ["three plus", "8=3+"]
+    make = torch.Generator().manual_seed(0)
+    classes = torch.randn(model.vocab_size, 3, generator=make, dtype=torch.float64)
+    states = hidden_states(model, prompts, positions=[-1, -2])
+    weights = torch.rand(len(states.hidden), generator=make, dtype=torch.float64)
+    ours = lens(model, states.hidden, classes=classes, weights=weights, entropy=True, reading=reading)
+    read = oracle.normed if reading == "normed" else oracle.raw
+    sites = [oracle.states(prompts[i])[:, p] for i, p in zip(states.item, states.position, strict=True)]
+    table = torch.stack([torch.stack([read(h) for h in site]) for site in sites]).exp()
+    near = {"atol": 5e-5, "rtol": 0}
+    torch.testing.assert_close(ours.expected.double(), table @ classes, **near)
+    torch.testing.assert_close(ours.mixture.double(), torch.einsum("s,slv->lv", weights, table), **near)
+    assert ours.logprob is None and lens(model, states.hidden, entropy=True).expected is None
+
+
+def test_classes_in_range_of_large_logits(tiny):
+    model = tiny("llama")
+    hidden = torch.randn(3, 1, model.hidden_size, generator=torch.Generator().manual_seed(1)) * 1e4
+    ours = lens(model, hidden, classes=torch.ones(model.vocab_size, 1), weights=torch.ones(3), reading="raw")
+    torch.testing.assert_close(ours.expected, torch.ones(3, 1, 1))
+    torch.testing.assert_close(ours.mixture.sum(), torch.tensor(3.0))
+    with pytest.raises(SemhubError, match="classes has 4 rows"):
+        lens(model, hidden, classes=torch.ones(4, 1))
+
+
+# ---- P(type | token) ----
+
+
+def by_hand(model):
+    """token -> P(type | token), from counts in plain dictionaries."""
+    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
+    counts, mean = [Counter(of) for of in ids], np.mean([len(of) for of in ids])
+    found = {}
+    for token in set().union(*counts):
+        given_type = [c[token] / len(of) + SMOOTHING / mean for c, of in zip(counts, ids, strict=True)]
+        found[token] = np.array(given_type) / sum(given_type)
+    return found
+
+
+def test_posterior_is_bayes_rule_on_counts(tiny):
+    model = tiny("llama")
+    types = count_tokens(model, TEXTS)
+    posterior, want = types.posterior(SMOOTHING), by_hand(model)
+    assert set(torch.nonzero(types.seen)[:, 0].tolist()) == set(want)
+    for token, of in want.items():
+        np.testing.assert_allclose(posterior[token], of, atol=1e-12)
+    assert (posterior[~types.seen] == 0).all() and 0 < types.shared.sum() < types.seen.sum()
+
+
+def test_more_text_of_a_type_gives_it_nothing(tiny):
+    model = tiny("llama")
+    more = [TypeTexts(t.name, t.read, t.counted * (7 if t.name == "digits" else 1)) for t in TEXTS]
+    once, often = count_tokens(model, TEXTS), count_tokens(model, more)
+    torch.testing.assert_close(once.posterior(0.0), often.posterior(0.0))
+    rare = ~often.shared & (often.counts[:, 2] == 0) & often.seen  # tokens that digits do not have
+    assert (often.posterior()[rare, 2] < once.posterior()[rare, 2] + 1e-12).all() and rare.any()
+
+
+def test_special_and_unknown_tokens_have_no_language():
+    model = two_worlds(True)
+    texts = [TypeTexts("english", ("w1",), ("w0 w1 hello",)), TypeTexts("chinese", ("d1 goodbye", "d2"), ("d1 hello",))]
+    types = count_tokens(model, texts)
+    unknown = model.tokenizer.unk_token_id
+    assert types.special[unknown] and not types.counts[unknown].any() and types.counts.sum() == 3
+    table = experiments.token_table(model, texts).set_index("series")
+    assert table.value["english"] > 0.8
+    assert table.special["chinese"] == table.unseen["chinese"] == pytest.approx(1 / 3)  # goodbye; d2
+    assert table.value["chinese"] == pytest.approx(float(types.posterior()[1, 1]) / 2 / 2)
+
+
+# ---- the numbers ----
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def measured(request, tiny):
+    model = tiny(request.param)
+    table, claims = experiments.layers_experiment(model, TEXTS, smoothing=SMOOTHING, seed=3)
+    return model, Oracle(request.param, model.module, model.tokenizer), table, claims
+
+
+def distributions(oracle, line, reading):
+    """[layer, position, vocab] probabilities, in float64."""
+    read = oracle.normed if reading == "normed" else oracle.raw
+    return torch.stack([torch.stack([read(h) for h in layer]) for layer in oracle.states(line)]).exp().numpy()
+
+
+def test_layers_values(measured):
+    model, oracle, table, claims = measured
+    posterior = by_hand(model)
+    special = set(model.tokenizer.all_special_ids)
+    classes = np.zeros((model.vocab_size, 5))
+    for token in range(model.vocab_size):
+        classes[token, :3] = posterior.get(token, 0)
+        classes[token, 3:] = token not in posterior and token not in special, token in special
+    names = [*(some.name for some in TEXTS), "never seen", "special"]
+    near = {"atol": 5e-5, "rtol": 0}
+    for some in TEXTS:
+        of = {r: [distributions(oracle, line, r) @ classes for line in some.read] for r in ("normed", "raw")}
+        mean = {r: np.mean([line.mean(1) for line in lines], axis=0) for r, lines in of.items()}
+        for reading, lines in of.items():
+            where = {"text": some.name, "reading": reading}
+            for column, name in enumerate(names):
+                np.testing.assert_allclose(
+                    values(table, "layers-type", name, **where), mean[reading][:, column], **near
+                )
+            p = [line[..., :3] / line[..., :3].sum(-1, keepdims=True) for line in lines]
+            bits = np.mean([-(q * np.log2(q)).sum(-1).mean(1) for q in p], axis=0)
+            np.testing.assert_allclose(values(table, "layers-entropy", some.name, reading=reading), bits, **near)
+        gap = values(table, "layers-gap", "spanish", text=some.name)
+        np.testing.assert_allclose(gap, (mean["normed"] - mean["raw"])[:, 1], **near)
+        if some.name == "spanish":
+            lead, hub, end = (
+                next(c for c in claims if c.claim == f"layers-{k}/spanish") for k in ("lead", "hub", "end")
+            )
+            np.testing.assert_allclose(lead.values, mean["normed"][:, 0] - mean["normed"][:, 1], **near)
+            np.testing.assert_allclose(hub.values, mean["normed"][:, 0], **near)
+            np.testing.assert_allclose(end.values, [-lead.values[-1]], atol=1e-12)
+            worst = values(table, "layers-estimate", "never seen is own", text="spanish", reading="normed")
+            np.testing.assert_allclose(worst, mean["normed"] @ [1, -1, 0, -1, 0], **near)
+            assert lead.n == lead.n_clusters == 3 and end.layers == (model.n_layers,)
+            assert set(lead.controls) == {"embedding layer", "roles exchanged", "random weights"}
+
+
+def test_the_null_shuffles_types_among_tokens_of_like_frequency(measured):
+    """p anew: full tables, one line at a time; bins and products by hand."""
+    model, oracle, _, claims = measured
+    posterior, [spanish] = by_hand(model), [some for some in TEXTS if some.name == "spanish"]
+    seen = sorted(posterior)
+    held = np.mean([distributions(oracle, line, "normed").mean(1)[:, seen] for line in spanish.read], axis=0)
+    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
+    frequency = [np.mean([of.count(token) / len(of) for of in ids]) for token in seen]
+    bins = [int(np.floor(np.log2(f))) for f in frequency]
+    assert len(set(bins)) > 1
+    label = np.array([posterior[token] for token in seen])
+    pairings = random_pairings(len(seen), groups=bins, draws=1000, seed=3)
+    null = np.stack([held @ label[pairing] for pairing in pairings])
+    hub = next(claim for claim in claims if claim.claim == "layers-hub/spanish")
+    inside = slice(1, model.n_layers)
+    want = corrected_p((held @ label)[inside, 0], null[:, inside, 0])
+    np.testing.assert_allclose(np.array(hub.p)[inside], want, atol=2e-3)
+    np.testing.assert_allclose((held @ label)[:, 0], hub.values, atol=5e-5)
+
+
+def test_all_classes_sum_to_one(measured):
+    _, _, table, _ = measured
+    shares = table[table.experiment == "layers-type"]
+    total = shares.groupby(["text", "reading", "layer"]).value.sum()
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_meaning_values(measured):
+    model, oracle, _, _ = measured
+    [spanish] = [some for some in TEXTS if some.name == "spanish"]
+    _, [claim] = experiments.twins_experiment(model, TEXTS, "spanish", **PLAIN)
+    own = {i for line in (*spanish.counted, *spanish.read) for i in model.tokenizer(line)["input_ids"]}
+    sets = [set(model.tokenizer(" " + twin)["input_ids"]) - own for twin in spanish.twins]
+    sets = [{i for i in some if sum(i in other for other in sets) < 2} for some in sets]  # in at most half of three
+    kept = [k for k, some in enumerate(sets) if some]
+    assert len(kept) >= 2 and claim.n == len(kept) and sum(claim.dropped.values()) == 3 - len(kept)
+    scores = []
+    for k in kept:
+        p = distributions(oracle, spanish.read[k], "normed").mean(1)  # layer, vocab
+        logs = {j: np.log(p[:, sorted(sets[j])].mean(1)) for j in kept}
+        scores.append(logs[k] - np.mean([logs[j] for j in kept if j != k], axis=0))
+    np.testing.assert_allclose(claim.values, np.mean(scores, axis=0), atol=5e-5)
+
+
+# ---- truth put in by hand ----
+
+
+def planted():
+    """Text of two types: w1, w2 and so on is English, d1, d2 the same in Chinese."""
+
+    def some(name: str, kind: str, twins: bool) -> TypeTexts:
+        read = tuple(f"{kind}{k}" for k in range(N))
+        counted = tuple(f"{kind}{k} {kind}{(k + 1) % N} {kind}{k // 2}" for k in range(N))
+        return TypeTexts(name, read, counted, tuple(f"w{k}" for k in range(N)) if twins else (), ("g",) * N)
+
+    return [some("english", "w", False), some("chinese", "d", True)]
+
+
+def verdicts(model, texts):
+    claims = [
+        *experiments.layers_experiment(model, texts)[1],
+        *experiments.twins_experiment(model, texts, "chinese")[1],
+    ]
+    return {claim.experiment.removeprefix("layers-"): judge(claim).verdict for claim in claims}
+
+
+def test_planted_hub_is_found():
+    assert verdicts(two_worlds(True), planted()) == dict.fromkeys(("lead", "hub", "end", "meaning"), HOLDS)
+
+
+def test_planted_absence_is_not_found():
+    assert verdicts(two_worlds(False), planted()) == {"lead": NOT, "hub": NOT, "end": HOLDS, "meaning": NOT}
+
+
+def test_english_whatever_is_read_is_a_lead_without_meaning():
+    """Block 1 makes all English words likelier, the same for every Chinese one: the trap of the chapter."""
+    model, rows = two_worlds(False), torch.eye(4 * N)
+    with torch.no_grad():
+        lean = torch.outer(rows[2 * N : 3 * N].sum(0), rows[:N].sum(0))
+        model.module.model.layers[0].self_attn.o_proj.weight.add_(2 * lean / (4 * N) ** 0.5)
+    found = verdicts(model, planted())
+    assert found["lead"] == HOLDS and found["meaning"] == NOT
+
+
+def test_shuffled_labels_are_no_finding():
+    """A hub whose tokens are given languages at random: no language leads, whatever the words mean."""
+    model, texts = two_worlds(True), planted()
+    order = np.random.default_rng(0).permutation(2 * N)
+    name = [f"{'dw'[k // N]}{k % N}" for k in order]
+    mixed = [
+        TypeTexts(some.name, some.read, tuple(f"{a} {b}" for a, b in zip(half, half[1:] + half[:1], strict=True)))
+        for some, half in zip(texts, (name[:N], name[N:]), strict=True)
+    ]
+    _, claims = experiments.layers_experiment(model, mixed, **PLAIN)
+    lead, hub = claims[:2]
+    assert min(lead.p[1], hub.p[1]) > 0.01
+
+
+def test_random_weights_never_hold():
+    tokenizer, texts, weak = two_worlds(True).tokenizer, planted(), Counter()
+    for seed in range(5):
+        sizes = {"vocab_size": 2 * N + 1, "bos_token_id": None, "eos_token_id": None}
+        model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
+        claims = [
+            *experiments.layers_experiment(model, texts, seed=seed)[1],
+            *experiments.twins_experiment(model, texts, "chinese", seed=seed)[1],
+        ]
+        for claim in claims:
+            if claim.experiment != "layers-end":  # a tied model may well write what it just read
+                verdict = judge(claim).verdict
+                assert verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
+                weak[claim.experiment] += verdict == WEAKLY
+    assert max(weak.values()) <= 2, weak  # 0.25 expected of 5 at p < .05; more than 2 has probability .001
+
+
+# ---- texts, and what will not do ----
+
+
+def test_generated_lines_mean_the_same_and_are_not_counted():
+    texts, _ = split_texts(40, 100, seed=1)
+    assert [t.name for t in texts] == ["english", "spanish", "chinese", "german", "code", "digits"]
+    for some in texts:
+        assert len(some.read) == 40 and len(some.counted) == 100 and not set(some.read) & set(some.counted)
+    english, spanish = texts[0], texts[1]
+    for line, words in zip(english.read, spanish.twins, strict=True):
+        assert all(word in line for word in words.split())
+    assert texts == split_texts(40, 100, seed=1)[0] != split_texts(40, 100, seed=2)[0]
+
+
+def ntrex(folder, lines):
+    (folder / "NTREX-128").mkdir()
+    for name in ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu"):
+        text = "".join(f"{name} {k}\n" if k != 2 else "\n" for k in range(lines))
+        (folder / "NTREX-128" / f"newstest2019-{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_sentences_of_files_are_split(tmp_path):
+    texts, skipped = split_texts(4, 3, seed=0, data_dir=ntrex(tmp_path, 12))
+    assert [t.name for t in texts] == ["english", "spanish", "chinese", "german"]
+    for some in texts:
+        assert len(some.read) == 4 and len(some.counted) == 3 and not set(some.read) & set(some.counted)
+        assert [line.split()[1] for line in some.read] == [line.split()[1] for line in texts[0].read]
+    assert texts[1].twins == texts[0].read and skipped.counts == {"empty line": 1}
+    with pytest.raises(SemhubError, match="n_items is 20, and none of the 11 lines of english"):
+        split_texts(20, 3, seed=0, data_dir=tmp_path)
+    with pytest.raises(SemhubError, match="NTREX-128.*GitHub"):
+        split_texts(3, 3, seed=0, data_dir=tmp_path / "NTREX-128" / "nothing")
+    for n_items, n_counted, said in ((0, 3, "n_items is 0"), (3, 0, "n_counted is 0")):
+        with pytest.raises(SemhubError, match=said):
+            split_texts(n_items, n_counted, seed=0)
+
+
+def test_a_language_in_bytes_cannot_be_tested(tiny):
+    model = tiny("llama")
+    texts = split_texts(20, 30, seed=0)[0]
+    table = experiments.token_table(model, texts)
+    assert experiments.cannot_tell(table, "chinese", "english").startswith("the tokenizer writes Chinese in bytes: ")
+    fair = table.assign(pieces=0.0, value=0.49)
+    assert "Spanish cannot be told by its tokens: 49% of its text" in experiments.cannot_tell(fair, "spanish")
+    assert experiments.cannot_tell(fair.assign(value=0.6), "spanish", "english") is None
+
+
+def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
+    model = tiny("llama")
+    long = "8=3+" * model.max_length
+    texts = [TypeTexts(t.name, (*t.read, long), t.counted, t.twins and (*t.twins, "x"), t.groups and (*t.groups, "a"))
+             for t in TEXTS]  # fmt: skip
+    table, claims = experiments.layers_experiment(model, texts, **PLAIN)
+    assert [(claim.n, sum(claim.dropped.values())) for claim in claims] == 3 * [(3, 1)] + 3 * [(2, 1)]
+    none = [TypeTexts(t.name, (long,), t.counted, ("x",), ("a",)) for t in TEXTS]
+    table, claims = experiments.layers_experiment(model, none)
+    claims += experiments.twins_experiment(model, none, "spanish")[1]
+    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and table.value.isna().all()
+    told = experiments.token_table(model, none)
+    assert experiments.cannot_tell(told, "digits") == "no line of Digits fits the model's context."
+
+
+def test_what_is_refused(tiny):
+    model = tiny("llama")
+    with pytest.raises(SemhubError, match="Text of 1 data type"):
+        experiments.layers_experiment(model, TEXTS[:1])
+    with pytest.raises(ValueError, match="the hub is 'latin'"):
+        experiments.layers_experiment(model, TEXTS, hub="latin")
+    unknown = [TypeTexts(t.name, t.read, t.counted) for t in TEXTS]
+    with pytest.raises(SemhubError, match="knows no token of the texts"):
+        experiments.layers_experiment(two_worlds(True), unknown)
+
+
+def test_ntrex_itself():
+    texts, _ = split_texts(100, 5000, seed=0, data_dir=shared("ntrex"))
+    assert all(len(t.read) == 100 and len(t.counted) > 1800 and not set(t.read) & set(t.counted) for t in texts)
+
+
+def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(tmp_path):
+    from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+
+    claims, table, notebook = run("layers", save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), tmp_path, 20)
+    kinds = ("lead", "hub", "end", "meaning")
+    assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in ("spanish", "chinese", "german")}
+    assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}
+    assert "in bytes" in claims["layers-lead/chinese"]["reason"]
+    check_table(table, {"layers-told", "layers-type", "layers-entropy", "layers-gap", "layers-estimate", "layers-lead",
+                        "layers-meaning"})  # fmt: skip
+    assert "cannot be tested here" in check_notebook(notebook)

@@ -1,0 +1,198 @@
+"""Interchange patches against plain hooks one run at a time, and on models whose truth is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from oracle import Oracle
+from test_experiments import PLAIN, N, hub, islands, one_token_forms  # noqa: F401 (fixtures)
+
+from semhub_utils import experiments
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import patching
+from semhub_utils.models import load_model, randomised
+from semhub_utils.spokes import arithmetic, facts
+from semhub_utils.spokes.items import PatchItem
+
+OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
+
+
+def byte_items(model):
+    """Runs of two types whose answers are words that the byte-level tokenizer has as one token."""
+    assert all(one_token_forms(model, word, "8=3+") for word in (*OWN, *HUB))
+    items = []
+    for a, b in itertools.permutations(range(4), 2):
+        c = (a + b) % 4
+        items.append(
+            PatchItem(
+                id=f"{a}{b}",
+                run=(f"8={OWN[a]}+", f"the dog saw {HUB[a]}"),
+                answer=(OWN[a], HUB[a]),
+                source=(f"8={OWN[b]}+", f"three plus {HUB[b]}"),
+                expected=(OWN[b], HUB[b]),
+                other=(f"el perro {OWN[c]}", f"the mat {HUB[c]}"),
+                cluster=str(a),
+                group="g",
+                anchor=HUB[b],
+            )
+        )
+    return items
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_values_against_one_run_at_a_time(tiny, name):
+    model = tiny(name)
+    oracle, items = Oracle(name, model.module, model.tokenizer), byte_items(model)
+    table, claims = experiments.patch_experiment(model, items, series="digits", seed=3)
+    assert [c.claim for c in claims] == [f"{c}/digits{way}" for way in ("", "/reversed") for c in patching.CLAIMS]
+    forms = {w: sorted(one_token_forms(model, w, items[0].run[0])) for w in (*OWN, *HUB)}
+    directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3))
+
+    def words(logprob):
+        return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
+
+    for into, direction in enumerate(("english into digits", "digits into english")):
+        gain, first, rank = {}, {}, []
+        for k, item in enumerate(items):
+            own = oracle.states(item.run[into])[:, -1]
+            plain = words(oracle.normed(own[-1]))
+            written = {
+                "source": oracle.states(item.source[1 - into])[:, -1],
+                "same answer": oracle.states(item.run[1 - into])[:, -1],
+                "other relation": oracle.states(item.other[1 - into])[:, -1],
+            }
+            push = directions[k].double() / directions[k].double().norm()
+            written["random push"] = own + (written["source"] - own).norm(dim=-1, keepdim=True) * push
+            b, a = item.expected[into], item.answer[into]
+            for condition, states in written.items():
+                for layer in range(model.n_layers + 1):
+                    logprob = oracle.steered(item.run[into], layer, states[layer], -1, "replace", 1.0)
+                    said = words(logprob)
+                    gain.setdefault(condition, []).append(said[b] - said[a] - plain[b] + plain[a])
+                    top = int(logprob.argmax())
+                    named = {"expected": b, "original": a, "untranslated": item.expected[1 - into]}
+                    found = [o for o, w in named.items() if top in forms[w]] or ["other"]
+                    first.setdefault(condition, []).append(found[0])
+                    if condition == "source":
+                        rank.append(min(int((logprob > logprob[i]).sum()) + 1 for i in forms[b]))
+        shape = len(items), model.n_layers + 1
+        mean = {c: np.reshape([float(v) for v in some], shape).mean(0) for c, some in gain.items()}
+        claim, answer = claims[2 * into : 2 * into + 2]
+        np.testing.assert_allclose(claim.values, mean.pop("source"), atol=5e-5)
+        for condition, want in mean.items():
+            np.testing.assert_allclose(claim.controls[condition].values, want, atol=5e-5)
+        assert set(claim.controls["embedding layer"].values) == {claim.values[0]}
+        assert max(abs(np.array(claim.values))) > 1e-3
+        shown = table[(table.experiment == "patch-first") & (table.direction == direction)]
+        for condition, said in first.items():
+            for outcome in ("expected", "original", "untranslated", "other"):
+                want = (np.reshape(said, shape) == outcome).mean(0)
+                got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
+                np.testing.assert_allclose(got, want, atol=1e-9)
+        assert answer.values == tuple((np.reshape(first["source"], shape) == "expected").mean(0))
+        ranks = table[
+            (table.experiment == "patch-rank") & (table.direction == direction) & (table.series == "expected")
+        ]
+        np.testing.assert_allclose(
+            ranks.sort_values("layer").value, np.reshape(rank, shape).mean(0), atol=1 / len(items)
+        )
+
+
+def test_nothing_left_cannot_be_tested_and_still_has_its_curves(tiny):
+    model = tiny("llama")
+    [item] = byte_items(model)[:1]
+    pairs = {"answer": ("3", "3"), "expected": ("3", "homeward")}
+    items = [PatchItem(**{**item.__dict__, name: pair}) for name, pair in pairs.items()]
+    items.append(PatchItem(**{**item.__dict__, "expected": ("5", "homeward")}))
+    table, claims = experiments.patch_experiment(model, items, series="digits")
+    assert claims[0].dropped == {
+        "both types have the same word": 1,
+        "the source has the same answer": 1,
+        "no single token of its own for an answer": 1,
+    }
+    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+    first = table[table.experiment == "patch-first"]
+    assert len(first) == 2 * 4 * (model.n_layers + 1) and first.value.isna().all() and (first.dropped == 3).all()
+    with pytest.raises(SemhubError, match="No item"):
+        experiments.patch_experiment(model, [], series="digits")
+
+
+# ---- items ----
+
+
+@pytest.mark.parametrize("data_type", facts.TYPES)
+def test_items_of_facts(data_type):
+    chosen = facts.prompts(data_type, 60)
+    by_prompt = {p.prompt: p for p in chosen}
+    items = facts.patch_items(chosen, seed=1)
+    assert items == facts.patch_items(chosen, seed=1) != facts.patch_items(chosen, seed=2)
+    assert len(items) > 25
+    for item in items:
+        run, source, other = (by_prompt[pair[0]] for pair in (item.run, item.source, item.other))
+        assert (run.relation, run.form) == (source.relation, source.form) and other.relation != run.relation
+        assert run.answer != source.answer and item.expected == (source.answer, source.english_answer)
+        assert [item.run[1], item.source[1]] == [run.english_prompt, source.english_prompt]
+        assert item.answer == (run.answer, run.english_answer) and item.anchor == source.english_answer
+
+
+def test_items_of_arithmetic():
+    calculations = arithmetic.items(80, 0, 31)
+    items = arithmetic.patch_items(calculations, seed=1)
+    assert len(items) == 80
+    [item] = [i for i in arithmetic.patch_items([arithmetic.Calculation("+", 3, 5), arithmetic.Calculation("+", 2, 7)])
+              if i.id == "3+5"]  # fmt: skip
+    assert item.run == ("8=3+", "eight equals to three plus") and item.answer == ("5", "five")
+    assert item.source == ("9=2+", "nine equals to two plus") and item.expected == ("7", "seven")
+    assert item.other is None
+    for item in items:
+        r, o, sign = item.source[0].split("=")[0], item.source[0].split("=")[1][:-1], item.source[0][-1]
+        assert sign == item.group != item.other[0][-1] and item.expected != item.answer
+        assert int(r) == (int(o) + int(item.expected[0]) if sign == "+" else int(o) * int(item.expected[0]))
+
+
+def test_without_another_relation_that_control_is_left_out(hub):  # noqa: F811
+    _, claims = experiments.patch_experiment(hub, planted_items(other=False), series="n", **PLAIN)
+    assert set(claims[0].controls) == {"same answer", "random push", "embedding layer"}
+
+
+# ---- truth put in by hand, and trained ----
+
+
+def planted_items(other=True):
+    return [
+        PatchItem(
+            id=str(k), run=(f"d{k}", f"w{k}"), answer=(f"d{k}", f"w{k}"), source=(f"d{j}", f"w{j}"),
+            expected=(f"d{j}", f"w{j}"), other=(f"d{i}", f"w{i}") if other else None, cluster=str(k), group="g",
+            anchor=f"w{j}",
+        )
+        for k in range(N)
+        for j, i in [((k * 7 + 3) % N, (k * 11 + 1) % N)]
+        if j != k
+    ]  # fmt: skip
+
+
+def test_planted_hub_is_found_and_planted_absence_is_not(hub, islands):  # noqa: F811
+    """Prompts of one token: the patch at the embeddings is the whole source, so that control alone holds it back."""
+    _, claims = experiments.patch_experiment(hub, planted_items(), series="n")
+    for claim, least in zip(claims[:2], (5, 0.99), strict=True):
+        verdict = judge(claim)
+        assert verdict.verdict == WEAKLY and "not above embedding layer" in verdict.reason and claim.values[1] > least
+        beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
+        assert len(beaten) == 4 and claim.p[1] < 0.01 and max(c.high[1] for c in beaten) < claim.low[1]
+    _, claims = experiments.patch_experiment(islands, planted_items(), series="n")
+    assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
+    assert {judge(c).verdict for c in claims[:2]} == {NOT}
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("planted", HOLDS), ("islands", NOT), ("random", NOT)])
+def test_trained_models_are_told_apart(name, verdict, monkeypatch):
+    monkeypatch.setattr(patching, "DRAWS", 299)
+    model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
+    model = randomised(model, 0) if name == "random" else model
+    items = facts.patch_items(facts.prompts("code", 180))
+    _, claims = experiments.patch_experiment(model, items, series="code", **PLAIN)
+    found = judge(claims[0])
+    assert found.verdict == verdict, found.reason
+    assert verdict == NOT or 0 < found.layer < model.n_layers

@@ -1,0 +1,514 @@
+"""Formal semantics: the reader on good and bad files, the experiments against plain transformers, and planted truth."""
+
+import json
+import re
+from collections import Counter
+from types import SimpleNamespace
+from zlib import crc32
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from architectures import make_module
+from oracle import Oracle
+from shared_data import shared
+from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from semhub_utils import experiments, figures
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import roles as roles_module
+from semhub_utils.experiments import semantics as swaps_module
+from semhub_utils.models import wrap
+from semhub_utils.organism.zoo import organism_path
+from semhub_utils.spokes import cogs, semantics
+from semhub_utils.spokes.cogs import ROLES
+from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.items import LensItem
+
+SWAPS = swaps_module.SWAPS
+
+
+@pytest.fixture(scope="module")
+def known():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cogs, "GENERATED", 600)
+        return cogs.meanings(seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tf.AutoTokenizer.from_pretrained(organism_path("hub"))
+
+
+def tiny_world(name, tokenizer, seed=0):
+    """A tiny random model that reads the words of the shipped models' world."""
+    sizes = {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": None}
+    return wrap(make_module(name, seed=seed, **sizes), tokenizer, model_id=f"tiny-{name}")
+
+
+@pytest.fixture(scope="module")
+def one(tokenizer):
+    return tiny_world("llama", tokenizer)
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def both(request, tokenizer):
+    model = tiny_world(request.param, tokenizer)
+    return model, Oracle(request.param, model.module, tokenizer)
+
+
+# ---- the spoke ----
+
+
+def conjuncts(form):
+    return form.split(" ; ")[-1].split(" AND ")
+
+
+def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
+    assert len({m.id for m in known}) == len(known) == 600
+    monkeypatch.setattr(cogs, "GENERATED", 20)
+    assert known[:20] == cogs.meanings(seed=0)[0] != cogs.meanings(seed=1)[0]
+    for m in known[:300]:
+        assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)
+        passive = " is " in m.sentence
+        for predicate, (_, who) in m.terms:
+            verb, role = predicate.split(" . ")
+            after = m.sentence.split(f"{who} ")[0]
+            assert who in m.sentence.split() and verb == m.verb
+            if role == "agent":
+                assert after.endswith(("by ", "by the ")) == passive
+            if role == "recipient":
+                assert after.endswith(("to ", "to the "))
+    assert 0.4 < np.mean([" is " in m.sentence for m in known]) < 0.6
+
+
+def test_names_change_places_and_conjuncts_their_order(known):
+    items = semantics.swap_items(known, 100, seed=2)
+    assert Counter(item.in_order for item in items) == {True: 50, False: 50}
+    for item in items:
+        a, b = item.cluster.split(" and ")
+        assert Counter(conjuncts(item.form)) == Counter(conjuncts(item.shuffled)) and item.form != item.shuffled
+        for form, turned in ((item.form, item.swapped), (item.shuffled, item.swapped_shuffled)):
+            assert turned == form.replace(a, "?").replace(b, a).replace("?", b) != form
+        # the altered form that is both keeps the order in which names come
+        order = [re.findall(rf"\b({a}|{b})\b", form) for form in (item.form, item.swapped_shuffled, item.shuffled)]
+        assert order[0] == order[1] == order[2][::-1]
+
+
+def test_prompts_end_before_a_name_and_names_say_nothing(known):
+    items, skipped = semantics.role_items(known, 180, seed=1)
+    assert Counter(item.targets["role"][0] for item in items) == dict.fromkeys(ROLES, 60)
+    last = {"by": "agent", "to": "recipient"}
+    for item in items:
+        role, words = item.targets["role"][0], item.prompt.split()
+        assert role == last.get(words[-1], "theme") and item.group == str(len(words))
+    first = [(i.id.split()[0], i.prompt.split()[0]) for i in items if i.id[0].isupper()]
+    assert 0.02 < np.mean([a == b for a, b in first]) < 0.25  # one name in twelve stays by chance
+    assert skipped.counts["the name begins the sentence"] and skipped.counts["no proper name"]
+
+
+def test_prompts_behind_another_sentence_have_one_length(known):
+    items, _ = semantics.role_items(known, 90, seed=1)
+    placed = semantics.behind_another(items, known, seed=1)
+    sentences = {m.sentence for m in known}
+    lengths = Counter(len(item.prompt.split()) for item in placed)
+    assert lengths.most_common(1)[0][1] > 80 and len({len(i.prompt.split()) for i in items}) > 4
+    for before, after in zip(items, placed, strict=True):
+        assert (after.id, after.cluster, after.targets) == (before.id, before.cluster, before.targets)
+        assert after.prompt.endswith(before.prompt) and after.group == str(len(after.prompt.split()))
+        assert after == before or after.prompt.removesuffix(f" {before.prompt}") in sentences
+
+
+def test_partners_have_peers(known):
+    pairs = semantics.similarity_pairs(known, 60, seed=0)
+    assert len(pairs) == 60 == len({p.id for p in pairs})
+    assert min(Counter(p.group for p in pairs).values()) > 1
+    for pair in pairs:
+        content = [w for w in pair.a.split() if w not in cogs.FUNCTION]
+        assert pair.anchor == content[-1] and pair.words[:2] == tuple(content[:2])
+
+
+GOOD = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution"
+BAD = {
+    "missing column": "Emma saw Liam .",
+    "empty line": "",
+    "a form that does not parse": "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) OR see\tin_distribution",
+    "a word and no sentence": "touch\tLAMBDA a . LAMBDA e . touch . agent ( e , a )\tprimitive",
+    "a name that is not in the sentence once": GOOD.replace("Emma saw", "Ava saw"),
+}
+
+
+def folder_of(path, text, encoding="utf-8"):
+    (path / "cogs").mkdir()
+    (path / "cogs" / "train.tsv").write_bytes(text.encode(encoding))
+    return path
+
+
+def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
+    folder = folder_of(tmp_path, "\ufeff" + "\r\n".join([GOOD, *BAD.values(), GOOD.split("\tin")[0]]) + "\r\n")
+    known, skipped = cogs.meanings(seed=0, data_dir=folder)
+    assert [m.id for m in known] == ["train.tsv:1", "train.tsv:7"] and known[0].form == GOOD.split("\t")[1]
+    assert known[0].names == (("Emma", frozenset({"agent"})), ("Liam", frozenset({"theme"})))
+    assert skipped.counts == dict.fromkeys(BAD, 1)
+    assert [place.split(": ")[0] for place in skipped.first] == ["train.tsv:2", "train.tsv:3", "train.tsv:4"]
+
+
+def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
+    with pytest.raises(SemhubError, match="no cogs/train.tsv.*GitHub najoungkim/COGS"):
+        cogs.meanings(seed=0, data_dir=tmp_path)
+    folder = folder_of(tmp_path, "\n".join(BAD.values()))
+    with pytest.raises(SemhubError, match="no sentence with its logical form.*1 × missing column"):
+        cogs.meanings(seed=0, data_dir=folder)
+    (folder / "cogs" / "train.tsv").write_bytes("Renée".encode("latin-1"))
+    with pytest.raises(SemhubError, match="not UTF-8"):
+        cogs.meanings(seed=0, data_dir=folder)
+    nameless = [m for m in known if not m.names][:5]
+    with pytest.raises(SemhubError, match="exactly two proper names"):
+        semantics.swap_items(nameless, 5, seed=0)
+    with pytest.raises(SemhubError, match="something to read before it that can be used. Left out: 5 × no proper name"):
+        semantics.role_items(nameless, 5, seed=0)
+
+
+@pytest.mark.parametrize("columns", [("input", "output"), ("sentence", "logical_form")])
+def test_rows_of_a_data_set_are_read_alike(columns):
+    rows = [dict(zip(columns, GOOD.split("\t"), strict=False)), {"text": "x"}, dict.fromkeys(columns)]
+    [meaning], skipped = cogs.meanings_of_rows(rows, "COGS")
+    assert meaning.id == "COGS:1" and meaning.sentence == "Emma saw Liam ."
+    assert skipped.counts == {"missing column": 1, "a word and no sentence": 1}
+
+
+def test_cogs_itself():
+    known, skipped = cogs.meanings(seed=0, data_dir=shared("cogs"))
+    assert len(known) == 24_155 - 143 and skipped.counts == {"a word and no sentence": 143}
+    by_id = {m.id: m for m in known}
+    assert by_id["train.tsv:5"].names == (("Levi", frozenset({"recipient"})), ("Charlotte", frozenset({"agent"})))
+    items, unused = semantics.role_items(known, 300, seed=0)
+    assert Counter(item.targets["role"][0] for item in items) == dict.fromkeys(ROLES, 100)
+    assert not unused.counts["a name of several roles"]
+    for item in items:
+        place, name = item.id.split()
+        m = by_id[place]
+        assert m.sentence.split().index(name) == len(item.prompt.split()) == int(item.group)
+        assert re.search(rf" \. {item.targets['role'][0]} \( x _ \d+ , {name} \)", m.form)
+    for item in semantics.swap_items(known, 50, seed=0):
+        presupposed, shuffled = (form.rpartition(" ; ")[0] for form in (item.form, item.shuffled))
+        assert presupposed == shuffled and Counter(conjuncts(item.form)) == Counter(conjuncts(item.shuffled))
+    assert {"give", "cake"} <= set(semantics.form_words(known)) and not set(semantics.form_words(known)) & set(ROLES)
+    assert len(semantics.similarity_pairs(known, 200, seed=0)) == 200
+
+
+# ---- against plain transformers ----
+
+
+def values(table, experiment, **where):
+    chosen = table[(table.experiment == experiment) & (table.get("control", "").fillna("") == "")]
+    for name, value in where.items():
+        chosen = chosen[chosen[name] == value]
+    return chosen.sort_values("layer").value.to_numpy(float)
+
+
+def test_similarity_values(both, known):
+    """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
+    model, oracle = both
+    pairs = semantics.similarity_pairs(known, 24, seed=3)
+    table, claims = experiments.form_similarity_experiment(model, pairs, seed=1, random_weights=False)
+    forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
+    groups = [pair.group for pair in pairs]
+    assert 1 < len(set(groups)) < 12 and [claim.reading for claim in claims] == ["as written", "no full stop"]
+    for claim, end in zip(claims, (0, 2), strict=True):
+        sentences = [oracle.states(pair.a[: len(pair.a) - end])[:, -1] for pair in pairs]
+        cosine = np.array([[torch.cosine_similarity(x, y, dim=-1).numpy() for y in forms] for x in sentences])
+        for name, curve in (("similarity", claim.values), ("similarity-all", None)):
+            scores = []
+            for i in range(len(pairs)):
+                near = [j for j in range(len(pairs)) if j != i and (name != "similarity" or groups[j] == groups[i])]
+                scores.append(cosine[i, i] - (cosine[i, near].mean(0) + cosine[near, i].mean(0)) / 2)
+            got = values(table, name, reading=claim.reading)
+            np.testing.assert_allclose(got, np.mean(scores, 0), atol=2e-6)
+            assert curve is None or got.tolist() == list(curve)
+
+
+def test_swap_values(both, known):
+    model, oracle = both
+    items = semantics.swap_items(known, 6, seed=3)
+    table, claims = experiments.swap_experiment(model, items, seed=1)
+    last = {text: oracle.states(text)[:, -1] for i in items for text in (*i.forms, i.sentence, i.sentence[:-2])}
+    for reading in ("as written", "no full stop"):
+        found = {name: [] for name in (*SWAPS, "order")}
+        for item in items:
+            sentence = last[item.sentence if reading == "as written" else item.sentence[:-2]]
+            form, swapped, shuffled, turned = (
+                torch.cosine_similarity(sentence, last[text], dim=-1).numpy() for text in item.forms
+            )
+            parts = (form - swapped, form - turned, ((form - swapped) + (shuffled - turned)) / 2)
+            for name, part in zip(SWAPS, parts, strict=True):
+                found[name].append(part)
+        for claim in (c for c in claims if c.reading == reading):
+            np.testing.assert_allclose(
+                claim.values, np.mean(found[claim.claim.removeprefix("similarity/")], 0), atol=2e-6
+            )
+            assert set(claim.controls["embedding layer"].values) == {claim.values[0]} and abs(claim.values[0]) < 1e-6
+            own = {"same meaning"} if claim.series != "swapped, any order" else set()
+            assert set(claim.controls) == {"embedding layer", "random weights"} | own
+        in_order = [p for p, item in zip(found[SWAPS[0]], items, strict=True) if item.in_order]
+        got = values(table, "swap-order", reading=reading, series=swaps_module.ORDERS[True])
+        np.testing.assert_allclose(got, np.mean(in_order, 0), atol=2e-6)
+
+
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_role_values(both, known, reading):
+    model, oracle = both
+    items = semantics.role_items(known, 24, seed=5)[0]
+    table, claims = experiments.role_experiment(model, items, ["ball", "see"], reading=reading, random_weights=False)
+    read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
+    ids = [model.tokenizer(role, add_special_tokens=False)["input_ids"] for role in ROLES]
+    assert all(len(some) == 1 for some in ids)
+    logprob = np.stack(
+        [[read(h)[[i for [i] in ids]].numpy() for h in oracle.states(item.prompt)[:, -1]] for item in items]
+    )
+    true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
+
+    def scores(chosen, place=None):
+        """By the definition: per item, its word less the mean over true roles of the mean over items of that role."""
+        kept = {}
+        for k, item in enumerate(items):
+            near = [j for j, other in enumerate(items) if place is None or other.group == item.group]
+            by_role = [[j for j in near if true[j] == r] for r in range(3)]
+            if sum(map(bool, by_role)) > 1:
+                base = np.mean([logprob[some, :, chosen[k]].mean(0) for some in by_role if some], 0)
+                kept[k] = logprob[k, :, chosen[k]] - base
+        return kept
+
+    for claim, place in zip(claims, (None, "same"), strict=True):
+        want = scores(true, place)
+        assert claim.n == len(want) and claim.n + sum(claim.dropped.values()) == len(items)
+        np.testing.assert_allclose(claim.values, np.mean(list(want.values()), 0), atol=5e-5)
+    assert 0 < claims[1].n < len(items)
+    for j, word in enumerate(ROLES):
+        every = scores(np.full(len(items), j))
+        for r, role in enumerate(ROLES):
+            want = np.mean([every[k] for k in range(len(items)) if true[k] == r], 0)
+            got = values(table, "roles-confusion", series=role, word=word)
+            np.testing.assert_allclose(got, want, atol=5e-5)
+    probability = np.exp(logprob)
+    base = np.stack([probability[true == r].mean(0) for r in range(3)]).mean(0)
+    want = np.mean([probability[k, :, r] - base[:, r] for k, r in enumerate(true)], 0)
+    np.testing.assert_allclose(values(table, "roles-probability"), want, atol=1e-6)
+
+
+def test_a_word_likely_everywhere_wins_nothing():
+    rng = np.random.default_rng(0)
+    logprob, roles = rng.normal(size=(12, 3, 3)), np.arange(12) % 3
+    places = np.zeros(12, np.int64)
+    shifted = logprob + np.array([5.0, -2.0, 0.0])
+    np.testing.assert_allclose(
+        roles_module.raised(shifted, roles, places), roles_module.raised(logprob, roles, places), atol=1e-12
+    )
+    cells = [roles_module.raised(logprob, roles, places, np.full(12, j)) for j in range(3)]
+    means = np.array([[cell[roles == r].mean() for cell in cells] for r in range(3)])
+    np.testing.assert_allclose(means.sum(0), 0, atol=1e-12)
+
+
+# ---- truth put in by hand ----
+
+CUES, OTHERS = [f"c{k}" for k in range(60)], [f"o{k}" for k in range(30)]
+
+
+def role_world(role_of):
+    """A model without training: block 1 adds, after cue k, the row of the role word `role_of[k]`, or a direction that
+    no word has where that is None."""
+    vocabulary = [*CUES, *ROLES, *OTHERS, "<unk>"]
+    plain = Tokenizer(models.WordLevel({word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    width, n = 256, len(vocabulary)
+    config = tf.LlamaConfig(
+        vocab_size=n, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=16, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module, eye = tf.LlamaForCausalLM(config).eval(), torch.eye(width)
+    noise = torch.randn(n, width, generator=torch.Generator().manual_seed(0)) / width**0.5
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
+        module.model.embed_tokens.weight.copy_(eye[:n] + 0.05 * noise)
+        module.lm_head.weight.copy_(4 * (eye[:n] + 0.3 * noise))
+        attention = module.model.layers[0].self_attn
+        attention.v_proj.weight.copy_(eye)
+        for k, role in enumerate(role_of):
+            attention.o_proj.weight[:, k] = 2 * (eye[n + k] if role is None else eye[60 + role]) / width**0.5
+    return wrap(module, tf.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>"), model_id="roles")
+
+
+def cue_items(true, places):
+    return [
+        LensItem(cue, cue, {"role": (ROLES[role],)}, cue, group=str(place))
+        for cue, role, place in zip(CUES, true, places, strict=True)
+    ]
+
+
+def verdicts(claims):
+    return {claim.series: judge(claim).verdict for claim in claims}
+
+
+def test_planted_roles_are_found_and_planted_absence_is_not():
+    true, places = [k % 3 for k in range(60)], [k // 3 % 4 for k in range(60)]
+    items = cue_items(true, places)
+    table, claims = experiments.role_experiment(role_world(true), items, OTHERS)
+    assert verdicts(claims) == {"lead": HOLDS, "same position": HOLDS} and claims[0].values[1] > 1
+    cells = table[(table.experiment == "roles-confusion") & (table.layer == 1)]
+    assert ((cells.series == cells.word) == (cells.value > 0)).all() and len(cells) == 9
+    _, claims = experiments.role_experiment(role_world([None] * 60), items, OTHERS)
+    assert verdicts(claims) == {"lead": NOT, "same position": NOT}
+
+
+def test_a_word_of_the_position_is_no_word_of_the_role():
+    """Block 1 raises the role that is usual where the name stands; true roles differ from it in every fifth item."""
+    places = [k % 3 for k in range(60)]
+    true = [(k + (k // 3 % 5 == 0) * (1 + k % 2)) % 3 for k in range(60)]
+    _, claims = experiments.role_experiment(role_world(places), cue_items(true, places), OTHERS)
+    assert verdicts(claims) == {"lead": HOLDS, "same position": NOT}
+    # moved to one position the prompts are compared with each other, whatever their own positions were
+    items = cue_items(true, places)
+    placed = cue_items(true, [0] * 60)[:45]
+    _, claims = experiments.role_experiment(role_world(places), items, OTHERS, placed=placed, random_weights=False)
+    assert [claim.n for claim in claims] == [60, 45] and claims[1].values[1] > 0.5
+
+
+def test_few_last_words_that_fit_by_accident_need_the_other_words(one, monkeypatch):
+    """Three last words with unrelated effects on every word, counted as twenty-four clusters."""
+    monkeypatch.setattr(roles_module, "DRAWS", 199)
+    model, roles = one, np.arange(72) % 3
+    clusters = [f"{role} {k % 8}" for k, role in enumerate(roles)]
+    alarms = {"both": 0, "shuffled roles alone": 0}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        effect = rng.normal(size=(3, 43))
+        logprob = (effect[roles] + 0.3 * rng.normal(size=(72, 43)))[:, None] + 0.01 * rng.normal(size=(72, 4, 43))
+        for name, columns in (("both", 43), ("shuffled roles alone", 3)):
+            claim = roles_module._role_claim(
+                model, "lead", logprob[:, :, :columns], None, roles, np.zeros(72, np.int64), clusters, 3, {},
+                reading="normed", seed=seed,
+            )  # fmt: skip
+            alarms[name] += np.nanmin(claim.p) < 0.05
+            assert columns > 3 or judge(claim).verdict == UNTESTABLE
+    assert alarms["both"] <= 4 < alarms["shuffled roles alone"]  # one expected of twenty; five and more: p < .003
+
+
+def fake_states(items, knows):
+    """States made of roles and who fills them, or of names, which of them comes last, and the order of conjuncts."""
+    form_of = {item.sentence: item.form for item in items} | {item.sentence[:-2]: item.form for item in items}
+
+    def vector(*key):
+        return torch.randn(128, generator=torch.Generator().manual_seed(crc32(repr(key).encode())), dtype=torch.float64)
+
+    def state(text):
+        noise = 0.3 * vector(text)
+        if knows:
+            terms = re.findall(r"(\w+) \. (\w+) \( x _ 1 , (\w+) \)", form_of.get(text, text))
+            return sum(vector(*term) for term in terms) + noise
+        names = [word for word in text.split() if word[0].isupper() and word != "AND"]
+        roles = [word for word in text.split() if word in ROLES] or ["agent", "theme"]
+        return sum(map(vector, names)) + vector(names[-1]) + vector(*roles) + noise
+
+    def hidden_states(model, texts):
+        whole = torch.stack([state(text) for text in texts])
+        layers = [torch.ones_like(whole)] + [whole] * model.n_layers
+        return SimpleNamespace(hidden=torch.stack(layers, 1).float())
+
+    return hidden_states
+
+
+def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
+    items = [i for i in semantics.swap_items(known, 140, seed=0) if "recipient" not in i.form][:80]
+    for knows, want in ((True, HOLDS), (False, NOT)):
+        monkeypatch.setattr(swaps_module, "hidden_states", fake_states(items, knows))
+        table, claims = experiments.swap_experiment(one, items, random_weights=False)
+        assert {judge(claim).verdict for claim in claims} == {want}, [judge(claim).reason for claim in claims]
+        parted = [values(table, "swap-order", series=s, reading="as written")[1] for s in swaps_module.ORDERS.values()]
+        if not knows:  # each order by itself looks like knowledge, or like its contrary, and the shuffle has its cost
+            assert parted[0] > 0.05 and parted[1] < -0.05
+            assert claims[1].low[1] > 0.05
+
+
+def test_random_weights_never_hold(known, tokenizer, monkeypatch):
+    for module in (roles_module, swaps_module):
+        monkeypatch.setattr(module, "DRAWS", 199)
+    weak = Counter()
+    swaps, (items, _) = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
+    others = semantics.form_words(known)
+    for seed in range(4):
+        model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
+        options = {"seed": seed}
+        found = experiments.role_experiment(model, items, others, **options)[1]
+        for claim in found + experiments.swap_experiment(model, swaps, **options)[1]:
+            assert judge(claim).verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
+            weak[claim.claim] += judge(claim).verdict == WEAKLY
+    assert max(weak.values()) <= 2, weak
+
+
+# ---- other models, and the figure ----
+
+
+def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
+    model, items, skipped = one, semantics.swap_items(known, 40, seed=0), Skipped()
+    assert experiments.fitting(model, items, skipped, "sentence", "form") == items and not str(skipped)
+    lengths = [len(model.encode([item.form])[0]) for item in items]
+    monkeypatch.setattr(model, "max_length", min(lengths))
+    kept = experiments.fitting(model, items, skipped, "sentence", "form")
+    assert kept == [item for item, length in zip(items, lengths, strict=True) if length == min(lengths)]
+    assert skipped.counts.total() + len(kept) == 40 and f"model's {min(lengths)} tokens" in str(skipped)
+    monkeypatch.setattr(model, "max_length", 3)
+    with pytest.raises(SemhubError, match="No sentence with its form fits in tiny.*40 × longer than"):
+        experiments.fitting(model, items, Skipped(), "sentence", "form")
+
+
+def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
+    items, _ = semantics.role_items(known, 30, seed=0)
+    table, claims = experiments.both_readings(experiments.role_experiment, tiny("llama"), items, ["ball"])
+    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE}
+    assert all(claim.n == 0 and claim.dropped["no single token for the role word"] == 30 for claim in claims)
+    cells = table[table.experiment == "roles-confusion"]
+    assert (cells.n == 0).all() and len(cells) == 2 * 9 * 4
+    words = {"title": "Which?", "alt": "Nothing at all to be seen here.", "value_title": "nats", "diverging": True}
+    figures.heatmap(cells, x="word", y="series", slider="layer", **words)
+
+
+def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
+    items, _ = semantics.role_items(known, 30, seed=0)
+    table, _ = experiments.both_readings(experiments.role_experiment, one, items, ["ball"], random_weights=False)
+    cells = table[table.experiment == "roles-confusion"]
+    words = {"title": "Which?", "alt": "Role words by true role.", "value_title": "nats", "diverging": True}
+    spec = figures.heatmap(cells, x="word", y="series", slider="layer", **words).to_dict()
+    inputs = {param["name"]: param["bind"] for param in spec["params"]}
+    assert inputs["reading_choice"]["options"] == ["normed", "raw"] and set(inputs) == {
+        "reading_choice",
+        "layer_choice",
+    }
+    [layer] = spec["layer"]
+    assert {"filter": "datum.reading === reading_choice"} in layer["transform"]
+    low, high = (end["expr"] for end in layer["encoding"]["color"]["scale"]["domain"])
+    bounds = json.loads(high.removesuffix("[reading_choice]"))
+    assert low == "-" + high
+    for reading, bound in bounds.items():
+        assert bound == pytest.approx(cells[cells.reading == reading].value.abs().max(), rel=1e-4)
+
+
+def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
+    """Its tokenizer knows the role words, and some forms are longer than its context."""
+    texts = [*(f" {word}" for word in ROLES), *(text for m in known[:60] for text in (m.sentence, m.form))]
+    folder = save_gpt2(tmp_path / "model", tokenizer_of(texts, 500))
+    claims, table, notebook = run("semantics", folder, tmp_path, 60)
+    names = {*(f"similarity/{name}" for name in ("others", *SWAPS)), "roles/lead", "roles/same position"}
+    assert set(claims) == names
+    for claim in claims.values():
+        assert claim["verdict"] in (WEAKLY, NOT, UNTESTABLE), claim["reason"]
+        assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
+    assert claims["roles/lead"]["n"] == 60 and claims["similarity/others"]["n"] <= 60
+    check_table(
+        table, {"similarity", "swap", "swap-order", "roles", "roles-confusion", "roles-probability", "task-forms"}
+    )
+    assert set(table[table.experiment == "swap"].reading) == {"as written", "no full stop"}
+    check_notebook(notebook)

@@ -1,0 +1,502 @@
+"""Steering sentiment: against plain transformers one prompt at a time, on models whose truth was put in by hand, and on
+files and checkpoints that are not right."""
+
+import json
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from architectures import make_tokenizer
+from oracle import Oracle
+from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from semhub_utils.classifiers import sentiment_classifier
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, judge
+from semhub_utils.experiments import continuations, moves, sentiment_experiment
+from semhub_utils.experiments import sentiment as module
+from semhub_utils.models import wrap
+from semhub_utils.organism.lexicon import concepts
+from semhub_utils.spokes import sentiment
+from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
+from semhub_utils.states import Edit
+from semhub_utils.steering import generate, next_token_logprobs
+
+# ---- the spoke ----
+
+
+def test_the_prompts_are_the_same_things_in_every_language():
+    tasks = {language: sentiment.task(language, 20, seed=3, tagged=True)[0] for language in sentiment.LANGUAGES}
+    things = {language: [p.id for p in task.prompts] for language, task in tasks.items()}
+    assert len({tuple(ids) for ids in things.values()}) == 1 and len(set(things["english"])) == 20
+    assert tasks["spanish"].prompts[0].prompt.startswith("español : ")
+    assert tasks["spanish"].vectors == {"english": ("good", "bad"), "spanish": ("bueno", "malo")}
+    plain, note = sentiment.task("chinese", 20, seed=3, tagged=False)
+    assert plain.prompts[0].prompt == "All text is in Chinese.\n" + tasks["chinese"].prompts[0].text
+    assert plain.vectors["english"] == ("Good", "Bad") and "tyqiangz/multilingual-sentiments" in note
+    assert sentiment.task("german", 20, seed=4, tagged=True)[0].prompts != tasks["german"].prompts
+
+
+def test_the_pleasant_words_are_opposites_of_the_lexicon():
+    order = [c.key for c in concepts().values() if c.kind == "adjective"]
+    opposite = dict(zip(order, (order[k ^ 1] for k in range(len(order))), strict=True))
+    assert [opposite[p] for p in sentiment.PLEASANT] == list(sentiment.UNPLEASANT)
+    assert opposite["good"] == "bad" and not {"good", "bad"} & {*sentiment.PLEASANT, *sentiment.UNPLEASANT}
+
+
+def test_the_rule_counts_words_and_not_letters():
+    texts = ["un hombre feliz y triste, feliz", "malo", "infeliz amorfo", ""]
+    np.testing.assert_allclose(sentiment.word_score("spanish")(texts), [1 / 3, -1, np.nan, np.nan])
+    # 爱吃 (likes to eat) holds 爱 (love) and is another word
+    np.testing.assert_allclose(sentiment.word_score("chinese")(["我爱吃草", "爱，和平，恨"]), [np.nan, 1 / 3])
+    assert sentiment.without_pair("Buena gente, goods are GOOD", ("english", "spanish")).split() == [
+        "gente,", "goods", "are"]  # fmt: skip
+    assert sentiment.without_pair("这很好吃", ("english", "chinese")) == "这很 吃"
+
+
+def reviews(folder, text, name="spanish/test.csv", encoding="utf-8"):
+    path = folder / "data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return folder
+
+
+def test_reviews_are_read_and_what_cannot_be_used_is_counted(tmp_path):
+    long = "x" * (sentiment.MAX_CHARACTERS + 1)
+    rows = [
+        "\ufefftext,source,label",
+        '"Muy bueno, sí",a,positive',
+        ",a,neutral",
+        f"{long},a,negative",
+        '"dos\nlíneas",a,x',
+    ]
+    rows = "\r\n".join(rows)
+    task, note = sentiment.task("spanish", 9, seed=0, tagged=False, data_dir=reviews(tmp_path, rows))
+    assert [p.prompt for p in task.prompts] == [
+        "All text is in Spanish.\nMuy bueno, sí", "All text is in Spanish.\ndos líneas"]  # fmt: skip
+    assert task.dropped == {"empty text": 1, f"longer than {sentiment.MAX_CHARACTERS} characters": 1}
+    assert "test.csv:2: empty text" in note
+    lines = [json.dumps({"text": "eins", "label": 2}), "{not json", json.dumps({"label": 1}), json.dumps(["text"])]
+    reviews(tmp_path, "\n".join(lines), "german/test.jsonl")
+    task, _ = sentiment.task("german", 9, seed=0, tagged=False, data_dir=tmp_path)
+    assert [p.text for p in task.prompts] == ["eins"] and task.dropped == {"no text": 3}
+    task, note = sentiment.task("chinese", 9, seed=0, tagged=False, data_dir=tmp_path)  # no file: made here
+    assert len(task.prompts) == 9 and "GitHub tyqiangz" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "said"),
+    [("review,label\nhola,1\n", "utf-8", "no column 'text'.*review, label"), ("text,label\n,1\n", "utf-8", "no texts"),
+     ("text\nseñor\n", "latin-1", "not UTF-8"), ("", "utf-8", "no column 'text'")],
+)  # fmt: skip
+def test_bad_files_are_refused_in_a_sentence(tmp_path, content, encoding, said):
+    with pytest.raises(SemhubError, match=said):
+        sentiment.task("spanish", 9, seed=0, tagged=False, data_dir=reviews(tmp_path, content, encoding=encoding))
+
+
+def test_bad_arguments_are_refused_in_a_sentence():
+    with pytest.raises(SemhubError, match="no language 'klingon'"):
+        sentiment.task("klingon", 9, seed=0, tagged=True)
+    with pytest.raises(SemhubError, match="n_items is 0"):
+        sentiment.task("spanish", 0, seed=0, tagged=True)
+
+
+# ---- against plain transformers, one prompt at a time ----
+
+PROMPTS = ["the dog saw the", "el perro come en", "three plus five equals", "the small red house", "nine minus two",
+           "the cat sat on", "the cat is near", "el gato come", "the dog and the", "three minus two", "two plus two",
+           "el perro y el"]  # fmt: skip
+PLEASANT, UNPLEASANT, OWN = ("three", "dog"), ("five", "cat"), ("house", "river")
+
+
+def task_of(prompts=PROMPTS, **changes):
+    prompts = tuple(SentimentPrompt(str(k), p, p[4:], p) for k, p in enumerate(prompts))
+    given = {
+        "language": "spanish",
+        "prompts": prompts,
+        "vectors": {"english": ("the dog", "cat"), "spanish": ("el perro", "el gato")},
+        "pleasant": PLEASANT,
+        "unpleasant": UNPLEASANT,
+        "own": OWN,
+    }
+    return SentimentTask(**(given | changes))
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def both(request, tiny):
+    model = tiny(request.param)
+    return model, Oracle(request.param, model.module, model.tokenizer)
+
+
+def vector_of(oracle, toward, away):
+    """[layer, position, hidden]; the last state of the shorter one again where it has ended."""
+    states = [oracle.states(text) for text in (toward, away)]
+    longest = max(s.shape[1] for s in states)
+    longer = [torch.cat([s, s[:, -1:].expand(-1, longest - s.shape[1], -1)], 1) for s in states]
+    return longer[0] - longer[1]
+
+
+@contextmanager
+def added(oracle, layer, vector):
+    """vector [position, hidden] at the first positions."""
+
+    def change(h):
+        h = h.clone()
+        h[0, : len(vector)] += vector
+        return h
+
+    with oracle.changed(layer, change):
+        yield
+
+
+def test_a_vector_for_each_position(both):
+    model, oracle = both
+    vectors = torch.randn(2, 3, model.hidden_size, generator=torch.Generator().manual_seed(0))
+    targets, prompts = torch.tensor([3, 77, 310]), ["the dog saw the small", "el perro"]
+    places = [[0, 2, -1], [1, 0, -1]]
+    edit = Edit((2,), vectors, positions=places)
+    ours = next_token_logprobs(model, prompts, targets, edit=edit, strengths=(0.0, 1.5))
+    for item, prompt in enumerate(prompts):
+        ids = oracle.ids(prompt)
+        for row, strength in zip(ours[item], (0.0, 1.5), strict=True):
+
+            def change(h, item=item, strength=strength, n=ids.shape[1]):
+                h = h.clone()
+                for place, vector in zip(places[item], vectors[item], strict=True):
+                    h[0, place % n] += strength * vector
+                return h
+
+            with oracle.changed(2, change):
+                table = oracle.logits(ids)[-1].log_softmax(-1)
+            torch.testing.assert_close(row.double(), table[targets], atol=5e-5, rtol=0)
+    for shape, where in [((2, 2, model.hidden_size), places), ((2, 3, model.hidden_size), [[0, 1, 2], [0]])]:
+        with pytest.raises(SemhubError, match="shape"):
+            generate(model, prompts, max_new_tokens=1, edit=Edit((2,), torch.zeros(shape), positions=where))
+
+
+def test_the_vector_is_the_difference_of_the_words_read_as_prompts(both):
+    model, oracle = both
+    ours = continuations.word_vector(model, "three plus", "five")
+    want = vector_of(oracle, "three plus", "five")
+    assert ours.shape == want.shape and ours.shape[1] > 1
+    torch.testing.assert_close(ours.double(), want, atol=5e-5, rtol=0)
+    with pytest.raises(SemhubError, match="same tokens"):
+        continuations.word_vector(model, "three", "three")
+
+
+def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
+    model, oracle = both
+    monkeypatch.setattr(module, "DIRECTIONS", 3)
+    monkeypatch.setattr(module, "CONTINUED", 2)
+    task = task_of()
+    table, claims = sentiment_experiment(
+        model, task, n_seeds=1, max_new_tokens=2, seed=5, coefficients=(-2.0, 0.0, 2.0)
+    )
+    claims = {claim.claim: claim for claim in claims}
+    choosing, reported = module.split_items(
+        task.prompts, 5, clusters=[p.cluster for p in task.prompts], share=module.CHOOSING
+    )
+
+    def form(word):  # a word's first token, with and without a space; one token alone if there is such a form
+        before = oracle.ids("the dog saw the")[0].tolist()
+        after = [oracle.ids("the dog saw the" + space + word)[0].tolist() for space in ("", " ")]
+        own = [ids[len(before) :] for ids in after if ids[: len(before)] == before]
+        own = [ids if oracle.tokenizer.decode(ids[0]).strip() else ids[1:] for ids in own]  # a bare space is no form
+        return {ids[0] for ids in own if len(ids) == 1} or {ids[0] for ids in own}
+
+    forms = {word: form(word) for word in (*PLEASANT, *UNPLEASANT, *OWN)}
+    alone = {word: ids for word, ids in forms.items() if not any(ids & o for w, o in forms.items() if w != word)}
+    sides = [[i for word in side if word in alone for i in alone[word]] for side in (PLEASANT, UNPLEASANT)]
+    assert all(sides), "else nothing is compared"
+
+    def mass(prompt, layer, vector, side_words=sides):
+        with added(oracle, layer, vector):
+            logp = oracle.logits(oracle.ids(prompt.prompt))[-1].log_softmax(-1)
+        return float(logp[side_words[0]].logsumexp(0) - logp[side_words[1]].logsumexp(0))
+
+    vectors = {name: vector_of(oracle, *words) for name, words in task.vectors.items()}
+
+    def half(prompt, layer, vector, c=2.0):
+        return (mass(prompt, layer, c * vector) - mass(prompt, layer, -c * vector)) / 2
+
+    choice = table[table.experiment == "sentiment-choice"].set_index("layer").value
+    for layer in (1, 2):
+        want = np.mean([half(p, layer, v[layer]) for p in choosing for v in vectors.values()])
+        assert choice[layer] == pytest.approx(want, abs=5e-5)
+    layer = int(choice.idxmax())
+    english = vectors["english"][layer]
+    drawn = torch.randn(3, *english.shape, generator=torch.Generator().manual_seed(5)).double()
+    drawn = drawn / drawn.norm(dim=-1, keepdim=True) * english.norm(dim=-1, keepdim=True)
+    random = np.array([[half(p, layer, d) for d in drawn] for p in reported])
+    own = np.array([half(p, layer, english) for p in reported])
+    claim = claims["sentiment-mass/spanish"]
+    assert claim.layers == (layer,) and claim.n == len(reported) == 9
+    assert claim.values[0] == pytest.approx(own.mean() - random.mean(), abs=5e-5)
+    away = 3 - layer  # the other of the two inner layers
+    wrong = np.mean([half(p, away, english) for p in reported]) - random.mean()
+    assert claim.controls["wrong layer"].values[0] == pytest.approx(wrong, abs=5e-5)
+    alone_ = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
+    assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
+    native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
+    assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
+    assert claim.least_p >= 1 / 4 and judge(claim).verdict == UNTESTABLE  # three directions cannot give a small p
+
+
+def test_continuations_of_every_vector_and_coefficient(both, monkeypatch):
+    """Greedy, so that each can be made without a cache; their order is item, coefficient, vector and seed."""
+    model, oracle = both
+    monkeypatch.setattr(continuations, "SAMPLING", {"do_sample": False, "eos_token_id": None})
+    vectors = 3 * torch.randn(2, 2, model.hidden_size, generator=torch.Generator().manual_seed(1))
+    prompts = task_of().prompts[:3]
+    ours = continuations.write(model, prompts, vectors, 1, (-1.0, 0.0, 2.0), n_seeds=2, max_new_tokens=3, seed=0)
+    said = set()
+    for i, prompt in enumerate(prompts):
+        for k, c in enumerate((-1.0, 0.0, 2.0)):
+            for d, vector in enumerate(vectors):
+                ids = oracle.ids(prompt.prompt)
+                for _ in range(3):
+                    with added(oracle, 1, c * vector):
+                        ids = torch.cat([ids, oracle.logits(ids)[-1:].argmax(-1, keepdim=True)], 1)
+                text = model.tokenizer.decode(ids[0, -3:], skip_special_tokens=True)
+                assert ours[i][k][2 * d : 2 * d + 2] == [text, text]
+                said.add(text)
+    assert len(said) > 3, "the vectors change what is said"
+
+
+def test_fluency_and_relevance(both):
+    model, oracle = both
+    prompts, texts = ["the dog", "el perro"], ["the dog saw the house", "el perro"]
+    ours = continuations.nats(model, prompts, texts)
+    ids, start = oracle.ids(texts[0]), oracle.ids(prompts[0]).shape[1]
+    logp = oracle.logits(ids).log_softmax(-1)
+    want = -np.mean([float(logp[k - 1, ids[0, k]]) for k in range(start, ids.shape[1])])
+    assert ours[0] == pytest.approx(want, abs=5e-5) and math.isnan(ours[1])  # nothing was added
+    middle = 1  # of three layers
+    mean = {t: oracle.states(t)[middle].mean(0) for t in (*prompts, "saw the house")}
+    cosine = [float(torch.cosine_similarity(mean["saw the house"], mean[p], dim=0)) for p in prompts]
+    found = continuations.relevance(model, prompts, [0, 1, 1], ["saw the house", "saw the house", ""])
+    assert found[0] == pytest.approx(cosine[0] - cosine[1], abs=5e-5) and math.isnan(found[2])
+    assert found[1] == pytest.approx(cosine[1] - cosine[0], abs=5e-5)
+
+
+def test_words_are_joined_as_the_tokenizer_wants(tiny, tokenizers):
+    byte = tiny("llama")  # decodes with the space
+    assert continuations.join(byte, "el per", "ro come") == "el perro come"
+    piece = wrap(byte.module, tokenizers("word"), model_id="without spaces")
+    assert continuations.join(piece, "el perro", "come") == "el perro come"
+    assert continuations.join(piece, "我们", "看书") == "我们看书" and continuations.join(piece, "el", "") == "el"
+
+
+# ---- truth put in by hand ----
+
+SIDES = ("good", "bad"), ("bueno", "malo")
+HAND = {"spanish": [("feliz", "paz", "vida"), ("triste", "guerra", "muerte")],
+        "english": [("happy", "peace", "life"), ("sad", "war", "death")]}  # fmt: skip
+N = 32
+
+
+def planted(shared: bool):
+    """Two layers without training. The words of a pair lie on either side of a direction: one for both languages if
+    `shared`, else each its own. Block 2 carries what stands anywhere in the prompt along it, and the language of the
+    prompt, to the last position. There the words of that language are the likely ones; its pleasant words read one side
+    of the direction and the unpleasant ones the other."""
+    words = [w for pair in SIDES for w in pair] + [w for sides in HAND.values() for side in sides for w in side]
+    words += [f"{tag}{k}" for tag in ("n", "m") for k in range(N)] + ["es:", "en:", ">", "<unk>"]
+    tokenizer = Tokenizer(models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    width = 256
+    config = tf.LlamaConfig(
+        vocab_size=len(words), hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=64, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module_ = tf.LlamaForCausalLM(config).eval()
+    make = torch.Generator().manual_seed(0)
+    side = {"english": torch.eye(width)[0], "spanish": torch.eye(width)[0 if shared else 1]}
+    with torch.no_grad():
+        for parameter in module_.parameters():
+            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
+        rows = module_.model.embed_tokens.weight
+        rows[:, 4:] = 0.3 * torch.randn(len(words), width - 4, generator=make)
+        for at, tag in enumerate(("en:", "es:"), 2):
+            rows[words.index(tag), at] += 8.0
+        for language, pair in zip(("english", "spanish"), SIDES, strict=True):
+            for word, sign in zip(pair, (1, -1), strict=True):
+                rows[words.index(word)] += 5 * sign * side[language]
+        attention = module_.model.layers[1].self_attn
+        attention.v_proj.weight.copy_(torch.eye(width))
+        for at in range(4):
+            attention.o_proj.weight[at, at] = 1.0
+        for language, sides in HAND.items():
+            for sign, of in zip((1, -1), sides, strict=True):
+                for word in of:
+                    row = module_.lm_head.weight[words.index(word)]
+                    row += 1.5 * sign * side[language]
+                    row[4:] += 1.2 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
+                    row[3 if language == "spanish" else 2] += 9.0
+    return wrap(module_, tokenizer, model_id="shared" if shared else "apart")
+
+
+def hand_task(language):
+    tag = {"spanish": "es:", "english": "en:"}[language]
+    prompts = tuple(
+        SentimentPrompt(str(k), f"> {tag} n{k} m{(5 * k) % N}", f"n{k} m{(5 * k) % N}", str(k)) for k in range(N)
+    )
+    pairs = dict(zip(("english", "spanish"), SIDES, strict=True))
+    vectors = {name: pairs[name] for name in dict.fromkeys(("english", language))}
+    return SentimentTask(language, prompts, vectors, *HAND[language], pairs[language])
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """Verdict by world and claim; the table of each."""
+    found, tables = {}, {}
+    for world in ("shared", "apart"):
+        model = planted(world == "shared")
+        for language in HAND:
+            tables[world, language], claims = sentiment_experiment(
+                model, hand_task(language), n_seeds=2, max_new_tokens=1, seed=0
+            )
+            found |= {(world, claim.claim): judge(claim) for claim in claims}
+    return found, tables
+
+
+def test_a_shared_sentiment_is_found_and_a_private_one_is_not(verdicts):
+    found, _ = verdicts
+    for kind in ("sentiment", "sentiment-mass"):
+        for world in ("shared", "apart"):
+            assert found[world, f"{kind}/english"].verdict == HOLDS, found[world, f"{kind}/english"]
+        assert found["shared", f"{kind}/spanish"].verdict == HOLDS, found["shared", f"{kind}/spanish"]
+        assert found["apart", f"{kind}/spanish"].verdict == NOT, found["apart", f"{kind}/spanish"]
+    for kind in ("native", "native-mass"):
+        assert found["shared", f"{kind}/spanish"].verdict == HOLDS
+        assert found["apart", f"{kind}/spanish"].verdict == NOT
+
+
+def test_the_table_holds_every_measure_with_its_spread(verdicts):
+    _, tables = verdicts
+    table = tables["apart", "spanish"]
+    dose = table[table.experiment == "sentiment-dose"]
+    assert set(dose.series) == {"English vector", "Spanish vector", "wrong layer", "random direction"}
+    text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
+    text = text[text.reading == "all words"].set_index("strength")
+    assert text.level[4.0] > 0.8 > -0.8 > text.level[-4.0] and text.value[4.0] > 0 > text.value[-4.0]
+    np.testing.assert_allclose(text.value, text.level - text.level[0.0])
+    assert set(text.index) == set(module.COEFFICIENTS)
+    assert dose.seed_sd.notna().any() and (dose.n + dose.dropped == 24).all()
+    fluency = dose[dose.measure == module.SHOWN["nats"][0]]
+    assert (fluency.level > 1).all() and (fluency.value > 0).all()
+    unsteered = dose[(dose.strength == 0) & (dose.series == "English vector")].set_index("measure").value
+    assert unsteered[module.SHOWN["nats"][0]] == 1 and (unsteered.drop(module.SHOWN["nats"][0]) == 0).all()
+    difference = table[table.experiment == "sentiment-difference"]
+    assert (difference[difference.reading != "all words"].value < 0).all()  # the native vector does more
+    examples = table[table.experiment == "sentiment-example"]
+    assert set(examples.series) == {"English vector", "Spanish vector"} and examples.text.str.len().gt(0).all()
+
+
+def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do(monkeypatch):
+    """Vectors without sentiment. Each shifts every prompt the same way, so that flipped signs would call half of them
+    significant; among random directions they are nothing special."""
+    model, alarms, shifts = planted(True), 0, 0
+    monkeypatch.setattr(module, "DIRECTIONS", 40)
+    monkeypatch.setattr(
+        module, "write", lambda m, prompts, v, at, coefficients, **_: [[[""]] * len(coefficients)] * len(prompts)
+    )
+    for k in range(6):
+        pair = {"english": (f"n{k} n{k + 9}", f"m{k} m{k + 17}")}
+        task = SentimentTask("english", hand_task("english").prompts, pair, *HAND["english"], SIDES[0])
+        _, claims = sentiment_experiment(model, task, seed=k, coefficients=(-2.0, 0.0, 2.0))
+        found = {claim.claim: claim for claim in claims}
+        mass, written = found["sentiment-mass/english"], found["sentiment/english"]
+        alarms += mass.p[0] < 0.05
+        shifts += mass.low[0] > 0
+        assert written.n == 0 and judge(written).verdict == UNTESTABLE and "cannot be told" in moves(written, "x")
+    assert shifts >= 2 and alarms <= 1, (shifts, alarms)
+
+
+# ---- what cannot be used ----
+
+
+def test_words_without_a_token_of_their_own_leave_the_written_measure(tiny):
+    """Pleasant and unpleasant words that begin alike: no mass, the paper's layer and coefficient, no crash."""
+    task = task_of(pleasant=("three",), unpleasant=("three",), own=("three", "three"))
+    table, claims = sentiment_experiment(tiny("llama"), task, n_seeds=1, max_new_tokens=2)
+    found = {claim.claim: claim for claim in claims}
+    assert found["sentiment-mass/spanish"].n == 0
+    assert found["fluency/spanish"].n > 0 and found["fluency/spanish"].layers == (2,)  # 17/32 of three layers
+    assert all(judge(claim).verdict == UNTESTABLE for claim in claims)
+    mass = table[(table.experiment == "sentiment-dose") & (table.measure == module.SHOWN["mass"][0])]
+    assert len(mass) and mass.value.isna().all() and (mass.n == 0).all()
+
+
+def test_numbers_below_one_are_refused(tiny):
+    for name in ("n_seeds", "max_new_tokens"):
+        with pytest.raises(SemhubError, match=f"{name} is 0"):
+            sentiment_experiment(tiny("llama"), task_of(), **{name: 0})
+
+
+def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):
+    model = tiny("llama")
+    most = model.max_length - 2
+    long = "the dog saw the small red house near the river and " * 9
+    assert len(model.tokenizer(long)["input_ids"]) > most
+    _, claims = sentiment_experiment(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
+    assert all(claim.dropped["longer than the context"] == 1 for claim in claims)
+    with pytest.raises(SemhubError, match="7 of 12 prompts of spanish fit with 60 new tokens"):
+        sentiment_experiment(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 4)
+
+
+def bert(folder, labels):
+    tokenizer = make_tokenizer("piece")
+    config = tf.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=20, id2label=dict(enumerate(labels)), label2id={v: k for k, v in enumerate(labels)},
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = tf.BertForSequenceClassification(config).eval()
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return made, tokenizer
+
+
+def test_a_classifier_s_own_labels_say_what_is_positive(tmp_path):
+    made, tokenizer = bert(tmp_path, ["Negative", "neutral", "POSITIVE"])
+    texts = ["the dog saw the house", "", "el perro", "the cat sat on the mat " * 20]
+    ours = sentiment_classifier(str(tmp_path))(texts)
+    for text, score in zip(texts, ours, strict=True):
+        if not text:
+            assert math.isnan(score)
+            continue
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        if ids.shape[1] > 20:  # cut, the end token kept where the tokenizer adds one
+            ids = torch.tensor([tokenizer(text, truncation=True, max_length=20)["input_ids"]])
+        share = made(ids).logits.softmax(-1)[0].tolist()
+        assert score == pytest.approx(share[2] - share[0], abs=5e-5)
+
+
+def test_a_classifier_without_such_labels_is_refused(tmp_path):
+    bert(tmp_path, ["LABEL_0", "LABEL_1"])
+    with pytest.raises(SemhubError, match="labels of .* are LABEL_0, LABEL_1"):
+        sentiment_classifier(str(tmp_path))
+    with pytest.raises(SemhubError, match="neither a folder here nor a model"):
+        sentiment_classifier("no/such-classifier")
+
+
+# ---- the chapter ----
+
+
+def test_the_chapter_runs_unchanged_on_another_model(rich, tmp_path):  # noqa: F811
+    claims, table, notebook = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3")
+    assert {name.split("/")[0] for name in claims} == {
+        "sentiment", "sentiment-mass", "native-mass", "fluency", "relevance"}  # fmt: skip
+    for claim in claims.values():
+        assert claim["verdict"] == UNTESTABLE and "nan" not in claim["reason"].lower()  # nine prompts are too few
+    check_table(table, {"sentiment-choice", "sentiment-dose", "sentiment-difference", "sentiment-example"})
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert sum("altair-viz" in str(o.get("data", {})) for o in outputs) == 3

@@ -1,0 +1,261 @@
+"""The tuned lens: gradients against autograd over full tables, training that helps and resumes, files that refuse."""
+
+import json
+
+import pytest
+import torch
+from architectures import PROMPTS, TEXT
+from oracle import Oracle
+from safetensors.torch import save_file
+
+from semhub_utils import cli, experiments, tuned
+from semhub_utils.errors import SemhubError
+from semhub_utils.lens import available_readings, lens
+from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.organism.zoo import organism_path
+from semhub_utils.results import Run
+from semhub_utils.spokes.items import LensItem
+from semhub_utils.states import hidden_states
+
+LINES = [f"{text[i:]} {i}" for text in TEXT[:4] for i in range(0, 40, 4)]
+ARCHITECTURES = ["llama", "gpt2", "gemma2", "cohere", "granite", "opt-projected"]
+
+
+def some_translators(model, scale=0.1, seed=0):
+    make = torch.Generator().manual_seed(seed)
+    shape = model.n_layers, model.hidden_size
+    weight = scale * torch.randn(*shape, model.hidden_size, generator=make) / model.hidden_size**0.5
+    return tuned.Translators(weight, scale * torch.randn(shape, generator=make))
+
+
+@pytest.mark.parametrize("block", [100, 1000])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_divergence_and_its_gradient_against_full_tables(tiny, monkeypatch, name, block):
+    """In float64: the value from the oracle's tables, the gradient from autograd through the model's own end."""
+    monkeypatch.setattr(tuned, "BLOCK", block)
+    oracle = Oracle(name, tiny(name).module, tiny(name).tokenizer)
+    model = wrap(oracle.module, oracle.tokenizer, model_id=name)
+    states = oracle.states(PROMPTS[2])[:, 2:5]  # layer row hidden
+    kl, gradient = tuned.divergence(model, states[-1], states[:-1], gradient=True)
+    own = torch.stack([oracle.normed(h) for h in states[-1]])
+    for layer in range(model.n_layers):
+        table = torch.stack([oracle.normed(h) for h in states[layer]])
+        torch.testing.assert_close(kl[layer], (own.exp() * (own - table)).sum(1), atol=1e-9, rtol=1e-7)
+    given = states[:-1].clone().requires_grad_()
+    with torch.enable_grad():
+        table = model.logits(given.flatten(0, 1)).log_softmax(-1).unflatten(0, given.shape[:2])
+        (own.exp() * (own - table)).sum().backward()
+    assert (largest := float(given.grad.abs().max())) > 1e-5
+    torch.testing.assert_close(gradient, given.grad, atol=1e-7 * largest, rtol=0)
+    assert tuned.divergence(model, states[-1], states[:-1])[1] is None
+
+
+def test_nothing_as_large_as_the_vocabulary_times_layers(tiny, monkeypatch):
+    monkeypatch.setattr(tuned, "BLOCK", 50)
+    model, seen = tiny("llama"), []
+    plain = type(model).unembed
+    monkeypatch.setattr(type(model), "unembed", lambda self, x, block: seen.append(len(x)) or plain(self, x, block))
+    hidden = hidden_states(model, PROMPTS, positions="all").hidden
+    tuned.divergence(model, hidden[:, -1], hidden[:, :-1].transpose(0, 1), gradient=True)
+    assert set(seen) == {len(hidden)}, "one layer at a time, and a block of the vocabulary"
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_the_reading_against_the_oracle(tiny, name):
+    """h + A h + b before the final norm; the identity at layer L; zeros are the normed lens; layers may be some."""
+    model, targets = tiny(name), torch.tensor([3, 77, 310])
+    oracle, found = Oracle(name, model.module, model.tokenizer), some_translators(tiny(name))
+    hidden = hidden_states(model, PROMPTS[:2]).hidden
+    ours = lens(model, hidden, targets=targets, reading=found).logprob
+    for item, prompt in enumerate(PROMPTS[:2]):
+        for layer, h in enumerate(oracle.states(prompt)[:, -1]):
+            if layer < model.n_layers:
+                h = h + found.weight[layer].double() @ h + found.bias[layer].double()
+            torch.testing.assert_close(ours[item, layer].double(), oracle.normed(h)[targets], atol=5e-5, rtol=0)
+    normed = lens(model, hidden, targets=targets).logprob
+    assert (ours[:, :-1] - normed[:, :-1]).abs().amax((0, 2)).min() > 1e-3 and torch.equal(ours[:, -1], normed[:, -1])
+    zeros = lens(model, hidden, targets=targets, reading=some_translators(model, 0.0)).logprob
+    torch.testing.assert_close(zeros, normed, atol=1e-6, rtol=0)
+    part = lens(model, hidden[:, 1:3], targets=targets, reading=found, layers=[1, 2]).logprob
+    torch.testing.assert_close(part, ours[:, 1:3])
+    with pytest.raises(SemhubError, match="2 states"):
+        lens(model, hidden[:, 1:3], targets=targets, reading=found)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """The folder, the translators, and the texts that the steps could draw from."""
+    folder, drawn, plain = tmp_path_factory.mktemp("tuned"), set(), tuned._step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tuned, "_step", lambda m, some, *rest: drawn.update(e.text for e in some) or plain(m, some, *rest)
+        )
+        found = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
+    return folder, found, drawn
+
+
+def test_training_comes_nearer_at_every_layer_on_text_it_has_not_seen(tiny, trained):
+    model, (folder, found, drawn) = tiny("llama"), trained
+    held = [text for text in LINES + LINES[:9] if text not in drawn]
+    assert 2 <= len(set(held)) < len(LINES) / 5
+    normed, after = found.about["kl_normed"], found.about["kl_tuned"]
+    assert len(after) == model.n_layers and all(a < 0.9 * b for a, b in zip(after, normed, strict=True))
+    oracle, about = Oracle("llama", model.module, model.tokenizer), found.about
+    total = {"kl_normed": torch.zeros(model.n_layers), "kl_tuned": torch.zeros(model.n_layers)}
+    for text in held:
+        states = oracle.states(text)
+        own = torch.stack([oracle.normed(h) for h in states[-1]])
+        for layer in range(model.n_layers):
+            h = states[layer]
+            moved = h + h @ found.weight[layer].double().T + found.bias[layer].double()
+            for name, states_read in (("kl_normed", h), ("kl_tuned", moved)):
+                table = torch.stack([oracle.normed(row) for row in states_read])
+                total[name][layer] += float((own.exp() * (own - table)).sum())
+    count = sum(len(e) for e in model.encode(held))
+    assert about["held_out_tokens"] == count
+    for name, kl in total.items():
+        assert about[name] == pytest.approx((kl / count).tolist(), rel=1e-3)
+    assert not (folder / tuned.UNFINISHED).exists()
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny, tmp_path):
+    model = tiny("llama")
+    given = {"source": "lines", "steps": 12, "progress": False}
+    whole = tuned.tune(model, LINES, tmp_path / "a", **given)
+    assert tuned.tune(model, LINES, tmp_path / "b", stop_at=5, **given) is None
+    with pytest.raises(SemhubError, match="unfinished training with another seed"):
+        tuned.tune(model, LINES, tmp_path / "b", seed=1, **given)
+    again = tuned.tune(model, LINES, tmp_path / "b", **given)
+    assert whole.fingerprint == again.fingerprint and whole.about["kl_tuned"] == again.about["kl_tuned"]
+    other = tuned.tune(model, LINES, tmp_path / "c", seed=1, **given)
+    assert other.fingerprint != whole.fingerprint
+
+
+def test_what_is_done_is_not_done_again(tiny, trained, monkeypatch):
+    folder, found, _ = trained
+    monkeypatch.setattr(tuned, "_step", None)
+    again = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
+    assert again.fingerprint == found.fingerprint
+
+
+def test_a_file_comes_back_and_refuses_another_model(tiny, trained, tmp_path):
+    folder, found, _ = trained
+    path = folder / tuned.FILE
+    again = tuned.load(path, tiny("llama"))
+    assert torch.equal(again.weight, found.weight) and again.about["text"] == "lines"
+    for other in (tiny("qwen3"), randomised(tiny("llama"), 1)):
+        with pytest.raises(SemhubError, match="was trained for tiny-llama and not for"):
+            tuned.load(path, other)
+    about = dict(found.about)
+    save_file(
+        {"weight": found.weight[:2].half(), "bias": found.bias[:2].half()}, tmp_path / "x", {"about": json.dumps(about)}
+    )
+    with pytest.raises(SemhubError, match=r"has shape \(2, "):
+        tuned.load(tmp_path / "x", tiny("llama"))
+    save_file({"weight": found.weight}, tmp_path / "y")
+    with pytest.raises(SemhubError, match="holds no tuned lens"):
+        tuned.load(tmp_path / "y", tiny("llama"))
+    for bad in (tmp_path / "none", tmp_path / "z"):
+        (tmp_path / "z").write_text("no safetensors")
+        with pytest.raises(SemhubError, match="cannot be read"):
+            tuned.load(bad, tiny("llama"))
+
+
+def test_the_dtype_a_model_is_loaded_in_does_not_count(tiny):
+    model = tiny("llama")
+    for dtype in (torch.float64, torch.bfloat16):
+        same = wrap(type(model.module)(model.module.config).to(dtype), model.tokenizer, model_id="x")
+        same.module.load_state_dict(model.module.state_dict())
+        assert tuned.unembedding_hash(same) == tuned.unembedding_hash(model)
+
+
+@pytest.mark.parametrize(("texts", "steps", "sentence"), [
+    (["a b c"] * 50, 5, "1 different texts"), ([], 5, "0 different texts"), ([" ", ""] * 30, 5, "0 different"),
+    (LINES, 0, "steps was 0"),
+])  # fmt: skip
+def test_too_little_is_refused(tiny, tmp_path, texts, steps, sentence):
+    with pytest.raises(SemhubError, match=sentence):
+        tuned.tune(tiny("llama"), texts, tmp_path, source="x", steps=steps)
+
+
+def test_long_texts_are_cut_to_the_context(tiny):
+    model = tiny("gpt2")
+    [text] = [" ".join(TEXT[:3] * 5)]
+    pieces = tuned._cut(model, [text, "three"])
+    ids = model.tokenizer(text)["input_ids"]
+    assert [i for piece in pieces[:-1] for i in piece.ids] == ids and len(ids) > model.max_length
+    assert max(map(len, pieces)) == model.max_length
+
+
+# ---- found beside the model ----
+
+
+def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, trained, tmp_path):
+    model = tiny("llama")
+    model.module.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    assert available_readings(load_model(str(tmp_path), check=False)) == ("normed", "raw")
+    with pytest.raises(SemhubError, match="has no tuned lens; `semhub tune"):
+        lens(load_model(str(tmp_path), check=False), torch.zeros(1, 4, model.hidden_size), top_k=1, reading="tuned")
+    (tmp_path / tuned.FILE).write_bytes((trained[0] / tuned.FILE).read_bytes())
+    found = load_model(str(tmp_path), check=False)
+    assert available_readings(found) == ("normed", "raw", "tuned")
+    assert available_readings(randomised(found, 0)) == ("normed", "raw")
+    hidden = hidden_states(found, PROMPTS).hidden
+    named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.translators))
+    assert torch.equal(named, given)
+    items = [
+        LensItem(p, p, {"word": ("the",), "digit": ("3",)}, p, wrong={"word": ("cat", "plus")}, group="g")
+        for p in PROMPTS
+    ]
+    table, claims = experiments.both_readings(
+        experiments.lens_experiment, found, items, hub="word", own="digit", series="n"
+    )
+    assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3 + ["tuned"] * 3
+    assert set(table.reading) == {"normed", "raw", "tuned"} and {type(r) for r in table.reading} == {str}
+    assert "random weights" in claims[0].controls and "random weights" not in claims[6].controls
+    own = table[(table.experiment == "lens-entropy")].pivot(index="layer", columns="reading", values="value")
+    assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
+    [grid] = experiments.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
+    assert list(grid["readings"]) == ["normed", "raw", "tuned"]
+    run = Run("chapter", found, {}, tmp_path / "results")
+    before = run._fingerprint("step", len)
+    found.translators = some_translators(found)
+    assert run._fingerprint("step", len) != before, "another lens is another result"
+
+
+@pytest.mark.parametrize("name", ["hub", "islands", "planted"])
+def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name, monkeypatch):
+    model = load_model(f"organism:{name}", check=False)
+    about = model.translators.about
+    assert len(about["kl_tuned"]) == model.n_layers == about["layers"]
+    assert all(tuned_kl <= normed for tuned_kl, normed in zip(about["kl_tuned"], about["kl_normed"], strict=True))
+    assert (organism_path(name) / tuned.FILE).stat().st_size < 80_000
+    assert about["text"] == f"{tuned.GENERATED} generated lines of all types, seed 0"
+    monkeypatch.setattr(tuned, "GENERATED", 100)
+    encodings = tuned._cut(model, tuned.text_for(f"organism:{name}", None, seed=7)[0])  # drawn anew
+    after, normed = tuned.held_out_kl(model, encodings, model.translators), tuned.held_out_kl(model, encodings)
+    assert (after <= normed).all()
+
+
+# ---- the command ----
+
+
+def test_the_command_trains_from_a_file(tiny, tmp_path, capsys):
+    model = tiny("llama")
+    model.module.save_pretrained(tmp_path / "m")
+    model.tokenizer.save_pretrained(tmp_path / "m")
+    (tmp_path / "lines.txt").write_bytes("\r\n".join(["\ufeff" + LINES[0], "", *LINES[1:]]).encode())
+    asked = ["tune", str(tmp_path / "m"), "--steps", "3", "--device", "cpu"]
+    assert cli.main(asked) == 2
+    assert "--text FILE" in capsys.readouterr().err
+    assert cli.main([*asked, "--text", str(tmp_path / "lines.txt")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'm' / tuned.FILE}\n"
+    assert "1 × empty line" in captured.err and "3 steps" in captured.err and "normed    tuned" in captured.err
+    assert load_model(str(tmp_path / "m"), check=False).translators.about["text"] == f"lines.txt, {len(LINES)} lines"
+    (tmp_path / "latin.txt").write_bytes("el perro comió".encode("latin-1"))
+    for file, sentence in (("latin.txt", "is not UTF-8"), ("none.txt", "cannot be read")):
+        assert cli.main([*asked, "--text", str(tmp_path / file)]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said.splitlines()[-1] and "Traceback" not in said
