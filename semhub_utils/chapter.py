@@ -25,9 +25,10 @@ class Chapter:
         """The evidence that a step left for a claim, such as "similarity/digits"."""
         return next(e for found in self.run.evidence.values() for e in found if e.claim == claim)
 
-    def knows(self, tasks: pd.DataFrame, task: str) -> str | None:
+    def knows(self, tasks: pd.DataFrame, task: str, chance: float = 0.0) -> str | None:
         """Whether the model did what `experiments.task_table` asked: None, or the sentence that ends a claim."""
-        return knows_task(tasks.value.to_numpy(), task=task, seed=self.run.parameters["seed"])
+        options = {"chance": chance, "clusters": tasks.cluster.to_list(), "seed": self.run.parameters["seed"]}
+        return knows_task(tasks.value.to_numpy(float), task=task, **options)
 
     def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
         """Judge a claim by the rules of `evidence`; show its card. paper: what the paper says; sentence: our claim."""

@@ -235,7 +235,7 @@ def evidence(
     if len(scores) and fewest and inside.any():
         nulls = [some[:, inside] for some in nulls]
         p[inside] = np.max([corrected_p(values[inside], some) for some in nulls], axis=0)
-        null_high[inside] = np.max([_corrected_bound(values[inside], some) for some in nulls], axis=0)
+        null_high[inside] = np.max([corrected_bound(values[inside], some) for some in nulls], axis=0)
         varies = outcome or all((some.std(axis=0) > 1e-9 * np.abs(some).max(axis=0)).any() for some in nulls)
     return Evidence(
         claim, experiment, series, reading, layers, int(n_layers), window,
@@ -245,14 +245,23 @@ def evidence(
     )  # fmt: skip
 
 
-def _corrected_bound(observed, null):
+def corrected_bound(
+    observed: Float[np.ndarray, "layer"], null: Float[np.ndarray, "draw layer"]
+) -> Float[np.ndarray, "layer"]:
     """Per layer, the value at which the corrected p crosses .05."""
     pool = np.vstack([null, observed])
     _, z_null = _standardised(observed, null, "greater")
     return pool.mean(axis=0) + np.quantile(z_null.max(axis=1), 1 - WEAK_ALPHA, method="higher") * pool.std(axis=0)
 
 
-def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float = 0.0, seed: int = 0) -> str | None:
+def knows_task(
+    correct: Float[np.ndarray, "item"],
+    *,
+    task: str,
+    chance: float = 0.0,
+    clusters: Labels | None = None,
+    seed: int = 0,
+) -> str | None:
     """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
 
     It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
@@ -260,10 +269,10 @@ def knows_task(correct: Float[np.ndarray, "item"], *, task: str, chance: float =
     correct = np.asarray(correct, float)
     if not len(correct):
         return f"there is no item on which to see whether the model can {task}."
-    low, _ = bootstrap_interval(correct[:, None], seed=seed)
+    low, _ = bootstrap_interval(correct[:, None], clusters=clusters, seed=seed)
     if correct.mean() >= MIN_ACCURACY and low[0] > chance:
         return None
-    share = f"{correct.mean():.0%} of {len(correct)} items"
+    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low[0]:.0%})"
     return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."
 
 

@@ -108,6 +108,11 @@ def _after(model: LanguageModel, ids: list[int], before: list[int]) -> list[int]
     return own
 
 
+def single_words(model: LanguageModel, words: Iterable[str], context: str = "") -> set[str]:
+    """Those of `words` that are one token after `context`, with or without a leading space."""
+    return {form.word for form in _forms(model, list(dict.fromkeys(words)), context) if form.ids and form.single}
+
+
 def first_tokens(model: LanguageModel, words: Iterable[str]) -> Int[Tensor, " token"]:
     """Ids of all tokens that are a whole word of `words`, with or without a leading space; words of several tokens
     are left out."""

@@ -39,7 +39,7 @@ def tokenizer_of(texts, vocab_size):
     return tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<end>")
 
 
-def save_gpt2(folder, tokenizer):
+def save_gpt2(folder, tokenizer, n_positions=96):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = tf.GPT2Config(
@@ -47,7 +47,7 @@ def save_gpt2(folder, tokenizer):
             n_embd=32,
             n_layer=4,
             n_head=4,
-            n_positions=96,
+            n_positions=n_positions,
             bos_token_id=0,
             eos_token_id=0,
         )

@@ -7,8 +7,15 @@ here.
 
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
+from semhub_utils.experiments.languages import (
+    known_continuation,
+    language_similarity,
+    part_lens_experiment,
+    readable_sentences,
+    word_items,
+)
 from semhub_utils.experiments.layers import layers_experiment
-from semhub_utils.experiments.lens import both_readings, lens_experiment, task_table
+from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
@@ -17,6 +24,7 @@ from semhub_utils.experiments.semantics import fitting, form_similarity_experime
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
+from semhub_utils.experiments.tasks import choice_table, task_table
 from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
@@ -27,18 +35,23 @@ __all__ = [
     "argument_experiment",
     "both_readings",
     "cannot_tell",
+    "choice_table",
     "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
+    "known_continuation",
+    "language_similarity",
     "layers_experiment",
     "lens_experiment",
     "lens_grid",
     "moves",
     "norm_trap",
     "padding_trap",
+    "part_lens_experiment",
     "patch_experiment",
     "punctuation_trap",
     "range_experiment",
+    "readable_sentences",
     "relation_curves",
     "role_experiment",
     "sentiment_experiment",
@@ -49,4 +62,5 @@ __all__ = [
     "token_table",
     "trajectory_experiment",
     "twins_experiment",
+    "word_items",
 ]

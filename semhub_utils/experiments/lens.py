@@ -16,7 +16,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table, word_forms
+from semhub_utils.tokens import target_table
 
 
 def lens_experiment(
@@ -36,16 +36,17 @@ def lens_experiment(
 
     Three claims. `lens-meaning`: log P(right hub word) minus the mean over the wrong hub words of its class, against
     targets shuffled among items of a group; each word is right for some items and wrong for others, so frequency is
-    matched by design. `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a
-    model that favours hub words whatever they mean cannot win; against flipped signs and against shuffled targets, as
-    the right answers may be likelier words than most of their class. `lens-end`: log P(own token) minus log P(right hub
-    word) at the last layer. Of several right words the likeliest counts. Words of several tokens, or whose token
-    another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the curves are
-    empty. The table adds probabilities (of the wrong words the mean), how often a right word, in any of its forms,
-    comes first (`lens-first`), and the entropy. dropped: what was left out before, by reason.
+    matched by design (a wrong word counts as often as the item names it). `lens-lead`: log P(right hub word) minus the
+    larger of log P(own token) and that mean, so that a model that favours hub words whatever they mean cannot win;
+    against flipped signs and against shuffled targets, as the right answers may be likelier words than most of their
+    class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right words the
+    likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
+    is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
+    mean), how often a right word, in any of its forms, comes first (`lens-first`), and the entropy. `dropped`: what
+    was left out before, with counts; with it, no item at all cannot be tested either.
     """
-    words, kept, unresolved = _resolve(model, items, hub, own)
-    dropped = {**(dropped or {}), **unresolved}
+    words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
+    dropped = dict(Counter(dropped or {}) + Counter(unresolved))
     if not kept:
         return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
@@ -64,16 +65,30 @@ def lens_experiment(
 
         def of(chosen: Sequence[Iterable[str]], fold) -> np.ndarray:
             """Per item, its words folded into one number per layer; nan where no word of it is left."""
-            columns = [[column[w] for w in row if w in column] for row in chosen]
-            nothing = np.full(len(layers), np.nan)
-            return np.stack([fold(logprob[i][:, c], axis=1) if c else nothing for i, c in enumerate(columns)])
+            alike: dict[tuple[int, ...], list[int]] = {}  # items of the same words at once
+            for i, row in enumerate(chosen):
+                alike.setdefault(tuple(column[w] for w in row if w in column), []).append(i)
+            values = np.full((len(kept), len(layers)), np.nan)
+            for columns, numbers in alike.items():
+                if columns:
+                    values[numbers] = fold(logprob[numbers][:, :, list(columns)], axis=2)
+            return values
 
-        classes = [tuple(dict.fromkeys((*item.targets[hub], *item.wrong.get(hub, ())))) for item in kept]
-        said = np.stack([of([answer] * len(kept), np.max) for answer in answers], axis=2)
-        wrong = [of([[w for w in c if w not in answer] for c in classes], np.mean) for answer in answers]
+        classes: dict[tuple[str, ...], list[int]] = {}
+        for i, item in enumerate(kept):
+            wrong_words = (w for w in item.wrong.get(hub, ()) if w not in item.targets[hub])
+            class_ = sorted(w for w in (*dict.fromkeys(item.targets[hub]), *wrong_words) if w in column)
+            classes.setdefault(tuple(class_), []).append(i)
+        said = np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in answers], axis=2)
+        wrong = np.empty_like(said)
+        for class_, numbers in classes.items():  # the mean over the class but the answer's own words
+            others = np.array([[w not in answer for answer in answers] for w in class_], float)
+            of_class = logprob[numbers][..., [column[w] for w in class_]]
+            with np.errstate(invalid="ignore"):
+                wrong[numbers] = of_class @ others / others.sum(0)
         curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
         curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
-        meaning = said - np.stack(wrong, axis=2)
+        meaning = said - wrong
         return curves, meaning, np.minimum(meaning, said - curves[own][:, :, None]), found
 
     index = np.arange(len(kept))
@@ -157,7 +172,8 @@ def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, ser
         _claim(model, name, some, some, series=series, reading=reading, dropped=dropped)
         for name, some in (("lens-meaning", empty), ("lens-end", empty[:, -1:]), ("lens-lead", empty))
     ]
-    names = [*items[0].targets, *(f"wrong {name}" for name in items[0].wrong)]
+    targets, wrong = (items[0].targets, items[0].wrong) if items else ((hub, own), (hub,))
+    names = [*targets, *(f"wrong {name}" for name in wrong)]
     curves = [("lens-probability", name) for name in names] + [("lens-first", hub), ("lens-first", own)]
     tables = [
         curve(model, empty, experiment=experiment, series=name, reading=reading, dropped=sum(dropped.values()))
@@ -203,24 +219,3 @@ def both_readings(experiment: Callable[..., Result], model: LanguageModel, *args
             own["random_weights"] = False
         found.append(experiment(model, *args, **own))
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]
-
-
-def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
-    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
-
-    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
-    """
-    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
-    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
-    ids = {(i.prompt, w): _ids(model, w, i.prompt) for i in items for w in i.targets[own]}
-    right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
-    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
-    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
-
-
-def _ids(model: LanguageModel, word: str, context: str) -> tuple[int, ...]:
-    """The tokens `word` may begin with; none if it cannot be written after `context`, and so never is."""
-    try:
-        return word_forms(model, word, context).ids
-    except SemhubError:
-        return ()

@@ -47,7 +47,7 @@ def form_similarity_experiment(model: LanguageModel, pairs: Sequence[Pair], **op
     tables, claims = [], []
     for reading in READINGS:
         read = [replace(pair, a=_sentence(pair.a, reading)) for pair in pairs]
-        table, [claim] = similarity_experiment(model, read, series="others", matched=True, **options)
+        table, [claim] = similarity_experiment(model, read, series="others", baselines=("corrected",), **options)
         tables.append(table.assign(reading=reading))
         claims.append(replace(claim, reading=reading))
     return pd.concat(tables, ignore_index=True), claims

@@ -1,20 +1,21 @@
 """Are two ways of writing one thing closer than two ways of writing different things (Eq. 1)?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.evidence import Evidence, control, corrected_bound, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import (
+    MEASURES,
     adjusted_cosine,
     debiased_cka,
     mutual_neighbours,
@@ -25,6 +26,8 @@ from semhub_utils.similarity import (
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
 
+FEW_DRAWS = 200  # for the dotted lines of measures that no claim rests on
+
 
 def similarity_experiment(
     model: LanguageModel,
@@ -33,48 +36,65 @@ def similarity_experiment(
     series: str,
     seed: int = 0,
     random_weights: bool = True,
-    matched: bool = False,
+    baselines: Sequence[str] = (),
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Are the two sides of a pair more alike than sides of different pairs (Eq. 1), and at which layers?
 
     States at the last token. Claim `similarity/<series>`: adjusted cosine, against partners shuffled within their
     group: pairs of one anchor move together, or pairs that hold one word, whichever null is the harder. Controls: the
     embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
-    retrieval accuracy, mutual nearest neighbours and debiased CKA. `matched` compares with non-matches of the group
-    alone, where groups lie at different heights; the table then adds the comparison with all ("similarity-all").
+    retrieval accuracy, mutual nearest neighbours and debiased CKA. `baselines`: by which non-matches, each as a reading
+    with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
+    named. The table then adds the plain cosine of the matches; with both, what the latter gains (`baseline-gain`) and
+    the nulls of the other measures; with "corrected" alone, the curve against all (`similarity-all`). `dropped`: what
+    the spoke left out, with counts.
     """
     a, b = _states_of_pairs(model, pairs)
-    mask = same_group([pair.group for pair in pairs]) if matched else None
-    clusters = [pair.cluster for pair in pairs]
+    clusters, groups = [pair.cluster for pair in pairs], [pair.group for pair in pairs]
     layers = range(model.n_layers + 1)
-    scores = adjusted_cosine(a, b, mask).numpy()
-    controls = [control("embedding layer", scores[:, :1], n_layers_shown=len(layers), clusters=clusters, seed=seed)]
-    if random_weights:
-        noise = adjusted_cosine(*_states_of_pairs(randomised(model, seed), pairs), mask).numpy()
-        controls.append(control("random weights", noise, clusters=clusters, seed=seed))
-    groups, moved = [pair.group for pair in pairs], list(zip(*(pair.moves_with for pair in pairs), strict=True))
-    options = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
-    nulls = [permuted_pairs(a, b, clusters=by, **options).numpy() for by in moved]
-    claim = evidence(
-        f"similarity/{series}",
-        scores,
-        nulls,
-        least_p=max(least_permutation_p(groups, by) for by in moved),
-        layers=layers,
-        n_layers=model.n_layers,
-        experiment="similarity",
-        series=series,
-        clusters=clusters,
-        controls={c.name: c for c in controls},
-        seed=seed,
-    )
+    moved = list(zip(*(pair.moves_with for pair in pairs), strict=True))
+    noise = _states_of_pairs(randomised(model, seed), pairs) if random_weights else None
+    masks = {reading: same_group(groups) if reading == "corrected" else None for reading in baselines or [""]}
+    scores = {reading: adjusted_cosine(a, b, mask).numpy() for reading, mask in masks.items()}
+
+    def claim(reading: str) -> Evidence:
+        mask, found = masks[reading], scores[reading]
+        still = control("embedding layer", found[:, :1], n_layers_shown=len(layers), clusters=clusters, seed=seed)
+        controls = {still.name: still}
+        if noise is not None:
+            other = adjusted_cosine(*noise, mask).numpy()
+            controls["random weights"] = control("random weights", other, clusters=clusters, seed=seed)
+        chance = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
+        return evidence(
+            f"similarity/{series}",
+            found,
+            [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved],
+            least_p=max(least_permutation_p(groups, by) for by in moved),
+            layers=layers,
+            n_layers=model.n_layers,
+            experiment="similarity",
+            series=series,
+            reading=reading,
+            clusters=clusters,
+            controls=controls,
+            dropped=dropped,
+            seed=seed,
+        )
+
+    claims = [claim(reading) for reading in masks]
     others = {
         "retrieval": retrieval_accuracy(a, b),
         "neighbours": mutual_neighbours(a, b, k=min(10, len(pairs) - 1)),
         "cka": debiased_cka(a, b)[None],  # one number for all items: it has no interval over them
     }
-    if matched:
+    if baselines:
+        others["cosine"] = cosine_similarity(a, b, dim=-1)
+    both = {"corrected", "as released"} <= set(baselines)
+    if "corrected" in baselines and not both:
         others["similarity-all"] = adjusted_cosine(a, b)
+    if both:
+        others["baseline-gain"] = torch.from_numpy(scores["as released"] - scores["corrected"])
     tables = [
         curve(
             model,
@@ -86,7 +106,14 @@ def similarity_experiment(
         )
         for name, values in others.items()
     ]
-    return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
+    if both and model.n_layers > 1:
+        for name, table in zip(others, tables, strict=True):
+            if name in MEASURES:
+                table["null_high"] = np.nan
+                draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": min(10, len(pairs) - 1)}
+                null = permuted_pairs(a, b, measure=name, **draws).double().numpy()[:, 1:-1]
+                table.loc[1 : model.n_layers - 1, "null_high"] = corrected_bound(table.value.to_numpy()[1:-1], null)
+    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
 def relation_curves(

@@ -1,5 +1,6 @@
 """Reading the public data sets' own files: what cannot be used is skipped and counted, never a silent zero."""
 
+import gzip
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,13 +40,16 @@ def find(data_dir: str | Path, candidates: str | tuple[str, ...], *, what: str, 
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file as text, a byte-order mark left out and line ends made "\\n". Raises SemhubError on another one."""
+    """A UTF-8 file, or one packed by gzip, as text, a byte-order mark left out and line ends made "\\n". Raises
+    SemhubError on another one."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise SemhubError(f"{path} is not UTF-8 (byte {error.start}); the file saved as UTF-8 would do.") from error
-    except OSError as error:
-        raise SemhubError(f"{path} cannot be read ({error.strerror}); a file that can be would do.") from error
+    except (OSError, EOFError) as error:  # a packed file that is cut short or none
+        why = getattr(error, "strerror", None) or error
+        raise SemhubError(f"{path} cannot be read ({why}); a file that can be would do.") from error
 
 
 def lines(path: Path, skipped: Skipped) -> Iterator[tuple[str, str]]:

@@ -21,12 +21,13 @@ _NTREX = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "
 @dataclass(frozen=True)
 class Parallel:
     """One meaning in several languages. group: sentences of one form, among which partners may be exchanged; words:
-    what it speaks of, as many for each sentence (none for real text)."""
+    what it speaks of, as many for each sentence (none for real text); document: where it stands, if that is known."""
 
     id: str
     texts: Mapping[str, str]
     group: str
     words: tuple[str, ...] = ()
+    document: str = ""
 
 
 def parallel_sentences(
@@ -48,11 +49,11 @@ def parallel_sentences(
     if len({len(side) for side in sides.values()}) > 1:
         counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
         raise SemhubError(f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.")
-    found = []
+    found, documents = [], _documents(_ntrex(languages[0], data_dir).parent, len(sides[languages[0]]))
     for number, row in enumerate(zip(*sides.values(), strict=True), 1):
         if all(side.strip() for side in row):
             of = {language: side.strip() for language, side in zip(languages, row, strict=True)}
-            found.append(Parallel(f"ntrex:{number}", of, "ntrex"))
+            found.append(Parallel(f"ntrex:{number}", of, "ntrex", document=documents[number - 1]))
         else:
             skipped.add("empty line", f"ntrex:{number}")
     return _draw(some(found, data_dir, "sentences", skipped), n, seed), skipped
@@ -89,6 +90,13 @@ def _ntrex(language: str, data_dir: str | Path) -> Path:
     name = f"newstest2019-{_NTREX[language]}.txt"
     places = tuple(f"{folder}{name}" for folder in ("ntrex/NTREX-128/", "NTREX-128/", ""))
     return find(data_dir, places, what="NTREX-128", source="GitHub MicrosoftTranslator/NTREX")
+
+
+def _documents(folder: Path, n: int) -> list[str]:
+    """The document of each of `n` lines; "" where the list of them is missing or of another release."""
+    path = folder.parent / "DOCUMENT_IDS.tsv"
+    names = read_text(path).split() if path.is_file() else []
+    return names if len(names) == n else [""] * n
 
 
 def _known(*languages: str) -> None:

@@ -1,0 +1,494 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Languages: similarity and lens
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/06_languages.ipynb)
+#
+# **When a model reads Chinese, are its middle layers near English?**
+#
+# A sentence and its translation mean the same and share hardly a token. If there is a hub, their states should meet in the
+# middle, and a middle layer should hold the English of the word that comes next. You test the first with pairs of sentences
+# in four languages, the second word by word over running text.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# In Llama-3 and BLOOM, English and Chinese sentences of one meaning are more alike than others, most of all in the middle
+# layers. When Llama-3 reads Chinese, the English translation of the next word is likelier in the middle layers than the Chinese
+# word, which wins near the output {cite:p}`wu2025semantic`.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what a [lens, an interval and a null](02_instruments) are, and [how a full stop fools you](04_fooled) |
+# | Time to read | 20 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 800  # sentences, before those with a word in common are left out
+n_words = 300  # words of running text, per language
+seed = 0
+data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), or nothing for generated text
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+
+from semhub_utils import experiments, figures
+from semhub_utils.cards import show
+from semhub_utils.chapter import begin
+from semhub_utils.results import glue
+from semhub_utils.spokes import dictionary, languages, texts
+
+chapter = begin(
+    "languages",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    n_words=n_words,
+    seed=seed,
+    data_dir=data_dir,
+    results_dir=results_dir,
+)
+model = chapter.model
+
+# %% [markdown]
+# ## The sentences
+#
+# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` this chapter reads
+# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
+# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary, from their own files; without
+# it, it makes sentences about who does what to whom in the world of the book's own models.
+#
+# Two traps lie in the sentences.
+#
+# *The last token.* Where all sentences end in a full stop, the last token is the same in all of them, and there is little left to
+# say about the sentence. The paper therefore goes on: *This represents*, 这代表了. A model whose tokenizer does not know these
+# words, such as the book's own, gets its word for *and* in place of the full stop.
+#
+# *Words in common.* A name, or a number, is often the same tokens in both languages. Two sentences with *Emma* in them are alike
+# without any meaning. Sentences that share a word in the two languages are left out, and counted.
+
+# %%
+found, skipped = texts.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
+continuation = experiments.known_continuation(model)
+sentences = experiments.readable_sentences(model, found, continuation, skipped)
+sets = languages.pair_sets(sentences, continuation)
+glue("n_sentences", len(sentences))
+print(skipped)
+pd.DataFrame(
+    [(s.series, s.ending, pair.a, pair.b, len(s.pairs), s.dropped) for s in sets for pair in s.pairs[:1]],
+    columns=["languages", "ending", "one side", "other side", "pairs", "left out"],
+)
+
+# %% [markdown]
+# Of {glue}`n_sentences` sentences, the column *pairs* says how many are left.
+#
+# ## Similarity: are translations alike?
+#
+# You take the state at the last token of both sides, and subtract from the cosine of the two what sentences of other meaning
+# have. Which others? The paper takes all of them. But a short sentence is unlike a long one whatever they say, so here the others
+# are those of the same form (in generated text) or of about the same length (in real text). Partners are shuffled in the same way.
+
+# %% tags=["hide-input"]
+similarity = chapter.step("similarity", lambda: experiments.language_similarity(model, sets, seed=seed))
+continued = similarity[similarity.ending == "continued"]
+cosines = continued[continued.experiment == "similarity"]
+corrected = cosines[cosines.reading == "corrected"]
+corrected = corrected.assign(pair=corrected.series)
+show(
+    figures.layer_curves(
+        corrected,
+        title="Are two sentences of one meaning alike?",
+        alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
+        y="cosine of matching pairs minus others",
+        select="pair",
+    ),
+    corrected,
+)
+
+# %% [markdown]
+# *How to read it.* Choose two languages to bring their curve to the front; where one name stands alone, the other is English. The
+# dotted line is what shuffled partners reach one time in twenty at any layer, when pairs that share what they speak of (the thing,
+# the doer, the verb) move together. Grey: the embedding layer, and the same architecture with random weights.
+#
+# Three other measures on the same pairs: is the partner the nearest of all (retrieval), do both sides have the same neighbours,
+# and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last token have no neighbours.
+# A null is needed here too: sentences of two forms make two clouds in both languages, whatever they say. Partners are shuffled within
+# the form.
+
+# %% tags=["hide-input"]
+measures = continued[continued.experiment.isin(["retrieval", "neighbours", "cka"])]
+measures = measures[measures.layer > 0].assign(pair=measures.series, series=measures.experiment)
+show(
+    figures.layer_curves(
+        measures,
+        title="Do other measures agree?",
+        alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
+        y="share of items, or CKA (0 to 1)",
+        switch="pair",
+    ),
+    measures,
+)
+
+# %% [markdown]
+# ### What does the ending do?
+#
+# The same sentences four times: continued; with their full stop; without it, so that the last token is a word of the sentence;
+# and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a full stop does to a
+# reader who subtracts nothing.
+
+# %% tags=["hide-input"]
+ends = similarity[similarity.series.isin(["spanish", "chinese", "german"]) & (similarity.reading != "as released")]
+ends = ends[ends.experiment.isin(["similarity", "cosine"])]
+measure = ends.experiment.map({"similarity": "adjusted cosine", "cosine": "plain cosine"})
+ends = ends.assign(language=ends.series, series=ends.ending, measure=measure, reading="")
+show(
+    figures.layer_curves(
+        ends,
+        title="Does the ending make the alignment?",
+        alt="Adjusted and plain cosine with English by relative depth, for three languages and four endings.",
+        y="cosine",
+        switch=("language", "measure"),
+    ),
+    ends,
+)
+
+# %% [markdown]
+# Without a full stop the last token may be a word and its translation, and the embedding layer shows how much of the cosine that
+# alone gives. With the sentences that share a word, look at the random weights: a model that learned nothing can tell *Emma* from
+# *Liam*.
+#
+# How much does a shared full stop add where nothing else is shared? Each Spanish sentence is put beside an English one of another
+# meaning, with and without it.
+
+# %% tags=["hide-input"]
+bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
+stop = chapter.step("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
+unrelated = stop[stop.experiment == "punctuation-trap"]
+show(
+    figures.layer_curves(
+        unrelated,
+        title="Is a full stop an alignment?",
+        alt="Plain cosine of unrelated Spanish and English sentences by relative depth, with and without a full stop.",
+        y="plain cosine",
+    ),
+    unrelated,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "shared-punctuation",
+    "A full stop behind both makes Spanish and English sentences of different meaning more alike.",
+    paper="Sentences that end in a full stop are continued, so that their last token has something to predict.",
+)
+
+# %% [markdown]
+# ### As released, and corrected
+#
+# The authors' code compares with all other sentences, at the layers from the first block on. *As released* repeats that on the same
+# pairs; *difference* is what this baseline adds over the one used here.
+
+# %% tags=["hide-input"]
+released = cosines[(cosines.reading == "corrected") | (cosines.layer > 0)]
+gain = continued[continued.experiment == "baseline-gain"].assign(reading="difference")
+both = pd.concat([released, gain], ignore_index=True)
+both = both.assign(pair=both.series, series=both.reading, reading="")
+show(
+    figures.layer_curves(
+        both,
+        title="What does the choice of the others change?",
+        alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
+        y="cosine of matching pairs minus others",
+        switch="pair",
+        types={"corrected": "english", "as released": "spanish", "difference": "digits"},
+    ),
+    both,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "similarity/spanish",
+    "At some middle layer Spanish and English sentences of one meaning are more alike than others of the same form.",
+    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "similarity/chinese",
+    "At some middle layer Chinese and English sentences of one meaning are more alike than others of the same form.",
+    paper="Sentences of one meaning are more alike than others in the middle layers.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "similarity/german",
+    "At some middle layer German and English sentences of one meaning are more alike than others of the same form.",
+    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+)
+
+# %% [markdown]
+# ## Lens: which language is the next word in?
+#
+# Now running text. At the position before a word, read the state through the unembedding at every layer, as if the model stopped
+# there. You follow the word that comes next, and its English translation; of several translations the likeliest counts, as in the
+# paper.
+#
+# Not every word will do. It has to be one token, or its probability is not there to be read; characters are matched to tokens by
+# their offsets. The dictionary has to know it, and one of its English words has to be one token too. Where both are written
+# alike, as *color* is, they cannot be told apart. Chinese is cut into words by rjieba, the Rust port of the paper's jieba. The
+# dictionary is that of the generated world; for real Chinese it is CC-CEDICT, while real Spanish and German have the few hundred words
+# of that world alone.
+
+# %%
+lines = {name: texts.running_text(name, n_words, seed=seed, data_dir=data_dir)[0] for name in texts.LANGUAGES}
+counts = languages.word_counts(lines.pop("english"))
+items, left_out = {}, {}
+for name, own in lines.items():
+    entries, _ = dictionary.dictionary(name, data_dir)
+    items[name], left_out[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
+pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for name, some in items.items()})
+
+# %% [markdown]
+# The table counts words: what was left out for which reason, and how many are read. Wrong words stand beside each right one, or
+# a model that likes all English words would look like one that translates. They are the translations of the other words drawn, as
+# often as these were drawn: of the same part of speech, in the generated world of the same field (colours, foods, what an animal
+# can do), and about as frequent in English text.
+#
+# Can the model read the language at all? Most words of a text cannot be foretold. So you ask for less: at the output, is the word
+# that comes next likelier than other words of its class?
+
+# %%
+preconditions = {}
+for name, some in items.items():
+    task = chapter.step(
+        f"task {name}", lambda: experiments.choice_table(model, some, own="own", series=f"words-{name}")
+    )
+    preconditions[name] = chapter.knows(task, f"tell the next {name.title()} word from others of its class", chance=0.5)
+    print(f"{name}: beats {task.value.mean():.0%} of the wrong words on {len(task)} items")
+
+# %% [markdown]
+# One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
+
+# %% tags=["hide-input"]
+tables = []
+for name, some in items.items():
+    options = {"hub": "english", "own": "own", "series": name, "seed": seed, "dropped": left_out[name]}
+    read = chapter.step(
+        f"lens {name}",
+        lambda: experiments.both_readings(experiments.lens_experiment, model, some, **options),
+    )
+    tables.append(read.assign(language=name))
+lens = pd.concat(tables, ignore_index=True)
+
+# %% tags=["hide-input"]
+LOOK = {"english": "english", "own": "spanish", "wrong english": "control", "wrong own": "null"}
+probability = lens[lens.experiment == "lens-probability"].drop(columns="control")
+show(
+    figures.layer_curves(
+        probability,
+        title="Is it the word or its English?",
+        alt="Lens probability of the next word and its English by relative depth, with wrong words, for three languages.",
+        y="mean lens probability",
+        types=LOOK,
+        switch=("language", "reading"),
+    ),
+    probability,
+)
+
+# %% [markdown]
+# *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either. **normed**
+# applies the model's final norm before the unembedding; **raw** does not, as in the authors' release; **tuned**, where a tuned lens
+# lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
+
+# %% tags=["hide-input"]
+first = lens[lens.experiment == "lens-first"].drop(columns="control")
+show(
+    figures.layer_curves(
+        first,
+        title="How often is it the first of the whole vocabulary?",
+        alt="Share of positions where the next word or its English is the lens's top token, by relative depth.",
+        y="share of positions",
+        types=LOOK,
+        switch=("language", "reading"),
+    ),
+    first,
+)
+
+# %% tags=["hide-input"]
+entropy = lens[lens.experiment == "lens-entropy"].drop(columns="control")
+show(
+    figures.layer_curves(
+        entropy,
+        title="How sure is the lens?",
+        alt="Entropy of the lens distribution by relative depth, for three languages and each reading.",
+        y="entropy (nats)",
+    ),
+    entropy,
+)
+
+# %% [markdown]
+# ### The three claims, as differences
+#
+# *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words,
+# whichever is higher. Both in log-probability, with the null and the control of random weights.
+
+# %% tags=["hide-input"]
+leads = lens[lens.experiment.isin(["lens-meaning", "lens-lead"])]
+leads = leads.assign(series=leads.experiment)
+show(
+    figures.layer_curves(
+        leads,
+        title="Is the English word ahead, and of what?",
+        alt="Lead of the English word over wrong words and over the own word by relative depth, with null and control.",
+        y="difference of log-probability (nats)",
+        types={"lens-meaning": "english", "lens-lead": "digits"},
+        switch=("language", "reading"),
+    ),
+    leads,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-meaning/spanish",
+    "At some middle layer the English of the next Spanish word is above wrong English words.",
+    paper="The middle layers hold the English translation (there of Chinese words).",
+    precondition=preconditions["spanish"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-lead/spanish",
+    "At some middle layer it is above the Spanish word too.",
+    paper="In the middle layers the English translation is likelier than the word itself.",
+    precondition=preconditions["spanish"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-end/spanish",
+    "At the last layer the Spanish word is above its English.",
+    paper="The word itself wins near the output.",
+    precondition=preconditions["spanish"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-meaning/chinese",
+    "At some middle layer the English of the next Chinese word is above wrong English words.",
+    paper="The middle layers hold the English translation.",
+    precondition=preconditions["chinese"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-lead/chinese",
+    "At some middle layer it is above the Chinese word too.",
+    paper="In the middle layers the English translation is likelier than the Chinese token.",
+    precondition=preconditions["chinese"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-end/chinese",
+    "At the last layer the Chinese word is above its English.",
+    paper="The Chinese token wins near the output.",
+    precondition=preconditions["chinese"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-meaning/german",
+    "At some middle layer the English of the next German word is above wrong English words.",
+    paper="The middle layers hold the English translation (there of Chinese words).",
+    precondition=preconditions["german"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-lead/german",
+    "At some middle layer it is above the German word too.",
+    paper="In the middle layers the English translation is likelier than the word itself.",
+    precondition=preconditions["german"],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "lens-end/german",
+    "At the last layer the German word is above its English.",
+    paper="The word itself wins near the output.",
+    precondition=preconditions["german"],
+)
+
+# %% [markdown]
+# ## Which kinds of word?
+#
+# English need not stand in for all words alike; others have found it for nouns and verbs more than for the small words of grammar
+# {cite:p}`schut2025think`. The generated world's lexicon knows the part of speech. CC-CEDICT does not, so its shape has to do: *name* where
+# the pinyin is in capitals, *verb* where the first gloss begins with "to", *other* for the rest.
+
+# %% tags=["hide-input"]
+tables = []
+for name, some in items.items():
+    split = chapter.step(f"parts {name}", lambda: experiments.part_lens_experiment(model, some, series=name, seed=seed))
+    tables.append(split.assign(language=name))
+parts = pd.concat(tables, ignore_index=True)
+parts = parts[parts.experiment.isin(["lens-meaning", "lens-lead"])]
+parts = parts.assign(series=parts.part)
+
+# %% tags=["hide-input"]
+show(
+    figures.layer_curves(
+        parts,
+        title="For which parts of speech is English ahead?",
+        alt="Lead of the English word by relative depth for each part of speech and language, with nulls and controls.",
+        y="difference of log-probability (nats)",
+        switch=("language", "experiment"),
+    ),
+    parts,
+) if len(parts) else "No word of any language could be read."
+
+# %% [markdown]
+# A part with few words has a wide band. Look at its `n` before its height.
+#
+# ## What you learned
+#
+# The question was whether the middle layers of a model that reads Chinese are near English. The verdicts on this model, by
+# rules fixed before the run:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - How a sentence ends decides what its last state is about. Choose the ending, and the sentences to compare with, before you look.
+# - Sentences with a name in common are alike in a model with random weights.
+# - English above wrong English says that the meaning is there. English above the word itself says that English is in front. The first
+#   can hold without the second.
+#
+# **Try it.** Fetch NTREX-128 and CC-CEDICT into one folder and run `semhub run languages --model ID_OR_FOLDER --set
+# data_dir=FOLDER`. Then look at the table of words left out: how much of the text does the lens say anything about?

@@ -1,0 +1,59 @@
+"""Can the model do what its states are read for? The preconditions of lens and intervention."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.items import LensItem
+from semhub_utils.states import hidden_states
+from semhub_utils.tokens import target_table, word_forms
+
+
+def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
+
+    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
+    """
+    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
+    ids = {(i.prompt, w): _ids(model, w, i.prompt) for i in items for w in i.targets[own]}
+    right = [any(token in ids[i.prompt, w] for w in i.targets[own]) for token, i in zip(top, items, strict=True)]
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
+
+
+def _ids(model: LanguageModel, word: str, context: str) -> tuple[int, ...]:
+    """The tokens `word` may begin with; none if it cannot be written after `context`, and so never is."""
+    try:
+        return word_forms(model, word, context).ids
+    except SemhubError:
+        return ()
+
+
+def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: the share of the wrong own words than which the model's output finds the right one likelier.
+
+    The precondition of reading running text: a model that knows the language is above one half. Most words of a text
+    cannot be foretold, so being right outright is too much to ask.
+    """
+    value = np.full(len(items), np.nan)
+    every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
+    try:
+        words = target_table(model, every, items[0].prompt) if items else None
+    except SemhubError:  # no word can be told apart
+        words = None
+    if words is not None:
+        hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+        logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
+        column = {w: k for k, w in enumerate(words.words)}
+        for i, item in enumerate(items):
+            right, wrong = ([column[w] for w in some if w in column] for some in (item.targets[own], item.wrong[own]))
+            if right and wrong:
+                value[i] = (logprob[i, right].max() > logprob[i, wrong]).mean()
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    table = pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": value, "n": 1})
+    return table[np.isfinite(value)].reset_index(drop=True)

@@ -1,0 +1,390 @@
+"""Languages against plain transformers one text at a time, on the planted models, and on texts that are not right."""
+
+import gzip
+import math
+import sys
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from oracle import Oracle
+from shared_data import DATA, shared
+from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+
+from semhub_utils import experiments
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.models import load_model
+from semhub_utils.spokes import dictionary, languages, texts
+from semhub_utils.spokes.dictionary import Entry
+from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.items import Pair
+from semhub_utils.spokes.languages import CONTINUATION, SHARED, WORLD_CONTINUATION, PairSet, ended, pair_sets, segments
+from semhub_utils.spokes.texts import LANGUAGES, Parallel
+
+organism = cache(lambda name: load_model(f"organism:{name}", check=False))
+
+# ---- sentences ----
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "continuation", "said"),
+    [
+        ("Ha llegado.", "spanish", CONTINUATION, ("Ha llegado. Esto representa", "Ha llegado.", "Ha llegado")),
+        ("他来了。", "chinese", CONTINUATION, ("他来了。这代表了", "他来了。", "他来了")),
+        ("Wer ist da? ", "german", CONTINUATION, ("Wer ist da? Dies repräsentiert", "Wer ist da?", "Wer ist da?")),
+        ("he came", "english", CONTINUATION, ("he came. This represents", "he came.", "he came")),
+        ("他来了", "chinese", WORLD_CONTINUATION, ("他来了而且", "他来了。", "他来了")),
+        ("he came.", "english", WORLD_CONTINUATION, ("he came and", "he came.", "he came")),
+    ],
+)
+def test_the_three_endings(text, language, continuation, said):
+    assert tuple(ended(text, language, ending, continuation) for ending in languages.ENDINGS) == said
+    with pytest.raises(SemhubError, match="no ending 'open'"):
+        ended(text, language, "open", continuation)
+
+
+def test_sentences_with_a_word_in_common_are_left_out_and_counted():
+    sentences, _ = texts.parallel_sentences(200, seed=1)
+    sets = {(s.series, s.ending): s for s in pair_sets(sentences)}
+    assert {series for series, _ in sets} == {
+        "spanish", "chinese", "german", "spanish-chinese", "spanish-german", "chinese-german",
+    }  # fmt: skip
+    for (series, ending), chosen in sets.items():
+        for pair in chosen.pairs:
+            a, b = (set(text.rstrip(".").casefold().split()) for text in (pair.a, pair.b))
+            assert ending == SHARED or not a & b
+            assert len(pair.words) == 2 and pair.cluster == pair.anchor
+        left = sum(chosen.dropped.values())
+        assert left == (0 if ending == SHARED else 200 - len(chosen.pairs)) and len(chosen.pairs) > 10
+        assert (ending == "continued") or "-" not in series
+    assert any("Emma" in p.a and "Emma" in p.b for p in sets["german", SHARED].pairs)
+
+
+def test_real_sentences_are_grouped_by_length():
+    sentences = [
+        Parallel(str(n), {"english": "a " * n, "spanish": "y " * n}, "ntrex", document=str(n // 9))
+        for n in range(1, 101)
+    ]
+    sentences = [s for s in sentences for _ in range(2)]
+    [chosen] = [s for s in pair_sets(sentences) if s.ending == "continued"]
+    groups = [pair.group for pair in chosen.pairs]
+    assert len(set(groups)) == languages.BINS and set(Counter(groups).values()) == {40}
+    assert chosen.pairs[50].cluster == sentences[50].document and chosen.pairs[50].anchor == sentences[50].id
+
+
+def test_the_continuation_is_the_paper_s_unless_its_words_are_unknown(tiny):
+    assert experiments.known_continuation(tiny("llama")) is CONTINUATION
+    assert experiments.known_continuation(organism("hub")) is WORLD_CONTINUATION
+
+
+def test_sentences_beyond_the_context_are_counted_and_none_left_is_a_sentence(tiny):
+    model, long = tiny("llama"), "the dog saw the cat " * 30  # of 64 tokens
+    sentences = [Parallel(f"s{n}", {"english": "the cat", "spanish": "el gato"}, "g") for n in range(3)]
+    sentences[1] = Parallel("s1", {"english": "the cat", "spanish": long}, "g")
+    kept = experiments.readable_sentences(model, sentences, CONTINUATION, skipped := Skipped())
+    assert [s.id for s in kept] == ["s0", "s2"]
+    assert skipped.counts == {"longer than the model's context": 1} and "s1" in str(skipped)
+    with pytest.raises(SemhubError, match="no sentences that can be used.*longer than"):
+        experiments.readable_sentences(model, sentences[1:2], CONTINUATION, Skipped())
+    few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
+    with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
+        experiments.language_similarity(model, [few])
+
+
+# ---- similarity ----
+
+
+def small_sets():
+    animals = {"dog": "perro", "cat": "gato", "house": "casa", "book": "libro", "river": "río", "mat": "mesa"}
+    found = []
+    for k, (english, own) in enumerate(list(animals.items()) * 2):
+        end = "" if k < 6 else " grande"
+        found.append(Pair(str(k), f"veo {own}{end}", f"I see {english}{end}", f"g{k // 6}", english, english, ("veo",)))
+    return [PairSet("spanish", ending, found, {"a word in common": 3}) for ending in ("continued", "full stop")]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_similarity_within_forms_and_as_released(tiny, name):
+    model = tiny(name)
+    sets = small_sets()
+    table, claims = experiments.language_similarity(model, sets, seed=2, random_weights=False)
+    oracle = Oracle(name, model.module, model.tokenizer)
+    pairs = sets[0].pairs
+    a, b = (np.stack([oracle.states(getattr(p, side))[:, -1].numpy() for p in pairs]) for side in "ab")
+    n = len(pairs)
+    assert [(c.claim, c.reading) for c in claims] == [
+        ("similarity/spanish", "corrected"),
+        ("similarity/spanish", "as released"),
+        ("similarity/spanish, full stop", "corrected"),
+    ]
+    assert claims[0].dropped == {"a word in common": 3}
+    mine = table[(table.ending == "continued") & (table.get("control", "") != "embedding layer")]
+    for layer in range(model.n_layers + 1):
+        x, y = (z[:, layer] / np.linalg.norm(z[:, layer], axis=1, keepdims=True) for z in (a, b))
+        cos = x @ y.T
+        rows = {"corrected": [], "as released": []}
+        for i in range(n):
+            for reading, row in rows.items():
+                fit = [j for j in range(n) if j != i and (reading != "corrected" or pairs[j].group == pairs[i].group)]
+                row.append(cos[i, i] - (np.mean(cos[i, fit]) + np.mean(cos[fit, i])) / 2)
+        for claim in claims[:2]:
+            assert claim.values[layer] == pytest.approx(np.mean(rows[claim.reading]), abs=5e-5)
+
+        def read(experiment, at=layer):
+            return mine[(mine.experiment == experiment) & (mine.layer == at)].value.item()
+
+        gain = np.mean(rows["as released"]) - np.mean(rows["corrected"])
+        assert read("baseline-gain") == pytest.approx(gain, abs=5e-5)
+        assert read("cosine") == pytest.approx(cos.diagonal().mean(), abs=5e-5)
+    assert "baseline-gain" not in set(table[table.ending == "full stop"].experiment)
+    others = mine[mine.experiment.isin(["retrieval", "neighbours", "cka"])]
+    assert (others.null_high.notna() == others.layer.between(1, model.n_layers - 1)).all()
+
+
+@pytest.mark.parametrize(("name", "fit"), [("planted", (HOLDS,)), ("islands", (NOT,))])
+def test_a_planted_hub_is_found_and_islands_are_not(name, fit):
+    model = organism(name)
+    sentences, _ = texts.parallel_sentences(500, seed=11)
+    sets = [s for s in pair_sets(sentences, WORLD_CONTINUATION) if s.ending == "continued" and s.series == "spanish"]
+    _, claims = experiments.language_similarity(model, sets, seed=11)
+    assert judge(claims[0]).verdict in fit, judge(claims[0]).reason
+
+
+# ---- words of running text ----
+
+
+def test_segments_are_spans_of_the_words():
+    assert ["草", "的", "颜色", "是", "绿色"] == [
+        "草的颜色是绿色。"[a:b] for a, b in segments("草的颜色是绿色。", "chinese")
+    ]
+    text = "😀 L'été: 3 niños, un perro."
+    assert [text[a:b] for a, b in segments(text, "spanish")] == ["L'été", "niños", "un", "perro"]
+    assert segments("。 12", "chinese") == segments("...", "german") == []
+
+
+def test_without_the_segmenter_there_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rjieba", None)
+    assert segments("el perro", "spanish")
+    with pytest.raises(SemhubError, match="rjieba is not installed; pip install rjieba"):
+        segments("草", "chinese")
+
+
+TEXT = "the cat sat on the mat and the dog saw the small red house near the river."
+ENTRIES = {
+    word: Entry((english,), "noun")
+    for word, english in {
+        "cat": "two",
+        "dog": "nine",
+        "mat": "seven",
+        "house": "five",
+        "river": "eight",
+        "red": "and",
+    }.items()
+}
+
+
+def words_of(model, lines, entries=ENTRIES, **options):
+    counts = languages.word_counts(["two two nine"])
+    return experiments.word_items(model, lines, "spanish", entries, counts, n_words=99, **options)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_words_are_read_where_they_come_next(tiny, name):
+    """The whole text is read, one site at a time, at the position before the word's token."""
+    model = tiny(name)
+    oracle = Oracle(name, model.module, model.tokenizer)
+    items, dropped = words_of(model, [TEXT])
+    whole = {
+        w
+        for w in (*ENTRIES, "two", "nine", "seven", "five", "eight", "and")
+        if len(model.tokenizer(" " + w)["input_ids"]) == 1
+    }
+    read = [w for w in TEXT.rstrip(".").split() if w in ENTRIES and {w, *ENTRIES[w].english} <= whole]
+    assert [item.targets["own"][0] for item in items] == read and 3 <= len(read) < len(ENTRIES)
+    assert sum(dropped.values()) + len(items) == len(TEXT.split())
+    _, claims = experiments.lens_experiment(
+        model, items, hub="english", own="own", series="x", random_weights=False, dropped=dropped
+    )
+    states, tokens = oracle.states(TEXT), model.tokenizer(TEXT, return_offsets_mapping=True)
+    meaning, end = [], []
+    for item in items:
+        [own], [said] = item.targets["own"], item.targets["english"]
+        start = TEXT.index(own)
+        at = next(k for k, (a, b) in enumerate(tokens["offset_mapping"]) if b == start + len(own))
+
+        def forms(word, before=item.prompt):
+            ids = model.tokenizer(before)["input_ids"]
+            after = [model.tokenizer(before + space + word)["input_ids"] for space in ("", " ")]
+            return [x[-1] for x in after if len(x) == len(ids) + 1 and x[:-1] == ids]
+
+        logprob = torch.stack([oracle.normed(state[at - 1]) for state in states])
+        word = {w: logprob[:, forms(w)].logsumexp(-1) for w in (own, said, *item.wrong["english"])}
+        meaning.append((word[said] - torch.stack([word[w] for w in item.wrong["english"]]).mean(0)).numpy())
+        end.append(float((word[own] - word[said])[-1]))
+    np.testing.assert_allclose(claims[0].values, np.mean(meaning, 0), atol=5e-5)
+    named = {c.experiment: c for c in claims}
+    assert named["lens-end"].values[-1] == pytest.approx(np.mean(end), abs=5e-5)
+    assert named["lens-meaning"].dropped == dropped
+
+
+def test_what_is_left_out_is_counted_by_reason(tiny):
+    model = tiny("llama")
+    entries = {"cat": Entry(("Cat", "two"), "noun"), "dog": Entry(("homeward",), "noun"), "house": ENTRIES["house"]}
+    lines = ["cat", "the cat", "the dog and", "the house", "the zyzzyva", "the cat sat " * 40]
+    items, dropped = words_of(model, lines, entries)
+    assert [item.targets["english"] for item in items] == [("five",)]
+    assert dropped["english and own are the same word"] == 1 and dropped["no English word of one token"] == 1
+    assert dropped["in a text longer than the model's context"] == 1
+    assert dropped["several tokens, or part of one"] >= 1, "zyzzyva, and cat where the text begins with it"
+    nothing, reasons = words_of(model, ["cat"], {})
+    assert not nothing and sum(reasons.values()) == 1
+    assert words_of(model, [], {}) == ([], {})
+    unknown, reasons = words_of(organism("hub"), ["el perro zyzzyva"], {"zyzzyva": ENTRIES["cat"]})
+    assert not unknown and reasons["unknown to the tokenizer"] == 1
+
+
+def test_wrong_words_are_of_one_kind_and_as_frequent(tiny):
+    counts = Counter({f"w{k}": k for k in range(30)})
+    ready = [("x", f"own{k}", Entry((f"w{k}",), "noun" if k % 2 else "verb", "f")) for k in range(30)] * 2
+    items = experiments.languages._items(ready, counts)
+    for item in items:
+        k = int(item.targets["english"][0][1:])
+        assert item.group.startswith("noun" if k % 2 else "verb")
+        others = [int(w[1:]) for w in item.wrong["english"]]
+        low = k // 2 < 8  # of the 15 of each part, the rarer half
+        assert set(others) == {j for j in range(30) if j != k and j % 2 == k % 2 and (j // 2 < 8) == low}
+        assert Counter(others).most_common(1)[0][1] == 2, "as often as it was drawn"
+        assert item.targets["own"][0] not in item.wrong["own"]
+
+
+def test_a_word_that_names_itself_often_counts_so(tiny):
+    """The mean over wrong words weighs each as often as the item names it."""
+    from semhub_utils.spokes.items import LensItem
+
+    def claim(wrong):
+        items = [LensItem("a", "8=3+", {"word": ("the",), "digit": ("5",)}, "c", wrong={"word": wrong})]
+        return experiments.lens_experiment(
+            tiny("llama"), items * 3, hub="word", own="digit", series="n", random_weights=False
+        )[1][0].values
+
+    one, other, both = claim(("cat",)), claim(("dog",)), claim(("cat", "cat", "cat", "dog"))
+    np.testing.assert_allclose(both, np.array(one) * 0.75 + np.array(other) * 0.25, atol=1e-6)
+
+
+def test_no_word_left_cannot_be_tested(tiny):
+    model = tiny("llama")
+    table, claims = experiments.both_readings(
+        experiments.lens_experiment, model, [], hub="english", own="own", series="x", dropped={"several tokens": 40}
+    )
+    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {"several tokens": 40}
+    assert {"english", "own", "wrong english"} <= set(table.series)
+    assert experiments.part_lens_experiment(model, [], series="x")[1] == []
+    assert experiments.choice_table(model, [], own="own", series="x").empty
+
+
+def test_the_choice_is_that_of_the_output(tiny):
+    model = tiny("gpt2")
+    oracle = Oracle("gpt2", model.module, model.tokenizer)
+    items, _ = words_of(model, [TEXT])
+    table = experiments.choice_table(model, items, own="own", series="x")
+    assert len(table) == len(items)
+    for item, value in zip(items, table.value, strict=True):
+        logits = oracle.logits(oracle.ids(item.prompt))[-1]
+
+        def score(word, out=logits, before=item.prompt):
+            ids = model.tokenizer(before)["input_ids"]
+            forms = [model.tokenizer(before + space + word)["input_ids"] for space in ("", " ")]
+            return torch.stack([out[x[-1]] for x in forms if x[:-1] == ids]).logsumexp(0)
+
+        right, wrong = score(item.targets["own"][0]), [score(w) for w in item.wrong["own"]]
+        assert value == pytest.approx(np.mean([float(right > w) for w in wrong]))
+
+
+def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
+    found = {}
+    counts = languages.word_counts(texts.running_text("english", 800, seed=4)[0])
+    lines, entries = texts.running_text("german", 150, seed=4)[0], dictionary.world_dictionary("de")
+    for name in ("planted", "islands"):
+        model = organism(name)
+        items, dropped = experiments.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
+        _, claims = experiments.lens_experiment(
+            model, items, hub="english", own="own", series="german", seed=4, dropped=dropped
+        )
+        found[name] = judge(claims[0]).verdict
+        assert claims[0].n == 150 and dropped["not in the dictionary"] > 100
+    assert found["planted"] == HOLDS and found["islands"] in (NOT, WEAKLY)
+
+
+def test_parts_of_speech_are_the_same_items_apart(tiny):
+    entries = {w: Entry(e.english, "verb" if w in ("red", "river", "mat") else "noun") for w, e in ENTRIES.items()}
+    items, _ = words_of(tiny("llama"), [TEXT], entries)
+    table, claims = experiments.part_lens_experiment(tiny("llama"), items, series="x", random_weights=False)
+    assert set(table.part) == {"noun", "verb"}
+    whole = sum(c.n + sum(c.dropped.values()) for c in claims if c.experiment == "lens-meaning")
+    assert whole == len(items)
+    assert all(math.isfinite(c.values[-1]) for c in claims if c.n)
+
+
+# ---- real text, and the chapter on a model that knows nothing ----
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """NTREX as it is, and the entries of one character of CC-CEDICT."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "ntrex").symlink_to(shared("ntrex") / "ntrex")
+    packed = next((shared("cc-cedict") / "cc-cedict").glob("*.gz"))
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    (folder / "cc-cedict").mkdir()
+    text = "\n".join(line for line in lines if line.startswith("#") or line.index(" ") == 1)
+    (folder / "cc-cedict" / "cedict_1_0_ts_utf-8_mdbg.txt").write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def knows_nothing(tmp_path_factory):
+    """knows_nothing(context): a random GPT-2 whose tokenizer has common words of all four languages."""
+    own = [line for name in LANGUAGES for line in texts.running_text(name, 200, seed=8)[0]]
+    own += [
+        "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多"
+    ] * 27
+    own += [" of one is in not have and people this middle big up country I he time come use life"] * 9
+    tokenizer = tokenizer_of(own, 1800)
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda context: str(save_gpt2(folder / str(context), tokenizer, context)))
+
+
+def test_real_text_on_a_random_model(real, knows_nothing):
+    model = load_model(knows_nothing(96), check=False)
+    found, skipped = texts.parallel_sentences(300, seed=0, data_dir=real)
+    sentences = experiments.readable_sentences(model, found, CONTINUATION, skipped)
+    assert 5 < len(sentences) < 300 and len(sentences) + skipped.counts["longer than the model's context"] == 300
+    assert sentences[0].document.count(".") == 1
+    lines, _ = texts.running_text("chinese", 200, seed=0, data_dir=real)
+    entries, _ = dictionary.dictionary("chinese", real)
+    items, dropped = experiments.word_items(model, lines, "chinese", entries, {}, n_words=60)
+    assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
+    assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
+    _, claims = experiments.lens_experiment(model, items, hub="english", own="own", series="x", dropped=dropped)
+    assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
+
+
+def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):
+    """On real text where that is there."""
+    given = [f"data_dir={request.getfixturevalue('real')}"] if (DATA / "ntrex").is_dir() else []
+    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", *given)
+    assert {name.split("/")[0] for name in claims} == {
+        "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end",
+    }  # fmt: skip
+    assert len(claims) == 13
+    for name, claim in claims.items():
+        if name.startswith("lens"):
+            assert claim["verdict"] in (UNTESTABLE, NOT), (name, claim["reason"])
+        elif name.startswith("similarity"):
+            assert claim["verdict"] != HOLDS, (name, claim["reason"])
+        assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
+    check_table(table, {"similarity", "retrieval", "neighbours", "cka", "cosine", "baseline-gain", "punctuation-trap"})
+    check_notebook(notebook)
