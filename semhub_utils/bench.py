@@ -20,49 +20,12 @@ import pandas as pd
 import torch
 import transformers
 
+from .bench_models import media_workloads, random_media_model, random_model
 from .errors import SemhubError
-from .models import LanguageModel, load_model, wrap
+from .models import LanguageModel, load_model
 from .results import atomically, model_slug
 from .spokes import arithmetic, facts
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
-
-# Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
-# for tests.
-SHAPES = {
-    "tiny": dict(hidden_size=128, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4, vocab_size=4000),
-    "small": dict(
-        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, vocab_size=50257
-    ),
-    "large": dict(
-        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
-    ),
-}
-
-
-def random_model(shape: str, workloads: Sequence[Workload], device: str | None, dtype: str, seed: int = 0):
-    """A Llama of `SHAPES[shape]` with random weights and a word-level tokenizer that knows the words of the prompts."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    size = SHAPES[shape]
-    splitter = pre_tokenizers.Sequence(
-        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    texts = {text for workload in workloads for text in (*workload.a, *workload.b)}
-    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
-    vocabulary = ["<unk>", *words]
-    vocabulary += [f"<{i}>" for i in range(size["vocab_size"] - len(vocabulary))]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    backend.pre_tokenizer = splitter
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
-    config = transformers.LlamaConfig(
-        **size, num_key_value_heads=size["num_attention_heads"] // 4, max_position_embeddings=2048
-    )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng(), torch.device(device):
-        torch.manual_seed(seed)
-        module = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    return wrap(module, tokenizer, model_id=f"random-llama-{shape}")
-
 
 # Workloads
 
@@ -175,7 +138,8 @@ def bench(
     items: str = "arithmetic",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure lens, similarity and intervention on a model (default: a random one made on the fly).
+    """Measure lens, similarity and intervention on a model (default: random ones made on the fly), on texts, and on
+    pictures and sounds as far as the model takes them.
 
     Returns a JSON-able report: per experiment `times_faster_than_released` (`items`, those of a chapter),
     `times_the_floor` (the worse of both lengths), `memory_share_of_released` (512-token prompts) and, under
@@ -210,25 +174,38 @@ def bench(
             "transformers": transformers.__version__,
         },
     }
+    works = [(model, work, work is weighed, (rounds, pairs)) for work in (*timed, weighed)]
+    for medium in ("image", "sound"):
+        if model_id is None:
+            seeing = random_media_model(medium, shape, made, device, dtype)
+        elif medium in model.modalities:
+            seeing = model
+        else:
+            continue
+        work = media_workloads(seeing, medium, [*made[0].b, *made[0].a], 2 if quick else 8)
+        turns = (1, 2) if quick else (rounds, pairs)
+        weighed_too = Workload(f"{work.name}, memory", work.a[:2], work.b[:2])
+        works += [(seeing, work, False, turns), (seeing, weighed_too, True, turns)]
     for experiment, functions in EXPERIMENTS.items():
         details = {}
-        for work in (*timed, weighed):
+        for reads, work, weigh, turns in works:
             # An intervention is one generation per strength, so fewer prompts do.
             count = max(2, len(work.a) // 2) if experiment == "intervention" else len(work.a)
-            case = Case(model, Workload(work.name, work.a[:count], work.b[:count]))
+            case = Case(reads, Workload(work.name, work.a[:count], work.b[:count]))
             methods = {name: partial(function, case) for name, function in functions.items()}
-            tokens = statistics.median(len(encoding) for encoding in model.encode(case.work.a))
+            tokens = statistics.median(len(encoding) for encoding in reads.encode(case.work.a))
             say(f"{experiment}: {count} x {work.name}")
-            details[work.name] = {"items": count, "tokens": tokens}
-            if work is weighed:
-                memory = {name: peak_bytes(method, model.device) for name, method in methods.items()}
-                details[work.name]["peak_bytes"] = memory
+            details[work.name] = {"model": reads.model_id, "items": count, "tokens": tokens}
+            if weigh:
+                memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}
+                share = memory["ours"] / memory["released"]
+                details[work.name] |= {"peak_bytes": memory, "memory_share_of_released": share}
             else:
-                details[work.name] |= compare(methods, model.device, rounds, pairs)
+                details[work.name] |= compare(methods, reads.device, *turns)
         report[experiment] = {
             "times_faster_than_released": details[timed[0].name]["times_faster_than_released"]["median"],
             "times_the_floor": max(details[work.name]["times_the_floor"]["median"] for work in timed),
-            "memory_share_of_released": memory["ours"] / memory["released"],
+            "memory_share_of_released": details[weighed.name]["memory_share_of_released"],
             "workloads": details,
         }
     return report
@@ -264,7 +241,7 @@ def summary(report: dict[str, Any]) -> str:
                 ratios = f"{faster:7.1f}x  {floor:7.2f}"
             else:
                 cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
-                ratios = f"memory: {report[experiment]['memory_share_of_released']:.1%} of released"
+                ratios = f"memory: {work['memory_share_of_released']:.1%} of released"
             lines.append(f"{experiment:14}{name:18}" + "".join(f"{cell:>11}" for cell in cells) + "  " + ratios)
     return "\n".join(lines)
 

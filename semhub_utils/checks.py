@@ -5,13 +5,16 @@ Bounds are relative to the largest value compared and depend on the dtype (`stru
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
+from semhub_utils.models import LanguageModel
 from semhub_utils.states import Edit, collect
 from semhub_utils.structure import TOLERANCE, relative_error
 
@@ -28,8 +31,8 @@ class Check:
 
 
 def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[Check]:
-    """Run every check on a few short prompts made of the tokenizer's own tokens. Raises SemhubError naming the model,
-    the check and its figure, unless told not to."""
+    """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
+    noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
     prompts = _prompts(model)
     checks = []
     for name, (meaning, measure) in CHECKS.items():
@@ -44,29 +47,59 @@ def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[C
 
 
 def _prompts(model: LanguageModel) -> list[Encoding]:
-    """Three prompts of different lengths from ordinary tokens spread over the vocabulary."""
+    """Three prompts of different lengths from ordinary tokens spread over the vocabulary, and, for each of what else
+    the model takes, one that holds it, one that begins with it, larger, and the first again with another content."""
     special = set(model.tokenizer.all_special_ids)
     ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
     spread = [ids[k * len(ids) // 16] for k in range(16)]
-    return [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    texts = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    noise, words = np.random.default_rng(0), [model.tokenizer.decode(spread[a:b]) for a, b in ((0, 3), (3, 9))]
+
+    def picture(width: int, height: int) -> Image.Image:
+        return Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    def sound(seconds: float) -> Sound:
+        rate = model.reader.hearing.sampling_rate
+        return Sound(noise.uniform(-0.5, 0.5, int(seconds * rate)).astype(np.float32), rate)
+
+    def around(medium: str, contents: list[dict]) -> list[Input]:
+        between = words[0] + model.placeholder(medium) + words[1]
+        return [Input(text, **content) for text, content in zip((between, words[1], between), contents, strict=True)]
+
+    media: list[Input] = []
+    if "image" in model.modalities:
+        media += around("image", [{"images": (picture(*size),)} for size in ((60, 40), (40, 70), (60, 40))])
+    if "sound" in model.modalities:
+        media += around("sound", [{"sounds": (sound(seconds),)} for seconds in (0.5, 0.9, 0.5)])
+    return texts + model.encode(media)
+
+
+def _sites(prompt: Encoding) -> list[int]:
+    """All positions of a short prompt, and some of a long one."""
+    n = len(prompt)
+    return sorted({k * (n - 1) // 63 for k in range(64)} if n > 64 else range(n))
 
 
 def _states(model: LanguageModel, prompts: list[Encoding], edit: Edit | None = None) -> Tensor:
-    """All positions and layers of all prompts in one padded batch: [site, layer, hidden]."""
-    return collect(model, prompts, positions="all", edit=edit).hidden
+    """Positions and all layers of all prompts in padded batches: [site, layer, hidden]."""
+    return collect(model, prompts, positions=[_sites(prompt) for prompt in prompts], edit=edit).hidden
 
 
 def _library(model: LanguageModel, prompt: Encoding):
+    extras = {name: value.to(model.device) for name, value in prompt.extras.items()}
     with torch.inference_mode():
         ids = torch.tensor([prompt.ids], device=model.device)
-        return model.module(input_ids=ids, use_cache=False, output_hidden_states=True)
+        return model.module(input_ids=ids, use_cache=False, output_hidden_states=True, **extras)
 
 
 def _lens_is_model(model: LanguageModel, prompts: list[Encoding]) -> float:
     last = _states(model, prompts)[:, -1]
     with torch.inference_mode():
-        ours = model.logits(last).float().cpu()
-    return relative_error(ours, torch.cat([_library(model, prompt).logits[0].float().cpu() for prompt in prompts]))
+        ours = model.logits(last)[:, model.text_vocab].float().cpu()
+    theirs = [
+        _library(model, prompt).logits[0, _sites(prompt)][:, model.text_vocab].float().cpu() for prompt in prompts
+    ]
+    return relative_error(ours, torch.cat(theirs))
 
 
 def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -76,8 +109,12 @@ def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
 
 def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
     """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the normed last one."""
-    ours = _states(model, prompts[:1])
-    *theirs, last = [state[0].float().cpu() for state in _library(model, prompts[0]).hidden_states]
+    return max(_layers_of_one(model, prompt) for prompt in [prompts[0], *prompts[3::3]])
+
+
+def _layers_of_one(model: LanguageModel, prompt: Encoding) -> float:
+    ours = _states(model, [prompt])
+    *theirs, last = [state[0, _sites(prompt)].float().cpu() for state in _library(model, prompt).hidden_states]
     if len(theirs) != model.n_layers:
         return float("inf")
     with torch.inference_mode():
@@ -85,6 +122,30 @@ def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
     theirs = torch.stack(theirs, dim=1)
     final = min(relative_error(ours_, last) for ours_ in (normed, ours[:, -1]) if ours_.shape == last.shape)
     return max(final, min(_worst_layer(ours[:, :-1], theirs), _worst_layer(ours[:, 1:], theirs)))
+
+
+def _merge_is_where_said(model: LanguageModel, prompts: list[Encoding]) -> float:
+    """The positions whose embeddings are others than those of the same ids read as text."""
+    for prompt in prompts[3:]:
+        alone = replace(prompt, extras={name: v for name, v in prompt.extras.items() if name in PER_TOKEN})
+        read, as_text = (collect(model, [one], positions="all", layers=[0]).hidden[:, 0] for one in (prompt, alone))
+        merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
+        if merged != prompt.patches or (prompt.grid and prompt.grid[0] * prompt.grid[1] != len(merged)):
+            return float("inf")
+    return 0.0
+
+
+def _content_is_seen(model: LanguageModel, prompts: list[Encoding]) -> float:
+    """Another picture or sound changes states where it stands and behind it, and none before."""
+    worst = 0.0
+    for one, other in zip(prompts[3::3], prompts[5::3], strict=True):
+        first, last = one.patches[0], one.patches[-1]
+        a, b = (collect(model, [prompt], positions="all", layers=[0, model.n_layers]).hidden for prompt in (one, other))
+        if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
+            return float("inf")
+        if first:
+            worst = max(worst, _worst_layer(a[:first], b[:first]))
+    return worst
 
 
 def _zero_changes_nothing(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -119,5 +180,7 @@ CHECKS: dict[str, tuple[str, Callable[[LanguageModel, list[Encoding]], float]]] 
     "layers": ("layers are as many and in the order of the library's hidden states", _layers_are_library),
     "zero": ("adding zero everywhere changes nothing", _zero_changes_nothing),
     "edit": ("an edit changes its own layer and position by its vector and reaches the output", _edit_lands),
+    "merge": ("pictures and sounds stand where the encoding says, and nowhere else", _merge_is_where_said),
+    "content": ("another picture or sound changes the states from where it stands, and none before", _content_is_seen),
     "causal": ("a later token does not change an earlier state", _future_is_unseen),
 }

@@ -169,9 +169,11 @@ def check(options: argparse.Namespace) -> int:
     if options.json:
         facts = {"model": options.model, "revision": model.revision, "fingerprint": model.fingerprint}
         sizes = {"layers": model.n_layers, "hidden": model.hidden_size, "vocabulary": model.vocab_size}
+        facts["modalities"] = sorted(model.modalities)
         print(json.dumps({**facts, **sizes, "passed": passed, "checks": [asdict(c) for c in checks]}))
     else:
-        print(f"{options.model}: {model.n_layers} layers, hidden size {model.hidden_size}, {model.vocab_size} tokens")
+        sizes = f"{model.n_layers} layers, hidden size {model.hidden_size}, {model.vocab_size} tokens"
+        print(f"{options.model}: {sizes}, takes {', '.join(sorted(model.modalities))}")
         for c in checks:
             print(f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.value:.3g} (at most {c.bound:.3g})  {c.meaning}")
     return 0 if passed else 1

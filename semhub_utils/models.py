@@ -1,4 +1,5 @@
-"""One handle for every decoder-only checkpoint: blocks, final norm, unembedding and tokenizer, found by structure.
+"""One handle for every decoder-only checkpoint, whether it reads text alone or pictures or sounds too: blocks, final
+norm, unembedding, tokenizer or processor, found by structure.
 
 Layers: index 0 is the input of block 1 (the embeddings), l is the output of block l for l in 1..L, all before the
 final norm; depth = l / L. How the parts are found is in `structure`.
@@ -6,21 +7,22 @@ final norm; depth = l / L. How the parts are found is in `structure`.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 import transformers
 from huggingface_hub import errors as hub
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Encoding, Input, Reader, Sound, without_video
 from semhub_utils.structure import hook, read_structure, refuse
 
 DTYPES = {
@@ -31,22 +33,26 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """One prompt as the tokenizer reads it, special tokens included; offsets are character spans of `text`."""
+__all__ = ["DTYPES", "Encoding", "Input", "LanguageModel", "Sound", "load_model", "randomised", "wrap"]
 
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-    text: str
-
-    def __len__(self) -> int:
-        return len(self.ids)
+# Which of the library's classes reads a checkpoint; those that take pictures or sounds, and so a processor, come first.
+AUTO_CLASSES = (
+    "AutoModelForMultimodalLM",
+    "AutoModelForImageTextToText",
+    "AutoModelForCausalLM",
+    "AutoModelForSeq2SeqLM",
+)
 
 
 class LanguageModel:
-    """A decoder-only language model in evaluation mode. Made by `load_model` or `wrap`; raises SemhubError."""
+    """A decoder-only language model in evaluation mode. Made by `load_model` or `wrap`; raises SemhubError.
+
+    modalities: which of "text", "image" and "sound" it reads. Wherever prompts are taken, each is a text or an `Input`.
+    """
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
+        self.processor = tokenizer if isinstance(tokenizer, ProcessorMixin) else None
+        tokenizer = tokenizer if self.processor is None else self.processor.tokenizer
         self.module, self.tokenizer, self.model_id, self.revision = module.eval(), tokenizer, model_id, revision
         if not getattr(tokenizer, "is_fast", False):
             raise SemhubError(
@@ -59,13 +65,21 @@ class LanguageModel:
         self.hidden_size: int = text.hidden_size
         self.max_length: int | None = getattr(text, "max_position_embeddings", None)
         self.body = module.base_model  # runs everything but the unembedding
+        self.reader = Reader(self.processor, module, model_id) if self.processor is not None else None
+        self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
 
     # What it is
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:
-        """The unembedding matrix; it may have more rows than the tokenizer has tokens, and none is masked."""
+        """The unembedding matrix; it may have more rows than the tokenizer has tokens."""
         return self.structure.head.weight
+
+    @property
+    def text_vocab(self) -> Bool[Tensor, " vocab"]:
+        """The tokens that the model can say: all but those it never gives, such as image tokens of the vocabulary."""
+        never = self.structure.never
+        return torch.ones(self.vocab_size, dtype=torch.bool, device=self.device) if never is None else ~never
 
     @property
     def vocab_size(self) -> int:
@@ -105,20 +119,55 @@ class LanguageModel:
 
     # Text to tokens
 
-    def encode(self, prompts: Sequence[str]) -> list[Encoding]:
-        """Tokenize as the tokenizer does by default, special tokens included. Raises on an empty or too long prompt."""
-        if isinstance(prompts, str):
+    def placeholder(self, medium: str) -> str:
+        """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
+        if medium not in self.modalities - {"text"}:
+            raise SemhubError(f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}.")
+        return self.reader.marks[medium]
+
+    def chat(self, prompt: str | Input) -> Input:
+        """The prompt as a user's turn in the model's own chat template, up to where the answer begins. Raises
+        SemhubError where there is none."""
+        prompt = prompt if isinstance(prompt, Input) else Input(prompt)
+        parts = [{"type": "image"} for _ in prompt.images] + [{"type": "audio"} for _ in prompt.sounds]
+        speaker = self.processor or self.tokenizer
+        if not (getattr(speaker, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
+            raise SemhubError(f"{self.model_id} has no chat template; the prompt as plain text would do.")
+        content = [*parts, {"type": "text", "text": prompt.text}] if self.processor else prompt.text
+        turns = [{"role": "user", "content": content}]
+        text = speaker.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        begin = self.tokenizer.bos_token
+        if begin and text.startswith(begin) and self.tokenizer("").input_ids:  # the tokenizer will put it there itself
+            text = text.removeprefix(begin)
+        return Input(text, prompt.images, prompt.sounds)
+
+    def encode(self, prompts: Sequence[str | Input]) -> list[Encoding]:
+        """Tokenize as the tokenizer does by default, special tokens included; prompts with pictures or sounds as the
+        processor does. Raises on an empty or too long prompt, and on one that holds what the model does not take."""
+        if isinstance(prompts, str | Input):
             raise SemhubError(f"prompts was the single text {_short(prompts)}; a list of texts would do.")
-        for number, prompt in enumerate(prompts):
-            if not prompt:
+        items = [prompt if isinstance(prompt, Input) else Input(prompt) for prompt in prompts]
+        plain = [item.text for item in items if not item.images and not item.sounds]
+        for number, item in enumerate(items):
+            if not (item.text or item.images or item.sounds):
                 raise SemhubError(f"Prompt {number} is empty; a text of at least one token would do.")
-        if not prompts:
+            if self.reader is None and (item.images or item.sounds):
+                raise SemhubError(f"Prompt {number} holds more than text, and {self.model_id} takes text alone.")
+            for medium, token in self.reader.tokens.items() if self.reader else ():
+                if token in item.text and not (item.images if medium == "image" else item.sounds):
+                    raise SemhubError(f"Prompt {number} holds {token} but no {medium}; one to stand there would do.")
+        if not items:
             return []
-        batch = self.tokenizer(list(prompts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-        encodings = [
+        batch = {"input_ids": [], "offset_mapping": []}
+        if plain:
+            batch = self.tokenizer(plain, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+        texts = (
             Encoding(list(ids), [tuple(span) for span in offsets], text)
-            for ids, offsets, text in zip(batch["input_ids"], batch["offset_mapping"], prompts, strict=True)
-        ]
+            for ids, offsets, text in zip(batch["input_ids"], batch["offset_mapping"], plain, strict=True)
+        )
+        media = {number: item for number, item in enumerate(items) if item.images or item.sounds}
+        read = self.reader.read_all(media) if media else {}
+        encodings = [read[number] if number in read else next(texts) for number in range(len(items))]
         for number, encoding in enumerate(encodings):
             if not encoding.ids:
                 raise SemhubError(
@@ -129,21 +178,33 @@ class LanguageModel:
                     f"Prompt {number}, {_short(encoding.text)}, has {len(encoding)} tokens; {self.model_id} takes at "
                     f"most {self.max_length}."
                 )
-            if max(encoding.ids) >= self.vocab_size:
+            marks = set(self.reader.ids.values()) if encoding.patches else ()  # may stand outside the vocabulary
+            if (highest := max((i for i in encoding.ids if i not in marks), default=0)) >= self.vocab_size:
                 raise SemhubError(
-                    f"Prompt {number}, {_short(encoding.text)}, has token {max(encoding.ids)} but {self.model_id} "
+                    f"Prompt {number}, {_short(encoding.text)}, has token {highest} but {self.model_id} "
                     f"knows {self.vocab_size}; the tokenizer the model was trained with would do."
                 )
         return encodings
 
     # Running
 
-    def run(self, ids: Int[Tensor, "item token"], *, keep: bool = False, after: Cache | None = None):
-        """One forward without the unembedding. Right padding needs no mask: the model is causal.
+    def run(
+        self,
+        ids: Int[Tensor, "item token"],
+        extras: Mapping[str, Tensor] | None = None,
+        *,
+        keep: bool = False,
+        after: Cache | None = None,
+    ):
+        """One forward without the unembedding. Right padding needs no mask: the model is causal. Prompts with pictures
+        or sounds bring one along in their extras (`inputs.gather`), since some models read those both ways.
 
         keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
         """
-        return self.body(input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after)
+        extras = {name: value.to(self.device) for name, value in (extras or {}).items()}
+        return self.body(
+            input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after, **extras
+        )
 
     def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]):
         """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes
@@ -162,7 +223,8 @@ class LanguageModel:
         return (x * self.structure.tail_scale if self.structure.tail_scale != 1 else x)[0]
 
     def unembed(self, x: Float[Tensor, "row input"], vocab: slice | Tensor = slice(None)) -> Float[Tensor, "row vocab"]:
-        """The unembedding product with bias, scale and soft-cap; half precision is accumulated in float32."""
+        """The unembedding product with bias, scale and soft-cap; half precision is accumulated in float32. Tokens that
+        the model never gives (`text_vocab`) get -1e30: no probability, and still a number."""
         weight, bias = self.unembedding[vocab], getattr(self.structure.head, "bias", None)
         if weight.dtype not in (torch.float16, torch.bfloat16):
             logits = x @ weight.T
@@ -176,6 +238,8 @@ class LanguageModel:
             logits *= self.structure.logit_scale
         if self.structure.logit_cap is not None:
             logits = torch.tanh(logits / self.structure.logit_cap) * self.structure.logit_cap
+        if self.structure.never is not None:
+            logits = logits.masked_fill(self.structure.never[vocab], -1e30)
         return logits
 
     def logits(
@@ -190,7 +254,8 @@ class LanguageModel:
 
 
 def wrap(module: nn.Module, tokenizer, *, model_id: str) -> LanguageModel:
-    """A handle around a model that is already built. Raises SemhubError if it is not decoder-only."""
+    """A handle around a model that is already built, and its tokenizer or processor. Raises SemhubError if it is not
+    decoder-only."""
     return LanguageModel(module, tokenizer, model_id=model_id)
 
 
@@ -200,7 +265,8 @@ def randomised(model: LanguageModel, seed: int) -> LanguageModel:
         torch.manual_seed(seed)
         module = type(model.module)(model.module.config)
     module.to(model.device, model.dtype)
-    return LanguageModel(module, model.tokenizer, model_id=f"{model.model_id} (random weights, seed {seed})")
+    reader = model.processor or model.tokenizer
+    return LanguageModel(module, reader, model_id=f"{model.model_id} (random weights, seed {seed})")
 
 
 def load_model(
@@ -219,16 +285,21 @@ def load_model(
         raise SemhubError(f"dtype was {dtype!r}; one of {', '.join(DTYPES)} would do.")
     target = _device(device)
     source = _resolve(model_id)
-    auto = transformers.AutoModelForCausalLM
     where = {"revision": revision, "trust_remote_code": False}
     with _explained(model_id, revision, "configuration"):
         config = transformers.AutoConfig.from_pretrained(source, **where)
     if getattr(config, "is_encoder_decoder", False):
         raise refuse(model_id, "is an encoder-decoder")
-    if type(config) not in auto._model_mapping:
+    autos = [getattr(transformers, name) for name in AUTO_CLASSES if hasattr(transformers, name)]
+    auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
+    if auto is None:
         raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    with _explained(model_id, revision, "tokenizer"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
+    takes_more = auto is not transformers.AutoModelForCausalLM
+    with _explained(model_id, revision, "processor" if takes_more else "tokenizer"):
+        reads = transformers.AutoProcessor if takes_more else transformers.AutoTokenizer
+        if takes_more and type(config) in PROCESSOR_MAPPING:
+            reads = without_video(PROCESSOR_MAPPING[type(config)])
+        tokenizer = reads.from_pretrained(source, **where)
     with _explained(model_id, revision, "weights"):
         module, info = auto.from_pretrained(
             source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
@@ -249,7 +320,8 @@ def load_model(
 # Small parts
 
 
-def _short(text: str) -> str:
+def _short(text: str | Input) -> str:
+    text = text.text if isinstance(text, Input) else text
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
@@ -302,6 +374,9 @@ def _sentence(model_id: str, revision: str | None, part: str, causes: list[BaseE
         return f"{model_id} is gated and no token with access was found; HF_TOKEN set after asking for access would do."
     if any_of(hub.RevisionNotFoundError):
         return f"{model_id} has no revision {revision!r}; a branch, tag or commit of that repository would do."
+    if missing := next((cause for cause in causes if isinstance(cause, ImportError)), None):
+        why = str(missing).strip().split("\n")[0].rstrip(".") or type(missing).__name__
+        return f"The {part} of {model_id} needs a package that is missing here ({why}); with it installed it would do."
     if Path(model_id).is_dir() or model_id.startswith("organism:"):
         if part == "weights":
             return f"{model_id} has no weights that can be read; a model.safetensors of its configuration would do."

@@ -119,7 +119,7 @@ def bench_table(report: Path) -> str:
                 speed.append(f"| {experiment} | {name} | {' | '.join(cells)} |")
             else:
                 cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in ("released", "ours", "floor")]
-                share = f"{run[experiment]['memory_share_of_released']:.1%}"
+                share = f"{work['peak_bytes']['ours'] / work['peak_bytes']['released']:.1%}"
                 memory.append(f"| {experiment} | {name} | {' | '.join(cells)} | {share} |")
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     return (

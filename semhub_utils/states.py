@@ -4,7 +4,7 @@ Prompts are sorted by length and batched by a budget of tokens; a batch that doe
 asked states leave the forward, and the forward ends at the highest asked layer. Results keep the order of the prompts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding, Input, gather, pad
+from semhub_utils.models import LanguageModel
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -55,7 +56,7 @@ class _Enough(Exception):
 
 def hidden_states(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
@@ -91,7 +92,7 @@ def collect(
 
 def stream_states(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
@@ -138,10 +139,12 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
             for layer in set(layers):
                 stack.callback(model.hook(layer, keeper(layer)).remove)
             with suppress(_Enough):
-                model.run(pad([encodings[n] for n in numbers]))
+                together = [encodings[n] for n in numbers]
+                model.run(pad(together), gather(together))
         return kept
 
-    for numbers, kept in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens):
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for numbers, kept in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
         yield numbers, kept.cpu()
 
 
@@ -156,17 +159,21 @@ def run_batches(
     *,
     copies: int = 1,
     equal_lengths: bool = False,
+    kinds: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Any]]:
     """Call `run` on batches of item numbers, shortest items first, each of at most `max_batch_tokens` tokens counted
-    with padding and `copies`; halve the budget whenever memory runs out. Yields (numbers, result)."""
+    with padding and `copies`; halve the budget whenever memory runs out. Prompts share a batch only with those of their
+    kind (`Encoding.kind`). Yields (numbers, result)."""
     budget = max_batch_tokens or BATCH_TOKENS["cpu" if model.device.type == "cpu" else "other"]
     budget = max(1, budget // copies)
-    queue = sorted(range(len(lengths)), key=lambda n: lengths[n])
+    kinds = kinds if kinds is not None else [()] * len(lengths)
+    order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
+    queue = sorted(range(len(lengths)), key=lambda n: (order[kinds[n]], lengths[n]))
     alike = equal_lengths or switches_by_length(model)
     while queue:
         count = 1
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
-            if alike and lengths[queue[count]] != lengths[queue[0]]:
+            if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break
             count += 1
         numbers = queue[:count]
@@ -201,12 +208,10 @@ def switches_by_length(model: LanguageModel) -> bool:
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
-def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
-    """Ids padded on the right. Any id will do: no earlier position of a causal model sees it."""
-    ids = torch.zeros(len(encodings), max(len(e) for e in encodings), dtype=torch.long)
-    for row, encoding in zip(ids, encodings, strict=True):
-        row[: len(encoding)] = torch.tensor(encoding.ids)
-    return ids
+def shares_beginnings(model: LanguageModel) -> bool:
+    """Whether what several prompts or strengths begin with may be read once. Not in models with a processor: some
+    remember where the picture of an earlier forward stood."""
+    return model.processor is None and not switches_by_length(model)
 
 
 # Positions, layers, edits
@@ -270,7 +275,7 @@ class EditPlan:
 
     def shared(self, numbers: list[int]) -> int:
         """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
-        if switches_by_length(self.model):
+        if not shares_beginnings(self.model):
             return 0
         return min(min((*self.positions[n], self.lengths[n] - 1)) for n in numbers)
 

@@ -16,16 +16,17 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Encoding, Input, gather, pad
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, check_layers, pad, run_batches, switches_by_length
+from semhub_utils.states import Edit, EditPlan, check_layers, run_batches, shares_beginnings
 
 __all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs", "patched_states"]
 
 
 def next_token_logprobs(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     targets: Int[Tensor, "item target"] | Int[Tensor, " target"],
     *,
     edit: Edit | None = None,
@@ -45,7 +46,8 @@ def next_token_logprobs(
 
     def run(numbers: list[int]) -> Tensor:
         seen: list[Tensor] = []
-        ids = pad([encodings[n] for n in numbers])
+        together = [encodings[n] for n in numbers]
+        ids = pad(together)
         start = plan.shared(numbers) if copies > 1 else 0
         past = _read_once(model, ids[:, :start], copies) if start else None
         start = start if past is not None else 0
@@ -54,19 +56,20 @@ def next_token_logprobs(
         with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
             handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
             try:
-                model.run(ids[:, start:].repeat_interleave(copies, 0), after=past)
+                model.run(ids[:, start:].repeat_interleave(copies, 0), _repeated(together, copies), after=past)
             finally:
                 handle.remove()
         return seen[0].reshape(len(numbers), copies, -1).cpu()
 
-    for numbers, states in run_batches(model, [len(e) for e in encodings], run, max_batch_tokens, copies=copies):
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, copies=copies, kinds=kinds):
         last[torch.tensor(numbers)] = states
     return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
 
 
 def patched_states(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     vectors: Float[Tensor, "item patch hidden"],
     layers: Sequence[int],
     *,
@@ -86,8 +89,9 @@ def patched_states(
     ends = torch.empty(len(encodings), copies, model.hidden_size)
 
     def run(numbers: list[int]) -> Tensor:
-        ids, new = pad([encodings[n] for n in numbers]), vectors[numbers].flatten(0, 1).to(model.device)
-        before = 0 if switches_by_length(model) else ids.shape[1] - 1
+        together = [encodings[n] for n in numbers]
+        ids, new = pad(together), vectors[numbers].flatten(0, 1).to(model.device)
+        before = ids.shape[1] - 1 if shares_beginnings(model) else 0
         past = _read_once(model, ids[:, :before], copies) if before else None
         seen: list[Tensor] = []
 
@@ -100,13 +104,20 @@ def patched_states(
             for layer in set(layers):
                 stack.callback(model.hook(layer, partial(change, layer)).remove)
             stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
-            model.run(ids[:, before if past else 0 :].repeat_interleave(copies, 0), after=past)
+            ids = ids[:, before if past else 0 :].repeat_interleave(copies, 0)
+            model.run(ids, _repeated(together, copies), after=past)
         return seen[0].unflatten(0, (len(numbers), copies)).cpu()
 
-    lengths = [len(encoding) - 1 + copies for encoding in encodings]  # the tokens that are run
-    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, equal_lengths=True):
+    again = 1 if shares_beginnings(model) else copies
+    lengths = [again * (len(encoding) - 1) + copies for encoding in encodings]  # the tokens that are run
+    kinds = [encoding.kind for encoding in encodings]
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, equal_lengths=True, kinds=kinds):
         ends[torch.tensor(numbers)] = states
     return ends
+
+
+def _repeated(encodings: Sequence[Encoding], copies: int) -> dict[str, Tensor]:
+    return gather([encoding for encoding in encodings for _ in range(copies)])
 
 
 def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], copies: int) -> Cache | None:
@@ -132,7 +143,7 @@ class FrequencyPenalty(LogitsProcessor):
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Input],
     *,
     max_new_tokens: int,
     edit: Edit | None = None,
@@ -162,26 +173,30 @@ def generate(
     texts: list[list[str]] = [[] for _ in encodings]
 
     def run(numbers: list[int]) -> list[str]:
-        ids = pad([encodings[n] for n in numbers]).to(model.device)
+        together = [encodings[n] for n in numbers]
+        ids = pad(together).to(model.device)
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
         start = plan.shared(numbers) if plan and copies > 1 else 0
         past = _read_once(model, ids[:, :start], copies) if start else None
         ids, begun = ids.repeat_interleave(copies, 0), {"past_key_values": past} if past is not None else {}
         start = start if begun else 0
+        given = {"attention_mask": torch.ones_like(ids)}
+        given |= {name: value.to(model.device) for name, value in _repeated(together, copies).items()}
         with plan.attached(numbers, strengths=strengths, prompt_only=True, start=start) if plan else nullcontext():
             out = model.module.generate(
                 input_ids=ids,
-                attention_mask=torch.ones_like(ids),
+                **given,
                 logits_processor=LogitsProcessorList(penalty),
                 **begun,
             )
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
 
+    batching = {"copies": copies, "equal_lengths": True, "kinds": [encoding.kind for encoding in encodings]}
     lengths = [len(encoding) for encoding in encodings]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _settings(model, max_new_tokens, sampling):
         torch.manual_seed(seed)
-        for numbers, written in run_batches(model, lengths, run, max_batch_tokens, copies=copies, equal_lengths=True):
+        for numbers, written in run_batches(model, lengths, run, max_batch_tokens, **batching):
             for row, number in enumerate(numbers):
                 texts[number] = written[row * copies : (row + 1) * copies]
     return texts

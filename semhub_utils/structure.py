@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from semhub_utils.errors import SemhubError
@@ -29,7 +29,8 @@ def refuse(model_id: str, reason: str) -> SemhubError:
 @dataclass
 class Structure:
     """blocks in order; head: the unembedding module; tail: the modules between them, and a constant factor after them;
-    logits are cap * tanh(scale * product / cap), or scale * product without a cap."""
+    logits are cap * tanh(scale * product / cap), or scale * product without a cap; never: the tokens whose logits the
+    model puts so low that it never gives them."""
 
     blocks: list[nn.Module]
     head: nn.Module
@@ -37,6 +38,7 @@ class Structure:
     tail_scale: float = 1.0
     logit_scale: float = 1.0
     logit_cap: float | None = None
+    never: Bool[Tensor, " vocab"] | None = None
 
 
 def hook(blocks: list[nn.Module], layer: int, see: Callable[[Tensor], Tensor | None]):
@@ -142,18 +144,23 @@ def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "
     precise = torch.float32 if probe.device.type == "mps" else torch.float64
     ramp = torch.linspace(-60, 60, probe.numel() * len(found.head.weight), device=probe.device, dtype=precise)
     small, large = 2.0**-20, 2.0**20
-    ramp[0], ramp[-1] = small, large
     ramp = ramp.reshape(*probe.shape, -1)
+    ramp[0, 0], ramp[-1, -1] = small, large
     handle = found.head.register_forward_hook(lambda part, args, output: ramp.clone())
     try:
         answer = module(input_ids=probe, use_cache=False).logits
     finally:
         handle.remove()
+    if answer.shape != ramp.shape:
+        raise refuse(model_id, "changes its logits in a way that is not followed")
+    never = (answer == answer[:1, :1]).all(1).all(0) & (answer[0, 0] < -1e4)  # whatever they were given
+    if never.any():
+        found.never, answer, ramp = never, answer[..., ~never], ramp[..., ~never]
     # some models turn their logits to float32, which is then as precise as their scale is
     scale, far = float(answer.flatten()[0]) / small, float(answer.flatten()[-1])
     cap = None if abs(far / (scale * large) - 1) < 1e-3 else far
     expected = ramp * scale if cap is None else torch.tanh(ramp * scale / cap) * cap
-    if answer.shape != ramp.shape or not relative_error(answer, expected) < 1e-4:
+    if not relative_error(answer, expected) < 1e-4:
         raise refuse(model_id, "changes its logits in a way that is not followed")
     found.logit_scale, found.logit_cap = _round_to_one(scale), cap
 

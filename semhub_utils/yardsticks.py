@@ -7,6 +7,8 @@ prompt and strength, with a cache, and with logits for the whole prompt, as the 
 floor: what does not get smaller by batching alone. The same batches through the bare decoder and the one matrix product
 that is left: states by unembedding (lens), states by states (similarity); for the intervention the library's own greedy
 generation of as many tokens, without an edit, every strength a row.
+
+A text is read and changed at its last position; pictures and sounds are read and changed at all of theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
+from .inputs import Input, gather, pad
 from .lens import lens_logprobs
 from .models import LanguageModel
 from .similarity import adjusted_cosine
-from .states import Edit, hidden_states, pad, run_batches
+from .states import Edit, hidden_states, run_batches
 from .steering import generate
 
 NEW_TOKENS = 16  # what an intervention writes
@@ -34,7 +37,7 @@ class Workload:
     """Pairs of prompts of one length, timed or weighed."""
 
     name: str
-    a: list[str]
+    a: list[str] | list[Input]
     b: list[str]
 
 
@@ -51,9 +54,9 @@ class Case:
         self.layers = range(1, model.n_layers + 1)
         self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
         vector = torch.randn(model.hidden_size, generator=generator)
-        self.edit = Edit(
-            layers=(max(1, round(0.78 * model.n_layers)),), vector=vector
-        )  # layer 25 of 32, as in the paper
+        self.places = [e.patches or [len(e) - 1] for e in model.encode(self.work.a)]
+        layer = max(1, round(0.78 * model.n_layers))  # 25 of 32, as in the paper
+        self.edit = Edit(layers=(layer,), vector=vector, positions=self.places)
         end = model.module.generation_config.eos_token_id
         self.end: list[int] = end if isinstance(end, list) else [] if end is None else [end]
         self.greedy = {
@@ -61,26 +64,30 @@ class Case:
             "use_cache": True,
         }  # fmt: skip
 
-    def tokens(self, prompt: str) -> Tensor:
-        return self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)
+    def given(self, prompt: str | Input) -> dict[str, Tensor]:
+        if isinstance(prompt, str):
+            return {"input_ids": self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)}
+        encodings = self.model.encode([prompt])
+        given = {"input_ids": pad(encodings), **gather(encodings)}
+        return {name: value.to(self.model.device) for name, value in given.items()}
 
 
 # As released
 
 
-def released_states(case: Case, prompt: str) -> Tensor:
+def released_states(case: Case, prompt: str | Input) -> Tensor:
     """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
-    states = case.model.module(case.tokens(prompt), output_hidden_states=True).hidden_states
+    states = case.model.module(**case.given(prompt), output_hidden_states=True).hidden_states
     return torch.stack([h[0] for h in states])[1:]
 
 
 def released_lens(case: Case) -> Tensor:
     read = []
-    for prompt in case.work.a:
+    for prompt, places in zip(case.work.a, case.places, strict=True):
         states = released_states(case, prompt)
         table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
-        read.append(table[:, -1, case.targets].cpu())
-    return torch.stack(read)[:, :-1]
+        read.append(table[:, places][..., case.targets].transpose(0, 1).cpu())
+    return torch.cat(read)[:, :-1]
 
 
 def released_similarity(case: Case) -> Tensor:
@@ -98,23 +105,24 @@ def released_similarity(case: Case) -> Tensor:
 def released_intervention(case: Case) -> Tensor:
     vector = case.edit.vector.to(case.model.device, case.model.dtype)
     written = []
-    for prompt in case.work.a:
+    for prompt, places in zip(case.work.a, case.places, strict=True):
+        read = case.given(prompt)
         for strength in STRENGTHS:
 
-            def add(h: Tensor, strength: float = strength) -> Tensor:
+            def add(h: Tensor, strength: float = strength, places: list[int] = places) -> Tensor:
                 h = h.clone()
-                h[:, -1] += strength * vector
+                h[:, places] += strength * vector
                 return h
 
-            ids, new, past = case.tokens(prompt), [], None
+            given, new, past = read, [], None
             handle = case.model.hook(case.edit.layers[0], add)
             while len(new) < NEW_TOKENS:
-                found = case.model.module(ids, past_key_values=past, use_cache=True)
+                found = case.model.module(**given, past_key_values=past, use_cache=True)
                 handle.remove()  # the prompt has been read
                 logits, past = found.logits.float(), found.past_key_values
                 logits[..., case.end] = -torch.inf  # all write as many tokens
-                ids = logits[:, -1:].argmax(-1)
-                new.append(int(ids))
+                given = {"input_ids": logits[:, -1:].argmax(-1)}
+                new.append(int(given["input_ids"]))
             written.append(case.model.tokenizer.decode(new, skip_special_tokens=True))
     return _characters(written)
 
@@ -129,7 +137,7 @@ def _characters(texts: Sequence[str]) -> Tensor:
 
 
 def ours_lens(case: Case) -> Tensor:
-    states = hidden_states(case.model, case.work.a, layers=case.layers)
+    states = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers)
     return lens_logprobs(case.model, states.hidden, case.targets, reading="raw")[:, :-1]
 
 
@@ -146,15 +154,15 @@ def ours_intervention(case: Case) -> Tensor:
 # The floor
 
 
-def _forwards(case: Case, prompts: Sequence[str]) -> None:
+def _forwards(case: Case, prompts: Sequence[str | Input]) -> None:
     """The bare decoder, without the unembedding, over the batches that ours makes."""
     encodings = case.model.encode(prompts)
 
     def forward(numbers: list[int]) -> None:
-        ids = pad([encodings[n] for n in numbers]).to(case.model.device)
-        case.model.body(input_ids=ids, use_cache=False)
+        together = [encodings[n] for n in numbers]
+        case.model.run(pad(together), gather(together))
 
-    for _ in run_batches(case.model, [len(e) for e in encodings], forward):
+    for _ in run_batches(case.model, [len(e) for e in encodings], forward, kinds=[e.kind for e in encodings]):
         pass
 
 
@@ -170,7 +178,7 @@ def _unembed(case: Case, rows: int) -> None:
 
 def floor_lens(case: Case) -> None:
     _forwards(case, case.work.a)
-    _unembed(case, len(case.work.a) * len(case.layers))
+    _unembed(case, sum(map(len, case.places)) * len(case.layers))
 
 
 def floor_similarity(case: Case) -> None:
@@ -185,11 +193,14 @@ def floor_intervention(case: Case) -> None:
     encodings, settings = case.model.encode(case.work.a), GenerationConfig(do_sample=False, **case.greedy)
 
     def write(numbers: list[int]) -> None:
-        ids = pad([encodings[n] for n in numbers]).repeat_interleave(len(STRENGTHS), 0).to(case.model.device)
-        case.model.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        together = [encodings[n] for n in numbers for _ in STRENGTHS]
+        ids = pad(together).to(case.model.device)
+        given = {"attention_mask": torch.ones_like(ids)}
+        given |= {name: value.to(case.model.device) for name, value in gather(together).items()}
+        case.model.module.generate(ids, **given, generation_config=settings)
 
-    lengths = [len(e) for e in encodings]
-    for _ in run_batches(case.model, lengths, write, copies=len(STRENGTHS), equal_lengths=True):
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for _ in run_batches(case.model, lengths, write, copies=len(STRENGTHS), equal_lengths=True, kinds=kinds):
         pass
 
 

@@ -54,6 +54,19 @@ def test_released_and_ours_read_the_same_numbers(model, experiment):
         torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
 
 
+@pytest.mark.parametrize("medium", ["image", "sound"])
+def test_released_and_ours_read_the_same_of_pictures_and_sounds(medium):
+    texts = bench.texts(quick=True)
+    seeing = bench.random_media_model(medium, "tiny", texts, "cpu", "float32")
+    case = Case(seeing, bench.media_workloads(seeing, medium, texts[0].b, 3))
+    assert [len(places) for places in case.places] == [{"image": 16, "sound": 25}[medium]] * 3
+    for experiment, methods in EXPERIMENTS.items():
+        with torch.inference_mode():
+            released, ours = methods["released"](case), methods["ours"](case)
+        assert released.shape == ours.shape and released.std() > 0, experiment
+        torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+
+
 def test_items_of_other_chapters(monkeypatch):
     """The command offers what the bench has, and a workload holds both sides of the pairs."""
     for items in bench.ITEMS:
@@ -92,6 +105,7 @@ def test_quick_bench(tmp_path):
         for key in ("times_faster_than_released", "times_the_floor", "memory_share_of_released"):
             assert math.isfinite(found[key]) and found[key] > 0
         assert found["times_faster_than_released"] > 2
+        assert {"pictures", "sounds", "pictures, memory", "sounds, memory"} <= set(found["workloads"])
         for work in found["workloads"].values():
             assert work.get("largest_difference", 0) < 1e-4
             assert set(work.get("seconds") or work["peak_bytes"]) == set(METHODS)

@@ -112,11 +112,13 @@ class Check:
 @pytest.mark.parametrize("passed", [True, False])
 def test_check_reports_and_fails(monkeypatch, capsys, passed):
     handle = types.SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
+    handle.modalities = frozenset({"text", "image"})
     fake(monkeypatch, "models", load_model=lambda name, **options: handle)
     checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
     fake(monkeypatch, "checks", self_check=lambda model, raise_on_failure: checks)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
     report = json.loads(capsys.readouterr().out)
+    assert report["modalities"] == ["image", "text"]
     assert report["passed"] is passed and report["checks"][1]["name"] == "padding" and report["layers"] == 2
     assert cli.main(["check", "a/b"]) == (0 if passed else 1)
     assert ("FAIL" in capsys.readouterr().out) is not passed

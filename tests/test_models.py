@@ -155,10 +155,10 @@ def spoil_count(model, monkeypatch):
 
 
 def spoil_padding(model, monkeypatch):
-    def mixing(ids):  # what a model that sees its padding does
+    def mixing(ids, extras):  # what a model that sees its padding does
         handle = model.hook(1, lambda h: h + h.mean(1, keepdim=True) * 0.01)
         try:
-            return run(ids)
+            return run(ids, extras)
         finally:
             handle.remove()
 

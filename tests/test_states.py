@@ -65,7 +65,7 @@ def test_states_can_be_trained_on(tiny):
 def test_a_budget_of_tokens_bounds_every_batch(tiny, monkeypatch):
     model, shapes = tiny("llama"), []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda ids: shapes.append(tuple(ids.shape)) or run(ids))
+    monkeypatch.setattr(model, "run", lambda ids, extras: shapes.append(tuple(ids.shape)) or run(ids))
     lengths = [len(e) for e in model.encode(PROMPTS * 4)]
     budget = 3 * max(lengths)
     hidden_states(model, PROMPTS * 4, max_batch_tokens=budget)
@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny, monkeypatch, error):
     expected = hidden_states(model, PROMPTS).hidden
     run = model.run
 
-    def cramped(ids):
+    def cramped(ids, extras):
         sizes.append(len(ids))
         if len(ids) > 2:
             raise error
@@ -113,7 +113,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny, monkeypatch, error):
     torch.testing.assert_close(hidden_states(model, PROMPTS).hidden, expected)
     assert sizes[0] == 5 and max(sizes[-3:]) <= 2
 
-    def full(ids):
+    def full(ids, extras):
         raise error
 
     monkeypatch.setattr(model, "run", full)
@@ -122,7 +122,7 @@ def test_a_batch_that_does_not_fit_is_halved(tiny, monkeypatch, error):
 
 
 def test_other_errors_are_not_taken_for_memory(tiny, monkeypatch):
-    def broken(ids):
+    def broken(ids, extras):
         raise RuntimeError("shapes cannot be multiplied")
 
     model = tiny("llama")

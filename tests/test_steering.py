@@ -131,7 +131,9 @@ def test_without_an_edit_strengths_make_no_difference(tiny):
 def test_strengths_share_a_batch(tiny, monkeypatch):
     model, shapes = tiny("llama"), []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda ids, **cache: shapes.append(tuple(ids.shape)) or run(ids, **cache))
+    monkeypatch.setattr(
+        model, "run", lambda ids, *extras, **cache: shapes.append(tuple(ids.shape)) or run(ids, *extras, **cache)
+    )
     length = len(model.encode(PROMPTS[:1])[0])
     next_token_logprobs(model, PROMPTS[:1], TARGETS, edit=Edit((1,), vectors(model)), strengths=STRENGTHS)
     assert shapes == [(1, length - 1), (3, 1)]  # what is not edited once, then all strengths together

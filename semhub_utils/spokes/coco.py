@@ -1,0 +1,154 @@
+"""Photographs with captions and segments, from COCO's own files (val2017, cocodataset.org)."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image, ImageDraw
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.spokes.files import Skipped, find, read_text, some
+from semhub_utils.spokes.media import read_image
+
+SOURCE = "cocodataset.org (2017 Val)"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What can be seen where. region: polygons [x, y, x, y ...], run lengths down the columns, or a colour number and
+    the picture that is painted with it."""
+
+    label: str
+    size: tuple[int, int]  # height and width of the photograph
+    region: list | tuple[int, Path]
+
+    def mask(self) -> Bool[np.ndarray, "height width"]:
+        """Where in the photograph it is. Raises SemhubError if its painted picture cannot be read."""
+        height, width = self.size
+        if isinstance(self.region, tuple):
+            number, path = self.region
+            red, green, blue = np.asarray(read_image(path)).astype(int).transpose(2, 0, 1)
+            return red + 256 * green + 65536 * blue == number
+        if isinstance(self.region[0], list):
+            # four times as fine, since drawing takes in every pixel on the line, which would widen what is small
+            canvas = Image.new("L", (4 * width, 4 * height))
+            for polygon in self.region:
+                ImageDraw.Draw(canvas).polygon([4 * number - 0.5 for number in polygon], fill=255)
+            return np.asarray(canvas.reduce(4)) > 127
+        inside = np.arange(len(self.region)) % 2 == 1
+        return np.repeat(inside, self.region).reshape(width, height).T
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photograph, its captions, and its segments as far as they were asked for."""
+
+    id: str
+    path: Path
+    captions: tuple[str, ...]
+    segments: tuple[Segment, ...] = ()
+
+    def image(self) -> Image.Image:
+        return read_image(self.path)
+
+
+def photos(n: int, *, seed: int, data_dir: str | Path, segments: bool = False) -> tuple[list[Photo], Skipped]:
+    """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: annotations/
+    captions_val2017.json and val2017/*.jpg; with `segments`, those that have some in panoptic_val2017.json and its
+    folder, or else in instances_val2017.json. A photograph that is missing, damaged or without a caption is skipped
+    and counted. Raises SemhubError where a file is missing or not COCO's."""
+    if n < 1:
+        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
+    path, skipped = _find(data_dir, "captions"), Skipped()
+    folder, found = path.parent.parent / "val2017", []
+    read = _read(path)
+    captions = defaultdict(list)
+    for annotation in read["annotations"]:
+        if text := str(annotation.get("caption") or "").strip():
+            captions[annotation.get("image_id")].append(text)
+    seen = _segments(data_dir, skipped) if segments else {}
+    every = [entry for entry in read["images"] if not segments or seen.get(entry.get("id"))]
+    for number in np.random.default_rng(seed).permutation(len(every)):
+        if len(found) == n:
+            break
+        name, key = every[number].get("file_name"), every[number].get("id")
+        if not name or not captions[key]:
+            skipped.add("no caption", f"photograph {key}")
+            continue
+        try:
+            read_image(folder / name)  # looked at now, so that no damaged one ends a run later
+        except SemhubError as error:
+            skipped.add("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
+            continue
+        found.append(Photo(f"coco:{key}", folder / name, tuple(captions[key]), tuple(seen.get(key, ()))))
+    return sorted(some(found, folder, "photographs", skipped), key=lambda photo: photo.id), skipped
+
+
+def cells(
+    mask: Bool[np.ndarray, "height width"],
+    grid: tuple[int, int],
+    view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+) -> Float[np.ndarray, "row column"]:
+    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
+    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
+    height, width = mask.shape
+    left, top, right, bottom = view[0] * width, view[1] * height, view[2] * width, view[3] * height
+    more = max(0, int(np.ceil(max(-left, -top, right - width, bottom - height))))
+    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
+    box = (left + more, top + more, right + more, bottom + more)
+    return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=box)).astype(float)
+
+
+def _segments(data_dir: str | Path, skipped: Skipped) -> dict[int, list[Segment]]:
+    """By photograph: from the panoptic files where they are, else from the instances."""
+    try:
+        path, kind = _find(data_dir, "panoptic"), "panoptic"
+    except SemhubError:
+        path, kind = _find(data_dir, "instances"), "instances"
+    read = _read(path)
+    names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
+    sizes = {entry.get("id"): (entry.get("height"), entry.get("width")) for entry in read["images"]}
+    found = defaultdict(list)
+    for annotation in read["annotations"]:
+        key = annotation.get("image_id")
+        painted = path.parent / "panoptic_val2017" / str(annotation.get("file_name"))
+        for part in annotation.get("segments_info", [annotation]):
+            region = (part.get("id"), painted) if kind == "panoptic" else part.get("segmentation")
+            if isinstance(region, dict):
+                region = region.get("counts")
+            name = names.get(part.get("category_id"))
+            if name is None or None in sizes.get(key, (None,)):
+                skipped.add("unknown label or photograph", f"{path.name}: {part.get('id')}")
+            elif not _usable(region, sizes[key]):
+                skipped.add("segment in a form that is not read", f"{path.name}: {part.get('id')}")
+            else:
+                found[key].append(Segment(name, sizes[key], region))
+    return found
+
+
+def _usable(region, size: tuple[int, int]) -> bool:
+    if isinstance(region, tuple):
+        return isinstance(region[0], int) and region[1].is_file()
+    if not isinstance(region, list) or not region:
+        return False
+    if isinstance(region[0], int):
+        return sum(region) == size[0] * size[1]
+    return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in region)
+
+
+def _find(data_dir: str | Path, kind: str) -> Path:
+    name = f"annotations/{kind}_val2017.json"
+    return find(data_dir, (f"coco/{name}", name), what=f"COCO's {kind}", source=SOURCE)
+
+
+def _read(path: Path) -> dict:
+    try:
+        read = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); the file of {SOURCE} would do.") from error
+    if not isinstance(read, dict) or not all(isinstance(read.get(key), list) for key in ("images", "annotations")):
+        raise SemhubError(f"{path} has no images and annotations; the file of {SOURCE} would do.")
+    return read

@@ -1,0 +1,320 @@
+"""Pictures and sounds from files, right and wrong, and the readers of COCO, ESC and VGGSound."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from shared_data import shared
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import resample
+from semhub_utils.spokes.clips import esc, vggsound
+from semhub_utils.spokes.coco import Segment, cells, photos
+from semhub_utils.spokes.media import read_image, read_sound
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+@pytest.fixture
+def halves():
+    """Red above, blue below."""
+    image = Image.new("RGB", (40, 20), RED)
+    image.paste(BLUE, (0, 10, 40, 20))
+    return image
+
+
+def near(image, place, colour):
+    assert image.mode == "RGB" and np.abs(np.subtract(image.getpixel(place), colour)).max() < 12
+
+
+# Pictures
+
+
+def test_modes_become_rgb(tmp_path, halves):
+    for mode, suffix in [
+        ("CMYK", "jpg"),
+        ("RGB", "png"),
+        ("P", "gif"),
+        ("YCbCr", "jpg"),
+        ("RGB", "webp"),
+        ("RGB", "bmp"),
+    ]:
+        halves.convert(mode).save(tmp_path / f"a.{suffix}")
+        image = read_image(tmp_path / f"a.{suffix}")
+        near(image, (5, 2), RED)
+        near(image, (5, 17), BLUE)
+    halves.convert("L").save(tmp_path / "grey.png")
+    near(read_image(tmp_path / "grey.png"), (5, 2), (76, 76, 76))
+    halves.convert("1").save(tmp_path / "bits.png")
+    assert read_image(tmp_path / "bits.png").mode == "RGB"
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
+    near(read_image(tmp_path / "deep.png"), (0, 0), (156, 156, 156))
+
+
+def test_what_is_transparent_stands_on_white(tmp_path, halves):
+    halves.putalpha(Image.linear_gradient("L").resize(halves.size).point(lambda v: 255 if v > 128 else 0))
+    halves.save(tmp_path / "a.png")
+    halves.quantize(8).save(tmp_path / "b.png")
+    halves.convert("LA").save(tmp_path / "c.png")
+    for name in "abc":
+        near(read_image(tmp_path / f"{name}.png"), (5, 2), (255, 255, 255))
+    near(read_image(tmp_path / "a.png"), (5, 17), BLUE)
+
+
+def test_exif_turns_a_picture(tmp_path, halves):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to the right
+    halves.save(tmp_path / "a.jpg", exif=exif)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.size == (20, 40)
+    near(image, (17, 5), RED)
+    near(image, (2, 5), BLUE)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10_000, 20), (3, 1)])
+def test_extreme_sizes(tmp_path, size):
+    Image.new("RGB", size, RED).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").size == size
+
+
+def test_pictures_that_are_refused(tmp_path, halves):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8)).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    halves.save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "none.png").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, said in [
+        ("cut.jpg", "damaged or cut short"),
+        ("cut.png", "damaged or cut short"),
+        ("text.jpg", "is not a picture"),
+        ("none.png", "is not a picture"),
+        ("folder.jpg", "damaged"),
+        ("missing.jpg", "no picture"),
+    ]:
+        with pytest.raises(SemhubError, match=f"(?s){name}.*would do") as caught:
+            read_image(tmp_path / name)
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+# Sounds
+
+
+def tone(rate, hertz=440, seconds=0.5):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rate", "suffix"), [(8000, "wav"), (44100, "flac"), (48000, "ogg"), (16000, "wav")])
+def test_sounds_are_resampled(tmp_path, rate, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", tone(rate), rate)
+    sound = read_sound(tmp_path / f"a.{suffix}", 16000)
+    assert sound.rate == 16000 and sound.samples.dtype == np.float32 and abs(len(sound.samples) - 8000) <= 1
+    middle = slice(800, 7200)  # away from the ends, where a sound begins at once
+    assert np.abs(sound.samples[middle] - tone(16000)[middle]).max() < 0.02
+
+
+def test_resampling_keeps_what_both_rates_hold_and_drops_the_rest():
+    low, high = tone(48000, 1000, 1.0), tone(48000, 11000, 1.0)
+    middle = slice(1600, 14400)
+    assert np.abs(resample(low + high, 48000, 16000)[middle] - tone(16000, 1000, 1.0)[middle]).max() < 0.01
+    assert resample(low, 48000, 48000) is low and len(resample(low[:7], 48000, 16000)) == 2
+
+
+def test_channels_loudness_and_lengths(tmp_path):
+    left, right = tone(16000, 440), tone(16000, 880)
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], 1), 16000)
+    assert np.abs(read_sound(tmp_path / "two.wav", 16000).samples - (left + right) / 2).max() < 1e-3
+    soundfile.write(tmp_path / "loud.wav", 4 * left, 16000, subtype="FLOAT")
+    loud = read_sound(tmp_path / "loud.wav", 16000).samples
+    assert np.abs(loud).max() == pytest.approx(1) and np.abs(loud - left / np.abs(left).max()).max() < 1e-6
+    soundfile.write(tmp_path / "clipped.wav", np.clip(4 * left, -1, 1), 16000)
+    assert np.abs(read_sound(tmp_path / "clipped.wav", 16000).samples).max() <= 1
+    soundfile.write(tmp_path / "one.wav", left[:1], 16000)
+    assert len(read_sound(tmp_path / "one.wav", 8000).samples) == 1
+
+
+def test_sounds_that_are_refused(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(9, value, np.float32), 16000, subtype="FLOAT")
+    (tmp_path / "text.wav").write_text("not a sound")
+    (tmp_path / "none.ogg").write_bytes(b"")
+    soundfile.write(tmp_path / "whole.ogg", tone(16000), 16000)
+    (tmp_path / "cut.ogg").write_bytes((tmp_path / "whole.ogg").read_bytes()[:80])
+    for name, said in [
+        ("empty.wav", "no samples"),
+        ("nan.wav", "no numbers"),
+        ("inf.wav", "no numbers"),
+        ("text.wav", "is not a sound"),
+        ("none.ogg", "is not a sound"),
+        ("cut.ogg", "is not a sound"),
+        ("missing.wav", "There is no sound"),
+    ]:
+        with pytest.raises(SemhubError, match=f"{name}.*would do") as caught:
+            read_sound(tmp_path / name, 16000)
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+# COCO
+
+
+@pytest.fixture
+def coco(tmp_path, halves):
+    """Four photographs: two right, one damaged, one missing; one of the right ones with a square of 10 x 10."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        halves.save(root / "val2017" / name, quality=95)
+    (root / "val2017" / "3.jpg").write_bytes(b"no picture")
+    images = [{"id": n, "file_name": f"{n}.jpg", "height": 20, "width": 40} for n in (1, 2, 3, 4, 5)]
+    captions = [{"image_id": n, "caption": f" caption {n} "} for n in (1, 1, 2, 3, 4)]
+    write(root, "captions", {"images": images, "annotations": captions})
+    square = [10, 5, 20, 5, 20, 15, 10, 15]
+    runs = [20 * 10 + 5, 10, 20 * 29 + 5]  # ten pixels of the eleventh column
+    parts = [
+        {"image_id": 1, "category_id": 7, "segmentation": [square]},
+        {"image_id": 1, "category_id": 8, "segmentation": {"counts": runs, "size": [20, 40]}},
+        {"image_id": 1, "category_id": 8, "segmentation": {"counts": "packed", "size": [20, 40]}},
+        {"image_id": 1, "category_id": 9, "segmentation": [square]},
+    ]
+    names = [{"id": 7, "name": "box"}, {"id": 8, "name": "line"}]
+    write(root, "instances", {"images": images, "annotations": parts, "categories": names})
+    return tmp_path
+
+
+def write(root, kind, content):
+    (root / "annotations" / f"{kind}_val2017.json").write_text(json.dumps(content))
+
+
+def test_coco_photographs_and_what_is_skipped(coco):
+    found, skipped = photos(9, seed=0, data_dir=coco)
+    assert [photo.id for photo in found] == ["coco:1", "coco:2"] and found[0].captions == ("caption 1", "caption 1")
+    assert skipped.counts == {"damaged": 1, "no such photograph": 1, "no caption": 1} and "3.jpg" in str(skipped)
+    near(found[0].image(), (5, 2), RED)
+    assert not found[0].segments and len(photos(1, seed=0, data_dir=coco)[0]) == 1
+
+
+def test_coco_segments(coco):
+    (photo,), skipped = photos(9, seed=0, data_dir=coco, segments=True)
+    assert [segment.label for segment in photo.segments] == ["box", "line"]
+    assert skipped.counts == {"segment in a form that is not read": 1, "unknown label or photograph": 1}
+    box, line = (segment.mask() for segment in photo.segments)
+    assert box.shape == (20, 40) and abs(int(box.sum()) - 110) <= 11 and box[10, 15] and not box[3, 15]
+    assert np.argwhere(line).tolist() == [[row, 10] for row in range(5, 15)]
+
+
+def test_coco_panoptic_comes_first(coco):
+    root = coco / "coco"
+    number = 3 + 256 * 2 + 65536
+    painted = np.zeros((20, 40, 3), np.uint8)
+    painted[:10, :20] = (3, 2, 1)
+    (root / "annotations" / "panoptic_val2017").mkdir()
+    Image.fromarray(painted).save(root / "annotations" / "panoptic_val2017" / "2.png")
+    images = json.loads((root / "annotations" / "captions_val2017.json").read_text())["images"]
+    parts = [{"id": number, "category_id": 7}, {"id": 5, "category_id": 1}]
+    notes = [{"image_id": 2, "file_name": "2.png", "segments_info": parts}]
+    write(root, "panoptic", {"images": images, "annotations": notes, "categories": [{"id": 7, "name": "sky"}]})
+    (photo,), skipped = photos(9, seed=0, data_dir=coco, segments=True)
+    assert photo.id == "coco:2" and [segment.label for segment in photo.segments] == ["sky"]
+    assert (
+        photo.segments[0].mask()[:10, :20].all() and photo.segments[0].mask().sum() == 200 and len(skipped.counts) == 1
+    )
+
+
+def test_shares_of_cells():
+    mask = np.zeros((20, 40), bool)
+    mask[:10, 30:] = True
+    assert cells(mask, (2, 4)).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
+    assert cells(mask, (1, 2)).tolist() == [[0, 0.25]]
+    middle = cells(mask, (2, 2), (0.25, 0.0, 0.75, 1.0))  # what a square crop leaves
+    assert middle.tolist() == [[0, 0], [0, 0]]
+    padded = cells(mask, (2, 2), (0.0, -0.5, 1.0, 1.5))  # a picture made square by bars above and below
+    assert padded.tolist() == [[0, 0.25], [0, 0]]
+    whole = Segment("all", (20, 40), [[-5, -5, 50, -5, 50, 50, -5, 50]])
+    assert whole.mask().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda root: (root / "annotations/captions_val2017.json").unlink(), "no coco/annotations/captions_val2017"),
+        (lambda root: (root / "annotations/captions_val2017.json").write_text('{"images": ['), "not whole JSON"),
+        (lambda root: write(root, "captions", {"images": 3}), "no images and annotations"),
+        (lambda root: shutil.rmtree(root / "val2017"), "no photographs that can be used.*no such photograph"),
+    ],
+)  # fmt: skip
+def test_coco_files_that_are_refused(coco, change, said):
+    change(coco / "coco")
+    with pytest.raises(SemhubError, match=said):
+        photos(3, seed=0, data_dir=coco)
+
+
+def test_coco_itself():
+    data = shared("coco")
+    found, skipped = photos(100, seed=0, data_dir=data)
+    assert len(found) == 50 and not skipped.counts and all(len(photo.captions) == 5 for photo in found)
+    found, _ = photos(100, seed=0, data_dir=data, segments=True)
+    notes = json.loads((data / "coco/annotations/instances_val2017.json").read_text())["annotations"]
+    areas = [note["area"] for photo in found for note in notes if photo.id == f"coco:{note['image_id']}"]
+    masks = [segment.mask() for photo in found for segment in photo.segments]
+    assert len(found) == 25 and len(masks) == len(areas) == 213
+    assert all(abs(mask.sum() - area) < 25 + 0.1 * area for mask, area in zip(masks, areas, strict=True))
+
+
+# ESC and VGGSound
+
+
+def test_esc10_folders(tmp_path):
+    for folder in ("001 - Dog bark", "002 - Rain", "notes"):
+        (tmp_path / "esc10" / folder).mkdir(parents=True)
+    for name in ("1-7-A", "1-7-B"):
+        soundfile.write(tmp_path / "esc10/001 - Dog bark" / f"{name}.ogg", tone(44100), 44100)
+    (tmp_path / "esc10/002 - Rain/2-9-A.ogg").write_bytes(b"")
+    (tmp_path / "esc10/002 - Rain/read.me").write_text("x")
+    found, skipped = esc(9, seed=0, data_dir=tmp_path)
+    assert [(clip.id, clip.label, clip.source) for clip in found] == [
+        ("esc10:1-7-A", "dog bark", "1-7"), ("esc10:1-7-B", "dog bark", "1-7")]  # fmt: skip
+    assert skipped.counts == {"unreadable file": 1} and abs(len(found[0].sound(16000).samples) - 8000) <= 1
+
+
+def test_esc50_and_vggsound_tables(tmp_path):
+    (tmp_path / "esc50/meta").mkdir(parents=True)
+    (tmp_path / "esc50/audio").mkdir()
+    soundfile.write(tmp_path / "esc50/audio/1-5-A-0.wav", tone(16000), 16000)
+    rows = "filename,fold,target,category,esc10,src_file,take\n1-5-A-0.wav,1,0,clock_tick,True,5,A\n"
+    rows += "gone.wav,1,0,rain,True,6,A\nshort\n"
+    (tmp_path / "esc50/meta/esc50.csv").write_text(rows)
+    (clip,), skipped = esc(9, seed=0, data_dir=tmp_path)
+    assert (clip.label, clip.source) == ("clock tick", "5") and skipped.counts == {
+        "no file": 1,
+        "row of another length": 1,
+    }
+
+    (tmp_path / "vggsound/clips").mkdir(parents=True)
+    soundfile.write(tmp_path / "vggsound/clips/-x_y_000030.wav", tone(16000), 16000)
+    rows = '-x_y,30,"dog barking, far",test\n-x_y,30,cat,train\nother,40,rain,test\n'
+    (tmp_path / "vggsound/vggsound.csv").write_text(rows)
+    (clip,), skipped = vggsound(9, seed=0, data_dir=tmp_path)
+    assert (clip.label, clip.source) == ("dog barking, far", "-x_y") and skipped.counts == {"no file": 1}
+    with pytest.raises(SemhubError, match="no sounds that can be used"):
+        vggsound(9, seed=0, data_dir=tmp_path, split="train2")
+    (tmp_path / "esc50/meta/esc50.csv").write_text("name\nx\n")
+    with pytest.raises(SemhubError, match="has no column category"):
+        esc(9, seed=0, data_dir=tmp_path)
+    for read, said in ((esc, "ESC-10 or ESC-50"), (vggsound, "VGGSound")):
+        with pytest.raises(SemhubError, match=said):
+            read(9, seed=0, data_dir=tmp_path / "nowhere")
+        with pytest.raises(SemhubError, match="n_items is 0|has no"):
+            read(0, seed=0, data_dir=tmp_path)
+
+
+def test_esc10_itself():
+    found, skipped = esc(20, seed=0, data_dir=shared("esc10"))
+    assert len(found) == 20 and not skipped.counts and found == esc(20, seed=0, data_dir=shared("esc10"))[0]
+    assert {"dog bark", "rooster"} <= {clip.label for clip in esc(100, seed=0, data_dir=shared("esc10"))[0]}
