@@ -61,7 +61,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.results import glue
-from semhub_utils.spokes import dictionary, languages, texts
+from semhub_utils.spokes import dictionary, facts, languages, texts
 
 chapter = begin(
     "languages",
@@ -476,6 +476,69 @@ show(
 # %% [markdown]
 # A part with few words has a wide band. Look at its `n` before its height.
 #
+# ## Interchange patch: is it used?
+#
+# A reading shows what could be read, not what is used. So you write: take the state at the end of an English question, put it in
+# the place of the state at the end of another question in the other language, and see whether the answer follows. The questions
+# are short facts in four languages, those that the book's own models were taught in English alone.
+#
+# Two traps. A state that breaks the run makes every other answer likelier, so the expected answers are shuffled for the null.
+# And a late state holds the English word itself: then the run says that word, which the figure calls *untranslated*.
+
+# %%
+asked = {name: facts.prompts(name, 250, seed=seed) for name in ("spanish", "chinese", "german")}
+twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
+task = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
+known = chapter.knows(task, "answer the English questions whose states are written")
+
+# %% tags=["hide-input"]
+tables = []
+for name, chosen in asked.items():
+    swaps = facts.patch_items(chosen, seed=seed)
+    patched = chapter.step(
+        f"patches {name}", lambda: experiments.patch_experiment(model, swaps, series=name, seed=seed)
+    )
+    tables.append(patched.assign(language=name))
+patches = pd.concat(tables, ignore_index=True)
+
+# %% tags=["hide-input"]
+said = patches[(patches.experiment == "patch-first") & patches.direction.str.startswith("english")]
+show(
+    figures.layer_curves(
+        said,
+        title="What does the run say with an English run's state in it?",
+        alt="Share of prompts by first answer and layer of the patch, for each language and each state written.",
+        y="share of prompts",
+        types=figures.PATCH_TYPES,
+        switch=("language", "condition"),
+    ),
+    said[["language", "condition", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# *How to read it.* *expected* is the English question's answer, in the run's own language; *original* the run's own answer. *same
+# answer* is the control in which nothing should change, *other relation* a state that is about something else, *random push* moves
+# the state as far in a direction that means nothing.
+
+# %% tags=["hide-input"]
+for name in asked:
+    for claim, sentence, paper in (
+        (
+            "patch",
+            "pushes the {} run to that state's own answer",
+            "A vector made in English changes what the model writes.",
+        ),
+        ("patch-answer", "makes the {} run say that answer in {}", "Nothing: it moves no whole state."),
+    ):
+        card = chapter.claim(
+            f"{claim}/{name}",
+            f"At some middle layer, a state from an English question {sentence.format(*[name.title()] * 2)}.",
+            paper=paper,
+            precondition=known,
+        )
+        display(card)
+
+# %% [markdown]
 # ## What you learned
 #
 # The question was whether the middle layers of a model that reads Chinese are near English. The verdicts on this model, by
@@ -487,6 +550,7 @@ chapter.finish()
 # %% [markdown]
 # - How a sentence ends decides what its last state is about. Choose the ending, and the sentences to compare with, before you look.
 # - Sentences with a name in common are alike in a model with random weights.
+# - The lens reads; the patch writes. A state can be read as English long before, or without, being used as such.
 # - English above wrong English says that the meaning is there. English above the word itself says that English is in front. The first
 #   can hold without the second.
 #

@@ -59,7 +59,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.results import glue
-from semhub_utils.spokes import code
+from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.programs import programs as draw
 
 chapter = begin(
@@ -384,6 +384,54 @@ chapter.claim(
     "steering/range-start",
     "Adding start minus end makes the model write where the range starts, more often than a random direction does.",
     paper="The paper counts range(0, n) alone.",
+)
+
+# %% [markdown]
+# ## Interchange patch: does an English state answer in code?
+#
+# Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
+# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code?
+
+# %%
+asked = facts.prompts("code", 250, seed=seed)
+twins = facts.english_twins(asked)
+answered = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
+known = chapter.knows(answered, "answer the English questions whose states are written")
+swaps = facts.patch_items(asked, seed=seed)
+patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="code", seed=seed))
+
+# %% tags=["hide-input"]
+said = patches[patches.experiment == "patch-first"]
+show(
+    figures.layer_curves(
+        said,
+        title="What does the run say with another run's state in it?",
+        alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
+        y="share of prompts",
+        types=figures.PATCH_TYPES,
+        switch=("direction", "condition"),
+    ),
+    said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
+# the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "patch/code",
+    "At some middle layer, a state from an English question pushes the run over code to that state's own answer.",
+    paper="A vector made of English words, added in a middle layer, changes the code that the model writes.",
+    precondition=known,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "patch-answer/code",
+    "At some middle layer, the run over code then writes that answer, as code.",
+    paper="Nothing: it moves no whole state.",
+    precondition=known,
 )
 
 # %% [markdown]

@@ -160,3 +160,10 @@ def test_sentences_speak_of_one_thing():
     for name, column in (("english", "en"), ("spanish", "es"), ("chinese", "zh"), ("german", "de")):
         for word in ("grass", "green"):
             assert bare(table[word][column]) in facts.SENTENCES[name]
+
+
+def test_english_twins_ask_the_same_in_english():
+    chosen = facts.prompts("chinese", 30)
+    twins = facts.english_twins(chosen)
+    assert [(t.prompt, t.targets["own"]) for t in twins] == [(p.english_prompt, (p.english_answer,)) for p in chosen]
+    assert all(p.prompt != t.prompt for p, t in zip(chosen, twins, strict=True))

@@ -96,6 +96,12 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
     return items
 
 
+def english_twins(chosen: Sequence[Prompt]) -> list[LensItem]:
+    """The English twin of each prompt, to be continued with its own answer: what a model must know whose English states
+    are written into other runs."""
+    return [LensItem(_id(p), p.english_prompt, {"own": (p.english_answer,)}, _cluster(p)) for p in chosen]
+
+
 def patch_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[PatchItem]:
     """Each prompt with another of its relation and form that has another answer, and with one of another relation, both
     drawn by `seed`. Group: relation and form; anchor: the expected answer. Prompts without the former are left out."""
