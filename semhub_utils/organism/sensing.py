@@ -1,0 +1,316 @@
+"""Training and examining a sense: the encoder alone, then questions in English answered through the trunk.
+
+A sequence is the beginning of a prompt, what is seen or heard, and several questions about it side by side: each sees
+the beginning and itself alone, at the places it would have by itself. So the trunk reads a picture once, and the answers
+are those of separate prompts (a test holds this against the library's own forward). Only answers are trained on, and
+only English ones; what other languages make of it is never trained.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism.asking import ASK_TYPES, Ask, forms, write
+from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
+from semhub_utils.organism.corpus import lines
+from semhub_utils.organism.exam import wilson
+from semhub_utils.organism.recipes import RECIPES
+from semhub_utils.organism.senses import SENSES, Sense, build
+from semhub_utils.organism.zoo import CARD, sha256
+
+Question = tuple[str, str]
+"""A prompt with its placeholder, and its answer."""
+
+
+class Asker:
+    """Prompts as the tokens before what is sensed and after it, remembered."""
+
+    def __init__(self, tokenizer, what: str):
+        self.tokenizer, self.what = tokenizer, what
+        self.bos = tokenizer.bos_token_id
+        self.known: dict[Question, tuple[list[int], list[int], list[int]]] = {}
+
+    def __call__(self, question: Question) -> tuple[list[int], list[int], list[int]]:
+        """(tokens before, tokens after, tokens of the answer)."""
+        if question not in self.known:
+            before, _, after = question[0].partition(self.what)
+            parts = self.tokenizer([before, after, question[1]], add_special_tokens=False)["input_ids"]
+            self.known[question] = ([self.bos, *parts[0]], parts[1], parts[2])
+        return self.known[question]
+
+
+def answers(
+    model, ask: Asker, world, inputs: dict[str, Tensor], questions: Sequence[Sequence[Question]]
+) -> tuple[Float[Tensor, "token vocab"], Tensor, list[tuple[int, int]]]:
+    """Logits where the answers' tokens are said, the tokens wanted, and (item, question) of each.
+
+    `questions` holds those of each item; all of one item have the same tokens before what is sensed.
+    """
+    states, counts = world.encode(model, inputs)
+    sensed, counts, device = model.model.multi_modal_projector(states), counts.tolist(), states.device
+    rows, at, wanted, owner = [], [], [], []
+    width = max(
+        len(ask(qs[0])[0]) + n + sum(len(ask(q)[1]) + len(ask(q)[2]) - 1 for q in qs)
+        for qs, n in zip(questions, counts, strict=True)
+    )
+    size = (len(questions), width)
+    ids, place, part = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long), torch.full(size, -1)
+    from_sense = torch.zeros(size, dtype=torch.bool)
+    for i, (qs, n) in enumerate(zip(questions, counts, strict=True)):
+        before = ask(qs[0])[0]
+        start = cursor = len(before) + n
+        ids[i, : len(before)] = torch.tensor(before)
+        place[i, :start], part[i, :start] = torch.arange(start), 0
+        from_sense[i, len(before) : start] = True
+        for k, question in enumerate(qs):
+            _, after, said = ask(question)
+            line = after + said[:-1]
+            end = cursor + len(line)
+            ids[i, cursor:end] = torch.tensor(line, dtype=torch.long)
+            place[i, cursor:end], part[i, cursor:end] = torch.arange(start, start + len(line)), k + 1
+            # a question that ends with what is sensed is answered at its last place
+            first = cursor + len(after) - 1 if after else start - 1
+            rows += [i] * len(said)
+            at += [first, *range(cursor + len(after), cursor + len(after) + len(said) - 1)]
+            wanted += said
+            owner += [(i, k)] * len(said)
+            cursor = end
+    alike = (part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)
+    seen = (alike & torch.ones(width, width, dtype=torch.bool).tril()) | torch.eye(width, dtype=torch.bool)
+    embedded = model.get_input_embeddings()(ids.to(device))
+    kept = torch.arange(sensed.shape[1])[None] < torch.tensor(counts)[:, None]
+    embedded = embedded.masked_scatter(from_sense[..., None].to(device), sensed[kept.to(device)])
+    hidden = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=seen[:, None].to(device), position_ids=place.to(device), use_cache=False
+    ).last_hidden_state
+    return model.lm_head(hidden[rows, at]), torch.tensor(wanted, device=device), owner
+
+
+# ---- training ----
+
+
+def _rate(step: int, steps: int, warmup: int = 50) -> float:
+    """Share of the full rate: linear warm-up, then a cosine to a fiftieth."""
+    return min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / max(1, steps))))
+
+
+def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["full"] * rate
+        torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _optimizer(groups: list[tuple[nn.Module, float]], decay: float) -> torch.optim.AdamW:
+    made = [
+        {"params": [p for p in m.parameters() if p.requires_grad], "lr": lr, "full": lr} for m, lr in groups if lr > 0
+    ]
+    return torch.optim.AdamW(made, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
+
+
+def train_alone(model, world, sense: Sense, rng: random.Random, log, bar) -> None:
+    """The encoder with a linear read-out of what each patch or frame shows."""
+    stream, width = world.stream(rng), sense.width
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.getrandbits(32))
+        readout = nn.Linear(width, sum(world.readouts)).to(model.device)
+    optimizer = _optimizer([(world.encoder(model), sense.lr), (readout, sense.lr)], sense.weight_decay)
+    hits = 0.0
+    for step in range(sense.alone):
+        items, inputs = world.batch(rng, stream, sense.batch)
+        states, counts = world.encode(model, inputs)
+        kept = torch.arange(states.shape[1])[None] < counts[:, None]
+        labels = torch.from_numpy(np.stack([world.labels(item) for item in items]))[kept]
+        scores = readout(states[kept]).split(world.readouts, dim=-1)
+        loss = sum(cross_entropy(s, y) for s, y in zip(scores, labels.T, strict=True))
+        loss.backward()
+        _update(optimizer, _rate(step, sense.alone))
+        hits = 0.95 * hits + 0.05 * (scores[-1].argmax(-1) == labels[:, -1]).float().mean().item()
+        bar.update()
+        if (step + 1) % 200 == 0 or step + 1 == sense.alone:
+            log({"stage": "alone", "step": step + 1, "loss": round(loss.item(), 4), "last read-out": round(hits, 4)})
+
+
+def _lesson(world, sense: Sense, rng: random.Random, item) -> list[Question]:
+    """English questions about an item: at most `asks`, in one form each, all with the same words before the item."""
+    asks = world.asks(item)
+    rng.shuffle(asks)
+    found: dict[str, list[Question]] = {}
+    for ask in asks:
+        question = write(ask, "en", rng.choice(forms(ask.kind, "en")), what=world.what)
+        found.setdefault(question[0].partition(world.what)[0], []).append(question)
+    return rng.choices(list(found.values()), [len(qs) for qs in found.values()])[0][: sense.asks]
+
+
+def train_sense(
+    name: str | Sense, out_dir: str | Path, *, seed: int = 0, device: str = "cpu", minutes: float | None = None,
+    progress: bool = True, log_every: int = 200,
+) -> Path:  # fmt: skip
+    """Train a sense (by name or as a Sense) into `out_dir` and return that folder: model, processor, log and card.
+
+    The encoder that learned alone is kept in `alone.safetensors`, and a call that finds it takes up from there; the
+    folder must be of the same sense and seed. SemhubError when `minutes` are up. The same sense, seed, device and thread
+    count give the same weights, interrupted or not.
+    """
+    sense = SENSES[name] if isinstance(name, str) else name
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, processor, world = build(sense, seed)
+    model.to(device).train()
+    tokenizer, start = processor.tokenizer, time.monotonic()
+    ask, rng = Asker(tokenizer, world.what), random.Random(f"{sense.name} {seed}")
+    alone = folder / "alone.safetensors"
+
+    def log(entry: dict) -> None:
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as f:
+            f.write(json.dumps(entry | {"seconds": round(time.monotonic() - start, 1)}, ensure_ascii=False) + "\n")
+
+    bar = tqdm(total=sense.alone + sense.steps, disable=not progress, desc=sense.name, unit="step", mininterval=2)
+    if not alone.exists():
+        train_alone(model, world, sense, random.Random(f"{sense.name} alone {seed}"), log, bar)
+        save_file({k: v.contiguous() for k, v in world.encoder(model).state_dict().items()}, alone)
+    world.encoder(model).load_state_dict(load_file(alone))
+    if sense.trunk_lr:
+        model.requires_grad_(True)
+        replay, encode = lines(RECIPES[sense.trunk], random.Random(f"replay {seed}"), lambda: 1.0), Encoder(tokenizer)
+    parts = [(model.model.multi_modal_projector, sense.lr), (world.encoder(model), sense.encoder_lr)]
+    trunk = nn.ModuleList([model.model.language_model, model.lm_head])
+    optimizer = _optimizer([*parts, (trunk, sense.trunk_lr)], sense.weight_decay)
+    stream, asked, average = world.stream(rng), Counter(), 0.0
+    for step in range(sense.steps):
+        if minutes is not None and time.monotonic() - start > 60 * minutes:
+            raise SemhubError(f"{sense.name} was not through after {minutes:g} minutes; more minutes would do.")
+        items, inputs = world.batch(rng, stream, sense.batch)
+        lessons = [_lesson(world, sense, rng, item) for item in items]
+        logits, wanted, _ = answers(model, ask, world, inputs, lessons)
+        loss = cross_entropy(logits, wanted)
+        loss.backward()
+        if sense.trunk_lr:
+            rows = micro_batches(draw_rows(replay, encode, 1024, 0.15), tokenizer.pad_token_id, 2)
+            targets = sum(int((b[:, 1:] != tokenizer.pad_token_id).sum()) for b in rows)
+            for batch in rows:
+                (_text_loss(model, batch.to(device), tokenizer.pad_token_id) / targets).backward()
+        _update(optimizer, _rate(step, sense.steps))
+        asked["questions"] += sum(map(len, lessons))
+        average = loss.item() if not step else 0.95 * average + 0.05 * loss.item()
+        bar.update()
+        bar.set_postfix(loss=f"{average:.3f}", refresh=False)
+        if (step + 1) % log_every == 0 or step + 1 == sense.steps:
+            found = examine(model, ask, world, types=("en",), n=16)
+            scores = {
+                f"{s['group']} {s['kind']} {s['form']}{' held out' if s['held_out'] else ''}": s["accuracy"]
+                for s in found
+            }
+            log({"stage": "trunk", "step": step + 1, "loss": round(average, 4)} | scores)
+    bar.close()
+    model.eval()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    data = {
+        "alone": sense.alone * sense.batch,
+        "through the trunk": sense.steps * sense.batch,
+        "questions": asked["questions"],
+    }
+    write_card(folder, sense, model, ask, world, seed=seed, data=data, seconds=time.monotonic() - start, loss=average)
+    return folder
+
+
+def _text_loss(model, ids: Tensor, pad: int) -> Tensor:
+    hidden = model.model.language_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    kept = ids[:, 1:] != pad
+    return cross_entropy(model.lm_head(hidden[kept]), ids[:, 1:][kept], reduction="sum")
+
+
+# ---- examination ----
+
+
+def examine(
+    model, ask: Asker, world, *, types: Sequence[str] = ASK_TYPES, n: int = 60, seed: int = 0, batch: int = 60
+) -> list[dict]:
+    """Accuracy by type, group of items, kind of question and form, on `n` items a group and side of the split; greedy,
+    every token of the answer. Keys as in `exam.Score`, and group, kind, form."""
+    tally: dict[tuple, list[tuple[bool, str]]] = {}
+    for group in world.groups:
+        for held in (False, True):
+            rng = random.Random(f"exam {seed} {group} {held}")
+            items = [item for _ in range(n) if (item := world.draw(rng, group, held)) is not None]
+            for first in range(0, len(items), batch):
+                _examine(model, ask, world, items[first : first + batch], types, (group, held), tally)
+    scores = []
+    for (type_, group, held, kind, form), marks in sorted(tally.items()):
+        hits, commonest = sum(ok for ok, _ in marks), max(Counter(a for _, a in marks).values())
+        low, high = wilson(hits, len(marks))
+        scores.append({
+            "type": type_, "group": group, "kind": kind, "form": form, "held_out": held, "n": len(marks),
+            "accuracy": round(hits / len(marks), 4), "low": round(low, 4), "high": round(high, 4),
+            "chance": round(commonest / len(marks), 4),
+        })  # fmt: skip
+    return scores
+
+
+def _examine(model, ask: Asker, world, items: Sequence, types: Sequence[str], key: tuple, tally: dict) -> None:
+    inputs = world.inputs(items)
+    sheets: dict[tuple, list[tuple[int, Ask]]] = {}
+    for i, item in enumerate(items):
+        for one in world.asks(item, taught=False):
+            for type_ in types:
+                for form in forms(one.kind, type_):
+                    sheets.setdefault((type_, form), []).append((i, one))
+    for (type_, form), asked in sheets.items():
+        # by what stands before the item, so that an item's questions share it
+        by_start: dict[str, dict[int, list[tuple[Question, Ask]]]] = {}
+        for i, one in asked:
+            question = write(one, type_, form, what=world.what)
+            by_start.setdefault(question[0].partition(world.what)[0], {}).setdefault(i, []).append((question, one))
+        for rows in by_start.values():
+            chosen = {k: v[list(rows)] for k, v in inputs.items()}
+            with torch.inference_mode():
+                logits, wanted, owner = answers(model, ask, world, chosen, [[q for q, _ in r] for r in rows.values()])
+            right: dict[tuple[int, int], bool] = {}
+            for who, ok in zip(owner, (logits.argmax(-1) == wanted).tolist(), strict=True):
+                right[who] = right.get(who, True) and ok
+            for r, pairs in enumerate(rows.values()):
+                for k, (question, one) in enumerate(pairs):
+                    group, held = key
+                    tally.setdefault((type_, group, held, one.kind, form), []).append((right[r, k], question[1]))
+
+
+def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: int, data: dict, seconds: float,
+               loss: float) -> dict:  # fmt: skip
+    """Examine a trained sense in all types and write `card.json` beside its weights; the card is returned."""
+    made = {
+        "name": f"{sense.trunk}-{sense.name}",
+        "seed": seed,
+        "sense": asdict(sense),
+        "trunk": {"name": sense.trunk, "frozen": not sense.trunk_lr},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "items": data,
+        "loss": round(loss, 4),
+        "scores": examine(model, ask, world, n=sense.exam),
+        "training": {
+            "minutes": round(seconds / 60, 1), "device": str(model.device), "threads": torch.get_num_threads(),
+            "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version(),
+        },
+        "sha256": sha256(folder / "model.safetensors"),
+    }  # fmt: skip
+    (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return made
