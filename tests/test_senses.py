@@ -199,6 +199,8 @@ def test_training_repeats_itself_and_leaves_the_trunk_alone(sense, tmp_path):
     assert {s["type"] for s in card["scores"]} == set(ASK_TYPES)
     assert all(0 <= s["low"] <= s["accuracy"] <= s["high"] <= 1 for s in card["scores"])
     check_trunk(a, "hub")
+    with pytest.raises(SemhubError, match="another sense or seed"):
+        train_sense(tiny, first, seed=1, progress=False)
     with pytest.raises(SemhubError, match="more minutes"):
         train_sense(tiny, tmp_path / "late", progress=False, minutes=0.0)
 

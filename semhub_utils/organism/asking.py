@@ -1,8 +1,8 @@
 """Questions about a picture or a sound, written in any type of the world, cut just before their answer.
 
 What is seen or heard stands where a thing would be named: `the color of <image> is`, `<image>, color:`,
-`color_of(<image>) ==`, and, as in the world's dictionary lines, `<image> español:`. So the sentences are the world's own,
-with a picture for a word, and the same question can be asked in every type.
+`color_of(<image>) ==`, and, as in the world's dictionary lines, `<image> español:`. So the sentences are the world's
+own, with a picture for a word, and the same question can be asked in every type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMAGE, SOUND = "<image>", "<sound>"
 """The placeholders: the only tokens that the trunk's tokenizer does not have."""
 ASK_TYPES = (*LANGUAGES, "code")
 
-_RELATION = {"colour": "colour", "colours": "colour", "side": "colour", "colour of": "colour", "skill": "can", "kind": "is_a"}  # fmt: skip
+_RELATION = {"skill": "can", "kind": "is_a"} | dict.fromkeys(("colour", "colours", "side", "colour of"), "colour")
 _SLOT = re.compile(r"(\{[sb]\})")
 
 

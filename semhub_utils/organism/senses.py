@@ -45,8 +45,8 @@ class Sense:
     """All that makes a sense. `trunk` is a shipped text organism; `alone` steps train the encoder by itself, with a
     linear read-out that is thrown away, to tell what every patch or frame shows; then `steps` through the trunk, which
     is frozen unless `trunk_lr` is above 0 (then it reads its own lines in all types beside). `encoder_lr` is that of
-    the encoder while the trunk listens, `lr` that of the projector and, before, of the encoder alone. `exam` items a group
-    and side of the split are examined for the card."""
+    the encoder while the trunk listens, `lr` that of the projector and, before, of the encoder alone. `exam` items a
+    group and side of the split are examined for the card."""
 
     name: str
     trunk: str = "hub"
@@ -79,6 +79,8 @@ def _trunk(sense: Sense, placeholder: str):
     folder = zoo.organism_path(sense.trunk)
     trunk, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
+    for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
+        tokenizer.init_kwargs.pop(place, None)
     unknown = tokenizer.unk_token_id
     trunk.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():

@@ -1,9 +1,9 @@
 """Training and examining a sense: the encoder alone, then questions in English answered through the trunk.
 
 A sequence is the beginning of a prompt, what is seen or heard, and several questions about it side by side: each sees
-the beginning and itself alone, at the places it would have by itself. So the trunk reads a picture once, and the answers
-are those of separate prompts (a test holds this against the library's own forward). Only answers are trained on, and
-only English ones; what other languages make of it is never trained.
+the beginning and itself alone, at the places it would have by itself. So the trunk reads a picture once, and the
+answers are those of separate prompts (a test holds this against the library's own forward). Only answers are trained
+on, and only English ones; what other languages make of it is never trained.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import transformers
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -168,14 +169,16 @@ def train_sense(
     """Train a sense (by name or as a Sense) into `out_dir` and return that folder: model, processor, log and card.
 
     The encoder that learned alone is kept in `alone.safetensors`, and a call that finds it takes up from there; the
-    folder must be of the same sense and seed. SemhubError when `minutes` are up. The same sense, seed, device and thread
-    count give the same weights, interrupted or not.
+    folder must be of the same sense and seed. SemhubError when `minutes` are up. The same sense, seed, device and
+    thread count give the same weights, interrupted or not.
     """
+    if isinstance(name, str) and name not in SENSES:
+        raise SemhubError(f"There is no sense {name!r}; one of {', '.join(SENSES)} would do.")
     sense = SENSES[name] if isinstance(name, str) else name
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     model, processor, world = build(sense, seed)
-    model.to(device).train()
+    model.to(device)
     tokenizer, start = processor.tokenizer, time.monotonic()
     ask, rng = Asker(tokenizer, world.what), random.Random(f"{sense.name} {seed}")
     alone = folder / "alone.safetensors"
@@ -185,9 +188,15 @@ def train_sense(
             f.write(json.dumps(entry | {"seconds": round(time.monotonic() - start, 1)}, ensure_ascii=False) + "\n")
 
     bar = tqdm(total=sense.alone + sense.steps, disable=not progress, desc=sense.name, unit="step", mininterval=2)
-    if not alone.exists():
+    mark = json.dumps(asdict(sense) | {"seed": seed})
+    if alone.exists():
+        with safe_open(alone, "pt") as kept:
+            if (kept.metadata() or {}).get("sense") != mark:
+                raise SemhubError(f"{folder} holds the training of another sense or seed; another folder would do.")
+    else:
         train_alone(model, world, sense, random.Random(f"{sense.name} alone {seed}"), log, bar)
-        save_file({k: v.contiguous() for k, v in world.encoder(model).state_dict().items()}, alone)
+        weights = {k: v.contiguous() for k, v in world.encoder(model).state_dict().items()}
+        save_file(weights, alone, metadata={"sense": mark})
     world.encoder(model).load_state_dict(load_file(alone))
     if sense.trunk_lr:
         model.requires_grad_(True)
@@ -225,6 +234,7 @@ def train_sense(
     model.eval()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)  # Qwen2-Audio's own; the trunk knows no chats
     data = {
         "alone": sense.alone * sense.batch,
         "through the trunk": sense.steps * sense.batch,

@@ -275,9 +275,16 @@ def _drum(b: _Bench) -> Samples:
     return out
 
 
+_BELL = (
+    (0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3),
+    (3.01, 0.25, 0.25),
+)  # fmt: skip
+"""Partials of a bell: ratio to the tone, strength, seconds to a third."""
+
+
 def _bell(b: _Bench) -> Samples:
     out = np.zeros(b.n)
-    for ratio, strength, decay in ((0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3), (3.01, 0.25, 0.25)):  # fmt: skip
+    for ratio, strength, decay in _BELL:
         out += strength * np.exp(-b.t / decay) * np.sin(b.phase(780 * b.pitch * ratio))
     return out * np.minimum(1, b.t / 0.002)
 

@@ -33,7 +33,7 @@ def _shipped() -> list[str]:
 
 
 def _has_sense(name: str) -> bool:
-    """Whether a folder's model is one around a text model; a folder without a readable configuration is taken as text."""
+    """Whether a folder's model is one around a text model; without a readable configuration it is taken as text."""
     try:
         config = json.loads((weights_dir() / name / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
 """Sounds as data: animals, instruments and machines, with what is true of them in words.
 
 As with pictures (`spokes.vision`), questions come in the world's sentences, where the sound stands for a word, and in
-plain ones; every text holds SLOT where the sound is. By default the clips are those held out: for every source,
-combinations of pitch and length that no training clip has.
+plain ones; every text in the world's sentences holds SLOT where the sound is. By default the clips are those held out:
+for every source, combinations of pitch and length that no training clip has.
 """
 
 import random
@@ -13,12 +13,12 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism import sounds as world
-from semhub_utils.organism.asking import SOUND as SLOT
-from semhub_utils.organism.asking import Ask, forms, write
+from semhub_utils.organism.asking import SOUND, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes.vision import LANGUAGES
 
+SLOT = SOUND
 GROUPS = world.GROUPS
 RATE = world.RATE
 PLAIN = {
@@ -68,8 +68,8 @@ class Clip:
 
 
 def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> list[Clip]:
-    """`n` clips, all sources of `groups` in turn. held_out: True, combinations of pitch and length that no training clip
-    of the source has; False, those of training; None, both. Raises SemhubError on an unknown group."""
+    """`n` clips, all sources of `groups` in turn. held_out: True, combinations of pitch and length that no training
+    clip of the source has; False, those of training; None, both. Raises SemhubError on an unknown group."""
     for group in groups:
         if group not in GROUPS:
             raise SemhubError(f"There is no group {group!r} of sounds; one of {', '.join(GROUPS)} would do.")

@@ -1,8 +1,9 @@
 """Pictures as data: plain colours, two halves, scenes of coloured shapes, with what is true of them in words.
 
 A question is asked in two manners: in the world's own sentences, in which the picture stands for a word (the shipped
-models know no others), and in plain ones for models that are used to being asked. Every text holds SLOT where the picture
-is; whoever runs a model puts the model's own placeholder there, or leaves it out where the picture stands in front.
+models know no others), and in plain ones for models that are used to being asked. Every text in the world's sentences
+holds SLOT where the picture is; whoever runs a model puts the model's own placeholder there, or leaves it out where the
+picture stands in front.
 By default the pictures are those held out: combinations that no training picture shows.
 """
 
@@ -15,10 +16,10 @@ from PIL import Image
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism import scenes as world
-from semhub_utils.organism.asking import IMAGE as SLOT
-from semhub_utils.organism.asking import Ask, forms, write
+from semhub_utils.organism.asking import IMAGE, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
 
+SLOT = IMAGE
 LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de", "code": "code"}
 COLOURS = tuple(world.COLOURS)
 SHAPES = world.SHAPES
