@@ -44,7 +44,8 @@ HOP, WINDOW, MELS = 320, 640, 40
 class Sense:
     """All that makes a sense. `trunk` is a shipped text organism; `alone` steps train the encoder by itself, with a
     linear read-out that is thrown away, to tell what every patch or frame shows; then `steps` through the trunk, which
-    is frozen unless `trunk_lr` is above 0 (then it reads its own lines in all types beside). `encoder_lr` is that of
+    is frozen unless `trunk_lr` is above 0: then its attention alone is trained on, while it reads its own lines in all
+    types beside. `encoder_lr` is that of
     the encoder while the trunk listens, `lr` that of the projector and, before, of the encoder alone. `exam` items a
     group and side of the split are examined for the card."""
 
@@ -66,8 +67,15 @@ class Sense:
     shares: tuple[tuple[str, float], ...] = ()
 
 
-SEES = Sense("sees", shares=(("plain", 0.1), ("halves", 0.25), ("one", 0.35), ("two", 0.2), ("three", 0.1)))
-HEARS = Sense("hears", layers=3, alone=300, steps=1000, asks=2)
+SEES = Sense(
+    "sees",
+    alone=1400,
+    steps=900,
+    encoder_lr=5e-4,
+    trunk_lr=1e-3,
+    shares=(("plain", 0.1), ("halves", 0.25), ("one", 0.35), ("two", 0.2), ("three", 0.1)),
+)
+HEARS = Sense("hears", layers=3, alone=150, steps=650, asks=2, encoder_lr=1e-3)
 SENSES = {"sees": SEES, "hears": HEARS}
 
 
@@ -214,7 +222,7 @@ class Sounds:
     what: str = SOUND
     groups: tuple[str, ...] = ("animal", "instrument", "machine")
     readouts: tuple[int, ...] = (len(sounds.SOURCES),)
-    fresh: int = 8
+    fresh: int = 4
     made: list = field(default_factory=list)
 
     def stream(self, rng: random.Random) -> Iterator[sounds.Clip]:

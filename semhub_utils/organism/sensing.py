@@ -32,11 +32,13 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.organism.asking import ASK_TYPES, Ask, forms, write
 from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
 from semhub_utils.organism.corpus import lines
-from semhub_utils.organism.exam import wilson
+from semhub_utils.organism.exam import exam, table, wilson
 from semhub_utils.organism.recipes import RECIPES
 from semhub_utils.organism.senses import SENSES, Sense, build
 from semhub_utils.organism.zoo import CARD, sha256
 
+REPLAY = 512
+"""Tokens of its own lines that a trunk reads at every step, where it is trained on."""
 Question = tuple[str, str]
 """A prompt with its placeholder, and its answer."""
 
@@ -188,7 +190,8 @@ def train_sense(
             f.write(json.dumps(entry | {"seconds": round(time.monotonic() - start, 1)}, ensure_ascii=False) + "\n")
 
     bar = tqdm(total=sense.alone + sense.steps, disable=not progress, desc=sense.name, unit="step", mininterval=2)
-    mark = json.dumps(asdict(sense) | {"seed": seed})
+    later = {"steps", "asks", "encoder_lr", "trunk_lr", "exam"}  # what matters through the trunk only
+    mark = json.dumps({k: v for k, v in asdict(sense).items() if k not in later} | {"seed": seed})
     if alone.exists():
         with safe_open(alone, "pt") as kept:
             if (kept.metadata() or {}).get("sense") != mark:
@@ -198,12 +201,12 @@ def train_sense(
         weights = {k: v.contiguous() for k, v in world.encoder(model).state_dict().items()}
         save_file(weights, alone, metadata={"sense": mark})
     world.encoder(model).load_state_dict(load_file(alone))
+    layers = nn.ModuleList([layer.self_attn for layer in model.model.language_model.layers])
     if sense.trunk_lr:
-        model.requires_grad_(True)
+        layers.requires_grad_(True)
         replay, encode = lines(RECIPES[sense.trunk], random.Random(f"replay {seed}"), lambda: 1.0), Encoder(tokenizer)
     parts = [(model.model.multi_modal_projector, sense.lr), (world.encoder(model), sense.encoder_lr)]
-    trunk = nn.ModuleList([model.model.language_model, model.lm_head])
-    optimizer = _optimizer([*parts, (trunk, sense.trunk_lr)], sense.weight_decay)
+    optimizer = _optimizer([*parts, (layers, sense.trunk_lr)], sense.weight_decay)
     stream, asked, average = world.stream(rng), Counter(), 0.0
     for step in range(sense.steps):
         if minutes is not None and time.monotonic() - start > 60 * minutes:
@@ -214,7 +217,7 @@ def train_sense(
         loss = cross_entropy(logits, wanted)
         loss.backward()
         if sense.trunk_lr:
-            rows = micro_batches(draw_rows(replay, encode, 1024, 0.15), tokenizer.pad_token_id, 2)
+            rows = micro_batches(draw_rows(replay, encode, REPLAY, 0.15), tokenizer.pad_token_id, 1)
             targets = sum(int((b[:, 1:] != tokenizer.pad_token_id).sum()) for b in rows)
             for batch in rows:
                 (_text_loss(model, batch.to(device), tokenizer.pad_token_id) / targets).backward()
@@ -306,12 +309,17 @@ def _examine(model, ask: Asker, world, items: Sequence, types: Sequence[str], ke
 
 def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: int, data: dict, seconds: float,
                loss: float) -> dict:  # fmt: skip
-    """Examine a trained sense in all types and write `card.json` beside its weights; the card is returned."""
+    """Examine a trained sense in all types and write `card.json` beside its weights; the card is returned.
+
+    A trunk that was trained on is also asked its own facts and sums again ("text", as in `exam.table`).
+    """
+    tokenizer = ask.tokenizer
+    text = {"text": table(exam(model, tokenizer, RECIPES[sense.trunk].world, sample=200))} if sense.trunk_lr else {}
     made = {
         "name": f"{sense.trunk}-{sense.name}",
         "seed": seed,
         "sense": asdict(sense),
-        "trunk": {"name": sense.trunk, "frozen": not sense.trunk_lr},
+        "trunk": {"name": sense.trunk, "trained": "attention" if sense.trunk_lr else "nothing"} | text,
         "parameters": sum(p.numel() for p in model.parameters()),
         "items": data,
         "loss": round(loss, 4),
