@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.asking import ASK_TYPES, Ask, forms, write
+from semhub_utils.organism.asking import ASK_TYPES, forms, write
 from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
 from semhub_utils.organism.corpus import lines
 from semhub_utils.organism.exam import exam, table, wilson
@@ -257,7 +257,7 @@ def _text_loss(model, ids: Tensor, pad: int) -> Tensor:
 
 
 def examine(
-    model, ask: Asker, world, *, types: Sequence[str] = ASK_TYPES, n: int = 60, seed: int = 0, batch: int = 60
+    model, ask: Asker, world, *, types: Sequence[str] = ASK_TYPES, n: int = 60, seed: int = 0, batch: int = 32
 ) -> list[dict]:
     """Accuracy by type, group of items, kind of question and form, on `n` items a group and side of the split; greedy,
     every token of the answer. Keys as in `exam.Score`, and group, kind, form."""
@@ -281,30 +281,27 @@ def examine(
 
 
 def _examine(model, ask: Asker, world, items: Sequence, types: Sequence[str], key: tuple, tally: dict) -> None:
+    """Questions that begin alike are answered together, whatever their type and form."""
     inputs = world.inputs(items)
-    sheets: dict[tuple, list[tuple[int, Ask]]] = {}
+    by_start: dict[str, dict[int, list[tuple[Question, tuple]]]] = {}
     for i, item in enumerate(items):
         for one in world.asks(item, taught=False):
             for type_ in types:
                 for form in forms(one.kind, type_):
-                    sheets.setdefault((type_, form), []).append((i, one))
-    for (type_, form), asked in sheets.items():
-        # by what stands before the item, so that an item's questions share it
-        by_start: dict[str, dict[int, list[tuple[Question, Ask]]]] = {}
-        for i, one in asked:
-            question = write(one, type_, form, what=world.what)
-            by_start.setdefault(question[0].partition(world.what)[0], {}).setdefault(i, []).append((question, one))
-        for rows in by_start.values():
-            chosen = {k: v[list(rows)] for k, v in inputs.items()}
-            with torch.inference_mode():
-                logits, wanted, owner = answers(model, ask, world, chosen, [[q for q, _ in r] for r in rows.values()])
-            right: dict[tuple[int, int], bool] = {}
-            for who, ok in zip(owner, (logits.argmax(-1) == wanted).tolist(), strict=True):
-                right[who] = right.get(who, True) and ok
-            for r, pairs in enumerate(rows.values()):
-                for k, (question, one) in enumerate(pairs):
-                    group, held = key
-                    tally.setdefault((type_, group, held, one.kind, form), []).append((right[r, k], question[1]))
+                    question = write(one, type_, form, what=world.what)
+                    start = question[0].partition(world.what)[0]
+                    of = (type_, key[0], key[1], one.kind, form)
+                    by_start.setdefault(start, {}).setdefault(i, []).append((question, of))
+    for rows in by_start.values():
+        chosen = {k: v[list(rows)] for k, v in inputs.items()}
+        with torch.inference_mode():
+            logits, wanted, owner = answers(model, ask, world, chosen, [[q for q, _ in r] for r in rows.values()])
+        right: dict[tuple[int, int], bool] = {}
+        for who, ok in zip(owner, (logits.argmax(-1) == wanted).tolist(), strict=True):
+            right[who] = right.get(who, True) and ok
+        for r, pairs in enumerate(rows.values()):
+            for k, (question, of) in enumerate(pairs):
+                tally.setdefault(of, []).append((right[r, k], question[1]))
 
 
 def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: int, data: dict, seconds: float,
