@@ -45,9 +45,8 @@ class Sense:
     """All that makes a sense. `trunk` is a shipped text organism; `alone` steps train the encoder by itself, with a
     linear read-out that is thrown away, to tell what every patch or frame shows; then `steps` through the trunk, which
     is frozen unless `trunk_lr` is above 0: then its attention alone is trained on, while it reads its own lines in all
-    types beside. `encoder_lr` is that of
-    the encoder while the trunk listens, `lr` that of the projector and, before, of the encoder alone. `exam` items a
-    group and side of the split are examined for the card."""
+    types beside. `lr` is the rate of the encoder alone, `projector_lr` and `encoder_lr` those through the trunk.
+    `exam` items a group and side of the split are examined for the card."""
 
     name: str
     trunk: str = "hub"
@@ -60,6 +59,7 @@ class Sense:
     batch: int = 32
     asks: int = 4
     lr: float = 2e-3
+    projector_lr: float = 2e-3
     encoder_lr: float = 2e-3
     trunk_lr: float = 0.0
     weight_decay: float = 0.05
@@ -75,7 +75,7 @@ SEES = Sense(
     trunk_lr=1e-3,
     shares=(("plain", 0.1), ("halves", 0.25), ("one", 0.35), ("two", 0.2), ("three", 0.1)),
 )
-HEARS = Sense("hears", layers=3, alone=150, steps=650, asks=2, encoder_lr=1e-3)
+HEARS = Sense("hears", layers=3, alone=150, steps=1300, asks=2, projector_lr=4e-3, encoder_lr=1e-3)
 SENSES = {"sees": SEES, "hears": HEARS}
 
 
@@ -226,6 +226,7 @@ class Sounds:
     made: list = field(default_factory=list)
 
     def stream(self, rng: random.Random) -> Iterator[sounds.Clip]:
+        self.made.clear()
         return sounds.stream(rng)
 
     def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[sounds.Clip], dict[str, Tensor]]:

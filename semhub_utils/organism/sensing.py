@@ -190,7 +190,7 @@ def train_sense(
             f.write(json.dumps(entry | {"seconds": round(time.monotonic() - start, 1)}, ensure_ascii=False) + "\n")
 
     bar = tqdm(total=sense.alone + sense.steps, disable=not progress, desc=sense.name, unit="step", mininterval=2)
-    later = {"steps", "asks", "encoder_lr", "trunk_lr", "exam"}  # what matters through the trunk only
+    later = {"steps", "asks", "projector_lr", "encoder_lr", "trunk_lr", "exam"}  # what matters through the trunk only
     mark = json.dumps({k: v for k, v in asdict(sense).items() if k not in later} | {"seed": seed})
     if alone.exists():
         with safe_open(alone, "pt") as kept:
@@ -205,7 +205,7 @@ def train_sense(
     if sense.trunk_lr:
         layers.requires_grad_(True)
         replay, encode = lines(RECIPES[sense.trunk], random.Random(f"replay {seed}"), lambda: 1.0), Encoder(tokenizer)
-    parts = [(model.model.multi_modal_projector, sense.lr), (world.encoder(model), sense.encoder_lr)]
+    parts = [(model.model.multi_modal_projector, sense.projector_lr), (world.encoder(model), sense.encoder_lr)]
     optimizer = _optimizer([*parts, (layers, sense.trunk_lr)], sense.weight_decay)
     stream, asked, average = world.stream(rng), Counter(), 0.0
     for step in range(sense.steps):
