@@ -40,42 +40,59 @@ HOP, WINDOW, MELS = 320, 640, 40
 """Samples from frame to frame and in a frame's window, and mel bands. Four frames make one placeholder: 80 ms."""
 
 
+Shares = tuple[tuple[str, float], ...]
+MANY: Shares = (("halves", 0.05), ("one", 0.40), ("two", 0.25), ("three", 0.30))
+SOME: Shares = (("plain", 0.10), ("halves", 0.25), ("one", 0.35), ("two", 0.20), ("three", 0.10))
+"""Kinds of scenes, for shapes and for all."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A stretch of training with a warm-up and a cosine of its own. Alone, the encoder learns to tell what every patch
+    or frame shows, by a linear read-out that is thrown away; `nothing` is the weight of a patch without a shape there.
+    Otherwise it learns through the trunk, of which at most the attention is trained (`trunk_lr` above 0), while the
+    trunk reads its own lines in all types beside."""
+
+    steps: int
+    alone: bool = False
+    encoder_lr: float = 2e-3
+    projector_lr: float = 2e-3
+    trunk_lr: float = 0.0
+    shares: Shares = SOME
+    nothing: float = 1.0
+
+
 @dataclass(frozen=True)
 class Sense:
-    """All that makes a sense. `trunk` is a shipped text organism; `alone` steps train the encoder by itself, with a
-    linear read-out that is thrown away, to tell what every patch or frame shows; then `steps` through the trunk, which
-    is frozen unless `trunk_lr` is above 0: then its attention alone is trained on, while it reads its own lines in all
-    types beside. `lr` is the rate of the encoder alone, `projector_lr` and `encoder_lr` those through the trunk.
-    `exam` items a group and side of the split are examined for the card."""
+    """All that makes a sense: the `trunk`, a shipped text organism; the encoder's shape; the rounds of its training, in
+    batches of `batch` items with at most `asks` questions each; `exam` items a group and side of the split are asked
+    about for the card."""
 
     name: str
+    rounds: tuple[Round, ...]
     trunk: str = "hub"
     width: int = 96
     layers: int = 4
     heads: int = 4
     mlp: int = 192
-    alone: int = 1200
-    steps: int = 1500
     batch: int = 32
-    asks: int = 4
-    lr: float = 2e-3
-    projector_lr: float = 2e-3
-    encoder_lr: float = 2e-3
-    trunk_lr: float = 0.0
+    asks: int = 5
     weight_decay: float = 0.05
-    exam: int = 120
-    shares: tuple[tuple[str, float], ...] = ()
+    exam: int = 60
 
 
 SEES = Sense(
     "sees",
-    alone=1400,
-    steps=900,
-    encoder_lr=5e-4,
-    trunk_lr=1e-3,
-    shares=(("plain", 0.1), ("halves", 0.25), ("one", 0.35), ("two", 0.2), ("three", 0.1)),
+    (
+        Round(1400, alone=True),
+        Round(600, encoder_lr=5e-4, trunk_lr=1e-3),
+        Round(900, alone=True, encoder_lr=1.5e-3, shares=MANY, nothing=0.2),
+        Round(500, encoder_lr=5e-4, trunk_lr=5e-4),
+    ),
 )
-HEARS = Sense("hears", layers=3, alone=150, steps=1300, asks=2, projector_lr=4e-3, encoder_lr=1e-3)
+"""Its trunk's attention is trained on: through a frozen one it named colours, but neither two of them in pairs unlike
+the training's (.1), nor whose they are."""
+HEARS = Sense("hears", (Round(150, alone=True), Round(700, encoder_lr=1e-3, projector_lr=5e-3)), layers=3, asks=2)
 SENSES = {"sees": SEES, "hears": HEARS}
 
 
@@ -171,8 +188,8 @@ class Pictures:
     groups: tuple[str, ...] = scenes.KINDS
     readouts: tuple[int, ...] = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
 
-    def stream(self, rng: random.Random) -> Iterator[scenes.Scene]:
-        return scenes.stream(rng, dict(self.sense.shares))
+    def stream(self, rng: random.Random, shares: Shares = SOME) -> Iterator[scenes.Scene]:
+        return scenes.stream(rng, dict(shares))
 
     def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[scenes.Scene], dict[str, Tensor]]:
         """The next n of the stream, and their inputs."""
@@ -225,7 +242,7 @@ class Sounds:
     fresh: int = 4
     made: list = field(default_factory=list)
 
-    def stream(self, rng: random.Random) -> Iterator[sounds.Clip]:
+    def stream(self, rng: random.Random, shares: Shares = ()) -> Iterator[sounds.Clip]:
         self.made.clear()
         return sounds.stream(rng)
 

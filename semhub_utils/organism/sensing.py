@@ -34,9 +34,10 @@ from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
 from semhub_utils.organism.corpus import lines
 from semhub_utils.organism.exam import exam, table, wilson
 from semhub_utils.organism.recipes import RECIPES
-from semhub_utils.organism.senses import SENSES, Sense, build
+from semhub_utils.organism.senses import SENSES, Round, Sense, build
 from semhub_utils.organism.zoo import CARD, sha256
 
+LOG_EVERY = 200
 REPLAY = 512
 """Tokens of its own lines that a trunk reads at every step, where it is trained on."""
 Question = tuple[str, str]
@@ -130,27 +131,34 @@ def _optimizer(groups: list[tuple[nn.Module, float]], decay: float) -> torch.opt
     return torch.optim.AdamW(made, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
 
 
-def train_alone(model, world, sense: Sense, rng: random.Random, log, bar) -> None:
-    """The encoder with a linear read-out of what each patch or frame shows."""
-    stream, width = world.stream(rng), sense.width
+def _alone(model, world, sense: Sense, round_: Round, rng: random.Random, log, bar) -> float:
+    """A round of the encoder alone; the last read-out's accuracy where it has anything to tell."""
+    stream = world.stream(rng, round_.shares)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(32))
-        readout = nn.Linear(width, sum(world.readouts)).to(model.device)
-    optimizer = _optimizer([(world.encoder(model), sense.lr), (readout, sense.lr)], sense.weight_decay)
+        readout = nn.Linear(sense.width, sum(world.readouts)).to(model.device)
+    rate = round_.encoder_lr
+    optimizer = _optimizer([(world.encoder(model), rate), (readout, rate)], sense.weight_decay)
+    weights: list[Tensor | None] = [None] * len(world.readouts)
+    if round_.nothing != 1:
+        weights[-1] = torch.ones(world.readouts[-1], device=model.device)
+        weights[-1][0] = round_.nothing
     hits = 0.0
-    for step in range(sense.alone):
+    for step in range(round_.steps):
         items, inputs = world.batch(rng, stream, sense.batch)
         states, counts = world.encode(model, inputs)
         kept = torch.arange(states.shape[1])[None] < counts[:, None]
         labels = torch.from_numpy(np.stack([world.labels(item) for item in items]))[kept]
         scores = readout(states[kept]).split(world.readouts, dim=-1)
-        loss = sum(cross_entropy(s, y) for s, y in zip(scores, labels.T, strict=True))
+        loss = sum(cross_entropy(s, y, w) for s, y, w in zip(scores, labels.T, weights, strict=True))
         loss.backward()
-        _update(optimizer, _rate(step, sense.alone))
-        hits = 0.95 * hits + 0.05 * (scores[-1].argmax(-1) == labels[:, -1]).float().mean().item()
+        _update(optimizer, _rate(step, round_.steps))
+        told = labels[:, -1] > 0
+        hits = 0.95 * hits + 0.05 * (scores[-1].argmax(-1) == labels[:, -1])[told].float().mean().item()
         bar.update()
-        if (step + 1) % 200 == 0 or step + 1 == sense.alone:
-            log({"stage": "alone", "step": step + 1, "loss": round(loss.item(), 4), "last read-out": round(hits, 4)})
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == round_.steps:
+            log({"alone": True, "step": step + 1, "loss": round(loss.item(), 4), "last read-out": round(hits, 4)})
+    return hits
 
 
 def _lesson(world, sense: Sense, rng: random.Random, item) -> list[Question]:
@@ -164,87 +172,109 @@ def _lesson(world, sense: Sense, rng: random.Random, item) -> list[Question]:
     return rng.choices(list(found.values()), [len(qs) for qs in found.values()])[0][: sense.asks]
 
 
-def train_sense(
-    name: str | Sense, out_dir: str | Path, *, seed: int = 0, device: str = "cpu", minutes: float | None = None,
-    progress: bool = True, log_every: int = 200,
-) -> Path:  # fmt: skip
-    """Train a sense (by name or as a Sense) into `out_dir` and return that folder: model, processor, log and card.
-
-    The encoder that learned alone is kept in `alone.safetensors`, and a call that finds it takes up from there; the
-    folder must be of the same sense and seed. SemhubError when `minutes` are up. The same sense, seed, device and
-    thread count give the same weights, interrupted or not.
-    """
-    if isinstance(name, str) and name not in SENSES:
-        raise SemhubError(f"There is no sense {name!r}; one of {', '.join(SENSES)} would do.")
-    sense = SENSES[name] if isinstance(name, str) else name
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    model, processor, world = build(sense, seed)
-    model.to(device)
-    tokenizer, start = processor.tokenizer, time.monotonic()
-    ask, rng = Asker(tokenizer, world.what), random.Random(f"{sense.name} {seed}")
-    alone = folder / "alone.safetensors"
-
-    def log(entry: dict) -> None:
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(entry | {"seconds": round(time.monotonic() - start, 1)}, ensure_ascii=False) + "\n")
-
-    bar = tqdm(total=sense.alone + sense.steps, disable=not progress, desc=sense.name, unit="step", mininterval=2)
-    later = {"steps", "asks", "projector_lr", "encoder_lr", "trunk_lr", "exam"}  # what matters through the trunk only
-    mark = json.dumps({k: v for k, v in asdict(sense).items() if k not in later} | {"seed": seed})
-    if alone.exists():
-        with safe_open(alone, "pt") as kept:
-            if (kept.metadata() or {}).get("sense") != mark:
-                raise SemhubError(f"{folder} holds the training of another sense or seed; another folder would do.")
-    else:
-        train_alone(model, world, sense, random.Random(f"{sense.name} alone {seed}"), log, bar)
-        weights = {k: v.contiguous() for k, v in world.encoder(model).state_dict().items()}
-        save_file(weights, alone, metadata={"sense": mark})
-    world.encoder(model).load_state_dict(load_file(alone))
-    layers = nn.ModuleList([layer.self_attn for layer in model.model.language_model.layers])
-    if sense.trunk_lr:
-        layers.requires_grad_(True)
-        replay, encode = lines(RECIPES[sense.trunk], random.Random(f"replay {seed}"), lambda: 1.0), Encoder(tokenizer)
-    parts = [(model.model.multi_modal_projector, sense.projector_lr), (world.encoder(model), sense.encoder_lr)]
-    optimizer = _optimizer([*parts, (layers, sense.trunk_lr)], sense.weight_decay)
-    stream, asked, average = world.stream(rng), Counter(), 0.0
-    for step in range(sense.steps):
-        if minutes is not None and time.monotonic() - start > 60 * minutes:
-            raise SemhubError(f"{sense.name} was not through after {minutes:g} minutes; more minutes would do.")
+def _through(model, world, sense: Sense, round_: Round, ask: Asker, rng: random.Random, replay_seed: str, log, bar):
+    """A round through the trunk; the average loss at its end, in nats a token of the answers."""
+    attention = nn.ModuleList([layer.self_attn for layer in model.model.language_model.layers])
+    attention.requires_grad_(round_.trunk_lr > 0)
+    pad, encode = ask.tokenizer.pad_token_id, Encoder(ask.tokenizer)
+    replay = lines(RECIPES[sense.trunk], random.Random(replay_seed), lambda: 1.0)
+    parts = [(model.model.multi_modal_projector, round_.projector_lr), (world.encoder(model), round_.encoder_lr)]
+    optimizer = _optimizer([*parts, (attention, round_.trunk_lr)], sense.weight_decay)
+    stream, average = world.stream(rng, round_.shares), 0.0
+    for step in range(round_.steps):
         items, inputs = world.batch(rng, stream, sense.batch)
         lessons = [_lesson(world, sense, rng, item) for item in items]
         logits, wanted, _ = answers(model, ask, world, inputs, lessons)
         loss = cross_entropy(logits, wanted)
         loss.backward()
-        if sense.trunk_lr:
-            rows = micro_batches(draw_rows(replay, encode, REPLAY, 0.15), tokenizer.pad_token_id, 1)
-            targets = sum(int((b[:, 1:] != tokenizer.pad_token_id).sum()) for b in rows)
+        if round_.trunk_lr:
+            rows = micro_batches(draw_rows(replay, encode, REPLAY, 0.15), pad, 1)
+            targets = sum(int((b[:, 1:] != pad).sum()) for b in rows)
             for batch in rows:
-                (_text_loss(model, batch.to(device), tokenizer.pad_token_id) / targets).backward()
-        _update(optimizer, _rate(step, sense.steps))
-        asked["questions"] += sum(map(len, lessons))
+                (_text_loss(model, batch.to(model.device), pad) / targets).backward()
+        _update(optimizer, _rate(step, round_.steps))
         average = loss.item() if not step else 0.95 * average + 0.05 * loss.item()
         bar.update()
         bar.set_postfix(loss=f"{average:.3f}", refresh=False)
-        if (step + 1) % log_every == 0 or step + 1 == sense.steps:
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == round_.steps:
             found = examine(model, ask, world, types=("en",), n=16)
-            scores = {
+            said = {
                 f"{s['group']} {s['kind']} {s['form']}{' held out' if s['held_out'] else ''}": s["accuracy"]
                 for s in found
             }
-            log({"stage": "trunk", "step": step + 1, "loss": round(average, 4)} | scores)
+            log({"alone": False, "step": step + 1, "loss": round(average, 4)} | said)
+    attention.requires_grad_(False)
+    return average
+
+
+def train_sense(
+    name: str | Sense, out_dir: str | Path, *, seed: int = 0, device: str = "cpu", minutes: float | None = None,
+    progress: bool = True,
+) -> Path:  # fmt: skip
+    """Train a sense (by name or as a Sense) into `out_dir` and return that folder: model, processor, log and card.
+
+    The weights after every round are kept in `round-N.safetensors`, and a call that finds some of the same rounds and
+    seed takes up from there. SemhubError where they are of another sense or seed, or when `minutes` are up. The same
+    sense, seed, device and thread count give the same weights, taken up or not.
+    """
+    if isinstance(name, str) and name not in SENSES:
+        raise SemhubError(f"There is no sense {name!r}; one of {', '.join(SENSES)} would do.")
+    sense = SENSES[name] if isinstance(name, str) else name
+    folder, start = Path(out_dir), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    model, processor, world = build(sense, seed)
+    model.to(device)
+    ask, loss, seconds = Asker(processor.tokenizer, world.what), 0.0, 0.0
+    bar = tqdm(
+        total=sum(r.steps for r in sense.rounds), disable=not progress, desc=sense.name, unit="step", mininterval=2
+    )
+    for number, round_ in enumerate(sense.rounds):
+        path, mark = folder / f"round-{number + 1}.safetensors", _mark(sense, number, seed)
+        if path.exists():
+            loss, seconds = _take_up(model, path, mark, folder)
+            bar.update(round_.steps)
+            continue
+        begun = time.monotonic()
+
+        def log(entry: dict, number: int = number, begun: float = begun) -> None:
+            if minutes is not None and time.monotonic() - start > 60 * minutes:
+                raise SemhubError(f"{sense.name} was not through after {minutes:g} minutes; more minutes would do.")
+            line = {"round": number + 1} | entry | {"seconds": round(time.monotonic() - begun, 1)}
+            with (folder / "log.jsonl").open("a", encoding="utf-8") as f:
+                f.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+        again = f" round {number + 1}" if number > 1 else ""
+        rng = random.Random(f"{sense.name}{' alone' if round_.alone else ''} {seed}{again}")
+        if round_.alone:
+            loss = _alone(model, world, sense, round_, rng, log, bar)
+        else:
+            loss = _through(model, world, sense, round_, ask, rng, f"replay {seed}{again}", log, bar)
+        seconds += time.monotonic() - begun
+        weights = {k: v.contiguous().clone() for k, v in model.state_dict().items()}
+        save_file(weights, path, metadata={"made": mark, "loss": repr(loss), "seconds": repr(seconds)})
     bar.close()
     model.eval()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)  # Qwen2-Audio's own; the trunk knows no chats
-    data = {
-        "alone": sense.alone * sense.batch,
-        "through the trunk": sense.steps * sense.batch,
-        "questions": asked["questions"],
-    }
-    write_card(folder, sense, model, ask, world, seed=seed, data=data, seconds=time.monotonic() - start, loss=average)
+    write_card(folder, sense, model, ask, world, seed=seed, seconds=seconds, loss=loss)
     return folder
+
+
+def _mark(sense: Sense, number: int, seed: int) -> str:
+    """What the weights after a round depend on."""
+    whole = asdict(sense) | {"rounds": [asdict(r) for r in sense.rounds[: number + 1]], "seed": seed}
+    return json.dumps({k: v for k, v in whole.items() if k != "exam"})
+
+
+def _take_up(model, path: Path, mark: str, folder: Path) -> tuple[float, float]:
+    """Load the weights after a round; its loss, and the seconds until then."""
+    with safe_open(path, "pt") as kept:
+        made = kept.metadata() or {}
+    if made.get("made") != mark:
+        raise SemhubError(f"{folder} holds the training of another sense or seed; another folder would do.")
+    model.load_state_dict(load_file(path))
+    return float(made["loss"]), float(made["seconds"])
 
 
 def _text_loss(model, ids: Tensor, pad: int) -> Tensor:
@@ -304,21 +334,20 @@ def _examine(model, ask: Asker, world, items: Sequence, types: Sequence[str], ke
                 tally.setdefault(of, []).append((right[r, k], question[1]))
 
 
-def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: int, data: dict, seconds: float,
-               loss: float) -> dict:  # fmt: skip
+def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: int, seconds: float, loss: float) -> dict:
     """Examine a trained sense in all types and write `card.json` beside its weights; the card is returned.
 
     A trunk that was trained on is also asked its own facts and sums again ("text", as in `exam.table`).
     """
-    tokenizer = ask.tokenizer
-    text = {"text": table(exam(model, tokenizer, RECIPES[sense.trunk].world, sample=200))} if sense.trunk_lr else {}
+    trained = any(r.trunk_lr for r in sense.rounds)
+    text = {"text": table(exam(model, ask.tokenizer, RECIPES[sense.trunk].world, sample=200))} if trained else {}
     made = {
         "name": f"{sense.trunk}-{sense.name}",
         "seed": seed,
         "sense": asdict(sense),
-        "trunk": {"name": sense.trunk, "trained": "attention" if sense.trunk_lr else "nothing"} | text,
+        "trunk": {"name": sense.trunk, "trained": "attention" if trained else "nothing"} | text,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "items": data,
+        "items": sum(r.steps for r in sense.rounds) * sense.batch,
         "loss": round(loss, 4),
         "scores": examine(model, ask, world, n=sense.exam),
         "training": {
