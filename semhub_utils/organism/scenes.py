@@ -126,7 +126,7 @@ def _draw(rng: random.Random, kind: str) -> Scene:
     colours, shapes = rng.sample(list(COLOURS), n), rng.sample(SHAPES, n)
     cells = sorted(rng.sample(range(GRID * GRID), n))
     things = tuple(
-        Thing(c, s, *_place(rng, cell, alone=n == 1), rng.uniform(-10, 10))
+        Thing(c, s, *_place(rng, cell, alone=n == 1), rng.uniform(-8, 8))
         for c, s, cell in zip(colours, shapes, cells, strict=True)
     )
     return Scene(kind, things=things, grain=grain)
@@ -139,7 +139,7 @@ def _place(rng: random.Random, cell: int, alone: bool) -> tuple[Box, int]:
         room = SIZE
     else:
         left, top = cell % GRID * room, cell // GRID * room
-    side = rng.randint(24, 56) if alone else rng.randint(24, 32)
+    side = rng.randint(30, 60) if alone else rng.randint(26, 33)
     x, y = left + rng.randint(1, room - side - 1), top + rng.randint(1, room - side - 1)
     if alone:  # the cell that holds its middle
         cell = (y + side // 2) * GRID // SIZE * GRID + (x + side // 2) * GRID // SIZE

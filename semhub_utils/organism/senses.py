@@ -143,7 +143,25 @@ def build_sees(sense: Sense, seed: int = 0) -> tuple[LlavaForConditionalGenerati
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _around(LlavaForConditionalGeneration(config), trunk), processor
+        model = _around(LlavaForConditionalGeneration(config), trunk)
+    with torch.no_grad():
+        places = model.model.vision_tower.embeddings.position_embedding.weight
+        places *= 0.3 / places.std()  # as large as what the filters give
+        model.model.vision_tower.embeddings.patch_embedding.weight.copy_(_filters(sense.width, processor, seed))
+    return model, processor
+
+
+def _filters(width: int, processor: LlavaProcessor, seed: int, n: int = 150) -> Float[Tensor, "width colour y x"]:
+    """What a patch is first cut into: the principal components of training patches, each of variance 1. Random filters
+    see little but the mean colour of a patch, and shapes are long in coming."""
+    stream = scenes.stream(random.Random(f"filters {seed}"), dict(MANY))
+    pictures = [scenes.render(next(stream)) for _ in range(n)]
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"].double()
+    patches = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * PATCH**2)
+    variance, parts = torch.linalg.eigh(torch.cov(patches.T))
+    largest = variance.argsort(descending=True)[:width]
+    filters = parts[:, largest] / (variance[largest] + 2e-3).sqrt()
+    return filters.T.reshape(-1, 3, PATCH, PATCH).float()
 
 
 def build_hears(sense: Sense, seed: int = 0) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
