@@ -37,7 +37,7 @@ from semhub_utils.organism.recipes import RECIPES
 from semhub_utils.organism.senses import SENSES, Round, Sense, build
 from semhub_utils.organism.zoo import CARD, sha256
 
-LOG_EVERY = 200
+LOG_EVERY = 100
 REPLAY = 512
 """Tokens of its own lines that a trunk reads at every step, where it is trained on."""
 Question = tuple[str, str]
@@ -138,6 +138,7 @@ def _alone(model, world, sense: Sense, round_: Round, rng: random.Random, log, b
         torch.manual_seed(rng.getrandbits(32))
         readout = nn.Linear(sense.width, sum(world.readouts)).to(model.device)
     rate = round_.encoder_lr
+    world.encoder(model).requires_grad_(True)
     optimizer = _optimizer([(world.encoder(model), rate), (readout, rate)], sense.weight_decay)
     weights: list[Tensor | None] = [None] * len(world.readouts)
     if round_.nothing != 1:
@@ -174,12 +175,21 @@ def _lesson(world, sense: Sense, rng: random.Random, item) -> list[Question]:
 
 def _through(model, world, sense: Sense, round_: Round, ask: Asker, rng: random.Random, replay_seed: str, log, bar):
     """A round through the trunk; the average loss at its end, in nats a token of the answers."""
-    attention = nn.ModuleList([layer.self_attn for layer in model.model.language_model.layers])
+    attention = nn.ModuleList([layer.self_attn for layer in model.model.language_model.layers[: round_.blocks]])
     attention.requires_grad_(round_.trunk_lr > 0)
+    world.encoder(model).requires_grad_(round_.encoder_lr > 0)
     pad, encode = ask.tokenizer.pad_token_id, Encoder(ask.tokenizer)
     replay = lines(RECIPES[sense.trunk], random.Random(replay_seed), lambda: 1.0)
     parts = [(model.model.multi_modal_projector, round_.projector_lr), (world.encoder(model), round_.encoder_lr)]
     optimizer = _optimizer([*parts, (attention, round_.trunk_lr)], sense.weight_decay)
+    head, hook = model.lm_head.weight, None
+    if round_.words:
+        rows = ask.tokenizer.convert_tokens_to_ids(list(round_.words))
+        free = torch.zeros(len(head), 1, device=head.device)
+        free[rows] = 1
+        hook = head.requires_grad_(True).register_hook(lambda gradient: gradient * free)
+        # without decay: the other rows stay as they are
+        optimizer.add_param_group({"params": [head], "full": round_.words_lr, "weight_decay": 0.0})
     stream, average = world.stream(rng, round_.shares), 0.0
     for step in range(round_.steps):
         items, inputs = world.batch(rng, stream, sense.batch)
@@ -204,6 +214,9 @@ def _through(model, world, sense: Sense, round_: Round, ask: Asker, rng: random.
             }
             log({"alone": False, "step": step + 1, "loss": round(average, 4)} | said)
     attention.requires_grad_(False)
+    head.requires_grad_(False)
+    if hook is not None:
+        hook.remove()
     return average
 
 
@@ -339,13 +352,18 @@ def write_card(folder: Path, sense: Sense, model, ask: Asker, world, *, seed: in
 
     A trunk that was trained on is also asked its own facts and sums again ("text", as in `exam.table`).
     """
-    trained = any(r.trunk_lr for r in sense.rounds)
+    trained = max((r.blocks for r in sense.rounds if r.trunk_lr), default=0)
     text = {"text": table(exam(model, ask.tokenizer, RECIPES[sense.trunk].world, sample=200))} if trained else {}
     made = {
         "name": f"{sense.trunk}-{sense.name}",
         "seed": seed,
         "sense": asdict(sense),
-        "trunk": {"name": sense.trunk, "trained": "attention" if trained else "nothing"} | text,
+        "trunk": {
+            "name": sense.trunk,
+            "trained": [f"layers.{n}.self_attn" for n in range(trained)],
+            "words": sorted({w for r in sense.rounds for w in r.words}),
+        }
+        | text,
         "parameters": sum(p.numel() for p in model.parameters()),
         "items": sum(r.steps for r in sense.rounds) * sense.batch,
         "loss": round(loss, 4),
