@@ -111,6 +111,7 @@ def _trunk(sense: Sense, placeholder: str):
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
     for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
         tokenizer.init_kwargs.pop(place, None)
+    trunk.config._name_or_path = ""
     unknown = tokenizer.unk_token_id
     trunk.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
