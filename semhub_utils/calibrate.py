@@ -123,6 +123,8 @@ def organisms(folder: Path | None = None) -> list[Organism]:
     found: dict[tuple[str, int], Organism] = {}
     for path in there:
         card = json.loads((path / zoo.CARD).read_text("utf-8"))
+        if "recipe" not in card:
+            continue  # a sense: its trunk stands here by itself
         found.setdefault((card["name"], card["seed"]), Organism(card["name"], card["seed"], path))
     return [found[key] for key in sorted(found)]
 

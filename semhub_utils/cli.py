@@ -88,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
 
     sub = command(train, "train one of the models that ship with the book")
-    sub.add_argument("name", metavar="NAME", nargs="?", default="hub", help="a recipe (default hub)")
+    sub.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default="hub",
+        help="a recipe (default hub), or sees or hears: eyes or ears for the hub",
+    )
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default organisms/NAME or NAME-SEED)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
     sub.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda ... (default cpu)")
@@ -214,10 +220,16 @@ def tune(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
+    out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
+    given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
+    if options.name in ("sees", "hears"):
+        from .organism.sensing import train_sense
+
+        print(train_sense(options.name, out, **given))
+        return 0
     from .organism.train import train as train_organism
 
-    out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
-    folder = train_organism(options.name, out, seed=options.seed, device=options.device, minutes=options.minutes)
+    folder = train_organism(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _to_stderr("The time is up and the state is saved; the same command trains on from there.")
     else:

@@ -80,7 +80,7 @@ def shipped_cards() -> dict[str, dict]:
 
 
 def _files(name: str) -> list[Path]:
-    return sorted(zoo.weights_dir().glob(f"*/{name}"))
+    return sorted(p for p in zoo.weights_dir().glob(f"*/{name}") if p.parent.name not in zoo.senses())
 
 
 def _label(path: Path) -> str:

@@ -19,8 +19,26 @@ def weights_dir() -> Path:
 
 
 def available() -> list[str]:
-    """Names of the shipped organisms, sorted."""
+    """Names of the shipped organisms that read and write text alone, sorted."""
+    return [name for name in _shipped() if not _has_sense(name)]
+
+
+def senses() -> list[str]:
+    """Names of the shipped organisms that see or hear, sorted."""
+    return [name for name in _shipped() if _has_sense(name)]
+
+
+def _shipped() -> list[str]:
     return sorted(p.parent.name for p in weights_dir().glob("*/model.safetensors"))
+
+
+def _has_sense(name: str) -> bool:
+    """Whether a folder's model is one around a text model; without a readable configuration it is taken as text."""
+    try:
+        config = json.loads((weights_dir() / name / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "text_config" in config
 
 
 def organism_path(name: str) -> Path:
@@ -29,8 +47,9 @@ def organism_path(name: str) -> Path:
     SemhubError, naming those there are, for any other name.
     """
     short = name.removeprefix(PREFIX)
-    if short not in available():
-        there = ", ".join(PREFIX + n for n in available()) or "none in this installation"
+    known = available() + senses()
+    if short not in known:
+        there = ", ".join(PREFIX + n for n in known) or "none in this installation"
         raise SemhubError(f"There is no organism {name!r}; available: {there}.")
     return weights_dir() / short
 

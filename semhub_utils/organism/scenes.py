@@ -1,0 +1,261 @@
+"""Pictures of the world: plain colours, two halves, and one to three coloured shapes; drawn by seed, described truly.
+
+Colours and shapes are words of the lexicon, so every text about a picture can be written in all types. Held out, and in
+no picture of the training stream: some pairs of colour and shape, some ordered pairs of colours of two halves, and for
+every shape one cell of the grid.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from semhub_utils.organism.asking import Ask
+
+SIZE = 72
+"""Width and height of a picture in pixels."""
+GRID = 2
+"""Cells of the grid that scenes of several things are laid out on, a side."""
+COLOURS = {
+    "red": (220, 30, 35), "blue": (35, 70, 215), "green": (30, 150, 50), "yellow": (246, 220, 40),
+    "white": (250, 250, 250), "black": (16, 16, 16), "brown": (120, 70, 30), "orange": (246, 135, 25),
+    "pink": (246, 145, 190), "purple": (120, 40, 160), "grey": (128, 128, 128),
+}  # fmt: skip
+"""Colour word -> red, green and blue, 0 to 255."""
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
+PAPER = (205, 192, 160)
+"""What things lie on: a beige that is none of the colours."""
+SIDES = {"across": ("left", "right"), "down": ("north", "south")}
+"""The words for the two halves of a picture; the world has no "top", so up is north, as on a map."""
+KINDS = ("plain", "halves", "one", "two", "three")
+SHADE = 10
+"""Largest shift of a colour's channels, of 255; a picture's light adds up to 6% to all of it."""
+_OVERSAMPLE = 3
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A coloured shape in a box of pixels (left, top, right, bottom; right and bottom are outside), in a cell of the
+    grid (row by row from the top left), turned by `angle` degrees."""
+
+    colour: str
+    shape: str
+    box: Box
+    cell: int
+    angle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: `kind` is one of KINDS. Plain colours and halves have `colours` (one, or the two in reading
+    order) and `split` ("across" for left and right, "down"); the others have `things`, in reading order. `grain` seeds
+    shade, light and noise."""
+
+    kind: str
+    colours: tuple[str, ...] = ()
+    split: str = ""
+    things: tuple[Thing, ...] = ()
+    grain: int = 0
+
+    @property
+    def sides(self) -> dict[str, Box]:
+        """The halves by their words, in reading order, as boxes of pixels."""
+        half, first, second = SIZE // 2, *SIDES.get(self.split, ("", ""))
+        across = self.split == "across"
+        boxes = ((0, 0, half, SIZE), (half, 0, SIZE, SIZE)) if across else ((0, 0, SIZE, half), (0, half, SIZE, SIZE))
+        return dict(zip((first, second), boxes, strict=True)) if self.split else {}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What no training picture shows."""
+
+    pairs: frozenset[tuple[str, str]] = field(default_factory=frozenset)  # colour, shape
+    halves: frozenset[tuple[str, str]] = field(default_factory=frozenset)  # first colour, second colour
+    places: frozenset[tuple[str, int]] = field(default_factory=frozenset)  # shape, cell
+
+    def shows(self, scene: Scene) -> bool:
+        """Whether a scene holds anything held out."""
+        pairs = {(t.colour, t.shape) for t in scene.things} & self.pairs
+        places = {(t.shape, t.cell) for t in scene.things if scene.kind != "one"} & self.places
+        return bool(pairs or places or (scene.split and scene.colours in self.halves))
+
+
+@cache
+def held_out(seed: int = 0) -> Held:
+    """The split: two shapes of every third colour and one of the others, a fifth of the halves, a cell per shape."""
+    rng = random.Random(f"scenes {seed}")
+    colours = rng.sample(list(COLOURS), len(COLOURS))
+    shapes = [rng.sample(SHAPES, len(SHAPES)) for _ in range(3)]
+    order = [s for block in shapes for s in block]  # every shape is held out two or three times
+    pairs = {(c, order[i]) for i, c in enumerate(colours)} | {(c, order[i + 11]) for i, c in enumerate(colours[:4])}
+    halves = [(a, b) for a in COLOURS for b in COLOURS if a != b]
+    places = {(s, rng.randrange(GRID * GRID)) for s in SHAPES}
+    return Held(frozenset(pairs), frozenset(rng.sample(halves, len(halves) // 5)), frozenset(places))
+
+
+def draw(rng: random.Random, kind: str, *, held: bool | None = False, split_seed: int = 0) -> Scene:
+    """A scene of a kind. held: False, nothing held out (as in training); True, something held out; None, either.
+
+    ValueError for an unknown kind, or for a held-out plain colour: there is none.
+    """
+    if kind not in KINDS or (held and kind == "plain"):
+        raise ValueError(f"there are no {'held-out ' if held else ''}scenes of the kind {kind!r}")
+    split = held_out(split_seed)
+    while True:
+        scene = _draw(rng, kind)
+        if held is None or split.shows(scene) == held:
+            return scene
+
+
+def _draw(rng: random.Random, kind: str) -> Scene:
+    grain = rng.getrandbits(32)
+    if kind == "plain":
+        return Scene(kind, (rng.choice(list(COLOURS)),), grain=grain)
+    if kind == "halves":
+        return Scene(kind, tuple(rng.sample(list(COLOURS), 2)), rng.choice(list(SIDES)), grain=grain)
+    n = ("one", "two", "three").index(kind) + 1
+    colours, shapes = rng.sample(list(COLOURS), n), rng.sample(SHAPES, n)
+    cells = sorted(rng.sample(range(GRID * GRID), n))
+    things = tuple(
+        Thing(c, s, *_place(rng, cell, alone=n == 1), rng.uniform(-8, 8))
+        for c, s, cell in zip(colours, shapes, cells, strict=True)
+    )
+    return Scene(kind, things=things, grain=grain)
+
+
+def _place(rng: random.Random, cell: int, alone: bool) -> tuple[Box, int]:
+    """A square box somewhere in its cell; a thing alone may be of any size, anywhere."""
+    room, left, top = SIZE // GRID, 0, 0
+    if alone:
+        room = SIZE
+    else:
+        left, top = cell % GRID * room, cell // GRID * room
+    side = rng.randint(30, 60) if alone else rng.randint(26, 33)
+    x, y = left + rng.randint(1, room - side - 1), top + rng.randint(1, room - side - 1)
+    if alone:  # the cell that holds its middle
+        cell = (y + side // 2) * GRID // SIZE * GRID + (x + side // 2) * GRID // SIZE
+    return (x, y, x + side, y + side), cell
+
+
+def patches(box: Box, patch: int) -> list[int]:
+    """Numbers, row by row, of the square patches (so many pixels a side) that are more than half inside a box."""
+    across = SIZE // patch
+
+    def inside(low: int, high: int, number: int) -> int:
+        return max(0, min(high, (number + 1) * patch) - max(low, number * patch))
+
+    left, top, right, bottom = box
+    area = {i: inside(left, right, i % across) * inside(top, bottom, i // across) for i in range(across * across)}
+    return [i for i, covered in area.items() if 2 * covered > patch * patch]
+
+
+# ---- pixels ----
+
+
+def render(scene: Scene) -> Image.Image:
+    """The picture of a scene, RGB, SIZE x SIZE; the same pixels at every call."""
+    rng = np.random.default_rng(scene.grain)
+    big = SIZE * _OVERSAMPLE
+    image = Image.new("RGB", (big, big), _shade(rng, PAPER))
+    pen = ImageDraw.Draw(image)
+    if scene.kind == "plain":
+        pen.rectangle((0, 0, big, big), fill=_shade(rng, COLOURS[scene.colours[0]]))
+    for colour, box in zip(scene.colours, scene.sides.values(), strict=False):
+        pen.rectangle([_OVERSAMPLE * v - (i > 1) for i, v in enumerate(box)], fill=_shade(rng, COLOURS[colour]))
+    for thing in scene.things:
+        outline = [(x * _OVERSAMPLE, y * _OVERSAMPLE) for x, y in _outline(thing)]
+        pen.polygon(outline, fill=_shade(rng, COLOURS[thing.colour]))
+    pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
+    pixels = pixels * rng.uniform(0.94, 1.0) + rng.normal(0, 3.0, pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _shade(rng: np.random.Generator, colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    return tuple(int(v) for v in np.clip(np.array(colour) + rng.integers(-SHADE, SHADE + 1, 3), 0, 255))
+
+
+def _outline(thing: Thing) -> list[tuple[float, float]]:
+    """Corners of the shape in pixels, turned about the middle of its box, touching the box."""
+    left, top, right, bottom = thing.box
+    middle_x, middle_y, radius = (left + right) / 2, (top + bottom) / 2, (right - left) / 2
+    turn = math.radians(thing.angle)
+    points = _unit_outline(thing.shape)
+    reach = max(max(abs(_turned(p, turn)[0]), abs(_turned(p, turn)[1])) for p in points)
+    return [
+        (middle_x + radius * x / reach, middle_y + radius * y / reach) for x, y in (_turned(p, turn) for p in points)
+    ]
+
+
+def _turned(point: tuple[float, float], turn: float) -> tuple[float, float]:
+    x, y = point
+    return x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
+
+
+@cache
+def _unit_outline(shape: str) -> tuple[tuple[float, float], ...]:
+    """Corners about the origin, y downwards."""
+
+    def ring(n: int, start: float, radii: tuple[float, ...] = (1.0,)) -> tuple[tuple[float, float], ...]:
+        angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
+        return tuple(
+            (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
+        )
+
+    if shape == "circle":
+        return ring(48, 0.0)
+    if shape == "square":
+        return ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+    if shape == "triangle":
+        return ((0.0, -1.0), (1.0, 0.9), (-1.0, 0.9))
+    if shape == "star":
+        return ring(10, -90.0, (1.0, 0.42))
+    if shape == "diamond":
+        return ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0))
+    arm = 0.32
+    corners = ((-arm, -1.0), (arm, -1.0), (arm, -arm), (1.0, -arm), (1.0, arm), (arm, arm))
+    return corners + tuple((-x, -y) for x, y in corners)
+
+
+# ---- words ----
+
+
+def questions(scene: Scene) -> list[Ask]:
+    """All that can be asked of a scene: "colour" and "shape" of what stands alone, "side" (a half's colour), "colours"
+    (both halves'), "number" (how many things), "colour of" (a shape's), and "shape of" (a colour's)."""
+    if scene.kind == "plain":
+        return [Ask("colour", "", scene.colours)]
+    if scene.kind == "halves":
+        sides = [Ask("side", side, (c,)) for side, c in zip(scene.sides, scene.colours, strict=True)]
+        return [*sides, Ask("colours", "", scene.colours)]
+    if scene.kind == "one":
+        (thing,) = scene.things
+        return [
+            Ask("colour", "", (thing.colour,)), Ask("shape", "", (thing.shape,)),
+            Ask("colour of", thing.shape, (thing.colour,)), Ask("number", "", ("1",)),
+        ]  # fmt: skip
+    asks = [Ask("number", "", (str(len(scene.things)),))]
+    for thing in scene.things:
+        asks += [Ask("colour of", thing.shape, (thing.colour,)), Ask("shape of", thing.colour, (thing.shape,))]
+    return asks
+
+
+def caption(scene: Scene) -> str:
+    """An English sentence true of the picture: `the circle has the color red and the star has the color blue`."""
+    named = [(f"the {t.shape}", t.colour) for t in scene.things] or list(zip(scene.sides, scene.colours, strict=False))
+    return " and ".join(f"{who} has the color {c}" for who, c in named) or f"the color is {scene.colours[0]}"
+
+
+def stream(rng: random.Random, shares: dict[str, float], split_seed: int = 0) -> Iterator[Scene]:
+    """The endless stream of training scenes, nothing held out among them."""
+    kinds, weights = list(shares), list(shares.values())
+    while True:
+        yield draw(rng, rng.choices(kinds, weights)[0], split_seed=split_seed)

@@ -1,0 +1,320 @@
+"""Eyes and ears for a text organism: standard transformers classes around its trunk, which stays as it is.
+
+`build_sees` puts a small CLIP vision encoder before the trunk (Llava), `build_hears` a small Whisper-like one
+(Qwen2-Audio). The placeholder is the one token added: its rows in embedding and unembedding are copies of `<unk>`'s,
+which the trunk never reads nor says. What a sense looks at while it is trained is a `Pictures` or a `Sounds`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    Qwen2AudioConfig,
+    Qwen2AudioEncoderConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
+)
+
+from semhub_utils.organism import scenes, sounds, zoo
+from semhub_utils.organism.asking import IMAGE, SOUND, Ask
+from semhub_utils.organism.world import all_facts
+
+PATCH = 12
+"""Pixels a patch: a picture is 6 x 6 of them, one placeholder each."""
+HOP, WINDOW, MELS = 320, 640, 40
+"""Samples from frame to frame and in a frame's window, and mel bands. Four frames make one placeholder: 80 ms."""
+
+
+Shares = tuple[tuple[str, float], ...]
+MANY: Shares = (("halves", 0.05), ("one", 0.40), ("two", 0.25), ("three", 0.30))
+SOME: Shares = (("plain", 0.10), ("halves", 0.25), ("one", 0.43), ("two", 0.14), ("three", 0.08))
+"""Kinds of scenes, for shapes and for all."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A stretch of training with a warm-up and a cosine of its own. Alone, the encoder learns to tell what every patch
+    or frame shows, by a linear read-out that is thrown away; `nothing` is the weight of a patch without a shape there.
+    Otherwise it learns through the trunk, of which at most the attention of the first `blocks` is trained (`trunk_lr`
+    above 0), while the trunk reads its own lines in all types beside. The rows of `words` in the unembedding are
+    trained too: words of one class that the trunk's texts hardly tell apart."""
+
+    steps: int
+    alone: bool = False
+    encoder_lr: float = 2e-3
+    projector_lr: float = 2e-3
+    trunk_lr: float = 0.0
+    blocks: int = 2
+    shares: Shares = SOME
+    nothing: float = 1.0
+    words: tuple[str, ...] = ()
+    words_lr: float = 5e-3
+
+
+@dataclass(frozen=True)
+class Sense:
+    """All that makes a sense: the `trunk`, a shipped text organism; the encoder's shape; the rounds of its training, in
+    batches of `batch` items with at most `asks` questions each; `exam` items a group and side of the split are asked
+    about for the card."""
+
+    name: str
+    rounds: tuple[Round, ...]
+    trunk: str = "hub"
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    mlp: int = 192
+    batch: int = 32
+    asks: int = 5
+    weight_decay: float = 0.05
+    exam: int = 60
+
+
+SEES = Sense(
+    "sees",
+    (
+        Round(700, alone=True, shares=MANY, nothing=0.2),
+        Round(400, encoder_lr=0.0, trunk_lr=1e-3),
+        Round(300, encoder_lr=0.0, trunk_lr=1e-3, words=scenes.SHAPES),
+    ),
+)
+"""A frozen trunk names one colour, but neither two of them in pairs unlike the training's (.1) nor whose they are, and
+shapes not at all: its rows for them are too alike (cosines of .95). So the attention of its first two blocks and the
+rows of the shapes' English words are trained. The price: asked in another language, it answers in English."""
+HEARS = Sense("hears", (Round(150, alone=True), Round(650, encoder_lr=1e-3)), layers=3, asks=2)
+"""Its trunk is frozen."""
+SENSES = {"sees": SEES, "hears": HEARS}
+
+
+# ---- models ----
+
+
+def _trunk(sense: Sense, placeholder: str):
+    """The trunk and its tokenizer with one token more."""
+    folder = zoo.organism_path(sense.trunk)
+    trunk, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
+    for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
+        tokenizer.init_kwargs.pop(place, None)
+    trunk.config._name_or_path = ""
+    unknown = tokenizer.unk_token_id
+    trunk.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for rows in (trunk.get_input_embeddings().weight, trunk.get_output_embeddings().weight):
+            rows[-1] = rows[unknown]
+    return trunk, tokenizer
+
+
+def _around(model, trunk):
+    """A multimodal model with the trunk's weights inside, frozen."""
+    model.model.language_model.load_state_dict(trunk.model.state_dict())
+    model.lm_head.load_state_dict(trunk.lm_head.state_dict())
+    model.generation_config = trunk.generation_config
+    for part in (model.model.language_model, model.lm_head):
+        part.requires_grad_(False)
+    return model
+
+
+def build_sees(sense: Sense, seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The seeing model before training, and its processor (pictures of any size, resized to scenes.SIZE)."""
+    trunk, tokenizer = _trunk(sense, IMAGE)
+    eye = CLIPVisionConfig(
+        hidden_size=sense.width, intermediate_size=sense.mlp, num_hidden_layers=sense.layers, hidden_act="gelu",
+        num_attention_heads=sense.heads, image_size=scenes.SIZE, patch_size=PATCH, projection_dim=sense.width,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=eye, text_config=trunk.config, image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_feature_layer=-1, image_seq_length=(scenes.SIZE // PATCH) ** 2,
+    )  # fmt: skip
+    side = {"height": scenes.SIZE, "width": scenes.SIZE}
+    images = CLIPImageProcessorPil(size=side, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    processor = LlavaProcessor(
+        images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default", image_token=IMAGE,
+        num_additional_image_tokens=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _around(LlavaForConditionalGeneration(config), trunk)
+    with torch.no_grad():
+        places = model.model.vision_tower.embeddings.position_embedding.weight
+        places *= 0.3 / places.std()  # as large as what the filters give
+        model.model.vision_tower.embeddings.patch_embedding.weight.copy_(_filters(sense.width, processor, seed))
+    return model, processor
+
+
+def _filters(width: int, processor: LlavaProcessor, seed: int, n: int = 150) -> Float[Tensor, "width colour y x"]:
+    """What a patch is first cut into: the principal components of training patches, each of variance 1. Random filters
+    see little but the mean colour of a patch, and shapes are long in coming."""
+    stream = scenes.stream(random.Random(f"filters {seed}"), dict(MANY))
+    pictures = [scenes.render(next(stream)) for _ in range(n)]
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"].double()
+    patches = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * PATCH**2)
+    variance, parts = torch.linalg.eigh(torch.cov(patches.T))
+    largest = variance.argsort(descending=True)[:width]
+    filters = parts[:, largest] / (variance[largest] + 2e-3).sqrt()
+    return filters.T.reshape(-1, 3, PATCH, PATCH).float()
+
+
+def build_hears(sense: Sense, seed: int = 0) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+    """The hearing model before training, and its processor (16 kHz, at most sounds.LONGEST seconds)."""
+    trunk, tokenizer = _trunk(sense, SOUND)
+    frames = round(sounds.LONGEST * sounds.RATE) // HOP
+    ear = Qwen2AudioEncoderConfig(
+        d_model=sense.width, encoder_ffn_dim=sense.mlp, encoder_layers=sense.layers, num_mel_bins=MELS,
+        encoder_attention_heads=sense.heads, max_source_positions=frames // 2,
+    )  # fmt: skip
+    config = Qwen2AudioConfig(
+        audio_config=ear, text_config=trunk.config, audio_token_index=tokenizer.convert_tokens_to_ids(SOUND)
+    )
+    extractor = WhisperFeatureExtractor(
+        feature_size=MELS, sampling_rate=sounds.RATE, hop_length=HOP, chunk_length=round(sounds.LONGEST), n_fft=WINDOW
+    )
+    processor = Qwen2AudioProcessor(extractor, tokenizer, audio_token=SOUND)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _around(Qwen2AudioForConditionalGeneration(config), trunk)
+        # the encoder's place vectors are zero until a checkpoint is loaded: sines, as in Whisper
+        model.model.audio_tower.embed_positions.weight.data.copy_(_sines(frames // 2, sense.width))
+        return model, processor
+
+
+def _sines(length: int, width: int) -> Float[Tensor, "position width"]:
+    rate = torch.exp(-torch.log(torch.tensor(1e4)) * torch.arange(width // 2) / (width // 2 - 1))
+    angle = torch.arange(length)[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+# ---- what they look at and listen to ----
+
+
+@dataclass
+class Pictures:
+    """Scenes as a sense sees them. Everything here takes and gives lists of scenes."""
+
+    sense: Sense
+    processor: LlavaProcessor
+    what: str = IMAGE
+    groups: tuple[str, ...] = scenes.KINDS
+    readouts: tuple[int, ...] = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
+
+    def stream(self, rng: random.Random, shares: Shares = SOME) -> Iterator[scenes.Scene]:
+        return scenes.stream(rng, dict(shares))
+
+    def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[scenes.Scene], dict[str, Tensor]]:
+        """The next n of the stream, and their inputs."""
+        found = [next(stream) for _ in range(n)]
+        return found, self.inputs(found)
+
+    def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
+        pictures = [scenes.render(s) for s in items]
+        return {"pixel_values": self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
+
+    def draw(self, rng: random.Random, group: str, held: bool) -> scenes.Scene | None:
+        return None if held and group == "plain" else scenes.draw(rng, group, held=held)
+
+    def asks(self, scene: scenes.Scene, taught: bool = True) -> list[Ask]:
+        return scenes.questions(scene)
+
+    def labels(self, scene: scenes.Scene) -> Int[np.ndarray, "patch readout"]:
+        """Colour and shape at every patch, by what covers more than half of it; 0 is paper, and no shape."""
+        names, side = list(scenes.COLOURS), scenes.SIZE // PATCH
+        out = np.zeros((side * side, 2), dtype=np.int64)
+        if scene.kind == "plain":
+            out[:, 0] = 1 + names.index(scene.colours[0])
+        areas = [(box, colour, None) for box, colour in zip(scene.sides.values(), scene.colours, strict=False)]
+        for box, colour, shape in [*areas, *((t.box, t.colour, t.shape) for t in scene.things)]:
+            at = scenes.patches(box, PATCH)
+            out[at, 0] = 1 + names.index(colour)
+            out[at, 1] = 1 + scenes.SHAPES.index(shape) if shape else 0
+        return out
+
+    @staticmethod
+    def encode(model, inputs: dict[str, Tensor]) -> tuple[Float[Tensor, "item patch width"], Int[Tensor, " item"]]:
+        """The encoder's states, as the projector gets them, and how many of each item count."""
+        states = model.model.vision_tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-1][:, 1:]
+        return states, torch.full((len(states),), states.shape[1])
+
+    @staticmethod
+    def encoder(model) -> nn.Module:
+        return model.model.vision_tower
+
+
+@dataclass
+class Sounds:
+    """Clips as a sense hears them. Synthesis is slow, so a batch is drawn from all clips that were made so far."""
+
+    sense: Sense
+    processor: Qwen2AudioProcessor
+    what: str = SOUND
+    groups: tuple[str, ...] = ("animal", "instrument", "machine")
+    readouts: tuple[int, ...] = (len(sounds.SOURCES),)
+    fresh: int = 4
+    made: list = field(default_factory=list)
+
+    def stream(self, rng: random.Random, shares: Shares = ()) -> Iterator[sounds.Clip]:
+        self.made.clear()
+        return sounds.stream(rng)
+
+    def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
+        for _ in range(self.fresh if self.made else 4 * n):
+            clip = next(stream)
+            self.made.append((clip, self.inputs([clip])))
+        chosen = rng.sample(self.made, n)
+        return [c for c, _ in chosen], {k: torch.cat([i[k] for _, i in chosen]) for k in chosen[0][1]}
+
+    def inputs(self, items: Sequence[sounds.Clip]) -> dict[str, Tensor]:
+        made = self.processor.feature_extractor(
+            [sounds.synthesise(c) for c in items], sampling_rate=sounds.RATE, return_attention_mask=True,
+            return_tensors="pt",
+        )  # fmt: skip
+        return {"input_features": made["input_features"], "feature_attention_mask": made["attention_mask"]}
+
+    def draw(self, rng: random.Random, group: str, held: bool) -> sounds.Clip:
+        return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)
+
+    def asks(self, clip: sounds.Clip, taught: bool = True) -> list[Ask]:
+        """What it is and, of an animal with a sound verb, what it does; never taught: what kind of thing it is."""
+        verb = sounds.ANIMALS.get(clip.source)
+        asks = [Ask("name", "", (clip.source,)), *([Ask("skill", "", (verb,))] if verb else [])]
+        kind = [f.object for f in all_facts() if f.subject == clip.source and f.relation == "is_a"]
+        return asks if taught else [*asks, *(Ask("kind", "", (k,)) for k in kind)]
+
+    def labels(self, clip: sounds.Clip) -> Int[np.ndarray, "frame readout"]:
+        """The source, at every placeholder of the longest clip."""
+        frames = round(sounds.LONGEST * sounds.RATE) // HOP // 4
+        return np.full((frames, 1), list(sounds.SOURCES).index(clip.source), dtype=np.int64)
+
+    @staticmethod
+    def encode(model, inputs: dict[str, Tensor]) -> tuple[Float[Tensor, "item frame width"], Int[Tensor, " item"]]:
+        """The encoder's states, as the projector gets them, and how many of each item count. As in the library, what
+        lies behind the end of a clip is not attended to."""
+        tower, mask = model.model.audio_tower, inputs["feature_attention_mask"]
+        inner, outer = tower._get_feat_extract_output_lengths(mask.sum(-1))
+        seen = torch.arange(mask.shape[1] // 2, device=mask.device)[None] < inner[:, None]
+        return tower(inputs["input_features"], attention_mask=seen[:, None, None, :]).last_hidden_state, outer
+
+    @staticmethod
+    def encoder(model) -> nn.Module:
+        return model.model.audio_tower
+
+
+def build(sense: Sense, seed: int = 0):
+    """(model, processor, what it looks at) of a sense, before training."""
+    make, world = {"sees": (build_sees, Pictures), "hears": (build_hears, Sounds)}[sense.name]
+    model, processor = make(sense, seed)
+    return model, processor, world(sense, processor)

@@ -1,0 +1,145 @@
+"""Sounds as data: animals, instruments and machines, with what is true of them in words.
+
+As with pictures (`spokes.vision`), questions come in the world's sentences, where the sound stands for a word, and in
+plain ones; every text in the world's sentences holds SLOT where the sound is. By default the clips are those held out:
+for every source, combinations of pitch and length that no training clip has.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism import sounds as world
+from semhub_utils.organism.asking import SOUND, Ask, forms, write
+from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.world import all_facts
+from semhub_utils.spokes.vision import LANGUAGES
+
+SLOT = SOUND
+GROUPS = world.GROUPS
+RATE = world.RATE
+PLAIN = {
+    "name": {
+        "english": "What is this sound?", "spanish": "¿Qué es este sonido?",
+        "chinese": "这是什么声音？", "german": "Was ist das für ein Geräusch?",
+    },
+    "mammal": {
+        "english": "Is this animal a mammal?", "spanish": "¿Este animal es un mamífero?",
+        "chinese": "这种动物是哺乳动物吗？", "german": "Ist dieses Tier ein Säugetier?",
+    },
+}  # fmt: skip
+YES_NO = {"english": ("Yes", "No"), "spanish": ("Sí", "No"), "chinese": ("是", "不"), "german": ("Ja", "Nein")}
+"""Language -> what answers the plain question of a mammal."""
+KINDS = ("mammal", "bird", "reptile", "insect")
+"""What the world's facts say an animal that sounds is: what answers `question(clip.kind_ask, ...)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A sound and what is true of it. samples: float32 in -1 to 1, `rate` a second; label: the English word of its
+    source; group: "animal", "instrument" or "machine"; words: the label and, where there is one, the verb of its sound;
+    kind: what the world's facts say it is ("mammal"), empty where they do not; asks: what can be asked; cluster: the
+    unit that intervals are over; held_out: no training clip has this source with this pitch and length."""
+
+    id: str
+    samples: np.ndarray
+    rate: int
+    label: str
+    group: str
+    words: tuple[str, ...]
+    kind: str
+    asks: tuple[Ask, ...]
+    cluster: str
+    held_out: bool = False
+
+    @property
+    def is_mammal(self) -> bool:
+        return self.kind == "mammal"
+
+    @property
+    def kind_ask(self) -> Ask:
+        """What kind of thing it is: never taught of any sound, only, in words, of what makes it."""
+        if not self.kind:
+            raise SemhubError(f"The world's facts do not say what {self.label!r} is; another sound would do.")
+        return Ask("kind", "", (self.kind,))
+
+
+def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> list[Clip]:
+    """`n` clips, all sources of `groups` in turn. held_out: True, combinations of pitch and length that no training
+    clip of the source has; False, those of training; None, both. Raises SemhubError on an unknown group."""
+    for group in groups:
+        if group not in GROUPS:
+            raise SemhubError(f"There is no group {group!r} of sounds; one of {', '.join(GROUPS)} would do.")
+    return _drawn([source for group in groups for source in GROUPS[group]], n, f"clips {seed}", held_out)
+
+
+def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Clip]:
+    """`n` clips of animals whose kind the world's facts state, a mammal and another in turn."""
+    mammals, others = (
+        [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is m] for m in (True, False)
+    )
+    pairs = [source for i in range(len(mammals) * len(others)) for source in
+             (mammals[i % len(mammals)], others[i % len(others)])]  # fmt: skip
+    return _drawn(pairs, n, f"animals {seed}", held_out)
+
+
+def of_the_other_class(clip: Clip, *, seed: int = 0) -> str:
+    """The word of an animal on the other side of "is it a mammal", among those that sound, drawn by `seed`."""
+    there = [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") != clip.is_mammal]
+    return random.Random(f"{seed} {clip.id}").choice(there)
+
+
+def kind_of(source: str) -> str:
+    """What the world's facts say a source is ("mammal"); empty where they do not."""
+    return next((f.object for f in all_facts() if f.subject == source and f.relation == "is_a"), "")
+
+
+def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
+    """(prompt, answer) in the world's sentences, as `spokes.vision.question`."""
+    if language not in LANGUAGES:
+        raise SemhubError(f"There is no language {language!r}; one of {', '.join(LANGUAGES)} would do.")
+    numbers = forms(ask.kind, LANGUAGES[language])
+    if (form := numbers[0] if form is None else form) not in numbers:
+        raise SemhubError(
+            f"The question {ask.kind!r} has no form {form} in {language}; {', '.join(map(str, numbers))} would do."
+        )
+    return write(ask, LANGUAGES[language], form, what=SLOT)
+
+
+def word(key: str, language: str) -> str:
+    """A source or another word of the world in a language: `word("dog", "spanish") == "perro"`."""
+    return surface(key, LANGUAGES[language])
+
+
+def without_content(clip: Clip, how: str, *, seed: int = 0) -> np.ndarray:
+    """Samples as long and as loud that say nothing: "silence", "noise" (white) or "shuffled" (its own samples in a
+    random order)."""
+    rng, loudness = np.random.default_rng(seed), float(np.sqrt(np.mean(clip.samples**2)))
+    if how == "silence":
+        return np.zeros_like(clip.samples)
+    if how == "noise":
+        return np.clip(loudness * rng.standard_normal(len(clip.samples)), -1, 1).astype(np.float32)
+    if how == "shuffled":
+        return rng.permutation(clip.samples)
+    raise SemhubError(f"There is no baseline {how!r}; one of silence, noise, shuffled would do.")
+
+
+def _drawn(sources: Sequence[str], n: int, name: str, held_out: bool | None) -> list[Clip]:
+    if n < 1:
+        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
+    rng = random.Random(name)
+    return [_clip(world.draw(rng, sources[i % len(sources)], held=held_out)) for i in range(n)]
+
+
+def _clip(drawn: world.Clip) -> Clip:
+    source, verb = drawn.source, world.ANIMALS.get(drawn.source)
+    group = next(g for g, there in GROUPS.items() if source in there)
+    words = (source, *((verb,) if verb else ()))
+    asks = (Ask("name", "", (source,)), *((Ask("skill", "", (verb,)),) if verb else ()))
+    content = f"{source} {drawn.pitch_name} {drawn.length_name}"
+    held = (source, drawn.pitch_name, drawn.length_name) in world.held_out()
+    return Clip(f"{content} {drawn.grain}", world.synthesise(drawn), RATE, source, group, words, kind_of(source), asks,
+                content, held)  # fmt: skip

@@ -1,0 +1,376 @@
+"""Pictures and sounds of the world, what is said of them, and the shipped organisms that see and hear."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.organism import scenes, sounds, zoo
+from semhub_utils.organism.asking import ASK_TYPES, IMAGE, SOUND, Ask, forms, write
+from semhub_utils.organism.senses import HEARS, SEES, build
+from semhub_utils.organism.sensing import Asker, _lesson, answers, train_sense
+from semhub_utils.organism.tokenizer import build_tokenizer
+from semhub_utils.organism.world import all_facts
+from semhub_utils.spokes import audio, vision
+
+SHIPPED = {"hub-sees": AutoModelForImageTextToText, "hub-hears": AutoModelForMultimodalLM}
+
+
+def named(pixel: np.ndarray) -> str:
+    """The colour word nearest to a pixel; "" for paper."""
+    there = {"": scenes.PAPER, **scenes.COLOURS}
+    return min(there, key=lambda word: float(np.sum((pixel.astype(float) - there[word]) ** 2)))
+
+
+def says_true(image: np.ndarray, caption: str, places: dict[str, tuple[int, int]]) -> bool:
+    """Whether an English caption holds, going by the pixels where its subjects are (column, row)."""
+    for clause in caption.removeprefix("the color is ").split(" and "):
+        subject, _, colour = clause.partition(" has the color ")
+        x, y = places[subject if colour else ""]
+        if named(image[y, x]) != (colour or subject):
+            return False
+    return True
+
+
+# ---- pictures ----
+
+
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_seeds_give_the_pixels_again_and_captions_are_true_of_them(kind):
+    rng, again = random.Random(kind), random.Random(kind)
+    for _ in range(12):
+        scene = scenes.draw(rng, kind)
+        image = np.asarray(scenes.render(scene))
+        assert np.array_equal(image, np.asarray(scenes.render(scenes.draw(again, kind))))
+        assert not np.array_equal(image, np.asarray(scenes.render(replace(scene, grain=scene.grain + 1))))
+        boxes = {f"the {t.shape}": t.box for t in scene.things} or scene.sides or {"": (0, 0, scenes.SIZE, scenes.SIZE)}
+        places = {who: ((b[0] + b[2]) // 2, (b[1] + b[3]) // 2) for who, b in boxes.items()}
+        caption = scenes.caption(scene)
+        assert says_true(image, caption, places)
+        colour = caption.split()[-1]
+        lie = caption.removesuffix(colour) + next(c for c in scenes.COLOURS if c != colour)
+        assert not says_true(image, lie, places), "a false caption has to be seen"
+        outside = np.ones(image.shape[:2], dtype=bool)
+        for left, top, right, bottom in boxes.values():
+            outside[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = False  # edges are blurred
+        assert {named(p) for p in image[outside][::7]} <= {""}
+
+
+def test_left_right_north_and_south_are_where_they_are_said_to_be():
+    for split, (first, second) in scenes.SIDES.items():
+        image = np.asarray(scenes.render(scenes.Scene("halves", ("red", "blue"), split)))
+        ends = (image[36, 2], image[36, -3]) if split == "across" else (image[2, 36], image[-3, 36])
+        assert [named(p) for p in ends] == ["red", "blue"]
+        asks = scenes.questions(scenes.Scene("halves", ("red", "blue"), split))
+        assert {(a.about, a.answers) for a in asks if a.kind == "side"} == {(first, ("red",)), (second, ("blue",))}
+
+
+def test_shapes_fill_their_boxes_as_they_should():
+    """Area of the shape over that of its box, straight: known from geometry."""
+    known = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.475, "star": 0.308, "cross": 0.538, "diamond": 0.36}
+    for shape, share in known.items():
+        thing = scenes.Thing("black", shape, (8, 8, 64, 64), 0)
+        image = np.asarray(scenes.render(scenes.Scene("one", things=(thing,)))).astype(float)
+        dark = (image.sum(-1) < 3 * 90).mean() * scenes.SIZE**2 / 56**2
+        assert abs(dark - share) < 0.05, (shape, dark)
+
+
+def test_patches_are_those_more_than_half_inside():
+    thing = vision.Area((13, 0, 30, 17), ("red", "circle"))
+    (picture,) = vision.plain_colours(1)
+    assert picture.patches(thing, (6, 6)) == scenes.patches(thing.box, 12) == [1]
+    assert picture.patches(replace(thing, box=(0, 0, 72, 36)), (6, 6)) == list(range(18))
+    assert picture.patches(thing, (1, 1)) == []
+
+
+# ---- sounds ----
+
+
+@pytest.mark.parametrize("group", sounds.GROUPS)
+def test_sounds_repeat_and_stay_within_bounds(group):
+    rng = random.Random(group)
+    for source in sounds.GROUPS[group]:
+        clip = replace(sounds.draw(rng, source), loudness=sounds.LOUDNESS[1])
+        samples = sounds.synthesise(clip)
+        assert samples.dtype == np.float32 and np.isfinite(samples).all()
+        assert len(samples) == round(clip.seconds * sounds.RATE) <= sounds.LONGEST * sounds.RATE
+        assert np.abs(samples).max() <= sounds.PEAK + 1e-6
+        assert (np.abs(samples) > 0.999 * sounds.PEAK).sum() < 30, "turned down, not cut off"
+        quiet = sounds.synthesise(replace(clip, loudness=sounds.LOUDNESS[0]))
+        level = 20 * np.log10(np.sqrt(np.mean(quiet**2)))
+        assert abs(level - sounds.LOUDNESS[0]) < 1.0
+        loud = 20 * np.log10(np.sqrt(np.mean(samples**2)))
+        assert sounds.LOUDNESS[0] < loud < sounds.LOUDNESS[1] + 0.5
+        assert np.array_equal(samples, sounds.synthesise(clip))
+        assert not np.array_equal(samples, sounds.synthesise(replace(clip, grain=clip.grain + 1)))
+
+
+def test_a_higher_pitch_is_higher():
+    clip = sounds.draw(random.Random(0), "wolf")
+    low, high = (np.abs(np.fft.rfft(sounds.synthesise(replace(clip, pitch=p)))) for p in (0.8, 1.25))
+    assert high.argmax() / low.argmax() == pytest.approx(1.25 / 0.8, rel=0.1)
+
+
+# ---- what is never trained ----
+
+
+def test_nothing_held_out_is_in_the_training_streams():
+    shown, rng = set(), random.Random(5)
+    stream = scenes.stream(rng, dict(SEES.rounds[0].shares))
+    held = scenes.held_out()
+    for _ in range(4000):
+        scene = next(stream)
+        pairs = {(t.colour, t.shape) for t in scene.things}
+        shown |= pairs
+        assert not pairs & held.pairs
+        assert not (scene.kind == "halves" and scene.colours in held.halves)
+        assert scene.kind == "one" or not {(t.shape, t.cell) for t in scene.things} & held.places
+    every = {(c, s) for c in scenes.COLOURS for s in scenes.SHAPES}
+    assert shown == every - held.pairs and len(held.pairs) > 10 and len(held.halves) > 20
+    for kind in scenes.KINDS[1:]:
+        assert held.shows(scenes.draw(rng, kind, held=True))
+    clips, heard = sounds.stream(rng), set()
+    for _ in range(4000):
+        clip = next(clips)
+        heard.add((clip.source, clip.pitch_name, clip.length_name))
+    assert not heard & sounds.held_out() and len(heard) == 7 * len(sounds.SOURCES)
+
+
+@pytest.mark.parametrize("sense", [SEES, HEARS], ids=lambda s: s.name)
+def test_lessons_are_english_and_known_words(sense):
+    _, processor, world = build(sense)
+    rng, tokenizer = random.Random(0), processor.tokenizer
+    stream, english = world.stream(rng), set()
+    for _ in range(300):
+        item = next(stream)
+        lesson = _lesson(world, sense, rng, item)
+        starts = {prompt.partition(world.what)[0] for prompt, _ in lesson}
+        assert 1 <= len(lesson) <= sense.asks and len(starts) == 1
+        right = {write(a, "en", f, what=world.what) for a in world.asks(item) for f in forms(a.kind, "en")}
+        assert set(lesson) <= right
+        english |= set(lesson)
+    for prompt, answer in english:
+        assert tokenizer.unk_token_id not in tokenizer(f"{prompt} {answer}")["input_ids"]
+    assert not any("kind" in prompt for prompt, _ in english), "what kind of thing it is has to come from the trunk"
+    assert len(tokenizer) == len(build_tokenizer()) + 1
+
+
+def test_questions_are_the_worlds_sentences():
+    red, circle = Ask("colour", "", ("red",)), Ask("shape", "", ("circle",))
+    assert write(red, "es", 1) == (f"el color de {IMAGE} es", "rojo")
+    assert write(red, "code", 0) == (f"color_of({IMAGE}) ==", "RED")
+    assert write(circle, "zh") == (f"{IMAGE} 中文:", "圆形")
+    assert write(Ask("colours", "", ("red", "blue")), "de", 2) == (f"{IMAGE} , Farbe:", "rot und blau")
+    assert write(Ask("colour of", "circle", ("red",)), "es", 1)[0] == f"{IMAGE} el color del círculo es"
+    assert write(Ask("skill", "", ("bark",)), "en", 0, what=SOUND) == (f"{SOUND} can", "bark")
+    with pytest.raises(ValueError, match="no form"):
+        write(Ask("number", "", ("2",)), "code")
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
+    for scene in (scenes.draw(random.Random(1), kind) for kind in scenes.KINDS):
+        for ask in scenes.questions(scene):
+            for type_ in ASK_TYPES:
+                for form in forms(ask.kind, type_):
+                    ids = tokenizer(" ".join(write(ask, type_, form)))["input_ids"]
+                    assert tokenizer.unk_token_id not in ids and ids.count(len(tokenizer) - 1) == 1
+
+
+# ---- training ----
+
+
+@pytest.mark.parametrize("sense", [SEES, HEARS], ids=lambda s: s.name)
+def test_training_repeats_itself_and_leaves_the_trunk_alone(sense, tmp_path):
+    rounds = tuple(replace(r, steps=2) for r in sense.rounds[-2:])
+    tiny = replace(sense, width=16, layers=1, heads=2, mlp=16, rounds=rounds, batch=4, exam=1)
+    first = train_sense(tiny, tmp_path / "first", progress=False)
+    shutil.copytree(first, tmp_path / "again", ignore=lambda *_: ["round-2.safetensors", "model.safetensors"])
+    again = train_sense(tiny, tmp_path / "again", progress=False)
+    a, b = (load_file(f / "model.safetensors") for f in (first, again))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    card = json.loads((first / "card.json").read_text())
+    assert card["sha256"] == zoo.sha256(first / "model.safetensors")
+    assert bool(card["trunk"]["trained"]) == (rounds[-1].trunk_lr > 0)
+    assert {s["type"] for s in card["scores"]} == set(ASK_TYPES)
+    assert all(0 <= s["low"] <= s["accuracy"] <= s["high"] <= 1 for s in card["scores"])
+    check_trunk(a, card["trunk"])
+    with pytest.raises(SemhubError, match="another sense or seed"):
+        train_sense(tiny, first, seed=1, progress=False)
+    with pytest.raises(SemhubError, match="more minutes"):
+        train_sense(tiny, tmp_path / "late", progress=False, minutes=0.0)
+
+
+def check_trunk(weights: dict, trunk: dict) -> None:
+    """Every weight of the trunk that is not said to be trained is there unchanged; embedding and unembedding have one
+    row more, that of <unk>."""
+    folder = zoo.organism_path(trunk["name"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    unk = tokenizer.unk_token_id
+    for name, value in load_file(folder / "model.safetensors").items():
+        if any(f".{part}." in name for part in trunk["trained"]):
+            continue
+        inside = weights[f"language_model.{name}"].clone()  # as the library saves it
+        if name == "lm_head.weight" and trunk.get("words"):
+            rows = tokenizer.convert_tokens_to_ids(list(trunk["words"]))
+            inside[rows] = value[rows]
+        assert torch.equal(inside[: len(value)], value), name
+        if len(inside) > len(value):
+            assert torch.equal(inside[len(value) :], value[unk : unk + 1])
+
+
+# ---- what ships ----
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """shipped(name): model, processor and the sense's world of a shipped folder, by the library's auto classes."""
+    found = {}
+
+    def load(name: str):
+        if name not in found:
+            if name not in zoo.senses():
+                pytest.skip(f"{name} is not in this installation")
+            folder = zoo.organism_path(f"organism:{name}")
+            model, info = SHIPPED[name].from_pretrained(folder, output_loading_info=True)
+            assert not info["missing_keys"] and not info["unexpected_keys"]
+            sense = {"hub-sees": SEES, "hub-hears": HEARS}[name]
+            processor = AutoProcessor.from_pretrained(folder)
+            world = build(sense)[2]
+            found[name] = model.eval(), processor, replace(world, processor=processor)
+        return found[name]
+
+    return load
+
+
+def given(processor, world, item, prompt: str):
+    """What the library's processor makes of a prompt and its picture or sound."""
+    if world.what == IMAGE:
+        return processor(text=[prompt], images=[scenes.render(item)], return_tensors="pt")
+    samples = [sounds.synthesise(item)]
+    return processor(text=[prompt], audio=samples, sampling_rate=sounds.RATE, return_tensors="pt")
+
+
+def said(model, processor, world, item, prompt: str, n: int = 1) -> str:
+    """What the library's own generation says, greedily, in n tokens."""
+    inputs = given(processor, world, item, prompt)
+    with torch.inference_mode():
+        out = model.generate(**inputs, max_new_tokens=n, do_sample=False, pad_token_id=0)
+    return processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "group", "held", "least"),
+    [
+        ("hub-sees", "colour", "plain", False, 0.95), ("hub-sees", "colour", "one", True, 0.95),
+        ("hub-sees", "shape", "one", False, 0.9),  # .95 of 120 in all
+        ("hub-sees", "shape", "one", True, 0.3),  # pairs of colour and shape it never saw: short of what is wanted
+        ("hub-hears", "name", "animal", True, 0.95), ("hub-hears", "name", "machine", True, 0.95),
+        ("hub-hears", "name", "instrument", True, 0.6),  # takes drums for trumpets: short of what is wanted
+    ],
+)  # fmt: skip
+def test_shipped_senses_name_what_they_never_saw(shipped, name, kind, group, held, least):
+    """New pictures and clips, in the library's own generation; held: of combinations that no training item has."""
+    model, processor, world = shipped(name)
+    rng, right = random.Random(f"test {kind} {group}"), []
+    for _ in range(60):
+        item = world.draw(rng, group, held)
+        (ask,) = [a for a in world.asks(item) if a.kind == kind]
+        prompt, answer = write(ask, "en", forms(kind, "en")[-1], what=world.what)
+        right.append(said(model, processor, world, item, prompt) == answer)
+    assert np.mean(right) >= least, right
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_senses_are_small_and_their_trunk_is_the_hub(shipped, name):
+    shipped(name)
+    folder = zoo.organism_path(name)
+    assert sum(f.stat().st_size for n in SHIPPED for f in zoo.organism_path(n).iterdir()) <= 10_000_000
+    card = zoo.card(name)
+    assert card["sha256"] == zoo.sha256(folder / "model.safetensors")
+    check_trunk(load_file(folder / "model.safetensors"), card["trunk"])
+    assert name not in zoo.available() and set(zoo.available()) >= {"hub", "islands", "planted"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_questions_side_by_side_are_those_asked_alone(shipped, name):
+    """The training's shared forward against the library's own, one prompt at a time."""
+    model, processor, world = shipped(name)
+    rng, ask = random.Random(3), Asker(processor.tokenizer, world.what)
+    items = [world.draw(rng, world.groups[i % 3 + (world.what == IMAGE)], False) for i in range(4)]
+    sense = replace(SEES if world.what == IMAGE else HEARS, asks=3)
+    lessons = [_lesson(world, sense, rng, item) for item in items]
+    with torch.inference_mode():
+        logits, wanted, owner = answers(model, ask, world, world.inputs(items), lessons)
+        row = 0
+        for item, lesson in zip(items, lessons, strict=True):
+            for prompt, answer in lesson:
+                inputs = given(processor, world, item, f"{prompt} {answer}")
+                alone = model(**inputs).logits[0]
+                n = len(ask((prompt, answer))[2])
+                assert torch.allclose(logits[row : row + n], alone[-n - 1 : -1], atol=2e-4)
+                row += n
+    assert row == len(wanted) == len(owner)
+
+
+# ---- items for the chapters ----
+
+
+def test_pictures_for_the_chapters():
+    pictures = vision.scenes(12, seed=1)
+    assert [p.id for p in pictures] == [p.id for p in vision.scenes(12, seed=1)] != [p.id for p in vision.scenes(12)]
+    assert all(p.held_out for p in pictures) and not any(p.held_out for p in vision.scenes(6, held_out=False))
+    assert len({p.caption for p in pictures}) == 12
+    for p, other in zip(pictures, vision.least_overlapping(pictures), strict=True):
+        overlap = [len({*p.words} & {*q.words}) for q in pictures if q is not p]
+        assert len({*p.words} & {*pictures[other].words}) == min(overlap)
+        for ask in p.asks:
+            assert vision.question(ask, "english")[0].count(vision.SLOT) == 1
+    halves = vision.two_halves(4, split="down")
+    assert all(p.split == "down" and len(p.areas) == 2 and p.areas[0].box[3] == p.areas[1].box[1] for p in halves)
+    assert [p.words for p in vision.plain_colours(4, colours=("red", "black"))] == [("red",), ("black",)] * 2
+    assert vision.word("red", "spanish") == "rojo"
+    image = pictures[0].image
+    blank, shuffled, noise = (np.asarray(vision.without_content(image, how)) for how in ("blank", "shuffled", "noise"))
+    assert blank.std(axis=(0, 1)).max() == 0 and noise.std() > 60
+    assert np.array_equal(np.sort(shuffled.reshape(-1, 3), 0), np.sort(np.asarray(image).reshape(-1, 3), 0))
+
+
+def test_clips_for_the_chapters():
+    clips = audio.animal_clips(6)
+    assert [c.is_mammal for c in clips] == [True, False] * 3 and all(c.held_out and c.rate == 16000 for c in clips)
+    kinds = {f.subject: f.object for f in all_facts() if f.relation == "is_a"}
+    for clip in clips:
+        assert kinds[clip.label] == clip.kind in audio.KINDS
+        other = audio.of_the_other_class(clip)
+        assert (kinds[other] == "mammal") is not clip.is_mammal
+    assert audio.question(clips[0].kind_ask, "spanish")[0] == f"{SOUND} es un tipo de"
+    drums = audio.clips(7, groups=("instrument",), held_out=None)
+    assert {c.label for c in drums} == set(sounds.INSTRUMENTS)
+    assert len(audio.without_content(clips[0], "noise")) == len(clips[0].samples)
+    assert not audio.without_content(clips[0], "silence").any()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: vision.scenes(0), "n_items is 0"),
+        (lambda: vision.plain_colours(1, colours=("mauve",)), "no colour 'mauve'"),
+        (lambda: vision.two_halves(1, split="up"), "no split 'up'"),
+        (lambda: vision.question(Ask("number", "", ("2",)), "code"), "another language would do"),
+        (lambda: vision.without_content(vision.plain_colours(1)[0].image, "grey"), "no baseline 'grey'"),
+        (lambda: audio.clips(1, groups=("tools",)), "no group 'tools'"),
+        (lambda: audio.question(Ask("name", "", ("dog",)), "french"), "no language 'french'"),
+        (lambda: audio.clips(28)[25].kind_ask, "do not say"),
+        (lambda: zoo.organism_path("organism:hub-smells"), "no organism"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(call, sentence):
+    with pytest.raises(SemhubError, match=sentence) as error:
+        call()
+    assert str(error.value).count(".") <= 1
