@@ -166,15 +166,14 @@ def arithmetic_verdicts(model):
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("hub", {"similarity", "lens-meaning"}),
-        ("planted", {"similarity", "lens-meaning"}),
+        ("hub", {"similarity", "lens-meaning", "trajectory", "steering"}),
+        ("planted", {"similarity", "lens-meaning", "trajectory", "steering"}),
         ("islands", set()),
     ],
 )
 def test_arithmetic_says_what_the_truth_demands(name, shown):
     """A hub by its words' rows is one in the embedding layer already, and may be steered at any layer: those controls
-    make "holds" into "holds weakly", so what is asked of a hub is p. No steering is asked of the planted one: it knows
-    half of the sums. Of islands it is that nothing holds."""
+    make "holds" into "holds weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
     if name not in zoo.available():
         pytest.skip(f"organism:{name} does not ship")
     found = arithmetic_verdicts(shipped(name))

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -15,10 +16,12 @@ from semhub_utils.organism import zoo
 from semhub_utils.organism.batches import Encoder
 from semhub_utils.organism.corpus import Generators, Recipe, lines
 from semhub_utils.organism.exam import EXAM_TYPES, correct, exam
+from semhub_utils.organism.frames import EQUALS, FRAMES, FULL_STOP, PLUS, TIMES
 from semhub_utils.organism.leaks import leaks
-from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word
+from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word, surface
+from semhub_utils.organism.planted import FREE_BLOCKS, accents, english_words, freeze, plant
 from semhub_utils.organism.recipes import RECIPES
-from semhub_utils.organism.tokenizer import build_tokenizer
+from semhub_utils.organism.tokenizer import build_tokenizer, split_words
 from semhub_utils.organism.train import build_model, train
 from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Fact, Sum, World, all_facts, all_sums, text
 
@@ -196,17 +199,20 @@ def test_unknown_names_are_refused_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", zoo.available())
 def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
-    """Facts in every type, sums too in a hub that grew. Private worlds permute sums, a planted body has no place for
-    a number that is two words in English: these have sums only as their cards say."""
+    """Facts in every type, and sums too but in private worlds, which permute them: these have sums only as their cards
+    say."""
     folder = zoo.organism_path(f"organism:{name}")
     assert (folder / "model.safetensors").stat().st_size <= 3_000_000
     assert zoo.card(name)["sha256"] == zoo.sha256(folder / "model.safetensors")
     model, shipped = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert shipped.get_vocab() == tokenizer.get_vocab()
     world = World(**zoo.card(name)["recipe"]["world"])
-    grown = not world.private and zoo.card(name)["recipe"]["noise"] is None
     for type_ in EXAM_TYPES:
-        taught = [p for p in world.prompts(type_, held_out=False) if type_ == "en" or grown or isinstance(p.item, Fact)]
+        taught = [
+            p
+            for p in world.prompts(type_, held_out=False)
+            if type_ == "en" or not world.private or isinstance(p.item, Fact)
+        ]
         prompts = random.Random(0).sample(taught, min(150, len(taught)))
         if type_ == "en":
             prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
@@ -225,3 +231,48 @@ def test_generators_cover_the_types():
     seen = Counter(kind for _, stream in zip(range(1), [lines(recipe, random.Random(0), lambda: 0.5)], strict=True)
                    for _ in range(1500) for kind, _ in next(stream))  # fmt: skip
     assert set(seen) == set(TYPES) and set(SUM_TYPES) < set(TYPES)
+
+
+# ---- planting ----
+
+
+def test_before_planting_other_forms_hold_english_words_alone():
+    """Frames and signs of every type, around English words: what the body has to know before it is frozen."""
+    make, rng, english = Generators(World()), random.Random(0), english_words()
+    frames = [frame for some in FRAMES["zh"].values() for frame in some]
+    numbers = [surface(str(n), "zh") for n in range(21, MAX_RESULT + 1)]
+    texts = [*frames, PLUS["zh"], TIMES["zh"], EQUALS["zh"], FULL_STOP["zh"], *numbers]
+    forms = {word for some in texts for word in split_words(re.sub(r"\{[sbo]\}", " ", some))}
+    types = {k for line in (make.glossed(rng, TYPES) for _ in range(600)) for k, _ in line}
+    assert types == set(FACT_TYPES) | set(SUM_TYPES)
+    for line in (make.glossed(rng, ("en", "zh")) for _ in range(300)):
+        said = [word for kind, part in line if kind == "en" for word in split_words(part)]
+        assert said and set(said) <= english, line
+        others = {word for kind, part in line if kind == "zh" for word in split_words(part)}
+        assert others <= forms, line
+
+
+def test_accents_are_new_for_each_line_and_leave_no_trace(tokenizer):
+    model = build_model(TINY, tokenizer)
+    rows = torch.full((64, 5), tokenizer.convert_tokens_to_ids("dog"))
+    plain = model.get_input_embeddings()(rows)
+    with accents(model, 0.0, 0):
+        heard = model.get_input_embeddings()(rows) - plain
+    assert torch.equal(model.get_input_embeddings()(rows), plain)
+    moved = heard.abs().amax((1, 2)) > 0
+    assert 0.25 < moved.float().mean() < 0.75
+    assert torch.allclose(heard[:, 0], heard[:, 1])  # one accent for the whole line, and no noise
+    assert len({tuple(row.tolist()) for row in heard[moved][:, 0]}) == moved.sum()
+
+
+def test_a_planted_body_moves_in_its_last_blocks_alone(tokenizer):
+    model = build_model(RECIPES["planted"], tokenizer)
+    plant(model, tokenizer, 0.0, 0)
+    freeze(model)
+    free = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad}
+    depth = len(model.model.layers)
+    assert free == {str(k) for k in range(depth - FREE_BLOCKS, depth)}
+    ids, rows = tokenizer.get_vocab(), model.get_input_embeddings().weight
+    spanish, english = (rows[[ids[w] for w in some]] for some in (["perro", "gato"], ["dog", "cat"]))
+    accent = spanish - english  # without noise: one direction for the whole type
+    assert torch.allclose(accent[0], accent[1], atol=1e-6) and accent.norm() > 0
