@@ -612,7 +612,8 @@ def test_the_chapter_runs_unchanged_on_another_model(tmp_path):
     claims, table, notebook = run("code", folder, tmp_path / "out", 150)
     assert set(claims) == {
         "and-lead/lists", "and-place/lists", "and-end/lists", "lens-meaning/arguments", "lens-lead/arguments",
-        "lens-end/arguments", "lens-meaning/builtins", "steering/range", "steering/range-start",
+        "lens-end/arguments", "lens-meaning/builtins", "steering/range", "steering/range-start", "patch/code",
+        "patch-answer/code",
     }  # fmt: skip
     for name, claim in claims.items():
         if "end" not in name:  # a tied model may well write what it just read

@@ -377,11 +377,11 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing,
     given = [f"data_dir={request.getfixturevalue('real')}"] if (DATA / "ntrex").is_dir() else []
     claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", *given)
     assert {name.split("/")[0] for name in claims} == {
-        "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end",
+        "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end", "patch", "patch-answer",
     }  # fmt: skip
-    assert len(claims) == 13
+    assert len(claims) == 19
     for name, claim in claims.items():
-        if name.startswith("lens"):
+        if name.startswith(("lens", "patch")):
             assert claim["verdict"] in (UNTESTABLE, NOT), (name, claim["reason"])
         elif name.startswith("similarity"):
             assert claim["verdict"] != HOLDS, (name, claim["reason"])
