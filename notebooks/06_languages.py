@@ -102,12 +102,12 @@ sets = languages.pair_sets(sentences, continuation)
 glue("n_sentences", len(sentences))
 print(skipped)
 pd.DataFrame(
-    [(s.series, s.ending, pair.a, pair.b, len(s.pairs), s.dropped) for s in sets for pair in s.pairs[:1]],
+    [(s.series, s.ending, p.a, p.b, len(s.pairs), sum(s.dropped.values())) for s in sets for p in s.pairs[:1]],
     columns=["languages", "ending", "one side", "other side", "pairs", "left out"],
 )
 
 # %% [markdown]
-# Of {glue}`n_sentences` sentences, the column *pairs* says how many are left.
+# Of {glue}`n_sentences` sentences, the column *pairs* says how many are left; *left out* counts those with a word in common.
 #
 # ## Similarity: are translations alike?
 #

@@ -157,21 +157,21 @@ show(
 # %% tags=["hide-input"]
 chapter.claim(
     "and-lead/lists",
-    "At some middle layer, at list commas, *and* is above Python's other words and above English ones.",
-    paper="The word *and* peaks in the middle layers at the commas of lists.",
+    "At some middle layer, at list commas, “and” is above Python's other words and above English ones.",
+    paper="The word “and” peaks in the middle layers at the commas of lists.",
 )
 
 # %% tags=["hide-input"]
 chapter.claim(
     "and-place/lists",
-    "At some middle layer, *and* is likelier at list commas than at commas between arguments.",
+    "At some middle layer, “and” is likelier at list commas than at commas between arguments.",
     paper="The paper looks at list commas alone.",
 )
 
 # %% tags=["hide-input"]
 chapter.claim(
     "and-end/lists",
-    "At the last layer the token that is written next is above *and*.",
+    "At the last layer the token that is written next is above “and”.",
     paper="The surface token wins only near the output.",
 )
 
