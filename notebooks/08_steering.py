@@ -180,17 +180,18 @@ texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values
 
 # %% tags=["hide-input"]
 dose = table[table.experiment == "sentiment-dose"]
-columns = "language measure reading series strength value low high level seed_sd n dropped".split()
+columns = "language measure series strength value low high level seed_sd n dropped".split()
+shown = dose.assign(measure=dose.measure.where(dose.reading != "all words", dose.measure + ", all words"))
 show(
     figures.dose_response(
-        dose,
+        shown.drop(columns="reading"),
         title="Does more of the vector give more pleasant text? (the other prompts)",
         alt="Change of sentiment, perplexity or relevance by coefficient, for either vector, random ones and a wrong layer.",
         y="change against no steering",
         x_title="coefficient",
-        switch=("measure", "language", "reading"),
+        switch=("measure", "language"),
     ),
-    dose[columns],
+    shown[columns],
 )
 
 # %% [markdown]
