@@ -195,7 +195,8 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* Each line is the change against no steering, prompt by prompt; for perplexity it is a ratio. Bands are
+# *How to read it.* Each line is the change against no steering, prompt by prompt; for perplexity it is a ratio. *All words* counts the
+# pair itself too; the other measures leave it out. Bands are
 # 95% intervals over prompts. The table adds the mean itself (`level`), its spread over seeds (`seed_sd`), and how many prompts had no
 # number. Perplexity is that of the continuation, given the prompt, for the unsteered judge. Relevance is the cosine of the
 # continuation's and the prompt's mean states minus the cosine with the other prompts.
