@@ -166,7 +166,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
             if planting is not None and step >= planting:
-                group["weight_decay"] = 0.0  # decay would move the frozen rows
+                group["weight_decay"] = 0.0  # brief: what is free is not drawn to zero meanwhile
         rows = draw_rows(stream, encode, recipe.batch_tokens, recipe.page_share)
         hears = planting is not None and step < planting
         with accents(model, recipe.noise, seed * recipe.steps + step) if hears else nullcontext():
