@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         nargs="?",
         default="hub",
-        help="a recipe (default hub), or sees or hears: eyes or ears for the hub",
+        help="a recipe (default hub), or sees or hears: eyes or ears for the hub (islands-sees: for islands)",
     )
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default organisms/NAME or NAME-SEED)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and corpus (default 0)")
@@ -222,7 +222,7 @@ def tune(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    if options.name in ("sees", "hears"):
+    if options.name.endswith(("sees", "hears")):
         from .organism.sensing import train_sense
 
         print(train_sense(options.name, out, **given))

@@ -2,7 +2,8 @@
 
 Colours and shapes are words of the lexicon, so every text about a picture can be written in all types. Held out, and in
 no picture of the training stream: some pairs of colour and shape, some ordered pairs of colours of two halves, and for
-every shape one cell of the grid.
+every shape one cell of the grid. Some training pictures show shapes in colours that have no name, so that a shape is
+learnt apart from its colour; none of them is in or near a colour that is held out with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from semhub_utils.organism.asking import Ask
 
@@ -34,8 +35,13 @@ PAPER = (205, 192, 160)
 SIDES = {"across": ("left", "right"), "down": ("north", "south")}
 """The words for the two halves of a picture; the world has no "top", so up is north, as on a map."""
 KINDS = ("plain", "halves", "one", "two", "three")
+NAMELESS = "nameless"
+"""The kind of the scenes of one to three shapes whose colours have no name; in training only."""
 SHADE = 10
 """Largest shift of a colour's channels, of 255; a picture's light adds up to 6% to all of it."""
+NEAR = 64.0
+"""How far, in red, green and blue together, a colour is at least from those that are held out with its shape; shade and
+light move a colour by less than half of it."""
 _OVERSAMPLE = 3
 
 Box = tuple[int, int, int, int]
@@ -44,7 +50,7 @@ Box = tuple[int, int, int, int]
 @dataclass(frozen=True)
 class Thing:
     """A coloured shape in a box of pixels (left, top, right, bottom; right and bottom are outside), in a cell of the
-    grid (row by row from the top left), turned by `angle` degrees."""
+    grid (row by row from the top left), turned by `angle` degrees. colour: a word, or "#rrggbb" without a name."""
 
     colour: str
     shape: str
@@ -55,9 +61,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: `kind` is one of KINDS. Plain colours and halves have `colours` (one, or the two in reading
-    order) and `split` ("across" for left and right, "down"); the others have `things`, in reading order. `grain` seeds
-    shade, light and noise."""
+    """What a picture shows: `kind` is one of KINDS or NAMELESS. Plain colours and halves have `colours` (one, or two in
+    reading order) and `split` ("across" for left and right, "down"); the others have `things`, in reading order.
+    `grain` seeds shade, light and noise."""
 
     kind: str
     colours: tuple[str, ...] = ()
@@ -84,7 +90,7 @@ class Held:
 
     def shows(self, scene: Scene) -> bool:
         """Whether a scene holds anything held out."""
-        pairs = {(t.colour, t.shape) for t in scene.things} & self.pairs
+        pairs = {(word, t.shape) for t in scene.things for word in near(t.colour)} & self.pairs
         places = {(t.shape, t.cell) for t in scene.things if scene.kind != "one"} & self.places
         return bool(pairs or places or (scene.split and scene.colours in self.halves))
 
@@ -107,7 +113,7 @@ def draw(rng: random.Random, kind: str, *, held: bool | None = False, split_seed
 
     ValueError for an unknown kind, or for a held-out plain colour: there is none.
     """
-    if kind not in KINDS or (held and kind == "plain"):
+    if kind not in (*KINDS, NAMELESS) or (held and kind == "plain"):
         raise ValueError(f"there are no {'held-out ' if held else ''}scenes of the kind {kind!r}")
     split = held_out(split_seed)
     while True:
@@ -122,14 +128,39 @@ def _draw(rng: random.Random, kind: str) -> Scene:
         return Scene(kind, (rng.choice(list(COLOURS)),), grain=grain)
     if kind == "halves":
         return Scene(kind, tuple(rng.sample(list(COLOURS), 2)), rng.choice(list(SIDES)), grain=grain)
-    n = ("one", "two", "three").index(kind) + 1
-    colours, shapes = rng.sample(list(COLOURS), n), rng.sample(SHAPES, n)
+    if kind == NAMELESS:
+        n = rng.choice((1, 1, 2, 3))
+        colours = [_nameless(rng) for _ in range(n)]
+    else:
+        n = ("one", "two", "three").index(kind) + 1
+        colours = rng.sample(list(COLOURS), n)
+    shapes = rng.sample(SHAPES, n)
     cells = sorted(rng.sample(range(GRID * GRID), n))
     things = tuple(
         Thing(c, s, *_place(rng, cell, alone=n == 1), rng.uniform(-8, 8))
         for c, s, cell in zip(colours, shapes, cells, strict=True)
     )
     return Scene(kind, things=things, grain=grain)
+
+
+def _nameless(rng: random.Random) -> str:
+    """Any colour that can be told from the paper."""
+    while True:
+        colour = f"#{rng.getrandbits(24):06x}"
+        if math.dist(pixel(colour), PAPER) > 60:
+            return colour
+
+
+def pixel(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour's word or of "#rrggbb"."""
+    return COLOURS.get(colour) or ImageColor.getrgb(colour)
+
+
+def near(colour: str) -> list[str]:
+    """The colour words less than NEAR from a colour: a word's own, of one without a name, none or a few."""
+    if colour in COLOURS:
+        return [colour]
+    return [word for word, there in COLOURS.items() if math.dist(there, pixel(colour)) < NEAR]
 
 
 def _place(rng: random.Random, cell: int, alone: bool) -> tuple[Box, int]:
@@ -173,7 +204,7 @@ def render(scene: Scene) -> Image.Image:
         pen.rectangle([_OVERSAMPLE * v - (i > 1) for i, v in enumerate(box)], fill=_shade(rng, COLOURS[colour]))
     for thing in scene.things:
         outline = [(x * _OVERSAMPLE, y * _OVERSAMPLE) for x, y in _outline(thing)]
-        pen.polygon(outline, fill=_shade(rng, COLOURS[thing.colour]))
+        pen.polygon(outline, fill=_shade(rng, pixel(thing.colour)))
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     pixels = pixels * rng.uniform(0.94, 1.0) + rng.normal(0, 3.0, pixels.shape)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -243,6 +274,8 @@ def questions(scene: Scene) -> list[Ask]:
             Ask("colour of", thing.shape, (thing.colour,)), Ask("number", "", ("1",)),
         ]  # fmt: skip
     asks = [Ask("number", "", (str(len(scene.things)),))]
+    if scene.kind == NAMELESS:
+        return [*asks, *(Ask("shape", "", (t.shape,)) for t in scene.things[: len(scene.things) == 1])]
     for thing in scene.things:
         asks += [Ask("colour of", thing.shape, (thing.colour,)), Ask("shape of", thing.colour, (thing.shape,))]
     return asks

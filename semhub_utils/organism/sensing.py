@@ -3,7 +3,7 @@
 A sequence is the beginning of a prompt, what is seen or heard, and several questions about it side by side: each sees
 the beginning and itself alone, at the places it would have by itself. So the trunk reads a picture once, and the
 answers are those of separate prompts (a test holds this against the library's own forward). Only answers are trained
-on, and only English ones; what other languages make of it is never trained.
+on, and only English ones but for three colours; what other languages say beside them is never trained.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from semhub_utils.organism.asking import ASK_TYPES, forms, write
 from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
 from semhub_utils.organism.corpus import lines
 from semhub_utils.organism.exam import exam, table, wilson
+from semhub_utils.organism.lexicon import LANGUAGES
 from semhub_utils.organism.recipes import RECIPES
-from semhub_utils.organism.senses import SENSES, Round, Sense, build
+from semhub_utils.organism.senses import ABROAD, SENSES, Round, Sense, build
 from semhub_utils.organism.zoo import CARD, sha256
 
 LOG_EVERY = 100
@@ -162,13 +163,16 @@ def _alone(model, world, sense: Sense, round_: Round, rng: random.Random, log, b
     return hits
 
 
-def _lesson(world, sense: Sense, rng: random.Random, item) -> list[Question]:
-    """English questions about an item: at most `asks`, in one form each, all with the same words before the item."""
-    asks = world.asks(item)
+def _lesson(world, sense: Sense, rng: random.Random, item, abroad: float = 0.0) -> list[Question]:
+    """Questions about an item in one language, English but for a share `abroad`: at most `asks`, in one form each, all
+    with the same words before the item."""
+    asks, type_ = world.asks(item), "en"
+    if abroad and rng.random() < abroad and (few := [a for a in asks if {*a.answers} <= {*ABROAD}]):
+        asks, type_ = few, rng.choice([t for t in LANGUAGES if t != "en"])
     rng.shuffle(asks)
     found: dict[str, list[Question]] = {}
     for ask in asks:
-        question = write(ask, "en", rng.choice(forms(ask.kind, "en")), what=world.what)
+        question = write(ask, type_, rng.choice(forms(ask.kind, type_)), what=world.what)
         found.setdefault(question[0].partition(world.what)[0], []).append(question)
     return rng.choices(list(found.values()), [len(qs) for qs in found.values()])[0][: sense.asks]
 
@@ -193,7 +197,7 @@ def _through(model, world, sense: Sense, round_: Round, ask: Asker, rng: random.
     stream, average = world.stream(rng, round_.shares), 0.0
     for step in range(round_.steps):
         items, inputs = world.batch(rng, stream, sense.batch)
-        lessons = [_lesson(world, sense, rng, item) for item in items]
+        lessons = [_lesson(world, sense, rng, item, round_.abroad) for item in items]
         logits, wanted, _ = answers(model, ask, world, inputs, lessons)
         loss = cross_entropy(logits, wanted)
         loss.backward()
@@ -303,7 +307,8 @@ def examine(
     model, ask: Asker, world, *, types: Sequence[str] = ASK_TYPES, n: int = 60, seed: int = 0, batch: int = 32
 ) -> list[dict]:
     """Accuracy by type, group of items, kind of question and form, on `n` items a group and side of the split; greedy,
-    every token of the answer. Keys as in `exam.Score`, and group, kind, form."""
+    every token of the answer. Keys as in `exam.Score`, and group, kind, form. What was asked for in other languages too
+    is left out there, so all that is said in them was never asked."""
     tally: dict[tuple, list[tuple[bool, str]]] = {}
     for group in world.groups:
         for held in (False, True):
@@ -330,6 +335,8 @@ def _examine(model, ask: Asker, world, items: Sequence, types: Sequence[str], ke
     for i, item in enumerate(items):
         for one in world.asks(item, taught=False):
             for type_ in types:
+                if type_ != "en" and {*one.answers} & {*world.sense.asked_abroad}:
+                    continue
                 for form in forms(one.kind, type_):
                     question = write(one, type_, form, what=world.what)
                     start = question[0].partition(world.what)[0]
