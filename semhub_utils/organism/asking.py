@@ -16,6 +16,9 @@ from semhub_utils.organism.world import Pieces, text, tidy
 
 IMAGE, SOUND = "<image>", "<sound>"
 """The placeholders: the only tokens that the trunk's tokenizer does not have."""
+ABROAD = ("red", "green", "white")
+"""The only words that a sense in training may be asked for in another language than English; few, so that all others
+are a test."""
 ASK_TYPES = (*LANGUAGES, "code")
 
 _RELATION = {"skill": "can", "kind": "is_a"} | dict.fromkeys(("colour", "colours", "side", "colour of"), "colour")

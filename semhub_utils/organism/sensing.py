@@ -29,13 +29,13 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.asking import ASK_TYPES, forms, write
+from semhub_utils.organism.asking import ABROAD, ASK_TYPES, forms, write
 from semhub_utils.organism.batches import Encoder, draw_rows, micro_batches
 from semhub_utils.organism.corpus import lines
 from semhub_utils.organism.exam import exam, table, wilson
 from semhub_utils.organism.lexicon import LANGUAGES
 from semhub_utils.organism.recipes import RECIPES
-from semhub_utils.organism.senses import ABROAD, SENSES, Round, Sense, build
+from semhub_utils.organism.senses import SENSES, Round, Sense, build
 from semhub_utils.organism.zoo import CARD, sha256
 
 LOG_EVERY = 100
