@@ -73,18 +73,20 @@ def sound_patches(
     answers = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
     for clip in clips:
         own = answers[clip.label]
-        others = [label for label, answer in answers.items() if own and answer and answer != own]
-        if not others:
+        others = sorted({answer for answer in answers.values() if answer and answer != own})
+        if not own or not others:
             continue
-        new, silent = rng.choice(others), rng.choice(SILENT)
+        expected = rng.choice(others)  # first, or most would be mammals
+        new = rng.choice([label for label, answer in answers.items() if answer == expected])
+        silent = rng.choice(SILENT)
         ask = Ask(kind, "", (own,))
         prompt = _asked(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
-        answer, expected = (audio.word(w, language) for w in (own, answers[new]))
         items.append(
             PatchItem(
                 id=f"{clip.id}: {new}", run=(Input(prompt, sounds=(Sound(clip.samples, clip.rate),)), own_text),
-                answer=(answer, own), source=(None, new_text), expected=(expected, answers[new]), other=(None, other),
+                answer=(audio.word(own, language), own), source=(None, new_text),
+                expected=(audio.word(expected, language), expected), other=(None, other),
                 cluster=clip.cluster, group=f"{kind} {language} {form}", anchor=new, places=_frames,
             )
         )  # fmt: skip
