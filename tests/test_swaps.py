@@ -245,7 +245,7 @@ def test_planted_hub_is_found_and_planted_absence_is_not(few_draws):
         beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
         assert len(beaten) == 4 and max(c.high[1] for c in beaten) < claim.low[1] and claim.p[1] < 0.02
     _, claims = experiments.patch_experiment(seeing_text(False), worded(), series="english", **PLAIN)
-    assert {judge(c).verdict for c in claims} == {NOT} and max(claims[1].values) == 0
+    assert {judge(c).verdict for c in claims} == {NOT} and max(claims[1].values) < 0.1
 
 
 def coloured(model):
