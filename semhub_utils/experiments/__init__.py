@@ -16,6 +16,7 @@ from semhub_utils.experiments.languages import (
 )
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
+from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
@@ -57,6 +58,7 @@ __all__ = [
     "relation_curves",
     "role_experiment",
     "sentiment_experiment",
+    "sentiment_patch_experiment",
     "similarity_experiment",
     "steering_experiment",
     "swap_experiment",
