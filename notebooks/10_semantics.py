@@ -324,6 +324,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = experiments.fitting(model, moved, left_out, "run", "source", "other")
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))

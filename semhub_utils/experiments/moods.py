@@ -51,8 +51,7 @@ def sentiment_patch_experiment(
     prompts, dropped = fitting_prompts(model, task, 1)
     sources = _twins(prompts, fitting_prompts(model, english, 8)[0])
     opposites = list(zip((*english.pleasant, english.own[0]), (*english.unpleasant, english.own[1]), strict=True))
-    colours = list(zip(NEUTRAL[::2], NEUTRAL[1::2], strict=True))
-    neutral = [colours[k % len(colours)] for k in range(len(opposites))]
+    colours = list(zip(NEUTRAL[::2], NEUTRAL[1::2], strict=True))  # none twice, or their effects would cancel out
     words, sides = _sides(model, task)
     n, many, layers = len(prompts), len(opposites), model.n_layers + 1
 
@@ -70,7 +69,7 @@ def sentiment_patch_experiment(
     middle, apart = states.mean(2, keepdim=True), (states[:, :, :1] - states[:, :, 1:]).norm(dim=-1, keepdim=True) / 2
     directions = torch.randn(many, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
     signs = torch.tensor([1.0, -1.0])[:, None, None]
-    written = {"opposites": states, "neutral words": read(model, neutral)}
+    written = {"opposites": states, "neutral words": read(model, colours)}
     written["random push"] = middle + signs * apart * normalize(directions, dim=-1)
     found = {name: masses(model, of) for name, of in written.items()}
     if random_weights:
@@ -132,8 +131,8 @@ def _sides(model: LanguageModel, task: SentimentTask):
 
 
 def _mass(model: LanguageModel, last: Tensor, words, sides: Sides, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """log P(pleasant) - log P(unpleasant) for states [..., layer, hidden] in the order of `shape` [item, pair, side,
-    layer]; nan for a pair without words. A shape of one pair stands for all."""
+    """log P(pleasant) - log P(unpleasant) [item, pair, side, layer] for states in the order of `shape`, which may have
+    fewer pairs, that are then used in turn; nan for a pair without words."""
     n, pairs, per_pair, layers = shape
     out = np.full((n, len(sides), per_pair, layers), np.nan)
     if words is None:
@@ -142,6 +141,6 @@ def _mass(model: LanguageModel, last: Tensor, words, sides: Sides, shape: tuple[
     logprob = logprob.reshape(n, pairs, per_pair, layers, -1)
     for k, (up, down) in enumerate(sides):
         if up and down:
-            of = logprob[:, min(k, pairs - 1)]
+            of = logprob[:, k % pairs]
             out[:, k] = (of[..., up].logsumexp(-1) - of[..., down].logsumexp(-1)).numpy()
     return out

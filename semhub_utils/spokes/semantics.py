@@ -142,7 +142,8 @@ def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) ->
     does not come again, or whose form does not begin with it, are left out."""
     rng, found = random.Random(f"patches {seed}"), []
     usable = [(m, cut) for m in _drawn(known, seed) if (cut := _before_again(m))]
-    shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m, _ in usable[-2:])
+    short = sorted(usable, key=lambda pair: len(pair[0].form))[:2]
+    shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m, _ in short)
 
     def read(words: str) -> str:
         return f"{words.removesuffix(' .')} {TAG['logic']} :" if tagged else f"{shown}{words}\n"
