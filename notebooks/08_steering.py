@@ -58,8 +58,6 @@ judge_model = None  # the model whose perplexity counts, or the steered one itse
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from dataclasses import replace
-
 import pandas as pd
 from IPython.display import display
 
@@ -333,15 +331,14 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 
 
 # %% tags=["hide-input"]
-few = {name: replace(task, prompts=task.prompts[:24]) for name, task in tasks.items()}
-
-
 def patch(language):
-    return lambda: experiments.sentiment_patch_experiment(model, few[language], few["english"], seed=seed)
+    return lambda: experiments.sentiment_patch_experiment(model, tasks[language], tasks["english"], seed=seed)
 
 
 patched = [chapter.step(f"patch {name}", patch(name)).assign(language=name) for name in tasks]
 patches = pd.concat(patched, ignore_index=True)
+
+# %% tags=["hide-input"]
 levels = patches[patches.experiment == "sentiment-patch-level"]
 show(
     figures.layer_curves(

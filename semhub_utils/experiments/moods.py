@@ -30,6 +30,7 @@ def sentiment_patch_experiment(
     task: SentimentTask,
     english: SentimentTask,
     *,
+    most: int = 24,
     seed: int = 0,
     random_weights: bool = True,
 ) -> Result:
@@ -46,9 +47,11 @@ def sentiment_patch_experiment(
     against it, as far as either is, one direction per pair; the embedding layer; random weights.
 
     Table: `sentiment-patch` and, for `series` "pleasant word", "unpleasant word", "neutral word" and "no patch",
-    `sentiment-patch-level`, the measure itself. Raises SemhubError where too few prompts fit into the model's context.
+    `sentiment-patch-level`, the measure itself. most: how many prompts are used, the pairs being the smaller sample.
+    Raises SemhubError where too few prompts fit into the model's context.
     """
     prompts, dropped = fitting_prompts(model, task, 1)
+    prompts = prompts[:most]
     sources = _twins(prompts, fitting_prompts(model, english, 8)[0])
     opposites = list(zip((*english.pleasant, english.own[0]), (*english.unpleasant, english.own[1]), strict=True))
     colours = list(zip(NEUTRAL[::2], NEUTRAL[1::2], strict=True))  # none twice, or their effects would cancel out
