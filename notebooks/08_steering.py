@@ -314,6 +314,76 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # The authors' release could not make its own report: the report reads a key that is never written, and needs coefficients 0 and 2 and
 # native vectors, which the script does not run. Here every coefficient and both vectors are run.
 #
+# ## Interchange patch: whole states instead of a difference
+#
+# The vector was a difference, added to states that went on as they were. Now you move a whole state. Let the model read an
+# English sentence on the same thing that ends in a pleasant word, *the table is usually happy*, and write the state at its end in the place of the
+# last state of the Spanish prompt, at one layer. Then do it with the opposite, *sad*. Does the sentiment of what comes next
+# follow the word?
+#
+# What is measured is half of the pleasant word's effect minus the unpleasant one's, on the next word, for ten pairs of
+# opposites. The pair that is written does not count.
+#
+# The trap: any sentence in the prompt's place moves the next word. So the first figure shows the measure itself, under pleasant, unpleasant
+# and neutral words (colours), and without a patch, which is coefficient 0. Only the gap between pleasant and unpleasant is
+# sentiment. The other trap is the number of pairs: ten pairs are ten samples, however many prompts there are. So the null
+# also flips whole pairs.
+
+
+# %% tags=["hide-input"]
+def patch(language):
+    return lambda: experiments.sentiment_patch_experiment(model, tasks[language], tasks["english"], seed=seed)
+
+
+patched = [chapter.step(f"patch {name}", patch(name)).assign(language=name) for name in tasks]
+patches = pd.concat(patched, ignore_index=True)
+
+# %% tags=["hide-input"]
+levels = patches[patches.experiment == "sentiment-patch-level"]
+show(
+    figures.layer_curves(
+        levels,
+        title="What comes next with an English word's state in the last place?",
+        alt="Pleasant minus unpleasant next words by layer of the patch, for each kind of word written, by language.",
+        y="pleasant minus unpleasant (nats)",
+        switch="language",
+    ),
+    levels[["language", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+gaps = patches[patches.experiment == "sentiment-patch"].assign(series="opposites")
+show(
+    figures.layer_curves(
+        gaps,
+        title="Does the sentiment of the next word follow?",
+        alt="Half of the pleasant word's effect minus the unpleasant one's by layer, with null and controls, by language.",
+        y="shift of the next word (nats)",
+        switch="language",
+    ),
+    gaps[["language", "series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+)
+
+# %% [markdown]
+# *How to read it.* The dotted line is what flipped signs reach one time in twenty. Grey are the controls: two colours in the place of the
+# opposites, a push in a random direction as far as either state is from the middle of both, the embedding layer, random weights.
+#
+# As above, English comes first: where a pleasant word moves nothing in English, the claims on the other languages read *cannot be tested here*.
+
+# %% tags=["hide-input"]
+for language in ("english", *others):
+    first = "english" == language
+    needed = None if first else experiments.moves(chapter.evidence("patch/english"), "English text", "word")
+    card = chapter.claim(
+        f"patch/{language}",
+        f"At some middle layer, a pleasant English word makes the {language.title()} next word more pleasant than its "
+        "opposite does.",
+        paper="The paper adds differences of states; it moves no whole state.",
+        precondition=needed,
+    )
+    display(card)
+
+# %% [markdown]
 # ## What you learned
 #
 # The question was whether two English words can change the sentiment of what a model writes in Spanish. The verdicts on this
@@ -325,6 +395,7 @@ chapter.finish()
 # %% [markdown]
 # - Ask first whether the vector works in its own language; only then whether it crosses.
 # - One vector is one sample: many prompts do not make it many. Compare it with many random directions.
+# - A whole state moves more than sentiment: compare it with the state of the opposite, not with no patch.
 # - Do not measure a push towards *good* by counting *good*.
 # - A push that changes nothing keeps fluency, relevance and every equivalence. Ask for those only after the effect.
 #

@@ -308,6 +308,88 @@ chapter.claim(
 )
 
 # %% [markdown]
+# ## Interchange patch: does the form take its verb from a sentence?
+#
+# What can be read need not be used. So you move a whole state. One run reads a form up to where its verb comes again, `see . agent
+# ( x _ 1 , Emma ) AND`, and goes on with `see`. Another reads a sentence that is about to be put into a form, *Liam finds Mia*, and
+# would go on with `find`. Write the state at the end of the sentence in the place of the state at the end of the form. If both
+# keep the verb in one place, the form goes on with `find`.
+#
+# The verb is what a form can be asked for: it comes again, so that the form alone says which it is. A role or a name that
+# follows is settled by its place in the form, or by nothing.
+#
+# Two traps. A state that breaks the run makes every other verb likelier, so the expected verbs are shuffled for the null. And near
+# the output the state holds the next word itself, which is a form's word in both runs: to follow there is copying. Look at
+# the lower layers.
+
+# %% tags=["hide-input"]
+moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = experiments.fitting(model, moved, left_out, "run", "source", "other")
+source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
+ready = semantics.sentence_prompts(moved)
+parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))
+patches = chapter.step("patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed))
+glue("parsing", parsing.value.mean(), ".0%")
+glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")
+glue("moved", f"{source!r} into {run!r}")
+
+# %% [markdown]
+# The first of them: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
+# sentences with the verb of theirs. Where a sentence is not put into its form, there is nothing to move, and the claims below
+# read *cannot be tested here*. (The models that ship with this book know a tag for it, `logic :`. Others are shown two
+# sentences with their forms first.)
+
+# %% tags=["hide-input"]
+said = patches[patches.experiment == "patch-first"]
+show(
+    figures.layer_curves(
+        said,
+        title="Which verb does the form go on with?",
+        alt="Share of forms by verb and layer of the patch, for each state written into them.",
+        y="share of forms",
+        types=figures.PATCH_TYPES,
+        switch="condition",
+    ),
+    said[["condition", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# *How to read it.* *expected* is the verb of the sentence, *original* the form's own. Choose whose state was written. *own type* is that
+# of another form, cut likewise: the best that a patch here can do. *same answer* comes from the form's own sentence, and nothing
+# should change; *another word* from one word of a sentence, without its verb; *earlier position* from before the sentence's end;
+# *random push* moves the state as far in a direction that means nothing.
+
+# %% tags=["hide-input"]
+gains = patches[patches.experiment == "patch"]
+show(
+    figures.layer_curves(
+        gains,
+        title="How far does a sentence push the form's verb?",
+        alt="Gain of the expected over the original verb by layer of the patch, with the null and the controls.",
+        y="gain in nats",
+        types={"logic": "logic"},
+    ),
+    gains[["series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+)
+
+# %% tags=["hide-input"]
+precondition = chapter.knows(parsing, "put a sentence into its form")
+chapter.claim(
+    "patch/logic",
+    "At some middle layer, a state from a sentence pushes the form to that sentence's verb.",
+    paper="Sentence and logical form are alike; no state is moved.",
+    precondition=precondition,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "patch-answer/logic",
+    "At some middle layer, the form then goes on with that verb.",
+    paper="Nothing: it moves no state.",
+    precondition=precondition,
+)
+
+# %% [markdown]
 # ## What you learned
 #
 # The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen. The verdicts on this model, by
@@ -319,6 +401,7 @@ chapter.finish()
 # %% [markdown]
 # - Sentence and form can be alike for their build, their words or the order of their names, without anyone knowing who did it.
 # - An altered form moves the state even where it means the same: the change that keeps the meaning belongs beside the one that does not.
+# - Likeness says what could be shared, a patch what is used. Ask first whether either run has the answer at all.
 # - A role word that is raised after *by* may be a fact about *by*: shuffle what is read last, and try other words in its place.
 #
 # **Try it.** Run the chapter on COGS with another checkpoint: `semhub run semantics --model ID_OR_FOLDER --set data_dir=FOLDER`. Then

@@ -21,7 +21,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
-from semhub_utils.models import wrap
+from semhub_utils.models import load_model, wrap
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import cogs, semantics
 from semhub_utils.spokes.cogs import ROLES
@@ -496,12 +496,39 @@ def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
         assert bound == pytest.approx(cells[cells.reading == reading].value.abs().max(), rel=1e-4)
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
+    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)
+    by = {m.sentence: m for m in known} | {m.sentence.removesuffix(" ."): m for m in known}
+    assert len(items) == 60 == len({item.id for item in items})
+    for item in items:
+        end = " logic :" if tagged else "\n"
+        own, new = (by[text.removesuffix(end).split("\n")[-1]] for text in (item.run[1], item.source[1]))
+        for m, form, answer in ((own, item.run[0], item.answer), (new, item.source[0], item.expected)):
+            assert answer == (m.verb, None) and f"{form} {m.verb} ." in m.form and form.endswith(") AND")
+            assert form.startswith(f"{m.verb} . agent (")
+        assert own.verb != new.verb == item.anchor and item.run[1].count("\n") == (0 if tagged else 7)
+    [ready, *_] = semantics.sentence_prompts(items)
+    assert ready.prompt == items[0].source[1] and ready.targets["own"] == (items[0].expected[0],)
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("hub", HOLDS), ("islands", NOT)])
+def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name, verdict):
+    model = load_model(f"organism:{name}", check=False)
+    items = semantics.patch_items(known, 60, seed=0, tagged=True)
+    table, claims = experiments.patch_experiment(model, items, series="logic", random_weights=False)
+    assert [judge(c).verdict for c in claims] == [verdict] * 2
+    assert table[table.experiment == "task-logic"].value.mean() > 0.9
+    assert table[table.experiment == "task-logic, own type"].value.mean() > 0.9, "a form's own states are taken"
+
+
 def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
     """Its tokenizer knows the role words, and some forms are longer than its context."""
     texts = [*(f" {word}" for word in ROLES), *(text for m in known[:60] for text in (m.sentence, m.form))]
     folder = save_gpt2(tmp_path / "model", tokenizer_of(texts, 500))
     claims, table, notebook = run("semantics", folder, tmp_path, 60)
     names = {*(f"similarity/{name}" for name in ("others", *SWAPS)), "roles/lead", "roles/same position"}
+    names |= {"patch/logic", "patch-answer/logic"}
     assert set(claims) == names
     for claim in claims.values():
         assert claim["verdict"] in (WEAKLY, NOT, UNTESTABLE), claim["reason"]

@@ -493,10 +493,10 @@ def test_a_classifier_without_such_labels_is_refused(tmp_path):
 def test_the_chapter_runs_unchanged_on_another_model(rich, tmp_path):  # noqa: F811
     claims, table, notebook = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3")
     assert {name.split("/")[0] for name in claims} == {
-        "sentiment", "sentiment-mass", "native-mass", "fluency", "relevance"}  # fmt: skip
+        "sentiment", "sentiment-mass", "native-mass", "fluency", "relevance", "patch"}  # fmt: skip
     for claim in claims.values():
         assert claim["verdict"] == UNTESTABLE and "nan" not in claim["reason"].lower()  # nine prompts are too few
     check_table(table, {"sentiment-choice", "sentiment-dose", "sentiment-difference", "sentiment-example"})
     outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
-    assert sum("altair-viz" in str(o.get("data", {})) for o in outputs) == 3
+    assert sum("altair-viz" in str(o.get("data", {})) for o in outputs) == 5

@@ -16,9 +16,11 @@ from semhub_utils.experiments.languages import (
 )
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
+from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
@@ -52,9 +54,11 @@ __all__ = [
     "punctuation_trap",
     "range_experiment",
     "readable_sentences",
+    "recolour_experiment",
     "relation_curves",
     "role_experiment",
     "sentiment_experiment",
+    "sentiment_patch_experiment",
     "similarity_experiment",
     "steering_experiment",
     "swap_experiment",

@@ -26,11 +26,13 @@ ORDERS = {True: "sentence's order", False: "other order"}
 
 
 def fitting(model: LanguageModel, items: Sequence, skipped: Skipped, *fields: str) -> list:
-    """The items whose texts, the attributes `fields`, all fit in the model's context; the others are counted in
-    `skipped`. Raises SemhubError if none does."""
-    texts = [getattr(item, field) for item in items for field in fields]
+    """The items whose texts, the attributes `fields` (a text or some), all fit in the model's context; the others are
+    counted in `skipped`. Raises SemhubError if none does."""
+    values = [[getattr(item, field) for field in fields] for item in items]
+    own = [[t for v in row for t in (v if isinstance(v, tuple) else (v,)) if t is not None] for row in values]
+    texts = [text for row in own for text in row]
     lengths = iter(map(len, model.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]))
-    longest, kept = [max([next(lengths) for _ in fields]) for _ in items], []
+    longest, kept = [max([next(lengths) for _ in row]) for row in own], []
     for item, length in zip(items, longest, strict=True):
         if model.max_length is None or length <= model.max_length:
             kept.append(item)

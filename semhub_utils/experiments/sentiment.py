@@ -40,15 +40,16 @@ FEWEST = 8  # prompts: some to choose on and some to report on
 AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
 
 
-def moves(found: Evidence, text: str) -> str | None:
-    """The precondition that the English vector moves the sentiment of `text` (such as "English text"): None where the
-    verdict on `found` is that it does, if weakly; else the sentence that ends what rests on it."""
+def moves(found: Evidence, text: str, what: str = "vector") -> str | None:
+    """The precondition that the English vector, or `what` it is, moves the sentiment of `text` (such as "English
+    text"): None where the verdict on `found` is that it does, if weakly; else the sentence that ends what rests on
+    it."""
     verdict = judge(found).verdict
     if verdict in (HOLDS, WEAKLY):
         return None
     if verdict == UNTESTABLE:
-        return f"whether the English vector moves the sentiment of {text} cannot be told, and this rests on it."
-    return f"the English vector does not move the sentiment of {text}, so that there is nothing to compare."
+        return f"whether the English {what} moves the sentiment of {text} cannot be told, and this rests on it."
+    return f"the English {what} does not move the sentiment of {text}, so that there is nothing to compare."
 
 
 def sentiment_experiment(
@@ -88,7 +89,7 @@ def sentiment_experiment(
         if value < 1:
             raise SemhubError(f"{name} is {value}; a whole number from 1 would do.")
     coefficients = tuple(coefficients)
-    prompts, dropped = _fitting(model, task, max_new_tokens)
+    prompts, dropped = fitting_prompts(model, task, max_new_tokens)
     parts = split_items(prompts, seed, clusters=[p.cluster for p in prompts], share=CHOOSING)
     vectors = {f"{name.title()} vector": word_vector(model, *pair) for name, pair in task.vectors.items()}
     mass = word_mass(model, task)
@@ -180,7 +181,7 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
     return claims
 
 
-def _fitting(
+def fitting_prompts(
     model: LanguageModel, task: SentimentTask, max_new_tokens: int
 ) -> tuple[list[SentimentPrompt], dict[str, int]]:
     """The prompts that fit into the context with what is written after them, and what was left out so far."""

@@ -28,6 +28,8 @@ from semhub_utils.spokes.texts import LANGUAGES
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
 UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
 PAIR = ("good", "bad")
+NEUTRAL = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange", "pink", "purple")
+"""Words that are neither."""
 INFLECTED = {
     "spanish": "buena buenos buenas buen bien mala malos malas mal",
     "german": "gute guten guter gutes gutem schlechte schlechten schlechter schlechtes schlechtem",
