@@ -6,6 +6,8 @@ work on a static page. Text keeps Vega's own colours and the background is trans
 same specification again with a dark configuration.
 """
 
+import base64
+import io
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,13 +15,14 @@ from collections.abc import Mapping, Sequence
 import altair
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from .cards import Html, cell_text, claim_card, data_table, show, verdict_table
 from .errors import SemhubError
 from .palette import STYLES, Style, palette, styles
 
 __all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
-__all__ += ["show", "styles", "training_curves", "trajectories", "verdict_table"]
+__all__ += ["overlay", "show", "styles", "training_curves", "trajectories", "verdict_table"]
 
 PATCH_TYPES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
 """Colours for the answers of an interchange patch: the hub's blue is for a word that came over untranslated."""
@@ -406,3 +409,97 @@ def bars(
     if switch:
         chart = chart.add_params(_choice(data, "reading"))
     return _finish(chart, title, alt, notes, height=int(np.clip(34 * len(look), 120, 520)))
+
+
+def overlay(
+    table: pd.DataFrame,
+    images: Mapping[str, Image.Image],
+    *,
+    title: str,
+    alt: str,
+    layer: int | None = None,
+) -> altair.LayerChart:
+    """A picture with a word on each of its patches: a slider over layers, a choice of picture and, where the table has
+    several, of reading and of `among` (which words were candidates), and a switch that fades words by probability.
+
+    `table`: one row per picture, reading, among, layer and patch, in reading order, with row, column, rows, columns,
+    view (the part of the picture under the patches, in shares of width and height), word, value (a probability), right
+    (outlined). images: picture by its name in the table. layer: where the slider starts. The page holds one row of
+    words per picture and layer, which Vega takes apart.
+    """
+    keys = ["picture", "reading", "among", "layer"]
+    _tidy(table.head(1), [*keys, "row", "column", "rows", "columns", "word", "value", "right"])
+    rows = []
+    for key, part in table.groupby(keys, sort=False):
+        cells = {"word": part["word"].tolist(), "p": [float(f"{p:.2g}") for p in part["value"]]}
+        cells["right"] = part["right"].astype(int).tolist()
+        rows.append(dict(zip(keys, key, strict=True)) | {"layer": int(key[-1])} | cells)
+    first = table.drop_duplicates("picture").set_index("picture")
+    size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("rows", "columns")}
+    across, down = size["columns"], size["rows"]
+    unit = f"min(width / {across}, height / {down})"  # of a patch, in pixels, so that patches are square
+    shown = altair.Data(
+        values=[{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
+    )
+    place = {
+        "x": altair.X(
+            "x:Q", axis=None, scale=altair.Scale(domain=[0, altair.ExprRef(f"width / ({unit})")], nice=False)
+        ),
+        "y": altair.Y(
+            "y:Q", axis=None, scale=altair.Scale(domain=[altair.ExprRef(f"height / ({unit})"), 0], nice=False)
+        ),
+    }
+    photo = (
+        altair.Chart(shown)
+        .transform_filter("datum.picture === picture_choice")
+        .transform_calculate(x="0", y="0")
+        .mark_image(align="left", baseline="top", aspect=False, width=altair.ExprRef(f"{across} * {unit}"),
+                    height=altair.ExprRef(f"{down} * {unit}"))
+        .encode(url="url:N", **place)
+    )  # fmt: skip
+    params = [_choice(table, "picture"), _slider(table, "layer")]
+    if layer is not None:
+        params[1].param.value = layer
+    wanted = "datum.picture === picture_choice && datum.layer === layer_choice"
+    for name in ("reading", "among"):
+        if _several(table, name):
+            params.append(_choice(table, name))
+            wanted += f" && datum.{name} === {name}_choice"
+    params.append(altair.param(name="fade", value=False, bind=altair.binding_checkbox(name="fade by probability: ")))
+    base = (
+        altair.Chart(altair.InlineData(values=rows))
+        .transform_filter(wanted)
+        .transform_flatten(["word", "p", "right"])
+        .transform_window(number="row_number()")
+        .transform_calculate(x=f"(datum.number - 1) % {across}", y=f"floor((datum.number - 1) / {across})")
+        .transform_calculate(x2="datum.x + 1", y2="datum.y + 1", middle="datum.x + 0.5", centre="datum.y + 0.5")
+        .transform_calculate(strength="fade ? 0.15 + 0.85 * datum.p : 1")
+    )
+    told = [altair.Tooltip("word:N"), altair.Tooltip("p:Q", title="probability"), altair.Tooltip("layer:Q")]
+    cell = {**place, "x2": "x2:Q", "y2": "y2:Q", "tooltip": told}
+    patch = base.mark_rect(fillOpacity=0).encode(**cell)
+    true = base.transform_filter("datum.right === 1")  # white in black, to be seen on any picture
+    outline = [true.mark_rect(fillOpacity=0, stroke=colour, strokeWidth=width).encode(**cell)
+               for colour, width in (("#000000", 5), ("#ffffff", 2))]  # fmt: skip
+    letters = {"fontSize": altair.ExprRef(f"{unit} / 5.4"), "limit": altair.ExprRef(unit), "fontWeight": "bold"}
+    at = {"x": place["x"].copy(), "y": place["y"].copy()}
+    at["x"].shorthand, at["y"].shorthand = "middle:Q", "centre:Q"
+    words = [
+        base.mark_text(color=colour, **letters, **more).encode(
+            **at, text="word:N", opacity=altair.Opacity("strength:Q", scale=None, legend=None)
+        )
+        for colour, more in (("#000000", {"stroke": "#000000", "strokeWidth": 3}), ("#ffffff", {}))
+    ]
+    chart = altair.layer(photo, patch, *outline, *words).add_params(*params)
+    return _finish(chart, title, alt, ["Outlined: the word is true of what the patch shows."], height=420)
+
+
+def _address(image: Image.Image, view: Sequence[float], side: int = 336) -> str:
+    """The part of a picture under the patches as a data address that a page carries; black where it goes beyond."""
+    (width, height), (left, top, right, bottom) = image.size, view
+    image = image.convert("RGB").crop([round(v) for v in (left * width, top * height, right * width, bottom * height)])
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "PNG" if max(image.size) < 100 else "JPEG", quality=85)
+    kind = "png" if max(image.size) < 100 else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

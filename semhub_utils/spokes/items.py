@@ -11,14 +11,16 @@ and similarity has one null for the anchor and one for each of them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from semhub_utils.inputs import Input
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two texts of one meaning."""
+    """Two texts of one meaning, or a picture or sound and a text."""
 
     id: str
-    a: str
-    b: str
+    a: str | Input
+    b: str | Input
     group: str
     cluster: str
     anchor: str = ""
@@ -35,7 +37,7 @@ class LensItem:
     """A prompt and what its last position is read for: per series the right words, and the wrong ones of the class."""
 
     id: str
-    prompt: str
+    prompt: str | Input
     targets: Mapping[str, tuple[str, ...]]
     cluster: str
     wrong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
