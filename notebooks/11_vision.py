@@ -96,9 +96,8 @@ glue("left_out", " ".join(filter(None, map(str, (left_out, unparted)))) or "No p
 # models' world, cut just before the answer: *the color of … is*, with the picture where a word would stand.
 
 # %% tags=["hide-input"]
-slot = model.placeholder("image")
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
-english = {kind: seen.ask_items(shapes, kind, "english", slot) for kind in ("colour", "shape")}
+english = {kind: seen.ask_items(shapes, kind, "english") for kind in ("colour", "shape")}
 task = {
     kind: chapter.step(f"task {kind}", lambda k=kind: experiments.task_table(model, english[k], own="own", series=k))
     for kind in english
@@ -346,7 +345,7 @@ show(
 
 # %% tags=["hide-input"]
 asked = {
-    language + name: seen.ask_items(shapes, kind, language, slot)
+    language + name: seen.ask_items(shapes, kind, language)
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in vision.LANGUAGES
 }

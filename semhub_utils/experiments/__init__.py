@@ -19,6 +19,7 @@ from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
@@ -64,6 +65,7 @@ __all__ = [
     "punctuation_trap",
     "range_experiment",
     "readable_sentences",
+    "recolour_experiment",
     "relation_curves",
     "role_experiment",
     "segment_experiment",

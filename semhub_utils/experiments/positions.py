@@ -13,7 +13,7 @@ from jaxtyping import Float
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ControlCurve, control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.inputs import Encoding, Input
+from semhub_utils.inputs import Encoding, Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
@@ -29,7 +29,7 @@ Kept = tuple[str, SeenItem, Encoding]  # series, item, its picture as the model 
 
 def read_words(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     regions: Sequence[Sequence[Sequence[int]]],
     words: TargetTable,
     readings: Sequence[str],
@@ -156,11 +156,11 @@ def _read_all(
     shown = [kept[of[0]][1].picture for of in pictures]
     places = [(item.places(encoding), item.elsewhere(encoding)) for _, item, encoding in kept]
 
-    def read(reader: LanguageModel, prompts: Sequence[Input], which: Sequence[int], readings=readings) -> Values:
+    def read(reader: LanguageModel, prompts: Sequence[Prompt], which: Sequence[int], readings=readings) -> Values:
         regions = [[places[k][w] for k in of for w in which] for of in pictures]
         return read_words(reader, prompts, regions, words, readings, first=first)
 
-    prompts = [Input("", (picture.image,)) for picture in shown]
+    prompts = [kept[of[0]][2] for of in pictures]
     both = read(model, prompts, (0, 1))
     others = {name: read(model, emptied(shown, NOTHING[name], seed=seed), (0,)) for name in nothing}
     if any(item.area for _, item, _ in kept):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.common import DRAWS, Result, asked, curve
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
@@ -77,11 +77,13 @@ def _answered(
 
 
 def _likeliest(model: LanguageModel, items: Sequence[LensItem]) -> list[int]:
-    hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+    prompts = [asked(model, item.prompt) for item in items]
+    hidden = hidden_states(model, prompts, layers=[model.n_layers]).hidden
     return lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
 
 
 def _text(item: LensItem) -> str:
+    """What the answer stands behind; a word's tokens do not depend on the name of a placeholder before it."""
     return item.prompt.text if isinstance(item.prompt, Input) else item.prompt
 
 

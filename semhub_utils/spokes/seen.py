@@ -10,7 +10,6 @@ from semhub_utils.inputs import Encoding, Input
 from semhub_utils.spokes.items import LensItem, Pair
 from semhub_utils.spokes.vision import (
     COLOURS,
-    SLOT,
     Area,
     Picture,
     least_overlapping,
@@ -128,15 +127,15 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
     return found
 
 
-def ask_items(pictures: Sequence[Picture], kind: str, language: str, slot: str = SLOT) -> list[LensItem]:
+def ask_items(pictures: Sequence[Picture], kind: str, language: str) -> list[LensItem]:
     """The first question of a kind (such as "colour") that each picture allows, in the world's sentences of a language,
-    cut before the answer. slot: the model's own placeholder. Pictures that allow none are left out."""
+    cut before the answer, with SLOT where the picture stands. Pictures that allow none are left out."""
     found = []
     for p in pictures:
         ask = next((a for a in p.asks if a.kind == kind), None)
         if ask is not None:
             text, answer = question(ask, language)
-            prompt = Input(text.replace(SLOT, slot), (p.image,))
+            prompt = Input(text, (p.image,))
             found.append(LensItem(p.id, prompt, {"own": (answer,)}, p.cluster, group=kind, anchor=answer))
     return found
 
