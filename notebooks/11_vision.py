@@ -131,7 +131,7 @@ show(
         y="cosine of matching pairs minus others",
         types={"captions": "image"},
     ),
-    adjusted,
+    adjusted[["reading", "control", "layer", "value", "low", "high", "null_high", "n"]],
 )
 
 # %% [markdown]
@@ -172,16 +172,18 @@ chapter.claim(
 # %% tags=["hide-input"]
 colours = chapter.step("colours", lambda: experiments.colour_experiment(model, seen.colour_items(plain), seed=seed))
 shares = colours[colours.experiment == "colours-probability"]
-shares = shares.assign(series=shares.series.map({"right": "its colour", "wrong": "the other, or white"}))
+shares = shares.assign(
+    series=shares.series.map({"right": "its colour", "wrong": "another"}) + ", " + shares.reading, reading=""
+)
 show(
     figures.layer_curves(
         shares,
         title="At how many patches is the colour the first word?",
         alt="Share of image positions whose first lens word is the colour, or another one, by relative depth and reading.",
         y="share of image positions",
-        types={"its colour": "english", "the other, or white": "control"},
+        types={name: "control" if "another" in name else "image" for name in shares.series},
     ),
-    shares[["series", "reading", "layer", "value", "low", "high", "n"]],
+    shares[["series", "layer", "value", "low", "high", "n"]],
 )
 
 # %% [markdown]
@@ -191,7 +193,7 @@ show(
 # another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
 
 # %% tags=["hide-input"]
-above = colours[colours.experiment == "colours"]
+above = colours[(colours.experiment == "colours") & (colours.reading == "normed")]
 show(
     figures.layer_curves(
         above,
@@ -200,7 +202,7 @@ show(
         y="share of positions, right minus other",
         types={"pictures": "image"},
     ),
-    above,
+    above[["control", "layer", "value", "low", "high", "null_high", "n"]],
 )
 
 # %% tags=["hide-input"]
@@ -236,7 +238,7 @@ show(
         types={"own caption": "image"},
         switch=("words", "reading"),
     ),
-    own,
+    own[["words", "reading", "control", "layer", "value", "low", "high", "null_high"]],
 )
 
 # %% tags=["hide-input"]
@@ -295,7 +297,7 @@ show(
         types={"own word": "image"},
         switch=("words", "reading"),
     ),
-    there,
+    there[["words", "reading", "control", "layer", "value", "low", "high", "null_high"]],
 )
 
 # %% tags=["hide-input"]
@@ -319,7 +321,7 @@ chapter.claim(
 # the first of all words, or the first of the colours and things alone.
 
 # %% tags=["hide-input"]
-shown = parted[:4]
+shown = parted[:3]
 words = list(dict.fromkeys([*vision.COLOURS, *(w for picture in parted for area in picture.areas for w in area.words)]))
 patches = chapter.step("overlay", lambda: experiments.overlay(model, shown, words))
 told = patches.groupby(["picture", "reading", "among", "layer"], sort=False)
@@ -358,8 +360,7 @@ glue("most_colour", most["english"], ".0%")
 glue("most_shape", most["english, shape"], ".0%")
 
 # %% tags=["hide-input"]
-right = right.assign(reading=right.series.map(lambda name: "shape" if "shape" in name else "colour"))
-right = right.assign(series=right.series.str.removesuffix(", shape"))
+right = right.assign(series=[name if "shape" in name else f"{name}, colour" for name in right.series])
 show(
     figures.bars(
         right,
@@ -367,11 +368,11 @@ show(
         alt="Share of right answers about the colour and the shape in a picture, by language, with intervals.",
         value_title="share of right answers",
     ),
-    right[["series", "reading", "value", "low", "high", "n"]],
+    right[["series", "value", "low", "high", "n"]],
 )
 
 # %% [markdown]
-# Choose what is asked. The commonest colour alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
+# The commonest colour alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
 chapter.claim(

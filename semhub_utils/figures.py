@@ -435,26 +435,21 @@ def overlay(
         cells["right"] = part["right"].astype(int).tolist()
         rows.append(dict(zip(keys, key, strict=True)) | {"layer": int(key[-1])} | cells)
     first = table.drop_duplicates("picture").set_index("picture")
-    size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("rows", "columns")}
-    across, down = size["columns"], size["rows"]
-    unit = f"min(width / {across}, height / {down})"  # of a patch, in pixels, so that patches are square
-    shown = altair.Data(
-        values=[{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
-    )
+    shown = [{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
+    # the size of a patch in pixels, so that patches are square at every width
+    size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
+    sizes = [altair.param(name=name, expr=expression) for name, expression in size.items()]
+    sizes.append(altair.param(name="unit", expr="min(width / columns, height / rows)"))
     place = {
-        "x": altair.X(
-            "x:Q", axis=None, scale=altair.Scale(domain=[0, altair.ExprRef(f"width / ({unit})")], nice=False)
-        ),
-        "y": altair.Y(
-            "y:Q", axis=None, scale=altair.Scale(domain=[altair.ExprRef(f"height / ({unit})"), 0], nice=False)
-        ),
+        "x": altair.X("x:Q", axis=None, scale=altair.Scale(domain=[0, altair.ExprRef("width / unit")], nice=False)),
+        "y": altair.Y("y:Q", axis=None, scale=altair.Scale(domain=[altair.ExprRef("height / unit"), 0], nice=False)),
     }
     photo = (
-        altair.Chart(shown)
+        altair.Chart(altair.InlineData(values=shown))
         .transform_filter("datum.picture === picture_choice")
         .transform_calculate(x="0", y="0")
-        .mark_image(align="left", baseline="top", aspect=False, width=altair.ExprRef(f"{across} * {unit}"),
-                    height=altair.ExprRef(f"{down} * {unit}"))
+        .mark_image(align="left", baseline="top", aspect=False,
+                    width=altair.ExprRef("columns * unit"), height=altair.ExprRef("rows * unit"))
         .encode(url="url:N", **place)
     )  # fmt: skip
     params = [_choice(table, "picture"), _slider(table, "layer")]
@@ -471,27 +466,42 @@ def overlay(
         .transform_filter(wanted)
         .transform_flatten(["word", "p", "right"])
         .transform_window(number="row_number()")
-        .transform_calculate(x=f"(datum.number - 1) % {across}", y=f"floor((datum.number - 1) / {across})")
+        .transform_calculate(x="(datum.number - 1) % columns", y="floor((datum.number - 1) / columns)")
         .transform_calculate(x2="datum.x + 1", y2="datum.y + 1", middle="datum.x + 0.5", centre="datum.y + 0.5")
-        .transform_calculate(strength="fade ? 0.15 + 0.85 * datum.p : 1")
+        .transform_calculate(share="format(datum.p, '.0%')", strength="fade ? 0.15 + 0.85 * datum.p : 1")
+        .transform_calculate(told="datum.word + ', ' + format(datum.p, '.2~%') + (datum.right ? ', true' : '')")
     )
-    told = [altair.Tooltip("word:N"), altair.Tooltip("p:Q", title="probability"), altair.Tooltip("layer:Q")]
-    cell = {**place, "x2": "x2:Q", "y2": "y2:Q", "tooltip": told}
-    patch = base.mark_rect(fillOpacity=0).encode(**cell)
+    tips = [altair.Tooltip("word:N"), altair.Tooltip("p:Q", title="probability"), altair.Tooltip("layer:Q")]
+    cell = {**place, "x2": "x2:Q", "y2": "y2:Q", "tooltip": tips}
+    patch = base.mark_rect(fillOpacity=0).encode(**cell, description="told:N")
     true = base.transform_filter("datum.right === 1")  # white in black, to be seen on any picture
-    outline = [true.mark_rect(fillOpacity=0, stroke=colour, strokeWidth=width).encode(**cell)
+    outline = [true.mark_rect(fillOpacity=0, stroke=colour, strokeWidth=width, aria=False).encode(**cell)
                for colour, width in (("#000000", 5), ("#ffffff", 2))]  # fmt: skip
-    letters = {"fontSize": altair.ExprRef(f"{unit} / 5.4"), "limit": altair.ExprRef(unit), "fontWeight": "bold"}
     at = {"x": place["x"].copy(), "y": place["y"].copy()}
     at["x"].shorthand, at["y"].shorthand = "middle:Q", "centre:Q"
-    words = [
-        base.mark_text(color=colour, **letters, **more).encode(
-            **at, text="word:N", opacity=altair.Opacity("strength:Q", scale=None, legend=None)
+    at["opacity"] = altair.Opacity("strength:Q", scale=None, legend=None)
+
+    def text(field: str, size: str, colour: str, **more) -> altair.Chart:
+        marked = base.mark_text(
+            color=colour,
+            fontSize=altair.ExprRef(size),
+            limit=altair.ExprRef("unit"),
+            fontWeight="bold",
+            aria=False,
+            **more,
         )
-        for colour, more in (("#000000", {"stroke": "#000000", "strokeWidth": 3}), ("#ffffff", {}))
+        return marked.encode(**at, text=field)
+
+    words = [
+        text(*what, colour, **halo, **shift)
+        for colour, halo in (("#000000", {"stroke": "#000000", "strokeWidth": 3}), ("#ffffff", {}))
+        for what, shift in (
+            (("word:N", "unit / 6"), {}),
+            (("share:N", "unit > 40 ? unit / 7 : 0"), {"dy": altair.ExprRef("unit / 4")}),
+        )
     ]
-    chart = altair.layer(photo, patch, *outline, *words).add_params(*params)
-    return _finish(chart, title, alt, ["Outlined: the word is true of what the patch shows."], height=420)
+    chart = altair.layer(photo, patch, *outline, *words).add_params(*sizes, *params)
+    return _finish(chart, title, alt, ["Outlined: true of what the patch shows."], height=420)
 
 
 def _address(image: Image.Image, view: Sequence[float], side: int = 336) -> str:

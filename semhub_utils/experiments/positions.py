@@ -22,7 +22,7 @@ from semhub_utils.states import stream_states
 from semhub_utils.tokens import TargetTable, target_table
 
 RELEASED = "as released"
-ELSEWHERE = "elsewhere in the picture"
+ELSEWHERE = "elsewhere"
 Values = dict[str, Float[np.ndarray, "item layer word"]]  # by reading
 Kept = tuple[str, SeenItem, Encoding]  # series, item, its picture as the model reads it
 
