@@ -323,19 +323,21 @@ chapter.claim(
 # %% tags=["hide-input"]
 shown = parted[:3]
 words = list(dict.fromkeys([*vision.COLOURS, *(w for picture in parted for area in picture.areas for w in area.words)]))
-patches = chapter.step("overlay", lambda: experiments.overlay(model, shown, words))
-told = patches.groupby(["picture", "reading", "among", "layer"], sort=False)
+laid = chapter.step("overlay", lambda: experiments.overlay(model, shown, words))
+
+# %% tags=["hide-input"]
+told = laid.groupby(["picture", "reading", "among", "layer"], sort=False)
 told = told.agg(right=("right", "mean"), word=("word", lambda some: some.mode()[0])).reset_index()
 show(
     figures.overlay(
-        patches,
+        laid,
         {name: picture.image for name, picture in seen.names(shown).items()},
         title="Which word does each layer see where?",
         alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
         layer=model.n_layers // 2,
     ),
     told[told.among == "all words"].rename(columns={"right": "share true", "word": "most frequent word"}),
-) if len(patches) else "This model lays its patches on no grid."
+) if len(laid) else "This model lays its patches on no grid."
 
 # %% [markdown]
 # ## Ask in another language
@@ -420,6 +422,8 @@ for language in ("english", "spanish"):
     )
     patched.append(found.assign(asked=language))
 patches = pd.concat(patched, ignore_index=True)
+
+# %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]
 show(
     figures.layer_curves(
@@ -476,9 +480,11 @@ colouring = swaps.recolour_items(halves, manner=manner, seed=seed)
 recoloured = chapter.step(
     "recolour", lambda: experiments.recolour_experiment(model, colouring, series="two colours", seed=seed)
 )
-outcomes = recoloured[recoloured.experiment == "recolour"]
 answered = recoloured[recoloured.experiment == "task-two colours"]
 can_answer = chapter.knows(answered, "name both colours of a picture")
+
+# %% tags=["hide-input"]
+outcomes = recoloured[recoloured.experiment == "recolour"]
 show(
     figures.layer_curves(
         outcomes.drop(columns="reading"),
