@@ -254,6 +254,23 @@ def test_overlay_against_plain_transformers(loud):
     assert page.count("data:image/png;base64,") == 2 and len(page) < 200_000
 
 
+def test_a_tuned_lens_is_read_beside_the_others(shipped):
+    """Translators that change nothing give the normed reading again, without the control of random weights."""
+    model = randomised(shipped, 1)
+    model.translators = lambda layer, h: h
+    items = {
+        "things": seen.caption_items(vision.scenes(5)),
+        "none": seen.caption_items(vision.plain_colours(2), "noun"),
+    }
+    table, claims = experiments.noun_experiment(model, items, nothing=())
+    normed, tuned = (claim_of(claims, "nouns/things", reading) for reading in ("normed", "tuned"))
+    assert tuned.values == normed.values and set(normed.controls) - set(tuned.controls) == {"random weights"}
+    assert set(table.reading) == {"normed", "raw", "tuned", "as released"}
+    empty = claim_of(claims, "nouns/none", "tuned")
+    assert empty.n == 0 and empty.dropped == {"no right or no wrong word with a token of its own": 2}
+    assert set(experiments.overlay(model, vision.scenes(1), NAMES).reading) == {"normed", "raw", "tuned"}
+
+
 # ---- planted truth ----
 
 
@@ -353,7 +370,8 @@ def test_items_are_what_they_say():
             own, other = item.released
             assert set(item.right) <= set(own) - set(other) and set(item.wrong) <= set(other) - set(own)
             assert len(item.right) == len(item.wrong) > 0 and set(own) == set(seen.of_kind(item.picture.words, kind))
-    assert seen.caption_items(vision.plain_colours(3), "noun") == []
+    none = seen.caption_items(vision.plain_colours(3), "noun") + seen.area_items(vision.plain_colours(3), "noun")
+    assert len(none) == 6 and not any(item.right or item.wrong for item in none)
     for pair, picture in zip(seen.similarity_pairs(pictures), pictures, strict=True):
         assert (
             pair.b == picture.caption

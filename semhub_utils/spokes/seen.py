@@ -97,33 +97,35 @@ def colour_items(pictures: Sequence[Picture]) -> list[SeenItem]:
 def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
     """Pictures, read for the words of a kind in their caption against those of the least overlapping other caption:
     what both have left out, and as many of each, drawn by `seed`. As released: all of both, scaled. Group: how many
-    words. Pictures without a word of the kind are left out, and so are those that are left none."""
+    words. Where a picture has no word of the kind, or none that the other has not, there are none on either side."""
     rng, found = np.random.default_rng(seed), []
     pictures = [replace(p, words=of_kind(p.words, kind)) for p in pictures]
-    pictures = [p for p in pictures if p.words]
-    for p, j in zip(pictures, least_overlapping(pictures), strict=True):
-        other = pictures[j].words
+    worded = [p for p in pictures if p.words]
+    others = {id(p): worded[j].words for p, j in zip(worded, least_overlapping(worded), strict=True)}
+    for p in pictures:
+        other = others.get(id(p), ())
         own, wrong = ([w for w in some if w not in common] for some, common in ((p.words, other), (other, p.words)))
         k = min(len(own), len(wrong))
         right, wrong = (tuple(some[i] for i in sorted(rng.permutation(len(some))[:k])) for some in (own, wrong))
-        if k:
-            anchor = right[0] if p.asks and k == 1 else p.cluster
-            found.append(SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster))
+        anchor = right[0] if p.asks and k == 1 else p.cluster
+        found.append(SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster))
     return found
 
 
 def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
-    """Areas of pictures, read for their word of a kind against all the words of areas that are not true of the picture.
-    As released: against one of these, drawn by `seed`. Anchor: the word; cluster: the picture's content."""
+    """Areas of pictures, read for their word of a kind (an area may have none) against all the words of areas that are
+    not true of the picture. As released: against one of these, drawn by `seed`. Anchor: the word; cluster: the
+    picture's content."""
     rng, found = np.random.default_rng(seed), []
     labels = list(dict.fromkeys(w for p in pictures for area in p.areas for w in of_kind(area.words, kind)))
     for p in pictures:
         shown = {w for area in p.areas for w in area.words}
         wrong = tuple(w for w in labels if w not in shown)
         for number, area in enumerate(p.areas):
-            if wrong and (right := of_kind(area.words, kind)[-1:]):
-                drawn = (right, (wrong[rng.integers(len(wrong))],))
-                found.append(SeenItem(f"{p.id} {number}", p, right, wrong, drawn, "areas", right[0], p.cluster, area))
+            right = of_kind(area.words, kind)[-1:]
+            drawn = (right, (wrong[rng.integers(len(wrong))],) if wrong else ())
+            anchor = right[0] if right else p.cluster
+            found.append(SeenItem(f"{p.id} {number}", p, right, wrong, drawn, "areas", anchor, p.cluster, area))
     return found
 
 
