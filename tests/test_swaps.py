@@ -19,6 +19,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_i
 from semhub_utils.experiments import common, patched, patching, recolour
 from semhub_utils.inputs import Input
 from semhub_utils.models import load_model, wrap
+from semhub_utils.organism.scenes import COLOURS
 from semhub_utils.spokes import audio, swaps, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
 from semhub_utils.states import Edit, hidden_states
@@ -45,12 +46,14 @@ def seen_items(name):
     """Runs over a picture or sound, and texts that end in a word which the tokenizer has as one token."""
     items = []
     for a, b in itertools.permutations(range(4), 2):
-        what = {"images": (picture(16, 16, a),)} if name == "llava" else {"sounds": (sound(0.4, a),)}
+        what, other = (
+            {"images": (picture(16, 16, k),)} if name == "llava" else {"sounds": (sound(0.4, k),)} for k in (a, b)
+        )
         slot = vision.SLOT if name == "llava" else audio.SLOT
         items.append(
             PatchItem(
-                id=f"{a}{b}", run=(Input(f"{slot}8=", **what), f"the cat {WORDS[a]}"), answer=(WORDS[a], WORDS[a]),
-                source=(None, f"the cat {WORDS[b]}"), expected=(WORDS[b], WORDS[b]),
+                id=f"{a}{b}", run=(Input(f"{slot}8=", **what), f"the cat {WORDS[a]}"), answer=(WORDS[a], None),
+                source=(Input(f"{slot}cat", **other), f"the cat {WORDS[b]}"), expected=(WORDS[b], None),
                 other=(None, "three plus five"), cluster=str(a), group="g", anchor=WORDS[b],
                 places=lambda encoding: encoding.patches[1:4],
             )
@@ -122,9 +125,10 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
         own, alone = plain.states(run, model.n_layers)[:, places].mean(1), plain.logprobs(inputs)
         before.append(int(alone.argmax()) in forms[item.answer[0]])
         source = plain.states(item.source[1], model.n_layers)
-        push = directions[k] / directions[k].norm()
+        push, like = directions[k] / directions[k].norm(), common.asked(model, item.source[0])
         written = {
             "source": source[:, -1],
+            "own type": plain.states(like, model.n_layers)[:, model.encode([like])[0].patches].mean(1),
             "same answer": plain.states(item.run[1], model.n_layers)[:, -1],
             "another word": plain.states(item.other[1], model.n_layers)[:, -1],
             "earlier position": source[:, int(rng.integers(source.shape[1] - 1))],
@@ -139,16 +143,19 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
             first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
     shape = len(items), len(layers)
     np.testing.assert_allclose(claims[0].values, np.reshape(gain["source"], shape).mean(0), atol=5e-5)
-    assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source"}
+    assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source", "own type"}
     for condition in set(gain) - {"source"}:
         want = np.reshape(gain[condition], shape).mean(0)
-        np.testing.assert_allclose(claims[0].controls[condition].values, want, atol=5e-5)
-        assert max(abs(want)) > 1e-3, condition
+        if condition != "own type":
+            np.testing.assert_allclose(claims[0].controls[condition].values, want, atol=5e-5)
+            assert max(abs(want)) > 1e-3, condition
         shown = table[(table.experiment == "patch-first") & (table.condition == condition)]
         want = np.reshape(first[condition], shape).mean(0)
         np.testing.assert_allclose(shown[shown.series == "expected"].sort_values("layer").value, want, atol=1e-9)
     assert set(table.series[table.experiment == "patch-first"]) == {"expected", "original", "other"}
     assert table[table.experiment == "task-english"].value.tolist() == list(map(float, before))
+    taken = table[table.experiment == "task-english, own type"].value.tolist()
+    assert taken == np.reshape(first["own type"], shape)[:, 1:-1].any(1).tolist()
     assert claims[0].values[-1] == pytest.approx(0, abs=1e-9), "nothing is left to read a patch at the last layer"
 
 
@@ -174,7 +181,7 @@ def test_a_state_of_its_own_changes_nothing(media, name):
 def test_patches_that_are_nowhere_or_without_words_are_counted(media):
     model, [first, second, third, *_] = media("llava"), seen_items("llava")
     gone = [first.__class__(**{**first.__dict__, "places": lambda encoding: []})]
-    gone.append(second.__class__(**{**second.__dict__, "expected": ("homeward", "homeward")}))
+    gone.append(second.__class__(**{**second.__dict__, "expected": ("homeward", None)}))
     gone.append(third.__class__(**{**third.__dict__, "expected": third.answer}))
     table, claims = experiments.patch_experiment(model, gone, series="english", **PLAIN)
     assert claims[0].dropped == {
@@ -185,7 +192,8 @@ def test_patches_that_are_nowhere_or_without_words_are_counted(media):
     assert {judge(c).verdict for c in claims} == {UNTESTABLE}
     tasks = table[table.experiment == "task-english"]
     assert len(tasks) == 0 and "cluster" in table
-    _, claims = experiments.patch_experiment(model, [third], series="spanish", **PLAIN)
+    same = third.__class__(**{**third.__dict__, "answer": ("3", "3"), "expected": ("5", "8")})
+    _, claims = experiments.patch_experiment(model, [same], series="spanish", **PLAIN)
     assert claims[0].dropped == {"both types have the same word": 1}
 
 
@@ -226,8 +234,8 @@ def worded(other=True):
     """ "p3 p3 p3 ?" is answered w3; the places are the p's."""
     return [
         PatchItem(
-            id=f"{k} {j}", run=(f"p{k} p{k} p{k} ?", f"? w{k}"), answer=(f"w{k}", f"w{k}"), source=(None, f"? w{j}"),
-            expected=(f"w{j}", f"w{j}"), other=(None, f"? p{(j + 5) % N}"), cluster=str(k), group="g", anchor=f"w{j}",
+            id=f"{k} {j}", run=(f"p{k} p{k} p{k} ?", f"? w{k}"), answer=(f"w{k}", None), source=(f"? p{j}", f"? w{j}"),
+            expected=(f"w{j}", None), other=(None, f"? p{(j + 5) % N}"), cluster=str(k), group="g", anchor=f"w{j}",
             places=lambda encoding: [0, 1, 2],
         )
         for k in range(N) for j in [(k * 7 + 3) % N] if j != k and (j + 5) % N not in (j, k)
@@ -368,14 +376,18 @@ def test_items_of_pictures():
         items = swaps.picture_patches(pictures, language, seed=1)
         assert len(items) == 12, "two halves have no one colour"
         for item, there in zip(items, pictures, strict=False):
-            own, new = item.answer[1], item.expected[1]
-            assert own == there.areas[0].words[0] != new == item.anchor and item.run[1] == there.caption
+            own, new = there.areas[0].words[0], item.anchor
+            assert own != new and item.run[1] == there.caption and item.source[0].text == item.run[0].text
+            assert item.answer[1] == (own if language != "english" else None)
+            assert item.expected[1] == (new if language != "english" else None)
+            at = np.asarray(item.source[0].images[0]).reshape(-1, 3).mean(0)  # a plain picture of the new colour
+            assert min(COLOURS, key=lambda word, at=at: np.abs(at - COLOURS[word]).sum()) == new
             assert item.source[1] == there.caption.removesuffix(own) + new
             assert item.other[1].split()[-1] in vision.SHAPES and item.other[1].split()[-1] not in there.words
             assert (item.answer[0], item.expected[0]) == tuple(vision.word(w, language) for w in (own, new))
             assert item.run[0].text.count(vision.SLOT) == 1 and item.run[0].images == (there.image,)
-    assert [i.source for i in items] == [i.source for i in swaps.picture_patches(pictures, "code", seed=1)]
-    assert [i.source for i in items] != [i.source for i in swaps.picture_patches(pictures, "code", seed=2)]
+    assert [i.id for i in items] == [i.id for i in swaps.picture_patches(pictures, "code", seed=1)]
+    assert [i.id for i in items] != [i.id for i in swaps.picture_patches(pictures, "code", seed=2)]
     [plain] = swaps.picture_patches(pictures[:1], "spanish", manner="plain")
     assert plain.run[0].text == "¿Cuál es el color de la imagen?\nEl color es"
 
@@ -388,7 +400,9 @@ def test_items_of_sounds():
         assert len(items) == sum(bool(answer) for answer in of.values()) > 9
         for item in items:
             own, new = item.run[1].split()[-1], item.source[1].split()[-1]
-            assert of[own] == item.answer[1] != item.expected[1] == of[new] and new == item.anchor
+            assert of[own] != of[new] and new == item.anchor and item.answer[0] == audio.word(of[own], language)
+            assert any(np.array_equal(c.samples, item.source[0].sounds[0].samples) for c in clips if c.label == new)
+            assert item.expected[1] == (of[new] if language != "english" else None)
             assert item.expected[0] == audio.word(of[new], language) and item.other[1].split()[-1] in swaps.SILENT
     assert swaps.sound_patches(clips[:1], "english") == []
 

@@ -57,7 +57,7 @@ def curve(
     )
 
 
-def asked(model: LanguageModel, prompt: str | Input) -> str | Input:
+def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:
     """A prompt as this model takes it. Where a text has the spokes' SLOT, the model's own placeholder; where it has
     none, it is a plain question and becomes a turn of the model's chat template, if that has one, and what stands
     behind a line break is the beginning of the answer. Raises SemhubError where the model does not take the medium."""

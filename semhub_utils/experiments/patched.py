@@ -18,7 +18,8 @@ from semhub_utils.steering import patched_states
 from semhub_utils.tokens import TargetTable
 
 SOURCE, SAME, OTHER, PUSH, NOISE = "source", "same answer", "other relation", "random push", "random weights"
-UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where a text is written into what is seen
+UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where there are places
+OWN = "own type"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def every_patch(
         rng = np.random.default_rng(seed)
         before = [[int(rng.integers(max(1, len(e) - 1)))] for e in model.encode(texts[SOURCE])]
         states[EARLIER] = hidden_states(model, texts[SOURCE], positions=before).hidden
+        if all(item.source[into] for item in items):
+            like = model.encode([item.source[into] for item in items])
+            states[OWN] = _mean_states(model, like, [e.patches or [len(e) - 1] for e in like])
     own, ends = _mean_states(model, prompts, places), _ends(model, prompts)
     direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
     states[PUSH] = own + (states[SOURCE] - own).norm(dim=-1, keepdim=True) * normalize(direction, dim=-1)

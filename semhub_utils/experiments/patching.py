@@ -16,7 +16,7 @@ from jaxtyping import Int
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve
-from semhub_utils.experiments.patched import NOISE, SOURCE, Runs, every_patch
+from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
@@ -39,9 +39,8 @@ def patch_experiment(
 ) -> Result:
     """Does the answer follow when the last token's state at layer l is replaced by that of another type's run?
 
-    With items of pictures or sounds (`PatchItem.places`): does it follow when the states of a picture's patches at
-    layer l are all replaced by that of the last word of a text of the hub's? There `series` is the type in which is
-    asked, "english" too, and it goes one way only.
+    Items with places (`PatchItem`) go one way only: the states of a picture's patches, say, at layer l are all replaced
+    by that of the last word of a text of the hub's. `series` is then the type in which is asked, "english" too.
 
     Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
     same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
@@ -51,21 +50,27 @@ def patch_experiment(
     runs of `series`; with "/reversed" behind them, the other way round.
 
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
-    another relation (for pictures and sounds: of the sentence with a word that is no answer, and that of the source's
-    sentence at an earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean
-    of the states that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the
-    curve. Words of several tokens, or whose token another word shares, are dropped and counted.
+    another relation (with places: of the text with a word that is no answer, and that of the source's text at an
+    earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
+    that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
+    Words of several tokens, or whose token another word shares, are dropped and counted.
 
     Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
     next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
-    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, for pictures
-    and sounds, `task-<series>`, whether the run without a patch says the original answer, one row per item.
+    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with
+    places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition
+    "own type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
+    picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
+    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
     """
-    items = [replace(item, run=(asked(model, item.run[0]), item.run[1])) for item in items]
-    words, kept, dropped = _resolve(model, items, apart=series != hub)
+    items = [
+        replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
+        for i in items
+    ]
+    words, kept, dropped = _resolve(model, items)
     given = {"types": (series, hub), "seed": seed, "dropped": dropped, "noise": random_weights}
-    given["seen"] = items[0].places is not None
-    found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["seen"] else (0, 1))]
+    given["alone"] = items[0].places is not None
+    found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
     return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
 
 
@@ -79,23 +84,24 @@ def _one_way(
     dropped: Mapping[str, int],
     seed: int,
     noise: bool,
-    seen: bool,
+    alone: bool,
 ) -> Result:
-    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round. seen: into pictures or
-    sounds."""
+    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round. alone: whether there is no
+    other."""
     given = {"clusters": [item.cluster for item in items], "seed": seed}
     of = _words(words, items, into)
-    if types[0] == types[1]:
-        del of["untranslated"]
     index, expected = np.arange(len(items)), of["expected"]
     groups, anchors = [item.group for item in items], [item.anchor for item in items]
     scores = nulls = dict.fromkeys(CLAIMS, np.empty((0, model.n_layers + 1)))
     controls: dict[str, dict] = {claim: {} for claim in CLAIMS}
+    taken = None
     found = every_patch(model, words, items, into, of["original"], seed=seed, noise=noise) if items else {}
     for name, runs in found.items():
         followed = {"patch": runs.gain[index, :, expected], "patch-answer": runs.first == expected[:, None]}
         followed = {claim: values.astype(float) for claim, values in followed.items()}
-        if name == SOURCE:
+        if name == OWN:
+            taken = followed["patch-answer"][:, 1:-1].max(1, initial=0)
+        elif name == SOURCE:
             scores, nulls = followed, _null(runs, of, groups, anchors, seed)
         else:
             for claim, values in followed.items():
@@ -125,11 +131,13 @@ def _one_way(
     ]
     curves = _curves(model, words, found, of, dropped=sum(dropped.values()), **given)
     name = f"{types[1 - into]} into {types[into]}"
-    if seen:
-        name = f"{types[1]} text into what is asked about in {types[0]}"
+    if alone:
+        name = f"{types[1]} words into {types[0]}"
         own = {"series": [i.id for i in items], "cluster": given["clusters"], "n": 1}
         said = (found[SOURCE].plain == of["original"]).astype(float) if items else []
         curves.append(pd.DataFrame({"experiment": f"task-{types[0]}", **own, "value": said}))
+        if taken is not None:
+            curves.append(pd.DataFrame({"experiment": f"task-{types[0]}, own type", **own, "value": taken}))
     return pd.concat([tidy(claims), *curves], ignore_index=True).assign(direction=name), claims
 
 
@@ -169,17 +177,19 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
     """Each item's words, as indices of `words`, by outcome."""
     place = {word: k for k, word in enumerate(words.words)}
     every = [(item.expected[into], item.answer[into], item.expected[1 - into]) for item in items]
-    return {o: np.array([place[row[k]] for row in every], int) for k, o in enumerate(OUTCOMES)}
+    return {
+        o: np.array([place[row[k]] for row in every], int)
+        for k, o in enumerate(OUTCOMES)
+        if not any(row[k] is None for row in every)
+    }
 
 
-def _resolve(
-    model: LanguageModel, items: Sequence[PatchItem], apart: bool
-) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
-    """Words with a token of their own, the items that keep all four of theirs, and why the others went. apart: whether
-    the two types are not one."""
+def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
+    """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
     if not items:
         raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
-    every = dict.fromkeys(word for item in items for pair in (item.answer, item.expected) for word in pair)
+    said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
+    every = dict.fromkeys(word for words in said.values() for word in words)
     run = items[0].run[0]
     words = target_table(model, every, run.text if isinstance(run, Input) else run)
     single = {form.word for form in words.forms if form.single}
@@ -189,11 +199,11 @@ def _resolve(
         nowhere = {item.id for item, encoding in zip(items, runs, strict=True) if not item.places(encoding)}
     kept, dropped = [], Counter()
     for item in items:
-        if apart and (item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]):
+        if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
             dropped["both types have the same word"] += 1
-        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1]:
+        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1] is not None:
             dropped["the source has the same answer"] += 1
-        elif not {*item.answer, *item.expected} <= single:
+        elif not {*said[item.id]} <= single:
             dropped["no single token of its own for an answer"] += 1
         elif item.id in nowhere:
             dropped["no patch of the model is known to lie there"] += 1

@@ -72,15 +72,16 @@ class PatchItem:
     data type, and in the hub's. `source` asks the same of something else, whose answer is `expected`; `other` asks
     something else altogether (None where there is no such prompt).
 
-    For pictures and sounds, `run` holds one with a question about it, and a text that ends in the word for what is
-    there; `source` and `other` end in other words, and have no prompt in the data type. places: the positions of the
-    run that are written into; None for the last token, as in text."""
+    places: the positions of the run that are written into; None for the last token. With them it goes one way only, and
+    the hub's texts end in the word for what stands there. The type's own in `source` is then the same in the type, such
+    as a picture, or None, and in `other` there is none. Where the hub has no word of its own for the answer, or is what
+    is asked in, that is None."""
 
     id: str
     run: tuple[str | Input, str]
-    answer: tuple[str, str]
-    source: tuple[str | None, str]
-    expected: tuple[str, str]
+    answer: tuple[str, str | None]
+    source: tuple[str | Input | None, str]
+    expected: tuple[str, str | None]
     other: tuple[str | None, str] | None
     cluster: str
     group: str

@@ -35,9 +35,11 @@ def picture_patches(
     pictures: Sequence[vision.Picture], language: str, *, manner: str = "world", form: int | None = None, seed: int = 0
 ) -> list[PatchItem]:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
-    colour drawn by `seed` ("the color is blue"), and that of a word of no colour. Written into: the patches of what is
-    coloured. Pictures of more are left out. Raises SemhubError on an unknown language or manner."""
+    colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
+    Written into: the patches of what is coloured. Pictures of more are left out. Raises SemhubError on an unknown
+    language or manner."""
     rng, items = random.Random(f"patches {seed}"), []
+    shown = {p.words[0]: p.image for p in vision.plain_colours(len(vision.COLOURS), seed=seed)}
     for picture in pictures:
         asks = [ask for ask in picture.asks if ask.kind == "colour"]
         if len(picture.areas) != 1 or not asks:
@@ -47,13 +49,14 @@ def picture_patches(
         no_colour = rng.choice([s for s in vision.SHAPES if s not in picture.words])
         prompt = _asked(asks[0], language, manner, form, vision.question, vision.PLAIN["colour"])
         own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
-        answer, expected = (vision.word(w, language) for w in (own, new))
+        answer, expected = (_said(w, language) for w in (own, new))
         kind = picture.id.partition(":")[0]
         items.append(
             PatchItem(
-                id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=(answer, own),
-                source=(None, new_text), expected=(expected, new), other=(None, other), cluster=picture.cluster,
-                group=f"{kind} {language} {form}", anchor=new, places=partial(_patches, picture, picture.areas[0]),
+                id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
+                source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
+                cluster=picture.cluster, group=f"{kind} {language} {form}", anchor=new,
+                places=partial(_patches, picture, picture.areas[0]),
             )
         )  # fmt: skip
     return items
@@ -64,9 +67,9 @@ def sound_patches(
     seed: int = 0,
 ) -> list[PatchItem]:  # fmt: skip
     """Every clip asked for its name, or for the kind of animal it is (`kind`="kind"), in a language, with the sentence
-    of another source of the clips drawn by `seed` ("Emma sees the cat"), of another kind there, and that of a thing
-    that does not sound. Written into: all positions of the sound. Raises SemhubError on an unknown kind, language or
-    manner."""
+    of another source of the clips drawn by `seed` ("Emma sees the cat"), of another kind there, a clip of it, and the
+    sentence of a thing that does not sound. Written into: all positions of the sound. Raises SemhubError on an unknown
+    kind, language or manner."""
     if kind not in ("name", "kind"):
         raise SemhubError(f"There is no question {kind!r} of sounds; one of name, kind would do.")
     rng, items = random.Random(f"patches {seed}"), []
@@ -78,15 +81,15 @@ def sound_patches(
             continue
         expected = rng.choice(others)  # first, or most would be mammals
         new = rng.choice([label for label, answer in answers.items() if answer == expected])
-        silent = rng.choice(SILENT)
+        silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
         ask = Ask(kind, "", (own,))
         prompt = _asked(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
         items.append(
             PatchItem(
-                id=f"{clip.id}: {new}", run=(Input(prompt, sounds=(Sound(clip.samples, clip.rate),)), own_text),
-                answer=(audio.word(own, language), own), source=(None, new_text),
-                expected=(audio.word(expected, language), expected), other=(None, other),
+                id=f"{clip.id}: {new}", run=(_heard(clip, prompt), own_text),
+                answer=_said(own, language), source=(_heard(like, prompt), new_text),
+                expected=_said(expected, language), other=(None, other),
                 cluster=clip.cluster, group=f"{kind} {language} {form}", anchor=new, places=_frames,
             )
         )  # fmt: skip
@@ -152,6 +155,15 @@ def _asked(
     if language not in plain:
         raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(plain)} would do.")
     return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead is None else plain[language]
+
+
+def _heard(clip: audio.Clip, prompt: str) -> Input:
+    return Input(prompt, sounds=(Sound(clip.samples, clip.rate),))
+
+
+def _said(word: str, language: str) -> tuple[str, str | None]:
+    """A word in a language, and in English where that is another."""
+    return vision.word(word, language), word if language != "english" else None
 
 
 def _patches(picture: vision.Picture, area: vision.Area, encoding: Encoding) -> list[int]:
