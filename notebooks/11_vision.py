@@ -356,25 +356,30 @@ asked = {
     for language in vision.LANGUAGES
 }
 answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, own="own", seed=seed))
-right = answers[answers.experiment == "answers"]
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
 glue("most_colour", most["english"], ".0%")
 glue("most_shape", most["english, shape"], ".0%")
 
 # %% tags=["hide-input"]
-right = right.assign(series=[name if "shape" in name else f"{name}, colour" for name in right.series])
+said = {"answers": "the right word", "answers-english": "the English word for it"}
+right = answers[answers.experiment.isin(said)]
+right = right.assign(
+    reading=right.experiment.map(said),
+    series=[name if "shape" in name else f"{name}, colour" for name in right.series],
+)
 show(
     figures.bars(
         right,
         title="In which languages does it answer?",
-        alt="Share of right answers about the colour and the shape in a picture, by language, with intervals.",
-        value_title="share of right answers",
+        alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
+        value_title="share of answers",
     ),
-    right[["series", "value", "low", "high", "n"]],
+    right[["series", "reading", "value", "low", "high", "n"]],
 )
 
 # %% [markdown]
-# The commonest colour alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
+# Choose *the English word for it* to see answers that are right, but not in the language of the question. The commonest colour
+# alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
 chapter.claim(
@@ -400,8 +405,9 @@ chapter.claim(
 )
 
 # %% [markdown]
-# *How to read it.* Where it does not hold, two stories remain: the picture never arrives where words are, or the question in that
-# language fetches its answer from elsewhere. The next two sections write into the picture to tell them apart.
+# *How to read it.* Where it does not hold, there are three stories. The model says the English word: the picture arrives where English
+# words are, and the way out to the other language is not taken. Or it says something else, since the picture never arrives where words
+# are; or since the question in that language fetches its answer from elsewhere. The next two sections write into the picture.
 #
 # ## Interchange patch: does a word take the place of a colour?
 #

@@ -217,15 +217,18 @@ def test_answers_against_plain_transformers(shipped, language):
     items = seen.ask_items(pictures, "colour", language)
     table, [claim] = experiments.answer_experiment(shipped, {language: items}, own="own")
     answers = [item.targets["own"][0] for item in items]
-    right, common = [], max(answers, key=answers.count)
+    right, english, common = [], [], max(answers, key=answers.count)
     for item, picture in zip(items, pictures, strict=True):
         h, _ = oracle.states(picture.image, item.prompt.text)
         token = oracle.read(h[-1:, -1:], "normed")[0, 0].argmax()
-        right.append(oracle.tokenizer.decode(token).strip() == item.targets["own"][0])
+        said = oracle.tokenizer.decode(token).strip()
+        right.append(said == item.targets["own"][0])
+        english.append(said == picture.areas[0].words[0])
     gain = np.mean(right) - np.mean([a == common for a in answers])
     near(claim.values, [gain], atol=1e-9)
     assert claim.layers == (shipped.n_layers,)
     near(table[table.experiment == "answers"].value, [np.mean(right)], atol=1e-9)
+    near(table[table.experiment == "answers-english"].value, [np.mean(english)], atol=1e-9)
 
 
 def test_overlay_against_plain_transformers(loud):

@@ -38,7 +38,8 @@ def answer_experiment(
     items: by series. Claims `answers/<series>`, of the last layer alone: 1 if an item's first word of `targets[own]` is
     said, minus 1 if it is the commonest of its group; against answers shuffled among the items of a group, those of an
     anchor together. Items whose answer has no token after their prompt are dropped and counted. The table adds the
-    share of right answers ("answers") and what always giving the commonest would get ("answers-commonest").
+    share of right answers ("answers"), what always giving the commonest would get ("answers-commonest") and, where the
+    items have `targets["english"]`, the share of right answers in English ("answers-english").
     """
     found = [_answered(model, some, own, series, seed) for series, some in items.items()]
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, claim in found]
@@ -70,8 +71,11 @@ def _answered(
         null_in_words="answers shuffled among the prompts", seed=seed,
     )  # fmt: skip
     at = {"series": series, "clusters": clusters, "dropped": len(items) - len(kept), "seed": seed}
-    both = {"answers": right, "answers-commonest": common}
-    tables = [curve(model, shares[:, None], experiment=name, **at) for name, shares in both.items()]
+    shares = {"answers": right, "answers-commonest": common}
+    if all("english" in item.targets for item in items):
+        hub = [any(t in _ids(model, w, _text(i)) for w in i.targets["english"]) for t, i in zip(top, kept, strict=True)]
+        shares["answers-english"] = np.array(hub, float)
+    tables = [curve(model, share[:, None], experiment=name, **at) for name, share in shares.items()]
     shown = pd.concat(tables).assign(layer=model.n_layers, depth=1.0)
     return pd.concat([tidy([claim]), shown], ignore_index=True), claim
 

@@ -131,14 +131,15 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
 
 def ask_items(pictures: Sequence[Picture], kind: str, language: str) -> list[LensItem]:
     """The first question of a kind (such as "colour") that each picture allows, in the world's sentences of a language,
-    cut before the answer, with SLOT where the picture stands. Pictures that allow none are left out."""
+    cut before the answer, with SLOT where the picture stands. Targets: the answer there ("own") and in "english".
+    Pictures that allow none are left out."""
     found = []
     for p in pictures:
         ask = next((a for a in p.asks if a.kind == kind), None)
         if ask is not None:
             text, answer = question(ask, language)
-            prompt = Input(text, (p.image,))
-            found.append(LensItem(p.id, prompt, {"own": (answer,)}, p.cluster, group=kind, anchor=answer))
+            words = {"own": (answer,), "english": ask.answers}
+            found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
     return found
 
 
