@@ -16,7 +16,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import positions, tasks
+from semhub_utils.experiments import right_words, tasks
 from semhub_utils.experiments import similarity as similarity_module
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes
@@ -30,7 +30,7 @@ NAMES = [*vision.COLOURS, *vision.SHAPES]
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (positions, tasks, similarity_module):
+        for module in (right_words, tasks, similarity_module):
             patch.setattr(module, "DRAWS", 199)
         yield
 

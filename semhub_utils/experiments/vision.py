@@ -8,7 +8,7 @@ import pandas as pd
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import Result
-from semhub_utils.experiments.positions import word_experiment
+from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.inputs import Input
 from semhub_utils.lens import available_readings, lens

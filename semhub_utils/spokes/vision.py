@@ -10,6 +10,7 @@ By default the pictures are those held out: combinations that no training pictur
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool
@@ -87,8 +88,13 @@ class Picture:
     def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE) -> list[int]:
         """Numbers, row by row, of the patches of a grid (rows, columns) over a part of the picture (as in `Encoding`)
         that are more than half inside an area."""
-        share = cells(area.mask(self.image.size), grid, view)
-        return np.flatnonzero(share > 0.5 + 1e-6).tolist()  # half a patch may come out a rounding above
+        return list(_inside(area, self.image.size, grid, view))
+
+
+@lru_cache(4096)  # a photograph's segments are drawn or read from a file
+def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> tuple[int, ...]:
+    share = cells(area.mask(size), grid, view)
+    return tuple(np.flatnonzero(share > 0.5 + 1e-6).tolist())  # half a patch may come out a rounding above
 
 
 def plain_colours(n: int, *, seed: int = 0, colours: Sequence[str] = COLOURS) -> list[Picture]:
