@@ -21,8 +21,8 @@
 #
 # A picture comes to a language model as a row of vectors, one for each patch, made by an encoder that has never seen a word.
 # If the model has one place for meaning, these vectors should end up near the words for what they show, though nobody will
-# ever read a word off a patch. This chapter asks with the lens, with similarity, and by asking the model itself in languages
-# in which it was never asked about a picture.
+# ever read a word off a patch. This chapter asks with similarity and with the lens, asks the model itself in several languages,
+# and writes into the picture.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -258,8 +258,8 @@ show(
 
 # %% [markdown]
 # *How to read it.* Below zero is a finding as well: the right word is then *less* likely at the picture than a wrong one. A patch is read by later
-# layers and never said, so nothing in training makes its state end near the word in the unembedding; the
-# logit lens may miss what is there {cite:p}`krojer2026latentlens`.
+# layers and never said, so training need not bring its state near the word in the unembedding, and the logit
+# lens may miss what is there {cite:p}`krojer2026latentlens`.
 
 # %% tags=["hide-input"]
 chapter.claim(
@@ -271,7 +271,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "nouns/colours",
-    "So are the colours that the caption names.",
+    "At some middle layer, the colours that the caption names are likelier than those of another caption.",
     paper="The paper reads nouns alone.",
 )
 
@@ -310,7 +310,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "segments/colours",
-    "So is an area's colour.",
+    "At some middle layer, an area's colour is likelier at its patches than others, and than elsewhere in the picture.",
     paper="The paper reads labels alone.",
 )
 
@@ -342,9 +342,9 @@ show(
 # %% [markdown]
 # ## Ask in another language
 #
-# What the lens misses the model may still use. The sharpest test of a hub needs no lens: show the picture and ask in a language
-# in which the model was never asked about pictures. If what it sees arrives where English words do, and other languages leave from there, it
-# answers in them.
+# What the lens misses the model may still use. The sharpest test of a hub needs no lens: show the picture and ask in another
+# language. If a model learned to see with English alone, what it sees arrives where English words do, and other languages leave from there, then it
+# answers in them too. (Where it was taught about pictures in those languages, an answer shows no more than that.)
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
 # the commonest answer would get, against answers shuffled among the pictures, whole answers together.
@@ -391,7 +391,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "answers/spanish",
-    "Asked in Spanish, too.",
+    "Asked in Spanish for the colour, the model is right more often than the commonest answer.",
     paper="The paper asks in English alone.",
     precondition=precondition,
 )
@@ -399,7 +399,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "answers/chinese",
-    "Asked in Chinese, too.",
+    "Asked in Chinese for the colour, the model is right more often than the commonest answer.",
     paper="The paper asks in English alone.",
     precondition=precondition,
 )
@@ -459,7 +459,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "patch-answer/english",
-    "At some middle layer, the model then names that colour.",
+    "At some middle layer, with another colour's word in the patches, the model names that colour.",
     paper="The paper writes unembedding rows into patches; it moves no state of a text.",
     precondition=unable["english"],
 )
@@ -467,7 +467,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 chapter.claim(
     "patch/spanish",
-    "Asked in Spanish, the English word's state pushes the answer to the Spanish word.",
+    "Asked in Spanish, the English word's state in the patches pushes the answer to the Spanish word.",
     paper="The paper asks about pictures in English alone.",
     precondition=unable["spanish"],
 )
@@ -511,7 +511,7 @@ show(
 # %% tags=["hide-input"]
 chapter.claim(
     "recolour/two colours",
-    "At the layer that other pictures chose, the answer names the third colour and the untouched one.",
+    "With one half replaced from the layer that other pictures chose, the answer names the third colour and the other.",
     paper="Replacing one half's states by the difference of two colours' rows makes the answer name the third colour.",
     precondition=can_answer,
 )
