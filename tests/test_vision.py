@@ -279,7 +279,7 @@ def test_a_tuned_lens_is_read_beside_the_others(shipped):
 
 def planted(shipped, says):
     """Random weights, and behind block 2 every patch holds the unembedding row of the colour that `says` names, given
-    the colours of the picture's patches (None where there is paper)."""
+    the colours of the picture's patches (None where there is paper); and the end of a text that of its last word."""
     model = blank_slate(shipped, std=0.02)
     rows = {c: model.module.lm_head.weight[model.tokenizer.convert_tokens_to_ids(c)].detach() for c in vision.COLOURS}
     palette = {None: scenes.PAPER, **scenes.COLOURS}
@@ -287,6 +287,7 @@ def planted(shipped, says):
 
     def look(module, args, kwargs):
         now.clear()
+        now["ids"] = kwargs["input_ids"]
         if kwargs.get("pixel_values") is not None:
             pixels = (kwargs["pixel_values"] * 0.5 + 0.5) * 255
             means = torch.nn.functional.avg_pool2d(pixels, 12).flatten(2).mT.numpy()
@@ -302,6 +303,9 @@ def planted(shipped, says):
             for place, colour in zip(at, said, strict=True):
                 if colour is not None:
                     h[row, place] += 400 * rows[colour]
+        for row, ids in enumerate(now["ids"] if "said" not in now else ()):
+            last = int(ids.nonzero()[-1])  # behind it stands padding, 0
+            h[row, last] += 400 * model.module.lm_head.weight[ids[last]].detach()
         return (h, *output[1:]) if isinstance(output, tuple) else h
 
     model.body.register_forward_pre_hook(look, with_kwargs=True)
@@ -350,6 +354,14 @@ def test_planted_places_are_told_from_pictures_that_are_known(shipped):
     assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == HOLDS
     _, claims = experiments.noun_experiment(planted(shipped, anything), {"colours": captions}, **few)
     assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == NOT
+
+
+def test_planted_likeness_is_found_and_another_is_not(shipped):
+    pictures = vision.scenes(34, held_out=None, kinds=("one",))
+    for says, wanted in ((most, HOLDS), (anything, NOT)):
+        _, claims = experiments.image_similarity(planted(shipped, says), pictures, **PLAIN)
+        verdict = judge(claim_of(claims, "similarity/captions", "corrected"))
+        assert verdict.verdict == wanted, verdict.reason
 
 
 def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
