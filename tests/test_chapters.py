@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from semhub_utils import cli
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY
+from semhub_utils.organism.zoo import organism_path
 from semhub_utils.results import COLUMNS
 from semhub_utils.spokes import facts
 from semhub_utils.spokes.arithmetic import number_word
@@ -68,6 +69,33 @@ def rich(tmp_path_factory):
     for name in ("spanish", "digits"):
         words += [t for p in facts.prompts(name, 100) for t in (p.prompt, " " + p.answer, " " + p.english_answer)]
     return save_gpt2(tmp_path_factory.mktemp("models") / "rich", tokenizer_of(words * 2, 1500))
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """It takes pictures of another size through another encoder, and reads the words of the world; it knows nothing."""
+    processor = tf.AutoProcessor.from_pretrained(organism_path("hub-sees"))
+    vision_config = tf.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=72, patch_size=18
+    )
+    processor.patch_size = 18
+    text_config = tf.Qwen2Config(
+        vocab_size=len(processor.tokenizer) + 5, hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=96, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    config = tf.LlavaConfig(vision_config=vision_config, text_config=text_config, image_token_index=image)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = tf.LlavaForConditionalGeneration(config)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.15)
+    folder = tmp_path_factory.mktemp("models") / "seeing"
+    module.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +183,27 @@ def test_the_first_chapters_run_unchanged_on_another_model(chapter, rich, tmp_pa
         if name.split("/")[0] in ("similarity", "dominant-share"):
             assert claim["verdict"] != HOLDS, (name, claim["reason"], KNOWS_NOTHING)
     check_notebook(notebook)
+
+
+def test_vision_runs_unchanged_on_another_model(seeing, tmp_path):
+    claims, table, notebook = run("vision", seeing, tmp_path, 24)
+    assert {name.split("/")[0] for name in claims} == {
+        "similarity", "colours", "nouns", "segments", "answers", "patch", "patch-answer", "recolour",
+    }  # fmt: skip
+    for name, claim in claims.items():
+        assert claim["verdict"] in (WEAKLY, NOT, UNTESTABLE), (name, claim["reason"], KNOWS_NOTHING)
+        assert claim["reason"][0].isupper() and claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
+        if name.split("/")[0] in ("patch", "patch-answer") or name in ("answers/spanish", "answers/chinese"):
+            assert "cannot name the colour" in claim["reason"]
+    check_table(table, {"similarity", "colours", "nouns", "nouns-probability", "segments", "answers", "recolour"})
+    assert "data:image/png" in check_notebook(notebook)
+
+
+def test_vision_needs_a_model_that_sees(rich, tmp_path, capsys):
+    status = cli.main(["run", "vision", "--model", str(rich), "--out", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert status == 2 and "takes image and text, and" in said and "organism:hub-sees would do" in said
+    assert "Traceback" not in said
 
 
 # ---- the pages ----

@@ -26,21 +26,31 @@ from semhub_utils.experiments.semantics import fitting, form_similarity_experime
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
-from semhub_utils.experiments.tasks import choice_table, task_table
+from semhub_utils.experiments.tasks import answer_experiment, choice_table, task_table
 from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
 from semhub_utils.experiments.twins import twins_experiment
+from semhub_utils.experiments.vision import (
+    colour_experiment,
+    image_similarity,
+    noun_experiment,
+    overlay,
+    segment_experiment,
+)
 
 __all__ = [
     "and_experiment",
+    "answer_experiment",
     "argument_experiment",
     "both_readings",
     "cannot_tell",
     "choice_table",
+    "colour_experiment",
     "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
+    "image_similarity",
     "known_continuation",
     "language_similarity",
     "layers_experiment",
@@ -48,6 +58,8 @@ __all__ = [
     "lens_grid",
     "moves",
     "norm_trap",
+    "noun_experiment",
+    "overlay",
     "padding_trap",
     "part_lens_experiment",
     "patch_experiment",
@@ -57,6 +69,7 @@ __all__ = [
     "recolour_experiment",
     "relation_curves",
     "role_experiment",
+    "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",
     "similarity_experiment",

@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, corrected_bound, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import (
@@ -38,6 +39,7 @@ def similarity_experiment(
     random_weights: bool = True,
     baselines: Sequence[str] = (),
     dropped: Mapping[str, int] | None = None,
+    empty: Mapping[str, Sequence[str | Input]] | None = None,
 ) -> Result:
     """Are the two sides of a pair more alike than sides of different pairs (Eq. 1), and at which layers?
 
@@ -48,13 +50,14 @@ def similarity_experiment(
     with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
     named. The table then adds the plain cosine of the matches; with both, what the latter gains (`baseline-gain`) and
     the nulls of the other measures; with "corrected" alone, the curve against all (`similarity-all`). `dropped`: what
-    the spoke left out, with counts.
+    the spoke left out, with counts. `empty`: for further controls, sides a that say nothing, such as blank pictures.
     """
     a, b = _states_of_pairs(model, pairs)
     clusters, groups = [pair.cluster for pair in pairs], [pair.group for pair in pairs]
     layers = range(model.n_layers + 1)
     moved = list(zip(*(pair.moves_with for pair in pairs), strict=True))
     noise = _states_of_pairs(randomised(model, seed), pairs) if random_weights else None
+    says_nothing = {name: hidden_states(model, some).hidden for name, some in (empty or {}).items()}
     masks = {reading: same_group(groups) if reading == "corrected" else None for reading in baselines or [""]}
     scores = {reading: adjusted_cosine(a, b, mask).numpy() for reading, mask in masks.items()}
 
@@ -65,6 +68,8 @@ def similarity_experiment(
         if noise is not None:
             other = adjusted_cosine(*noise, mask).numpy()
             controls["random weights"] = control("random weights", other, clusters=clusters, seed=seed)
+        for name, side in says_nothing.items():
+            controls[name] = control(name, adjusted_cosine(side, b, mask).numpy(), clusters=clusters, seed=seed)
         chance = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
         return evidence(
             f"similarity/{series}",

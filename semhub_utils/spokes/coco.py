@@ -16,7 +16,7 @@ from semhub_utils.spokes.media import read_image
 SOURCE = "cocodataset.org (2017 Val)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """What can be seen where. region: polygons [x, y, x, y ...], run lengths down the columns, or a colour number and
     the picture that is painted with it."""

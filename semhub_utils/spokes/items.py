@@ -19,11 +19,11 @@ Places = Callable[[Encoding], Sequence[int]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two texts of one meaning."""
+    """Two texts of one meaning, or a picture or sound and a text."""
 
     id: str
-    a: str
-    b: str
+    a: str | Input
+    b: str | Input
     group: str
     cluster: str
     anchor: str = ""
@@ -40,7 +40,7 @@ class LensItem:
     """A prompt and what its last position is read for: per series the right words, and the wrong ones of the class."""
 
     id: str
-    prompt: str
+    prompt: str | Input
     targets: Mapping[str, tuple[str, ...]]
     cluster: str
     wrong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -10,15 +10,20 @@ By default the pictures are those held out: combinations that no training pictur
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.asking import IMAGE, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
+from semhub_utils.spokes.coco import Segment, cells
 
+View = tuple[float, float, float, float]
+WHOLE: View = (0.0, 0.0, 1.0, 1.0)
 SLOT = IMAGE
 LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de", "code": "code"}
 COLOURS = tuple(world.COLOURS)
@@ -47,10 +52,20 @@ PLAIN = {
 @dataclass(frozen=True)
 class Area:
     """Part of a picture that is about something: a box of pixels (left, top, right, bottom; right and bottom are
-    outside it) and the English words true of it, colour first."""
+    outside it), or a photograph's segment, and the English words true of it, colour first."""
 
     box: tuple[int, int, int, int]
     words: tuple[str, ...]
+    segment: Segment | None = None
+
+    def mask(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+        """Where in a picture of this width and height it is."""
+        if self.segment is not None:
+            return self.segment.mask()
+        left, top, right, bottom = self.box
+        mask = np.zeros(size[::-1], bool)
+        mask[top:bottom, left:right] = True
+        return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +85,16 @@ class Picture:
     split: str = ""
     held_out: bool = False
 
-    def patches(
-        self, area: Area, grid: tuple[int, int], view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    ) -> list[int]:
-        """Numbers, row by row, of the patches of a grid (rows, columns) that are more than half inside an area. view:
-        the part of the picture under the grid, as `Encoding.view`."""
-        rows, columns = grid
-        width, height = self.image.size
-        x, y = view[0] * width, view[1] * height
-        left, top, right, bottom = area.box
-        across = _covered(left - x, right - x, columns, (view[2] - view[0]) * width)
-        down = _covered(top - y, bottom - y, rows, (view[3] - view[1]) * height)
-        return [r * columns + c for r in range(rows) for c in range(columns) if down[r] * across[c] > 0.5]
+    def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE) -> list[int]:
+        """Numbers, row by row, of the patches of a grid (rows, columns) over a part of the picture (as in `Encoding`)
+        that are more than half inside an area."""
+        return list(_inside(area, self.image.size, grid, view))
 
 
-def _covered(low: float, high: float, cells: int, length: float) -> list[float]:
-    """Which share of each cell of a line lies between two points."""
-    size = length / cells
-    return [max(0.0, min(high, (i + 1) * size) - max(low, i * size)) / size for i in range(cells)]
+@lru_cache(4096)  # a photograph's segments are drawn or read from a file
+def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> tuple[int, ...]:
+    share = cells(area.mask(size), grid, view)
+    return tuple(np.flatnonzero(share > 0.5 + 1e-6).tolist())  # half a patch may come out a rounding above
 
 
 def plain_colours(n: int, *, seed: int = 0, colours: Sequence[str] = COLOURS) -> list[Picture]:

@@ -22,6 +22,7 @@ def pages(holding: str = "") -> list[str]:
 KINDS = {
     "address": pages(),
     "with_charts": pages('class="semhub-vega"'),
+    "with_overlays": pages("data:image/"),
     "with_widgets": pages("application/vnd.jupyter.widget-view+json"),
 }
 

@@ -144,6 +144,29 @@ def test_every_control_of_every_chart_changes_it(visit, with_charts):
     assert there.errors == []
 
 
+def test_overlays_lay_words_on_their_picture(visit, with_overlays):
+    """On a wide page and on a phone: every word in its patch, the slider puts other ones there, and each is told."""
+    for viewport in ({"width": 1280, "height": 900}, PHONE):
+        page = visit(viewport=viewport).open(with_overlays)
+        [chart] = [c for c in page.query_selector_all(CHARTS) if c.query_selector("svg image")]
+        picture = chart.query_selector("svg image")
+        assert picture.get_attribute("href").startswith("data:image/")
+        box = picture.bounding_box()
+        words = [text for text in chart.query_selector_all("svg .mark-text text") if text.text_content().strip()]
+        for word in words[:: max(1, len(words) // 20)]:
+            at = word.bounding_box()
+            middle = (at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+            assert (
+                box["x"] <= middle[0] <= box["x"] + box["width"] and box["y"] <= middle[1] <= box["y"] + box["height"]
+            )
+        told = "c => [...c.querySelectorAll('[aria-label*=\"%\"]')].map(e => e.getAttribute('aria-label')).join()"
+        before = chart.evaluate(told)
+        assert before.count("%") > 8
+        chart.query_selector("input[type=range]").focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"([c, before]) => ({told})(c) !== before", arg=[chart, before], timeout=5000)
+
+
 def test_every_widget_answers(visit, with_widgets):
     """Buttons, sliders and lists inside widgets each change what the widget shows."""
     there = visit()

@@ -1,0 +1,102 @@
+"""Vision: is a picture like its caption, and which words does the lens read at its patches?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.right_words import word_experiment
+from semhub_utils.experiments.similarity import similarity_experiment
+from semhub_utils.inputs import Input
+from semhub_utils.lens import available_readings, lens
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.seen import NOTHING, SeenItem, emptied, names, similarity_pairs
+from semhub_utils.spokes.vision import Picture
+from semhub_utils.states import hidden_states
+from semhub_utils.tokens import target_table
+
+MAX_CELLS = 16_000  # of an overlay: words that a page can carry
+
+
+def image_similarity(model: LanguageModel, pictures: Sequence[Picture], *, seed: int = 0, **options: Any) -> Result:
+    """`similarity_experiment` of pictures with their captions (claim `similarity/captions`): against captions of as
+    many things ("corrected") and against all ("as released"). Controls besides those: pictures of nothing."""
+    empty = {name: emptied(pictures, how, seed=seed) for name, how in NOTHING.items()}
+    return similarity_experiment(
+        model, similarity_pairs(pictures), series="captions", seed=seed, baselines=("corrected", "as released"),
+        empty=empty, **options,
+    )  # fmt: skip
+
+
+def colour_experiment(model: LanguageModel, items: Sequence[SeenItem], **options: Any) -> Result:
+    """Claim `colours/pictures`: the share of a plain picture's positions whose first lens token is its colour, minus
+    the mean share of the other colours; as released, minus that of "white". See `word_experiment`."""
+    given = {"pictures": items}
+    return word_experiment(model, given, experiment="colours", nothing=("white noise",), first=True, **options)
+
+
+def noun_experiment(model: LanguageModel, items: Mapping[str, Sequence[SeenItem]], **options: Any) -> Result:
+    """Claims `nouns/<series>`: words of the caption against those of another caption. See `word_experiment`."""
+    return word_experiment(model, items, experiment="nouns", **options)
+
+
+def segment_experiment(model: LanguageModel, items: Mapping[str, Sequence[SeenItem]], **options: Any) -> Result:
+    """Claims `segments/<series>`: the word of an area at its patches against others' words. See `word_experiment`."""
+    return word_experiment(model, items, experiment="segments", **options)
+
+
+def overlay(
+    model: LanguageModel, pictures: Sequence[Picture], words: Sequence[str], *, max_cells: int = MAX_CELLS
+) -> pd.DataFrame:
+    """What the lens puts first at every patch, for `figures.overlay`: one row per picture, reading, layer, patch and
+    `among` ("all words", or those of `words` that have a token of their own).
+
+    Columns: picture (`seen.names`), reading, among, layer, depth, row, column, rows,
+    columns, view (as in `Encoding`), word, value (its probability), right (the word is true of what the patch shows).
+    Pictures and layers are left out where there would be more than `max_cells` rows. No row for a model without a grid
+    of patches.
+    """
+    readings = available_readings(model)
+    try:
+        table = target_table(model, words)
+    except SemhubError:  # no word can be told apart
+        table = None
+    owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group] if table else []
+    among = ("all words", "colours and things") if owner else ("all words",)
+    rows, layers = [], list(range(model.n_layers + 1))
+    for name, picture in names(pictures).items():
+        prompt = Input("", (picture.image,))
+        [encoding] = model.encode([prompt])
+        if encoding.grid is None:
+            continue
+        patches = len(encoding.patches) * len(readings) * len(among)
+        layers = _spread(layers, max(2, max_cells // patches))
+        if rows and len(rows) + patches * len(layers) > max_cells:
+            break
+        true = [set() for _ in encoding.patches]
+        for area in picture.areas:
+            for k in picture.patches(area, encoding.grid, encoding.view):
+                true[k] |= {*area.words}
+        hidden = hidden_states(model, [prompt], positions=encoding.patches).hidden
+        for reading in readings:
+            found = lens(model, hidden, top_k=1, targets=table.ids if owner else None, reading=reading)
+            texts = {int(i): model.tokenizer.decode([i]).strip() for i in found.top_ids.unique()}
+            for layer in layers:
+                first = {among[0]: (found.top_ids[:, layer, 0].tolist(), found.top_logprobs[:, layer, 0], texts)}
+                if owner:
+                    logprob, best = found.logprob[:, layer].max(-1)
+                    first[among[1]] = (best.tolist(), logprob, owner)
+                for which, (ids, logprob, said) in first.items():
+                    for k, (i, p) in enumerate(zip(ids, logprob.exp().tolist(), strict=True)):
+                        at = (layer, layer / model.n_layers, *divmod(k, encoding.grid[1]), *encoding.grid)
+                        rows.append((name, reading, which, *at, encoding.view, said[i], p, said[i].lower() in true[k]))
+    columns = ["picture", "reading", "among", "layer", "depth", "row", "column", "rows", "columns", "view", "word"]
+    return pd.DataFrame(rows, columns=[*columns, "value", "right"])
+
+
+def _spread(layers: list[int], count: int) -> list[int]:
+    """At most `count` of the layers, evenly, first and last among them."""
+    return [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, min(count, len(layers))).round().astype(int))]

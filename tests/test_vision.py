@@ -1,0 +1,489 @@
+"""Vision: every number against plain transformers, one picture at a time, in float64; planted truth and absence."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from architectures import make_media_module
+from PIL import Image
+from shared_data import shared
+from torch.nn.functional import cosine_similarity
+
+from semhub_utils import experiments, figures
+from semhub_utils.chapter import begin
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import right_words, tasks
+from semhub_utils.experiments import similarity as similarity_module
+from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.organism import scenes
+from semhub_utils.organism.zoo import organism_path
+from semhub_utils.spokes import photographs, seen, vision
+
+PLAIN = {"random_weights": False}
+NAMES = [*vision.COLOURS, *vision.SHAPES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (right_words, tasks, similarity_module):
+            patch.setattr(module, "DRAWS", 199)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model("organism:hub-sees", check=False)
+
+
+def blank_slate(shipped, loud=1.0, std=0.1):
+    """The shipped architecture with random weights; colour words `loud` times as likely to come first."""
+    model = randomised(shipped, 7)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        for parameter in model.module.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=std)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.module.lm_head.weight[[model.tokenizer.convert_tokens_to_ids(c) for c in NAMES]] *= loud
+    return model
+
+
+@pytest.fixture(scope="module")
+def loud(shipped):
+    return blank_slate(shipped, loud=4.0)
+
+
+class Oracle:
+    """The library alone: one picture or text at a time, every table whole."""
+
+    def __init__(self, model):
+        processor = tf.AutoProcessor.from_pretrained(organism_path("hub-sees"))
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        module = type(model.module)(model.module.config)
+        module.load_state_dict(model.module.state_dict())
+        self.module = module.double().eval()
+
+    @torch.no_grad()
+    def states(self, image=None, text="<image>"):
+        """[layer, token, hidden] before the final norm, and which tokens hold the picture."""
+        given = {"images": [image]} if image is not None else {}
+        inputs = self.processor(text=[text], return_tensors="pt", **given)
+        inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items() if k != "token_type_ids"}
+        last = []
+        decoder = self.module.get_decoder()
+        handle = decoder.layers[-1].register_forward_hook(
+            lambda m, a, o: last.append(o[0] if isinstance(o, tuple) else o)
+        )
+        out = self.module(**inputs, output_hidden_states=True, use_cache=False)
+        handle.remove()
+        h = torch.stack([*(s[0] for s in out.hidden_states[:-1]), last[0].reshape(out.hidden_states[-1].shape)[0]])
+        return h, (inputs["input_ids"][0] == self.module.config.image_token_id).nonzero()[:, 0]
+
+    @torch.no_grad()
+    def read(self, h, reading):
+        """Log-probabilities of every token; as released, raw before the last layer."""
+        normed = self.module.lm_head(self.module.get_decoder().norm(h)).log_softmax(-1)
+        raw = self.module.lm_head(h).log_softmax(-1)
+        if reading == "as released":
+            return torch.cat([raw[:-1], normed[-1:]])
+        return normed if reading == "normed" else raw
+
+    def patches(self, image, reading):
+        """[layer, patch, token]"""
+        h, places = self.states(image)
+        return self.read(h[:, places], reading)
+
+    def id(self, word):
+        return self.tokenizer.convert_tokens_to_ids(word)
+
+
+def claim_of(claims, name, reading):
+    [claim] = [c for c in claims if c.claim == name and c.reading == reading]
+    return claim
+
+
+def near(found, wanted, atol=5e-5):
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), atol=atol)
+
+
+# ---- numbers ----
+
+
+@pytest.mark.parametrize("reading", ["normed", "raw", "as released"])
+def test_colours_against_plain_transformers(loud, reading):
+    oracle, plain = Oracle(loud), vision.plain_colours(11)
+    table, claims = experiments.colour_experiment(loud, seen.colour_items(plain), **PLAIN)
+    wanted, own_share = [], []
+    for picture in plain:
+        [own] = picture.words
+        if reading == "as released" and own == "white":
+            continue
+        first = oracle.patches(picture.image, reading).argmax(-1)
+        shares = {c: (first == oracle.id(c)).double().mean(1).numpy() for c in vision.COLOURS}
+        others = ["white"] if reading == "as released" else [c for c in vision.COLOURS if c != own]
+        wanted.append(shares[own] - np.mean([shares[c] for c in others], axis=0))
+        own_share.append(shares[own])
+    claim = claim_of(claims, "colours/pictures", reading)
+    near(claim.values, np.mean(wanted, axis=0), atol=1e-9)
+    assert claim.n == len(wanted) and np.ptp(claim.values) > 0.01, "a table of zeros shows nothing"
+    shown = table[(table.experiment == "colours-probability") & (table.reading == reading) & (table.series == "right")]
+    near(shown.value, np.mean(own_share, axis=0), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", seen.KINDS)
+def test_nouns_against_plain_transformers(loud, kind):
+    oracle, pictures = Oracle(loud), vision.scenes(7)
+    items = seen.caption_items(pictures, kind)
+    table, claims = experiments.noun_experiment(loud, {"words": items}, **PLAIN)
+    for reading in ("normed", "raw", "as released"):
+        scores, own_side = [], []
+        for item in items:
+            p = oracle.patches(item.picture.image, reading).exp().mean(1)  # layer, token
+
+            def of(words, p=p):
+                return [p[:, oracle.id(w)].numpy() for w in words]
+
+            if reading == "as released":
+                right, wrong = item.released
+                scores.append(sum(of(right)) - len(right) / len(wrong) * sum(of(wrong)))
+                own_side.append(sum(of(right)))
+            else:
+                assert len(item.right) == len(item.wrong)
+                scores.append(np.mean(np.log(of(item.right)), axis=0) - np.mean(np.log(of(item.wrong)), axis=0))
+                own_side.append(np.mean([np.log(x) for x in of(item.right)], axis=0))
+        near(claim_of(claims, "nouns/words", reading).values, np.mean(scores, axis=0))
+        if reading == "as released":
+            shown = table[(table.experiment == "nouns-probability") & (table.reading == reading)]
+            near(shown[shown.series == "right"].value, np.mean(own_side, axis=0))
+
+
+def test_segments_against_plain_transformers(loud):
+    oracle, pictures = Oracle(loud), vision.scenes(6)
+    items = seen.area_items(pictures, "colour", seed=1)
+    _, claims = experiments.segment_experiment(loud, {"colours": items}, **PLAIN)
+    labels = {w for p in pictures for area in p.areas for w in area.words if w in vision.COLOURS}
+    scores, elsewhere, released = [], [], []
+    for item in items:
+        own = item.area.words[0]
+        assert item.right == (own,) and set(item.wrong) == labels - set(item.picture.words)
+        inside = scenes.patches(item.area.box, 12)
+        outside = [k for k in range(36) if k not in inside]
+        for some, places in ((scores, inside), (elsewhere, outside)):
+            p = oracle.patches(item.picture.image, "normed")[:, places].exp().mean(1).log()
+            some.append(
+                p[:, oracle.id(own)].numpy() - np.mean([p[:, oracle.id(w)].numpy() for w in item.wrong], axis=0)
+            )
+        p = oracle.patches(item.picture.image, "as released")[:, inside].exp().mean(1)
+        [other] = item.released[1]
+        released.append((p[:, oracle.id(own)] - p[:, oracle.id(other)]).numpy())
+        assert other in item.wrong
+    claim = claim_of(claims, "segments/colours", "normed")
+    near(claim.values, np.mean(scores, axis=0))
+    near(claim.controls["elsewhere"].values, np.mean(elsewhere, axis=0))
+    near(claim_of(claims, "segments/colours", "as released").values, np.mean(released, axis=0))
+
+
+def test_similarity_against_plain_transformers(loud):
+    oracle, pictures = Oracle(loud), vision.scenes(9)
+    _, claims = experiments.image_similarity(loud, pictures, **PLAIN)
+    b = torch.stack([oracle.states(text=p.caption)[0][:, -1] for p in pictures])
+    kinds = [p.cluster.split(":")[0] for p in pictures]
+    blank = [
+        Image.new("RGB", p.image.size, tuple(np.asarray(p.image).mean((0, 1)).round().astype(int))) for p in pictures
+    ]
+    for reading, alike in (("corrected", True), ("as released", False)):
+        claim = claim_of(claims, "similarity/captions", reading)
+        for images, values in ((None, claim.values), (blank, claim.controls["blank image"].values)):
+            shown = images or [p.image for p in pictures]
+            a = torch.stack([oracle.states(image)[0][:, -1] for image in shown])
+            cos = cosine_similarity(a[:, None], b[None], dim=-1)
+            scores = []
+            for i in range(9):
+                others = [j for j in range(9) if j != i and (kinds[i] == kinds[j] or not alike)]
+                scores.append(cos[i, i] - cos[i, others].mean(0) / 2 - cos[others, i].mean(0) / 2)
+            near(values, torch.stack(scores).mean(0))
+
+
+@pytest.mark.parametrize("language", ["english", "spanish", "code"])
+def test_answers_against_plain_transformers(shipped, language):
+    oracle = Oracle(shipped)
+    pictures = vision.scenes(8, held_out=None, kinds=("one",))
+    items = seen.ask_items(pictures, "colour", language)
+    table, [claim] = experiments.answer_experiment(shipped, {language: items}, own="own")
+    answers = [item.targets["own"][0] for item in items]
+    right, english, common = [], [], max(answers, key=answers.count)
+    for item, picture in zip(items, pictures, strict=True):
+        h, _ = oracle.states(picture.image, item.prompt.text)
+        token = oracle.read(h[-1:, -1:], "normed")[0, 0].argmax()
+        said = oracle.tokenizer.decode(token).strip()
+        right.append(said == item.targets["own"][0])
+        english.append(said == picture.areas[0].words[0])
+    gain = np.mean(right) - np.mean([a == common for a in answers])
+    near(claim.values, [gain], atol=1e-9)
+    assert claim.layers == (shipped.n_layers,)
+    near(table[table.experiment == "answers"].value, [np.mean(right)], atol=1e-9)
+    near(table[table.experiment == "answers-english"].value, [np.mean(english)], atol=1e-9)
+
+
+def test_overlay_against_plain_transformers(loud):
+    oracle, pictures = Oracle(loud), vision.scenes(2)
+    table = experiments.overlay(loud, pictures, NAMES)
+    read = {(n, r): oracle.patches(p.image, r) for n, p in seen.names(pictures).items() for r in ("normed", "raw")}
+    assert len(table) == 2 * 2 * 2 * 9 * 36 and set(table.picture) == set(seen.names(pictures))
+    for (name, reading, among, layer), part in table.groupby(["picture", "reading", "among", "layer"]):
+        picture = seen.names(pictures)[name]
+        logprob = read[name, reading][layer]
+        if among != "all words":
+            known = [oracle.id(w) for w in NAMES]
+            logprob = torch.full_like(logprob, -torch.inf).index_copy_(1, torch.tensor(known), logprob[:, known])
+        best, token = logprob.max(-1)
+        assert part.word.tolist() == [oracle.tokenizer.decode(t).strip() for t in token]
+        near(part.value, best.exp())
+        assert (part.row * 6 + part.column).tolist() == list(range(36))
+        true = [
+            [w for area in picture.areas if k in scenes.patches(area.box, 12) for w in area.words] for k in range(36)
+        ]
+        assert part.right.tolist() == [w in some for w, some in zip(part.word, true, strict=True)]
+    few = experiments.overlay(loud, pictures, NAMES, max_cells=1000)
+    assert len(few) <= 1000 and set(few.layer) <= set(table.layer) and {0, 8} <= set(few.layer)
+    images = {name: p.image for name, p in seen.names(pictures).items()}
+    page = figures.show(figures.overlay(table, images, title="Where?", alt="Words on patches."), table.head(3)).html
+    assert page.count("data:image/png;base64,") == 2 and len(page) < 200_000
+
+
+def test_a_tuned_lens_is_read_beside_the_others(shipped):
+    """Translators that change nothing give the normed reading again, without the control of random weights."""
+    model = randomised(shipped, 1)
+    model.translators = lambda layer, h: h
+    items = {
+        "things": seen.caption_items(vision.scenes(5)),
+        "none": seen.caption_items(vision.plain_colours(2), "noun"),
+    }
+    table, claims = experiments.noun_experiment(model, items, nothing=())
+    normed, tuned = (claim_of(claims, "nouns/things", reading) for reading in ("normed", "tuned"))
+    assert tuned.values == normed.values and set(normed.controls) - set(tuned.controls) == {"random weights"}
+    assert set(table.reading) == {"normed", "raw", "tuned", "as released"}
+    empty = claim_of(claims, "nouns/none", "tuned")
+    assert empty.n == 0 and empty.dropped == {"no right or no wrong word with a token of its own": 2}
+    assert set(experiments.overlay(model, vision.scenes(1), NAMES).reading) == {"normed", "raw", "tuned"}
+
+
+# ---- planted truth ----
+
+
+def planted(shipped, says):
+    """Random weights, and behind block 2 every patch holds the unembedding row of the colour that `says` names, given
+    the colours of the picture's patches (None where there is paper); and the end of a text that of its last word."""
+    model = blank_slate(shipped, std=0.02)
+    rows = {c: model.module.lm_head.weight[model.tokenizer.convert_tokens_to_ids(c)].detach() for c in vision.COLOURS}
+    palette = {None: scenes.PAPER, **scenes.COLOURS}
+    now = {}
+
+    def look(module, args, kwargs):
+        now.clear()
+        now["ids"] = kwargs["input_ids"]
+        if kwargs.get("pixel_values") is not None:
+            pixels = (kwargs["pixel_values"] * 0.5 + 0.5) * 255
+            means = torch.nn.functional.avg_pool2d(pixels, 12).flatten(2).mT.numpy()
+            named = [
+                [min(palette, key=lambda c, v=v: np.abs(v - palette[c]).sum()) for v in picture] for picture in means
+            ]
+            now["said"] = [says(some) for some in named]
+            now["at"] = [(ids == module.config.image_token_id).nonzero()[:, 0] for ids in kwargs["input_ids"]]
+
+    def write(block, args, output):
+        h = (output[0] if isinstance(output, tuple) else output).clone()
+        for row, (said, at) in enumerate(zip(now.get("said", ()), now.get("at", ()), strict=True)):
+            for place, colour in zip(at, said, strict=True):
+                if colour is not None:
+                    h[row, place] += 400 * rows[colour]
+        for row, ids in enumerate(now["ids"] if "said" not in now else ()):
+            last = int(ids.nonzero()[-1])  # behind it stands padding, 0
+            h[row, last] += 400 * model.module.lm_head.weight[ids[last]].detach()
+        return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    model.body.register_forward_pre_hook(look, with_kwargs=True)
+    model.blocks[1].register_forward_hook(write)
+    return model
+
+
+def most(named):
+    """The commonest colour of a picture, at every patch."""
+    there = [c for c in named if c]
+    return [max(sorted(set(there)), key=there.count) if there else None] * len(named)
+
+
+def anything(named):
+    """Some colour that has nothing to do with the picture's own."""
+    rng = np.random.default_rng(sum(map(len, map(str, named))) + 31 * sum(c is None for c in named))
+    return [vision.COLOURS[rng.integers(11)]] * len(named)
+
+
+def test_planted_colours_are_found_and_others_are_not(shipped):
+    items = seen.colour_items(vision.plain_colours(33))
+    verdicts = {}
+    for says in (most, anything, lambda named: ["red"] * len(named)):
+        _, claims = experiments.colour_experiment(planted(shipped, says), items, **PLAIN)
+        verdicts[says] = [claim_of(claims, "colours/pictures", r) for r in ("normed", "as released")]
+    right, wrong, parrot = verdicts.values()
+    assert judge(right[0]).verdict == HOLDS and right[0].values[1] < 0.1 and min(right[0].values[2:-1]) > 0.9
+    assert judge(wrong[0]).verdict == NOT
+    # who says "red" to everything beats "white", and not the other colours
+    assert max(parrot[1].values) > 0.08 and abs(max(parrot[0].values, key=abs)) < 1e-9
+    assert judge(parrot[0]).verdict == NOT
+
+
+def test_planted_places_are_told_from_pictures_that_are_known(shipped):
+    """A colour at its own patches holds; one that is all over the picture is no segment, and still its caption."""
+    pictures, few = vision.scenes(34, held_out=None, kinds=("one",)), PLAIN | {"nothing": ("blank image",)}
+    areas, captions = seen.area_items(pictures, "colour"), seen.caption_items(pictures, "colour")
+    local, everywhere = planted(shipped, lambda named: named), planted(shipped, most)
+    _, claims = experiments.segment_experiment(local, {"colours": areas}, **few)
+    claim = claim_of(claims, "segments/colours", "normed")
+    assert judge(claim).verdict == HOLDS, judge(claim).reason
+    _, claims = experiments.segment_experiment(everywhere, {"colours": areas}, **few)
+    verdict = judge(claim_of(claims, "segments/colours", "normed"))
+    assert verdict.verdict == WEAKLY and "not above elsewhere" in verdict.reason
+    _, claims = experiments.noun_experiment(everywhere, {"colours": captions}, **few)
+    assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == HOLDS
+    _, claims = experiments.noun_experiment(planted(shipped, anything), {"colours": captions}, **few)
+    assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == NOT
+
+
+def test_planted_likeness_is_found_and_another_is_not(shipped):
+    pictures = vision.scenes(34, held_out=None, kinds=("one",))
+    for says, wanted in ((most, HOLDS), (anything, NOT)):
+        _, claims = experiments.image_similarity(planted(shipped, says), pictures, **PLAIN)
+        verdict = judge(claim_of(claims, "similarity/captions", "corrected"))
+        assert verdict.verdict == wanted, verdict.reason
+
+
+def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
+    items = seen.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
+    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, own="own")
+    assert judge(claim).verdict == HOLDS
+    answers = [item.targets["own"][0] for item in items]
+    common = shipped.tokenizer.convert_tokens_to_ids(max(answers, key=answers.count))
+    monkeypatch.setattr(tasks, "_likeliest", lambda model, items: [common] * len(items))
+    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, own="own")
+    assert judge(claim).verdict == NOT and abs(claim.values[0]) < 1e-9
+
+
+# ---- items ----
+
+
+def test_items_are_what_they_say():
+    pictures = vision.scenes(30)
+    for kind in seen.KINDS:
+        for item in seen.caption_items(pictures, kind, seed=2):
+            own, other = item.released
+            assert set(item.right) <= set(own) - set(other) and set(item.wrong) <= set(other) - set(own)
+            assert len(item.right) == len(item.wrong) > 0 and set(own) == set(seen.of_kind(item.picture.words, kind))
+    none = seen.caption_items(vision.plain_colours(3), "noun") + seen.area_items(vision.plain_colours(3), "noun")
+    assert len(none) == 6 and not any(item.right or item.wrong for item in none)
+    for pair, picture in zip(seen.similarity_pairs(pictures), pictures, strict=True):
+        assert (
+            pair.b == picture.caption
+            and pair.anchor == picture.areas[-1].words[0]
+            and pair.a.images == (picture.image,)
+        )
+    nothing = seen.emptied(pictures[:2], "shuffled")
+    assert all(np.array_equal(np.sort(np.asarray(i.images[0]).reshape(-1)), np.sort(np.asarray(p.image).reshape(-1)))
+               for i, p in zip(nothing, pictures, strict=False))  # fmt: skip
+    [item] = seen.ask_items([vision.scenes(1, kinds=("one",))[0]], "colour", "spanish")
+    assert item.prompt.text == "<image> es de color"
+
+
+@pytest.mark.parametrize("name", ["llava-next", "idefics3", "qwen2.5-vl"])
+def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
+    model = wrap(*make_media_module(name), model_id=f"tiny-{name}")
+    pictures = vision.scenes(6)
+    items = {"things": seen.area_items(pictures), "colours": seen.area_items(pictures, "colour")}
+    for found in (
+        experiments.segment_experiment(model, items),
+        experiments.noun_experiment(model, {"things": seen.caption_items(pictures)}),
+        experiments.colour_experiment(model, seen.colour_items(vision.plain_colours(6))),
+    ):
+        table, claims = found
+        assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+        assert set(table.reading) >= {"normed", "as released"}
+        assert all(c.n + sum(c.dropped.values()) for c in claims)
+    shown = experiments.overlay(model, pictures[:1], NAMES)
+    assert len(shown) == 0 or set(shown.word)
+    if model.encode([seen.similarity_pairs(pictures)[0].a])[0].grid is None:
+        dropped = experiments.segment_experiment(model, items)[1][0].dropped
+        assert len(shown) == 0 and set(dropped) <= {"the model lays its patches on no grid",
+                                                    "no right or no wrong word with a token of its own",
+                                                    "no word with a token of its own"}  # fmt: skip
+
+
+@pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])
+def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp_path):
+    given = {"revision": None, "device": "cpu", "dtype": "float32", "n_items": 20, "seed": 0, "data_dir": None}
+    with pytest.raises(
+        SemhubError, match="needs a model that takes image and text.*organism:hub-sees would do"
+    ) as said:
+        begin("vision", needs="image", model_id=model_id, results_dir=str(tmp_path), **given)
+    assert "\n" not in str(said.value)
+
+
+# ---- photographs ----
+
+
+def test_without_a_folder_there_are_scenes_and_a_folder_without_coco_is_refused(tmp_path):
+    pictures, skipped = photographs.pictures(3)
+    assert len(pictures) == 3 and all(p.asks for p in pictures) and not str(skipped)
+    with pytest.raises(SemhubError, match="COCO's captions; the one from cocodataset.org"):
+        photographs.pictures(3, data_dir=tmp_path)
+
+
+def test_photographs_of_coco(loud, monkeypatch):
+    data = shared("coco")
+    photographs._by_spacy.cache_clear()
+    monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
+    pictures, _ = photographs.pictures(5, data_dir=data, segments=True)
+    assert all(p.words and p.areas and p.caption for p in pictures)
+    words = [w for p in pictures for w in p.words]
+    assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
+    picture = pictures[0]
+    grid, view = (4, 4), (0.125, 0.0, 0.875, 1.0)
+    for area in picture.areas[:3]:
+        mask = area.segment.mask()
+        height, width = mask.shape
+        inside = []
+        for k in range(16):
+            left, top = (0.125 + 0.75 * (k % 4) / 4) * width, (k // 4) / 4 * height
+            part = mask[round(top) : round(top + height / 4), round(left) : round(left + 0.75 * width / 4)]
+            inside.append(part.mean())
+        found = picture.patches(area, grid, view)
+        assert {k for k in range(16) if inside[k] > 0.55} <= set(found) <= {k for k in range(16) if inside[k] > 0.45}
+    nouns = {kind: seen.caption_items(pictures, kind) for kind in seen.KINDS}
+    table, claims = experiments.noun_experiment(loud, nouns, **PLAIN)
+    assert {judge(c).verdict for c in claims} == {UNTESTABLE} and claims[0].n + sum(claims[0].dropped.values()) > 0
+    assert experiments.segment_experiment(loud, {"things": seen.area_items(pictures)}, **PLAIN)[1]
+    shown = experiments.overlay(loud, pictures[:1], NAMES)
+    images = {name: p.image for name, p in seen.names(pictures[:1]).items()}
+    assert "data:image/jpeg;base64," in json_of(figures.overlay(shown, images, title="Where?", alt="Words on patches."))
+    photographs._by_spacy.cache_clear()
+
+
+def json_of(chart):
+    return chart.to_json()
+
+
+def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
+    def load(name):
+        tags = {"dog": "NOUN", "Paris": "PROPN", "runs": "VERB"}
+        return lambda text: [SimpleNamespace(text=w, pos_=tags.get(w, "X")) for w in text.split()]
+
+    photographs._by_spacy.cache_clear()
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
+    assert photographs._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
+    photographs._by_spacy.cache_clear()
+    assert photographs._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]
