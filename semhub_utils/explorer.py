@@ -18,6 +18,11 @@ _STATIC = Path(__file__).parent / "static"
 _FULL = 65535  # probabilities and entropies are stored as 16-bit shares of their range
 
 
+def script(name: str) -> str:
+    """A widget's script with what all share in front."""
+    return "".join((_STATIC / part).read_text(encoding="utf-8") for part in ("parts.js", name))
+
+
 class LensGrid(anywidget.AnyWidget):
     """Layers (last on top) by tokens, each cell the lens's top token. Make one with `LensGrid.from_readings`.
 
@@ -27,7 +32,7 @@ class LensGrid(anywidget.AnyWidget):
     token index) are what the reader has chosen.
     """
 
-    _esm = (_STATIC / "lens_grid.js").read_text(encoding="utf-8")
+    _esm = script("lens_grid.js")
     _css = (_STATIC / "lens_grid.css").read_text(encoding="utf-8")
 
     meta = traitlets.Dict().tag(sync=True)

@@ -5,8 +5,10 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment, sound_lens
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
+from semhub_utils.experiments.kinds import kind_answers
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
@@ -17,6 +19,7 @@ from semhub_utils.experiments.languages import (
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.patching import patch_experiment
+from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
 from semhub_utils.experiments.roles import role_experiment
@@ -36,10 +39,13 @@ __all__ = [
     "both_readings",
     "cannot_tell",
     "choice_table",
+    "clip_similarity_experiment",
     "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
+    "kind_answers",
     "known_continuation",
+    "label_words_experiment",
     "language_similarity",
     "layers_experiment",
     "lens_experiment",
@@ -50,12 +56,14 @@ __all__ = [
     "part_lens_experiment",
     "patch_experiment",
     "punctuation_trap",
+    "push_experiment",
     "range_experiment",
     "readable_sentences",
     "relation_curves",
     "role_experiment",
     "sentiment_experiment",
     "similarity_experiment",
+    "sound_lens",
     "steering_experiment",
     "swap_experiment",
     "task_table",
