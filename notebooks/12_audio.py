@@ -63,7 +63,7 @@ from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
 from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
-from semhub_utils.spokes import audio
+from semhub_utils.spokes import audio, kinds
 
 chapter = begin(
     "audio",
@@ -96,7 +96,7 @@ else:
     clips, skipped = audio.clips(n_items, seed=seed), ""
 glue("n_clips", len(clips))
 glue("n_labels", len({clip.label for clip in clips}))
-print(skipped)
+print(f"{len(clips)} clips. {skipped}")
 
 # %% [markdown]
 # That makes {glue}`n_clips` clips with {glue}`n_labels` labels. Play a few. Under each lies its spectrogram, and under that the
@@ -104,7 +104,7 @@ print(skipped)
 # plays, the cursor follows.
 
 # %% tags=["hide-input"]
-player = ClipPlayer.from_clips(experiments.sound_lens(model, audio.shortest(clips, 4)))
+player = ClipPlayer.from_clips(experiments.sound_lens(model, audio.short_clips(clips, 4)))
 display(player, Html(data_table(player.summary()), "The commonest first word by clip, reading and layer."))
 
 # %% [markdown]
@@ -282,7 +282,7 @@ chapter.claim(
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
 animals = audio.animal_clips(n_items, seed=seed, held_out=None)
-asked = {name: audio.kind_items(animals[: n_items // 2], name, plain=plain, forms=(0, 1, 2)) for name in languages}
+asked = {name: kinds.kind_items(animals[: n_items // 2], name, plain=plain, forms=(0, 1, 2)) for name in languages}
 answers = pd.concat(
     chapter.step(
         f"answers {name}", lambda name=name: experiments.kind_answers(model, asked[name], series=name, seed=seed)
@@ -314,11 +314,12 @@ show(
 # *among all words* asks that the right one be the first of the whole vocabulary. The claims rest on the former.
 
 # %% tags=["hide-input"]
+names = {"code": "code"}
 for name in languages[1:]:
     display(
         chapter.claim(
             f"kind-answer/{name}",
-            f"Asked in {name}, the model says what kind of animal it hears more often than the commonest answer would.",
+            f"Asked in {names.get(name, name.capitalize())}, the model says what kind of animal it hears more often than the commonest answer would.",
             paper="The paper asks about sounds in English alone.",
         )
     )
@@ -339,7 +340,7 @@ for name in languages[1:]:
 # in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100, at its depth.
 
 # %% tags=["hide-input"]
-pushed = {name: audio.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
+pushed = {name: kinds.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
 rows = chapter.step(
     "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)
 )
@@ -347,7 +348,7 @@ states = chapter.step("states", lambda: experiments.push_experiment(model, pushe
 CLASSES = {"mammals": "sound", "others": "digits"}
 
 # %% tags=["hide-input"]
-dose = rows[(rows.experiment == "push-dose") & (rows.condition != "same class, reversed")].drop(columns="reading")
+dose = rows[rows.experiment == "push-dose"].drop(columns="reading")
 show(
     figures.dose_response(
         dose,
@@ -398,7 +399,7 @@ show(
 )
 
 # %% tags=["hide-input"]
-dose = states[(states.experiment == "push-dose") & (states.condition != "same class, reversed")]
+dose = states[states.experiment == "push-dose"]
 show(
     figures.dose_response(
         dose[dose.language == "english"].drop(columns="reading"),
@@ -456,7 +457,7 @@ for name in pushed:
         display(
             chapter.claim(
                 f"push-states/{name}",
-                f"English word states turn the answer to a question in {name}, more than chance or the reversed vector.",
+                f"English word states turn the answer to a question in {name.capitalize()}, more than chance or the reversed vector.",
                 paper="The paper asks about sounds in English alone.",
                 precondition=precondition,
             )

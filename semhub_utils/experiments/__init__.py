@@ -5,7 +5,7 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment, sound_lens
+from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
 from semhub_utils.experiments.kinds import kind_answers
@@ -21,7 +21,7 @@ from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.ranges import range_experiment
-from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid, sound_lens
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment

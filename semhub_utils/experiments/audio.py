@@ -13,7 +13,7 @@ from semhub_utils.evidence import tidy
 from semhub_utils.experiments.common import Result, curve
 from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
 from semhub_utils.inputs import Input, Sound
-from semhub_utils.lens import available_readings, lens, word_logprobs
+from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
 from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, without_content
@@ -57,7 +57,8 @@ def clip_similarity_experiment(
 
     def read(reader: LanguageModel, made: Sequence[Clip]) -> Float[np.ndarray, "item layer label"]:
         sounds = hidden_states(reader, [heard(reader, clip, frame.format(SLOT)) for clip in made]).hidden
-        return cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
+        cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
+        return cosines.round(9)  # so that what is one text to the end is 0 apart
 
     cosine = read(model, clips)
     found = {"": cosine} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
@@ -111,10 +112,17 @@ def label_words_experiment(
     others = labels.different & labels.together & labels.as_long
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
     options = {"series": series, "reading": reading, "seed": seed, "dropped": dropped, "unit": "nats"}
-    if not clips:
-        nothing = {"": np.empty((0, model.n_layers + 1, 0))}
-        claim = lead_evidence(model, "label-words", clips, labels, nothing, others, **options)
-        return tidy([claim]), [claim]
+    common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
+    common["dropped"] = sum(dropped.values())
+    empty = np.empty((0, model.n_layers + 1))
+    if not clips:  # the claim without an item, and every curve without a number
+        claim = lead_evidence(model, "label-words", clips, labels, {"": empty[..., None][..., :0]}, others, **options)
+        shown = [
+            (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
+        ]
+        tables = [curve(model, empty, experiment=what, series=whose, **common) for what, whose in shown]
+        tables.append(curve(model, empty, experiment="label-time", series=series, **common).assign(time=0.5))
+        return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
     columns = [[words.words.index(word) for word in name] for name in labels.names]
     member = torch.zeros(len(words.words), len(columns), dtype=torch.float64)
     form = torch.zeros(len(columns), len(words.ids), dtype=torch.bool)  # the targets that are a label's words
@@ -161,8 +169,6 @@ def label_words_experiment(
     for what, values in (("label-probability", np.exp(found[""])), ("label-first", more["first"])):
         shown[what, "own label"] = own(values, labels.of)
         shown[what, "other labels"] = own(mean_of_others(values, others), labels.of)
-    common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
-    common["dropped"] = sum(dropped.values())
     tables = [curve(model, values, experiment=what, series=name, **common) for (what, name), values in shown.items()]
     for t, sums in enumerate(more["time"]):  # the number of frames in a part falls out of the difference
         logs = np.log(np.maximum(sums, TINY))
@@ -174,33 +180,6 @@ def label_words_experiment(
 
 
 WIDTHS = {"first": 3, "rank": 2, "entropy": 2}  # by item, layer and, for the first, label
-
-
-def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -> list[dict]:
-    """Top words by layer and frame for `player.ClipPlayer`: one entry per clip, every reading the model has."""
-    shown = []
-    for clip, encoding, prompt in zip(clips, *_encoded(model, clips), strict=True):
-        hidden = hidden_states(model, [prompt], positions=[encoding.frames]).hidden
-        readings = {}
-        for reading in available_readings(model):
-            found = lens(model, hidden, top_k=top_k, reading=reading)
-            readings[reading] = {  # layer first
-                "ids": found.top_ids.transpose(0, 1).numpy(),
-                "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
-            }
-        seen = {int(i) for found in readings.values() for i in np.unique(found["ids"])}
-        shown.append(
-            {
-                "name": clip.label,
-                "samples": clip.samples,
-                "rate": clip.rate,
-                "seconds": encoding.seconds or len(clip.samples) / clip.rate / len(encoding.frames),
-                "layers": list(range(model.n_layers + 1)),
-                "readings": readings,
-                "vocab": {i: model.tokenizer.decode([i]) for i in seen},
-            }
-        )
-    return shown
 
 
 def _encoded(model: LanguageModel, clips: Sequence[Clip]):

@@ -17,7 +17,8 @@ from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.audio import KindItem, without_content
+from semhub_utils.spokes.audio import without_content
+from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import TargetTable, target_table
 
@@ -42,7 +43,8 @@ def kind_answers(
     claim |= {"series": series, "outcome": True, "unit": "share of prompts", "seed": seed}
     if answers_of(model, items) is None:
         found = evidence(f"kind-answer/{series}", EMPTY, EMPTY, dropped={NO_ANSWER: len(items)}, **claim)
-        return tidy([found]), [found]
+        blank = {"experiment": "kind-answer", "series": series, "language": series, "value": np.nan, "n": 0}
+        return pd.concat([tidy([found]), pd.DataFrame([blank | {"cluster": ""}])], ignore_index=True), [found]
 
     def read(reader: LanguageModel, some: Sequence[KindItem]) -> tuple[Int[np.ndarray, "item"], np.ndarray]:
         """The answer given, and whether the true one begins with the likeliest token of all."""

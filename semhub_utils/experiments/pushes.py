@@ -1,25 +1,24 @@
 """English words pushed into a sound: does the answer turn, in English and in other languages?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, control, evidence, split_items, tidy
+from semhub_utils.evidence import split_items, tidy
 from semhub_utils.experiments.audio import BATCH
-from semhub_utils.experiments.common import DRAWS, Result
-from semhub_utils.experiments.kinds import EMPTY, NO_ANSWER, answers_of, asked, share_row
+from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.kinds import NO_ANSWER, answers_of, asked
+from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_rows
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.audio import KindItem
+from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
 from semhub_utils.tokens import word_forms
@@ -27,22 +26,6 @@ from semhub_utils.tokens import word_forms
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
 RELEASED_DEPTH = 13 / 32
-OTHER, ALIKE, RANDOM, AWAY, REVERSED = "other class", "same class", "random direction", "wrong layer", "reversed"
-CLASSES = {"mammals": True, "others": False}
-
-
-@dataclass(frozen=True)
-class _Pushed:
-    """What was measured in one language on the reported clips: shares of the first answer [item, strength] by condition
-    and whose strengths these are."""
-
-    shares: Mapping[str, Float[np.ndarray, "item strength"]]
-    strengths: Mapping[str, tuple[float, ...]]
-
-    def change(self, condition: str, strength: float) -> Float[np.ndarray, " item"]:
-        """The share at a strength minus the share without a push."""
-        still = self.shares[OTHER][:, self.strengths[OTHER].index(0.0)]
-        return self.shares[condition][:, self.strengths[condition].index(strength)] - still
 
 
 def push_experiment(
@@ -89,8 +72,13 @@ def push_experiment(
     choose, report = split_items(ids, seed, clusters=clusters, share=CHOOSING) if kept else ([], [])
     if not choose or not report or tellable[first] is None:
         reason = dropped if tellable[first] else {NO_ANSWER: len(items[first])}
-        claims = [claim for name in items for claim in _claims(model, by, name, [], None, 1, 1.0, reason, seed)]
-        return tidy(claims), claims
+        claims = [claim for name in items for claim in claims_of(model, by, name, [], None, 1, 1.0, reason, seed)]
+        blank = [
+            {"experiment": f"push-{what}", "series": whose, "language": name, "condition": OTHER, "layer": 1,
+             "depth": model.depth(1), "strength": float(s), "value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+            for what in ("choice", "dose") for name in items for whose in CLASSES for s in strengths
+        ]  # fmt: skip
+        return pd.concat([tidy(claims), pd.DataFrame(blank)], ignore_index=True).assign(by=by), claims
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
     tried = tried if layers is None else list(layers)
@@ -124,7 +112,7 @@ def push_experiment(
     noise = torch.randn(RANDOM_DIRECTIONS, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
     noise = noise.expand(-1, len(kept), model.n_layers + 1, -1)
 
-    def measured(name: str) -> _Pushed:
+    def measured(name: str) -> Pushed:
         """All strengths in the first language, the chosen one in the others, where the dose is of OTHER alone."""
         up = tuple(map(float, strengths))
         some = up if name == first else (strength,)
@@ -133,7 +121,7 @@ def push_experiment(
         found = {k: shares(name, report, layer, vectors[k], used[k]) for k in (OTHER, ALIKE)}
         found[AWAY] = shares(name, report, away, vectors[OTHER], some)
         found[RANDOM] = np.mean([shares(name, report, layer, d, some) for d in noise], axis=0)
-        return _Pushed(found, used)
+        return Pushed(found, used)
 
     claims, table = [], [
         {"experiment": "push-choice", "series": first, "layer": at, "depth": model.depth(at), "strength": float(s),
@@ -143,15 +131,15 @@ def push_experiment(
     for name in items:
         chosen = [of[name][n] for n in report]
         if tellable[name] is None:
-            claims += _claims(model, by, name, [], None, layer, strength, {NO_ANSWER: len(items[name])}, seed)
+            claims += claims_of(model, by, name, [], None, layer, strength, {NO_ANSWER: len(items[name])}, seed)
             continue
         found = measured(name)
-        claims += _claims(model, by, name, chosen, found, layer, strength, dropped, seed)
-        table += _dose(model, name, chosen, found, layer, seed)
+        claims += claims_of(model, by, name, chosen, found, layer, strength, dropped, seed)
+        table += dose_rows(model, name, chosen, found, layer, seed)
     if by == "unembedding":
         at = max(1, round(RELEASED_DEPTH * model.n_layers))
-        released = _Pushed({OTHER: shares(first, report, at, vectors[OTHER], RELEASED, raw=True)}, {OTHER: RELEASED})
-        rows = _dose(model, first, [of[first][n] for n in report], released, at, seed)
+        released = Pushed({OTHER: shares(first, report, at, vectors[OTHER], RELEASED, raw=True)}, {OTHER: RELEASED})
+        rows = dose_rows(model, first, [of[first][n] for n in report], released, at, seed)
         table += [row | {"condition": "as released", "reading": "as released"} for row in rows]
     return pd.concat([tidy(claims), pd.DataFrame(table)], ignore_index=True).assign(by=by), claims
 
@@ -188,102 +176,3 @@ def _lengths(
     for states in stream_states(model, prompts, positions=[list(p) for p in frames], max_batch_tokens=BATCH):
         total.index_add_(0, states.item, states.hidden.norm(dim=-1))
     return total / n[:, None]
-
-
-def _score(turn: np.ndarray, plus: np.ndarray, minus: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The change in the direction of the push, minus the larger of that by chance and by the reversed vector."""
-    return turn * plus - np.maximum(turn * noise, turn * minus)
-
-
-def _claims(
-    model: LanguageModel,
-    by: str,
-    name: str,
-    items: Sequence[KindItem],
-    found: _Pushed | None,
-    layer: int,
-    strength: float,
-    dropped: Mapping[str, int],
-    seed: int,
-) -> list[Evidence]:
-    """Of all clips, of mammals and of others."""
-    kinds = {}
-    for item in items:
-        mammal = item.clip.is_mammal
-        kinds |= {item.clip.label: mammal, item.alike: mammal, item.other: not mammal}
-    number = {animal: n for n, animal in enumerate(sorted(kinds))}
-    called = np.array([kinds[animal] for animal in number], float)
-    animal = np.array([number[item.clip.label] for item in items], int)
-    turn = 1 - 2 * called[animal] if items else np.empty(0)
-    if items:
-        noise = found.change(RANDOM, strength)
-        moved = {k: (found.change(k, strength), found.change(k, -strength), noise) for k in (OTHER, ALIKE)}
-        both = [np.concatenate(parts) for parts in zip(moved[OTHER], moved[ALIKE], strict=True)]
-        partner = np.array([number[getattr(i, to)] for to in ("other", "alike") for i in items])
-    claims = []
-    for whose, wanted in ({"": None} | CLASSES).items():
-        part = np.array([wanted in (None, item.clip.is_mammal) for item in items], bool)
-        clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
-        scores, null, controls, least = EMPTY, EMPTY, {}, 0.0
-        if part.any():
-            scores = _score(turn, *moved[OTHER])[part, None]
-            null = _null(called, np.tile(animal, 2), partner, both, wanted, seed)
-            shown = {ALIKE: _score(turn, *moved[ALIKE]), AWAY: turn * (found.change(AWAY, strength) - noise)}
-            controls = {k: control(k, v[part, None], clusters=clusters, seed=seed) for k, v in shown.items()}
-            least = 1 / comb(len(called), int(called.sum()))
-        claims.append(
-            evidence(
-                f"push-{by}/{name}" + f"/{whose}" * bool(whose),
-                scores,
-                null,
-                least_p=least,
-                layers=[layer],
-                n_layers=model.n_layers,
-                experiment=f"push-{by}",
-                series=f"{name} {whose}".strip(),
-                reading="corrected",
-                clusters=clusters,
-                controls=controls,
-                dropped=dropped,
-                outcome=True,
-                unit=f"share of probability, at {strength:g} lengths of the state",
-                null_in_words="shuffling which animals are called mammals",
-                seed=seed,
-            )
-        )
-    return claims
-
-
-def _null(
-    called: Float[np.ndarray, " animal"],
-    animal: Int[np.ndarray, " pair"],
-    partner: Int[np.ndarray, " pair"],
-    moved: Sequence[Float[np.ndarray, " pair"]],
-    wanted: bool | None,
-    seed: int,
-) -> Float[np.ndarray, "draw 1"]:
-    """The statistic with the classes shuffled among animals: pairs of present and pushed animal that differ in class
-    count, whichever they were made for."""
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(DRAWS):
-        drawn = rng.permutation(called)
-        turn = drawn[partner] - drawn[animal]
-        counts = (turn != 0) & (True if wanted is None else drawn[animal] == wanted)
-        if counts.any():
-            found.append(_score(turn, *moved)[counts].mean())
-    return np.array(found)[:, None]
-
-
-def _dose(model, name: str, items: Sequence[KindItem], found: _Pushed, layer: int, seed: int) -> list[dict]:
-    """Share of the first answer by class, condition and strength; negative strengths are the reversed vector."""
-    rows = []
-    for condition, values in found.shares.items():
-        for whose, mammal in CLASSES.items():
-            part = np.array([item.clip.is_mammal == mammal for item in items], bool)
-            clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
-            for k, s in enumerate(found.strengths[condition] if part.any() else ()):
-                shown = (condition, s) if s >= 0 else (REVERSED if condition == OTHER else f"{condition}, reversed", -s)
-                columns = {"experiment": "push-dose", "series": whose, "language": name, "reading": "corrected"}
-                columns |= dict(zip(("condition", "strength"), shown, strict=True))
-                rows.append(share_row(model, values[part, k], clusters=clusters, seed=seed, layer=layer, **columns))
-    return rows

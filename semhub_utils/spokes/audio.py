@@ -83,12 +83,14 @@ def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequen
     return _drawn([source for group in groups for source in GROUPS[group]], n, f"clips {seed}", held_out)
 
 
-def shortest(clips: Sequence[Clip], n: int) -> list[Clip]:
-    """The `n` shortest clips of different labels, to be put on a page."""
+def short_clips(clips: Sequence[Clip], n: int) -> list[Clip]:
+    """The shortest clip of each of `n` labels, spread over all there are: a few to put on a page."""
     different: dict[str, Clip] = {}
     for clip in sorted(clips, key=lambda clip: len(clip.samples) / clip.rate):
         different.setdefault(clip.label, clip)
-    return list(different.values())[:n]
+    labels = list(dict.fromkeys(clip.label for clip in clips))
+    n = min(n, len(labels))
+    return [different[labels[k * len(labels) // n]] for k in range(n)]
 
 
 def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Clip]:
@@ -130,43 +132,6 @@ def of_the_own_class(clip: Clip, *, seed: int = 0) -> str:
 def _animal(clip: Clip, mammal: bool, seed: int) -> str:
     there = [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is mammal and a != clip.label]
     return random.Random(f"{seed} {clip.id}").choice(there)
-
-
-@dataclass(frozen=True, eq=False)
-class KindItem:
-    """A clip of an animal and a question of its kind. prompt: SLOT stands where the sound is, in front if nowhere;
-    plain: asked as one asks a model that answers questions, not in the world's sentences; answers: words of the
-    language, of which the first says that it is a mammal and the others that it is not; right: which is true; other,
-    alike: the English words of animals of the other class and of the own one."""
-
-    clip: Clip
-    prompt: str
-    plain: bool
-    answers: tuple[str, ...]
-    right: int
-    other: str
-    alike: str
-
-
-def kind_items(
-    clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,), seed: int = 0
-) -> list[KindItem]:
-    """What kind of animal is it? In the world's own sentences, once in each of `forms`; or, plainly, once, whether it
-    is a mammal. Raises SemhubError on a clip without a kind, or a language or form that there is not."""
-    if plain and language not in YES_NO:
-        raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(YES_NO)} would do.")
-    items = []
-    for form in (0,) if plain else forms:
-        for clip in clips:
-            ask = clip.kind_ask
-            others = of_the_other_class(clip, seed=seed), of_the_own_class(clip, seed=seed)
-            if plain:
-                said = PLAIN["mammal"][language], True, YES_NO[language], int(not clip.is_mammal)
-            else:
-                answers = tuple(word(kind, language) for kind in KINDS)
-                said = question(ask, language, form=form)[0], False, answers, KINDS.index(clip.kind)
-            items.append(KindItem(clip, *said, *others))
-    return items
 
 
 def kind_of(source: str) -> str:
