@@ -109,8 +109,13 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path) -> tuple[list[Cli
     root = Path(data_dir)
     if any((root / name).is_file() for name in ("vggsound/vggsound.csv", "vggsound.csv")):
         found, skipped = vggsound(n, seed=seed, data_dir=data_dir)
-    else:
+    elif any(root.glob("**/esc50.csv")) or any(root.glob("**/[0-9]* - *")):
         found, skipped = esc(n, seed=seed, data_dir=data_dir)
+    else:
+        raise SemhubError(
+            f"{data_dir} holds neither ESC-10, ESC-50 nor VGGSound; a folder with the files of GitHub "
+            "karolpiczak/ESC-50 or of robots.ox.ac.uk/~vgg/data/vggsound would do."
+        )
     read = []
     for file in found:
         words = dict.fromkeys(w for w in re.findall(r"[^\W\d_]+", file.label.lower()) if w not in SMALL_WORDS)

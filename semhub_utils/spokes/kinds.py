@@ -38,7 +38,8 @@ def kind_items(
             if plain:
                 said = audio.PLAIN["mammal"][language], True, audio.YES_NO[language], int(not clip.is_mammal)
             else:
+                prompt, _ = audio.question(ask, language, form=form)
                 answers = tuple(audio.word(kind, language) for kind in audio.KINDS)
-                said = audio.question(ask, language, form=form)[0], False, answers, audio.KINDS.index(clip.kind)
+                said = prompt, False, answers, audio.KINDS.index(clip.kind)
             items.append(KindItem(clip, *said, *others))
     return items
