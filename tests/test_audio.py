@@ -235,9 +235,9 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         return plain.states(word)[0][layer, -1]
 
     def share(item, vector, s, text, raw=False, at=layer):
-        states, frames, logprob = plain.states(text, item.clip.samples)
+        states, frames, logprob = plain.states("<audio> plus", item.clip.samples)  # in the first language
+        length = states[at, frames].norm(dim=-1).mean()
         if s:
-            length = states[at, frames].norm(dim=-1).mean()
             unit = vector if raw else vector / vector.norm() * length
             logprob = plain.states(text, item.clip.samples, push=(at, s * unit))[2]
         p = plain.words(logprob, item.answers, text)

@@ -44,8 +44,8 @@ def push_experiment(
     by: "unembedding", a word's row, as in the paper; or "states", the state at the last token of the word alone, read
     at the layer it is added at. items: per language the same clips in one order. Layer and strength are chosen on a
     quarter of the clusters, in the first language, by the class that moves less; all else is reported on the others.
-    The words pushed are English everywhere. s is in lengths of the state: the difference is scaled to the mean length
-    of the clip's states at that layer.
+    What is pushed is the same everywhere, English words. s is in lengths of the state: the difference is scaled to the
+    mean length of the clip's states at that layer, in the first language's prompt.
 
     Per language three claims, `push-<by>/<language>` and, of one class each, `.../mammals` and `.../others`: the change
     of the share in the direction of the push, minus the larger of that under RANDOM_DIRECTIONS of equal length (their
