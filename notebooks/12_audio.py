@@ -63,7 +63,7 @@ from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
 from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
-from semhub_utils.spokes import audio, kinds
+from semhub_utils.spokes import audio, kinds, swaps
 
 chapter = begin(
     "audio",
@@ -462,6 +462,58 @@ for name in pushed:
                 precondition=precondition,
             )
         )
+
+# %% [markdown]
+# ## Interchange patch: does the answer follow a word written over the sound?
+#
+# A push adds to what is there. Now you take the sound away: at one layer, every audio position gets the state of the last word of
+# *Emma sees the snake*. If a word and a sound lie in one place, the model goes on as if it had heard a snake, and says the
+# snake's kind, in English and in Spanish.
+#
+# Two traps. A patch that wrecks the run makes every other answer likelier, so the expected answers are shuffled for the null.
+# And a model may not read those positions at that layer any more, whoever writes there: *own type* writes the state of
+# another clip, and shows what a patch can do at best.
+
+# %% tags=["hide-input"]
+manner = "plain" if plain else "world"
+patches = pd.concat(
+    chapter.step(
+        f"patch {name}",
+        lambda name=name: experiments.patch_experiment(
+            model,
+            swaps.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed),
+            series=name,
+            seed=seed,
+        ),
+    ).assign(asked=name)
+    for name in ("english", "spanish")
+)
+
+# %% tags=["hide-input"]
+said = patches[patches.experiment == "patch-first"]
+show(
+    figures.layer_curves(
+        said,
+        title="What kind is named with a word written over the sound?",
+        alt="Share of clips by first answer and layer of the patch, by language asked and by the state that was written.",
+        y="share of clips",
+        types=figures.PATCH_TYPES,
+        switch=("asked", "condition"),
+    ),
+    said[said.condition.isin(["source", "own type"])][["asked", "condition", "series", "layer", "value", "n"]],
+)
+
+# %% tags=["hide-input"]
+for name in ("english", "spanish"):
+    can = chapter.knows(patches[patches.experiment == f"task-{name}"], f"say in {name.capitalize()} what it hears")
+    display(
+        chapter.claim(
+            f"patch-answer/{name}",
+            f"Asked in {name.capitalize()}, the model says the kind of the English word written over the sound.",
+            paper="The paper adds word vectors to sounds; it writes no word in their place.",
+            precondition=can,
+        )
+    )
 
 # %% [markdown]
 # ## What you learned

@@ -100,6 +100,11 @@ class Remade(Mapping[str, Tensor]):
         return self.make().items()
 
 
+Prompt = str | Input | Encoding
+"""What a model is given: a text, a text with pictures or sounds, or either as the model read it before, which saves
+reading it again."""
+
+
 def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
     """Ids padded on the right. Any id will do: no earlier position of a causal model sees it."""
     ids = torch.zeros(len(encodings), max(len(e) for e in encodings), dtype=torch.long)

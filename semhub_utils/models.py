@@ -22,7 +22,7 @@ from transformers import Cache, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Input, Reader, Sound, without_video
+from semhub_utils.inputs import Encoding, Input, Prompt, Reader, Sound, without_video
 from semhub_utils.structure import hook, read_structure, refuse
 
 DTYPES = {
@@ -144,11 +144,16 @@ class LanguageModel:
             text = text.removeprefix(begin)
         return Input(text, prompt.images, prompt.sounds)
 
-    def encode(self, prompts: Sequence[str | Input]) -> list[Encoding]:
+    def encode(self, prompts: Sequence[Prompt]) -> list[Encoding]:
         """Tokenize as the tokenizer does by default, special tokens included; prompts with pictures or sounds as the
-        processor does. Raises on an empty or too long prompt, and on one that holds what the model does not take."""
+        processor does; what this model read before stays as it is. Raises on an empty or too long prompt, and on one
+        that holds what the model does not take."""
         if isinstance(prompts, str | Input):
             raise SemhubError(f"prompts was the single text {_short(prompts)}; a list of texts would do.")
+        done = {number: prompt for number, prompt in enumerate(prompts) if isinstance(prompt, Encoding)}
+        if done:
+            others = iter(self.encode([prompt for prompt in prompts if not isinstance(prompt, Encoding)]))
+            return [done[number] if number in done else next(others) for number in range(len(prompts))]
         items = [prompt if isinstance(prompt, Input) else Input(prompt) for prompt in prompts]
         plain = [item.text for item in items if not item.images and not item.sounds]
         for number, item in enumerate(items):

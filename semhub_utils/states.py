@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Input, gather, pad
+from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
@@ -40,7 +40,8 @@ class Edit:
     layers: 0 is the input of block 1, l the output of block l. vector: one for all, one per item, or one per item and
     position (then every item has as many positions). positions: as in `hidden_states`. mode "add": h + strength *
     vector (activation addition, arXiv 2308.10248). mode "replace": h + strength * (vector - h), so that strength 1 puts
-    the vector in the state's place and 0 changes nothing.
+    the vector in the state's place and 0 changes nothing. mode "turn": as "replace", by the vector at the length of the
+    state it replaces.
     """
 
     layers: tuple[int, ...]
@@ -56,7 +57,7 @@ class _Enough(Exception):
 
 def hidden_states(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
@@ -92,7 +93,7 @@ def collect(
 
 def stream_states(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
@@ -258,8 +259,8 @@ class EditPlan:
 
     def __init__(self, model: LanguageModel, edit: Edit, encodings: Sequence[Encoding]):
         check_layers(model, edit.layers)
-        if edit.mode not in ("add", "replace"):
-            raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add' or 'replace' would do.")
+        if edit.mode not in ("add", "replace", "turn"):
+            raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add', 'replace' or 'turn' would do.")
         self.model, self.edit = model, edit
         self.positions = resolve_positions(edit.positions, encodings)
         count = {len(row) for row in self.positions}
@@ -305,7 +306,10 @@ class EditPlan:
                     return None
                 done.add(layer)
                 old = h[rows, columns].float()
-                new = old + factors * (vectors if self.edit.mode == "add" else vectors - old)
+                toward = vectors
+                if self.edit.mode == "turn":
+                    toward = torch.nn.functional.normalize(vectors, dim=-1) * old.norm(dim=-1, keepdim=True)
+                new = old + factors * (vectors if self.edit.mode == "add" else toward - old)
                 h = h.clone()
                 h[rows, columns] = new.to(h.dtype)
                 return h

@@ -16,17 +16,25 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Input, gather, pad
+from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, check_layers, run_batches, shares_beginnings
+from semhub_utils.states import (
+    Edit,
+    EditPlan,
+    Positions,
+    check_layers,
+    resolve_positions,
+    run_batches,
+    shares_beginnings,
+)
 
 __all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs", "patched_states"]
 
 
 def next_token_logprobs(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     targets: Int[Tensor, "item target"] | Int[Tensor, " target"],
     *,
     edit: Edit | None = None,
@@ -69,49 +77,58 @@ def next_token_logprobs(
 
 def patched_states(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     vectors: Float[Tensor, "item patch hidden"],
     layers: Sequence[int],
     *,
+    positions: Positions = -1,
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item patch hidden"]:
-    """The last token's state at layer L, before the final norm, where its state at `layers[k]` was replaced by
-    `vectors[:, k]`, for each k in turn.
+    """The last token's state at layer L, before the final norm, where the states of `positions` (by default the last
+    token) at `layers[k]` were replaced by `vectors[:, k]`, for each k in turn.
 
-    What stands before the last token is read once for all patches, which are rows of one batch. Raises SemhubError on a
-    bad prompt or layer, or vectors of another shape.
+    What stands before the first of them is read once for all patches, which are rows of one batch. Raises SemhubError
+    on a bad prompt, position or layer, or vectors of another shape.
     """
     encodings, copies = model.encode(prompts), len(check_layers(model, layers))
+    wanted = resolve_positions(positions, encodings)
     if vectors.shape != (len(encodings), copies, model.hidden_size):
         raise SemhubError(
             f"The patches have shape {tuple(vectors.shape)}; {(len(encodings), copies, model.hidden_size)} would do."
         )
     ends = torch.empty(len(encodings), copies, model.hidden_size)
+    first = [0] * len(encodings)
+    if shares_beginnings(model):
+        first = [min((*row, len(e) - 1)) for row, e in zip(wanted, encodings, strict=True)]
 
     def run(numbers: list[int]) -> Tensor:
         together = [encodings[n] for n in numbers]
-        ids, new = pad(together), vectors[numbers].flatten(0, 1).to(model.device)
-        before = ids.shape[1] - 1 if shares_beginnings(model) else 0
-        past = _read_once(model, ids[:, :before], copies) if before else None
+        ids, new, start = pad(together), vectors[numbers].flatten(0, 1).to(model.device), first[numbers[0]]
+        past = _read_once(model, ids[:, :start], copies) if start else None
+        start = start if past is not None else 0
         seen: list[Tensor] = []
 
         def change(layer: int, h: Tensor) -> Tensor:
-            h, which = h.clone(), [row for row in range(len(new)) if layers[row % copies] == layer]
-            h[which, -1] = new[which].to(h.dtype)
+            sites = [
+                (row, place - start)
+                for row in range(len(new))
+                if layers[row % copies] == layer
+                for place in wanted[numbers[row // copies]]
+            ]
+            h, (rows, columns) = h.clone(), (list(part) for part in zip(*sites, strict=True)) if sites else ([], [])
+            h[rows, columns] = new[rows].to(h.dtype)
             return h
 
         with ExitStack() as stack:
             for layer in set(layers):
                 stack.callback(model.hook(layer, partial(change, layer)).remove)
             stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
-            ids = ids[:, before if past else 0 :].repeat_interleave(copies, 0)
-            model.run(ids, _repeated(together, copies), after=past)
+            model.run(ids[:, start:].repeat_interleave(copies, 0), _repeated(together, copies), after=past)
         return seen[0].unflatten(0, (len(numbers), copies)).cpu()
 
-    again = 1 if shares_beginnings(model) else copies
-    lengths = [again * (len(encoding) - 1) + copies for encoding in encodings]  # the tokens that are run
-    kinds = [encoding.kind for encoding in encodings]
-    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, equal_lengths=True, kinds=kinds):
+    lengths = [start + copies * (len(e) - start) for start, e in zip(first, encodings, strict=True)]  # tokens run
+    kinds = [(e.kind, len(e), start) for start, e in zip(first, encodings, strict=True)]
+    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
         ends[torch.tensor(numbers)] = states
     return ends
 
@@ -143,7 +160,7 @@ class FrequencyPenalty(LogitsProcessor):
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[str | Input],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     edit: Edit | None = None,

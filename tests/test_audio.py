@@ -197,7 +197,7 @@ def questions(model, n=12, prompt="<sound> plus", answers=("five", "three", "eig
         sound = replace(sound, label=label, cluster=f"{label} {number // 6}")
         other, alike = (rng.choice([a for a in ANIMALS if a != label and (ANIMALS[a] == ANIMALS[label]) is same])
                         for same in (False, True))  # fmt: skip
-        items.append(KindItem(sound, prompt, False, answers, int(not ANIMALS[label]), other, alike))
+        items.append(KindItem(sound, prompt, answers, int(not ANIMALS[label]), other, alike))
     return items
 
 
@@ -316,7 +316,7 @@ def pushed(effect, seed=0, bias=0.0, spread=0.05):
         sound = replace(clip("cat", n), label=label, kind="mammal" if mammal[label] else "bird", cluster=str(n))
         other, alike = (rng.choice([a for a in names if mammal[a] == (mammal[label] is same) and a != label])
                         for same in (False, True))  # fmt: skip
-        items.append(KindItem(sound, "", False, ("a", "b"), 0, str(other), str(alike)))
+        items.append(KindItem(sound, "", ("a", "b"), 0, str(other), str(alike)))
         for k, b in ((OTHER, other), (ALIKE, alike)):
             turn = float(mammal[b]) - mammal[label]
             plus[k].append(turn * effect + to_word[label, b] + lean[b] - lean[label] + bias)

@@ -22,6 +22,7 @@ from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid, sound_lens
+from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
@@ -59,6 +60,7 @@ __all__ = [
     "push_experiment",
     "range_experiment",
     "readable_sentences",
+    "recolour_experiment",
     "relation_curves",
     "role_experiment",
     "sentiment_experiment",

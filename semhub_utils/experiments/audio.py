@@ -132,7 +132,7 @@ def label_words_experiment(
 
     def read(reader: LanguageModel, made: Sequence[Clip], more: dict | None = None):
         """Log of every label's number by clip and layer; `more` takes what else the table shows."""
-        encodings, prompts = _encoded(reader, made)
+        encodings = reader.encode([heard(reader, clip) for clip in made])
         n = torch.tensor([len(encoding.frames) for encoding in encodings])
         shape = (len(made), model.n_layers + 1, len(columns))
         found = torch.zeros(shape, dtype=torch.float64)
@@ -140,7 +140,7 @@ def label_words_experiment(
             more |= {name: torch.zeros(shape[:last], dtype=torch.float64) for name, last in WIDTHS.items()}
             more["time"] = torch.zeros(TIMES, *shape, dtype=torch.float64)
         for states in stream_states(
-            reader, prompts, positions=[encoding.frames for encoding in encodings], max_batch_tokens=BATCH
+            reader, encodings, positions=[encoding.frames for encoding in encodings], max_batch_tokens=BATCH
         ):
             asked = {"rank": True, "top_k": 1, "entropy": True} if more is not None else {}
             seen = lens(reader, states.hidden, targets=words.ids, reading=reading, **asked)
@@ -180,12 +180,6 @@ def label_words_experiment(
 
 
 WIDTHS = {"first": 3, "rank": 2, "entropy": 2}  # by item, layer and, for the first, label
-
-
-def _encoded(model: LanguageModel, clips: Sequence[Clip]):
-    """The clips alone, as the model reads them, and as prompts."""
-    prompts = [heard(model, clip) for clip in clips]
-    return model.encode(prompts), prompts
 
 
 def _columns(pairs: Sequence[tuple]) -> tuple[list, list]:

@@ -1,13 +1,17 @@
-"""What all experiments share: the number of random draws, and a curve by layer with its interval."""
+"""What all experiments share: the number of random draws, a curve by layer with its interval, and asking."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, bootstrap_interval
+from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel
+from semhub_utils.spokes import audio, vision
 
 Result = tuple[pd.DataFrame, list[Evidence]]
 DRAWS = 1000
@@ -51,3 +55,22 @@ def curve(
             "dropped": dropped + int((~seen).sum()),
         }
     )
+
+
+def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:
+    """A prompt as this model takes it. Where a text has the spokes' SLOT, the model's own placeholder; where it has
+    none, it is a plain question and becomes a turn of the model's chat template, if that has one, and what stands
+    behind a line break is the beginning of the answer. Raises SemhubError where the model does not take the medium."""
+    if not isinstance(prompt, Input) or not (prompt.images or prompt.sounds):
+        return prompt
+    slot, medium = (vision.SLOT, "image") if prompt.images else (audio.SLOT, "sound")
+    mark = model.placeholder(medium)
+    if slot in prompt.text:
+        return replace(prompt, text=prompt.text.replace(slot, mark))
+    question, _, answer = prompt.text.partition("\n")
+    try:
+        turn = model.chat(replace(prompt, text=question))
+    except SemhubError:  # no template
+        return replace(prompt, text=prompt.text.replace("\n", " "))
+    space = "" if turn.text[-1:].isspace() else " "
+    return replace(turn, text=f"{turn.text}{space}{answer}") if answer else turn

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import bootstrap_interval, control, evidence, tidy
-from semhub_utils.experiments.audio import CONTROLS, heard
-from semhub_utils.experiments.common import DRAWS, Result
-from semhub_utils.inputs import Input
+from semhub_utils.experiments.audio import CONTROLS
+from semhub_utils.experiments.common import DRAWS, Result, asked
+from semhub_utils.inputs import Input, Sound
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
@@ -49,7 +49,7 @@ def kind_answers(
     def read(reader: LanguageModel, some: Sequence[KindItem]) -> tuple[Int[np.ndarray, "item"], np.ndarray]:
         """The answer given, and whether the true one begins with the likeliest token of all."""
         words = answers_of(reader, some)
-        hidden = hidden_states(reader, [asked(reader, item) for item in some], layers=[reader.n_layers]).hidden
+        hidden = hidden_states(reader, [question_of(reader, item) for item in some], layers=[reader.n_layers]).hidden
         seen = lens(reader, hidden, targets=words.ids, top_k=1)
         said = word_logprobs(seen.logprob[:, 0], words.groups).argmax(-1).numpy()
         true = [words.ids[list(words.groups[item.right])] for item in some]
@@ -93,16 +93,15 @@ def kind_answers(
 EMPTY = np.empty((0, 1))
 
 
-def asked(model: LanguageModel, item: KindItem) -> Input:
-    """The question with its sound; a plain one as a user's turn where the model has a chat template."""
-    prompt = heard(model, item.clip, item.prompt)
-    return model.chat(prompt) if item.plain and getattr(model.processor, "chat_template", None) else prompt
+def question_of(model: LanguageModel, item: KindItem) -> Input:
+    """The question with its sound, as this model is asked (`common.asked`)."""
+    return asked(model, Input(item.prompt, sounds=(Sound(item.clip.samples, item.clip.rate),)))
 
 
 def answers_of(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | None:
     """The first tokens of the answers, which all items share; None where two cannot be told apart."""
     try:
-        words = target_table(model, items[0].answers, asked(model, items[0]).text)
+        words = target_table(model, items[0].answers, question_of(model, items[0]).text)
     except SemhubError:
         return None
     return words if words.words == items[0].answers else None

@@ -6,28 +6,25 @@ shown by what the model then says, not by what can be read from it.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn.functional import normalize
+from jaxtyping import Int
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import lens, word_logprobs
-from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.experiments.common import DRAWS, Result, asked, curve
+from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
+from semhub_utils.inputs import Input
+from semhub_utils.lens import lens
+from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import PatchItem
-from semhub_utils.states import hidden_states
-from semhub_utils.steering import patched_states
 from semhub_utils.tokens import TargetTable, target_table
 
 CLAIMS = {"patch": "nats", "patch-answer": "share of prompts"}
-SOURCE, SAME, OTHER, PUSH, NOISE = "source", "same answer", "other relation", "random push", "random weights"
 OUTCOMES = ("expected", "original", "untranslated")
 
 
@@ -42,6 +39,9 @@ def patch_experiment(
 ) -> Result:
     """Does the answer follow when the last token's state at layer l is replaced by that of another type's run?
 
+    Items with places (`PatchItem`) go one way only: the states of a picture's patches, say, at layer l are all replaced
+    by that of the last word of a text of the hub's. `series` is then the type in which is asked, "english" too.
+
     Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
     same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
     run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
@@ -50,19 +50,27 @@ def patch_experiment(
     runs of `series`; with "/reversed" behind them, the other way round.
 
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
-    another relation, a push in a random direction as long as the patch is, the patch at the embedding layer, and random
-    weights; a wrong layer is in the curve. Words of several tokens, or whose token another word shares, are dropped and
-    counted.
+    another relation (with places: of the text with a word that is no answer, and that of the source's text at an
+    earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
+    that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
+    Words of several tokens, or whose token another word shares, are dropped and counted.
 
     Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
     next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
-    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank.
+    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with
+    places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition
+    "own type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
+    picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
+    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
     """
-    words, kept, dropped = _resolve(model, items)
-    found = [
-        _one_way(model, words, kept, into, types=(series, hub), seed=seed, dropped=dropped, noise=random_weights)
-        for into in (0, 1)
+    items = [
+        replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
+        for i in items
     ]
+    words, kept, dropped = _resolve(model, items)
+    given = {"types": (series, hub), "seed": seed, "dropped": dropped, "noise": random_weights}
+    given["alone"] = items[0].places is not None
+    found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
     return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
 
 
@@ -76,19 +84,24 @@ def _one_way(
     dropped: Mapping[str, int],
     seed: int,
     noise: bool,
+    alone: bool,
 ) -> Result:
-    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round."""
+    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round. alone: whether there is no
+    other."""
     given = {"clusters": [item.cluster for item in items], "seed": seed}
     of = _words(words, items, into)
     index, expected = np.arange(len(items)), of["expected"]
     groups, anchors = [item.group for item in items], [item.anchor for item in items]
     scores = nulls = dict.fromkeys(CLAIMS, np.empty((0, model.n_layers + 1)))
     controls: dict[str, dict] = {claim: {} for claim in CLAIMS}
-    found = _every_patch(model, words, items, into, of["original"], seed=seed, noise=noise) if items else {}
+    taken = None
+    found = every_patch(model, words, items, into, of["original"], seed=seed, noise=noise) if items else {}
     for name, runs in found.items():
         followed = {"patch": runs.gain[index, :, expected], "patch-answer": runs.first == expected[:, None]}
         followed = {claim: values.astype(float) for claim, values in followed.items()}
-        if name == SOURCE:
+        if name == OWN:
+            taken = followed["patch-answer"][:, 1:-1].max(1, initial=0)
+        elif name == SOURCE:
             scores, nulls = followed, _null(runs, of, groups, anchors, seed)
         else:
             for claim, values in followed.items():
@@ -117,52 +130,18 @@ def _one_way(
         for claim, unit in CLAIMS.items()
     ]
     curves = _curves(model, words, found, of, dropped=sum(dropped.values()), **given)
-    table = pd.concat([tidy(claims), *curves], ignore_index=True)
-    return table.assign(direction=f"{types[1 - into]} into {types[into]}"), claims
+    name = f"{types[1 - into]} into {types[into]}"
+    if alone:
+        name = f"{types[1]} words into {types[0]}"
+        own = {"series": [i.id for i in items], "cluster": given["clusters"], "n": 1}
+        said = (found[SOURCE].plain == of["original"]).astype(float) if items else []
+        curves.append(pd.DataFrame({"experiment": f"task-{types[0]}", **own, "value": said}))
+        if taken is not None:
+            curves.append(pd.DataFrame({"experiment": f"task-{types[0]}, own type", **own, "value": taken}))
+    return pd.concat([tidy(claims), *curves], ignore_index=True).assign(direction=name), claims
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """What patched runs say. gain: per word, log P minus that of the original word, minus the same without a patch.
-    first: the word that the likeliest token is, -1 for none. last: the states at layer L."""
-
-    gain: Float[np.ndarray, "item layer word"]
-    logprob: Float[np.ndarray, "item layer word"]
-    first: Int[np.ndarray, "item layer"]
-    last: Float[Tensor, "item layer hidden"]
-
-
-def _every_patch(model, words: TargetTable, items, into: int, original, *, seed: int, noise: bool) -> dict[str, _Runs]:
-    """The runs by whose state was written into them at each layer in turn."""
-    prompts = [item.run[into] for item in items]
-    written = {SOURCE: [item.source[1 - into] for item in items], SAME: [item.run[1 - into] for item in items]}
-    if all(item.other for item in items):
-        written[OTHER] = [item.other[1 - into] for item in items]
-    own = hidden_states(model, prompts).hidden
-    states = {name: hidden_states(model, some).hidden for name, some in written.items()}
-    direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
-    states[PUSH] = own + (states[SOURCE] - own).norm(dim=-1, keepdim=True) * normalize(direction, dim=-1)
-    found = {name: _patched(model, words, prompts, own, vectors, original) for name, vectors in states.items()}
-    if noise:
-        blank = randomised(model, seed)
-        own, vectors = (hidden_states(blank, some).hidden for some in (prompts, written[SOURCE]))
-        found[NOISE] = _patched(blank, words, prompts, own, vectors, original)
-    return found
-
-
-def _patched(model: LanguageModel, words: TargetTable, prompts, own: Tensor, vectors: Tensor, original) -> _Runs:
-    last = patched_states(model, prompts, vectors, range(model.n_layers + 1))
-    plain, found = lens(model, own[:, -1:], targets=words.ids), lens(model, last, targets=words.ids, top_k=1)
-    plain, logprob = (word_logprobs(x.logprob, words.groups).double().numpy() for x in (plain, found))
-    change = logprob - plain
-    gain = change - change[np.arange(len(change)), :, original][:, :, None]
-    word = np.full(model.vocab_size, -1)
-    for k, group in enumerate(words.groups):
-        word[words.ids[list(group)].numpy()] = k
-    return _Runs(gain, logprob, word[found.top_ids[..., 0].numpy()], last)
-
-
-def _null(runs: _Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) -> dict[str, np.ndarray]:
+def _null(runs: Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) -> dict[str, np.ndarray]:
     """Both statistics with expected answers shuffled; an item that would be asked to turn to its own sits out."""
     index, expected = np.arange(len(groups)), of["expected"]
     drawn: dict[str, list] = {claim: [] for claim in CLAIMS}
@@ -174,7 +153,7 @@ def _null(runs: _Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int)
     return {claim: np.array(some).reshape(len(some), -1) for claim, some in drawn.items()}
 
 
-def _curves(model, words: TargetTable, found: Mapping[str, _Runs], of, **common) -> list[pd.DataFrame]:
+def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, **common) -> list[pd.DataFrame]:
     """What the patched runs say, by whose state was written; without items, curves without a number."""
     tables, index = [], np.arange(len(of["expected"]))
     empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
@@ -198,24 +177,36 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
     """Each item's words, as indices of `words`, by outcome."""
     place = {word: k for k, word in enumerate(words.words)}
     every = [(item.expected[into], item.answer[into], item.expected[1 - into]) for item in items]
-    return {o: np.array([place[row[k]] for row in every], int) for k, o in enumerate(OUTCOMES)}
+    return {
+        o: np.array([place[row[k]] for row in every], int)
+        for k, o in enumerate(OUTCOMES)
+        if not any(row[k] is None for row in every)
+    }
 
 
 def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
     """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
     if not items:
         raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
-    every = dict.fromkeys(word for item in items for pair in (item.answer, item.expected) for word in pair)
-    words = target_table(model, every, items[0].run[0])
+    said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
+    every = dict.fromkeys(word for words in said.values() for word in words)
+    run = items[0].run[0]
+    words = target_table(model, every, run.text if isinstance(run, Input) else run)
     single = {form.word for form in words.forms if form.single}
+    nowhere = set()
+    if items[0].places:
+        runs = model.encode([item.run[0] for item in items])
+        nowhere = {item.id for item, encoding in zip(items, runs, strict=True) if not item.places(encoding)}
     kept, dropped = [], Counter()
     for item in items:
         if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
             dropped["both types have the same word"] += 1
-        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1]:
+        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1] is not None:
             dropped["the source has the same answer"] += 1
-        elif not {*item.answer, *item.expected} <= single:
+        elif not {*said[item.id]} <= single:
             dropped["no single token of its own for an answer"] += 1
+        elif item.id in nowhere:
+            dropped["no patch of the model is known to lie there"] += 1
         else:
             kept.append(item)
     return words, kept, dict(dropped)

@@ -13,9 +13,10 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import split_items, tidy
 from semhub_utils.experiments.audio import BATCH
 from semhub_utils.experiments.common import Result
-from semhub_utils.experiments.kinds import NO_ANSWER, answers_of, asked
+from semhub_utils.experiments.kinds import NO_ANSWER, answers_of, question_of
 from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_rows
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
+from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
@@ -82,8 +83,8 @@ def push_experiment(
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
     tried = tried if layers is None else list(layers)
-    frames = [e.frames for e in model.encode([asked(model, item) for item in of[first]])]
-    lengths = _lengths(model, of[first], frames)
+    prompts = {name: model.encode([question_of(model, i) for i in of[name]]) for name in items if tellable[name]}
+    lengths = _lengths(model, prompts[first])
     vectors = {
         name: torch.stack([rows[getattr(i, to)] - rows[i.clip.label] for i in of[first]])
         for name, to in ((OTHER, "other"), (ALIKE, "alike"))
@@ -91,12 +92,10 @@ def push_experiment(
 
     def shares(name: str, some: Sequence[int], layer: int, vector: Tensor, s: Sequence[float], raw: bool = False):
         """Share of the first answer [item, strength]."""
-        words, chosen, v = tellable[name], [of[name][n] for n in some], vector[some, layer]
+        words, chosen, v = tellable[name], [prompts[name][n] for n in some], vector[some, layer]
         v = v if raw else normalize(v, dim=-1) * lengths[some, layer][:, None]
-        prompts = [asked(model, item) for item in chosen]
-        places = [frames[n] for n in some] if name == first else [e.frames for e in model.encode(prompts)]
-        edit = Edit((layer,), v, positions=places)
-        said = word_logprobs(next_token_logprobs(model, prompts, words.ids, edit=edit, strengths=s), words.groups)
+        edit = Edit((layer,), v, positions=[encoding.frames for encoding in chosen])
+        said = word_logprobs(next_token_logprobs(model, chosen, words.ids, edit=edit, strengths=s), words.groups)
         return said.double().softmax(-1)[..., 0].numpy()
 
     turn = np.array([-1.0 if item.clip.is_mammal else 1.0 for item in of[first]])
@@ -166,13 +165,10 @@ def _word_states(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[
 BY = {"unembedding": _unembedding_rows, "states": _word_states}
 
 
-def _lengths(
-    model: LanguageModel, items: Sequence[KindItem], frames: Sequence[Sequence[int]]
-) -> Float[Tensor, "item layer"]:
+def _lengths(model: LanguageModel, prompts: Sequence[Encoding]) -> Float[Tensor, "item layer"]:
     """The mean length of a clip's states at its frames."""
-    n = torch.tensor([len(places) for places in frames])
-    total = torch.zeros(len(items), model.n_layers + 1)
-    prompts = [asked(model, item) for item in items]
-    for states in stream_states(model, prompts, positions=[list(p) for p in frames], max_batch_tokens=BATCH):
+    frames = [encoding.frames for encoding in prompts]
+    total = torch.zeros(len(prompts), model.n_layers + 1)
+    for states in stream_states(model, prompts, positions=frames, max_batch_tokens=BATCH):
         total.index_add_(0, states.item, states.hidden.norm(dim=-1))
-    return total / n[:, None]
+    return total / torch.tensor([len(places) for places in frames])[:, None]

@@ -46,9 +46,9 @@ def lens_grid(
 
 def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -> list[dict]:
     """Top words by layer and frame for `player.ClipPlayer`: one entry per clip, every reading the model has."""
-    prompts, shown = [heard(model, clip) for clip in clips], []
-    for clip, prompt, encoding in zip(clips, prompts, model.encode(prompts), strict=True):
-        hidden = hidden_states(model, [prompt], positions=[encoding.frames]).hidden
+    shown = []
+    for clip, encoding in zip(clips, model.encode([heard(model, clip) for clip in clips]), strict=True):
+        hidden = hidden_states(model, [encoding], positions=[encoding.frames]).hidden
         readings, vocab = _tops(model, hidden, top_k)
         seconds = encoding.seconds or len(clip.samples) / clip.rate / len(encoding.frames)
         sound = {"name": clip.label, "samples": clip.samples, "rate": clip.rate, "seconds": seconds}

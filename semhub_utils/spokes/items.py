@@ -8,8 +8,13 @@ A state also holds the other words of its text, such as the subject or the numbe
 and similarity has one null for the anchor and one for each of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from semhub_utils.inputs import Encoding, Input
+
+Places = Callable[[Encoding], Sequence[int]]
+"""Which positions of a prompt are meant, once a model has read it."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,40 @@ class SteerItem:
 
 @dataclass(frozen=True)
 class PatchItem:
-    """A run, and the run whose state at the last token is written into it. Every text and answer is a pair: in the
+    """A run, and the run whose state at the last token is written into it. Every prompt and answer is a pair: in the
     data type, and in the hub's. `source` asks the same of something else, whose answer is `expected`; `other` asks
-    something else altogether (None where there is no such prompt)."""
+    something else altogether (None where there is no such prompt).
+
+    places: the positions of the run that are written into; None for the last token. With them it goes one way only, and
+    the hub's texts end in the word for what stands there. The type's own in `source` is then the same in the type, such
+    as a picture, or None, and in `other` there is none. Where the hub has no word of its own for the answer, or is what
+    is asked in, that is None."""
 
     id: str
-    run: tuple[str, str]
-    answer: tuple[str, str]
-    source: tuple[str, str]
-    expected: tuple[str, str]
-    other: tuple[str, str] | None
+    run: tuple[str | Input, str]
+    answer: tuple[str, str | None]
+    source: tuple[str | Input | None, str]
+    expected: tuple[str, str | None]
+    other: tuple[str | None, str] | None
     cluster: str
     group: str
-    anchor: str  # the expected answer: items of one move together in a null
+    anchor: str  # the expected answer, or what it follows from: items of one move together in a null
+    places: Places | None = None
+
+
+@dataclass(frozen=True)
+class RecolourItem:
+    """A picture of two colours, what is asked of it, one prompt after another, and the part that another colour is
+    written into. named: the colours that an answer names, in order; before, after: what they are for each prompt, as
+    the picture is and with `third` in the place of `present`; another: a fourth colour. Colours are English words."""
+
+    id: str
+    prompts: tuple[Input, ...]
+    before: tuple[frozenset[str], ...]
+    after: tuple[frozenset[str], ...]
+    present: str
+    third: str
+    another: str
+    places: Places
+    named: Callable[[str], tuple[str, ...]]
+    cluster: str

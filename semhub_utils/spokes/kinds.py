@@ -9,14 +9,13 @@ from semhub_utils.spokes import audio
 
 @dataclass(frozen=True, eq=False)
 class KindItem:
-    """A clip of an animal and a question of its kind. prompt: SLOT stands where the sound is, in front if nowhere;
-    plain: asked as one asks a model that answers questions, not in the world's sentences; answers: words of the
+    """A clip of an animal and a question of its kind. prompt: with SLOT where the sound is, or a plain question;
+    answers: words of the
     language, of which the first says that it is a mammal and the others that it is not; right: which is true; other,
     alike: the English words of animals of the other class and of the own one."""
 
     clip: audio.Clip
     prompt: str
-    plain: bool
     answers: tuple[str, ...]
     right: int
     other: str
@@ -36,10 +35,10 @@ def kind_items(
             ask = clip.kind_ask
             others = audio.of_the_other_class(clip, seed=seed), audio.of_the_own_class(clip, seed=seed)
             if plain:
-                said = audio.PLAIN["mammal"][language], True, audio.YES_NO[language], int(not clip.is_mammal)
+                said = audio.PLAIN["mammal"][language], audio.YES_NO[language], int(not clip.is_mammal)
             else:
                 prompt, _ = audio.question(ask, language, form=form)
                 answers = tuple(audio.word(kind, language) for kind in audio.KINDS)
-                said = prompt, False, answers, audio.KINDS.index(clip.kind)
+                said = prompt, answers, audio.KINDS.index(clip.kind)
             items.append(KindItem(clip, *said, *others))
     return items

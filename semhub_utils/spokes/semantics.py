@@ -9,9 +9,11 @@ from itertools import zip_longest
 
 import numpy as np
 
+from semhub_utils.inputs import Encoding
+from semhub_utils.organism.frames import TAG
 from semhub_utils.spokes.cogs import FUNCTION, ROLES, Meaning
 from semhub_utils.spokes.files import Skipped, some
-from semhub_utils.spokes.items import LensItem, Pair
+from semhub_utils.spokes.items import LensItem, Pair, PatchItem
 
 PEERS = 20  # sentences of one template are drawn together, so that partners can be exchanged among them
 
@@ -128,6 +130,51 @@ def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> list[LensIte
         if ends:
             found.append(LensItem(m.id, m.form[: ends[-1].start() + 2], {"own": (ends[-1][1],)}, m.verb))
     return found[:n]
+
+
+def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) -> list[PatchItem]:
+    """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
+    sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
+    verb; with the form of that, cut likewise; and with its first content word alone in the place of the sentence.
+
+    Both go on with the lemma of a verb, and nothing but what was read says which. tagged: for the shipped models, which
+    put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
+    does not come again, or whose form does not begin with it, are left out."""
+    rng, found = random.Random(f"patches {seed}"), []
+    usable = [(m, cut) for m in _drawn(known, seed) if (cut := _before_again(m))]
+    shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m, _ in usable[-2:])
+
+    def read(words: str) -> str:
+        return f"{words.removesuffix(' .')} {TAG['logic']} :" if tagged else f"{shown}{words}\n"
+
+    for m, run in usable[:n]:
+        others = [(other, cut) for other, cut in usable if other.verb != m.verb]
+        if others:
+            source, cut = rng.choice(others)
+            found.append(
+                PatchItem(
+                    id=f"{m.id} {source.id}", run=(run, read(m.sentence)), answer=(m.verb, None),
+                    source=(cut, read(source.sentence)), expected=(source.verb, None),
+                    other=(None, read(source.content[0])), cluster=f"{m.verb} {source.verb}", group="form",
+                    anchor=source.verb, places=_last,
+                )
+            )  # fmt: skip
+    return found
+
+
+def sentence_prompts(items: Sequence[PatchItem]) -> list[LensItem]:
+    """What is written from: each sentence, to be continued with the verb of its form."""
+    return [LensItem(item.id, item.source[1], {"own": (item.expected[0],)}, item.cluster) for item in items]
+
+
+def _before_again(m: Meaning) -> str:
+    """The form up to where the verb it begins with comes for the second time; empty where it does not."""
+    first, _, rest = m.form.partition(" AND ")
+    return f"{first} AND" if first.startswith(f"{m.verb} . ") and rest.startswith(f"{m.verb} . ") else ""
+
+
+def _last(encoding: Encoding) -> list[int]:
+    return [len(encoding) - 1]
 
 
 def form_words(known: Sequence[Meaning]) -> list[str]:

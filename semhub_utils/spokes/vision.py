@@ -70,17 +70,21 @@ class Picture:
     split: str = ""
     held_out: bool = False
 
-    def patches(self, area: Area, grid: tuple[int, int]) -> list[int]:
-        """Numbers, row by row, of the patches of a grid (rows, columns) over the whole picture that are more than half
-        inside an area."""
+    def patches(
+        self, area: Area, grid: tuple[int, int], view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    ) -> list[int]:
+        """Numbers, row by row, of the patches of a grid (rows, columns) that are more than half inside an area. view:
+        the part of the picture under the grid, as `Encoding.view`."""
         rows, columns = grid
+        width, height = self.image.size
+        x, y = view[0] * width, view[1] * height
         left, top, right, bottom = area.box
-        across = _covered(left, right, columns, self.image.width)
-        down = _covered(top, bottom, rows, self.image.height)
+        across = _covered(left - x, right - x, columns, (view[2] - view[0]) * width)
+        down = _covered(top - y, bottom - y, rows, (view[3] - view[1]) * height)
         return [r * columns + c for r in range(rows) for c in range(columns) if down[r] * across[c] > 0.5]
 
 
-def _covered(low: int, high: int, cells: int, length: int) -> list[float]:
+def _covered(low: float, high: float, cells: int, length: float) -> list[float]:
     """Which share of each cell of a line lies between two points."""
     size = length / cells
     return [max(0.0, min(high, (i + 1) * size) - max(low, i * size)) / size for i in range(cells)]

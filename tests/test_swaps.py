@@ -1,0 +1,512 @@
+"""Words and colours written into pictures and sounds: against plain hooks one run at a time, and where the truth is
+known."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from architectures import make_media_module
+from test_experiments import one_token_forms
+from test_seeing import Plain, picture, sound
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from semhub_utils import experiments
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.experiments import common, patched, patching, recolour
+from semhub_utils.inputs import Input
+from semhub_utils.models import load_model, wrap
+from semhub_utils.organism.scenes import COLOURS
+from semhub_utils.spokes import audio, swaps, vision
+from semhub_utils.spokes.items import PatchItem, RecolourItem
+from semhub_utils.states import Edit, hidden_states
+from semhub_utils.steering import next_token_logprobs, patched_states
+
+WORDS = ("3", "5", "8", "9")
+PLAIN = {"random_weights": False}
+
+
+@pytest.fixture(scope="module")
+def media():
+    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
+
+
+@pytest.fixture(scope="module")
+def few_draws():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patching, "DRAWS", 199)
+        patch.setattr(recolour, "DRAWS", 199)
+        yield
+
+
+def seen_items(name):
+    """Runs over a picture or sound, and texts that end in a word which the tokenizer has as one token."""
+    items = []
+    for a, b in itertools.permutations(range(4), 2):
+        what, other = (
+            {"images": (picture(16, 16, k),)} if name == "llava" else {"sounds": (sound(0.4, k),)} for k in (a, b)
+        )
+        slot = vision.SLOT if name == "llava" else audio.SLOT
+        items.append(
+            PatchItem(
+                id=f"{a}{b}", run=(Input(f"{slot}8=", **what), f"the cat {WORDS[a]}"), answer=(WORDS[a], None),
+                source=(Input(f"{slot}cat", **other), f"the cat {WORDS[b]}"), expected=(WORDS[b], None),
+                other=(None, "three plus five"), cluster=str(a), group="g", anchor=WORDS[b],
+                places=lambda encoding: encoding.patches[1:4],
+            )
+        )  # fmt: skip
+    return items
+
+
+class Hooked(Plain):
+    """Plain runs whose states can be changed at given positions of chosen layers."""
+
+    @torch.no_grad()
+    def logprobs(self, inputs, layers=(), places=(), change=None, once=None):
+        """Log-probabilities after a prompt; change(old [place, hidden]) -> new, at every one of `layers`."""
+
+        def put(module, args, kwargs=None, output=None):
+            h = kwargs["hidden_states"] if kwargs and "hidden_states" in kwargs else args[0]
+            h = h if output is None else output[0] if isinstance(output, tuple) else output
+            h = h.clone()
+            h[0, places] = change(h[0, places])
+            if output is not None:
+                return (h, *output[1:]) if isinstance(output, tuple) else h
+            return ((h, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": h})
+
+        handles = []
+        for layer in layers:
+            if layer == 0:
+                handles.append(self.blocks[0].register_forward_pre_hook(put, with_kwargs=True))
+            else:
+                handles.append(self.blocks[layer - 1].register_forward_hook(lambda m, a, o: put(m, a, output=o)))
+        try:
+            return self.module(**inputs, use_cache=False).logits[0, -1].log_softmax(-1)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def states(self, prompt, n_layers):
+        """[layer, token, hidden], before the final norm."""
+        found = []
+
+        def see(module, args, output):
+            found.append((output[0] if isinstance(output, tuple) else output)[0].clone())
+
+        handles = [block.register_forward_hook(see) for block in self.blocks]
+        out = self.read(prompt)
+        for handle in handles:
+            handle.remove()
+        return torch.stack([out.hidden_states[0][0], *found])
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2-audio"])
+def test_patches_against_one_run_at_a_time(media, few_draws, name):
+    model, plain, items = media(name), Hooked(name), seen_items(name)
+    table, claims = experiments.patch_experiment(model, items, series="english", seed=3, **PLAIN)
+    assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
+    context = common.asked(model, items[0].run[0]).text
+    forms = {w: sorted(one_token_forms(model, w, context)) for w in WORDS}
+    assert all(forms.values())
+    directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3)).double()
+    rng, layers = np.random.default_rng(3), range(model.n_layers + 1)
+
+    def said(logprob):
+        return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
+
+    gain, first, before = {}, {}, []
+    for k, item in enumerate(items):
+        run = common.asked(model, item.run[0])
+        places, inputs = item.places(model.encode([run])[0]), plain.inputs(run)
+        own, alone = plain.states(run, model.n_layers)[:, places].mean(1), plain.logprobs(inputs)
+        before.append(int(alone.argmax()) in forms[item.answer[0]])
+        source = plain.states(item.source[1], model.n_layers)
+        push, like = directions[k] / directions[k].norm(), common.asked(model, item.source[0])
+        written = {
+            "source": source[:, -1],
+            "own type": plain.states(like, model.n_layers)[:, model.encode([like])[0].patches].mean(1),
+            "same answer": plain.states(item.run[1], model.n_layers)[:, -1],
+            "another word": plain.states(item.other[1], model.n_layers)[:, -1],
+            "earlier position": source[:, int(rng.integers(source.shape[1] - 1))],
+            "random push": own + (source[:, -1] - own).norm(dim=-1, keepdim=True) * push,
+        }
+        b, a = item.expected[0], item.answer[0]
+        was = said(alone)
+        for (condition, states), layer in itertools.product(written.items(), layers):
+            logprob = plain.logprobs(inputs, [layer], places, lambda old, new=states[layer]: new)
+            now = said(logprob)
+            gain.setdefault(condition, []).append(float(now[b] - now[a] - was[b] + was[a]))
+            first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
+    shape = len(items), len(layers)
+    np.testing.assert_allclose(claims[0].values, np.reshape(gain["source"], shape).mean(0), atol=5e-5)
+    assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source", "own type"}
+    for condition in set(gain) - {"source"}:
+        want = np.reshape(gain[condition], shape).mean(0)
+        if condition != "own type":
+            np.testing.assert_allclose(claims[0].controls[condition].values, want, atol=5e-5)
+            assert max(abs(want)) > 1e-3, condition
+        shown = table[(table.experiment == "patch-first") & (table.condition == condition)]
+        want = np.reshape(first[condition], shape).mean(0)
+        np.testing.assert_allclose(shown[shown.series == "expected"].sort_values("layer").value, want, atol=1e-9)
+    assert set(table.series[table.experiment == "patch-first"]) == {"expected", "original", "other"}
+    assert table[table.experiment == "task-english"].value.tolist() == list(map(float, before))
+    taken = table[table.experiment == "task-english, own type"].value.tolist()
+    assert taken == np.reshape(first["own type"], shape)[:, 1:-1].any(1).tolist()
+    assert claims[0].values[-1] == pytest.approx(0, abs=1e-9), "nothing is left to read a patch at the last layer"
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2-audio"])
+def test_a_state_of_its_own_changes_nothing(media, name):
+    model = media(name)
+    run = common.asked(model, seen_items(name)[0].run[0])
+    [encoding] = model.encode([run])
+    place = encoding.patches[2]
+    own = hidden_states(model, [encoding], positions=place).hidden
+    last = patched_states(model, [encoding], own, range(model.n_layers + 1), positions=[[place]])
+    plain = hidden_states(model, [encoding], layers=[3]).hidden
+    torch.testing.assert_close(last, plain.expand(-1, 4, -1), atol=5e-6, rtol=0)
+    for mode in ("add", "replace", "turn"):
+        edit = Edit((1, 2, 3), torch.ones(model.hidden_size), positions=[encoding.patches], mode=mode)
+        moved = next_token_logprobs(model, [encoding], torch.arange(9), edit=edit, strengths=(0.0, 1.0))[0]
+        same = next_token_logprobs(model, [encoding] * 2, torch.arange(9))[:, 0]
+        assert torch.equal(moved[0], same[0]) and not torch.allclose(moved[1], same[1], atol=1e-3)
+    read = next_token_logprobs(model, [run, encoding, "8="], torch.arange(9))
+    assert torch.equal(read[0], read[1]) and not torch.equal(read[0], read[2])
+
+
+def test_patches_that_are_nowhere_or_without_words_are_counted(media):
+    model, [first, second, third, *_] = media("llava"), seen_items("llava")
+    gone = [first.__class__(**{**first.__dict__, "places": lambda encoding: []})]
+    gone.append(second.__class__(**{**second.__dict__, "expected": ("homeward", None)}))
+    gone.append(third.__class__(**{**third.__dict__, "expected": third.answer}))
+    table, claims = experiments.patch_experiment(model, gone, series="english", **PLAIN)
+    assert claims[0].dropped == {
+        "no patch of the model is known to lie there": 1,
+        "no single token of its own for an answer": 1,
+        "the source has the same answer": 1,
+    }
+    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+    tasks = table[table.experiment == "task-english"]
+    assert len(tasks) == 0 and "cluster" in table
+    same = third.__class__(**{**third.__dict__, "answer": ("3", "3"), "expected": ("5", "8")})
+    _, claims = experiments.patch_experiment(model, [same], series="spanish", **PLAIN)
+    assert claims[0].dropped == {"both types have the same word": 1}
+
+
+# ---- truth put in by hand ----
+
+N = 29
+
+
+def seeing_text(shared: bool):
+    """A model of three layers that reads all tokens before alike. Words w and patches p share directions if `shared`;
+    the last block turns what stands before into the word for it. Layer 1 and 2 pass states on as they are."""
+    names = [f"{kind}{k}" for kind in "wp" for k in range(N)] + ["?", "<unk>"]
+    tokenizer = Tokenizer(models.WordLevel({name: k for k, name in enumerate(names)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    width = 4 * N
+    config = tf.LlamaConfig(
+        vocab_size=2 * N + 2, hidden_size=width, intermediate_size=8, num_hidden_layers=3, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module, eye = tf.LlamaForCausalLM(config).eval(), torch.eye(width)
+    word, patch, out = eye[:N], eye[:N] if shared else eye[N : 2 * N], eye[2 * N : 3 * N]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
+        module.model.embed_tokens.weight[:N], module.model.embed_tokens.weight[N : 2 * N] = word, patch
+        module.model.embed_tokens.weight[2 * N] = 0.1 * eye[-1]
+        noise = torch.randn(2 * N + 2, width, generator=torch.Generator().manual_seed(0))
+        module.model.embed_tokens.weight += 0.02 * noise / width**0.5
+        attention = module.model.layers[2].self_attn  # uniform over what stands before
+        attention.v_proj.weight.copy_(eye)
+        attention.o_proj.weight.copy_(out.T @ patch)
+        module.lm_head.weight[:N] = 4 * out + (word if shared else 0)
+    return wrap(module, tokenizer, model_id="seeing" if shared else "apart")
+
+
+def worded(other=True):
+    """ "p3 p3 p3 ?" is answered w3; the places are the p's."""
+    return [
+        PatchItem(
+            id=f"{k} {j}", run=(f"p{k} p{k} p{k} ?", f"? w{k}"), answer=(f"w{k}", None), source=(f"? p{j}", f"? w{j}"),
+            expected=(f"w{j}", None), other=(None, f"? p{(j + 5) % N}"), cluster=str(k), group="g", anchor=f"w{j}",
+            places=lambda encoding: [0, 1, 2],
+        )
+        for k in range(N) for j in [(k * 7 + 3) % N] if j != k and (j + 5) % N not in (j, k)
+    ]  # fmt: skip
+
+
+def test_planted_hub_is_found_and_planted_absence_is_not(few_draws):
+    """No block before the last changes a state, so the embedding layer, where the word is all there is, is no less."""
+    table, claims = experiments.patch_experiment(seeing_text(True), worded(), series="english", **PLAIN)
+    assert table[table.experiment == "task-english"].value.eq(1).all()
+    for claim in claims:
+        verdict = judge(claim)
+        assert verdict.verdict == WEAKLY and verdict.reason.count("not above") == 1 and "embedding" in verdict.reason
+        assert claim.values[0] == claim.values[1] == claim.values[2] > 0.9 and claim.values[3] == 0
+        beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
+        assert len(beaten) == 4 and max(c.high[1] for c in beaten) < claim.low[1] and claim.p[1] < 0.02
+    _, claims = experiments.patch_experiment(seeing_text(False), worded(), series="english", **PLAIN)
+    assert {judge(c).verdict for c in claims} == {NOT} and max(claims[1].values) < 0.1
+
+
+def coloured(model):
+    """ "p3 p3 p3 ?" is answered w3: the third colour's row is put into the p's."""
+    items = []
+    for k in range(N):
+        third, another = (k * 7 + 3) % N, (k * 5 + 1) % N
+        if len({k, third, another}) == 3:
+            items.append(
+                RecolourItem(
+                    id=str(k), prompts=(Input(f"p{k} p{k} p{k} ?"),), before=(frozenset([f"w{k}"]),),
+                    after=(frozenset([f"w{third}"]),), present=f"w{k}", third=f"w{third}", another=f"w{another}",
+                    places=lambda encoding: [0, 1, 2], named=lambda text: tuple(text.split()), cluster=str(k),
+                )
+            )  # fmt: skip
+    return items
+
+
+def test_planted_colours_are_found_and_planted_absence_is_not(few_draws, monkeypatch):
+    monkeypatch.setattr(recolour, "CHOOSING", 0.05)  # few clusters here, and 20 are needed
+    model = seeing_text(True)
+    table, [claim] = experiments.recolour_experiment(model, coloured(model), series="c", max_new_tokens=1)
+    assert claim.layers == (1,) and judge(claim).verdict == HOLDS and claim.values[0] > 0.9
+    assert set(claim.controls) == {"present colour", "another colour"}
+    shown = table[table.experiment == "recolour"].pivot_table(
+        index=["condition", "series"], columns="layer", values="value"
+    )
+    assert shown.loc["third colour", "intended"].tolist() == [1, 1, 1, 0]
+    for name in ("present colour", "nothing"):
+        assert shown.loc[name, "unchanged"].eq(1).all()
+    assert shown.loc["another colour", "other"].tolist() == [1, 1, 1, 0]
+    assert (shown.groupby("condition").sum() - 1).abs().max().max() < 1e-9
+    model = seeing_text(False)
+    table, [claim] = experiments.recolour_experiment(model, coloured(model), series="c", max_new_tokens=1)
+    assert table[table.experiment == "task-c"].value.eq(1).all() and claim.values[0] <= 0
+    assert judge(claim).verdict == NOT
+
+
+# ---- the two-colour intervention against plain hooks ----
+
+
+def test_recolouring_against_one_run_at_a_time(media, few_draws):
+    """Greedy texts of a random model, read for their first character; all is run anew for every token."""
+    model, plain = media("llava"), Hooked("llava")
+    n, m, colours = 10, 2, ("3", "5", "8", "9")
+    rows = {c: model.unembedding[sorted(one_token_forms(model, c, "the"))].detach().double().mean(0) for c in colours}
+
+    def put(item, condition, layer, seed=4, reported=()):
+        [encoding] = model.encode(item.prompts)
+        present = rows[item.present]
+        vector = {"present colour": present, "another colour": rows[item.another] - present}.get(
+            condition, rows[item.third] - present
+        )
+        if condition == "random direction":
+            drawn = torch.randn(len(reported), model.hidden_size, generator=torch.Generator().manual_seed(seed))
+            vector = drawn[list(reported).index(item.id)].double()
+        layers = [] if condition == "nothing" else range(layer, model.n_layers + 1)
+        inputs, text, unit = dict(plain.inputs(item.prompts[0])), [], vector / vector.norm()
+        for _ in range(m):
+            logprob = plain.logprobs(
+                inputs, layers, item.places(encoding), lambda old: unit * old.norm(dim=-1, keepdim=True)
+            )
+            text.append(int(logprob.masked_fill(~model.text_vocab, -1e30).argmax()))
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([text[-1:]])], 1)
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        return model.tokenizer.decode(text, skip_special_tokens=True)
+
+    def named(text):
+        return tuple(text.strip()[:1])
+
+    items = []
+    for k in range(n):
+        a, b, c = (colours[(k + shift) % 4] for shift in range(3))
+        item = RecolourItem(
+            id=str(k), prompts=(Input("the", (picture(16, 16, k),)),), before=(frozenset("x"),),
+            after=(frozenset("y"),), present=a, third=b, another=c,
+            places=lambda encoding: encoding.patches[:8], named=named, cluster=str(k),
+        )  # fmt: skip
+        right = named(put(item, "nothing", 0))[:1] or ("x",)
+        new = named(put(item, "third colour", 1))[:1] or ("y",)
+        items.append(item.__class__(**{**item.__dict__, "before": (frozenset(right),), "after": (frozenset(new),)}))
+    table, [claim] = experiments.recolour_experiment(model, items, series="c", max_new_tokens=m, seed=4)
+    _, reported = split_items([i.id for i in items], 4, clusters=[i.cluster for i in items], share=0.25)
+    shown = table[table.experiment == "recolour"]
+    for condition in ("third colour", "present colour", "another colour", "random direction", "nothing"):
+        want = np.zeros((model.n_layers + 1, 4))
+        for item, layer in itertools.product([i for i in items if i.id in reported], range(model.n_layers + 1)):
+            said = named(put(item, condition, layer, reported=reported))
+            k = 3 if len(said) != 1 else {item.after[0]: 0, item.before[0]: 1}.get(frozenset(said), 2)
+            want[layer, k] += 1 / len(reported)
+        for k, outcome in enumerate(recolour.OUTCOMES):
+            got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
+            np.testing.assert_allclose(got, want[:, k], atol=1e-9, err_msg=f"{condition} {outcome}")
+    assert shown[(shown.condition == "third colour") & (shown.series == "intended")].value.max() > 0.5
+
+
+def test_the_length_of_what_is_put_is_nothing_to_a_model_that_norms_all_it_reads(media):
+    """And the last layer's states at other places are read by nobody."""
+    model = media("llava")
+    encodings = model.encode([Input("the", (picture(16, 16, k),)) for k in range(3)])
+    places = [e.patches[:8] for e in encodings]
+    vector = model.unembedding[40].detach() - model.unembedding[41].detach()
+    for start in range(4):
+        layers = tuple(range(start, 4))
+        found = [
+            next_token_logprobs(model, encodings, torch.arange(50), edit=Edit(layers, vector, places, mode=mode))
+            for mode in ("replace", "turn")
+        ]
+        torch.testing.assert_close(*found, atol=1e-4, rtol=0)
+        plain = next_token_logprobs(model, encodings, torch.arange(50))
+        assert torch.allclose(found[0], plain) == (start == 3)
+
+
+# ---- items ----
+
+
+def test_items_of_pictures():
+    pictures = [*vision.plain_colours(6), *vision.scenes(6, kinds=("one",)), *vision.two_halves(3)]
+    for language in vision.LANGUAGES:
+        items = swaps.picture_patches(pictures, language, seed=1)
+        assert len(items) == 12, "two halves have no one colour"
+        for item, there in zip(items, pictures, strict=False):
+            own, new = there.areas[0].words[0], item.anchor
+            assert own != new and item.run[1] == there.caption and item.source[0].text == item.run[0].text
+            assert item.answer[1] == (own if language != "english" else None)
+            assert item.expected[1] == (new if language != "english" else None)
+            at = np.asarray(item.source[0].images[0]).reshape(-1, 3).mean(0)  # a plain picture of the new colour
+            assert min(COLOURS, key=lambda word, at=at: np.abs(at - COLOURS[word]).sum()) == new
+            assert item.source[1] == there.caption.removesuffix(own) + new
+            assert item.other[1].split()[-1] in vision.SHAPES and item.other[1].split()[-1] not in there.words
+            assert (item.answer[0], item.expected[0]) == tuple(vision.word(w, language) for w in (own, new))
+            assert item.run[0].text.count(vision.SLOT) == 1 and item.run[0].images == (there.image,)
+    assert [i.id for i in items] == [i.id for i in swaps.picture_patches(pictures, "code", seed=1)]
+    assert [i.id for i in items] != [i.id for i in swaps.picture_patches(pictures, "code", seed=2)]
+    [plain] = swaps.picture_patches(pictures[:1], "spanish", manner="plain")
+    assert plain.run[0].text == "¿Cuál es el color de la imagen?\nEl color es"
+
+
+def test_items_of_sounds():
+    clips = audio.clips(12, groups=("animal",))
+    for language, kind in itertools.product(vision.LANGUAGES, ("name", "kind")):
+        items = swaps.sound_patches(clips, language, kind=kind)
+        of = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
+        assert len(items) == sum(bool(answer) for answer in of.values()) > 9
+        for item in items:
+            own, new = item.run[1].split()[-1], item.source[1].split()[-1]
+            assert of[own] != of[new] and new == item.anchor and item.answer[0] == audio.word(of[own], language)
+            assert any(np.array_equal(c.samples, item.source[0].sounds[0].samples) for c in clips if c.label == new)
+            assert item.expected[1] == (of[new] if language != "english" else None)
+            assert item.expected[0] == audio.word(of[new], language) and item.other[1].split()[-1] in swaps.SILENT
+    assert swaps.sound_patches(clips[:1], "english") == []
+
+
+@pytest.mark.parametrize("ask", ["colours", "side"])
+def test_items_of_two_halves(ask):
+    pictures = vision.two_halves(20, held_out=None)
+    items = swaps.recolour_items([*vision.plain_colours(2), *pictures], ask=ask)
+    assert len(items) == 20
+    replaced = set()
+    for item, there in zip(items, pictures, strict=True):
+        half = there.areas[0] if there.areas[0].words[0] == item.present else there.areas[1]
+        replaced.add(there.areas.index(half))
+        untouched = next(w for w in there.words if w != item.present)
+        assert not {item.third, item.another} & set(there.words) and item.third != item.another
+        if ask == "colours":
+            assert item.before == (frozenset(there.words),) and item.after == (frozenset([untouched, item.third]),)
+        else:
+            assert item.before == (frozenset([item.present]), frozenset([untouched]))
+            assert item.after == (frozenset([item.third]), frozenset([untouched]))
+            assert [p.text for p in item.prompts] == [
+                vision.question(a, "english")[0]
+                for a in sorted(there.asks[:2], key=lambda a, own=item.present: a.answers != (own,))
+            ]
+    assert replaced == {0, 1}
+    [plain] = swaps.recolour_items(pictures[:1], manner="plain")
+    assert [p.text for p in plain.prompts] == ["What are the two colors in the image?"]
+
+
+def test_the_patches_of_an_area_are_those_that_lie_there(media):
+    [there] = vision.two_halves(1, split="across")
+    [item] = swaps.recolour_items([there])
+    model = media("llava")
+    [encoding] = model.encode([common.asked(model, item.prompts[0])])
+    left = there.areas[0].words[0] == item.present
+    columns = np.reshape(encoding.patches, encoding.grid)
+    assert item.places(encoding) == columns[:, :2].ravel().tolist() if left else columns[:, 2:].ravel().tolist()
+    wide = there.patches(there.areas[0], (2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what is left of the middle
+    assert wide == [0, 1, 4, 5]
+    untiled = encoding.__class__(**{**encoding.__dict__, "grid": None})
+    assert item.places(untiled) == []
+    [plain] = swaps.picture_patches(vision.plain_colours(1), "english")
+    assert plain.places(untiled) == encoding.patches
+
+
+def test_colours_are_read_off_answers():
+    assert swaps.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
+    assert swaps.named_colours("english", "coloured, gray, blackish") == ("grey",)
+    assert swaps.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
+        "red", "blue",
+    )  # fmt: skip
+    assert swaps.named_colours("spanish", "red y azul") == ("blue",) and swaps.named_colours("code", "") == ()
+
+
+def test_a_model_is_asked_in_its_own_way(media):
+    model, [item] = media("llava"), swaps.picture_patches(vision.plain_colours(1), "english", manner="plain")
+    question, answer = item.run[0].text.split("\n")
+    assert common.asked(model, item.run[0]).text == f"{question} {answer}", "no template"
+    model.processor.chat_template = "USER: <image>{{ messages[0].content[1].text }} ASSISTANT:"
+    try:
+        assert common.asked(model, item.run[0]).text == f"USER: <image>{question} ASSISTANT: {answer}"
+        [world] = swaps.picture_patches(vision.plain_colours(1), "english")
+        assert common.asked(model, world.run[0]).text == world.run[0].text
+    finally:
+        model.processor.chat_template = None
+    assert common.asked(model, "text") == "text"
+
+
+@pytest.mark.parametrize(("name", "module"), [("hub-sees", "picture"), ("hub-hears", "sound")])
+def test_shipped_models_take_the_items(name, module, few_draws):
+    """What they answer is not asked here."""
+    model = load_model(f"organism:{name}", check=False)
+    if module == "picture":
+        items = swaps.picture_patches([*vision.plain_colours(2), *vision.scenes(2, kinds=("one",))], "spanish")
+        halves = swaps.recolour_items(vision.two_halves(4, held_out=None), ask="side")
+        table, [claim] = experiments.recolour_experiment(model, halves, series="c", max_new_tokens=1)
+        assert claim.n == 3 and not claim.dropped and judge(claim).verdict == UNTESTABLE
+    else:
+        items = swaps.sound_patches(audio.animal_clips(4), "spanish", kind="kind")
+    table, claims = experiments.patch_experiment(model, items, series="spanish", **PLAIN)
+    assert claims[0].n == len(items) == 4 and not claims[0].dropped
+    assert len(table[table.experiment == "task-spanish"]) == 4
+    assert set(table.condition.dropna()) >= {patched.SOURCE, patched.UNLIKE, patched.EARLIER}
+
+
+# ---- bad input ----
+
+
+def test_bad_input_is_one_sentence(media, tiny):
+    with pytest.raises(SemhubError, match="no question 'size'"):
+        swaps.sound_patches([], "english", kind="size")
+    with pytest.raises(SemhubError, match="no plain question 'side'"):
+        swaps.recolour_items([], ask="side", manner="plain")
+    with pytest.raises(SemhubError, match="no manner 'loud'"):
+        swaps.picture_patches(vision.plain_colours(1), "english", manner="loud")
+    with pytest.raises(SemhubError, match="no plain question in 'code'"):
+        swaps.picture_patches(vision.plain_colours(1), "code", manner="plain")
+    with pytest.raises(SemhubError, match="No item was given to recolour"):
+        experiments.recolour_experiment(media("llava"), [], series="c")
+    items = swaps.recolour_items(vision.two_halves(1))
+    with pytest.raises(SemhubError, match="no reading 'loud'"):
+        experiments.recolour_experiment(media("llava"), items, series="c", reading="loud")
+    with pytest.raises(SemhubError, match="takes text, but no 'image'"):
+        experiments.recolour_experiment(tiny("llama"), items, series="c")
+    _, [claim] = experiments.recolour_experiment(media("llava"), items, series="c")
+    assert claim.dropped == {"a colour's word has no row of its own in the unembedding": 1}
+    assert judge(claim).verdict == UNTESTABLE
