@@ -144,7 +144,7 @@ show(
         y="cosine with own label minus others",
         types=colours,
     ),
-    adjusted[["series", "reading", "control", "layer", "value", "low", "high", "null_high", "n"]],
+    adjusted[adjusted.control == ""][["series", "reading", "layer", "value", "low", "high", "null_high", "n"]],
 )
 
 # %% [markdown]
@@ -204,7 +204,7 @@ show(
         alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
         y="own label minus others (nats)",
     ),
-    lead[["reading", "control", "layer", "value", "low", "high", "null_high", "n", "dropped"]],
+    lead[lead.control == ""][["reading", "layer", "value", "low", "high", "null_high", "n", "dropped"]],
 )
 
 # %% tags=["hide-input"]
@@ -472,7 +472,8 @@ for name in pushed:
 #
 # Two traps. A patch that wrecks the run makes every other answer likelier, so the expected answers are shuffled for the null.
 # And a model may not read those positions at that layer any more, whoever writes there: *own type* writes the state of
-# another clip, and shows what a patch can do at best.
+# another clip, and shows what a patch can do at best. Layer 0, where the word stands in the place of the sound before the
+# decoder has run, is a control here as everywhere: the claim is about the layers after it.
 
 # %% tags=["hide-input"]
 manner = "plain" if plain else "world"
@@ -490,7 +491,7 @@ patches = pd.concat(
 )
 
 # %% tags=["hide-input"]
-said = patches[patches.experiment == "patch-first"]
+said = patches[(patches.experiment == "patch-first") & (patches.condition != "earlier position")]
 show(
     figures.layer_curves(
         said,

@@ -56,6 +56,11 @@ class LensGrid(anywidget.AnyWidget):
         int [layer, token, k], "probs": float [layer, token, k] falling along k, optional "entropy": [layer, token] in
         nats}), vocab (id to text), dominant_ids (ids that are words of the dominant language), optional n_layers.
         """
+        return cls(**cls._packed(sentences, title, dominant))
+
+    @staticmethod
+    def _packed(sentences: Sequence[Mapping], title: str, dominant: str) -> dict:
+        """The traits of a grid."""
         if not sentences:
             raise SemhubError("The grid was given no sentence; give at least one.")
         words: dict[tuple[str, bool], int] = {}
@@ -99,7 +104,7 @@ class LensGrid(anywidget.AnyWidget):
             "dominant_words": [number for number, (_, own) in enumerate(words) if own],
             "sentences": listed,
         }
-        return cls(meta=meta, cells=b"".join(blocks), reading=next(iter(listed[0]["readings"])))
+        return {"meta": meta, "cells": b"".join(blocks), "reading": next(iter(listed[0]["readings"]))}
 
     def table(self) -> pd.DataFrame:
         """What the grid shows, one row per cell: its place, its top word, the probability, whether it is dominant."""

@@ -40,7 +40,7 @@ class ClipPlayer(LensGrid):
         layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames."""
         if not clips:
             raise SemhubError("The player was given no clip; give at least one.")
-        grid = LensGrid.from_readings(
+        traits = cls._packed(
             [
                 {
                     "name": clip["name"], "data_type": "sound", "layers": clip["layers"], "vocab": clip["vocab"],
@@ -49,17 +49,17 @@ class ClipPlayer(LensGrid):
                 }
                 for clip in clips
             ],
-            title=title,
+            title,
+            "",
         )  # fmt: skip
-        for entry, clip in zip(grid.meta["sentences"], clips, strict=True):
+        for entry, clip in zip(traits["meta"]["sentences"], clips, strict=True):
             samples = np.asarray(clip["samples"], dtype=float)
             entry["audio"] = _address(wav(samples, clip["rate"]), "audio/wav")
             picture = io.BytesIO()
             Image.fromarray(spectrogram(samples, clip["rate"])).save(picture, "PNG", optimize=True)
             entry["picture"] = _address(picture.getvalue(), "image/png")
             entry["duration"], entry["step"] = len(samples) / clip["rate"], float(clip["seconds"])
-        middle = len(grid.meta["sentences"][0]["layers"]) // 2
-        return cls(meta=grid.meta, cells=grid.cells, reading=grid.reading, cell=[middle, 0])
+        return cls(**traits, cell=[len(clips[0]["layers"]) // 2, 0])
 
     def summary(self) -> pd.DataFrame:
         """Per clip, reading and layer: the word that comes first in most frames, in what share of them, and its mean

@@ -23,6 +23,7 @@ KINDS = {
     "address": pages(),
     "with_charts": pages('class="semhub-vega"'),
     "with_widgets": pages("application/vnd.jupyter.widget-view+json"),
+    "with_players": pages("clip-player"),
 }
 
 
