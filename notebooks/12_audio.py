@@ -276,13 +276,14 @@ chapter.claim(
 # it hears, in each language and in code. A model used to being asked gets *Is this animal a mammal?* instead.
 #
 # The trap is the commonest answer: a model that always says *mammal* is right on every mammal. So you count how far it is above
-# that, and shuffle the kinds among the animals for the null.
+# that, and shuffle the kinds among the animals for the null. Every animal is heard equally often.
 
 # %% tags=["hide-input"]
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
-animals = audio.animal_clips(n_items, seed=seed, held_out=None)
-asked = {name: kinds.kind_items(animals[: n_items // 2], name, plain=plain, forms=(0, 1, 2)) for name in languages}
+every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
+known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
+asked = {name: kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
 answers = pd.concat(
     chapter.step(
         f"answers {name}", lambda name=name: experiments.kind_answers(model, asked[name], series=name, seed=seed)
@@ -340,6 +341,7 @@ for name in languages[1:]:
 # in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100, at its depth.
 
 # %% tags=["hide-input"]
+animals = audio.animal_clips(n_items, seed=seed, held_out=None)
 pushed = {name: kinds.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
 rows = chapter.step(
     "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)

@@ -31,7 +31,8 @@ def kind_answers(
     """Does the model say what kind of animal it hears, more often than if it always gave the commonest answer?
 
     Claim `kind-answer/<series>`: whether the true answer is the likeliest of the question's answers, minus whether the
-    commonest answer is true, at the last layer; against kinds shuffled among animals. Controls: the same clips without
+    commonest answer is true, at the last layer; against kinds shuffled among animals, which is exact where every animal
+    is asked about equally often. Controls: the same clips without
     content and random weights. Table: `kind-answer`, the share that is right "among its answers" and "among all words",
     beside the commonest answer's; `task-<series>`, one row per item.
     """

@@ -40,7 +40,7 @@ function render({ model, el }) {
   const [times, timeBox] = slider("time", "Time");
   const lenses = node("fieldset", {}, node("legend", {}, "Lens"));
   const audio = node("audio", { controls: "", preload: "auto" });
-  const picture = node("img", {});
+  const picture = node("img", { class: "dark-light" }); // which tells the theme to leave it as it is in the dark
   const cursor = node("div", { class: "clip-cursor", "aria-hidden": "true" });
   const strip = node("div", { class: "clip-strip", tabindex: "0", role: "region", "aria-label": "The likeliest word at every moment" });
   const panel = node("div", { class: "lens-panel", role: "region", "aria-live": "polite", "aria-label": "Chosen moment" });
