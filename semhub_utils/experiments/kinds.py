@@ -32,9 +32,9 @@ def kind_answers(
 
     Claim `kind-answer/<series>`: whether the true answer is the likeliest of the question's answers, minus whether the
     commonest answer is true, at the last layer; against kinds shuffled among animals, which is exact where every animal
-    is asked about equally often. Controls: the same clips without
-    content and random weights. Table: `kind-answer`, the share that is right "among its answers" and "among all words",
-    beside the commonest answer's; `task-<series>`, one row per item.
+    is asked about equally often. Controls: the same clips without content and random weights. Table: `kind-answer`, the
+    share that is right "among its answers" and "among all words", beside the commonest answer's; `task-<series>`, one
+    row per item.
     """
     given = {"clusters": [item.clip.cluster for item in items], "seed": seed}
     right, animals = np.array([item.right for item in items]), [item.clip.label for item in items]
