@@ -12,6 +12,7 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import (
+    both_readings,
     clip_similarity_experiment,
     kind_answers,
     label_words_experiment,
@@ -21,8 +22,10 @@ from semhub_utils.experiments import (
 from semhub_utils.experiments.labels import Labels, lead_evidence
 from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
 from semhub_utils.models import wrap
+from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio
 from semhub_utils.spokes.kinds import KindItem, kind_items
+from semhub_utils.tuned import Translators, text_for
 
 NAME = "qwen2-audio"
 WORDS = {"cat": ("equals", "and"), "dog": ("second", "the"), "house": ("ocho", "gat")}
@@ -298,7 +301,7 @@ def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
     values[np.arange(len(clips)), 2, labels.of] += 3
     found = lead(model, clips, labels, values)
     assert judge(found).verdict == HOLDS and judge(found).layer == 2
-    alarms = [min(lead(model, *labelled(seed=s)).p[1:3]) < 0.05 for s in range(25)]
+    alarms = [min(lead(model, *labelled(seed=s)).p[1:3]) < 0.05 for s in range(15)]
     assert np.mean(alarms) < 0.15, "labels have to move together"
 
 
@@ -336,7 +339,7 @@ def test_a_planted_push_is_found_and_accidents_and_constant_pushes_are_not(model
     for verdict, _ in verdicts(model, *pushed(0.3)).values():
         assert verdict == HOLDS
     for bias in (0.0, 0.4):
-        found = [verdicts(model, *pushed(0.0, seed=s, spread=0.2, bias=bias)) for s in range(25)]
+        found = [verdicts(model, *pushed(0.0, seed=s, spread=0.2, bias=bias)) for s in range(15)]
         assert np.mean([p < 0.05 for claims in found for _, p in claims.values()]) < 0.12, "words move together"
 
 
@@ -383,6 +386,20 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
     rate = curve_of(table, "label-first", "own label")[1]
     assert (rate > 0.5) == (shift == 0)
     assert claim.controls["white noise"].values[1] < max(claim.values[1], 0.5)
+
+
+def test_a_tuned_lens_is_a_third_reading(monkeypatch):
+    """One that adds nothing reads as the normed lens does; the text for one of a hearing organism is its trunk's."""
+    model = wrap(*make_media_module(NAME), model_id="tuned")
+    monkeypatch.setattr(model, "translators", Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32)), raising=False)
+    clips = [clip(label, n) for n in range(2) for label in WORDS]
+    table, claims = both_readings(label_words_experiment, model, clips, series="s", random_weights=False)
+    assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]
+    close(claims[2].values, claims[0].values)
+    assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
+    if "hub-hears" in zoo.senses():
+        monkeypatch.setattr("semhub_utils.tuned.GENERATED", 50)
+        assert text_for("organism:hub-hears", None, seed=0) == text_for("organism:hub", None, seed=0)
 
 
 # ---- what cannot be used ----
