@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from semhub_utils.cards import Html, claim_card, verdict_table
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, knows_task
 from semhub_utils.models import LanguageModel, load_model
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters
@@ -40,10 +41,19 @@ class Chapter:
         return verdict_table(self.run.claims)
 
 
-def begin(chapter: str, *, results_dir: str, **parameters: Any) -> Chapter:
-    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do."""
+SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
+
+
+def begin(chapter: str, *, results_dir: str, needs: str = "text", **parameters: Any) -> Chapter:
+    """Check the parameters, load the model, open its results. needs: what the model has to read besides text, "image"
+    or "sound". Raises SemhubError naming what will not do."""
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, results_dir=results_dir, **parameters)
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
+    if needs not in model.modalities:
+        raise SemhubError(
+            f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes "
+            f"{' and '.join(sorted(model.modalities))}; {SHIPPED[needs]} would do."
+        )
     return Chapter(Run(chapter, model, checked, results_dir), model)

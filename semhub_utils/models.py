@@ -122,10 +122,7 @@ class LanguageModel:
     def placeholder(self, medium: str) -> str:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
         if medium not in self.modalities - {"text"}:
-            raise SemhubError(
-                f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}; a model that does, "
-                f"such as organism:{'hub-hears' if medium == 'sound' else 'hub-sees'}, would do."
-            )
+            raise SemhubError(f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}.")
         return self.reader.marks[medium]
 
     def chat(self, prompt: str | Input) -> Input:

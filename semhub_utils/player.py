@@ -26,7 +26,7 @@ class ClipPlayer(LensGrid):
     """Clips with a slider over layers. Make one with `ClipPlayer.from_clips`.
 
     Traits as in `LensGrid`: `sentence` is the clip and `cell` the layer and moment chosen; every entry of
-    `meta["sentences"]` also holds `audio` and `picture` (data addresses), `duration` and `step` (seconds).
+    `meta["sentences"]` also holds `audio` (WAV) and `picture` (PNG) in base 64, `duration` and `step` (seconds).
     """
 
     _esm = script("clip_player.js")
@@ -54,10 +54,10 @@ class ClipPlayer(LensGrid):
         )  # fmt: skip
         for entry, clip in zip(traits["meta"]["sentences"], clips, strict=True):
             samples = np.asarray(clip["samples"], dtype=float)
-            entry["audio"] = _address(wav(samples, clip["rate"]), "audio/wav")
+            entry["audio"] = base64.b64encode(wav(samples, clip["rate"])).decode()
             picture = io.BytesIO()
             Image.fromarray(spectrogram(samples, clip["rate"])).save(picture, "PNG", optimize=True)
-            entry["picture"] = _address(picture.getvalue(), "image/png")
+            entry["picture"] = base64.b64encode(picture.getvalue()).decode()
             entry["duration"], entry["step"] = len(samples) / clip["rate"], float(clip["seconds"])
         return cls(**traits, cell=[len(clips[0]["layers"]) // 2, 0])
 
@@ -109,10 +109,6 @@ def spectrogram(samples: Float[np.ndarray, " sample"], rate: int) -> UInt8[np.nd
     share = np.clip(1 + level / RANGE, 0, 1) * (len(INK) - 1)
     colour = np.stack([np.interp(share, np.arange(len(INK)), channel) for channel in INK.T], axis=-1)
     return np.rint(colour).astype(np.uint8)
-
-
-def _address(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _frames(clip: Mapping) -> int:

@@ -191,7 +191,7 @@ def test_a_chapter_of_the_senses_refuses_a_model_without_them(chapter, rich, tmp
     name = chapter.partition("_")[2]
     assert cli.main(["run", name, "--model", str(rich), "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "takes text, but no" in said and "would do" in said and "Traceback" not in said
+    assert "and text, and" in said and "takes text; organism:hub-" in said and "Traceback" not in said
 
 
 # ---- the pages ----

@@ -1,5 +1,6 @@
 // A sound with its spectrogram and the lens's words over time. No network, no kernel. `parts.js` stands in front.
 
+const address = (kind, data) => `data:${kind};base64,${data}`;
 let players = 0;
 
 function render({ model, el }) {
@@ -86,8 +87,8 @@ function render({ model, el }) {
   const drawClip = () => {
     select.value = String(meta.sentences.indexOf(clip()));
     audio.setAttribute("aria-label", `Sound: ${clip().name}`);
-    audio.src = clip().audio;
-    picture.src = clip().picture;
+    audio.src = address("audio/wav", clip().audio);
+    picture.src = address("image/png", clip().picture);
     picture.alt = `Spectrogram of the sound ${clip().name}: time to the right, frequency upward, bright is loud.`;
     layers.max = clip().layers.length - 1;
     times.max = clip().tokens.length - 1;
