@@ -171,6 +171,9 @@ def test_a_sound_plays_and_its_words_follow_the_sliders(visit, with_players):
     page.wait_for_function("document.querySelector('.clip-player audio').duration > 0.3")
     assert audio.evaluate("a => a.src.startsWith('data:audio/wav')") and audio.get_attribute("aria-label")
     assert picture.evaluate("p => p.naturalWidth") > 20 and "pectrogram" in picture.get_attribute("alt")
+    for mode in ("light", "dark"):  # or the cursor would not stand where the sound is
+        page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
+        assert picture.evaluate("p => getComputedStyle(p).padding") == "0px"
     layer, time = player.get_by_label("Layer", exact=True), player.get_by_label("Time", exact=True)
     for slider, key in ((layer, "ArrowUp"), (time, "ArrowRight"), (layer, "Home"), (time, "End"), (layer, "End")):
         before = panel.inner_text(), slider.get_attribute("aria-valuetext")
