@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from architectures import make_media_module
 from shared_data import shared
@@ -470,6 +471,21 @@ def test_recordings_of_esc10(model):
     for experiment in (clip_similarity_experiment, label_words_experiment):
         table, claims = experiment(model, clips, series="s", random_weights=False)
         assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
+
+
+def test_recordings_of_vggsound_and_a_bad_file(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "vggsound.csv").write_text(
+        "a_b,30,dog barking at the door,test\na_b,40,cat meowing,test\nx,1,rain,test\n"
+    )
+    for second, rate in ((30, 44100), (40, 8000)):
+        soundfile.write(tmp_path / f"clips/a_b_0000{second}.wav", np.full(rate, 0.1), rate)
+    (tmp_path / "clips/x_000001.wav").write_bytes(b"no sound")
+    clips, skipped = audio.read_clips(9, data_dir=tmp_path)
+    assert [(c.label, c.words) for c in clips] == [("dog barking at the door", ("dog", "barking", "door")),
+                                                   ("cat meowing", ("cat", "meowing"))]  # fmt: skip
+    assert {(c.rate, len(c.samples), c.cluster, c.kind) for c in clips} == {(16000, 16000, "a_b", "")}
+    assert "unreadable file" in str(skipped)
 
 
 def test_what_the_player_is_given(model, plain):
