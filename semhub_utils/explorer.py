@@ -18,6 +18,11 @@ _STATIC = Path(__file__).parent / "static"
 _FULL = 65535  # probabilities and entropies are stored as 16-bit shares of their range
 
 
+def script(name: str) -> str:
+    """A widget's script with what all share in front."""
+    return "".join((_STATIC / part).read_text(encoding="utf-8") for part in ("parts.js", name))
+
+
 class LensGrid(anywidget.AnyWidget):
     """Layers (last on top) by tokens, each cell the lens's top token. Make one with `LensGrid.from_readings`.
 
@@ -27,7 +32,7 @@ class LensGrid(anywidget.AnyWidget):
     token index) are what the reader has chosen.
     """
 
-    _esm = (_STATIC / "lens_grid.js").read_text(encoding="utf-8")
+    _esm = script("lens_grid.js")
     _css = (_STATIC / "lens_grid.css").read_text(encoding="utf-8")
 
     meta = traitlets.Dict().tag(sync=True)
@@ -51,6 +56,11 @@ class LensGrid(anywidget.AnyWidget):
         int [layer, token, k], "probs": float [layer, token, k] falling along k, optional "entropy": [layer, token] in
         nats}), vocab (id to text), dominant_ids (ids that are words of the dominant language), optional n_layers.
         """
+        return cls(**cls._packed(sentences, title, dominant))
+
+    @staticmethod
+    def _packed(sentences: Sequence[Mapping], title: str, dominant: str) -> dict:
+        """The traits of a grid."""
         if not sentences:
             raise SemhubError("The grid was given no sentence; give at least one.")
         words: dict[tuple[str, bool], int] = {}
@@ -94,7 +104,7 @@ class LensGrid(anywidget.AnyWidget):
             "dominant_words": [number for number, (_, own) in enumerate(words) if own],
             "sentences": listed,
         }
-        return cls(meta=meta, cells=b"".join(blocks), reading=next(iter(listed[0]["readings"])))
+        return {"meta": meta, "cells": b"".join(blocks), "reading": next(iter(listed[0]["readings"]))}
 
     def table(self) -> pd.DataFrame:
         """What the grid shows, one row per cell: its place, its top word, the probability, whether it is dominant."""

@@ -256,7 +256,10 @@ def text_for(
             f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
             "model was trained on, would do."
         )
-    world = World(**json.loads(card.read_text("utf-8"))["recipe"]["world"])
+    told = json.loads(card.read_text("utf-8"))
+    if "recipe" not in told:  # what sees or hears was taught its texts as its trunk
+        told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
+    world = World(**told["recipe"]["world"])
     return texts.mixed_text(GENERATED, seed=seed, world=world), f"{GENERATED} generated lines of all types, seed {seed}"
 
 

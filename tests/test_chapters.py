@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import cache
 
 import jupytext
 import nbformat
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers as tf
+from architectures import make_media_module
 from launch import chapters
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -20,6 +22,8 @@ from semhub_utils.results import COLUMNS
 from semhub_utils.spokes import facts
 from semhub_utils.spokes.arithmetic import number_word
 
+SENSES = {"12_audio": "qwen2-audio"}
+"""Chapters of models that see or hear -> a tiny architecture of `architectures` to run them on."""
 KNOWS_NOTHING = "the second model is random"
 
 
@@ -116,14 +120,14 @@ def run(chapter, folder, out, n_items, *settings):
     return claims, pd.read_parquet(path.with_name(f"{chapter}.parquet")), nbformat.read(notebook, 4)
 
 
-def check_table(table, experiments):
+def check_table(table, experiments, n_layers=4):
     assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert experiments <= set(table.experiment)
     inside = table.dropna(subset=["low", "high", "value"])
     assert ((inside.low <= inside.value + 1e-9) & (inside.value <= inside.high + 1e-9)).all()
     assert table.p.dropna().between(0, 1).all()
     known = table.dropna(subset=["layer", "depth"])
-    assert (known.depth * 4 - known.layer.astype(float)).abs().max() < 1e-9  # four layers
+    assert (known.depth * n_layers - known.layer.astype(float)).abs().max() < 1e-9
 
 
 def check_notebook(notebook):
@@ -204,6 +208,39 @@ def test_vision_needs_a_model_that_sees(rich, tmp_path, capsys):
     said = capsys.readouterr().err
     assert status == 2 and "takes image and text, and" in said and "organism:hub-sees would do" in said
     assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def sensing(tmp_path_factory):
+    """sensing(architecture): the folder of a tiny random model that sees or hears."""
+
+    def save(architecture):
+        folder = tmp_path_factory.mktemp("models") / architecture
+        for part in make_media_module(architecture):
+            part.save_pretrained(folder)
+        return folder
+
+    return cache(save)
+
+
+@pytest.mark.parametrize("chapter", SENSES)
+def test_a_chapter_of_the_senses_runs_unchanged_on_another_model(chapter, sensing, tmp_path):
+    """Three layers, and a tokenizer that knows hardly an animal or colour."""
+    claims, table, notebook = run(chapter.partition("_")[2], sensing(SENSES[chapter]), tmp_path, 56)
+    check_table(table, set(), n_layers=3)
+    for name, claim in claims.items():
+        assert claim["verdict"] in (NOT, WEAKLY, UNTESTABLE), (name, claim["reason"])
+        assert "nan" not in claim["reason"].lower()
+    assert UNTESTABLE in {claim["verdict"] for claim in claims.values()}
+    check_notebook(notebook)
+
+
+@pytest.mark.parametrize("chapter", SENSES)
+def test_a_chapter_of_the_senses_refuses_a_model_without_them(chapter, rich, tmp_path, capsys):
+    name = chapter.partition("_")[2]
+    assert cli.main(["run", name, "--model", str(rich), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "and text, and" in said and "takes text; organism:hub-" in said and "Traceback" not in said
 
 
 # ---- the pages ----

@@ -5,8 +5,10 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
+from semhub_utils.experiments.kinds import kind_answers
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
@@ -18,8 +20,9 @@ from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.patching import patch_experiment
+from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.ranges import range_experiment
-from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid, sound_lens
 from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
@@ -46,12 +49,15 @@ __all__ = [
     "both_readings",
     "cannot_tell",
     "choice_table",
+    "clip_similarity_experiment",
     "colour_experiment",
     "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
     "image_similarity",
+    "kind_answers",
     "known_continuation",
+    "label_words_experiment",
     "language_similarity",
     "layers_experiment",
     "lens_experiment",
@@ -64,6 +70,7 @@ __all__ = [
     "part_lens_experiment",
     "patch_experiment",
     "punctuation_trap",
+    "push_experiment",
     "range_experiment",
     "readable_sentences",
     "recolour_experiment",
@@ -73,6 +80,7 @@ __all__ = [
     "sentiment_experiment",
     "sentiment_patch_experiment",
     "similarity_experiment",
+    "sound_lens",
     "steering_experiment",
     "swap_experiment",
     "task_table",

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.experiments.audio import heard
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.spokes.audio import Clip
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import first_tokens
@@ -24,16 +27,8 @@ def lens_grid(
     grids = []
     for name, text in sentences.items():
         hidden = hidden_states(model, [text], positions="all").hidden
-        readings = {}
-        for reading in available_readings(model):
-            found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
-            readings[reading] = {  # layer first
-                "ids": found.top_ids.transpose(0, 1).numpy(),
-                "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
-                "entropy": found.entropy.T.numpy(),
-            }
+        readings, vocab = _tops(model, hidden, top_k)
         ids = model.encode([text])[0].ids
-        seen = {int(i) for reading in readings.values() for i in np.unique(reading["ids"])}
         grids.append(
             {
                 "name": f"{name}: {text}",
@@ -41,12 +36,38 @@ def lens_grid(
                 "tokens": [model.tokenizer.decode([i]) for i in ids],
                 "layers": list(range(model.n_layers + 1)),
                 "readings": readings,
-                "vocab": {i: model.tokenizer.decode([i]) for i in seen},
+                "vocab": vocab,
                 "dominant_ids": dominant,
                 "n_layers": model.n_layers,
             }
         )
     return grids
+
+
+def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -> list[dict]:
+    """Top words by layer and frame for `player.ClipPlayer`: one entry per clip, every reading the model has."""
+    shown = []
+    for clip, encoding in zip(clips, model.encode([heard(model, clip) for clip in clips]), strict=True):
+        hidden = hidden_states(model, [encoding], positions=[encoding.frames]).hidden
+        readings, vocab = _tops(model, hidden, top_k)
+        seconds = encoding.seconds or len(clip.samples) / clip.rate / len(encoding.frames)
+        sound = {"name": clip.label, "samples": clip.samples, "rate": clip.rate, "seconds": seconds}
+        shown.append(sound | {"layers": list(range(model.n_layers + 1)), "readings": readings, "vocab": vocab})
+    return shown
+
+
+def _tops(model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], top_k: int) -> tuple[dict, dict]:
+    """By reading, the likeliest tokens, their probabilities and the entropy, layer first; and the tokens' texts."""
+    readings = {}
+    for reading in available_readings(model):
+        found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
+        readings[reading] = {
+            "ids": found.top_ids.transpose(0, 1).numpy(),
+            "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
+            "entropy": found.entropy.T.numpy(),
+        }
+    seen = {int(i) for found in readings.values() for i in np.unique(found["ids"])}
+    return readings, {i: model.tokenizer.decode([i]) for i in seen}
 
 
 def dominant_share_experiment(

@@ -6,8 +6,10 @@ for every source, combinations of pitch and length that no training clip has.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from semhub_utils.organism import sounds as world
 from semhub_utils.organism.asking import SOUND, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
 from semhub_utils.organism.world import all_facts
+from semhub_utils.spokes.clips import esc, vggsound
+from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.vision import LANGUAGES
 
 SLOT = SOUND
@@ -35,6 +39,9 @@ YES_NO = {"english": ("Yes", "No"), "spanish": ("Sí", "No"), "chinese": ("是",
 """Language -> what answers the plain question of a mammal."""
 KINDS = ("mammal", "bird", "reptile", "insect")
 """What the world's facts say an animal that sounds is: what answers `question(clip.kind_ask, ...)`."""
+WITHOUT = ("silence", "noise", "shuffled")
+"""What `without_content` makes of a clip."""
+SMALL_WORDS = {"a", "an", "and", "at", "by", "in", "of", "on", "or", "the", "to", "with"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,16 @@ def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequen
     return _drawn([source for group in groups for source in GROUPS[group]], n, f"clips {seed}", held_out)
 
 
+def short_clips(clips: Sequence[Clip], n: int) -> list[Clip]:
+    """The shortest clip of each of `n` labels, spread over all there are: a few to put on a page."""
+    different: dict[str, Clip] = {}
+    for clip in sorted(clips, key=lambda clip: len(clip.samples) / clip.rate):
+        different.setdefault(clip.label, clip)
+    labels = list(dict.fromkeys(clip.label for clip in clips))
+    n = min(n, len(labels))
+    return [different[labels[k * len(labels) // n]] for k in range(n)]
+
+
 def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Clip]:
     """`n` clips of animals whose kind the world's facts state, a mammal and another in turn."""
     mammals, others = (
@@ -86,9 +103,39 @@ def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list
     return _drawn(pairs, n, f"animals {seed}", held_out)
 
 
+def read_clips(n: int, *, seed: int = 0, data_dir: str | Path) -> tuple[list[Clip], Skipped]:
+    """`n` clips of VGGSound (csv and wav) or ESC-10/50, whichever `data_dir` holds. The words of a label are those of
+    its text, small ones left out; clips of one recording are one cluster. Raises SemhubError where neither is there."""
+    root = Path(data_dir)
+    if any((root / name).is_file() for name in ("vggsound/vggsound.csv", "vggsound.csv")):
+        found, skipped = vggsound(n, seed=seed, data_dir=data_dir)
+    elif any(root.glob("**/esc50.csv")) or any(root.glob("**/[0-9]* - *")):
+        found, skipped = esc(n, seed=seed, data_dir=data_dir)
+    else:
+        raise SemhubError(
+            f"{data_dir} holds neither ESC-10, ESC-50 nor VGGSound; a folder with the files of GitHub "
+            "karolpiczak/ESC-50 or of robots.ox.ac.uk/~vgg/data/vggsound would do."
+        )
+    read = []
+    for file in found:
+        words = dict.fromkeys(w for w in re.findall(r"[^\W\d_]+", file.label.lower()) if w not in SMALL_WORDS)
+        samples = file.sound(RATE).samples
+        read.append(Clip(file.id, samples, RATE, file.label, "", tuple(words), "", (), file.source))
+    return read, skipped
+
+
 def of_the_other_class(clip: Clip, *, seed: int = 0) -> str:
     """The word of an animal on the other side of "is it a mammal", among those that sound, drawn by `seed`."""
-    there = [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") != clip.is_mammal]
+    return _animal(clip, not clip.is_mammal, seed)
+
+
+def of_the_own_class(clip: Clip, *, seed: int = 0) -> str:
+    """The word of another animal on the same side of "is it a mammal", drawn by `seed`."""
+    return _animal(clip, clip.is_mammal, seed)
+
+
+def _animal(clip: Clip, mammal: bool, seed: int) -> str:
+    there = [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is mammal and a != clip.label]
     return random.Random(f"{seed} {clip.id}").choice(there)
 
 

@@ -24,6 +24,7 @@ KINDS = {
     "with_charts": pages('class="semhub-vega"'),
     "with_overlays": pages("data:image/"),
     "with_widgets": pages("application/vnd.jupyter.widget-view+json"),
+    "with_players": pages("clip-player"),
 }
 
 

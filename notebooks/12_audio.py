@@ -1,0 +1,539 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Audio
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/12_audio.ipynb)
+#
+# **When a model hears a dog bark, does it hold the word *dog*, and does it use it?**
+#
+# A language model that hears gets a sound as a row of vectors, one for each small stretch of time, put where words would
+# stand. Nobody asks that these vectors look like words. If meaning lives in a shared space, they should come to lie where the
+# words lie all the same, and what is done to them in English should be felt in every language that asks.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# In SALMONN, a Vicuna decoder behind an audio encoder, a clip is most like its own label's text in the middle layers, and the
+# lens finds the label's words at the audio positions. When another animal's word is added to the sound of a mammal in a middle
+# layer, the answer to *Is this animal a mammal?* drifts from *Yes* to *No*, and the other way round {cite:p}`wu2025semantic`.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what a [lens, an interval and a null](02_instruments) are, and how [steering](08_steering) is judged |
+# | Time to read | 20 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub-hears"  # a hub id or folder of a model that takes sounds, or the one that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 96  # clips
+seed = 0
+data_dir = None  # a folder with ESC-10, ESC-50 or VGGSound; without it the chapter makes its own sounds
+plain_questions = None  # ask as one asks an assistant: yes or no, or by default so for all but the book's own models
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+import pandas as pd
+from IPython.display import display
+
+from semhub_utils import experiments, figures
+from semhub_utils.cards import Html, data_table, show
+from semhub_utils.chapter import begin
+from semhub_utils.player import ClipPlayer
+from semhub_utils.results import glue
+from semhub_utils.spokes import audio, kinds, swaps
+
+chapter = begin(
+    "audio",
+    needs="sound",
+    model_id=model_id,
+    revision=revision,
+    device=device,
+    dtype=dtype,
+    n_items=n_items,
+    seed=seed,
+    data_dir=data_dir,
+    plain_questions=plain_questions,
+    results_dir=results_dir,
+)
+model = chapter.model
+
+# %% [markdown]
+# ## The sounds
+#
+# VGGSound is hard to get, so the chapter makes its own sounds: animals, instruments and machines out of sines, frequency
+# modulation and filtered noise, varied in pitch, length, loudness and background. The book's small model was trained on such
+# sounds with English sentences, and on nothing in another language. The clips here have combinations of pitch and length that
+# it never heard of their source. Real recordings are read from `data_dir`: ESC-10 or ESC-50 (GitHub karolpiczak/ESC-50), or
+# VGGSound's csv and wav files (robots.ox.ac.uk/~vgg/data/vggsound), with their labels as texts.
+
+# %%
+if data_dir:
+    clips, skipped = audio.read_clips(n_items, seed=seed, data_dir=data_dir)
+else:
+    clips, skipped = audio.clips(n_items, seed=seed), ""
+glue("n_clips", len(clips))
+glue("n_labels", len({clip.label for clip in clips}))
+print(f"{len(clips)} clips. {skipped}")
+
+# %% [markdown]
+# That makes {glue}`n_clips` clips with {glue}`n_labels` labels. Play a few. Under each lies its spectrogram, and under that the
+# word which the [logit lens](02_instruments) finds likeliest at every moment, at the layer that you choose. While the sound
+# plays, the cursor follows.
+
+# %% tags=["hide-input"]
+player = ClipPlayer.from_clips(experiments.sound_lens(model, audio.short_clips(clips, 4)))
+display(player, Html(data_table(player.summary()), "The commonest first word by clip, reading and layer."))
+
+# %% [markdown]
+# *How to read it.* If the decoder held words where it hears sounds, the strip would name the animal, its call, or something
+# near it, at some layer between the first and the last. What stands there may look like words and mean nothing, as a lens
+# always names some word: so you count, below. *normed* and *raw* are the readings with and without the model's final norm.
+#
+# ## Similarity: is a clip like its label?
+#
+# Compare the state at the last token of a clip with that of its label's text. As before, cosine alone will not do: you subtract
+# the mean cosine with other labels and ask whether what is left could come from labels shuffled among clips. Clips of one label
+# move together in that null, as they all stand beside the same text.
+#
+# The last token of a bare clip is its last stretch of sound, often its fading. So there is a second way: put the clip and the
+# label in the same sentence, *... is a kind of*, and compare the states at its end, where the model has to use what it heard.
+
+# %% tags=["hide-input"]
+ways = {"sound alone": "{}", "in a sentence": "{} is a kind of"}
+similarity = pd.concat(
+    chapter.step(
+        f"similarity {name}",
+        lambda name=name: experiments.clip_similarity_experiment(
+            model, clips, series=name, frame=ways[name], seed=seed
+        ),
+    )
+    for name in ways
+)
+colours = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
+
+# %% tags=["hide-input"]
+adjusted = similarity[similarity.experiment == "clip-label"]
+show(
+    figures.layer_curves(
+        adjusted,
+        title="Is a clip more like its own label than like others?",
+        alt="Adjusted cosine of clips and their labels by relative depth, alone and in a sentence, with null and controls.",
+        y="cosine with own label minus others",
+        types=colours,
+    ),
+    adjusted[adjusted.control == ""][["series", "reading", "layer", "value", "low", "high", "null_high", "n"]],
+)
+
+# %% [markdown]
+# *How to read it.* The band is a 95% interval over contents (clips of one source, pitch and length move together; of recordings,
+# clips cut from one). *as released* compares with all other labels, as the authors do; *corrected* only with labels of the own
+# group, animals with animals, so that knowing the group is not enough. Where labels have no group both are the same. The grey
+# curves are controls: the embedding layer, which is what the encoder alone has done; silence, white noise, and each clip's own
+# samples in random order; and the same architecture with random weights.
+#
+# Is the own label also the nearest of all?
+
+# %% tags=["hide-input"]
+retrieval = similarity[similarity.experiment == "clip-retrieval"]
+retrieval = retrieval.drop_duplicates(["series", "layer"])
+show(
+    figures.layer_curves(
+        retrieval,
+        title="How often is the own label the nearest?",
+        alt="Share of clips whose own label is the nearest of all labels by relative depth, with chance.",
+        y="share of clips",
+        types=colours,
+    ),
+    retrieval[["series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "clip-label/sound alone",
+    "At some middle layer, the end of a clip is more like its own label than like other labels of its group.",
+    paper="A clip is most like its label's text in the middle layers.",
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "clip-label/in a sentence",
+    "At some middle layer, a sentence about a clip is more like the same sentence about its own label than about others.",
+    paper="A clip is most like its label's text in the middle layers; the paper uses no sentence.",
+)
+
+# %% [markdown]
+# ## Label words: does the lens name the sound?
+#
+# Read every audio position through the unembedding. A label's number is the mean probability of its words over the positions of
+# the clip. You compare the own label with the others that have as many words, none of them in common, and belong to the same
+# group. Frequent words are no danger then: each label is right for some clips and wrong for others.
+
+# %% tags=["hide-input"]
+words = chapter.step(
+    "words",
+    lambda: experiments.both_readings(experiments.label_words_experiment, model, clips, series="sound", seed=seed),
+)
+lead = words[words.experiment == "label-words"]
+show(
+    figures.layer_curves(
+        lead,
+        title="Are the label's words ahead of other labels'?",
+        alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
+        y="own label minus others (nats)",
+    ),
+    lead[lead.control == ""][["reading", "layer", "value", "low", "high", "null_high", "n", "dropped"]],
+)
+
+# %% tags=["hide-input"]
+probability = words[words.experiment == "label-probability"]
+show(
+    figures.layer_curves(
+        probability,
+        title="How likely are the label's words?",
+        alt="Mean lens probability of the own label's words and of other labels' words by relative depth, by reading.",
+        y="mean lens probability",
+        types={"own label": "sound", "other labels": "control"},
+    ),
+    probability[["reading", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# *Readings.* **normed** applies the model's final norm before the unembedding, **raw** does not, as in the authors' release.
+# **tuned**, where the model has it, first sends the state through a translator trained to foretell the output
+# {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. The claim rests on *normed*.
+#
+# A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
+# the whole vocabulary, and you look whether it comes and goes while the sound does.
+
+# %% tags=["hide-input"]
+first = words[words.experiment == "label-first"]
+show(
+    figures.layer_curves(
+        first,
+        title="How often is a word of the label the first of all words?",
+        alt="Share of audio positions whose likeliest lens word is of the own label or of another one, by relative depth.",
+        y="share of audio positions",
+        types={"own label": "sound", "other labels": "control"},
+    ),
+    first[["reading", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+over_time = words[words.experiment == "label-time"]
+show(
+    figures.heatmap(
+        over_time,
+        x="time",
+        y="layer",
+        title="When is the label's word ahead?",
+        alt="Log probability of the own label's words minus that of others by layer and by time within the clip.",
+        value_title="own minus others (nats)",
+        x_title="time (share of the clip)",
+        diverging=True,
+    ),
+    over_time[over_time.reading == "normed"][["layer", "depth", "time", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "label-words/sound",
+    "At some middle layer, the lens finds the label's words at the audio positions likelier than other labels' words.",
+    paper="The words of the label are likelier at the audio positions than those of a label with no word in common.",
+)
+
+# %% [markdown]
+# The lens asks for one thing: that a sound lie where the *output* has its words. It may lie where the *input* has them, or
+# where middle layers have them, and the lens would not see it (arXiv 2602.00462 finds that of pictures). The similarity above
+# and the interventions below do not have that blind spot.
+#
+# ## A question never taught: what kind of animal is it?
+#
+# The book's model heard sounds with their names and calls, in English. It was never told of a sound whether it is a *mammal*:
+# that stands only in texts, about words. And no other language was ever beside a sound. So you ask for the kind of every animal
+# it hears, in each language and in code. A model used to being asked gets *Is this animal a mammal?* instead.
+#
+# The trap is the commonest answer: a model that always says *mammal* is right on every mammal. So you count how far it is above
+# that, and shuffle the kinds among the animals for the null. Every animal is heard equally often.
+
+# %% tags=["hide-input"]
+plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
+languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
+every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
+known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
+asked = {name: kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
+answers = pd.concat(
+    chapter.step(
+        f"answers {name}", lambda name=name: experiments.kind_answers(model, asked[name], series=name, seed=seed)
+    )
+    for name in languages
+)
+task = answers[answers.experiment == "task-english"]
+commonest = answers[(answers.series == "commonest answer") & (answers.language == "english")]
+share = commonest.value.max() if len(commonest) else 0.0
+precondition = chapter.knows(task, "say in English what kind of animal it hears", chance=share)
+glue("task", task.value.mean() if len(task) else 0.0, ".0%")
+
+# %% tags=["hide-input"]
+named = answers[(answers.experiment == "kind-answer") & (answers.series != "commonest answer")]
+shown = pd.concat([named, commonest])
+show(
+    figures.bars(
+        shown,
+        title="How often is the kind of animal right?",
+        alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
+        value_title="share of questions",
+        types={"commonest answer": "control"},
+    ),
+    shown[["series", "reading", "value", "low", "high", "n"]],
+)
+
+# %% [markdown]
+# In English, {glue}`task` of the answers are right. *among its answers* takes the likeliest of the words that could answer;
+# *among all words* asks that the right one be the first of the whole vocabulary. The claims rest on the former.
+
+# %% tags=["hide-input"]
+names = {"code": "code"}
+for name in languages[1:]:
+    display(
+        chapter.claim(
+            f"kind-answer/{name}",
+            f"Asked in {names.get(name, name.capitalize())}, the model says what kind of animal it hears more often than the commonest answer would.",
+            paper="The paper asks about sounds in English alone.",
+        )
+    )
+
+# %% [markdown]
+# ## Intervention: does the answer follow an English word?
+#
+# Now you write. While the model listens to a dog, add to every audio position the word of an animal of the other class,
+# *snake*, and take away *dog*. As in the paper, a word's vector is its row of the unembedding. Then ask for the kind, and look
+# at the share of *mammal* (or *Yes*) among the answers. It should fall for mammals and rise for the others.
+#
+# Three traps. A strong push breaks the run, and a broken run gives one answer to everything: so the score is the change in the
+# right direction, minus the larger of what random directions and the reversed vector do. Some layer and strength always look
+# good: they are chosen on a quarter of the contents and judged on the rest. And a word may lean to *mammal* by itself: the null
+# shuffles which of the animals are called mammals. Swapping in another animal of the *same* class is the sharpest control.
+#
+# The paper's dose is in multiples of the row itself, and says nothing to a model whose states are of another length. Here it is
+# in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100, at its depth.
+
+# %% tags=["hide-input"]
+animals = audio.animal_clips(n_items, seed=seed, held_out=None)
+pushed = {name: kinds.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
+rows = chapter.step(
+    "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)
+)
+states = chapter.step("states", lambda: experiments.push_experiment(model, pushed, by="states", seed=seed))
+CLASSES = {"mammals": "sound", "others": "digits"}
+
+# %% tags=["hide-input"]
+dose = rows[rows.experiment == "push-dose"].drop(columns="reading")
+show(
+    figures.dose_response(
+        dose,
+        title="Does the unembedding of another animal turn the answer? (English)",
+        alt="Share of the answer mammal or Yes by strength of the push, for mammals and others, by kind of vector.",
+        y="share of mammal or Yes",
+        x_title="strength (lengths of the state; as released: rows)",
+        types=CLASSES,
+        switch="condition",
+    ),
+    dose[["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "push-unembedding/english/mammals",
+    "The unembedding of another animal turns the answer for mammals, more than chance or the reversed vector.",
+    paper="Mammals drift to No.",
+    precondition=precondition,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "push-unembedding/english/others",
+    "The unembedding of a mammal turns the answer for other animals, more than chance or the reversed vector.",
+    paper="Other animals drift to Yes.",
+    precondition=precondition,
+)
+
+# %% [markdown]
+# An unembedding row is how the *output* writes a word. There is a second vector to try: the word's own state, read in the text
+# *snake* at the layer where it is added. It is how the middle layers hold the word when they read it.
+
+# %% tags=["hide-input"]
+choice = pd.concat([rows, states])
+choice = choice[choice.experiment == "push-choice"]
+show(
+    figures.heatmap(
+        choice,
+        x="strength",
+        y="layer",
+        title="Which layer and strength? (the quarter for choosing)",
+        alt="Change of the share of mammal or Yes in the right direction by layer and strength, for both kinds of vector.",
+        value_title="change (the class that moves less)",
+        switch="by",
+    ),
+    choice[["by", "layer", "depth", "strength", "value", "n"]],
+)
+
+# %% tags=["hide-input"]
+dose = states[states.experiment == "push-dose"]
+show(
+    figures.dose_response(
+        dose[dose.language == "english"].drop(columns="reading"),
+        title="Does the state of another animal's word turn the answer? (English)",
+        alt="Share of the answer mammal or Yes by strength of the push with word states, for mammals and others.",
+        y="share of mammal or Yes",
+        x_title="strength (lengths of the state)",
+        types=CLASSES,
+        switch="condition",
+    ),
+    dose[dose.language == "english"][["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "push-states/english/mammals",
+    "The word state of another animal turns the answer for mammals, more than chance or the reversed vector.",
+    paper="Mammals drift to No; the paper adds rows of the unembedding.",
+    precondition=precondition,
+)
+
+# %% tags=["hide-input"]
+chapter.claim(
+    "push-states/english/others",
+    "The word state of a mammal turns the answer for other animals, more than chance or the reversed vector.",
+    paper="Other animals drift to Yes; the paper adds rows of the unembedding.",
+    precondition=precondition,
+)
+
+# %% [markdown]
+# ## Push in English, ask in another language
+#
+# The sharpest question of the chapter. The sound was only ever beside English. Push with English words, at the layer and strength
+# chosen in English, and ask in Spanish, Chinese and German. If the answer turns there too, what was pushed is not an English
+# habit of the output.
+
+# %% tags=["hide-input"]
+across = dose[dose.condition == "other class"].drop(columns="reading")
+show(
+    figures.dose_response(
+        across,
+        title="Does an English word turn the answer in every language?",
+        alt="Share of the answer mammal or Yes by strength of the English push, for mammals and others, by language asked.",
+        y="share of mammal or Yes",
+        x_title="strength (lengths of the state)",
+        types=CLASSES,
+        switch="language",
+    ),
+    across[["language", "series", "strength", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+for name in pushed:
+    if name != "english":
+        display(
+            chapter.claim(
+                f"push-states/{name}",
+                f"English word states turn the answer to a question in {name.capitalize()}, more than chance or the reversed vector.",
+                paper="The paper asks about sounds in English alone.",
+                precondition=precondition,
+            )
+        )
+
+# %% [markdown]
+# ## Interchange patch: does the answer follow a word written over the sound?
+#
+# A push adds to what is there. Now you take the sound away: at one layer, every audio position gets the state of the last word of
+# *Emma sees the snake*. If a word and a sound lie in one place, the model goes on as if it had heard a snake, and says the
+# snake's kind, in English and in Spanish.
+#
+# Two traps. A patch that wrecks the run makes every other answer likelier, so the expected answers are shuffled for the null.
+# And a model may not read those positions at that layer any more, whoever writes there: *own type* writes the state of
+# another clip, and shows what a patch can do at best. Where not even that moves the answer at any middle layer, the claims
+# *cannot be tested here*. Layer 0, where the word stands in the place of the sound before the
+# decoder has run, is a control here as everywhere: the claim is about the layers after it.
+
+# %% tags=["hide-input"]
+manner = "plain" if plain else "world"
+patches = pd.concat(
+    chapter.step(
+        f"patch {name}",
+        lambda name=name: experiments.patch_experiment(
+            model,
+            swaps.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed),
+            series=name,
+            seed=seed,
+        ),
+    ).assign(asked=name)
+    for name in ("english", "spanish")
+)
+
+# %% tags=["hide-input"]
+said = patches[(patches.experiment == "patch-first") & (patches.condition != "earlier position")]
+show(
+    figures.layer_curves(
+        said,
+        title="What kind is named with a word written over the sound?",
+        alt="Share of clips by first answer and layer of the patch, by language asked and by the state that was written.",
+        y="share of clips",
+        types=figures.PATCH_TYPES,
+        switch=("asked", "condition"),
+    ),
+    said[said.condition.isin(["source", "own type"])][["asked", "condition", "series", "layer", "value", "n"]],
+)
+
+# %% tags=["hide-input"]
+for name in ("english", "spanish"):
+    alone, moved = (patches[patches.experiment == f"task-{name}{whose}"] for whose in ("", ", own type"))
+    unable = chapter.knows(alone, f"say in {name.capitalize()} what kind of animal it hears")
+    unable = unable or chapter.knows(moved, "follow the sound of another clip")
+    display(
+        chapter.claim(
+            f"patch-answer/{name}",
+            f"Asked in {name.capitalize()}, the model says the kind of the English word written over the sound.",
+            paper="The paper adds word vectors to sounds; it writes no word in their place.",
+            precondition=unable,
+        )
+    )
+
+# %% [markdown]
+# ## What you learned
+#
+# The question was whether a model that hears a dog bark holds the word *dog*, and uses it. The verdicts on this model, by rules
+# fixed before the run:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - A lens sees only what lies where the output has its words. Compare with states of words before you say that there are none.
+# - What the encoder alone has done is a control: it may lay a sound beside its name before the decoder has run.
+# - Asking in a language, or for a fact, that was never beside a sound tests the hub harder than any reading.
+#
+# **Try it.** Run the chapter on a checkpoint that hears, or on recordings: `semhub run audio --model ID_OR_FOLDER --set
+# data_dir=FOLDER`. Then ask which of the verdicts changed, and whether the answers in English explain it.

@@ -1,0 +1,204 @@
+"""Does a sound lie where its name does? A clip against the texts of labels, and the label's words in its frames."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semhub_utils.evidence import tidy
+from semhub_utils.experiments.common import Result, curve
+from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
+from semhub_utils.inputs import Input, Sound
+from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.similarity import cosine_matrix
+from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, without_content
+from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.tokens import target_table
+
+CONTROLS = dict(zip(WITHOUT, ("silence", "white noise", "shuffled samples"), strict=True))
+TIMES = 8  # equal parts of a clip in the figure over time
+BATCH = 4096  # tokens of clips at a time, of which all layers are held
+TINY = 1e-300  # a probability that is 0 has no logarithm
+Read = Callable[[LanguageModel, Sequence[Clip]], Float[np.ndarray, "item layer label"]]
+
+
+def heard(model: LanguageModel, clip: Clip, text: str = "") -> Input:
+    """A clip as a prompt: `text` with the model's own placeholder in the place of SLOT, or behind the sound where it
+    has none. Raises SemhubError where the model takes no sounds."""
+    return Input(text.replace(SLOT, model.placeholder("sound")), sounds=(Sound(clip.samples, clip.rate),))
+
+
+def clip_similarity_experiment(
+    model: LanguageModel,
+    clips: Sequence[Clip],
+    *,
+    series: str,
+    frame: str = "{}",
+    seed: int = 0,
+    random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
+) -> Result:
+    """Is a clip closer to its own label's text than to other labels' (Eq. 1)? States at the last token; `frame` is the
+    sentence that the sound, or the label's text, stands in.
+
+    Claim `clip-label/<series>`: cosine with the own label minus the mean with other labels, against labels shuffled
+    among clips of a group. Reading "corrected" takes the other labels of the own group (animals with animals), "as
+    released" those of all clips. Controls: the embedding layer, the same clips without content (CONTROLS) and random
+    weights. The table adds `clip-retrieval`: is the own label the nearest of all? (labels that tie share the answer;
+    series "chance"); and the plain cosine (`clip-cosine`).
+    """
+    labels = Labels.made(clips, [(clip.label,) for clip in clips])
+    texts = [frame.format(label) for (label,) in labels.names]
+
+    def read(reader: LanguageModel, made: Sequence[Clip]) -> Float[np.ndarray, "item layer label"]:
+        sounds = hidden_states(reader, [heard(reader, clip, frame.format(SLOT)) for clip in made]).hidden
+        cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
+        return cosines.round(9)  # so that what is one text to the end is 0 apart
+
+    cosine = read(model, clips)
+    found = {"": cosine} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
+    readings = {"corrected": labels.different & labels.together, "as released": labels.different}
+    options = {"series": series, "seed": seed, "dropped": dropped, "unit": "cosine"}
+    claims = [
+        lead_evidence(model, "clip-label", clips, labels, found, others, reading=reading, **options)
+        for reading, others in readings.items()
+    ]
+    nearest = cosine >= cosine.max(2, keepdims=True) - 1e-6
+    shares = {series: own(nearest / nearest.sum(2, keepdims=True), labels.of)}
+    shares["chance"] = np.full_like(shares[series], 1 / len(texts))
+    shown = [("clip-retrieval", name, values) for name, values in shares.items()]
+    shown.append(("clip-cosine", series, own(cosine, labels.of)))
+    common = {"clusters": [clip.cluster for clip in clips], "seed": seed}
+    tables = [curve(model, values, experiment=what, series=name, **common) for what, name, values in shown]
+    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
+
+
+def label_words_experiment(
+    model: LanguageModel,
+    clips: Sequence[Clip],
+    *,
+    series: str,
+    reading: str = "normed",
+    seed: int = 0,
+    random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
+) -> Result:
+    """Does the lens read the words of its label at the frames of a clip?
+
+    A label's number is the lens probability of its words, the mean over words and over frames. Claim
+    `label-words/<series>`: log of it minus the mean log of the other labels of the group that have as many words and
+    none in common, in nats, against labels shuffled among clips of a group. Words of several tokens, or whose token
+    another word shares, are left out; clips with no word left, or no label to compare with, are dropped and counted.
+    Controls as for similarity. Table: `label-probability` and `label-first` (share of frames whose likeliest word is
+    the label's) for the own label and the mean of the others; `label-rank`, of the own label's best word, the mean over
+    frames; `label-entropy`; and `label-time`, the claim's number in each of TIMES parts of the clips (`time`: the
+    middle of the part as a share of the clip).
+    """
+    words = target_table(model, dict.fromkeys(word for clip in clips for word in clip.words))
+    single = {form.word for form in words.forms if form.single}
+    left = [(clip, tuple(word for word in clip.words if word in single)) for clip in clips]
+    kept = [(clip, label) for clip, label in left if label]
+    reasons = {"no single token of its own for a word of the label": len(left) - len(kept)}
+    labels = Labels.made(*_columns(kept))
+    compared = (labels.different & labels.together & labels.as_long).any(1)[labels.of]
+    reasons["no label of as many words to compare with"] = int((~compared).sum())
+    clips, names = _columns([pair for pair, some in zip(kept, compared, strict=True) if some])
+    labels = Labels.made(clips, names)
+    others = labels.different & labels.together & labels.as_long
+    dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
+    options = {"series": series, "reading": reading, "seed": seed, "dropped": dropped, "unit": "nats"}
+    common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
+    common["dropped"] = sum(dropped.values())
+    empty = np.empty((0, model.n_layers + 1))
+    if not clips:  # the claim without an item, and every curve without a number
+        claim = lead_evidence(model, "label-words", clips, labels, {"": empty[..., None][..., :0]}, others, **options)
+        shown = [
+            (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
+        ]
+        tables = [curve(model, empty, experiment=what, series=whose, **common) for what, whose in shown]
+        tables.append(curve(model, empty, experiment="label-time", series=series, **common).assign(time=0.5))
+        return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
+    columns = [[words.words.index(word) for word in name] for name in labels.names]
+    member = torch.zeros(len(words.words), len(columns), dtype=torch.float64)
+    form = torch.zeros(len(columns), len(words.ids), dtype=torch.bool)  # the targets that are a label's words
+    for k, some in enumerate(columns):
+        member[some, k] = 1 / len(some)
+        form[k, [target for column in some for target in words.groups[column]]] = True
+
+    def read(reader: LanguageModel, made: Sequence[Clip], more: dict | None = None):
+        """Log of every label's number by clip and layer; `more` takes what else the table shows."""
+        encodings = reader.encode([heard(reader, clip) for clip in made])
+        n = torch.tensor([len(encoding.frames) for encoding in encodings])
+        shape = (len(made), model.n_layers + 1, len(columns))
+        found = torch.zeros(shape, dtype=torch.float64)
+        if more is not None:
+            more |= {name: torch.zeros(shape[:last], dtype=torch.float64) for name, last in WIDTHS.items()}
+            more["time"] = torch.zeros(TIMES, *shape, dtype=torch.float64)
+        for states in stream_states(
+            reader, encodings, positions=[encoding.frames for encoding in encodings], max_batch_tokens=BATCH
+        ):
+            asked = {"rank": True, "top_k": 1, "entropy": True} if more is not None else {}
+            seen = lens(reader, states.hidden, targets=words.ids, reading=reading, **asked)
+            item = states.item
+            share = 1 / n[item][:, None, None].double()
+            chance = word_logprobs(seen.logprob, words.groups).double().exp() @ member
+            found.index_add_(0, item, chance * share)
+            if more is not None:
+                more["first"].index_add_(0, item, (seen.top_ids == words.ids).double() @ form.double().T * share)
+                ranks = seen.rank.masked_fill(~form[torch.from_numpy(labels.of)][item][:, None], model.vocab_size)
+                more["rank"].index_add_(0, item, ranks.amin(-1) * share[..., 0])
+                more["entropy"].index_add_(0, item, seen.entropy.double() * share[..., 0])
+                part = _order(item) * TIMES // n[item]
+                more["time"].index_put_((part, item), chance, accumulate=True)
+        if more is not None:
+            more |= {name: values.numpy() for name, values in more.items()}
+        return np.log(np.maximum(found.numpy(), TINY))
+
+    more: dict[str, np.ndarray] = {}
+    found = {"": read(model, clips, more)} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
+    claim = lead_evidence(model, "label-words", clips, labels, found, others, **options)
+    shown = {
+        ("label-rank", "own label"): more["rank"],
+        ("label-entropy", series): more["entropy"],
+    }
+    for what, values in (("label-probability", np.exp(found[""])), ("label-first", more["first"])):
+        shown[what, "own label"] = own(values, labels.of)
+        shown[what, "other labels"] = own(mean_of_others(values, others), labels.of)
+    tables = [curve(model, values, experiment=what, series=name, **common) for (what, name), values in shown.items()]
+    for t, sums in enumerate(more["time"]):  # the number of frames in a part falls out of the difference
+        logs = np.log(np.maximum(sums, TINY))
+        logs[(sums == 0).all((1, 2))] = np.nan  # a clip of fewer frames than parts
+        lead = own(logs - mean_of_others(logs, others), labels.of)
+        tables.append(curve(model, lead, experiment="label-time", series=series, **common))
+        tables[-1]["time"] = (t + 0.5) / TIMES
+    return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
+
+
+WIDTHS = {"first": 3, "rank": 2, "entropy": 2}  # by item, layer and, for the first, label
+
+
+def _columns(pairs: Sequence[tuple]) -> tuple[list, list]:
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _order(item: Int[Tensor, " site"]) -> Int[Tensor, " site"]:
+    """The place of each site among those of its clip, which stand together."""
+    first = torch.cat([torch.ones(1, dtype=torch.bool), item[1:] != item[:-1]])
+    start = torch.arange(len(item))[first]
+    return torch.arange(len(item)) - start[first.long().cumsum(0) - 1]
+
+
+def _controls(model: LanguageModel, clips: Sequence[Clip], read: Read, *, seed: int, random_weights: bool) -> dict:
+    """What is read of the clips without content, and of them under random weights."""
+    found = {}
+    for how, name in CONTROLS.items():
+        made = [replace(clip, samples=without_content(clip, how, seed=seed + n)) for n, clip in enumerate(clips)]
+        found[name] = read(model, made)
+    if random_weights:
+        found["random weights"] = read(randomised(model, seed), clips)
+    return found

@@ -1,0 +1,174 @@
+"""English words pushed into a sound: does the answer turn, in English and in other languages?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import split_items, tidy
+from semhub_utils.experiments.audio import BATCH
+from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.kinds import NO_ANSWER, answers_of, question_of
+from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_rows
+from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
+from semhub_utils.inputs import Encoding
+from semhub_utils.lens import word_logprobs
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.kinds import KindItem
+from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.steering import Edit, next_token_logprobs
+from semhub_utils.tokens import word_forms
+
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
+RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
+RELEASED_DEPTH = 13 / 32
+
+
+def push_experiment(
+    model: LanguageModel,
+    items: Mapping[str, Sequence[KindItem]],
+    *,
+    by: str = "unembedding",
+    strengths: Sequence[float] = STRENGTHS,
+    layers: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Result:
+    """At the frames of an animal's sound, add s times the vector of another animal of the other class minus that of the
+    present one. Does the share of the first answer ("mammal", "Yes") among the answers go down for mammals, and up for
+    the others?
+
+    by: "unembedding", a word's row, as in the paper; or "states", the state at the last token of the word alone, read
+    at the layer it is added at. items: per language the same clips in one order. Layer and strength are chosen on a
+    quarter of the clusters, in the first language, by the class that moves less; all else is reported on the others.
+    What is pushed is the same everywhere, English words. s is in lengths of the state: the difference is scaled to the
+    mean length of the clip's states at that layer, in the first language's prompt.
+
+    Per language three claims, `push-<by>/<language>` and, of one class each, `.../mammals` and `.../others`: the change
+    of the share in the direction of the push, minus the larger of that under RANDOM_DIRECTIONS of equal length (their
+    mean) and under the reversed vector, so that a push that makes the model give one answer, whatever it hears, scores
+    nothing; against a null in which it is shuffled which of the animals are called mammals. Controls: the vector to
+    another animal of the same class, and the layer half the model away. Animals whose row is asked for and that are
+    several tokens are dropped and counted.
+
+    Table, with `by`: `push-choice` (layer x strength, choosing part, the class that moves less), `push-dose` (share of
+    the first answer by class, strength and `condition`; of rows also "as released": RELEASED times the difference as it
+    is, at RELEASED_DEPTH of the layers, in the first language).
+    """
+    first = next(iter(items))
+    words = sorted({word for item in items[first] for word in (item.clip.label, item.other, item.alike)})
+    if by not in BY:
+        raise SemhubError(f"Vectors were asked for by {by!r}; {' or '.join(BY)} would do.")
+    rows = BY[by](model, words)
+    kept = [n for n, i in enumerate(items[first]) if {i.clip.label, i.other, i.alike} <= set(rows)]
+    dropped = {"no single token for an animal": len(items[first]) - len(kept)}
+    dropped = {reason: count for reason, count in dropped.items() if count}
+    tellable = {name: answers_of(model, some) for name, some in items.items()}
+    of = {name: [some[n] for n in kept] for name, some in items.items()}
+    ids, clusters = range(len(kept)), [item.clip.cluster for item in of[first]]
+    choose, report = split_items(ids, seed, clusters=clusters, share=CHOOSING) if kept else ([], [])
+    if not choose or not report or tellable[first] is None:
+        reason = dropped if tellable[first] else {NO_ANSWER: len(items[first])}
+        claims = [claim for name in items for claim in claims_of(model, by, name, [], None, 1, 1.0, reason, seed)]
+        blank = [
+            {"experiment": f"push-{what}", "series": whose, "language": name, "condition": OTHER, "layer": 1,
+             "depth": model.depth(1), "strength": float(s), "value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+            for what in ("choice", "dose") for name in items for whose in CLASSES for s in strengths
+        ]  # fmt: skip
+        return pd.concat([tidy(claims), pd.DataFrame(blank)], ignore_index=True).assign(by=by), claims
+    last = max(model.n_layers - 1, 1)
+    tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
+    tried = tried if layers is None else list(layers)
+    prompts = {name: model.encode([question_of(model, i) for i in of[name]]) for name in items if tellable[name]}
+    lengths = _lengths(model, prompts[first])
+    vectors = {
+        name: torch.stack([rows[getattr(i, to)] - rows[i.clip.label] for i in of[first]])
+        for name, to in ((OTHER, "other"), (ALIKE, "alike"))
+    }
+
+    def shares(name: str, some: Sequence[int], layer: int, vector: Tensor, s: Sequence[float], raw: bool = False):
+        """Share of the first answer [item, strength]."""
+        words, chosen, v = tellable[name], [prompts[name][n] for n in some], vector[some, layer]
+        v = v if raw else normalize(v, dim=-1) * lengths[some, layer][:, None]
+        edit = Edit((layer,), v, positions=[encoding.frames for encoding in chosen])
+        said = word_logprobs(next_token_logprobs(model, chosen, words.ids, edit=edit, strengths=s), words.groups)
+        return said.double().softmax(-1)[..., 0].numpy()
+
+    turn = np.array([-1.0 if item.clip.is_mammal else 1.0 for item in of[first]])
+    choice = {}
+    for layer in tried:
+        found = shares(first, choose, layer, vectors[OTHER], (0.0, *strengths))
+        moved = turn[choose][:, None] * (found[:, 1:] - found[:, :1])
+        sides = [moved[turn[choose] == side] for side in (-1, 1)]
+        choice[layer] = np.min([side.mean(0) for side in sides if len(side)], axis=0)
+    layer = max(tried, key=lambda candidate: choice[candidate].max())  # the first of equals: the lowest
+    strength = float(strengths[int(choice[layer].argmax())])
+    away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
+    noise = torch.randn(RANDOM_DIRECTIONS, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
+    noise = noise.expand(-1, len(kept), model.n_layers + 1, -1)
+
+    def measured(name: str) -> Pushed:
+        """All strengths in the first language, the chosen one in the others, where the dose is of OTHER alone."""
+        up = tuple(map(float, strengths))
+        some = up if name == first else (strength,)
+        used = {OTHER: (*(-s for s in up[::-1]), 0.0, *up), ALIKE: (*(-s for s in some[::-1]), *some)}
+        used |= {AWAY: some, RANDOM: some}
+        found = {k: shares(name, report, layer, vectors[k], used[k]) for k in (OTHER, ALIKE)}
+        found[AWAY] = shares(name, report, away, vectors[OTHER], some)
+        found[RANDOM] = np.mean([shares(name, report, layer, d, some) for d in noise], axis=0)
+        return Pushed(found, used)
+
+    claims, table = [], [
+        {"experiment": "push-choice", "series": first, "layer": at, "depth": model.depth(at), "strength": float(s),
+         "value": float(value), "n": len(choose)}
+        for at, values in choice.items() for s, value in zip(strengths, values, strict=True)
+    ]  # fmt: skip
+    for name in items:
+        chosen = [of[name][n] for n in report]
+        if tellable[name] is None:
+            claims += claims_of(model, by, name, [], None, layer, strength, {NO_ANSWER: len(items[name])}, seed)
+            continue
+        found = measured(name)
+        claims += claims_of(model, by, name, chosen, found, layer, strength, dropped, seed)
+        table += dose_rows(model, name, chosen, found, layer, seed)
+    if by == "unembedding":
+        at = max(1, round(RELEASED_DEPTH * model.n_layers))
+        released = Pushed({OTHER: shares(first, report, at, vectors[OTHER], RELEASED, raw=True)}, {OTHER: RELEASED})
+        rows = dose_rows(model, first, [of[first][n] for n in report], released, at, seed)
+        table += [row | {"condition": "as released", "reading": "as released"} for row in rows]
+    return pd.concat([tidy(claims), pd.DataFrame(table)], ignore_index=True).assign(by=by), claims
+
+
+def _unembedding_rows(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:
+    """Of words that are one token, the mean of their forms with and without a space; at every layer the same."""
+    found = {}
+    for word in words:
+        try:
+            forms = word_forms(model, word)
+        except SemhubError:
+            continue
+        if forms.single:
+            row = model.unembedding[list(forms.ids)].detach().float().mean(0).cpu()
+            found[word] = row.expand(model.n_layers + 1, -1)
+    return found
+
+
+def _word_states(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:
+    """The state at the last token of each word alone."""
+    return dict(zip(words, hidden_states(model, words).hidden, strict=True))
+
+
+BY = {"unembedding": _unembedding_rows, "states": _word_states}
+
+
+def _lengths(model: LanguageModel, prompts: Sequence[Encoding]) -> Float[Tensor, "item layer"]:
+    """The mean length of a clip's states at its frames."""
+    frames = [encoding.frames for encoding in prompts]
+    total = torch.zeros(len(prompts), model.n_layers + 1)
+    for states in stream_states(model, prompts, positions=frames, max_batch_tokens=BATCH):
+        total.index_add_(0, states.item, states.hidden.norm(dim=-1))
+    return total / torch.tensor([len(places) for places in frames])[:, None]

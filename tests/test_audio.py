@@ -1,0 +1,498 @@
+"""Sounds and their labels: every number against plain transformers, and truth and absence that were planted."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from architectures import make_media_module
+from shared_data import shared
+
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.experiments import (
+    both_readings,
+    clip_similarity_experiment,
+    kind_answers,
+    label_words_experiment,
+    push_experiment,
+    sound_lens,
+)
+from semhub_utils.experiments.labels import Labels, lead_evidence
+from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.models import wrap
+from semhub_utils.organism import zoo
+from semhub_utils.spokes import audio
+from semhub_utils.spokes.kinds import KindItem, kind_items
+from semhub_utils.tuned import Translators, text_for
+
+NAME = "qwen2-audio"
+WORDS = {"cat": ("equals", "and"), "dog": ("second", "the"), "house": ("ocho", "gat")}
+WORDS |= {"river": ("rive",), "five": ("equ",)}
+
+
+def clip(label, number, *, words=None, group="", kind="", cluster=None, seconds=0.3):
+    """A tone of its label with noise of its own."""
+    rng, pitch = np.random.default_rng(number), 300 * (1 + list(WORDS).index(label))
+    time = np.arange(int(seconds * 16000)) / 16000
+    samples = 0.4 * np.sin(2 * np.pi * pitch * time) + 0.02 * rng.standard_normal(len(time))
+    words = WORDS[label] if words is None else words
+    return audio.Clip(f"{label}{number}", samples.astype(np.float32), 16000, label, group, words, kind, (),
+                      cluster or f"{label}{number}")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return wrap(*make_media_module(NAME), model_id="tiny")
+
+
+class Plain:
+    """One prompt at a time in float64, with the library's processor and nothing of the package."""
+
+    def __init__(self):
+        self.module, self.processor = make_media_module(NAME)
+        self.module.double()
+        self.blocks = self.module.get_decoder().layers
+        self.norm, self.head = self.module.get_decoder().norm, self.module.get_output_embeddings()
+
+    def ids(self, word, after=""):
+        """The tokens that a word may be, with and without a space, where it is one; else those it begins with."""
+        before, *pieces = (self.processor.tokenizer(after + s, add_special_tokens=False).input_ids
+                           for s in ("", word, " " + word))  # fmt: skip
+        own = [ids[len(before) :] for ids in pieces if ids[: len(before)] == before]
+        blank = self.processor.tokenizer.convert_tokens_to_ids("Ġ")
+        own = [ids[ids[0] == blank :] for ids in own]  # a space by itself begins no word
+        return sorted({ids[0] for ids in own if len(ids) == 1} or {ids[0] for ids in own})
+
+    @torch.no_grad()
+    def states(self, text, samples=None, push=None):
+        """[layer, token, hidden] before the final norm, ids, and log P of the next token. push: (layer, vector)."""
+        if samples is None:
+            given = self.processor.tokenizer(text, return_tensors="pt")
+        else:
+            text = text if "<audio>" in text else "<audio>" + text
+            given = self.processor(text=[text], audio=[samples], sampling_rate=16000, return_tensors="pt")
+        given = {k: v.double() if v.is_floating_point() else v for k, v in given.items()}
+        ids, kept = given["input_ids"][0], []
+        frames = (ids == self.processor.tokenizer.audio_token_id).nonzero()[:, 0]
+
+        def change(h, layer):
+            if push is not None and push[0] == layer:
+                h = h.clone()
+                h[0, frames] += push[1]
+            kept.append(h[0])
+            return h
+
+        hooks = [
+            block.register_forward_hook(
+                lambda _, __, out, k=k: (change(out[0], k), *out[1:]) if isinstance(out, tuple) else change(out, k)
+            )
+            for k, block in enumerate(self.blocks, 1)
+        ]
+        out = self.module(**given, use_cache=False, output_hidden_states=True)
+        for hook in hooks:
+            hook.remove()
+        return torch.stack([out.hidden_states[0][0], *kept]), frames, out.logits[0, -1].log_softmax(-1)
+
+    @torch.no_grad()
+    def lens(self, states, reading="normed"):
+        return self.head(self.norm(states) if reading == "normed" else states).log_softmax(-1)
+
+    def words(self, logprob, words, after=""):
+        """The probability of words [..., word]."""
+        return torch.stack([logprob[..., self.ids(word, after)].exp().sum(-1) for word in words], -1)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Plain()
+
+
+def curve_of(table, experiment, series, reading=None, control=""):
+    rows = table[(table.experiment == experiment) & (table.series == series)]
+    if reading is not None:
+        rows = rows[rows.reading == reading]
+    if "control" in rows:
+        rows = rows[rows.control.fillna("") == control]
+    return rows.sort_values("layer").value.to_numpy(float)
+
+
+def close(ours, theirs, rtol=2e-4):
+    np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), atol=5e-5, rtol=rtol)
+
+
+# ---- the numbers ----
+
+
+GROUPS = {"cat": "animal", "dog": "animal", "house": "thing", "river": "thing", "five": "thing"}
+
+
+def test_similarity_agrees_with_one_at_a_time(model, plain):
+    clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
+    table, claims = clip_similarity_experiment(model, clips, series="s", frame="{} plus", random_weights=False)
+    a = [plain.states("<audio> plus", c.samples)[0][:, -1] for c in clips]
+    b = {label: plain.states(f"{label} plus")[0][:, -1] for label in WORDS}
+    cosine = {label: torch.stack([torch.cosine_similarity(x, b[label], dim=-1) for x in a]) for label in WORDS}
+    for reading in ("corrected", "as released"):
+        score = []
+        for i, c in enumerate(clips):
+            others = [o for o in WORDS if o != c.label and (reading == "as released" or GROUPS[o] == GROUPS[c.label])]
+            score.append(cosine[c.label][i] - torch.stack([cosine[o][i] for o in others]).mean(0))
+        close(curve_of(table, "clip-label", "s", reading), torch.stack(score).mean(0))
+    close(curve_of(table, "clip-cosine", "s"), torch.stack([cosine[c.label][i] for i, c in enumerate(clips)]).mean(0))
+    best = torch.stack([cosine[label] for label in WORDS], -1).argmax(-1)
+    right = torch.tensor([list(WORDS).index(c.label) for c in clips])[:, None]
+    found = curve_of(table, "clip-retrieval", "s")
+    close(found[1:], (best == right).double().mean(0)[1:])
+    close(curve_of(table, "clip-retrieval", "chance"), [1 / 5] * 4)
+    assert claims[0].unit == "cosine" and claims[0].n == 10 and claims[0].n_clusters == 10
+    silence = curve_of(table, "clip-label", "s", "corrected", "silence")
+    quiet = plain.states("<audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
+    quiet = {label: torch.cosine_similarity(quiet, b[label], dim=-1) for label in WORDS}
+    gap = [quiet[c.label] - torch.stack([quiet[o] for o in WORDS if o != c.label and GROUPS[o] == GROUPS[c.label]])
+           .mean(0) for c in clips]  # fmt: skip
+    close(silence, torch.stack(gap).mean(0))
+
+
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_label_words_agree_with_one_at_a_time(model, plain, reading):
+    clips = [clip(label, n, seconds=0.3 + 0.2 * n) for n in range(2) for label in WORDS]
+    table, (claim,) = label_words_experiment(model, clips, series="s", reading=reading, random_weights=False)
+    logs, own, other, first, rank, entropy, over_time = [], [], [], [], [], [], []
+    for c in clips:
+        states, frames, _ = plain.states("", c.samples)
+        logprob = plain.lens(states[:, frames], reading)  # [layer, frame, vocab]
+        per = {label: plain.words(logprob, words).mean(-1) for label, words in WORDS.items()}
+        others = [o for o in WORDS if o != c.label and len(WORDS[o]) == len(WORDS[c.label])]
+        mean = {label: values.mean(1) for label, values in per.items()}
+        own.append(mean[c.label])
+        other.append(torch.stack([mean[o] for o in others]).mean(0))
+        logs.append(mean[c.label].log() - torch.stack([mean[o].log() for o in others]).mean(0))
+        ids = [i for word in WORDS[c.label] for i in plain.ids(word)]
+        first.append(torch.isin(logprob.argmax(-1), torch.tensor(ids)).double().mean(-1))
+        place = (logprob[..., None, :] > logprob[..., ids, None]).sum(-1) + 1
+        rank.append(place.amin(-1).double().mean(-1))
+        entropy.append(-(logprob.exp() * logprob).sum(-1).mean(-1))
+        part = np.arange(len(frames)) * 8 // len(frames)
+        last = {label: values[:, part == 0].mean(1).log() for label, values in per.items()}
+        over_time.append(last[c.label] - torch.stack([last[o] for o in others]).mean(0))
+    close(claim.values, torch.stack(logs).mean(0))
+    close(curve_of(table, "label-probability", "own label"), torch.stack(own).mean(0))
+    close(curve_of(table, "label-probability", "other labels"), torch.stack(other).mean(0))
+    close(curve_of(table, "label-first", "own label"), torch.stack(first).mean(0))
+    close(curve_of(table, "label-rank", "own label"), torch.stack(rank).mean(0), rtol=0.02)
+    close(curve_of(table, "label-entropy", "s"), torch.stack(entropy).mean(0))
+    close(curve_of(table[table.time == 1 / 16], "label-time", "s"), torch.stack(over_time).mean(0))
+    assert claim.n == 10 and not claim.dropped and set(claim.controls) == {
+        "embedding layer", "silence", "white noise", "shuffled samples"}  # fmt: skip
+
+
+ANIMALS = {"equals": True, "and": True, "second": True, "ocho": False, "the": False, "gat": False}
+
+
+def questions(model, n=12, prompt="<sound> plus", answers=("five", "three", "eight")):
+    """Questions about labels that stand for animals; the first three are called mammals."""
+    rng, items = random.Random(0), []
+    for number in range(n):
+        label = list(ANIMALS)[number % 6]
+        sound = clip(list(WORDS)[number % 5], number, kind="mammal" if ANIMALS[label] else "bird")
+        sound = replace(sound, label=label, cluster=f"{label} {number // 6}")
+        other, alike = (rng.choice([a for a in ANIMALS if a != label and (ANIMALS[a] == ANIMALS[label]) is same])
+                        for same in (False, True))  # fmt: skip
+        items.append(KindItem(sound, prompt, answers, int(not ANIMALS[label]), other, alike))
+    return items
+
+
+def test_kind_answers_agree_with_one_at_a_time(model, plain):
+    items = questions(model)
+    table, (claim,) = kind_answers(model, items, series="s", random_weights=False)
+    said, outright = [], []
+    for item in items:
+        logprob = plain.states("<audio> plus", item.clip.samples)[2]
+        said.append(int(plain.words(logprob, item.answers, "<audio> plus").argmax(-1)) == item.right)
+        outright.append(int(logprob.argmax()) in plain.ids(item.answers[item.right], "<audio> plus"))
+    rows = table[(table.experiment == "kind-answer") & (table.series == "s")].set_index("reading").value
+    close(rows["among its answers"], np.mean(said))
+    close(rows["among all words"], np.mean(outright))
+    close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
+    task = table[table.experiment == "task-s"]
+    assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
+
+
+@pytest.mark.parametrize("by", ["unembedding", "states"])
+def test_pushes_agree_with_one_at_a_time(model, plain, by):
+    items = questions(model, 24)
+    asked = {
+        "english": items,
+        "other": [replace(i, prompt="three<sound> plus", answers=("nine", "two")) for i in items],
+    }
+    table, claims = push_experiment(model, asked, by=by, strengths=(0.5, 2.0), layers=[1, 2])
+    dose = table[table.experiment == "push-dose"]
+    (layer,) = claims[0].layers
+    _, report = split_items(range(24), 0, clusters=[item.clip.cluster for item in items], share=0.25)
+
+    def row(word):
+        if by == "unembedding":
+            return plain.head.weight[plain.ids(word)].mean(0).detach()
+        return plain.states(word)[0][layer, -1]
+
+    def share(item, vector, s, text, raw=False, at=layer):
+        states, frames, logprob = plain.states("<audio> plus", item.clip.samples)  # in the first language
+        length = states[at, frames].norm(dim=-1).mean()
+        if s:
+            unit = vector if raw else vector / vector.norm() * length
+            logprob = plain.states(text, item.clip.samples, push=(at, s * unit))[2]
+        p = plain.words(logprob, item.answers, text)
+        return float(p[0] / p.sum())
+
+    texts = {"english": "<audio> plus", "other": "three<audio> plus"}
+    chosen = float(claims[0].unit.split("at ")[1].split(" lengths")[0])
+    for name, condition, s in [("english", "other class", 0.0), ("english", "other class", 0.5),
+                               ("english", "other class", 2.0), ("english", "same class", chosen),
+                               ("english", "reversed", chosen), ("other", "other class", chosen)]:  # fmt: skip
+        for whose, mammal in (("mammals", True), ("others", False)):
+            mine = [asked[name][n] for n in report if items[n].clip.is_mammal == mammal]
+            to = "alike" if condition == "same class" else "other"
+            sign = -1 if condition == "reversed" else 1
+            theirs = [share(i, row(getattr(i, to)) - row(i.clip.label), sign * s, texts[name]) for i in mine]
+            ours = dose[(dose.language == name) & (dose.condition == condition) & (dose.series == whose)]
+            close(ours[ours.strength == s].value, [np.mean(theirs)])
+    if by == "unembedding":
+        mine = [items[n] for n in report if items[n].clip.is_mammal]
+        theirs = [share(i, row(i.other) - row(i.clip.label), 30.0, "<audio> plus", raw=True, at=1) for i in mine]
+        ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
+        close(ours.value, [np.mean(theirs)])
+    choice = table[table.experiment == "push-choice"]
+    assert choice.loc[choice.value.idxmax()].layer == layer and len(choice) == 4
+
+
+def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model):
+    items = questions(model, 24)
+    table, claims = push_experiment(model, {"english": items}, by="states", strengths=(1.0,), layers=[1])
+    dose = table[(table.experiment == "push-dose") & (table.strength == 0)]
+    assert dose.groupby("series").value.nunique().max() == 1
+    moved = [replace(item, other=item.alike) for item in items]
+    again, _ = push_experiment(model, {"english": moved}, by="states", strengths=(1.0,), layers=[1])
+    close(dose.value, again[(again.experiment == "push-dose") & (again.strength == 0)].value)
+    assert {c.claim for c in claims} == {f"push-states/english{w}" for w in ("", "/mammals", "/others")}
+    assert claims[0].n == 24 - round(24 * 0.25)
+
+
+# ---- planted truth and absence ----
+
+
+def labelled(n_labels=12, each=3, n_layers=4, seed=0):
+    """Clips of many labels, and numbers that depend on the two words alone, as an accident of words would."""
+    rng = np.random.default_rng(seed)
+    names = [f"w{k}" for k in range(n_labels)]
+    clips = [replace(clip("cat", n), label=names[n % n_labels], cluster=str(n)) for n in range(n_labels * each)]
+    labels = Labels.made(clips, [(c.label,) for c in clips])
+    accident = np.repeat(rng.standard_normal((n_labels, 1, n_labels)), n_layers, 1)
+    return clips, labels, accident[labels.of] + 0.1 * rng.standard_normal((len(clips), n_layers, n_labels))
+
+
+def lead(model, clips, labels, values):
+    return lead_evidence(model, "x", clips, labels, {"": values}, labels.different, series="s", seed=0)
+
+
+def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
+    clips, labels, values = labelled()
+    values[np.arange(len(clips)), 2, labels.of] += 3
+    found = lead(model, clips, labels, values)
+    assert judge(found).verdict == HOLDS and judge(found).layer == 2
+    alarms = [min(lead(model, *labelled(seed=s)).p[1:3]) < 0.05 for s in range(15)]
+    assert np.mean(alarms) < 0.15, "labels have to move together"
+
+
+def pushed(effect, seed=0, bias=0.0, spread=0.05):
+    """What a push does, by class (effect), by the words pushed (spread), and always (bias)."""
+    rng = np.random.default_rng(seed)
+    names = [f"a{k}" for k in range(15)]
+    mammal = {name: k < 9 for k, name in enumerate(names)}
+    to_word = {(a, b): spread * rng.standard_normal() for a in names for b in names}
+    lean = {name: spread * rng.standard_normal() for name in names}
+    items, plus = [], {OTHER: [], ALIKE: []}
+    for n in range(60):
+        sides = [[a for a in names if mammal[a] == side] for side in (True, False)]
+        label = sides[n % 2][n // 2 % len(sides[n % 2])]
+        sound = replace(clip("cat", n), label=label, kind="mammal" if mammal[label] else "bird", cluster=str(n))
+        other, alike = (rng.choice([a for a in names if mammal[a] == (mammal[label] is same) and a != label])
+                        for same in (False, True))  # fmt: skip
+        items.append(KindItem(sound, "", ("a", "b"), 0, str(other), str(alike)))
+        for k, b in ((OTHER, other), (ALIKE, alike)):
+            turn = float(mammal[b]) - mammal[label]
+            plus[k].append(turn * effect + to_word[label, b] + lean[b] - lean[label] + bias)
+    still = np.full(60, 0.5)
+    shares = {k: np.stack([still - np.array(v) + 2 * bias, still, still + v], 1) for k, v in plus.items()}
+    shares |= {RANDOM: (still + bias)[:, None], AWAY: still[:, None]}
+    used = {OTHER: (-1.0, 0.0, 1.0), ALIKE: (-1.0, 0.0, 1.0), RANDOM: (1.0,), AWAY: (1.0,)}
+    return items, Pushed(shares, used)
+
+
+def verdicts(model, items, found):
+    claims = claims_of(model, "states", "x", items, found, 1, 1.0, {}, 0)
+    return {claim.claim: (judge(claim).verdict, claim.p[0]) for claim in claims}
+
+
+def test_a_planted_push_is_found_and_accidents_and_constant_pushes_are_not(model):
+    for verdict, _ in verdicts(model, *pushed(0.3)).values():
+        assert verdict == HOLDS
+    for bias in (0.0, 0.4):
+        found = [verdicts(model, *pushed(0.0, seed=s, spread=0.2, bias=bias)) for s in range(15)]
+        assert np.mean([p < 0.05 for claims in found for _, p in claims.values()]) < 0.12, "words move together"
+
+
+def ear(shift=0):
+    """A model whose projector was fitted to lay every tone where the word of its label, or of another one, lies."""
+    module, processor = make_media_module(NAME)
+    model = wrap(module, processor, model_id="ear")
+    names = list(WORDS)
+    with torch.no_grad():
+        for parameter in module.get_decoder().layers.parameters():
+            parameter *= 0.1
+        heard, wanted = [], []
+        for k in range(len(names)):
+            for n in range(6):
+                sound = clip(names[k], n).samples
+                given = processor(text=["<audio>"], audio=[sound], sampling_rate=16000, return_tensors="pt")
+                out = {}
+                hook = module.model.multi_modal_projector.register_forward_hook(lambda _, x, y, o=out: o.update(x=x[0]))
+                module(**given)
+                hook.remove()
+                features = out["x"].reshape(-1, out["x"].shape[-1])
+                heard.append(features)
+                token = first_id(processor, WORDS[names[(k + shift) % len(names)]][0])
+                wanted.append((4 * module.get_output_embeddings().weight[token]).expand(len(features), -1))
+        x = torch.cat(heard)
+        x = torch.cat([x, torch.ones(len(x), 1)], 1)
+        fitted = torch.linalg.lstsq(x.double(), torch.cat(wanted).double(), driver="gelsd").solution.float()
+        linear = module.model.multi_modal_projector.linear
+        linear.weight.copy_(fitted[:-1].T)
+        linear.bias.copy_(fitted[-1])
+    return model
+
+
+def first_id(processor, word):
+    return processor.tokenizer(" " + word, add_special_tokens=False).input_ids[0]
+
+
+@pytest.mark.parametrize(("shift", "fit"), [(0, (HOLDS, WEAKLY)), (1, (NOT,))])
+def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
+    model = ear(shift)
+    clips = [clip(label, 50 + n, words=WORDS[label][:1]) for n in range(6) for label in WORDS]
+    table, (claim,) = label_words_experiment(model, clips, series="s")
+    assert judge(claim).verdict in fit, judge(claim).reason
+    rate = curve_of(table, "label-first", "own label")[1]
+    assert (rate > 0.5) == (shift == 0)
+    assert claim.controls["white noise"].values[1] < max(claim.values[1], 0.5)
+
+
+def test_a_tuned_lens_is_a_third_reading(monkeypatch):
+    """One that adds nothing reads as the normed lens does; the text for one of a hearing organism is its trunk's."""
+    model = wrap(*make_media_module(NAME), model_id="tuned")
+    monkeypatch.setattr(model, "translators", Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32)), raising=False)
+    clips = [clip(label, n) for n in range(2) for label in WORDS]
+    table, claims = both_readings(label_words_experiment, model, clips, series="s", random_weights=False)
+    assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]
+    close(claims[2].values, claims[0].values)
+    assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
+    if "hub-hears" in zoo.senses():
+        monkeypatch.setattr("semhub_utils.tuned.GENERATED", 50)
+        assert text_for("organism:hub-hears", None, seed=0) == text_for("organism:hub", None, seed=0)
+
+
+# ---- what cannot be used ----
+
+
+def test_a_model_without_ears_is_refused(tiny):
+    with pytest.raises(SemhubError, match="takes text, but no 'sound'"):
+        clip_similarity_experiment(tiny("llama"), [clip("cat", 0)], series="s")
+
+
+def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
+    strange = [clip(label, n, words=("crocodile",)) for n, label in enumerate(WORDS)]
+    table, (claim,) = label_words_experiment(model, strange, series="s")
+    assert judge(claim).verdict == UNTESTABLE and sum(claim.dropped.values()) == 5
+    assert (table[table.experiment == "label-first"].n == 0).all()
+    alone = [clip("cat", n) for n in range(3)]
+    _, (claim,) = label_words_experiment(model, alone, series="s")
+    assert claim.dropped == {"no label of as many words to compare with": 3}
+    table, claims = clip_similarity_experiment(model, alone, series="s")
+    assert judge(claims[0]).verdict == UNTESTABLE and claims[0].dropped == {"without a number": 3}
+    same = [replace(item, answers=("five", "five")) for item in questions(model)]
+    assert judge(kind_answers(model, same, series="s")[1][0]).verdict == UNTESTABLE
+    strange = [replace(item, other="crocodile") for item in questions(model)]
+    for items, why in ((same, "no token of its own for an answer"), (strange, "no single token for an animal")):
+        table, claims = push_experiment(model, {"english": items})
+        assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {why: 12}
+        assert table[table.experiment == "push-dose"].value.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda m: kind_items(audio.animal_clips(1), "french", plain=False), "no language 'french'"),
+        (lambda m: kind_items(audio.animal_clips(1), "code", plain=True), "no plain question in 'code'"),
+        (lambda m: kind_items(audio.clips(28)[25:], "english"), "do not say"),
+        (lambda m: push_experiment(m, {"english": questions(m)}, by="magic"), "by 'magic'; unembedding or states"),
+        (lambda m: audio.read_clips(3, data_dir="tests"), "neither ESC-10, ESC-50 nor VGGSound"),
+        (lambda m: label_words_experiment(m, [], series="s"), "None of the 0 words"),
+    ],
+)
+def test_bad_input_is_one_sentence(model, call, sentence):
+    with pytest.raises(SemhubError, match=sentence):
+        call(model)
+
+
+# ---- items ----
+
+
+def test_items_of_the_world_and_plain_ones():
+    clips = audio.animal_clips(8, held_out=None)
+    world, plain_items = kind_items(clips, "spanish", forms=(0, 2)), kind_items(clips, "german", plain=True)
+    assert len(world) == 16 and len(plain_items) == 8
+    for item in world:
+        assert item.answers[item.right] == audio.word(item.clip.kind, "spanish") and audio.SLOT in item.prompt
+        assert (audio.kind_of(item.other) == "mammal") is not item.clip.is_mammal
+        assert (audio.kind_of(item.alike) == "mammal") is item.clip.is_mammal and item.alike != item.clip.label
+    assert [item.answers[item.right] for item in plain_items] == ["Ja", "Nein"] * 4
+    few = audio.short_clips(audio.clips(56), 4)
+    assert len({c.label for c in few}) == 4 and audio.short_clips(few, 9) == few
+
+
+def test_recordings_of_esc10(model):
+    clips, skipped = audio.read_clips(12, seed=0, data_dir=shared("esc10"))
+    assert len(clips) == 12 and {c.rate for c in clips} == {16000} and not str(skipped)
+    by_label = {c.label: c for c in clips}
+    assert all(c.words == tuple(c.label.split()) and c.cluster for c in by_label.values())
+    clips = [replace(c, words=WORDS[list(WORDS)[n % 5]]) for n, c in enumerate(clips)]  # words that tiny has
+    for experiment in (clip_similarity_experiment, label_words_experiment):
+        table, claims = experiment(model, clips, series="s", random_weights=False)
+        assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
+
+
+def test_recordings_of_vggsound_and_a_bad_file(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "vggsound.csv").write_text(
+        "a_b,30,dog barking at the door,test\na_b,40,cat meowing,test\nx,1,rain,test\n"
+    )
+    for second, rate in ((30, 44100), (40, 8000)):
+        soundfile.write(tmp_path / f"clips/a_b_0000{second}.wav", np.full(rate, 0.1), rate)
+    (tmp_path / "clips/x_000001.wav").write_bytes(b"no sound")
+    clips, skipped = audio.read_clips(9, data_dir=tmp_path)
+    assert [(c.label, c.words) for c in clips] == [("dog barking at the door", ("dog", "barking", "door")),
+                                                   ("cat meowing", ("cat", "meowing"))]  # fmt: skip
+    assert {(c.rate, len(c.samples), c.cluster, c.kind) for c in clips} == {(16000, 16000, "a_b", "")}
+    assert "unreadable file" in str(skipped)
+
+
+def test_what_the_player_is_given(model, plain):
+    clips = [clip("cat", 0), clip("river", 1)]
+    shown = sound_lens(model, clips, top_k=3)
+    states, frames, _ = plain.states("", clips[1].samples)
+    top = plain.lens(states[:, frames]).topk(3)
+    assert shown[1]["readings"]["normed"]["ids"].tolist() == top.indices.tolist()
+    close(shown[1]["readings"]["normed"]["probs"], top.values.exp())
+    assert shown[1]["seconds"] == pytest.approx(0.04) and shown[0]["name"] == "cat"
