@@ -51,7 +51,8 @@ dtype = "float32"
 n_items = 800  # sentences, before those with a word in common are left out
 n_words = 300  # words of running text, per language
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), or nothing for generated text
+data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict)
+sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -80,10 +81,11 @@ model = chapter.model
 # %% [markdown]
 # ## The sentences
 #
-# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` this chapter reads
-# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
-# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary, from their own files; without
-# it, it makes sentences about who does what to whom in the world of the book's own models.
+# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` at a folder that holds the sets' own files you
+# read [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
+# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary; with `sentences="ntrex"` you
+# read NTREX-128 over the network, and the dictionary is the generated world's. By default sentences are generated: who does
+# what to whom in the world of the book's own models.
 #
 # Two traps lie in the sentences.
 #
@@ -95,11 +97,12 @@ model = chapter.model
 # without any meaning. Sentences that share a word in the two languages are left out, and counted.
 
 # %%
-found, skipped = texts.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
+source = {"source": sentences, "data_dir": data_dir}
+found, skipped = texts.parallel_sentences(n_items, seed=seed, **source)
 continuation = experiments.known_continuation(model)
-sentences = experiments.readable_sentences(model, found, continuation, skipped)
-sets = languages.pair_sets(sentences, continuation)
-glue("n_sentences", len(sentences))
+readable = experiments.readable_sentences(model, found, continuation, skipped)
+sets = languages.pair_sets(readable, continuation)
+glue("n_sentences", len(readable))
 print(skipped)
 pd.DataFrame(
     [(s.series, s.ending, p.a, p.b, len(s.pairs), sum(s.dropped.values())) for s in sets for p in s.pairs[:1]],
@@ -262,11 +265,11 @@ chapter.claim(
 # Not every word will do. It has to be one token, or its probability is not there to be read; characters are matched to tokens by
 # their offsets. The dictionary has to know it, and one of its English words has to be one token too. Where both are written
 # alike, as *color* is, they cannot be told apart. Chinese is cut into words by rjieba, the Rust port of the paper's jieba. The
-# dictionary is that of the generated world; for real Chinese it is CC-CEDICT, while real Spanish and German have the few hundred words
-# of that world alone.
+# dictionary is that of the generated world; with `data_dir` it is CC-CEDICT for Chinese, while real Spanish and German have the
+# few hundred words of that world alone.
 
 # %%
-lines = {name: texts.running_text(name, n_words, seed=seed, data_dir=data_dir)[0] for name in texts.LANGUAGES}
+lines = {name: texts.running_text(name, n_words, seed=seed, **source)[0] for name in texts.LANGUAGES}
 counts = languages.word_counts(lines.pop("english"))
 items, left_out = {}, {}
 for name, own in lines.items():

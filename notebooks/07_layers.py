@@ -49,7 +49,8 @@ dtype = "float32"
 n_items = 40  # lines of each type that the model reads
 n_counted = 1000  # other lines of each type, to count tokens in: the more the better
 seed = 0
-data_dir = None  # a folder with NTREX-128 (GitHub MicrosoftTranslator/NTREX); without it, the book's own world
+data_dir = None  # a folder with NTREX-128 (ntrex)
+sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -80,12 +81,13 @@ model = chapter.model
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that mean the same in each language. By default they are made from the world that the shipped models
-# were taught, two facts in a line, with code and sums as further types. With `data_dir` they are news sentences of NTREX-128 in
-# the same four languages. Other lines of the same kind are only counted.
+# The model reads lines that mean the same in each language. With `data_dir` at a folder that holds the set's own files they are
+# news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"` they
+# come over the network. By default they are generated from the world that the shipped models were taught, two facts in a line,
+# with code and sums as further types. Other lines of the same kind are only counted.
 
 # %%
-texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, data_dir=data_dir)
+texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
 print(skipped or "Nothing was left out.")
 pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
 

@@ -129,7 +129,9 @@ class Run:
             "revision": self.model.revision,
             "weights": self.model.fingerprint,
             "parameters": {k: v for k, v in self.parameters.items() if k != "results_dir"},
-            "data": self.parameters.get("data_dir") or "generated",
+            "data": next(
+                (v for k in ("data_dir", "sentences", "programs") if (v := self.parameters.get(k))), "generated"
+            ),
             "seed": self.parameters.get("seed"),
             "versions": {"semhub_utils": __version__, "python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in packages},

@@ -1,5 +1,6 @@
 """The language of the layers: against plain transformers and counting by hand, on planted truth, and on bad input."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -363,10 +364,27 @@ def test_ntrex_itself():
     assert all(len(t.read) == 100 and len(t.counted) > 1800 and not set(t.read) & set(t.counted) for t in texts)
 
 
-def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(tmp_path):
+STAND_IN = """
+def load_dataset(name, config, *, revision, split):
+    assert (name, split) == ("davidstap/NTREX", "test") and len(revision) == 40
+    from semhub_utils.spokes import texts
+    language = {"eng_Latn": "english", "spa_Latn": "spanish", "zho_Hans": "chinese", "deu_Latn": "german"}[config]
+    return [{"text": s.texts[language]} for s in texts.parallel_sentences(60, seed=1)[0]]
+"""
+
+
+@pytest.mark.parametrize("settings", [(), ("sentences=ntrex", "n_counted=30")], ids=["generated", "over the network"])
+def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path, monkeypatch):
+    """Once as it stands, and once with a parameter and a stand-in for the package that reads the network."""
     from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
-    claims, table, notebook = run("layers", save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), tmp_path, 20)
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "datasets.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
+    folder, n_items = save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), 10 if settings else 20
+    claims, table, notebook = run("layers", folder, tmp_path, n_items, *settings)
+    assert set(table[table.experiment == "layers-told"].series) >= {"english", "german"}
+    assert ("digits" in set(table.series)) == (not settings)
     kinds = ("lead", "hub", "end", "meaning")
     assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in ("spanish", "chinese", "german")}
     assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}
