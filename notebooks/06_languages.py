@@ -57,6 +57,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 import pandas as pd
+from IPython.display import display
 
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
@@ -235,25 +236,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "similarity/spanish",
-    "At some middle layer Spanish and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "similarity/chinese",
-    "At some middle layer Chinese and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers.",
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "similarity/german",
-    "At some middle layer German and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
-)
+for name in ("spanish", "chinese", "german"):
+    card = chapter.claim(
+        f"similarity/{name}",
+        f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form.",
+        paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+    )
+    display(card)
 
 # %% [markdown]
 # ## Lens: which language is the next word in?
@@ -330,7 +319,7 @@ show(
 # lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]
-first = lens[lens.experiment == "lens-first"].drop(columns="control")
+first = lens[lens.experiment == "lens-first"]
 show(
     figures.layer_curves(
         first,
@@ -344,7 +333,7 @@ show(
 )
 
 # %% tags=["hide-input"]
-entropy = lens[lens.experiment == "lens-entropy"].drop(columns="control")
+entropy = lens[lens.experiment == "lens-entropy"]
 show(
     figures.layer_curves(
         entropy,
@@ -377,76 +366,23 @@ show(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/spanish",
-    "At some middle layer the English of the next Spanish word is above wrong English words.",
-    paper="The middle layers hold the English translation (there of Chinese words).",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/spanish",
-    "At some middle layer it is above the Spanish word too.",
-    paper="In the middle layers the English translation is likelier than the word itself.",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/spanish",
-    "At the last layer the Spanish word is above its English.",
-    paper="The word itself wins near the output.",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/chinese",
-    "At some middle layer the English of the next Chinese word is above wrong English words.",
-    paper="The middle layers hold the English translation.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/chinese",
-    "At some middle layer it is above the Chinese word too.",
-    paper="In the middle layers the English translation is likelier than the Chinese token.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/chinese",
-    "At the last layer the Chinese word is above its English.",
-    paper="The Chinese token wins near the output.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/german",
-    "At some middle layer the English of the next German word is above wrong English words.",
-    paper="The middle layers hold the English translation (there of Chinese words).",
-    precondition=preconditions["german"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/german",
-    "At some middle layer it is above the German word too.",
-    paper="In the middle layers the English translation is likelier than the word itself.",
-    precondition=preconditions["german"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/german",
-    "At the last layer the German word is above its English.",
-    paper="The word itself wins near the output.",
-    precondition=preconditions["german"],
-)
+WORDS = {
+    "lens-meaning": (
+        "At some middle layer the English of the next {} word is above wrong English words.",
+        "The middle layers hold the English translation (there of Chinese words).",
+    ),
+    "lens-lead": (
+        "At some middle layer it is above the {} word too.",
+        "In the middle layers the English translation is likelier than the word itself.",
+    ),
+    "lens-end": ("At the last layer the {} word is above its English.", "The word itself wins near the output."),
+}
+for name in items:
+    for claim, (sentence, paper) in WORDS.items():
+        card = chapter.claim(
+            f"{claim}/{name}", sentence.format(name.title()), paper=paper, precondition=preconditions[name]
+        )
+        display(card)
 
 # %% [markdown]
 # ## Which kinds of word?

@@ -126,7 +126,7 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
 
     `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason or rule, statistic,
     low, high, unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to
-    number or to value, low, high).
+    number or to value, low, high), readings (others' names to verdict, statistic, low, high, layer).
     """
     verdict = claim.get("verdict")
     if verdict not in SYMBOLS:
@@ -137,9 +137,15 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
         statistic += f", at layer {cell_text(claim['layer'])}{of}"
     null = f" against {claim['null']}" if claim.get("null") else ""
     controls = claim.get("controls") or {}
+    others = [
+        f"{name}: {of['verdict']}"
+        + (f", {_interval(of)} at layer {of['layer']}" if of.get("layer") is not None else "")
+        for name, of in (claim.get("readings") or {}).items()
+    ]
     rows = {
         "Statistic": statistic,
         "Reading": claim.get("reading"),
+        "Other readings": others or None,
         "Items": claim.get("n"),
         "Dropped": claim.get("dropped", {}),
         "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,

@@ -22,8 +22,8 @@ class Chapter:
         return self.run.step(name, function)
 
     def evidence(self, claim: str) -> Evidence:
-        """The evidence that a step left for a claim, such as "similarity/digits"."""
-        return next(e for found in self.run.evidence.values() for e in found if e.claim == claim)
+        """The evidence that a step left for a claim, such as "similarity/digits", in the reading it rests on."""
+        return self._readings(claim)[0]
 
     def knows(self, tasks: pd.DataFrame, task: str, chance: float = 0.0) -> str | None:
         """Whether the model did what `experiments.task_table` asked: None, or the sentence that ends a claim."""
@@ -31,8 +31,13 @@ class Chapter:
         return knows_task(tasks.value.to_numpy(float), task=task, **options)
 
     def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
-        """Judge a claim by the rules of `evidence`; show its card. paper: what the paper says; sentence: our claim."""
-        return claim_card(self.run.claim(self.evidence(claim), sentence, precondition=precondition), paper)
+        """Judge a claim by the rules of `evidence`; show its card, with what other readings say beside the one fixed
+        before. paper: what the paper says; sentence: our claim."""
+        first, *others = self._readings(claim)
+        return claim_card(self.run.claim(first, sentence, precondition=precondition, others=others), paper)
+
+    def _readings(self, claim: str) -> list[Evidence]:
+        return [e for found in self.run.evidence.values() for e in found if e.claim == claim]
 
     def finish(self) -> Html:
         """Write table and claims, and show every verdict of the chapter in one table."""

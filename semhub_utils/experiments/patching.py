@@ -116,7 +116,7 @@ def _one_way(
         )
         for claim, unit in CLAIMS.items()
     ]
-    curves = _curves(model, words, found, of, dropped=sum(dropped.values()), **given)
+    curves = _curves(model, words, found, of, nulls["patch-answer"], dropped=sum(dropped.values()), **given)
     table = pd.concat([tidy(claims), *curves], ignore_index=True)
     return table.assign(direction=f"{types[1 - into]} into {types[into]}"), claims
 
@@ -156,10 +156,7 @@ def _patched(model: LanguageModel, words: TargetTable, prompts, own: Tensor, vec
     plain, logprob = (word_logprobs(x.logprob, words.groups).double().numpy() for x in (plain, found))
     change = logprob - plain
     gain = change - change[np.arange(len(change)), :, original][:, :, None]
-    word = np.full(model.vocab_size, -1)
-    for k, group in enumerate(words.groups):
-        word[words.ids[list(group)].numpy()] = k
-    return _Runs(gain, logprob, word[found.top_ids[..., 0].numpy()], last)
+    return _Runs(gain, logprob, words.word_of_token(model.vocab_size)[found.top_ids[..., 0].numpy()], last)
 
 
 def _null(runs: _Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) -> dict[str, np.ndarray]:
@@ -174,8 +171,9 @@ def _null(runs: _Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int)
     return {claim: np.array(some).reshape(len(some), -1) for claim, some in drawn.items()}
 
 
-def _curves(model, words: TargetTable, found: Mapping[str, _Runs], of, **common) -> list[pd.DataFrame]:
-    """What the patched runs say, by whose state was written; without items, curves without a number."""
+def _curves(model, words: TargetTable, found: Mapping[str, _Runs], of, null, **common) -> list[pd.DataFrame]:
+    """What the patched runs say, by whose state was written; without items, curves without a number. `null` is that of
+    the expected answer after the source's state."""
     tables, index = [], np.arange(len(of["expected"]))
     empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
     forms = torch.stack([words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups])
@@ -190,7 +188,9 @@ def _curves(model, words: TargetTable, found: Mapping[str, _Runs], of, **common)
                 rank = lens(model, runs.last, targets=forms[torch.from_numpy(word)], rank=True).rank
                 shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
         for (experiment, o), values in shown.items():
-            tables.append(curve(model, values, experiment=experiment, series=o, **common).assign(condition=condition))
+            chance = null if (condition, experiment, o) == (SOURCE, "patch-first", "expected") else None
+            found_so = curve(model, values, experiment=experiment, series=o, null=chance, **common)
+            tables.append(found_so.assign(condition=condition))
     return tables
 
 
