@@ -326,7 +326,7 @@ def _short(text: str | Input) -> str:
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
-    """The device of that name, or by itself an accelerator where there is one. Raises SemhubError if it is not there."""
+    """The device of that name; by itself an accelerator if there is one. Raises SemhubError if it is not there."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

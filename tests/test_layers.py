@@ -23,6 +23,7 @@ from semhub_utils.spokes.layers import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 
 SMOOTHING = 0.25
+TO = str.maketrans("ec", "wd")  # the letter of its words in two_worlds
 TEXTS = [
     TypeTexts(
         "english", ("the cat sat", "a dog near the house"), ("the dog saw the cat", "the red house on the mat", "2=2")
@@ -286,6 +287,18 @@ def test_random_weights_never_hold():
 
 
 # ---- texts, and what will not do ----
+
+
+def test_few_tokens_at_many_positions_are_one_accident():
+    """Random models whose lens puts one token first nearly everywhere: its language is an accident of one draw."""
+    tokenizer, alarms = two_worlds(True).tokenizer, 0
+    lines = {"english": ("w0 w1",), "chinese": tuple(f"d{k} d{(k * 7) % N} d{(k + 11) % N}" for k in range(40))}
+    texts = [TypeTexts(n, read, tuple(f"{n[0].translate(TO)}{k}" for k in range(N))) for n, read in lines.items()]
+    for seed in range(12):
+        module = make_module("llama", seed=seed, vocab_size=2 * N + 1, bos_token_id=None, eos_token_id=None)
+        _, claims = experiments.layers_experiment(wrap(module, tokenizer, model_id="r"), texts, seed=seed, **PLAIN)
+        alarms += np.nanmin(next(c for c in claims if c.claim == "layers-hub/chinese").p) < 0.05
+    assert alarms <= 3  # 0.6 expected
 
 
 def test_generated_lines_mean_the_same_and_are_not_counted():

@@ -18,7 +18,7 @@ from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.ranges import range_experiment
-from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid
+from semhub_utils.experiments.reading import lens_grid
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
@@ -36,7 +36,6 @@ __all__ = [
     "both_readings",
     "cannot_tell",
     "choice_table",
-    "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
     "known_continuation",
