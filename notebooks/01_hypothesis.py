@@ -62,17 +62,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.explorer import LensGrid
 from semhub_utils.spokes import facts, layers
 
-chapter = begin(
-    "hypothesis",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("hypothesis", globals())
 model = chapter.model
 
 # %% [markdown]
@@ -98,8 +88,9 @@ grid
 #
 # Take many lines of each type and ask, at every position and layer, how much of the lens's probability is English. A token is English as
 # far as it is commoner in English text than in the other types'. Chance plays a part, as some tokens are likely whatever is
-# read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey are the
-# controls: the embedding layer, random weights, and *roles exchanged*, which is how much of the type there is on English text.
+# read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey is the same
+# architecture with random weights. The cards name two more controls: the embedding layer, and *roles exchanged*, which is how much
+# of the type there is on English text.
 
 # %%
 texts, _ = layers.split_texts(min(n_items, 40), 1000, seed=seed)
@@ -107,6 +98,7 @@ heard = chapter.step("layers", lambda: experiments.layers_experiment(model, text
 
 # %% tags=["hide-input"]
 english = heard[(heard.experiment == "layers-hub") & (heard.reading == "normed")]
+english = english[english.control.isin(["", "random weights"])]
 show(
     figures.layer_curves(
         english,

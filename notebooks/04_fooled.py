@@ -64,17 +64,7 @@ from semhub_utils.evidence import judge
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 
-chapter = begin(
-    "fooled",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("fooled", globals())
 glue("pairs", PAIRS)
 glue("worlds", n_items)
 

@@ -65,18 +65,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.results import glue
 from semhub_utils.spokes import dictionary, facts, languages, texts
 
-chapter = begin(
-    "languages",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    n_words=n_words,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("languages", globals(), "n_words", "sentences")
 model = chapter.model
 
 # %% [markdown]

@@ -64,18 +64,7 @@ from semhub_utils.experiments.token_types import SMOOTHING
 from semhub_utils.results import glue
 from semhub_utils.spokes import layers
 
-chapter = begin(
-    "layers",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    n_counted=n_counted,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("layers", globals(), "n_counted", "sentences")
 model = chapter.model
 
 # %% [markdown]

@@ -1,6 +1,6 @@
 """What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -45,10 +45,15 @@ class Chapter:
         return verdict_table(self.run.claims)
 
 
-def begin(chapter: str, *, results_dir: str, **parameters: Any) -> Chapter:
-    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do."""
+def begin(chapter: str, given: Mapping[str, Any] | None = None, *more: str, **parameters: Any) -> Chapter:
+    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
+
+    Parameters are given by name, or stand in `given`, such as a notebook's `globals()`: those that every chapter takes
+    and, by name, `more`.
+    """
+    parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given} if given else parameters
     extra = [name for name in parameters if name not in PARAMETERS]
-    checked = check_parameters(extra, results_dir=results_dir, **parameters)
+    checked = check_parameters(extra, **parameters)
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
-    return Chapter(Run(chapter, model, checked, results_dir), model)
+    return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
