@@ -154,7 +154,7 @@ show(
 #
 # The same sentences four times: continued; with their full stop; without it, so that the last token is a word of the sentence;
 # and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a full stop does to a
-# reader who subtracts nothing.
+# reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
 
 # %% tags=["hide-input"]
 ends = similarity[similarity.series.isin(["spanish", "chinese", "german"]) & (similarity.reading != "as released")]

@@ -144,7 +144,8 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* The curves of one text add up to 1. If the paper's finding shows, English lies above the text's own language
+# *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like frequency
+# exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the text's own language
 # somewhere in the middle, and below it at the right edge. English text is the control: no other language should come up there.
 
 # %% tags=["hide-input"]

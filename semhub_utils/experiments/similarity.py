@@ -17,7 +17,7 @@ from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import (
     MEASURES,
     adjusted_cosine,
-    debiased_cka,
+    cka_jackknife,
     mutual_neighbours,
     permuted_pairs,
     retrieval_accuracy,
@@ -90,7 +90,7 @@ def similarity_experiment(
         found = {
             "retrieval": retrieval_accuracy(a, b),
             "neighbours": mutual_neighbours(a, b, k=k),
-            "cka": debiased_cka(a, b)[None],  # one number for all items: it has no interval over them
+            "cka": cka_jackknife(a, b, clusters),  # one number for all items, its interval over blocks of them
         }
         if baselines:
             found["cosine"] = cosine_similarity(a, b, dim=-1)
@@ -109,9 +109,11 @@ def similarity_experiment(
         if name in MEASURES and not alone and (baselines or blank):
             draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": k}
             null = permuted_pairs(a, b, measure=name, **draws).double().numpy()
-        by = clusters if len(values) > 1 else None
-        given = {"clusters": by, "controls": controls, "null": null, "seed": seed}
-        tables.append(curve(model, values, experiment=name, series=series, **given))
+        given = {"controls": controls, "null": null, "seed": seed}
+        if name == "cka":
+            tables.append(curve(model, values, experiment=name, series=series, **given).assign(n=len(pairs)))
+        else:
+            tables.append(curve(model, values, experiment=name, series=series, clusters=clusters, **given))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
