@@ -17,7 +17,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import steering as steering_module
 from semhub_utils.experiments.steering import says
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
@@ -137,7 +137,7 @@ def test_lens_values(both, reading):
     assert claims["lens-meaning"].n == len(kept)
     assert sum(claims["lens-meaning"].dropped.values()) == len(items) - len(kept)
     read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
-    meaning, lead, right, wrong, first, entropy = ([] for _ in range(6))
+    meaning, lead, right, wrong, first, wrong_first, entropy = ([] for _ in range(7))
     for item in kept:
         states = oracle.states(item.prompt)[:, -1]
         logprob = torch.stack([read(state) for state in states])
@@ -149,6 +149,8 @@ def test_lens_values(both, reading):
         right.append(hub.exp())
         wrong.append(others.exp().mean(0))
         first.append(torch.tensor([float(p.argmax()) in forms[item.targets["digit"][0]] for p in logprob]).double())
+        tops = [[float(p.argmax()) in forms[w] for w in item.wrong["word"] if w in word] for p in logprob]
+        wrong_first.append(torch.tensor(tops).double().mean(1))
         entropy.append(-(logprob.exp() * logprob).sum(-1))
 
     def mean(rows):
@@ -159,8 +161,33 @@ def test_lens_values(both, reading):
     np.testing.assert_allclose(values(table, "lens-probability", "word"), mean(right), rtol=1e-3)
     np.testing.assert_allclose(values(table, "lens-probability", "wrong word"), mean(wrong), rtol=1e-3)
     np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
+    np.testing.assert_allclose(values(table, "lens-first", "wrong word"), mean(wrong_first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
     assert claims["lens-end"].layers == (model.n_layers,)
+
+
+def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
+    """What is drawn grey is what the experiment itself gives on the same architecture with random weights."""
+    model, of, lines = tiny("llama"), {"series": "n", "seed": 3}, number_pairs()[:12]
+    blank, words = randomised(model, 3), {"hub": "word", "own": "digit"}
+    both = {"baselines": ("corrected", "as released")}
+    relation = np.array([[int(i != j) for j in lines] for i in lines])
+
+    def tables(reader, **alone):
+        yield experiments.lens_experiment(reader, number_items(), **words, **of, **alone)[0]
+        yield experiments.similarity_experiment(reader, lines, **both, **of, **alone)[0]
+        yield experiments.punctuation_trap(reader, lines, seed=3)[0]
+        yield experiments.relation_curves(reader, lines, relation, ("same", "other"), seed=3)
+
+    found = set()
+    for table, plain in zip(tables(model), tables(blank, **PLAIN), strict=True):
+        drawn = table[(table.control == "random weights") & ~table.experiment.isin(["similarity"])]
+        for (experiment, series), control in drawn.groupby(["experiment", "series"]):
+            if not experiment.startswith("lens-") or experiment in ("lens-first", "lens-entropy"):
+                np.testing.assert_allclose(control.value, values(plain, experiment, series), atol=1e-6)
+                found.add(experiment)
+    assert found == {"lens-first", "lens-entropy", "retrieval", "neighbours", "cka", "cosine", "baseline-gain",
+                     "punctuation-trap", "relations"}  # fmt: skip
 
 
 def test_lens_first_counts_every_form_of_a_word(tiny):

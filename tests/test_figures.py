@@ -397,6 +397,13 @@ def test_claim_card_says_everything_and_escapes(verdict):
     }
 
 
+def test_claim_card_tells_other_readings():
+    raw = {"verdict": "does not hold", "statistic": 0.1, "low": -0.2, "high": 0.3, "layer": 5}
+    text = figures.claim_card(CLAIM | {"verdict": "holds", "readings": {"raw": raw}}, "x").html
+    assert "<dt>Other readings</dt><dd>raw: does not hold, 0.1 (95% interval -0.2 to 0.3) at layer 5</dd>" in text
+    assert "Other readings" not in figures.claim_card(CLAIM | {"verdict": "holds", "readings": {}}, "x").html
+
+
 def test_claim_card_without_numbers_and_with_a_wrong_verdict():
     card = figures.claim_card({"id": "x", "verdict": "cannot be tested here"}, "Paper.")
     assert "Corrected p" not in card.html and "<dd>none</dd>" in card.html

@@ -158,7 +158,13 @@ def test_layers_values(measured):
             np.testing.assert_allclose(values(table, "layers-entropy", some.name, reading=reading), bits, **near)
         gap = values(table, "layers-gap", "spanish", text=some.name)
         np.testing.assert_allclose(gap, (mean["normed"] - mean["raw"])[:, 1], **near)
+        shown = table[(table.experiment == "layers-type") & (table.text == some.name) & (table.reading == "normed")]
+        assert set(shown[shown.null_high.notna()].series) == {t.name for t in TEXTS}
+        assert shown.null_high.notna().sum() == 3 * (model.n_layers - 1)
         if some.name == "spanish":
+            drawn = shown[(shown.series == "english") & shown.null_high.notna()].null_high
+            wanted = next(c for c in claims if c.claim == "layers-hub/spanish").null_high[1:-1]
+            np.testing.assert_allclose(drawn, wanted)
             lead, hub, end = (
                 next(c for c in claims if c.claim == f"layers-{k}/spanish") for k in ("lead", "hub", "end")
             )
