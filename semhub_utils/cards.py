@@ -97,7 +97,10 @@ _OVER = {
     "tokens": ("tokens", "series"),
     "layer": ("layer",),
 }  # what curves run over: which column to lay out in columns
-_ALONG = {"tokens": ("step", "layer", "depth"), "series": ("experiment", "step", "layer", "depth", "n", "dropped")}
+_ALONG = {
+    "tokens": ("step", "layer", "depth"),
+    "series": ("experiment", "step", "layer", "depth", "n", "dropped", "chance"),
+}
 
 
 def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -133,9 +136,9 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return told.drop(columns=alike), "; ".join(said)
 
 
-def _with_band(value: float, low: float, high: float, null: float | None) -> str:
+def _with_band(value: float | None, low: float | None, high: float | None, null: float | None = None) -> str:
     band = "" if pd.isna(low) else f" [{cell_text(low)}, {cell_text(high)}]"
-    return cell_text(value) + band + ("" if null is None or pd.isna(null) else f", {cell_text(null)}")
+    return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
 def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") -> Html:
@@ -223,8 +226,8 @@ def verdict_table(claims: Sequence[Mapping]) -> Html:
     for claim in claims:
         verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
         p = _p(claim["p"]) if claim.get("p") is not None else "–"
-        low, high, statistic = (cell_text(claim.get(name)) for name in ("low", "high", "statistic"))
-        numbers = (f"{statistic} [{low}, {high}]" if low != "–" else statistic, p, cell_text(claim.get("n")))
+        statistic = _with_band(*(claim.get(name) for name in ("statistic", "low", "high")))
+        numbers = (statistic, p, cell_text(claim.get("n")))
         cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
         word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
         rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')

@@ -100,7 +100,7 @@ def youth(curve: pd.DataFrame) -> pd.DataFrame:
     """What of a curve stands in one chart: MEASURES by tokens seen, the states read at the middle layer."""
     middle = curve.groupby("model").layer.transform("max") // 2
     kept = curve.experiment.isin(list(MEASURES)) & (curve.layer.isna() | (curve.layer == middle))
-    return curve[kept].assign(series=curve.experiment).drop(columns=["chance", "p"], errors="ignore")
+    return curve[kept].assign(series=curve.experiment)
 
 
 def milestones(curve: pd.DataFrame) -> pd.DataFrame:

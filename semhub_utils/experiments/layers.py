@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -122,18 +121,11 @@ class _Shuffled:
     """What the types would get if P(type | token) were shuffled among seen tokens of like frequency."""
 
     def __init__(self, types: TokenTypes, smoothing: float, seed: int):
-        self.names, self.seed = types.names, seed
-        self.seen = types.seen.numpy()
+        self.names, self.seen = types.names, types.seen.numpy()
         self.posterior = types.posterior(smoothing).numpy()[self.seen]
-        self.bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
-
-    @cached_property
-    def pairings(self) -> np.ndarray:
-        return random_pairings(len(self.bins), groups=self.bins, draws=DRAWS, seed=self.seed)
-
-    @cached_property
-    def least_p(self) -> float:
-        return least_permutation_p(self.bins, np.arange(len(self.bins)))
+        bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
+        self.pairings = random_pairings(len(bins), groups=bins, draws=DRAWS, seed=seed)
+        self.least_p = least_permutation_p(bins, np.arange(len(bins)))
 
     def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer type"]:
         held = mixture[:, self.seen]
@@ -141,16 +133,9 @@ class _Shuffled:
 
 
 def _claims(
-    model: LanguageModel,
-    heard: Mapping[str, Heard],
-    noise: Heard | None,
-    shuffled: _Shuffled,
-    name: str,
-    hub: str,
-    reading: str,
-    long: int,
-    seed: int,
-) -> list[Evidence]:
+    model: LanguageModel, heard: Mapping[str, Heard], noise: Heard | None, shuffled: _Shuffled,
+    name: str, hub: str, reading: str, long: int, seed: int,
+) -> list[Evidence]:  # fmt: skip
     """The three claims about text of one type."""
     h, x = shuffled.names.index(hub), shuffled.names.index(name)
     n_layers, last = model.n_layers + 1, model.n_layers
@@ -191,15 +176,9 @@ def _claims(
 
 
 def _curves(
-    model: LanguageModel,
-    heard: Mapping[str, Mapping[str, Heard]],
-    noise: Mapping[str, Mapping[str, Heard]],
-    names: Sequence[str],
-    text: str,
-    hub: str,
-    long: int,
-    seed: int,
-) -> pd.DataFrame:
+    model: LanguageModel, heard: Mapping[str, Mapping[str, Heard]], noise: Mapping[str, Mapping[str, Heard]],
+    names: Sequence[str], text: str, hub: str, long: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
     """All that is drawn of text of one type."""
     k, tables, every = len(names), [], [*names, UNSEEN, SPECIAL]
     h, x = names.index(hub), names.index(text)

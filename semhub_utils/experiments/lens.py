@@ -111,12 +111,12 @@ def lens_experiment(
     curves, meaning, lead = read(model)
     scores = {name: by[index, :, target] for name, by in (("lens-meaning", meaning), ("lens-lead", lead))}
     scores["lens-end"] = (curves["lens-probability", own] - curves["lens-probability", hub])[:, -1:]
-    controls: dict[str, list] = {name: [] for name in scores}
-    blank = {}
+    controls, blank = {}, {}
     if random_weights:
         blank, *noise = read(randomised(model, seed))
         for name, by in zip(("lens-meaning", "lens-lead"), noise, strict=True):
-            controls[name].append(control("random weights", by[index, :, target], clusters=clusters, seed=seed))
+            same = control("random weights", by[index, :, target], clusters=clusters, seed=seed)
+            controls[name] = {same.name: same}
     groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
     pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     shuffled = {
@@ -129,24 +129,13 @@ def lens_experiment(
     }
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
+    common = {"clusters": clusters, "reading": reading, "seed": seed}
     claims = [
-        _claim(
-            model,
-            name,
-            scores[name],
-            [some[name] for some in (shuffled, flipped) if name in some],
-            least_p=least[name],
-            series=series,
-            reading=reading,
-            clusters=clusters,
-            controls={c.name: c for c in controls[name]},
-            dropped=dropped,
-            seed=seed,
-        )
+        _claim(model, name, scores[name], [some[name] for some in (shuffled, flipped) if name in some], series=series,
+               least_p=least[name], controls=controls.get(name), dropped=dropped, **common)
         for name in scores
-    ]
-    common = {"clusters": clusters, "reading": reading, "seed": seed, "dropped": sum(dropped.values())}
-    tables = []
+    ]  # fmt: skip
+    tables, common["dropped"] = [], sum(dropped.values())
     for (experiment, name), v in curves.items():
         noise = {"random weights": blank[experiment, name]} if blank and experiment != "lens-probability" else {}
         v = np.exp(v) if experiment == "lens-probability" else v
@@ -163,17 +152,9 @@ def _claim(
     model: LanguageModel, name: str, scores: np.ndarray, null: np.ndarray | list[np.ndarray], *, series: str, **options
 ) -> Evidence:
     """One of the claims over all layers, or over the last alone if there is one column."""
-    layers = range(model.n_layers + 1)
-    return evidence(
-        f"{name}/{series}",
-        scores,
-        null,
-        n_layers=model.n_layers,
-        experiment=name,
-        series=series,
-        layers=layers if name != "lens-end" else [model.n_layers],
-        **options,
-    )
+    layers = [model.n_layers] if name == "lens-end" else range(model.n_layers + 1)
+    given = {"experiment": name, "series": series, "layers": layers, "n_layers": model.n_layers, **options}
+    return evidence(f"{name}/{series}", scores, null, **given)
 
 
 def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:

@@ -99,23 +99,14 @@ def _one_way(
             controls[claim][name] = control(name, values[:, :1], n_layers_shown=model.n_layers + 1, **given)
     claims = [
         evidence(
-            f"{claim}/{types[0]}" + "/reversed" * into,
-            scores[claim],
-            nulls[claim],
-            least_p=least_permutation_p(groups, anchors) if items else 0.0,
-            layers=range(model.n_layers + 1),
-            n_layers=model.n_layers,
-            experiment=claim,
-            series=types[into],
-            controls=controls[claim],
-            dropped=dropped,
-            outcome=claim == "patch-answer",
-            unit=unit,
-            null_in_words="expected answers shuffled among prompts of one relation and form",
-            **given,
+            f"{claim}/{types[0]}" + "/reversed" * into, scores[claim], nulls[claim],
+            least_p=least_permutation_p(groups, anchors) if items else 0.0, layers=range(model.n_layers + 1),
+            n_layers=model.n_layers, experiment=claim, series=types[into], controls=controls[claim], dropped=dropped,
+            outcome=claim == "patch-answer", unit=unit,
+            null_in_words="expected answers shuffled among prompts of one relation and form", **given,
         )
         for claim, unit in CLAIMS.items()
-    ]
+    ]  # fmt: skip
     curves = _curves(model, words, found, of, nulls["patch-answer"], dropped=sum(dropped.values()), **given)
     table = pd.concat([tidy(claims), *curves], ignore_index=True)
     return table.assign(direction=f"{types[1 - into]} into {types[into]}"), claims

@@ -67,21 +67,12 @@ def similarity_experiment(
             other = adjusted_cosine(*noise, mask).numpy()
             controls["random weights"] = control("random weights", other, clusters=clusters, seed=seed)
         chance = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
+        nulls = [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved]
         return evidence(
-            f"similarity/{series}",
-            found,
-            [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved],
-            least_p=max(least_permutation_p(groups, by) for by in moved),
-            layers=layers,
-            n_layers=model.n_layers,
-            experiment="similarity",
-            series=series,
-            reading=reading,
-            clusters=clusters,
-            controls=controls,
-            dropped=dropped,
-            seed=seed,
-        )
+            f"similarity/{series}", found, nulls, least_p=max(least_permutation_p(groups, by) for by in moved),
+            layers=layers, n_layers=model.n_layers, experiment="similarity", series=series, reading=reading,
+            clusters=clusters, controls=controls, dropped=dropped, seed=seed,
+        )  # fmt: skip
 
     claims = [claim(reading) for reading in masks]
     k, alone = min(10, len(pairs) - 1), set(baselines) == {"corrected"}

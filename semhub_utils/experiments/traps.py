@@ -96,17 +96,10 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
     plain, stopped = found.values()
     gain, clusters = stopped - plain, [pair.cluster for pair in pairs]
     claim = evidence(
-        "shared-punctuation",
-        gain,
-        sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
-        least_p=least_sign_flip_p(clusters),
-        layers=range(model.n_layers + 1),
-        n_layers=model.n_layers,
-        experiment="punctuation-gain",
-        series="unrelated texts",
-        clusters=clusters,
-        seed=seed,
-    )
+        "shared-punctuation", gain, sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
+        least_p=least_sign_flip_p(clusters), layers=range(model.n_layers + 1), n_layers=model.n_layers,
+        experiment="punctuation-gain", series="unrelated texts", clusters=clusters, seed=seed,
+    )  # fmt: skip
     curves = [
         curve(model, v, experiment="punctuation-trap", series=name, clusters=clusters, seed=seed,
               controls={"random weights": cosines(blank, named[name])})
