@@ -88,15 +88,14 @@ def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -
     for row in table.itertuples(index=False):
         first, *rest = (escape(cell_text(value)) for value in row)
         rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
-    body = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    head = f'<caption style="text-align: left">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
     box = f'<div class="data-table-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f'<details class="data-table"><summary>Data</summary>{box}<table>{body}</table></div></details>'
+    listing = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    return f'<details class="data-table"><summary>Data</summary>{box}{listing}</div></details>'
 
 
-_OVER = {
-    "tokens": ("tokens", "series"),
-    "layer": ("layer",),
-}  # what curves run over: which column to lay out in columns
+# What curves run over: which column to lay out in columns; and what goes along with it.
+_OVER = {"tokens": ("tokens", "series"), "layer": ("layer",)}
 _ALONG = {
     "tokens": ("step", "layer", "depth"),
     "series": ("experiment", "step", "layer", "depth", "n", "dropped", "chance"),
