@@ -47,7 +47,7 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 150  # prompts per data type
+n_items = 150  # prompts per data type, and at most 40 lines of running text
 seed = 0
 data_dir = None  # this chapter makes its own items
 results_dir = "results"
@@ -60,19 +60,9 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.explorer import LensGrid
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import facts, layers
 
-chapter = begin(
-    "hypothesis",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("hypothesis", globals())
 model = chapter.model
 
 # %% [markdown]
@@ -96,44 +86,35 @@ grid
 #
 # ## Whose words are they?
 #
-# Take many texts of each type and ask, at every position and layer, whether the lens's first word is an English one. Chance and
-# word lists play a part, so the question is whether the share is higher at middle layers than at the output of the same text,
-# and higher than under random weights. Words that the texts hold themselves do not count: a lens may read back what it was
-# given. And a few words found everywhere are one accident, so the null shuffles which of the words found are the English ones.
+# Take many lines of each type and ask, at every position and layer, how much of the lens's probability is English. A token is English as
+# far as it is commoner in English text than in the other types'. Chance plays a part, as some tokens are likely whatever is
+# read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey is the same
+# architecture with random weights. The cards name two more controls: the embedding layer, and *roles exchanged*, which is how much
+# of the type there is on English text.
 
 # %%
-chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
-pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
-shares = pd.concat(
-    [
-        chapter.step(
-            f"share {name}",
-            lambda name=name: experiments.dominant_share_experiment(
-                model, pairs[name], facts.english_words(), series=name, seed=seed
-            ),
-        )
-        for name in facts.TYPES
-    ]
-)
+texts, _ = layers.split_texts(min(n_items, 40), 1000, seed=seed)
+heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
 
 # %% tags=["hide-input"]
-shown = shares[shares.experiment == "dominant-share"]
+english = heard[(heard.experiment == "layers-hub") & (heard.reading == "normed")]
+english = english[english.control.isin(["", "random weights"])]
 show(
     figures.layer_curves(
-        shown,
-        title="How often is the lens's first word English?",
-        alt="Share of positions whose likeliest lens word is English, by relative depth, for five data types.",
-        y="share of positions",
+        english,
+        title="How much of the lens is English?",
+        alt="Lens probability of English tokens by relative depth, for text of five data types, with null and controls.",
+        y="probability of English tokens",
     ),
-    shown,
+    english,
 )
 
 # %% tags=["hide-input"]
 for name in facts.TYPES:
     display(
         chapter.claim(
-            f"dominant-share/{name}",
-            f"On {name}, English words lead the lens at more positions of some middle layer than of the last layer.",
+            f"layers-hub/{name}",
+            f"On {name}, English has more probability at some middle layer than tokens of like frequency have.",
             paper="The middle layers of an English-dominated model read as English words, whatever the input.",
         )
     )
@@ -146,6 +127,8 @@ for name in facts.TYPES:
 # here speak of facts that the shipped models were taught in English only; a public model knows them from its own training.
 
 # %%
+chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
+pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
 similarity = pd.concat(
     [
         chapter.step(

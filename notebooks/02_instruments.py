@@ -64,17 +64,7 @@ from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 from semhub_utils.tokens import word_forms
 
-chapter = begin(
-    "instruments",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("instruments", globals())
 model = chapter.model
 chosen = facts.prompts("spanish", n_items, seed=seed, held_out=False)
 pairs = facts.similarity_pairs(chosen)

@@ -61,18 +61,7 @@ from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.results import glue
 from semhub_utils.spokes import arithmetic
 
-chapter = begin(
-    "arithmetic",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    max_result=max_result,
-    results_dir=results_dir,
-)
+chapter = begin("arithmetic", globals(), "max_result")
 model = chapter.model
 
 # %% [markdown]

@@ -64,18 +64,7 @@ from semhub_utils.organism.controls import ISLANDS, SMALL, live
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 
-chapter = begin(
-    "raising",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    steps=steps,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("raising", globals(), "steps")
 
 # %% [markdown]
 # ## What is true of each model by construction

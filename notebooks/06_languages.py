@@ -51,11 +51,13 @@ dtype = "float32"
 n_items = 800  # sentences, before those with a word in common are left out
 n_words = 300  # words of running text, per language
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), or nothing for generated text
+data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict)
+sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 import pandas as pd
+from IPython.display import display
 
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
@@ -63,27 +65,17 @@ from semhub_utils.chapter import begin
 from semhub_utils.results import glue
 from semhub_utils.spokes import dictionary, facts, languages, texts
 
-chapter = begin(
-    "languages",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    n_words=n_words,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("languages", globals(), "n_words", "sentences")
 model = chapter.model
 
 # %% [markdown]
 # ## The sentences
 #
-# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` this chapter reads
-# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
-# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary, from their own files; without
-# it, it makes sentences about who does what to whom in the world of the book's own models.
+# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` at a folder that holds the sets' own files you
+# read [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
+# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary; with `sentences="ntrex"` you
+# read NTREX-128 over the network, and the dictionary is the generated world's. By default sentences are generated: who does
+# what to whom in the world of the book's own models.
 #
 # Two traps lie in the sentences.
 #
@@ -95,11 +87,12 @@ model = chapter.model
 # without any meaning. Sentences that share a word in the two languages are left out, and counted.
 
 # %%
-found, skipped = texts.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
+source = {"source": sentences, "data_dir": data_dir}
+found, skipped = texts.parallel_sentences(n_items, seed=seed, **source)
 continuation = experiments.known_continuation(model)
-sentences = experiments.readable_sentences(model, found, continuation, skipped)
-sets = languages.pair_sets(sentences, continuation)
-glue("n_sentences", len(sentences))
+readable = experiments.readable_sentences(model, found, continuation, skipped)
+sets = languages.pair_sets(readable, continuation)
+glue("n_sentences", len(readable))
 print(skipped)
 pd.DataFrame(
     [(s.series, s.ending, p.a, p.b, len(s.pairs), sum(s.dropped.values())) for s in sets for p in s.pairs[:1]],
@@ -161,7 +154,7 @@ show(
 #
 # The same sentences four times: continued; with their full stop; without it, so that the last token is a word of the sentence;
 # and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a full stop does to a
-# reader who subtracts nothing.
+# reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
 
 # %% tags=["hide-input"]
 ends = similarity[similarity.series.isin(["spanish", "chinese", "german"]) & (similarity.reading != "as released")]
@@ -232,25 +225,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "similarity/spanish",
-    "At some middle layer Spanish and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "similarity/chinese",
-    "At some middle layer Chinese and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers.",
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "similarity/german",
-    "At some middle layer German and English sentences of one meaning are more alike than others of the same form.",
-    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
-)
+for name in ("spanish", "chinese", "german"):
+    card = chapter.claim(
+        f"similarity/{name}",
+        f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form.",
+        paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+    )
+    display(card)
 
 # %% [markdown]
 # ## Lens: which language is the next word in?
@@ -262,11 +243,11 @@ chapter.claim(
 # Not every word will do. It has to be one token, or its probability is not there to be read; characters are matched to tokens by
 # their offsets. The dictionary has to know it, and one of its English words has to be one token too. Where both are written
 # alike, as *color* is, they cannot be told apart. Chinese is cut into words by rjieba, the Rust port of the paper's jieba. The
-# dictionary is that of the generated world; for real Chinese it is CC-CEDICT, while real Spanish and German have the few hundred words
-# of that world alone.
+# dictionary is that of the generated world; with `data_dir` it is CC-CEDICT for Chinese, while real Spanish and German have the
+# few hundred words of that world alone.
 
 # %%
-lines = {name: texts.running_text(name, n_words, seed=seed, data_dir=data_dir)[0] for name in texts.LANGUAGES}
+lines = {name: texts.running_text(name, n_words, seed=seed, **source)[0] for name in texts.LANGUAGES}
 counts = languages.word_counts(lines.pop("english"))
 items, left_out = {}, {}
 for name, own in lines.items():
@@ -327,7 +308,7 @@ show(
 # lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]
-first = lens[lens.experiment == "lens-first"].drop(columns="control")
+first = lens[lens.experiment == "lens-first"]
 show(
     figures.layer_curves(
         first,
@@ -341,7 +322,7 @@ show(
 )
 
 # %% tags=["hide-input"]
-entropy = lens[lens.experiment == "lens-entropy"].drop(columns="control")
+entropy = lens[lens.experiment == "lens-entropy"]
 show(
     figures.layer_curves(
         entropy,
@@ -374,76 +355,23 @@ show(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/spanish",
-    "At some middle layer the English of the next Spanish word is above wrong English words.",
-    paper="The middle layers hold the English translation (there of Chinese words).",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/spanish",
-    "At some middle layer it is above the Spanish word too.",
-    paper="In the middle layers the English translation is likelier than the word itself.",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/spanish",
-    "At the last layer the Spanish word is above its English.",
-    paper="The word itself wins near the output.",
-    precondition=preconditions["spanish"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/chinese",
-    "At some middle layer the English of the next Chinese word is above wrong English words.",
-    paper="The middle layers hold the English translation.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/chinese",
-    "At some middle layer it is above the Chinese word too.",
-    paper="In the middle layers the English translation is likelier than the Chinese token.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/chinese",
-    "At the last layer the Chinese word is above its English.",
-    paper="The Chinese token wins near the output.",
-    precondition=preconditions["chinese"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/german",
-    "At some middle layer the English of the next German word is above wrong English words.",
-    paper="The middle layers hold the English translation (there of Chinese words).",
-    precondition=preconditions["german"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/german",
-    "At some middle layer it is above the German word too.",
-    paper="In the middle layers the English translation is likelier than the word itself.",
-    precondition=preconditions["german"],
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/german",
-    "At the last layer the German word is above its English.",
-    paper="The word itself wins near the output.",
-    precondition=preconditions["german"],
-)
+WORDS = {
+    "lens-meaning": (
+        "At some middle layer the English of the next {} word is above wrong English words.",
+        "The middle layers hold the English translation (there of Chinese words).",
+    ),
+    "lens-lead": (
+        "At some middle layer it is above the {} word too.",
+        "In the middle layers the English translation is likelier than the word itself.",
+    ),
+    "lens-end": ("At the last layer the {} word is above its English.", "The word itself wins near the output."),
+}
+for name in items:
+    for claim, (sentence, paper) in WORDS.items():
+        card = chapter.claim(
+            f"{claim}/{name}", sentence.format(name.title()), paper=paper, precondition=preconditions[name]
+        )
+        display(card)
 
 # %% [markdown]
 # ## Which kinds of word?

@@ -49,7 +49,8 @@ dtype = "float32"
 n_items = 40  # lines of each type that the model reads
 n_counted = 1000  # other lines of each type, to count tokens in: the more the better
 seed = 0
-data_dir = None  # a folder with NTREX-128 (GitHub MicrosoftTranslator/NTREX); without it, the book's own world
+data_dir = None  # a folder with NTREX-128 (ntrex)
+sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -63,29 +64,19 @@ from semhub_utils.experiments.token_types import SMOOTHING
 from semhub_utils.results import glue
 from semhub_utils.spokes import layers
 
-chapter = begin(
-    "layers",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    n_counted=n_counted,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("layers", globals(), "n_counted", "sentences")
 model = chapter.model
 
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that mean the same in each language. By default they are made from the world that the shipped models
-# were taught, two facts in a line, with code and sums as further types. With `data_dir` they are news sentences of NTREX-128 in
-# the same four languages. Other lines of the same kind are only counted.
+# The model reads lines that mean the same in each language. With `data_dir` at a folder that holds the set's own files they are
+# news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"` they
+# come over the network. By default they are generated from the world that the shipped models were taught, two facts in a line,
+# with code and sums as further types. Other lines of the same kind are only counted.
 
 # %%
-texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, data_dir=data_dir)
+texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
 print(skipped or "Nothing was left out.")
 pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
 
@@ -153,12 +144,13 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* The curves of one text add up to 1. If the paper's finding shows, English lies above the text's own language
+# *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like frequency
+# exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the text's own language
 # somewhere in the middle, and below it at the right edge. English text is the control: no other language should come up there.
 
 # %% tags=["hide-input"]
 scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"}
-lead = heard[heard.experiment.isin(scores)]
+lead = heard[heard.experiment.isin(scores) & (heard.reading == "normed")]
 lead = lead.drop(columns="series").assign(series="English", score=lead.experiment.map(scores))
 show(
     figures.layer_curves(
@@ -247,8 +239,9 @@ show(
 )
 
 # %% [markdown]
-# *The reading.* The authors' release leaves the final norm out at the intermediate layers (*raw*). The next figure shows what the
-# norm adds to each type's share.
+# *The reading.* The authors' release leaves the final norm out at the intermediate layers (*raw*). The cards above say for each
+# reading whether the claim holds; their verdict is that of *normed*. The next figure shows what the norm adds to each type's
+# share.
 
 # %% tags=["hide-input"]
 gap = heard[heard.experiment == "layers-gap"]

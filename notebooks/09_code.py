@@ -62,18 +62,7 @@ from semhub_utils.results import glue
 from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.programs import programs as draw
 
-chapter = begin(
-    "code",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    programs=programs,
-    results_dir=results_dir,
-)
+chapter = begin("code", globals(), "programs")
 model = chapter.model
 
 # %% [markdown]

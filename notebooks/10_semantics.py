@@ -50,7 +50,8 @@ device = "cpu"
 dtype = "float32"
 n_items = 200  # for each of the three sets below
 seed = 0
-data_dir = None  # a folder with cogs/train.tsv reads COGS; without it the sentences are generated
+data_dir = None  # a folder with cogs/train.tsv
+sentences = None  # "generated", or "cogs" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -69,6 +70,7 @@ chapter = begin(
     n_items=n_items,
     seed=seed,
     data_dir=data_dir,
+    sentences=sentences,
     results_dir=results_dir,
 )
 model = chapter.model
@@ -76,12 +78,13 @@ model = chapter.model
 # %% [markdown]
 # ## The sentences and their forms
 #
-# The paper takes them from COGS {cite:p}`kim2020cogs`, which is had from the GitHub repository najoungkim/COGS: put its `train.tsv` into
-# a folder `cogs` and name the folder above it in `data_dir`. Without it you read scenes of the shipped models' world, written in
-# the same form: actives and passives, with two people or three things in all roles.
+# The paper takes them from COGS {cite:p}`kim2020cogs`. With `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of
+# the GitHub repository najoungkim/COGS) you read it from there; with `sentences="cogs"` over the network. By default you read
+# scenes of the shipped models' world, written in the same form: actives and passives, with two people or three things in all
+# roles.
 
 # %%
-known, left_out = cogs.meanings(seed=seed, data_dir=data_dir)
+known, left_out = cogs.meanings(seed=seed, source=sentences, data_dir=data_dir)
 pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = experiments.fitting(model, pairs, left_out, "a", "b")
 swaps = semantics.swap_items(known, n_items, seed=seed)

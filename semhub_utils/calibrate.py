@@ -11,8 +11,8 @@ of program and model, and is not computed again.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,13 +30,14 @@ from semhub_utils.organism.exam import exam, wilson
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.results import package_fingerprint
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
-from semhub_utils.spokes import arithmetic, facts
+from semhub_utils.spokes import arithmetic, facts, layers
 from semhub_utils.states import hidden_states
 
 PARTS = ("truth", "alarms", "power")
 RANDOM = "random weights"
 EXCHANGED = "hub, words exchanged"
 SERIES = (*facts.TYPES, "arithmetic")
+LINES, COUNTED = 40, 1000  # of running text: read, and counted to tell its type by
 ITEMS, FEWER = 200, 100  # prompts a type: in truth; and in steering, alarms and power, which take longer
 FEWER_STRENGTHS = (1.0, 2.0)  # of steering, in alarms and power
 RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
@@ -151,8 +152,15 @@ def claims(
     if series == "arithmetic":
         found += experiments.trajectory_experiment(model, read_for, arithmetic.trajectory_words(), **lens)[1]
     else:
-        found += experiments.dominant_share_experiment(model, pairs, facts.english_words(), **given, **alone)[1]
+        texts = [t if t.name in ("english", series) else replace(t, read=()) for t in _texts(seed)]
+        heard = experiments.layers_experiment(model, texts, seed=seed, **alone)[1]
+        found += [e for e in heard if (e.claim, e.reading) == (f"layers-hub/{series}", "normed")]
     return found + experiments.steering_experiment(model, steered, strengths=strengths, **given)[1][:1]
+
+
+@cache
+def _texts(seed: int) -> list[layers.TypeTexts]:
+    return layers.split_texts(LINES, COUNTED, seed=seed)[0]
 
 
 def verdicts(
@@ -259,7 +267,7 @@ def pieces(part: str, known: Sequence[Organism]) -> list[Piece]:
     if part == "alarms":
         found = [_alarm(RANDOM, s, partial(randomised, hub, s)) for s in ALARM_SEEDS]
         # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
-        kept = {"series": tuple(facts.TYPES), "leave_out": ("dominant-share-rise",)}
+        kept = {"series": tuple(facts.TYPES), "leave_out": ("layers-hub",)}
         found += [_alarm(EXCHANGED, s, partial(planted.exchanged, hub, s), **kept) for s in EXCHANGE_SEEDS]
         return found + [_alarm("islands", o.seed, o.load) for o in known if o.name == "islands"]
     base = by_name.get("planted", by_name["hub"])

@@ -88,13 +88,61 @@ def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -
     for row in table.itertuples(index=False):
         first, *rest = (escape(cell_text(value)) for value in row)
         rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
-    body = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    head = f'<caption style="text-align: left">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
     box = f'<div class="data-table-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f'<details class="data-table"><summary>Data</summary>{box}<table>{body}</table></div></details>'
+    listing = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    return f'<details class="data-table"><summary>Data</summary>{box}{listing}</div></details>'
+
+
+# What curves run over: which column to lay out in columns; and what goes along with it.
+_OVER = {"tokens": ("tokens", "series"), "layer": ("layer",)}
+_ALONG = {
+    "tokens": ("step", "layer", "depth"),
+    "series": ("experiment", "step", "layer", "depth", "n", "dropped", "chance"),
+}
+
+
+def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """A figure's table for its readers, and in words what is the same in all its rows.
+
+    The interval and the null stand beside their value. A curve by layer, or by tokens seen, is one row; where curves do
+    not share their tokens, each series has a column."""
+    told = table[[c for c in table if c != "claim" and (table[c].notna() & (table[c].astype(str) != "")).any()]].copy()
+    value, said = "value" if "value" in told else None, []
+    if value and {"low", "high"} <= set(told):
+        null = told.get("null_high", [None] * len(told))
+        rows = zip(told["value"], told["low"], told["high"], null, strict=True)
+        value = "value [95% interval]" + ", 95th percentile of the null" * ("null_high" in told)
+        told = told.assign(value=[_with_band(*row) for row in rows]).rename(columns={"value": value})
+        told = told.drop(columns=["low", "high", "null_high"], errors="ignore")
+    names: list[str] = []
+    over = next((c for c in _OVER if value and c in told and told[c].nunique() > 1), None)
+    for column in _OVER.get(over, ()):
+        of = told.drop(columns=[column, value, "p", *_ALONG.get(column, ("depth",))], errors="ignore").map(cell_text)
+        curves: dict[tuple, dict] = {}
+        for key, x, cell in zip(of.itertuples(index=False, name=None), told[column], told[value], strict=True):
+            curves.setdefault(key, {})[x] = cell
+        places = list(dict.fromkeys(told[column])) if column == "series" else sorted(told[column].unique())
+        if sum(map(len, curves.values())) == len(told) and len(curves) * len(places) < 2 * len(told):
+            rows = [[*key, *(cells.get(x) for x in places)] for key, cells in curves.items()]
+            names = [x if column == "series" else f"{column} {cell_text(x)}" for x in places]
+            said.append(f"{value} by {column}")
+            told = pd.DataFrame(rows, columns=[*of, *names])
+            break
+    alike = [c for c in told.columns.difference([*names, value], sort=False) if told[c].map(cell_text).nunique() == 1]
+    alike = alike if len(told) > 1 else []
+    said += [f"{c}: {cell_text(told[c].iloc[0])}" for c in alike]
+    return told.drop(columns=alike), "; ".join(said)
+
+
+def _with_band(value: float | None, low: float | None, high: float | None, null: float | None = None) -> str:
+    band = "" if pd.isna(low) else f" [{cell_text(low)}, {cell_text(high)}]"
+    return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
 def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") -> Html:
-    """Chart, caption and data table as one figure. `alt` replaces the chart's own description; it must have one.
+    """Chart, caption and data table (as `compact` makes it) as one figure. `alt` replaces the chart's own description;
+    it must have one.
 
     The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
     """
@@ -103,8 +151,8 @@ def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") 
         raise SemhubError("The chart has no alt text; give alt, one sentence that says what the figure shows.")
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    told = [c for c in table if (table[c].notna() & (table[c].astype(str) != "")).any()]  # columns that say something
-    listing = data_table(table[told], f"Data: {caption or chart.description}")
+    told, alike = compact(table)
+    listing = data_table(told, f"Data: {caption or chart.description}" + f" ({alike})" * bool(alike))
     return Html(f'{_STYLE}<figure class="semhub-figure">{html}{below}{listing}</figure>', chart.description)
 
 
@@ -126,7 +174,7 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
 
     `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason or rule, statistic,
     low, high, unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to
-    number or to value, low, high).
+    number or to value, low, high), readings (others' names to verdict, statistic, low, high, layer).
     """
     verdict = claim.get("verdict")
     if verdict not in SYMBOLS:
@@ -137,9 +185,15 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
         statistic += f", at layer {cell_text(claim['layer'])}{of}"
     null = f" against {claim['null']}" if claim.get("null") else ""
     controls = claim.get("controls") or {}
+    others = [
+        f"{name}: {of['verdict']}"
+        + (f", {_interval(of)} at layer {of['layer']}" if of.get("layer") is not None else "")
+        for name, of in (claim.get("readings") or {}).items()
+    ]
     rows = {
         "Statistic": statistic,
         "Reading": claim.get("reading"),
+        "Other readings": others or None,
         "Items": claim.get("n"),
         "Dropped": claim.get("dropped", {}),
         "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,
@@ -171,8 +225,8 @@ def verdict_table(claims: Sequence[Mapping]) -> Html:
     for claim in claims:
         verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
         p = _p(claim["p"]) if claim.get("p") is not None else "–"
-        low, high, statistic = (cell_text(claim.get(name)) for name in ("low", "high", "statistic"))
-        numbers = (f"{statistic} [{low}, {high}]" if low != "–" else statistic, p, cell_text(claim.get("n")))
+        statistic = _with_band(*(claim.get(name) for name in ("statistic", "low", "high")))
+        numbers = (statistic, p, cell_text(claim.get("n")))
         cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
         word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
         rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')

@@ -1,6 +1,6 @@
 """What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,8 +23,8 @@ class Chapter:
         return self.run.step(name, function)
 
     def evidence(self, claim: str) -> Evidence:
-        """The evidence that a step left for a claim, such as "similarity/digits"."""
-        return next(e for found in self.run.evidence.values() for e in found if e.claim == claim)
+        """The evidence that a step left for a claim, such as "similarity/digits", in the reading it rests on."""
+        return self._readings(claim)[0]
 
     def knows(self, tasks: pd.DataFrame, task: str, chance: float = 0.0) -> str | None:
         """Whether the model did what `experiments.task_table` asked: None, or the sentence that ends a claim."""
@@ -32,8 +32,13 @@ class Chapter:
         return knows_task(tasks.value.to_numpy(float), task=task, **options)
 
     def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
-        """Judge a claim by the rules of `evidence`; show its card. paper: what the paper says; sentence: our claim."""
-        return claim_card(self.run.claim(self.evidence(claim), sentence, precondition=precondition), paper)
+        """Judge a claim by the rules of `evidence`; show its card, with what other readings say beside the one fixed
+        before. paper: what the paper says; sentence: our claim."""
+        first, *others = self._readings(claim)
+        return claim_card(self.run.claim(first, sentence, precondition=precondition, others=others), paper)
+
+    def _readings(self, claim: str) -> list[Evidence]:
+        return [e for found in self.run.evidence.values() for e in found if e.claim == claim]
 
     def finish(self) -> Html:
         """Write table and claims, and show every verdict of the chapter in one table."""
@@ -44,11 +49,17 @@ class Chapter:
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 
 
-def begin(chapter: str, *, results_dir: str, needs: str = "text", **parameters: Any) -> Chapter:
-    """Check the parameters, load the model, open its results. needs: what the model has to read besides text, "image"
-    or "sound". Raises SemhubError naming what will not do."""
+def begin(
+    chapter: str, given: Mapping[str, Any] | None = None, *more: str, needs: str = "text", **parameters: Any
+) -> Chapter:
+    """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
+
+    Parameters are given by name, or stand in `given`, such as a notebook's `globals()`: those that every chapter takes
+    and, by name, `more`. needs: what the model has to read besides text, "image" or "sound".
+    """
+    parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given} if given else parameters
     extra = [name for name in parameters if name not in PARAMETERS]
-    checked = check_parameters(extra, results_dir=results_dir, **parameters)
+    checked = check_parameters(extra, **parameters)
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
     if needs not in model.modalities:
@@ -56,4 +67,4 @@ def begin(chapter: str, *, results_dir: str, needs: str = "text", **parameters: 
             f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes "
             f"{' and '.join(sorted(model.modalities))}; {SHIPPED[needs]} would do."
         )
-    return Chapter(Run(chapter, model, checked, results_dir), model)
+    return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)

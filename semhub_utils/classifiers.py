@@ -9,7 +9,7 @@ import transformers
 from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.models import _device, _explained
+from semhub_utils.models import device_of, explained
 
 BATCH = 64
 MAX_TOKENS = 256  # of a text, where neither tokenizer nor configuration gives a smaller number
@@ -25,9 +25,9 @@ def sentiment_classifier(
     where no label, or more than one, is positive or negative.
     """
     where = {"revision": revision, "trust_remote_code": False}
-    with _explained(model_id, revision, "tokenizer"):
+    with explained(model_id, revision, "tokenizer"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_id, **where)
-    with _explained(model_id, revision, "weights"):
+    with explained(model_id, revision, "weights"):
         module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             model_id, use_safetensors=True, output_loading_info=True, **where
         )
@@ -41,7 +41,7 @@ def sentiment_classifier(
     if info["missing_keys"]:
         raise SemhubError(f"{model_id} has no trained classifier; a checkpoint of a text classifier would do.")
     (up,), (down,) = sides
-    module = module.to(_device(device)).eval()
+    module = module.to(device_of(device)).eval()
     longest = min(tokenizer.model_max_length, getattr(module.config, "max_position_embeddings", MAX_TOKENS), MAX_TOKENS)
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:

@@ -34,13 +34,14 @@ MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
 
 def _tidy(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """The columns a chart shows, floats cut to five digits so that pages stay small."""
+    """The columns a chart shows, optional ones if they say something; floats cut to five digits: pages stay small."""
     missing = [c for c in needed if c not in table]
     if missing:
         raise SemhubError(f"The table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
     if not 0 < len(table) <= MAX_ROWS:
         raise SemhubError(f"The table has {len(table)} rows; a chart takes 1 to {MAX_ROWS}.")
-    out = table[list(dict.fromkeys([*needed, *(c for c in optional if c in table)]))].reset_index(drop=True)
+    said = [c for c in optional if c in table and (table[c].notna() & (table[c].astype(str) != "")).any()]
+    out = table[list(dict.fromkeys([*needed, *said]))].reset_index(drop=True)
     for name in out:
         if pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
             whole = pd.api.types.is_integer_dtype(out[name]) and not out[name].isna().any()
@@ -103,7 +104,8 @@ def _finish(chart, title: str, alt: str, notes: Sequence[str] = (), height: int 
 def _marks(by: str, look: Mapping[str, Style]) -> dict[str, object]:
     """Colour, dash and marker of a column as encodings that share one legend."""
     names = list(look)
-    columns = 2 if max(map(len, names)) > 12 else 3
+    wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
+    columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor(width / {wide})))")
     legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90, symbolOpacity=1)
 
     def of(channel, values: list):
@@ -132,7 +134,7 @@ def _depth_axis(table: pd.DataFrame) -> altair.X:
 
 
 _SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
-_NUMBERS = ("value", "low", "high", "null_high", "p", "n", "dropped")
+_NUMBERS = ("value", "low", "high", "null_high", "p", "n")
 
 
 def _tooltip(table: pd.DataFrame, *first: str) -> list[altair.Tooltip]:
@@ -220,6 +222,11 @@ def layer_curves(
     switches = [switch] if isinstance(switch, str) else switch
     data = _tidy(table, needed, ("control", *switches, *_SHOWN, *_NUMBERS))
     axis = _depth_axis(data)
+    if "control" in data:  # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
+        flat = data.groupby(data.columns.difference(["layer", "depth", *_NUMBERS]).tolist(), dropna=False)
+        inner = data["layer"].between(data["layer"].min(), data["layer"].max(), inclusive="neither")
+        same = flat["value"].transform("nunique") == 1
+        data = data[(data["control"].fillna("") == "") | ~(inner & same)]
     return _curves(data, axis, "series", title=title, alt=alt, y=y, types=types, select=select, switch=switch)
 
 

@@ -288,10 +288,10 @@ def load_model(
     be loaded: what was given and what would do."""
     if dtype not in DTYPES:
         raise SemhubError(f"dtype was {dtype!r}; one of {', '.join(DTYPES)} would do.")
-    target = _device(device)
+    target = device_of(device)
     source = _resolve(model_id)
     where = {"revision": revision, "trust_remote_code": False}
-    with _explained(model_id, revision, "configuration"):
+    with explained(model_id, revision, "configuration"):
         config = transformers.AutoConfig.from_pretrained(source, **where)
     if getattr(config, "is_encoder_decoder", False):
         raise refuse(model_id, "is an encoder-decoder")
@@ -300,12 +300,12 @@ def load_model(
     if auto is None:
         raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
     takes_more = auto is not transformers.AutoModelForCausalLM
-    with _explained(model_id, revision, "processor" if takes_more else "tokenizer"):
+    with explained(model_id, revision, "processor" if takes_more else "tokenizer"):
         reads = transformers.AutoProcessor if takes_more else transformers.AutoTokenizer
         if takes_more and type(config) in PROCESSOR_MAPPING:
             reads = without_video(PROCESSOR_MAPPING[type(config)])
         tokenizer = reads.from_pretrained(source, **where)
-    with _explained(model_id, revision, "weights"):
+    with explained(model_id, revision, "weights"):
         module, info = auto.from_pretrained(
             source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
         )
@@ -330,7 +330,8 @@ def _short(text: str | Input) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device of that name; by itself an accelerator if there is one. Raises SemhubError if it is not there."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -360,7 +361,7 @@ def _resolve(model_id: str) -> str:
 
 
 @contextmanager
-def _explained(model_id: str, revision: str | None, part: str):
+def explained(model_id: str, revision: str | None, part: str):
     """Turn what a loader of the library raises into one sentence."""
     try:
         yield

@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -81,11 +81,17 @@ class Run:
         return table
 
     def claim(
-        self, evidence: Evidence | str, sentence: str | None = None, *, precondition: str | None = None
+        self,
+        evidence: Evidence | str,
+        sentence: str | None = None,
+        *,
+        precondition: str | None = None,
+        others: Sequence[Evidence] = (),
     ) -> dict[str, Any]:
         """Judge a claim and note it. Returns the entry of claims.json: what a claim card shows.
 
-        A claim without evidence, given by its id alone, needs the precondition that failed.
+        A claim without evidence, given by its id alone, needs the precondition that failed. `others`: the same claim in
+        other readings, which are judged beside it and do not count.
         """
         if isinstance(evidence, Evidence):
             entry = _entry(evidence, judge(evidence, precondition=precondition))
@@ -94,6 +100,9 @@ class Run:
         else:
             raise ValueError(f"the claim {evidence!r} has neither evidence nor a precondition that failed")
         entry["id"], entry["claim"] = f"{self.chapter}/{entry['claim']}", sentence or entry["claim"]
+        kept = ("verdict", "statistic", "low", "high", "layer")
+        judged = {e.reading: _entry(e, judge(e, precondition=precondition)) for e in others}
+        entry["readings"] = {reading: {name: of[name] for name in kept} for reading, of in judged.items()}
         self.claims = [claim for claim in self.claims if claim["id"] != entry["id"]] + [entry]
         return entry
 
@@ -129,7 +138,9 @@ class Run:
             "revision": self.model.revision,
             "weights": self.model.fingerprint,
             "parameters": {k: v for k, v in self.parameters.items() if k != "results_dir"},
-            "data": self.parameters.get("data_dir") or "generated",
+            "data": next(
+                (v for k in ("data_dir", "sentences", "programs") if (v := self.parameters.get(k))), "generated"
+            ),
             "seed": self.parameters.get("seed"),
             "versions": {"semhub_utils": __version__, "python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in packages},

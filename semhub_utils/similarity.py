@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from .shuffles import Labels, codes, random_pairings
 
+BLOCKS = 20  # of the jackknife
 MEASURES = ("adjusted_cosine", "retrieval", "neighbours", "cka")
 
 
@@ -65,6 +66,19 @@ def debiased_cka(
     The biased form is high on random data once hidden exceeds items (arXiv 2405.01012). Needs at least 4 items.
     """
     return _observed(a, b, _cka_scorer)[0]
+
+
+def cka_jackknife(
+    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"], clusters: Labels
+) -> Float[Tensor, "block layer"]:
+    """Debiased CKA as numbers whose mean it is and whose spread is its own: the jackknife's pseudo-values, each block
+    of clusters left out in turn. One row where too few items would be left."""
+    whole, of = debiased_cka(a, b)[None], torch.as_tensor(codes(clusters), device=a.device) % BLOCKS
+    blocks = of.unique()
+    if len(blocks) < 2 or len(a) - of.bincount().max() < 4:
+        return whole
+    without = torch.stack([debiased_cka(a[of != k], b[of != k]) for k in blocks])
+    return whole - (len(blocks) - 1) * (without - without.mean(0))
 
 
 def permuted_pairs(

@@ -17,6 +17,7 @@ from .errors import SemhubError
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
+STYLE = re.compile(r"<style>@layer semhub .*?</style>", re.DOTALL)
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 
 
@@ -50,13 +51,20 @@ def chapters(root: Path) -> list[str]:
 
 
 def clean(notebook: dict) -> dict:
-    """An executed notebook as the site shows it: without machine-only cells, its Colab badge as a plain link."""
-    cells = []
+    """An executed notebook as the site shows it: without machine-only cells, its Colab badge as a plain link, and the
+    style that each figure and card brings along once."""
+    cells, styles = [], set()
     for cell in notebook["cells"]:
         if LEFT_OUT & set(cell["metadata"].get("tags", [])):
             continue
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
+        for output in cell.get("outputs", []):
+            if html := "".join(output.get("data", {}).get("text/html", "")):
+                for style in set(STYLE.findall(html)) & styles:
+                    html = html.replace(style, "")
+                styles |= set(STYLE.findall(html))
+                output["data"]["text/html"] = html
         cells.append(cell)
     notebook["cells"] = cells
     return notebook

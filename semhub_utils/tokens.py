@@ -8,6 +8,7 @@ left out. If any form is a single token, forms in several are left out too.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -37,6 +38,13 @@ class TargetTable:
     ids: Int[Tensor, " target"]
     groups: tuple[tuple[int, ...], ...]
     dropped: dict[str, str]
+
+    def word_of_token(self, vocab_size: int) -> Int[np.ndarray, " vocab"]:
+        """The index in `words` of the word that each token begins, -1 for none."""
+        found = np.full(vocab_size, -1)
+        for k, group in enumerate(self.groups):
+            found[self.ids[list(group)].numpy()] = k
+        return found
 
 
 def word_forms(model: LanguageModel, word: str, context: str = "") -> WordForms:

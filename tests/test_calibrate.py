@@ -73,7 +73,7 @@ def test_tables_are_small_whole_and_within_what_the_book_allows_itself():
     alarms = calibrate.read("alarms")
     random = alarms[alarms.model == calibrate.RANDOM]
     assert random.seed.nunique() >= 20 and set(random.type) == set(calibrate.SERIES)
-    assert {*CLAIMS, "trajectory", "dominant-share-rise"} == set(random.experiment)
+    assert {*CLAIMS, "trajectory", "layers-hub"} == set(random.experiment)
     told = calibrate.shares(alarms.assign(all="all"), ["all"])
     assert told.value.item() <= 0.05 and told.n.item() > 500
     truth = calibrate.read("truth")

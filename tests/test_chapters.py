@@ -179,12 +179,12 @@ def test_arithmetic_without_a_word_to_read_says_so(poor, tmp_path):
 @pytest.mark.parametrize("chapter", ["hypothesis", "instruments"])
 def test_the_first_chapters_run_unchanged_on_another_model(chapter, rich, tmp_path):
     claims, table, notebook = run(chapter, rich, tmp_path, 30)
-    measured = {"hypothesis": {"dominant-share", "similarity", "retrieval"},
+    measured = {"hypothesis": {"layers-type", "layers-hub", "similarity", "retrieval"},
                 "instruments": {"norm-trap", "padding-trap", "punctuation-trap", "similarity"}}[chapter]  # fmt: skip
     check_table(table, measured)
     for name, claim in claims.items():
         assert claim["verdict"] in (HOLDS, WEAKLY, NOT, UNTESTABLE)
-        if name.split("/")[0] in ("similarity", "dominant-share"):
+        if name.split("/")[0] in ("similarity", "layers-hub"):
             assert claim["verdict"] != HOLDS, (name, claim["reason"], KNOWS_NOTHING)
     check_notebook(notebook)
 

@@ -17,7 +17,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import steering as steering_module
 from semhub_utils.experiments.steering import says
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
@@ -137,7 +137,7 @@ def test_lens_values(both, reading):
     assert claims["lens-meaning"].n == len(kept)
     assert sum(claims["lens-meaning"].dropped.values()) == len(items) - len(kept)
     read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
-    meaning, lead, right, wrong, first, entropy = ([] for _ in range(6))
+    meaning, lead, right, wrong, first, wrong_first, entropy = ([] for _ in range(7))
     for item in kept:
         states = oracle.states(item.prompt)[:, -1]
         logprob = torch.stack([read(state) for state in states])
@@ -149,6 +149,8 @@ def test_lens_values(both, reading):
         right.append(hub.exp())
         wrong.append(others.exp().mean(0))
         first.append(torch.tensor([float(p.argmax()) in forms[item.targets["digit"][0]] for p in logprob]).double())
+        tops = [[float(p.argmax()) in forms[w] for w in item.wrong["word"] if w in word] for p in logprob]
+        wrong_first.append(torch.tensor(tops).double().mean(1))
         entropy.append(-(logprob.exp() * logprob).sum(-1))
 
     def mean(rows):
@@ -159,8 +161,33 @@ def test_lens_values(both, reading):
     np.testing.assert_allclose(values(table, "lens-probability", "word"), mean(right), rtol=1e-3)
     np.testing.assert_allclose(values(table, "lens-probability", "wrong word"), mean(wrong), rtol=1e-3)
     np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
+    np.testing.assert_allclose(values(table, "lens-first", "wrong word"), mean(wrong_first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
     assert claims["lens-end"].layers == (model.n_layers,)
+
+
+def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
+    """What is drawn grey is what the experiment itself gives on the same architecture with random weights."""
+    model, of, lines = tiny("llama"), {"series": "n", "seed": 3}, number_pairs()[:12]
+    blank, words = randomised(model, 3), {"hub": "word", "own": "digit"}
+    both = {"baselines": ("corrected", "as released")}
+    relation = np.array([[int(i != j) for j in lines] for i in lines])
+
+    def tables(reader, **alone):
+        yield experiments.lens_experiment(reader, number_items(), **words, **of, **alone)[0]
+        yield experiments.similarity_experiment(reader, lines, **both, **of, **alone)[0]
+        yield experiments.punctuation_trap(reader, lines, seed=3)[0]
+        yield experiments.relation_curves(reader, lines, relation, ("same", "other"), seed=3)
+
+    found = set()
+    for table, plain in zip(tables(model), tables(blank, **PLAIN), strict=True):
+        drawn = table[(table.control == "random weights") & ~table.experiment.isin(["similarity"])]
+        for (experiment, series), control in drawn.groupby(["experiment", "series"]):
+            if not experiment.startswith("lens-") or experiment in ("lens-first", "lens-entropy"):
+                np.testing.assert_allclose(control.value, values(plain, experiment, series), atol=1e-6)
+                found.add(experiment)
+    assert found == {"lens-first", "lens-entropy", "retrieval", "neighbours", "cka", "cosine", "baseline-gain",
+                     "punctuation-trap", "relations"}  # fmt: skip
 
 
 def test_lens_first_counts_every_form_of_a_word(tiny):
@@ -320,28 +347,6 @@ def test_no_plane_cannot_be_tested(tiny):
 
 
 # ---- running text ----
-
-
-def test_dominant_share_values(both):
-    model, oracle = both
-    pairs = number_pairs()[:8]
-    words = ["cat", "dog", "the", "near", "house", "plus", "+"] + [chr(c) for c in range(33, 127)]
-    named = {i for w in words for s in ("", " ") if len(ids := model.tokenizer(s + w)["input_ids"]) == 1 for i in ids}
-    named -= {i for pair in pairs for i in model.tokenizer(pair.a)["input_ids"]}
-    table, [claim] = experiments.dominant_share_experiment(model, pairs, words, series="n", **PLAIN)
-    shares = []
-    for pair in pairs:
-        states = oracle.states(pair.a)
-        shares.append([np.mean([int(oracle.normed(h).argmax()) in named for h in layer]) for layer in states])
-    want = np.mean(shares, 0)
-    assert want.max() > want.min(), "something is found"
-    np.testing.assert_allclose(values(table, "dominant-share"), want, atol=1e-9)
-    np.testing.assert_allclose(claim.values, want - want[-1], atol=1e-9)
-
-
-def test_dominant_share_without_words_cannot_be_tested(tiny):
-    _, [claim] = experiments.dominant_share_experiment(tiny("llama"), number_pairs(), ["homeward"], series="n", **PLAIN)
-    assert judge(claim).verdict == UNTESTABLE
 
 
 def test_lens_grid_values(both):
@@ -579,8 +584,6 @@ def test_planted_hub_is_found(hub):
     assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
         ("lens-meaning", "lens-end", "lens-lead"), HOLDS
     )
-    _, [claim] = experiments.dominant_share_experiment(hub, planted_pairs(), [f"w{k}" for k in range(N)], series="n")
-    assert judge(claim).verdict == HOLDS and claim.values[1] == 1
     table = experiments.task_table(hub, planted_items(), own="digit", series="n")
     assert table.value.eq(1).all()
     moved = [(k + 7) % N for k in range(N)]
@@ -594,10 +597,6 @@ def test_planted_absence_is_not_found(islands):
     _, claims = experiments.lens_experiment(islands, planted_items(), hub="word", own="digit", series="n")
     verdicts = {c.experiment: judge(c).verdict for c in claims}
     assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
-    _, [claim] = experiments.dominant_share_experiment(
-        islands, planted_pairs(), [f"w{k}" for k in range(N)], series="n"
-    )
-    assert judge(claim).verdict == NOT
     moved = [(k + 7) % N for k in range(N)]
     _, claims = experiments.steering_experiment(islands, planted_steering(moved), series="n", max_new_tokens=1)
     assert judge(claims[0]).verdict == NOT
@@ -656,11 +655,9 @@ def test_random_weights_never_hold():
         sizes = {"vocab_size": 2 * N + 1, "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
         options = {"series": "n", "seed": seed}
-        words = [f"w{k}" for k in range(N)]
         found = [
             *experiments.similarity_experiment(model, planted_pairs(), **options)[1],
             *experiments.lens_experiment(model, planted_items(), hub="word", own="digit", **options)[1],
-            *experiments.dominant_share_experiment(model, planted_pairs(), words, **options)[1],
         ]
         for claim in found:
             if claim.experiment != "lens-end":  # a tied model may well write what it just read
@@ -670,25 +667,10 @@ def test_random_weights_never_hold():
     assert max(weak.values()) <= 3, weak  # 0.4 expected of 8 at p < .05; more than 3 has probability .0004
 
 
-def test_few_tokens_at_many_positions_are_one_accident():
-    """A random model whose lens puts one token first nearly everywhere: its language is an accident of one draw."""
-    tokenizer = two_worlds(True).tokenizer
-    alarms = 0
-    for seed in range(12):
-        module = make_module("llama", seed=seed, vocab_size=2 * N + 1, bos_token_id=None, eos_token_id=None)
-        model = wrap(module, tokenizer, model_id="random")
-        texts = [Pair(str(k), f"d{k} d{(k * 7) % N} d{(k + 11) % N}", "w0", "g", cluster=str(k)) for k in range(40)]
-        words = [f"w{k}" for k in range(N)]
-        _, [claim] = experiments.dominant_share_experiment(model, texts, words, series="n", seed=seed, **PLAIN)
-        alarms += np.nanmin(claim.p) < 0.05
-    assert alarms <= 3  # 0.6 expected; with signs flipped per text it was one in two
-
-
 def test_tables_have_the_columns_of_the_house(hub):
     tables = [
         experiments.similarity_experiment(hub, planted_pairs(), series="n", **PLAIN)[0],
         experiments.lens_experiment(hub, planted_items(), hub="word", own="digit", series="n", **PLAIN)[0],
-        experiments.dominant_share_experiment(hub, planted_pairs(), ["w1", "w2"], series="n", **PLAIN)[0],
     ]
     for table in tables:
         assert {"experiment", "series", "reading", "layer", "depth", "value", "low", "high", "n", "dropped"} <= set(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from semhub_utils import figures
-from semhub_utils.cards import SYMBOLS, cell_text
+from semhub_utils.cards import SYMBOLS, cell_text, compact
 from semhub_utils.errors import SemhubError
 from semhub_utils.palette import STYLES, data_type
 
@@ -304,10 +304,37 @@ def test_show_puts_chart_and_table_together(every):
     assert html.index("vegaEmbed") < html.index("<figcaption>Values &amp; bands") < html.index('class="data-table"')
     assert repr(shown) == WORDS["alt"] and WORDS["alt"] in html
     assert figures.show(chart, table, alt="Another sentence.").text == "Another sentence."
-    head = re.findall(r'<th scope="col">(\w+)<', html)
-    assert head == list(every["layers"][1].columns), "columns without a value are left out, all others stand"
+    head = re.findall(r'<th scope="col">([^<]+)<', html)
+    assert head == ["reading", "series", *(f"layer {k}" for k in range(9))], "what says nothing is left out"
+    assert "(value [95% interval], 95th percentile of the null by layer; experiment: lens; model: hub; n: 50" in html
     ids = re.findall(r'<div id="(altair-viz-\w+)"', html + figures.show(chart, table).html)
     assert len(set(ids)) == 2, "two copies of a chart on a page must not share an id"
+
+
+def test_a_readers_table_keeps_every_value_beside_its_interval(curves, dose):
+    told, said = compact(curves)
+    assert len(told) == 12 and told.shape[1] == 3 + 9 and "dropped: 2" in said
+    row = curves[(curves.model == "islands") & (curves.reading == "raw") & (curves.series == "digit")].iloc[4]
+    shown = told[(told.model == "islands") & (told.reading == "raw") & (told.series == "digit")]["layer 4"].item()
+    assert shown == f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}], 0.3"
+    mine, _ = compact(curves.assign(control=lambda t: t.series.where(t.series == "random weights", None), p=None))
+    assert len(mine) == 12 and set(mine.control) == {"–", "random weights"}
+    doses, said = compact(dose)
+    assert len(doses) == len(dose) and said == "n: 9" and doses.iloc[0, -1] == "0.333 [0.2, 0.4]"
+    twice, _ = compact(pd.concat([curves, curves.assign(value=0.0)]))
+    assert len(twice) == 2 * len(curves), "two values at one place are not laid over each other"
+
+
+def test_curves_that_share_no_tokens_have_a_column_for_each_series():
+    rows = [
+        {"model": m, "tokens": 10 * k + (m == "b"), "step": k, "series": s, "value": k + 0.5, "n": 5 + (s == "x")}
+        for m in "ab" for k in range(1, 4) for s in "xy"
+    ]  # fmt: skip
+    told, said = compact(pd.DataFrame(rows))
+    assert list(told.columns) == ["model", "tokens", "x", "y"] and len(told) == 6 and said == "value by series"
+    assert told.x.tolist() == [1.5, 2.5, 3.5] * 2 and told.tokens.tolist() == ["10", "20", "30", "11", "21", "31"]
+    together, _ = compact(pd.DataFrame([row | {"tokens": 10 * row["step"]} for row in rows]))
+    assert list(together.columns)[-3:] == ["tokens 10", "tokens 20", "tokens 30"] and len(together) == 4
 
 
 @pytest.mark.parametrize(
@@ -368,6 +395,13 @@ def test_claim_card_says_everything_and_escapes(verdict):
         "Controls": ["random weights: 0.01 (95% interval -0.02 to 0.03)", "embeddings: 0"],
         "Rule": ["p < 0.01 at some layer"],
     }
+
+
+def test_claim_card_tells_other_readings():
+    raw = {"verdict": "does not hold", "statistic": 0.1, "low": -0.2, "high": 0.3, "layer": 5}
+    text = figures.claim_card(CLAIM | {"verdict": "holds", "readings": {"raw": raw}}, "x").html
+    assert "<dt>Other readings</dt><dd>raw: does not hold, 0.1 (95% interval -0.2 to 0.3) at layer 5</dd>" in text
+    assert "Other readings" not in figures.claim_card(CLAIM | {"verdict": "holds", "readings": {}}, "x").html
 
 
 def test_claim_card_without_numbers_and_with_a_wrong_verdict():

@@ -121,7 +121,7 @@ def test_similarity_within_forms_and_as_released(tiny, name):
         ("similarity/spanish, full stop", "corrected"),
     ]
     assert claims[0].dropped == {"a word in common": 3}
-    mine = table[(table.ending == "continued") & (table.get("control", "") != "embedding layer")]
+    mine = table[(table.ending == "continued") & (table.control.fillna("") == "")]
     for layer in range(model.n_layers + 1):
         x, y = (z[:, layer] / np.linalg.norm(z[:, layer], axis=1, keepdims=True) for z in (a, b))
         cos = x @ y.T
@@ -139,6 +139,8 @@ def test_similarity_within_forms_and_as_released(tiny, name):
         gain = np.mean(rows["as released"]) - np.mean(rows["corrected"])
         assert read("baseline-gain") == pytest.approx(gain, abs=5e-5)
         assert read("cosine") == pytest.approx(cos.diagonal().mean(), abs=5e-5)
+        beside = table[(table.ending == "continued") & (table.control == "other partners") & (table.layer == layer)]
+        assert beside.value.item() == pytest.approx(cos.diagonal().mean() - np.mean(rows["corrected"]), abs=5e-5)
     assert "baseline-gain" not in set(table[table.ending == "full stop"].experiment)
     others = mine[mine.experiment.isin(["retrieval", "neighbours", "cka"])]
     assert (others.null_high.notna() == others.layer.between(1, model.n_layers - 1)).all()

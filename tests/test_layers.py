@@ -1,5 +1,6 @@
 """The language of the layers: against plain transformers and counting by hand, on planted truth, and on bad input."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -22,6 +23,7 @@ from semhub_utils.spokes.layers import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 
 SMOOTHING = 0.25
+TO = str.maketrans("ec", "wd")  # the letter of its words in two_worlds
 TEXTS = [
     TypeTexts(
         "english", ("the cat sat", "a dog near the house"), ("the dog saw the cat", "the red house on the mat", "2=2")
@@ -156,7 +158,13 @@ def test_layers_values(measured):
             np.testing.assert_allclose(values(table, "layers-entropy", some.name, reading=reading), bits, **near)
         gap = values(table, "layers-gap", "spanish", text=some.name)
         np.testing.assert_allclose(gap, (mean["normed"] - mean["raw"])[:, 1], **near)
+        shown = table[(table.experiment == "layers-type") & (table.text == some.name) & (table.reading == "normed")]
+        assert set(shown[shown.null_high.notna()].series) == {t.name for t in TEXTS}
+        assert shown.null_high.notna().sum() == 3 * (model.n_layers - 1)
         if some.name == "spanish":
+            drawn = shown[(shown.series == "english") & shown.null_high.notna()].null_high
+            wanted = next(c for c in claims if c.claim == "layers-hub/spanish").null_high[1:-1]
+            np.testing.assert_allclose(drawn, wanted)
             lead, hub, end = (
                 next(c for c in claims if c.claim == f"layers-{k}/spanish") for k in ("lead", "hub", "end")
             )
@@ -287,6 +295,18 @@ def test_random_weights_never_hold():
 # ---- texts, and what will not do ----
 
 
+def test_few_tokens_at_many_positions_are_one_accident():
+    """Random models whose lens puts one token first nearly everywhere: its language is an accident of one draw."""
+    tokenizer, alarms = two_worlds(True).tokenizer, 0
+    lines = {"english": ("w0 w1",), "chinese": tuple(f"d{k} d{(k * 7) % N} d{(k + 11) % N}" for k in range(40))}
+    texts = [TypeTexts(n, read, tuple(f"{n[0].translate(TO)}{k}" for k in range(N))) for n, read in lines.items()]
+    for seed in range(12):
+        module = make_module("llama", seed=seed, vocab_size=2 * N + 1, bos_token_id=None, eos_token_id=None)
+        _, claims = experiments.layers_experiment(wrap(module, tokenizer, model_id="r"), texts, seed=seed, **PLAIN)
+        alarms += np.nanmin(next(c for c in claims if c.claim == "layers-hub/chinese").p) < 0.05
+    assert alarms <= 3  # 0.6 expected
+
+
 def test_generated_lines_mean_the_same_and_are_not_counted():
     texts, _ = split_texts(40, 100, seed=1)
     assert [t.name for t in texts] == ["english", "spanish", "chinese", "german", "code", "digits"]
@@ -338,7 +358,7 @@ def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
     texts = [TypeTexts(t.name, (*t.read, long), t.counted, t.twins and (*t.twins, "x"), t.groups and (*t.groups, "a"))
              for t in TEXTS]  # fmt: skip
     table, claims = experiments.layers_experiment(model, texts, **PLAIN)
-    assert [(claim.n, sum(claim.dropped.values())) for claim in claims] == 3 * [(3, 1)] + 3 * [(2, 1)]
+    assert [(claim.n, sum(claim.dropped.values())) for claim in claims] == 2 * (3 * [(3, 1)] + 3 * [(2, 1)])
     none = [TypeTexts(t.name, (long,), t.counted, ("x",), ("a",)) for t in TEXTS]
     table, claims = experiments.layers_experiment(model, none)
     claims += experiments.twins_experiment(model, none, "spanish")[1]
@@ -363,10 +383,27 @@ def test_ntrex_itself():
     assert all(len(t.read) == 100 and len(t.counted) > 1800 and not set(t.read) & set(t.counted) for t in texts)
 
 
-def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(tmp_path):
+STAND_IN = """
+def load_dataset(name, config, *, revision, split):
+    assert (name, split) == ("davidstap/NTREX", "test") and len(revision) == 40
+    from semhub_utils.spokes import texts
+    language = {"eng_Latn": "english", "spa_Latn": "spanish", "zho_Hans": "chinese", "deu_Latn": "german"}[config]
+    return [{"text": s.texts[language]} for s in texts.parallel_sentences(60, seed=1)[0]]
+"""
+
+
+@pytest.mark.parametrize("settings", [(), ("sentences=ntrex", "n_counted=30")], ids=["generated", "over the network"])
+def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path, monkeypatch):
+    """Once as it stands, and once with a parameter and a stand-in for the package that reads the network."""
     from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
-    claims, table, notebook = run("layers", save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), tmp_path, 20)
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "datasets.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
+    folder, n_items = save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), 10 if settings else 20
+    claims, table, notebook = run("layers", folder, tmp_path, n_items, *settings)
+    assert set(table[table.experiment == "layers-told"].series) >= {"english", "german"}
+    assert ("digits" in set(table.series)) == (not settings)
     kinds = ("lead", "hub", "end", "meaning")
     assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in ("spanish", "chinese", "german")}
     assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}

@@ -334,4 +334,4 @@ def test_device_and_dtype(folder):
     assert "device was 'cuda:7'" in sentence(str(folder), device="cuda:7") or torch.cuda.device_count() > 7
     assert "device was 'tpu'" in sentence(str(folder), device="tpu")
     assert "dtype was 'int8'; one of float64, float32" in sentence(str(folder), dtype="int8")
-    assert models._device(None).type in ("cpu", "cuda")
+    assert models.device_of(None).type in ("cpu", "cuda")

@@ -47,6 +47,10 @@ def test_values_against_one_run_at_a_time(tiny, name):
     oracle, items = Oracle(name, model.module, model.tokenizer), byte_items(model)
     table, claims = experiments.patch_experiment(model, items, series="digits", seed=3)
     assert [c.claim for c in claims] == [f"{c}/digits{way}" for way in ("", "/reversed") for c in patching.CLAIMS]
+    nulls = table[(table.experiment == "patch-first") & table.null_high.notna()]
+    assert set(nulls.condition) == {"source"} and set(nulls.series) == {"expected"}
+    shown = nulls[nulls.direction == "english into digits"].null_high.to_numpy()
+    np.testing.assert_allclose(shown, claims[1].null_high[1:-1])
     forms = {w: sorted(one_token_forms(model, w, items[0].run[0])) for w in (*OWN, *HUB)}
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3))
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -145,6 +145,8 @@ def test_the_table_is_tidy_and_carries_its_provenance(tmp_path):
     provenance = json.loads(pq.read_schema(path).metadata[b"semhub"])["provenance"]
     assert provenance == json.loads(path.with_suffix(".claims.json").read_text())["provenance"]
     assert provenance["weights"] == "0123456789abcdef" and provenance["seed"] == 3 and provenance["data"] == "generated"
+    asked = PARAMETERS | {"programs": "mbpp"}
+    assert Run("code", Model(), asked, tmp_path).provenance()["data"] == "mbpp"
     assert set(provenance["versions"]) >= {"semhub_utils", "python", "torch", "transformers", "numpy"}
     assert provenance["peak_memory_bytes"] > 1e6 and provenance["seconds"] >= 0
     assert set(provenance["steps"]) == {"similarity", "trajectory"} and "anywhere" not in json.dumps(provenance)
@@ -175,6 +177,16 @@ def test_a_claim_made_twice_is_there_once_and_a_failed_precondition_wins(tmp_pat
     entry = run.claim(run.evidence["similarity"][0], precondition="the model cannot add.")
     assert entry["verdict"] == "cannot be tested here" and entry["statistic"] is None and entry["controls"] == {}
     assert [claim["id"] for claim in run.claims] == ["arithmetic/lens/es", "arithmetic/similarity/es"]
+
+
+def test_other_readings_are_judged_beside_a_claim_and_do_not_count(tmp_path):
+    run, e = Run("arithmetic", Model(), PARAMETERS, tmp_path), found()
+    weaker = replace(e, reading="raw", low=tuple(-1.0 for _ in e.low))
+    entry = run.claim(e, others=[weaker])
+    assert (entry["verdict"], entry["readings"]["raw"]["verdict"]) == ("holds", "does not hold")
+    assert entry["readings"]["raw"]["low"] == -1 and run.claim(e)["readings"] == {} and len(run.claims) == 1
+    entry = run.claim(e, precondition="it cannot.", others=[weaker])
+    assert entry["readings"]["raw"]["verdict"] == "cannot be tested here"
 
 
 def test_finish_clears_the_parts_of_other_parameters(tmp_path):

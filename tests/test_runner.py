@@ -243,3 +243,21 @@ def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     assert first.skipped and not second.skipped and second.error is None
     assert calls(book, "model") == "xxx"
     assert json.loads(second.job.record.read_text())["stamp"]["parameters"] == second.job.parameters
+
+
+def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch):
+    given = []
+
+    class Kernels:
+        def __init__(self, environment):
+            given.append(environment)
+
+    monkeypatch.setattr("semhub_utils.kernels.Kernels", Kernels)
+    monkeypatch.setattr(runner.os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for workers in (1, 3, 9):
+        runner.run([], workers=workers)
+    assert [e["OMP_NUM_THREADS"] for e in given] == ["6", "2", "1"] and given[0]["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    runner.run([], workers=3)
+    assert given[-1]["OMP_NUM_THREADS"] == "5"

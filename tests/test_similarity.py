@@ -10,6 +10,7 @@ from semhub_utils.evidence import corrected_p
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.similarity import (
     adjusted_cosine,
+    cka_jackknife,
     cosine_matrix,
     debiased_cka,
     mutual_neighbours,
@@ -207,3 +208,18 @@ def test_permuting_clusters_keeps_the_error_rate_and_permuting_items_does_not():
 def test_half_precision_states_are_read_in_float32():
     a, b = states()
     assert adjusted_cosine(a.bfloat16(), b.bfloat16()).dtype == torch.float32
+
+
+def test_the_jackknife_of_cka_is_as_wide_as_fresh_items_are_apart():
+    """Its mean is the measure itself, and its standard error that of samples drawn anew; two items move together."""
+    found, spread = [], []
+    for seed in range(40):
+        a, b = (side.repeat_interleave(2, 0) + 0.01 for side in states(n=60, seed=seed))
+        rows = cka_jackknife(a, b, [k // 2 for k in range(120)])
+        torch.testing.assert_close(rows.mean(0), debiased_cka(a, b), atol=1e-5, rtol=0)
+        found.append(rows.mean(0))
+        spread.append(rows.std(0) / len(rows) ** 0.5)
+    ratio = torch.stack(spread).mean(0) / torch.stack(found).std(0)
+    assert ((0.7 < ratio) & (ratio < 1.6)).all(), ratio  # if anything too wide, where nothing is shared
+    a, b = states(n=5)
+    assert len(cka_jackknife(a, b, list("aabbb"))) == 1, "too few items would be left"

@@ -214,7 +214,9 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3 + ["tuned"] * 3
     assert set(table.reading) == {"normed", "raw", "tuned"} and {type(r) for r in table.reading} == {str}
     assert "random weights" in claims[0].controls and "random weights" not in claims[6].controls
-    own = table[(table.experiment == "lens-entropy")].pivot(index="layer", columns="reading", values="value")
+    own = table[(table.experiment == "lens-entropy") & table.control.isna()].pivot(
+        index="layer", columns="reading", values="value"
+    )
     assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
     [grid] = experiments.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]

@@ -22,7 +22,7 @@ from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.ranges import range_experiment
-from semhub_utils.experiments.reading import dominant_share_experiment, lens_grid, sound_lens
+from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
@@ -51,7 +51,6 @@ __all__ = [
     "choice_table",
     "clip_similarity_experiment",
     "colour_experiment",
-    "dominant_share_experiment",
     "fitting",
     "form_similarity_experiment",
     "image_similarity",

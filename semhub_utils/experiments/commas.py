@@ -100,22 +100,12 @@ def and_experiment(
         )
     claims = [
         evidence(
-            f"{name}/lists",
-            scores,
-            null,
-            least_p=least,
-            layers=[n_layers] if name == "and-end" else range(n_layers + 1),
-            n_layers=n_layers,
-            experiment=name,
-            series="lists",
-            reading=reading,
-            clusters=by if len(scores) else None,
-            controls=controls[name],
-            dropped=dropped,
-            seed=seed,
+            f"{name}/lists", scores, null, least_p=least, experiment=name, series="lists", reading=reading,
+            layers=[n_layers] if name == "and-end" else range(n_layers + 1), n_layers=n_layers,
+            clusters=by if len(scores) else None, controls=controls[name], dropped=dropped, seed=seed,
         )
         for name, (scores, null, least, by) in made.items()
-    ]
+    ]  # fmt: skip
     common = {"experiment": "and-probability", "reading": reading, "dropped": sum(dropped.values()), "seed": seed}
     named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
     named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}

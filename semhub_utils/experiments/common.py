@@ -1,6 +1,6 @@
 """What all experiments share: the number of random draws, a curve by layer with its interval, and asking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, bootstrap_interval
+from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes import audio, vision
@@ -27,10 +27,14 @@ def curve(
     clusters: Sequence | None = None,
     dropped: int = 0,
     seed: int = 0,
+    controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
+    null: Float[np.ndarray, "draw layer"] | None = None,
 ) -> pd.DataFrame:
     """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
 
-    Where none is left the curve stands there with n = 0 and no numbers.
+    Where none is left the curve stands there with n = 0 and no numbers. `controls`: the same where nothing should show,
+    of the same items, as curves with `control` their name. `null`: draws of the mean over all items, whose 95th
+    percentile, corrected for the layers between first and last, stands in `null_high`.
     """
     seen = np.isfinite(values).all(1)
     values = values[seen]
@@ -41,20 +45,22 @@ def curve(
         else (np.full(values.shape[1], np.nan),) * 2
     )
     layers = np.arange(values.shape[1])
-    return pd.DataFrame(
-        {
-            "experiment": experiment,
-            "series": series,
-            "reading": reading,
-            "layer": layers,
-            "depth": layers / model.n_layers,
-            "value": values.mean(0) if len(values) else np.nan,
-            "low": low,
-            "high": high,
-            "n": len(values),
-            "dropped": dropped + int((~seen).sum()),
-        }
+    mean = values.mean(0) if len(values) else np.full(len(layers), np.nan)
+    same = {"experiment": experiment, "series": series, "reading": reading}
+    table = pd.DataFrame(
+        same
+        | {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
+        | {"n": len(values), "dropped": dropped + int((~seen).sum())}
     )
+    inner = slice(1, model.n_layers)
+    if null is not None and len(null) and len(values) and model.n_layers > 1:
+        table["null_high"] = np.nan
+        table.loc[layers[inner], "null_high"] = corrected_bound(mean[inner], null[:, inner])
+    others = [
+        curve(model, of, **same, clusters=clusters, dropped=dropped, seed=seed).assign(control=name)
+        for name, of in (controls or {}).items()
+    ]
+    return pd.concat([table, *others], ignore_index=True) if others else table
 
 
 def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:

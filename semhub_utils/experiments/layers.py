@@ -1,8 +1,8 @@
 """Which language does each layer speak? P(type | token) applied to the lens at every position of running text."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from torch import Tensor
 from semhub_utils.evidence import ControlCurve, Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
-from semhub_utils.lens import lens
+from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.layers import TypeTexts
@@ -29,7 +29,7 @@ class Heard:
 
     share: Float[np.ndarray, "line layer class"]  # the types, never seen, special; then the other estimates
     entropy: Float[np.ndarray, "line layer"]  # bits
-    mixture: Float[np.ndarray, "layer vocab"]  # the lens's distribution, mean over lines; zero where not asked for
+    null: Float[np.ndarray, "draw layer type"] | None  # of the types' mean shares; for random weights none
 
 
 def layers_experiment(
@@ -42,40 +42,42 @@ def layers_experiment(
     random_weights: bool = True,
 ) -> Result:
     """P(type) by layer: the sum over the vocabulary of the lens's probability times P(type | token), the mean over the
-    positions of each line, for text of every type and both readings (the paper's language of the layers).
+    positions of each line, for text of every type and every reading (the paper's language of the layers).
 
-    Three claims per type X but the hub, about lines of X in the normed reading. `layers-lead/X`: P(hub) minus P(X) at a
-    middle layer. `layers-hub/X`: P(hub) at a middle layer. `layers-end/X`: P(X) minus P(hub) at the last layer. The
-    null gives each seen token the P(type | token) of another one, as frequent within a factor of two: a type that has
-    more tokens than others, or likelier ones, is no finding. Lead and end have a second one, of flipped signs per line.
+    Three claims per type X but the hub, about lines of X; those in the normed reading come first, and the chapter rests
+    on them. `layers-lead/X`: P(hub) minus P(X) at a middle layer. `layers-hub/X`: P(hub) at a middle layer.
+    `layers-end/X`: P(X) minus P(hub) at the last layer. The null gives each seen token the P(type | token) of another
+    one, as frequent within a factor of two: a type that has more tokens than others, or likelier ones, is no finding.
+    Lead and end have a second one, of flipped signs per line.
     Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
 
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
-    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of one position), `layers-gap`
-    (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type | token)); column `text` is the
-    type of the text.
+    `layers-type` (P by class, with the null of each type), and with the control of random weights `layers-entropy`
+    (bits over the types, renormalised, of one position), `layers-gap` (normed minus raw) and `layers-estimate` (the
+    lead under other estimates of P(type | token)); column `text` is the type of the text. The tuned reading goes
+    without random weights: they would need translators of their own.
     """
     types = count_tokens(model, texts)
     if hub not in types.names:
         raise ValueError(f"the hub is {hub!r}, and text of {', '.join(types.names)} was given")
     classes = _classes(types, smoothing)
     noise_model = randomised(model, seed) if random_weights else None
-    normed, noise, dropped, tables = {}, {}, {}, []
+    shuffled = _Shuffled(types, smoothing, seed)
+    heard, noise, dropped = defaultdict(dict), defaultdict(dict), {}  # by reading and text
     for some in texts:
         encodings, dropped[some.name] = fitting(model, some.read)
         ask = {"encodings": encodings, "classes": classes, "n_types": len(types.names)}
-        normed[some.name] = _listen(model, **ask, reading="normed", mixture=some.name != hub)
-        raw = _listen(model, **ask, reading="raw")
-        if noise_model is not None and some.name != hub:
-            noise[some.name] = _listen(noise_model, **ask, reading="normed")
-        heard = {"normed": normed[some.name], "raw": raw}
-        tables.append(_curves(model, heard, some.name, types.names, hub, dropped[some.name], seed))
-    shuffled = _Shuffled(types, smoothing, seed)
+        for reading in available_readings(model):
+            heard[reading][some.name] = _listen(model, **ask, reading=reading, shuffled=shuffled)
+            if noise_model is not None and reading != "tuned":
+                noise[reading][some.name] = _listen(noise_model, **ask, reading=reading)
+    tables = [_curves(model, heard, noise, types.names, name, hub, dropped[name], seed) for name in types.names]
     claims = [
         claim
+        for reading, of in heard.items()
         for name in types.names
         if name != hub
-        for claim in _claims(model, normed, noise.get(name), shuffled, name, hub, dropped[name], seed)
+        for claim in _claims(model, of, noise[reading].get(name), shuffled, name, hub, reading, dropped[name], seed)
     ]
     return pd.concat([tidy(claims).assign(text=lambda table: table.series), *tables], ignore_index=True), claims
 
@@ -88,7 +90,13 @@ def _classes(types: TokenTypes, smoothing: float) -> Float[Tensor, "vocab class"
 
 
 def _listen(
-    model: LanguageModel, *, encodings: Sequence, classes: Tensor, n_types: int, reading: str, mixture: bool = False
+    model: LanguageModel,
+    *,
+    encodings: Sequence,
+    classes: Tensor,
+    n_types: int,
+    reading: str,
+    shuffled: "_Shuffled | None" = None,
 ) -> Heard:
     """Lines through one reading of the lens; a few numbers per line and layer are kept."""
     positions = [text_positions(model, encoding) for encoding in encodings]
@@ -99,33 +107,25 @@ def _listen(
     mixed = torch.zeros(n_layers, len(classes), dtype=torch.float64)
     for states in stream_states(model, [e.text for e in encodings], positions=positions):
         weight = 1 / size[states.item]  # of a position in its line
-        weights = weight / n if mixture else None
-        read = lens(model, states.hidden, classes=classes, weights=weights, reading=reading)
+        read = lens(model, states.hidden, classes=classes, weights=weight / n if shuffled else None, reading=reading)
         held = read.expected.double()
         of_types = held[..., :n_types] / held[..., :n_types].sum(-1, keepdim=True)
         share.index_add_(0, states.item, held * weight[:, None, None])
         entropy.index_add_(0, states.item, torch.special.entr(of_types).sum(-1) * BITS * weight[:, None])
-        if mixture:
+        if shuffled:
             mixed += read.mixture.double()
-    return Heard(share.numpy(), entropy.numpy(), mixed.numpy())
+    return Heard(share.numpy(), entropy.numpy(), shuffled.shares(mixed.numpy()) if shuffled else None)
 
 
 class _Shuffled:
     """What the types would get if P(type | token) were shuffled among seen tokens of like frequency."""
 
     def __init__(self, types: TokenTypes, smoothing: float, seed: int):
-        self.names, self.seed = types.names, seed
-        self.seen = types.seen.numpy()
+        self.names, self.seen = types.names, types.seen.numpy()
         self.posterior = types.posterior(smoothing).numpy()[self.seen]
-        self.bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
-
-    @cached_property
-    def pairings(self) -> np.ndarray:
-        return random_pairings(len(self.bins), groups=self.bins, draws=DRAWS, seed=self.seed)
-
-    @cached_property
-    def least_p(self) -> float:
-        return least_permutation_p(self.bins, np.arange(len(self.bins)))
+        bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
+        self.pairings = random_pairings(len(bins), groups=bins, draws=DRAWS, seed=seed)
+        self.least_p = least_permutation_p(bins, np.arange(len(bins)))
 
     def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer type"]:
         held = mixture[:, self.seen]
@@ -133,19 +133,13 @@ class _Shuffled:
 
 
 def _claims(
-    model: LanguageModel,
-    heard: Mapping[str, Heard],
-    noise: Heard | None,
-    shuffled: _Shuffled,
-    name: str,
-    hub: str,
-    long: int,
-    seed: int,
-) -> list[Evidence]:
+    model: LanguageModel, heard: Mapping[str, Heard], noise: Heard | None, shuffled: _Shuffled,
+    name: str, hub: str, reading: str, long: int, seed: int,
+) -> list[Evidence]:  # fmt: skip
     """The three claims about text of one type."""
     h, x = shuffled.names.index(hub), shuffled.names.index(name)
     n_layers, last = model.n_layers + 1, model.n_layers
-    share, null = heard[name].share, shuffled.shares(heard[name].mixture)
+    share, null = heard[name].share, heard[name].null
 
     def lead(of: np.ndarray) -> np.ndarray:
         return of[..., h] - of[..., x]
@@ -163,7 +157,7 @@ def _claims(
     def claim(kind: str, scores, nulls, least_p: float, of: Mapping[str, ControlCurve], layers=None) -> Evidence:
         return evidence(
             f"{kind}/{name}", scores, nulls, layers=range(n_layers) if layers is None else layers, n_layers=last,
-            experiment=kind, series=name, reading="normed", controls=of,
+            experiment=kind, series=name, reading=reading, controls=of,
             dropped={"longer than the model's context, or no token": long} if long else {}, least_p=least_p,
             unit="probability", null_in_words="types shuffled among tokens of like frequency", seed=seed,
         )  # fmt: skip
@@ -182,32 +176,34 @@ def _claims(
 
 
 def _curves(
-    model: LanguageModel,
-    heard: Mapping[str, Heard],
-    text: str,
-    names: Sequence[str],
-    hub: str,
-    long: int,
-    seed: int,
-) -> pd.DataFrame:
+    model: LanguageModel, heard: Mapping[str, Mapping[str, Heard]], noise: Mapping[str, Mapping[str, Heard]],
+    names: Sequence[str], text: str, hub: str, long: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
     """All that is drawn of text of one type."""
-    k, tables = len(names), []
+    k, tables, every = len(names), [], [*names, UNSEEN, SPECIAL]
+    h, x = names.index(hub), names.index(text)
 
-    def draw(experiment: str, series: str, reading: str, values: np.ndarray) -> None:
-        tables.append(
-            curve(model, values, experiment=experiment, series=series, reading=reading, dropped=long, seed=seed)
-        )
+    def draw(experiment: str, series: str, reading: str, values: np.ndarray, blank=None, null=None) -> None:
+        controls = {} if blank is None else {"random weights": blank}
+        given = {"reading": reading, "dropped": long, "seed": seed, "controls": controls, "null": null}
+        tables.append(curve(model, values, experiment=experiment, series=series, **given))
 
-    for reading, of in heard.items():
-        for column, name in enumerate([*names, UNSEEN, SPECIAL]):
-            draw("layers-type", name, reading, of.share[..., column])
-        draw("layers-entropy", text, reading, of.entropy)
-        if text == hub:
-            continue
-        h, x = names.index(hub), names.index(text)
-        for estimate, first in (("as estimated", 0), ("without smoothing", k + 2), ("tokens of one type", 2 * k + 2)):
-            draw("layers-estimate", estimate, reading, of.share[..., first + h] - of.share[..., first + x])
-        draw("layers-estimate", f"{UNSEEN} is own", reading, of.share[..., h] - of.share[..., x] - of.share[..., k])
-    for column, name in enumerate([*names, UNSEEN, SPECIAL]):
-        draw("layers-gap", name, "", heard["normed"].share[..., column] - heard["raw"].share[..., column])
+    def estimates(share: np.ndarray) -> dict[str, np.ndarray]:
+        firsts = {"as estimated": 0, "without smoothing": k + 2, "tokens of one type": 2 * k + 2}
+        found = {name: share[..., first + h] - share[..., first + x] for name, first in firsts.items()}
+        return found | {f"{UNSEEN} is own": found["as estimated"] - share[..., k]}
+
+    for reading, by_text in heard.items():
+        of, blank = by_text[text], noise[reading].get(text)
+        for column, name in enumerate(every):
+            chance = of.null[..., column] if column < k else None
+            draw("layers-type", name, reading, of.share[..., column], null=chance)
+        draw("layers-entropy", text, reading, of.entropy, blank and blank.entropy)
+        if text != hub:
+            without = estimates(blank.share) if blank else {}
+            for name, values in estimates(of.share).items():
+                draw("layers-estimate", name, reading, values, without.get(name))
+    gap, without = (of["normed"][text].share - of["raw"][text].share if of["raw"] else None for of in (heard, noise))
+    for column, name in enumerate(every):
+        draw("layers-gap", name, "", gap[..., column], None if without is None else without[..., column])
     return pd.concat(tables, ignore_index=True).assign(text=text)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
-from semhub_utils.lens import LensReading, available_readings, lens, word_logprobs
+from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -42,23 +41,24 @@ def lens_experiment(
     class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right words the
     likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
     is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
-    mean), how often a right word, in any of its forms, comes first (`lens-first`), and the entropy. `dropped`: what
-    was left out before, with counts; with it, no item at all cannot be tested either.
+    mean), how often a word, in any of its forms, comes first (`lens-first`; of the wrong words the mean), and the
+    entropy, all but the first with random weights beside it. `dropped`: what was left out before, with counts; with it,
+    no item at all cannot be tested either.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
     if not kept:
         return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
-    hub_of, own_of = ([item.targets[name] for item in kept] for name in (hub, own))
+    hub_of = [item.targets[hub] for item in kept]
     answers = list(dict.fromkeys(hub_of))
     target = np.array([answers.index(answer) for answer in hub_of])
 
     column = {form.word: k for k, form in enumerate(words.forms) if form.single}
 
-    def read(reader: LanguageModel) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, LensReading]:
-        """log P [item, layer] by curve, the lead of every answer over its class and over the own token too [item,
-        layer, answer], and the lens."""
+    def read(reader: LanguageModel) -> tuple[dict[tuple[str, str], np.ndarray], np.ndarray, np.ndarray]:
+        """The curves [item, layer], by experiment and series (of the probabilities their logarithms), and the lead of
+        every answer over its class and over the own token too [item, layer, answer]."""
         hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
         found = lens(reader, hidden, targets=words.ids, top_k=1, entropy=True, reading=reading)
         logprob = word_logprobs(found.logprob, words.groups).double().numpy()
@@ -86,20 +86,37 @@ def lens_experiment(
             of_class = logprob[numbers][..., [column[w] for w in class_]]
             with np.errstate(invalid="ignore"):
                 wrong[numbers] = of_class @ others / others.sum(0)
-        curves = {name: of([item.targets.get(name, ()) for item in kept], np.max) for name in kept[0].targets}
-        curves |= {f"wrong {name}": of([item.wrong[name] for item in kept], _log_mean) for name in kept[0].wrong}
+        curves, first = {}, word_of[found.top_ids[..., 0].numpy()]
+        for name in kept[0].targets:
+            curves["lens-probability", name] = of([item.targets.get(name, ()) for item in kept], np.max)
+        for name in kept[0].wrong:
+            curves["lens-probability", f"wrong {name}"] = of([item.wrong[name] for item in kept], _log_mean)
+        for name, weight in counted.items():
+            curves["lens-first", name] = weight[index[:, None], first]
+        curves["lens-entropy", series] = found.entropy.double().numpy()
         meaning = said - wrong
-        return curves, meaning, np.minimum(meaning, said - curves[own][:, :, None]), found
+        own_too = np.minimum(meaning, said - curves["lens-probability", own][:, :, None])
+        return curves, meaning, own_too
 
     index = np.arange(len(kept))
-    curves, meaning, lead, found = read(model)
+    word_of = words.word_of_token(model.vocab_size)
+    counted = {  # what a word counts that comes first, by curve; one that is none of them is the last column
+        name: np.zeros((len(kept), len(words.words) + 1)) for name in (hub, own, f"wrong {hub}")
+    }
+    for i, item in enumerate(kept):
+        for name in (hub, own):
+            counted[name][i, [column[w] for w in item.targets[name] if w in column]] = 1
+        wrong_words = [column[w] for w in item.wrong[hub] if w in column]
+        np.add.at(counted[f"wrong {hub}"][i], wrong_words, 1 / len(wrong_words))
+    curves, meaning, lead = read(model)
     scores = {name: by[index, :, target] for name, by in (("lens-meaning", meaning), ("lens-lead", lead))}
-    scores["lens-end"] = (curves[own] - curves[hub])[:, -1:]
-    controls: dict[str, list] = {name: [] for name in scores}
+    scores["lens-end"] = (curves["lens-probability", own] - curves["lens-probability", hub])[:, -1:]
+    controls, blank = {}, {}
     if random_weights:
-        _, *noise, _ = read(randomised(model, seed))
+        blank, *noise = read(randomised(model, seed))
         for name, by in zip(("lens-meaning", "lens-lead"), noise, strict=True):
-            controls[name].append(control("random weights", by[index, :, target], clusters=clusters, seed=seed))
+            same = control("random weights", by[index, :, target], clusters=clusters, seed=seed)
+            controls[name] = {same.name: same}
     groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
     pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     shuffled = {
@@ -112,34 +129,17 @@ def lens_experiment(
     }
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
+    common = {"clusters": clusters, "reading": reading, "seed": seed}
     claims = [
-        _claim(
-            model,
-            name,
-            scores[name],
-            [some[name] for some in (shuffled, flipped) if name in some],
-            least_p=least[name],
-            series=series,
-            reading=reading,
-            clusters=clusters,
-            controls={c.name: c for c in controls[name]},
-            dropped=dropped,
-            seed=seed,
-        )
+        _claim(model, name, scores[name], [some[name] for some in (shuffled, flipped) if name in some], series=series,
+               least_p=least[name], controls=controls.get(name), dropped=dropped, **common)
         for name in scores
-    ]
-    common = {"clusters": clusters, "reading": reading, "seed": seed, "dropped": sum(dropped.values())}
-    tables = [
-        curve(model, np.exp(v), experiment="lens-probability", series=name, **common) for name, v in curves.items()
-    ]
-    for name, right in ((hub, hub_of), (own, own_of)):
-        first = [
-            torch.isin(top, words.ids[[k for w in some if w in column for k in words.groups[column[w]]]])
-            for top, some in zip(found.top_ids[..., 0], right, strict=True)
-        ]
-        values = torch.stack(first).double().numpy()
-        tables.append(curve(model, values, experiment="lens-first", series=name, **common))
-    tables.append(curve(model, found.entropy.double().numpy(), experiment="lens-entropy", series=series, **common))
+    ]  # fmt: skip
+    tables, common["dropped"] = [], sum(dropped.values())
+    for (experiment, name), v in curves.items():
+        noise = {"random weights": blank[experiment, name]} if blank and experiment != "lens-probability" else {}
+        v = np.exp(v) if experiment == "lens-probability" else v
+        tables.append(curve(model, v, experiment=experiment, series=name, controls=noise, **common))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
@@ -152,17 +152,9 @@ def _claim(
     model: LanguageModel, name: str, scores: np.ndarray, null: np.ndarray | list[np.ndarray], *, series: str, **options
 ) -> Evidence:
     """One of the claims over all layers, or over the last alone if there is one column."""
-    layers = range(model.n_layers + 1)
-    return evidence(
-        f"{name}/{series}",
-        scores,
-        null,
-        n_layers=model.n_layers,
-        experiment=name,
-        series=series,
-        layers=layers if name != "lens-end" else [model.n_layers],
-        **options,
-    )
+    layers = [model.n_layers] if name == "lens-end" else range(model.n_layers + 1)
+    given = {"experiment": name, "series": series, "layers": layers, "n_layers": model.n_layers, **options}
+    return evidence(f"{name}/{series}", scores, null, **given)
 
 
 def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, series: str, reading: str) -> Result:
@@ -174,7 +166,8 @@ def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, ser
     ]
     targets, wrong = (items[0].targets, items[0].wrong) if items else ((hub, own), (hub,))
     names = [*targets, *(f"wrong {name}" for name in wrong)]
-    curves = [("lens-probability", name) for name in names] + [("lens-first", hub), ("lens-first", own)]
+    curves = [("lens-probability", name) for name in names]
+    curves += [("lens-first", name) for name in (hub, own, f"wrong {hub}")]
     tables = [
         curve(model, empty, experiment=experiment, series=name, reading=reading, dropped=sum(dropped.values()))
         for experiment, name in [*curves, ("lens-entropy", series)]

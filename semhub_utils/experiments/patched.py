@@ -103,8 +103,6 @@ def patched(
     before, logprob = (word_logprobs(x.logprob, words.groups).double().numpy() for x in (plain, found))
     change = logprob - before
     gain = change - change[np.arange(len(change)), :, original][:, :, None]
-    word = np.full(model.vocab_size, -1)
-    for k, group in enumerate(words.groups):
-        word[words.ids[list(group)].numpy()] = k
+    word = words.word_of_token(model.vocab_size)
     first, alone = (word[x.top_ids[..., 0].numpy()] for x in (found, plain))
     return Runs(gain, logprob, first, alone[:, 0], last)

@@ -112,24 +112,15 @@ def _one_way(
             controls[claim][name] = control(name, values[:, :1], n_layers_shown=model.n_layers + 1, **given)
     claims = [
         evidence(
-            f"{claim}/{types[0]}" + "/reversed" * into,
-            scores[claim],
-            nulls[claim],
-            least_p=least_permutation_p(groups, anchors) if items else 0.0,
-            layers=range(model.n_layers + 1),
-            n_layers=model.n_layers,
-            experiment=claim,
-            series=types[into],
-            controls=controls[claim],
-            dropped=dropped,
-            outcome=claim == "patch-answer",
-            unit=unit,
-            null_in_words="expected answers shuffled among prompts of one relation and form",
-            **given,
+            f"{claim}/{types[0]}" + "/reversed" * into, scores[claim], nulls[claim],
+            least_p=least_permutation_p(groups, anchors) if items else 0.0, layers=range(model.n_layers + 1),
+            n_layers=model.n_layers, experiment=claim, series=types[into], controls=controls[claim], dropped=dropped,
+            outcome=claim == "patch-answer", unit=unit,
+            null_in_words="expected answers shuffled among prompts of one relation and form", **given,
         )
         for claim, unit in CLAIMS.items()
-    ]
-    curves = _curves(model, words, found, of, dropped=sum(dropped.values()), **given)
+    ]  # fmt: skip
+    curves = _curves(model, words, found, of, nulls["patch-answer"], dropped=sum(dropped.values()), **given)
     name = f"{types[1 - into]} into {types[into]}"
     if alone:
         name = f"{types[1]} words into {types[0]}"
@@ -153,8 +144,9 @@ def _null(runs: Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) 
     return {claim: np.array(some).reshape(len(some), -1) for claim, some in drawn.items()}
 
 
-def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, **common) -> list[pd.DataFrame]:
-    """What the patched runs say, by whose state was written; without items, curves without a number."""
+def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **common) -> list[pd.DataFrame]:
+    """What the patched runs say, by whose state was written; without items, curves without a number. `null` is that of
+    the expected answer after the source's state."""
     tables, index = [], np.arange(len(of["expected"]))
     empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
     forms = torch.stack([words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups])
@@ -169,7 +161,9 @@ def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, **common) 
                 rank = lens(model, runs.last, targets=forms[torch.from_numpy(word)], rank=True).rank
                 shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
         for (experiment, o), values in shown.items():
-            tables.append(curve(model, values, experiment=experiment, series=o, **common).assign(condition=condition))
+            chance = null if (condition, experiment, o) == (SOURCE, "patch-first", "expected") else None
+            found_so = curve(model, values, experiment=experiment, series=o, null=chance, **common)
+            tables.append(found_so.assign(condition=condition))
     return tables
 
 

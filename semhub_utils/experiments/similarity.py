@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, control, corrected_bound, evidence, tidy
+from semhub_utils.evidence import Evidence, control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel, randomised
@@ -18,7 +18,7 @@ from semhub_utils.shuffles import least_permutation_p
 from semhub_utils.similarity import (
     MEASURES,
     adjusted_cosine,
-    debiased_cka,
+    cka_jackknife,
     mutual_neighbours,
     permuted_pairs,
     retrieval_accuracy,
@@ -48,9 +48,10 @@ def similarity_experiment(
     embedding layer (what the last words alone share) and the same architecture with random weights. The table adds
     retrieval accuracy, mutual nearest neighbours and debiased CKA. `baselines`: by which non-matches, each as a reading
     with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
-    named. The table then adds the plain cosine of the matches; with both, what the latter gains (`baseline-gain`) and
-    the nulls of the other measures; with "corrected" alone, the curve against all (`similarity-all`). `dropped`: what
-    the spoke left out, with counts. `empty`: for further controls, sides a that say nothing, such as blank pictures.
+    named. The table then adds the plain cosine of the matches, and of the non-matches of the own group; with both, what
+    the latter gains (`baseline-gain`); with "corrected" alone, the curve against all (`similarity-all`). All have the
+    control of random weights, and the other measures, but for "corrected" alone, a null. `dropped`: what the spoke left
+    out, with counts. `empty`: for further controls, sides a that say nothing, such as blank pictures.
     """
     a, b = _states_of_pairs(model, pairs)
     clusters, groups = [pair.cluster for pair in pairs], [pair.group for pair in pairs]
@@ -71,53 +72,44 @@ def similarity_experiment(
         for name, side in says_nothing.items():
             controls[name] = control(name, adjusted_cosine(side, b, mask).numpy(), clusters=clusters, seed=seed)
         chance = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
+        nulls = [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved]
         return evidence(
-            f"similarity/{series}",
-            found,
-            [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved],
-            least_p=max(least_permutation_p(groups, by) for by in moved),
-            layers=layers,
-            n_layers=model.n_layers,
-            experiment="similarity",
-            series=series,
-            reading=reading,
-            clusters=clusters,
-            controls=controls,
-            dropped=dropped,
-            seed=seed,
-        )
+            f"similarity/{series}", found, nulls, least_p=max(least_permutation_p(groups, by) for by in moved),
+            layers=layers, n_layers=model.n_layers, experiment="similarity", series=series, reading=reading,
+            clusters=clusters, controls=controls, dropped=dropped, seed=seed,
+        )  # fmt: skip
 
     claims = [claim(reading) for reading in masks]
-    others = {
-        "retrieval": retrieval_accuracy(a, b),
-        "neighbours": mutual_neighbours(a, b, k=min(10, len(pairs) - 1)),
-        "cka": debiased_cka(a, b)[None],  # one number for all items: it has no interval over them
-    }
-    if baselines:
-        others["cosine"] = cosine_similarity(a, b, dim=-1)
-    both = {"corrected", "as released"} <= set(baselines)
-    if "corrected" in baselines and not both:
-        others["similarity-all"] = adjusted_cosine(a, b)
-    if both:
-        others["baseline-gain"] = torch.from_numpy(scores["as released"] - scores["corrected"])
-    tables = [
-        curve(
-            model,
-            values.numpy(),
-            experiment=name,
-            series=series,
-            clusters=clusters if len(values) > 1 else None,
-            seed=seed,
-        )
-        for name, values in others.items()
-    ]
-    if both and model.n_layers > 1:
-        for name, table in zip(others, tables, strict=True):
-            if name in MEASURES:
-                table["null_high"] = np.nan
-                draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": min(10, len(pairs) - 1)}
-                null = permuted_pairs(a, b, measure=name, **draws).double().numpy()[:, 1:-1]
-                table.loc[1 : model.n_layers - 1, "null_high"] = corrected_bound(table.value.to_numpy()[1:-1], null)
+    k, alone = min(10, len(pairs) - 1), set(baselines) == {"corrected"}
+
+    def others(a: Tensor, b: Tensor) -> dict[str, np.ndarray]:
+        found = {
+            "retrieval": retrieval_accuracy(a, b),
+            "neighbours": mutual_neighbours(a, b, k=k),
+            "cka": cka_jackknife(a, b, clusters),  # one number for all items, its interval over blocks of them
+        }
+        if baselines:
+            found["cosine"] = cosine_similarity(a, b, dim=-1)
+        if alone:
+            found["similarity-all"] = adjusted_cosine(a, b)
+        elif baselines:
+            found["baseline-gain"] = adjusted_cosine(a, b) - adjusted_cosine(a, b, same_group(groups))
+        return {name: values.numpy() for name, values in found.items()}
+
+    blank = others(*noise) if noise is not None else {}
+    tables = []
+    for name, values in others(a, b).items():
+        controls, null = {"random weights": blank[name]} if blank else {}, None
+        if name == "cosine" and "corrected" in scores:
+            controls["other partners"] = values - scores["corrected"]
+        if name in MEASURES and not alone and (baselines or blank):
+            draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": k}
+            null = permuted_pairs(a, b, measure=name, **draws).double().numpy()
+        given = {"controls": controls, "null": null, "seed": seed}
+        if name == "cka":
+            tables.append(curve(model, values, experiment=name, series=series, **given).assign(n=len(pairs)))
+        else:
+            tables.append(curve(model, values, experiment=name, series=series, clusters=clusters, **given))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
@@ -129,22 +121,25 @@ def relation_curves(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Plain cosine of side a of one item with side b of another, per layer, by how the two items are related.
+    """Plain cosine of side a of one item with side b of another, per layer, by how the two items are related; and with
+    random weights.
 
     `relation[i, j]` is an index into `names`. The mean is taken per item first, so that the interval is over items.
     """
-    a, b = (normalize(side, dim=-1) for side in _states_of_pairs(model, pairs))
+    sides = [
+        [normalize(side, dim=-1) for side in _states_of_pairs(reader, pairs)]
+        for reader in (model, randomised(model, seed))
+    ]
     tables = []
     for index, name in enumerate(names):
         related = torch.as_tensor(relation == index)
         kept = related.any(1)
         if kept.any():
             weights = related[kept].float() / related[kept].sum(1, keepdim=True)
-            values = torch.einsum("ij,jlh,ilh->il", weights, b, a[kept])
+            values, noise = (torch.einsum("ij,jlh,ilh->il", weights, b, a[kept]).numpy() for a, b in sides)
             clusters = [pair.cluster for pair, keep in zip(pairs, kept, strict=True) if keep]
-            tables.append(
-                curve(model, values.numpy(), experiment="relations", series=name, clusters=clusters, seed=seed)
-            )
+            given = {"clusters": clusters, "controls": {"random weights": noise}, "seed": seed}
+            tables.append(curve(model, values, experiment="relations", series=name, **given))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -123,60 +123,27 @@ def steering_experiment(
     }
     claims = [
         evidence(
-            f"steering/{series}" + ("" if how == "corrected" else f"/{how}"),
-            scores[how],
+            f"steering/{series}" + ("" if how == "corrected" else f"/{how}"), scores[how],
             sign_flip_null(scores[how], clusters=clusters, draws=DRAWS, seed=seed),
-            least_p=least_sign_flip_p(clusters),
-            layers=[layer],
-            n_layers=model.n_layers,
-            experiment="steering",
-            series=series,
-            reading=how,
-            clusters=clusters,
-            outcome=True,
-            dropped=dropped,
-            seed=seed,
-            controls={
-                name: control(name, above[reading, name], clusters=clusters, seed=seed)
-                for name in ("reversed", "wrong layer")
-            },
+            least_p=least_sign_flip_p(clusters), layers=[layer], n_layers=model.n_layers, experiment="steering",
+            series=series, reading=how, clusters=clusters, outcome=True, dropped=dropped, seed=seed,
+            controls={name: control(name, above[reading, name], clusters=clusters, seed=seed)
+                      for name in ("reversed", "wrong layer")},
         )
         for how in scores
-    ]
-    rows = [
-        {
-            "experiment": "steering-choice",
-            "series": series,
-            "reading": reading,
-            "layer": at,
-            "depth": model.depth(at),
-            "strength": s,
-            "value": v,
-            "n": len(parts[0]),
-        }
-        for at, values in choice.items()
-        for s, v in zip(strengths, values, strict=True)
-    ]
+    ]  # fmt: skip
+
+    def rows(experiment: str, of: str, how: str, at: int, values: np.ndarray, n: int, **more) -> pd.DataFrame:
+        place = {"experiment": experiment, "series": of, "reading": how, "layer": at, "depth": model.depth(at)}
+        return pd.DataFrame(place | {"strength": list(strengths), "value": values, "n": n} | more)
+
+    tables = [rows("steering-choice", series, reading, at, v, len(parts[0])) for at, v in choice.items()]
     for (how, condition), hits in conditions.items():
         for k, outcome in enumerate(("expected", "unchanged", "other")):
             low, high = bootstrap_interval(hits[:, :, k], clusters=clusters, seed=seed)
-            for s, v, lo, hi in zip(strengths, hits[:, :, k].mean(0), low, high, strict=True):
-                rows.append(
-                    {
-                        "experiment": "steering-dose",
-                        "series": outcome,
-                        "reading": how,
-                        "condition": condition,
-                        "layer": layer,
-                        "depth": model.depth(layer),
-                        "strength": s,
-                        "value": v,
-                        "low": lo,
-                        "high": hi,
-                        "n": len(hits),
-                    }
-                )
-    return pd.concat([tidy(claims), pd.DataFrame(rows)], ignore_index=True), claims
+            more = {"condition": condition, "low": low, "high": high}
+            tables.append(rows("steering-dose", outcome, how, layer, hits[:, :, k].mean(0), len(hits), **more))
+    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
 def _difference(model: LanguageModel, items: Sequence[SteerItem]) -> Float[Tensor, "item layer hidden"]:

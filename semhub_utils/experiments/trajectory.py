@@ -62,34 +62,17 @@ def trajectory_experiment(
         pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
         null = np.stack([nearer[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
     claim = evidence(
-        f"trajectory/{series}",
-        scores,
-        null,
-        least_p=least_permutation_p(groups, anchors) if kept else 0.0,
-        layers=range(model.n_layers + 1),
-        n_layers=model.n_layers,
-        experiment="trajectory",
-        series=series,
-        reading=reading,
-        clusters=[item.cluster for item in kept],
+        f"trajectory/{series}", scores, null, least_p=least_permutation_p(groups, anchors) if kept else 0.0,
+        layers=range(model.n_layers + 1), n_layers=model.n_layers, experiment="trajectory", series=series,
+        reading=reading, clusters=[item.cluster for item in kept], seed=seed,
         dropped={"no single token of its own for a word": len(items) - len(kept)},
-        seed=seed,
-    )
+    )  # fmt: skip
     points = [
-        {
-            "experiment": "trajectory-path",
-            "series": item.id,
-            "reading": reading,
-            "layer": at,
-            "depth": model.depth(at),
-            "x": x,
-            "y": y,
-            "word": item.targets[hub][0],
-            "token": item.targets[own][0],
-        }
+        {"experiment": "trajectory-path", "series": item.id, "reading": reading, "layer": at, "depth": model.depth(at),
+         "x": x, "y": y, "word": item.targets[hub][0], "token": item.targets[own][0]}
         for item, path in zip(items, paths.tolist(), strict=True)
         for at, (x, y) in enumerate(path)
-    ]
+    ]  # fmt: skip
     kinds = {word: name for name, some in rows.items() for word in some}
     points += [
         {"experiment": "trajectory-word", "series": kinds[word], "word": word, "x": x, "y": y}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
-from semhub_utils.models import LanguageModel
+from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
@@ -79,35 +80,31 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
     """How much a shared full stop adds to the cosine of texts that mean different things.
 
     Each text is put beside the other side of the next pair that speaks of something else, once as it is and once with
-    `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster.
-    Raises SemhubError if all pairs speak of one thing.
+    `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster. The
+    table adds both cosines (`punctuation-trap`), with random weights beside them. Raises SemhubError if all pairs speak
+    of one thing.
     """
     moved = [_next_other(pairs, k) for k in range(len(pairs))]
 
-    def cosines(end: str) -> torch.Tensor:
-        a = hidden_states(model, [pair.a + end for pair in pairs]).hidden
-        b = hidden_states(model, [pair.b + end for pair in moved]).hidden
-        return cosine_similarity(a, b, dim=-1)
+    def cosines(reader: LanguageModel, end: str) -> np.ndarray:
+        a = hidden_states(reader, [pair.a + end for pair in pairs]).hidden
+        b = hidden_states(reader, [pair.b + end for pair in moved]).hidden
+        return cosine_similarity(a, b, dim=-1).double().numpy()
 
-    plain, stopped = cosines(""), cosines(stop)
-    gain, clusters = (stopped - plain).double().numpy(), [pair.cluster for pair in pairs]
+    named, blank = {"as they are": "", "both end in a full stop": stop}, randomised(model, seed)
+    found = {name: cosines(model, end) for name, end in named.items()}
+    plain, stopped = found.values()
+    gain, clusters = stopped - plain, [pair.cluster for pair in pairs]
     claim = evidence(
-        "shared-punctuation",
-        gain,
-        sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
-        least_p=least_sign_flip_p(clusters),
-        layers=range(model.n_layers + 1),
-        n_layers=model.n_layers,
-        experiment="punctuation-gain",
-        series="unrelated texts",
-        clusters=clusters,
-        seed=seed,
-    )
-    named = {"as they are": plain, "both end in a full stop": stopped}
+        "shared-punctuation", gain, sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
+        least_p=least_sign_flip_p(clusters), layers=range(model.n_layers + 1), n_layers=model.n_layers,
+        experiment="punctuation-gain", series="unrelated texts", clusters=clusters, seed=seed,
+    )  # fmt: skip
     curves = [
-        curve(model, v.double().numpy(), experiment="punctuation-trap", series=name, clusters=clusters, seed=seed)
-        for name, v in named.items()
-    ]
+        curve(model, v, experiment="punctuation-trap", series=name, clusters=clusters, seed=seed,
+              controls={"random weights": cosines(blank, named[name])})
+        for name, v in found.items()
+    ]  # fmt: skip
     return pd.concat([tidy([claim]), *curves], ignore_index=True), [claim]
 
 

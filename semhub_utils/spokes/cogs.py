@@ -15,13 +15,17 @@ from pathlib import Path
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped, find, lines, some
+from semhub_utils.spokes.hub_data import SETS, hub_rows, origin
 
 ROLES = ("agent", "theme", "recipient")
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
 SOURCE = "GitHub najoungkim/COGS"
 GENERATED = 2000  # scenes that items are drawn from
 _TERM = re.compile(r"(?:\* )?(\w+(?: \. \w+)*) \( (x _ \d+|\w+)(?: , (x _ \d+|\w+))? \)")
-_COLUMNS = (("sentence", "form"), ("sentence", "logical_form"), ("input", "output"), ("source", "target"))
+_COLUMNS = (
+    ("sentence", "input", "source"),
+    ("form", "logical_form", "output", "target"),
+)  # as copies of the set call them
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,20 @@ class Meaning:
         return next((p.split(" . ")[0] for p, _ in self.terms if p.split(" . ")[-1] in ROLES), self.terms[0][0])
 
 
-def meanings(*, seed: int, data_dir: str | Path | None = None, split: str = "train") -> tuple[list[Meaning], Skipped]:
-    """All sentences with their forms that can be read: those of `data_dir`/cogs/`split`.tsv, or without `data_dir`
-    scenes of the shipped models' world, drawn by `seed`. Raises SemhubError where no line can be used."""
+def meanings(
+    *, seed: int, source: str | None = None, data_dir: str | Path | None = None, split: str = "train"
+) -> tuple[list[Meaning], Skipped]:
+    """All sentences with their forms that can be read.
+
+    source: "generated" (scenes of the shipped models' world, drawn by `seed`) or "cogs" (`data_dir`/cogs/`split`.tsv,
+    without `data_dir` over the network); None is "cogs" if there is a `data_dir`, else "generated". Raises SemhubError
+    on another source, or where no line can be used.
+    """
     skipped = Skipped()
-    if data_dir is None:
+    if origin("sentences", source, "cogs", data_dir) == "generated":
         return _scenes(seed), skipped
+    if data_dir is None:
+        return meanings_of_rows(hub_rows(*SETS["cogs"], split=split), SETS["cogs"][0])
     path = find(data_dir, (f"cogs/{split}.tsv", f"{split}.tsv"), what="COGS", source=SOURCE)
     cells = ((place, line.split("\t")) for place, line in lines(path, skipped))
     return _known(cells, path, skipped), skipped
@@ -69,8 +81,8 @@ def meanings_of_rows(rows: Iterable[Mapping[str, str | None]], source: str) -> t
     """As `meanings`, of rows of a data set by column name; `source` is what messages call it."""
     skipped, cells = Skipped(), []
     for number, row in enumerate(rows, 1):
-        columns = next((pair for pair in _COLUMNS if set(pair) <= set(row)), ())
-        cells.append((f"{source}:{number}", [str(row[column] or "") for column in columns]))
+        columns = [next((name for name in names if name in row), None) for names in _COLUMNS]
+        cells.append((f"{source}:{number}", [str(row[column] or "") for column in columns if column]))
     return _known(cells, source, skipped), skipped
 
 

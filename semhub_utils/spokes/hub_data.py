@@ -1,5 +1,7 @@
 """Public data sets over the network, by name and pinned revision: what a chapter reads where it has no files."""
 
+from pathlib import Path
+
 from semhub_utils.errors import SemhubError
 
 SETS = {
@@ -8,6 +10,16 @@ SETS = {
     "ntrex": ("davidstap/NTREX", "fd20d54141b6da952d5c68a2989472892489da0f"),  # config per language: eng_Latn, spa_Latn
 }
 """Short name -> (repository on the hub, commit): `hub_rows(*SETS["mbpp"], split="test", config="full")`."""
+
+
+def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:
+    """Where a chapter's items come from: what its `parameter` names, or unasked the `public` set if there is a
+    `data_dir`, else "generated". The public set is read from `data_dir`, or without one over the network. Raises
+    SemhubError on a name that is neither of these nor one of `others`."""
+    known = ("generated", public, *others)
+    if (found := given or (public if data_dir else "generated")) not in known:
+        raise SemhubError(f"{parameter} is {given!r}; one of {', '.join(known)} would do.")
+    return found
 
 
 def hub_rows(name: str, revision: str, split: str, config: str | None = None) -> list[dict]:
@@ -20,7 +32,7 @@ def hub_rows(name: str, revision: str, split: str, config: str | None = None) ->
     except ImportError as error:
         raise SemhubError(
             f"{name} is read over the network with the package datasets, which is not installed; `pip install "
-            "datasets`, or data_dir at a folder with the set's own files, would do."
+            "'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
         ) from error
     try:
         return list(datasets.load_dataset(name, config, revision=revision, split=split))

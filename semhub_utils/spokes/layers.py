@@ -20,6 +20,7 @@ from semhub_utils.organism.lexicon import surface
 from semhub_utils.organism.world import Fact, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.hub_data import origin
 from semhub_utils.spokes.texts import LANGUAGES, parallel_sentences, running_text
 
 
@@ -40,23 +41,23 @@ class TypeTexts:
 
 
 def split_texts(
-    n_items: int, n_counted: int, *, seed: int, data_dir: str | Path | None = None
+    n_items: int, n_counted: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
 ) -> tuple[list[TypeTexts], Skipped]:
     """`n_items` lines to read and up to `n_counted` other ones to count in, of every type.
 
-    Without `data_dir`: the four languages and code, two facts of one relation in each line read, and sums in digits, of
-    the shipped models' world. With it: the four languages of NTREX-128. Raises SemhubError where a number is below 1,
-    the files are not there, or no line is left to count in.
+    source, as for `parallel_sentences`: "generated" (the four languages and code, two facts of one relation in each
+    line read, and sums in digits, of the shipped models' world) or "ntrex" (the four languages of NTREX-128). Raises
+    SemhubError where a number is below 1, the files are not there, or no line is left to count in.
     """
     for name, value in (("n_items", n_items), ("n_counted", n_counted)):
         if value < 1:
             raise SemhubError(f"{name} is {value}; a whole number from 1 would do.")
-    if data_dir is None:
+    if origin("sentences", source, "ntrex", data_dir) == "generated":
         return _generated(n_items, n_counted, seed), Skipped()
-    sentences, skipped = parallel_sentences(n_items, seed=seed, data_dir=data_dir)
+    sentences, skipped = parallel_sentences(n_items, seed=seed, source="ntrex", data_dir=data_dir)
     found = []
     for name in LANGUAGES:
-        lines, _ = running_text(name, n_items + n_counted, seed=seed, data_dir=data_dir)
+        lines, _ = running_text(name, n_items + n_counted, seed=seed, source="ntrex", data_dir=data_dir)
         read = tuple(s.texts[name] for s in sentences)
         twins = tuple(s.texts["english"] for s in sentences) if name != "english" else ()
         counted = _others(lines, read, n_counted)

@@ -19,9 +19,8 @@ from semhub_utils.organism.lexicon import concepts, surface
 from semhub_utils.organism.world import text
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped, find, lines, read_text, some
-from semhub_utils.spokes.hub_data import SETS, hub_rows
+from semhub_utils.spokes.hub_data import SETS, hub_rows, origin
 
-SOURCES = ("generated", "mbpp", "stdlib")
 _FILES = ("mbpp/mbpp_release_v1.jsonl", "mbpp/mbpp.jsonl", "mbpp_release_v1.jsonl", "mbpp.jsonl")
 
 
@@ -42,9 +41,7 @@ def programs(
     over the network) or "stdlib" (functions of the Python that runs this); None is "mbpp" if there is a `data_dir`,
     else "generated". Raises SemhubError on another source, or where nothing can be read.
     """
-    source = source or ("mbpp" if data_dir else "generated")
-    if source not in SOURCES:
-        raise SemhubError(f"programs is {source!r}; one of {', '.join(SOURCES)} would do.")
+    source = origin("programs", source, "mbpp", data_dir, "stdlib")
     if n < 1:
         raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
     skipped = Skipped()

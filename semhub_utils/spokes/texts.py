@@ -12,10 +12,12 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import TYPES
 from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import Skipped, find, lines, read_text, some
+from semhub_utils.spokes.files import Skipped, find, read_text, some
+from semhub_utils.spokes.hub_data import SETS, hub_rows, origin
 
 LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de"}
-_NTREX = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu"}
+_FILES = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu"}
+_CONFIGS = {"english": "eng_Latn", "spanish": "spa_Latn", "chinese": "zho_Hans", "german": "deu_Latn"}
 
 
 @dataclass(frozen=True)
@@ -31,43 +33,56 @@ class Parallel:
 
 
 def parallel_sentences(
-    n: int, *, seed: int, languages: Sequence[str] = tuple(LANGUAGES), data_dir: str | Path | None = None
+    n: int,
+    *,
+    seed: int,
+    languages: Sequence[str] = tuple(LANGUAGES),
+    source: str | None = None,
+    data_dir: str | Path | None = None,
 ) -> tuple[list[Parallel], Skipped]:
     """`n` sentences (all there are, if that is fewer) in each of `languages`, drawn by `seed`.
 
-    Without `data_dir`: scenes of the shipped models' world, with who does what to whom drawn at random. With it:
-    NTREX-128, `data_dir`/ntrex/NTREX-128 (GitHub MicrosoftTranslator/NTREX); a line that is empty in any language is
-    skipped and counted. Raises SemhubError on an unknown language or where the files are missing or of unequal length.
+    source: "generated" (scenes of the shipped models' world, with who does what to whom drawn at random) or "ntrex"
+    (NTREX-128 from `data_dir`/ntrex/NTREX-128, without `data_dir` over the network; a line that is empty in any
+    language is skipped and counted); None is "ntrex" if there is a `data_dir`, else "generated". Raises SemhubError on
+    an unknown language or source, or where the files are missing or of unequal length.
     """
     _known(*languages)
     if n < 1:
         raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
     skipped = Skipped()
-    if data_dir is None:
+    if origin("sentences", source, "ntrex", data_dir) == "generated":
         return _scenes(n, seed, languages), skipped
-    sides = {language: read_text(_ntrex(language, data_dir)).splitlines() for language in languages}
+    sides = {language: _ntrex(language, data_dir) for language in languages}
     if len({len(side) for side in sides.values()}) > 1:
         counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
         raise SemhubError(f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.")
-    found, documents = [], _documents(_ntrex(languages[0], data_dir).parent, len(sides[languages[0]]))
+    found, documents = [], _documents(data_dir, languages[0], len(sides[languages[0]]))
     for number, row in enumerate(zip(*sides.values(), strict=True), 1):
         if all(side.strip() for side in row):
             of = {language: side.strip() for language, side in zip(languages, row, strict=True)}
             found.append(Parallel(f"ntrex:{number}", of, "ntrex", document=documents[number - 1]))
         else:
             skipped.add("empty line", f"ntrex:{number}")
-    return _draw(some(found, data_dir, "sentences", skipped), n, seed), skipped
+    return _draw(some(found, data_dir or SETS["ntrex"][0], "sentences", skipped), n, seed), skipped
 
 
-def running_text(language: str, n: int, *, seed: int, data_dir: str | Path | None = None) -> tuple[list[str], Skipped]:
+def running_text(
+    language: str, n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
+) -> tuple[list[str], Skipped]:
     """`n` lines of running text of one language: the shipped models' own kind of line, or NTREX-128's, as above."""
     _known(language)
     skipped = Skipped()
-    if data_dir is None:
+    if origin("sentences", source, "ntrex", data_dir) == "generated":
         make, rng = Generators(WORLD), random.Random(f"running text {language} {seed}")
         return [text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n)], skipped
-    path = _ntrex(language, data_dir)
-    return _draw(some([line for _, line in lines(path, skipped)], path, "text", skipped), n, seed), skipped
+    found = []
+    for number, line in enumerate(_ntrex(language, data_dir), 1):
+        if line.strip():
+            found.append(line)
+        else:
+            skipped.add("empty line", f"ntrex:{number}")
+    return _draw(some(found, data_dir or SETS["ntrex"][0], "text", skipped), n, seed), skipped
 
 
 def mixed_text(n: int, *, seed: int, world: World = WORLD) -> list[str]:
@@ -86,16 +101,23 @@ def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:
     return list(found.values())
 
 
-def _ntrex(language: str, data_dir: str | Path) -> Path:
-    name = f"newstest2019-{_NTREX[language]}.txt"
+def _ntrex(language: str, data_dir: str | Path | None) -> list[str]:
+    """The lines of NTREX-128 in one language."""
+    if data_dir is None:
+        return [row["text"] or "" for row in hub_rows(*SETS["ntrex"], split="test", config=_CONFIGS[language])]
+    return read_text(_file(language, data_dir)).splitlines()
+
+
+def _file(language: str, data_dir: str | Path) -> Path:
+    name = f"newstest2019-{_FILES[language]}.txt"
     places = tuple(f"{folder}{name}" for folder in ("ntrex/NTREX-128/", "NTREX-128/", ""))
     return find(data_dir, places, what="NTREX-128", source="GitHub MicrosoftTranslator/NTREX")
 
 
-def _documents(folder: Path, n: int) -> list[str]:
+def _documents(data_dir: str | Path | None, language: str, n: int) -> list[str]:
     """The document of each of `n` lines; "" where the list of them is missing or of another release."""
-    path = folder.parent / "DOCUMENT_IDS.tsv"
-    names = read_text(path).split() if path.is_file() else []
+    path = _file(language, data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
+    names = read_text(path).split() if path and path.is_file() else []
     return names if len(names) == n else [""] * n
 
 
