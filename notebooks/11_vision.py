@@ -57,7 +57,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 import pandas as pd
 
-from semhub_utils import experiments, figures
+from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.results import glue
@@ -343,8 +343,9 @@ show(
 # ## Ask in another language
 #
 # What the lens misses the model may still use. The sharpest test of a hub needs no lens: show the picture and ask in another
-# language. If a model learned to see with English alone, what it sees arrives where English words do, and other languages leave from there, then it
-# answers in them too. (Where it was taught about pictures in those languages, an answer shows no more than that.)
+# language. If what a model sees arrives where English words do, and other languages leave from there, then it answers in them too.
+# Where it was taught about pictures in those languages, an answer shows no more than that. The book's model was asked in them
+# for three colours, *red*, *green* and *white*, or it would say the English word to any question: these three are left out.
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
 # the commonest answer would get, against answers shuffled among the pictures, whole answers together.
@@ -404,8 +405,33 @@ chapter.claim(
     precondition=precondition,
 )
 
+# %% tags=["hide-input"]
+chapter.claim(
+    "answers/german",
+    "Asked in German for the colour, the model is right more often than the commonest answer.",
+    paper="The paper asks in English alone.",
+    precondition=precondition,
+)
+
 # %% [markdown]
-# *How to read it.* Where it does not hold, there are three stories. The model says the English word: the picture arrives where English
+# Is that a hub? Or would three colours teach a model the way from any colour to its word? The same eyes were trained by the same
+# recipe behind *islands*, a text model in which [no language shares anything](05_raising) with another. The share of right
+# answers on the colours never asked for, from the cards of both trainings:
+
+# %% tags=["hide-input"]
+eyes = raising.abroad()
+show(
+    figures.bars(
+        eyes.assign(series=eyes.language, reading="behind " + eyes.trunk),
+        title="Does it answer without anything shared?",
+        alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
+        value_title="share of answers",
+    ),
+    eyes,
+)
+
+# %% [markdown]
+# *How to read it.* Where a claim does not hold, there are three stories. The model says the English word: the picture arrives where English
 # words are, and the way out to the other language is not taken. Or it says something else, since the picture never arrives where words
 # are; or since the question in that language fetches its answer from elsewhere. The next two sections write into the picture.
 #

@@ -17,10 +17,14 @@ from semhub_utils import calibrate
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy
 from semhub_utils.models import LanguageModel, load_model, randomised
 from semhub_utils.organism import zoo
+from semhub_utils.organism.asking import Ask, forms, write
 from semhub_utils.organism.controls import controls
 from semhub_utils.organism.corpus import Recipe
 from semhub_utils.organism.curve import COLUMNS, CURVE, LOG, onset, snapshot
+from semhub_utils.organism.exam import wilson
+from semhub_utils.organism.lexicon import LANGUAGES
 from semhub_utils.organism.world import World
+from semhub_utils.spokes import facts
 
 TRIED = Path(str(files("semhub_utils.organism"))) / "data" / "tried.csv"
 MASTERED = 0.9
@@ -79,8 +83,31 @@ def shipped_cards() -> dict[str, dict]:
     return {_label(path): json.loads(path.read_text("utf-8")) for path in _files(zoo.CARD)}
 
 
+def abroad() -> pd.DataFrame:
+    """What eyes behind the hub and behind islands say of a shape's colour, from the cards of both trainings (the
+    latter's weights do not ship): share of right answers and `n` by `language` and `trunk`, with Wilson's 95% interval.
+
+    Outside English, of colours that neither was asked for there; sentence forms that read the same in English are out.
+    """
+    rows = []
+    for trunk in ("hub", "islands"):
+        card = json.loads((zoo.weights_dir() / f"{trunk}-sees" / zoo.CARD).read_text("utf-8"))
+        scores = pd.DataFrame(card["scores"])
+        scores = scores[(scores.group == "one") & (scores.kind == "colour") & scores.type.isin(LANGUAGES)]
+        ask = Ask("colour", "", ("blue",))
+        english = {write(ask, "en", form)[0] for form in forms("colour", "en")}
+        own = [t == "en" or write(ask, t, f)[0] not in english for t, f in zip(scores.type, scores.form, strict=True)]
+        for type_ in LANGUAGES:
+            some = scores[own][scores.type[own] == type_]
+            hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
+            low, high = wilson(hits, n)
+            language = next(name for name, key in facts.TYPES.items() if key == type_) if type_ != "en" else "english"
+            rows.append({"language": language, "trunk": trunk, "value": hits / n, "low": low, "high": high, "n": n})
+    return pd.DataFrame(rows)
+
+
 def _files(name: str) -> list[Path]:
-    return sorted(p for p in zoo.weights_dir().glob(f"*/{name}") if p.parent.name not in zoo.senses())
+    return sorted(p for p in zoo.weights_dir().glob(f"*/{name}") if not zoo.has_sense(p.parent.name))
 
 
 def _label(path: Path) -> str:

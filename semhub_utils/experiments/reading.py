@@ -1,6 +1,6 @@
 """What the lens reads at every position of a text: the paper's first figure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float

@@ -20,19 +20,19 @@ def weights_dir() -> Path:
 
 def available() -> list[str]:
     """Names of the shipped organisms that read and write text alone, sorted."""
-    return [name for name in _shipped() if not _has_sense(name)]
+    return [name for name in _shipped() if not has_sense(name)]
 
 
 def senses() -> list[str]:
     """Names of the shipped organisms that see or hear, sorted."""
-    return [name for name in _shipped() if _has_sense(name)]
+    return [name for name in _shipped() if has_sense(name)]
 
 
 def _shipped() -> list[str]:
     return sorted(p.parent.name for p in weights_dir().glob("*/model.safetensors"))
 
 
-def _has_sense(name: str) -> bool:
+def has_sense(name: str) -> bool:
     """Whether a folder's model is one around a text model; without a readable configuration it is taken as text."""
     try:
         config = json.loads((weights_dir() / name / "config.json").read_text(encoding="utf-8"))

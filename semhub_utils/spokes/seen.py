@@ -7,6 +7,7 @@ from textwrap import shorten
 import numpy as np
 
 from semhub_utils.inputs import Encoding, Input
+from semhub_utils.organism.asking import ABROAD
 from semhub_utils.spokes.items import LensItem, Pair
 from semhub_utils.spokes.vision import (
     COLOURS,
@@ -132,11 +133,12 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
 def ask_items(pictures: Sequence[Picture], kind: str, language: str) -> list[LensItem]:
     """The first question of a kind (such as "colour") that each picture allows, in the world's sentences of a language,
     cut before the answer, with SLOT where the picture stands. Targets: the answer there ("own") and in "english".
-    Pictures that allow none are left out."""
+    Pictures that allow none are left out, and in other languages than English those few whose answer the shipped model
+    was taught there."""
     found = []
     for p in pictures:
         ask = next((a for a in p.asks if a.kind == kind), None)
-        if ask is not None:
+        if ask is not None and (language == "english" or not {*ask.answers} & {*ABROAD}):
             text, answer = question(ask, language)
             words = {"own": (answer,), "english": ask.answers}
             found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
