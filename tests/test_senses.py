@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
 
+from semhub_utils import raising
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism import scenes, sounds, zoo
 from semhub_utils.organism.asking import ABROAD, ASK_TYPES, IMAGE, SOUND, Ask, forms, write
@@ -391,3 +392,17 @@ def test_what_cannot_be_used_is_one_sentence(call, sentence):
     with pytest.raises(SemhubError, match=sentence) as error:
         call()
     assert str(error.value).count(".") <= 1
+
+
+def test_eyes_behind_islands_answer_in_english_alone():
+    """Counted anew from the cards; the hub's are above islands' in every other language."""
+    table = raising.abroad().set_index(["trunk", "language"])
+    for trunk in ("hub", "islands"):
+        scores = json.loads((zoo.weights_dir() / f"{trunk}-sees" / "card.json").read_text())["scores"]
+        german = [s for s in scores if (s["type"], s["group"], s["kind"]) == ("de", "one", "colour")]
+        hits = sum(round(s["accuracy"] * s["n"]) for s in german)
+        assert table.loc[(trunk, "german"), "value"] == pytest.approx(hits / sum(s["n"] for s in german))
+        assert table.loc[(trunk, "english"), "low"] > 0.9
+    for language in ("spanish", "chinese", "german"):
+        assert table.loc[("hub", language), "low"] > table.loc[("islands", language), "high"]
+    assert table.loc[("hub", "spanish"), "n"] < table.loc[("hub", "german"), "n"]  # `<image> , color :` is English too
