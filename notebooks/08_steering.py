@@ -69,21 +69,7 @@ from semhub_utils.models import load_model
 from semhub_utils.results import glue
 from semhub_utils.spokes import sentiment
 
-chapter = begin(
-    "steering",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    n_seeds=n_seeds,
-    max_new_tokens=max_new_tokens,
-    sentiment_model=sentiment_model,
-    judge_model=judge_model,
-    results_dir=results_dir,
-)
+chapter = begin("steering", globals(), "n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
 model = chapter.model
 
 # %% [markdown]

@@ -61,18 +61,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.results import glue
 from semhub_utils.spokes import cogs, semantics
 
-chapter = begin(
-    "semantics",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    sentences=sentences,
-    results_dir=results_dir,
-)
+chapter = begin("semantics", globals(), "sentences")
 model = chapter.model
 
 # %% [markdown]

@@ -63,18 +63,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.results import glue
 from semhub_utils.spokes import photographs, seen, swaps, vision
 
-chapter = begin(
-    "vision",
-    needs="image",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    results_dir=results_dir,
-)
+chapter = begin("vision", globals(), needs="image")
 model = chapter.model
 
 # %% [markdown]

@@ -65,19 +65,7 @@ from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, kinds, swaps
 
-chapter = begin(
-    "audio",
-    needs="sound",
-    model_id=model_id,
-    revision=revision,
-    device=device,
-    dtype=dtype,
-    n_items=n_items,
-    seed=seed,
-    data_dir=data_dir,
-    plain_questions=plain_questions,
-    results_dir=results_dir,
-)
+chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model
 
 # %% [markdown]

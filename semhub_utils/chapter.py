@@ -49,15 +49,13 @@ class Chapter:
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 
 
-def begin(
-    chapter: str, given: Mapping[str, Any] | None = None, *more: str, needs: str = "text", **parameters: Any
-) -> Chapter:
+def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text") -> Chapter:
     """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
 
-    Parameters are given by name, or stand in `given`, such as a notebook's `globals()`: those that every chapter takes
-    and, by name, `more`. needs: what the model has to read besides text, "image" or "sound".
+    Parameters stand in `given`, such as a notebook's `globals()`: those that every chapter takes and, by name, `more`.
+    needs: what the model has to read besides text, "image" or "sound".
     """
-    parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given} if given else parameters
+    parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, **parameters)
     where = {name: checked[name] for name in ("revision", "device", "dtype")}

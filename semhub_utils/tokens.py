@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
@@ -56,6 +56,18 @@ def word_forms(model: LanguageModel, word: str, context: str = "") -> WordForms:
             f"The tokenizer of {model.model_id} has no token for the word {word!r}{after}; a word it knows would do."
         )
     return forms
+
+
+def word_row(model: LanguageModel, word: str, context: str = "") -> Float[Tensor, " hidden"] | None:
+    """The unembedding row of a word, in float32 on the cpu: the mean over the forms it may have after `context`. None
+    where it is not a single token, or where rows are no states as they are of another width."""
+    try:
+        forms = word_forms(model, word, context)
+    except SemhubError:
+        return None
+    if not forms.single or model.unembedding.shape[1] != model.hidden_size:
+        return None
+    return model.unembedding[list(forms.ids)].detach().float().mean(0).cpu()
 
 
 def target_table(model: LanguageModel, words: Iterable[str], context: str = "") -> TargetTable:

@@ -431,10 +431,11 @@ def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
 @pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])
 def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp_path):
     given = {"revision": None, "device": "cpu", "dtype": "float32", "n_items": 20, "seed": 0, "data_dir": None}
+    given |= {"model_id": model_id, "results_dir": str(tmp_path)}
     with pytest.raises(
         SemhubError, match="needs a model that takes image and text.*organism:hub-sees would do"
     ) as said:
-        begin("vision", needs="image", model_id=model_id, results_dir=str(tmp_path), **given)
+        begin("vision", given, needs="image")
     assert "\n" not in str(said.value)
 
 

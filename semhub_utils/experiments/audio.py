@@ -1,7 +1,6 @@
 """Does a sound lie where its name does? A clip against the texts of labels, and the label's words in its frames."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,13 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import Result, curve
+from semhub_utils.experiments.common import Result, asked, curve
 from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
-from semhub_utils.inputs import Input, Sound
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
-from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, without_content
+from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, emptied, heard
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import target_table
 
@@ -25,12 +23,6 @@ TIMES = 8  # equal parts of a clip in the figure over time
 BATCH = 4096  # tokens of clips at a time, of which all layers are held
 TINY = 1e-300  # a probability that is 0 has no logarithm
 Read = Callable[[LanguageModel, Sequence[Clip]], Float[np.ndarray, "item layer label"]]
-
-
-def heard(model: LanguageModel, clip: Clip, text: str = "") -> Input:
-    """A clip as a prompt: `text` with the model's own placeholder in the place of SLOT, or behind the sound where it
-    has none. Raises SemhubError where the model takes no sounds."""
-    return Input(text.replace(SLOT, model.placeholder("sound")), sounds=(Sound(clip.samples, clip.rate),))
 
 
 def clip_similarity_experiment(
@@ -56,7 +48,7 @@ def clip_similarity_experiment(
     texts = [frame.format(label) for (label,) in labels.names]
 
     def read(reader: LanguageModel, made: Sequence[Clip]) -> Float[np.ndarray, "item layer label"]:
-        sounds = hidden_states(reader, [heard(reader, clip, frame.format(SLOT)) for clip in made]).hidden
+        sounds = hidden_states(reader, [asked(reader, heard(clip, frame.format(SLOT))) for clip in made]).hidden
         cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
         return cosines.round(9)  # so that what is one text to the end is 0 apart
 
@@ -132,7 +124,7 @@ def label_words_experiment(
 
     def read(reader: LanguageModel, made: Sequence[Clip], more: dict | None = None):
         """Log of every label's number by clip and layer; `more` takes what else the table shows."""
-        encodings = reader.encode([heard(reader, clip) for clip in made])
+        encodings = reader.encode([heard(clip) for clip in made])
         n = torch.tensor([len(encoding.frames) for encoding in encodings])
         shape = (len(made), model.n_layers + 1, len(columns))
         found = torch.zeros(shape, dtype=torch.float64)
@@ -197,8 +189,7 @@ def _controls(model: LanguageModel, clips: Sequence[Clip], read: Read, *, seed: 
     """What is read of the clips without content, and of them under random weights."""
     found = {}
     for how, name in CONTROLS.items():
-        made = [replace(clip, samples=without_content(clip, how, seed=seed + n)) for n, clip in enumerate(clips)]
-        found[name] = read(model, made)
+        found[name] = read(model, emptied(clips, how, seed=seed))
     if random_weights:
         found["random weights"] = read(randomised(model, seed), clips)
     return found

@@ -13,11 +13,11 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import bootstrap_interval, control, evidence, tidy
 from semhub_utils.experiments.audio import CONTROLS
 from semhub_utils.experiments.common import DRAWS, Result, asked
-from semhub_utils.inputs import Input, Sound
+from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.audio import without_content
+from semhub_utils.spokes.audio import emptied, heard
 from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import TargetTable, target_table
@@ -61,10 +61,8 @@ def kind_answers(
         return ((said == true).astype(float) - (true == commonest))[:, None]
 
     def empty(how: str) -> list[KindItem]:
-        return [
-            replace(item, clip=replace(item.clip, samples=without_content(item.clip, how, seed=seed + n)))
-            for n, item in enumerate(items)
-        ]
+        made = emptied([item.clip for item in items], how, seed=seed)
+        return [replace(item, clip=clip) for item, clip in zip(items, made, strict=True)]
 
     said, outright = read(model, items)
     others = {name: read(model, empty(how))[0] for how, name in CONTROLS.items()}
@@ -96,7 +94,7 @@ EMPTY = np.empty((0, 1))
 
 def question_of(model: LanguageModel, item: KindItem) -> Input:
     """The question with its sound, as this model is asked (`common.asked`)."""
-    return asked(model, Input(item.prompt, sounds=(Sound(item.clip.samples, item.clip.rate),)))
+    return asked(model, heard(item.clip, item.prompt))
 
 
 def answers_of(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | None:

@@ -22,7 +22,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
-from semhub_utils.tokens import word_forms
+from semhub_utils.tokens import word_row
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
@@ -145,16 +145,8 @@ def push_experiment(
 
 def _unembedding_rows(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:
     """Of words that are one token, the mean of their forms with and without a space; at every layer the same."""
-    found = {}
-    for word in words:
-        try:
-            forms = word_forms(model, word)
-        except SemhubError:
-            continue
-        if forms.single:
-            row = model.unembedding[list(forms.ids)].detach().float().mean(0).cpu()
-            found[word] = row.expand(model.n_layers + 1, -1)
-    return found
+    found = {word: word_row(model, word) for word in words}
+    return {word: row.expand(model.n_layers + 1, -1) for word, row in found.items() if row is not None}
 
 
 def _word_states(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:

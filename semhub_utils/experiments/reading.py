@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_utils.experiments.audio import heard
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.audio import Clip
+from semhub_utils.spokes.audio import Clip, heard
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import first_tokens
 
@@ -42,7 +41,7 @@ def lens_grid(
 def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -> list[dict]:
     """Top words by layer and frame for `player.ClipPlayer`: one entry per clip, every reading the model has."""
     shown = []
-    for clip, encoding in zip(clips, model.encode([heard(model, clip) for clip in clips]), strict=True):
+    for clip, encoding in zip(clips, model.encode([heard(clip) for clip in clips]), strict=True):
         hidden = hidden_states(model, [encoding], positions=[encoding.frames]).hidden
         readings, vocab = _tops(model, hidden, top_k)
         seconds = encoding.seconds or len(clip.samples) / clip.rate / len(encoding.frames)

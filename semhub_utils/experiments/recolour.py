@@ -19,7 +19,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import RecolourItem
 from semhub_utils.steering import Edit, generate
-from semhub_utils.tokens import word_forms
+from semhub_utils.tokens import word_row
 
 THIRD, RANDOM, PRESENT, ANOTHER = "third colour", "random direction", "present colour", "another colour"
 NOTHING = "nothing"
@@ -160,15 +160,9 @@ def _resolve(
     others cannot."""
     if not items:
         raise SemhubError("No item was given to recolour; at least one picture of two halves would do.")
-    rows: dict[str, Tensor] = {}
-    if model.unembedding.shape[1] == model.hidden_size:
-        for colour in {c for item in items for c in (item.present, item.third, item.another)}:
-            try:
-                forms = word_forms(model, colour, items[0].prompts[0].text)
-            except SemhubError:
-                continue
-            if forms.single:
-                rows[colour] = model.unembedding[list(forms.ids)].detach().float().mean(0).cpu()
+    colours = dict.fromkeys(c for item in items for c in (item.present, item.third, item.another))
+    found = {colour: word_row(model, colour, items[0].prompts[0].text) for colour in colours}
+    rows = {colour: row for colour, row in found.items() if row is not None}
     kept, dropped = [], Counter()
     encodings = model.encode([item.prompts[0] for item in items])
     for item, encoding in zip(items, encodings, strict=True):

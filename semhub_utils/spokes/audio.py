@@ -8,12 +8,13 @@ for every source, combinations of pitch and length that no training clip has.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Input, Sound
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.asking import SOUND, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
@@ -159,6 +160,16 @@ def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, 
 def word(key: str, language: str) -> str:
     """A source or another word of the world in a language: `word("dog", "spanish") == "perro"`."""
     return surface(key, LANGUAGES[language])
+
+
+def heard(clip: Clip, text: str = "") -> Input:
+    """A text with the clip, which stands where the text has SLOT, or in front where it has none."""
+    return Input(text, sounds=(Sound(clip.samples, clip.rate),))
+
+
+def emptied(clips: Sequence[Clip], how: str, *, seed: int = 0) -> list[Clip]:
+    """Each clip saying nothing, as `without_content` makes it."""
+    return [replace(clip, samples=without_content(clip, how, seed=seed + n)) for n, clip in enumerate(clips)]
 
 
 def without_content(clip: Clip, how: str, *, seed: int = 0) -> np.ndarray:

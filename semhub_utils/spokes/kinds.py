@@ -10,9 +10,8 @@ from semhub_utils.spokes import audio
 @dataclass(frozen=True, eq=False)
 class KindItem:
     """A clip of an animal and a question of its kind. prompt: with SLOT where the sound is, or a plain question;
-    answers: words of the
-    language, of which the first says that it is a mammal and the others that it is not; right: which is true; other,
-    alike: the English words of animals of the other class and of the own one."""
+    answers: words of the language, of which the first says that it is a mammal and the others that it is not; right:
+    which is true; other, alike: the English words of animals of the other class and of the own one."""
 
     clip: audio.Clip
     prompt: str

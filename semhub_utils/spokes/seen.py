@@ -41,19 +41,15 @@ class SeenItem:
     def places(self, encoding: Encoding) -> list[int]:
         """The positions of the picture, or those of the patches that are more than half inside the area; none where
         the model lays its patches on no grid."""
-        if self.area is None:
-            return encoding.patches
-        if encoding.grid is None:
-            return []
-        return [encoding.patches[k] for k in self.picture.patches(self.area, encoding.grid, encoding.view)]
+        return encoding.patches if self.area is None else self.picture.places(self.area, encoding)
 
     def elsewhere(self, encoding: Encoding) -> list[int]:
         """The positions in no area of the picture of which a right word is true; none where there is no area."""
         if self.area is None or encoding.grid is None:
             return []
         same = [area for area in self.picture.areas if {*area.words} & {*self.right}]
-        taken = {k for area in same for k in self.picture.patches(area, encoding.grid, encoding.view)}
-        return [place for k, place in enumerate(encoding.patches) if k not in taken]
+        taken = {place for area in same for place in self.picture.places(area, encoding)}
+        return [place for place in encoding.patches if place not in taken]
 
 
 def of_kind(words: Sequence[str], kind: str) -> tuple[str, ...]:

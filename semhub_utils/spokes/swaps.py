@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Input, Sound
+from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism.asking import Ask
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
@@ -56,7 +56,7 @@ def picture_patches(
                 id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
                 source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
                 cluster=picture.cluster, group=f"{kind} {language} {form}", anchor=new,
-                places=partial(_patches, picture, picture.areas[0]),
+                places=partial(picture.places, picture.areas[0]),
             )
         )  # fmt: skip
     return items
@@ -87,8 +87,8 @@ def sound_patches(
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
         items.append(
             PatchItem(
-                id=f"{clip.id}: {new}", run=(_heard(clip, prompt), own_text),
-                answer=_said(own, language), source=(_heard(like, prompt), new_text),
+                id=f"{clip.id}: {new}", run=(audio.heard(clip, prompt), own_text),
+                answer=_said(own, language), source=(audio.heard(like, prompt), new_text),
                 expected=_said(expected, language), other=(None, other),
                 cluster=clip.cluster, group=f"{kind} {language} {form}", anchor=new, places=_frames,
             )
@@ -123,7 +123,7 @@ def recolour_items(
             RecolourItem(
                 id=f"{picture.id}: {third}", prompts=tuple(Input(p, images=(picture.image,)) for p in prompts),
                 before=tuple(before), after=tuple(b - {present} | {third} if present in b else b for b in before),
-                present=present, third=third, another=another, places=partial(_patches, picture, areas[0]),
+                present=present, third=third, another=another, places=partial(picture.places, areas[0]),
                 named=partial(named_colours, language), cluster=picture.cluster,
             )
         )  # fmt: skip
@@ -157,23 +157,9 @@ def _asked(
     return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead is None else plain[language]
 
 
-def _heard(clip: audio.Clip, prompt: str) -> Input:
-    return Input(prompt, sounds=(Sound(clip.samples, clip.rate),))
-
-
 def _said(word: str, language: str) -> tuple[str, str | None]:
     """A word in a language, and in English where that is another."""
     return vision.word(word, language), word if language != "english" else None
-
-
-def _patches(picture: vision.Picture, area: vision.Area, encoding: Encoding) -> list[int]:
-    """The positions of a prompt's patches that are more than half inside an area: all of them where that is the whole
-    picture, none where the model has no grid."""
-    if area.box == (0, 0, *picture.image.size):
-        return encoding.patches
-    if encoding.grid is None:
-        return []
-    return [encoding.patches[i] for i in picture.patches(area, encoding.grid, encoding.view or (0.0, 0.0, 1.0, 1.0))]
 
 
 def _frames(encoding: Encoding) -> list[int]:

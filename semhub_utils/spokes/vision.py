@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Encoding
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.asking import IMAGE, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
@@ -89,6 +90,15 @@ class Picture:
         """Numbers, row by row, of the patches of a grid (rows, columns) over a part of the picture (as in `Encoding`)
         that are more than half inside an area."""
         return list(_inside(area, self.image.size, grid, view))
+
+    def places(self, area: Area, encoding: Encoding) -> list[int]:
+        """The positions of a prompt's patches that are more than half inside an area: all of them where that is the
+        whole picture, none where the model lays its patches on no grid."""
+        if area.box == (0, 0, *self.image.size):
+            return encoding.patches
+        if encoding.grid is None:
+            return []
+        return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view)]
 
 
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
