@@ -22,15 +22,25 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge, split_items
+from semhub_utils.evidence import (
+    HOLDS,
+    NOT,
+    UNTESTABLE,
+    WEAKLY,
+    bootstrap_interval,
+    corrected_bound,
+    judge,
+    split_items,
+)
 from semhub_utils.experiments import ranges
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, hub_data
 from semhub_utils.spokes.programs import Program, library, parse, programs
+from semhub_utils.tokens import target_table
 
 PLAIN = {"random_weights": False}
 
@@ -359,6 +369,35 @@ def test_and_values(both, reading, monkeypatch):
     shown = table[(table.experiment == "and-probability") & (table.series == "and")].sort_values("layer").value
     np.testing.assert_allclose(shown, np.exp(lists[:, 1]).mean(0), rtol=1e-4)
     assert claims["and-lead"].n == 12 and claims["and-lead"].n_clusters == 6 and claims["and-place"].n == 18
+
+
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_the_controls_and_the_null_of_and_are_random_weights_and_other_words(tiny, reading):
+    model = tiny("llama")
+    places, _ = code.comma_places(numbered(*LISTS, *CALLS))
+    given = {"reading": reading, "seed": 3}
+    table, claims = experiments.and_experiment(model, places, **given)
+    plain, blank = experiments.and_experiment(randomised(model, 3), places, **given, **PLAIN)
+    for claim, other in zip(claims, blank, strict=True):
+        np.testing.assert_allclose(claim.controls["random weights"].values, other.values, atol=1e-6)
+    curves, plain = (t[t.experiment == "and-probability"] for t in (table, plain))
+    drawn = curves[curves.control == "random weights"].sort_values(["series", "layer"])
+    np.testing.assert_allclose(drawn.value, plain.sort_values(["series", "layer"]).value, rtol=1e-5)
+    assert len(set(drawn.series)) == 4
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    read, inner = {"normed": oracle.normed, "raw": oracle.raw}[reading], slice(1, model.n_layers)
+    prompts = {kind: [p.text[: p.at] for p in places if p.kind == kind] for kind in ("list", "call")}
+    asked = dict.fromkeys(("and", *code.KEYWORDS, *code.FREQUENT, *facts.english_words()))
+    table = target_table(model, asked, min((p.text[: p.at] for p in places), key=len))
+    tokens = {form.word: list(form.ids) for form in table.forms if form.single and form.word != "and"}
+    for series, kind in (("and", "list"), ("and, between arguments", "call")):
+        own = curves[(curves.series == series) & curves.control.isna()].sort_values("layer")
+        p = [torch.stack([read(state) for state in oracle.states(prompt)[:, -1]]).exp() for prompt in prompts[kind]]
+        p = torch.stack(p).mean(0).numpy()  # layer, vocab
+        others = np.array([p[:, ids].sum(1) for ids in tokens.values()])
+        want = corrected_bound(own.value.to_numpy()[inner], others[:, inner])
+        np.testing.assert_allclose(own.null_high.to_numpy()[inner], want, rtol=1e-4)
+    assert curves[curves.null_high.notna()].series.nunique() == 2
 
 
 def test_argument_values(both):

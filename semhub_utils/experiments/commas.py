@@ -38,7 +38,8 @@ def and_experiment(
     "and" between arguments too, so that this is the harder one. Each has two nulls: signs flipped per program, or kinds
     shuffled among programs; and the same number for every other English word, as all lists have their form in common,
     so that any one word may be likely there by accident. `and-end/lists`: at the last layer, log P of the token that is
-    written next minus log P(and). Table: `and-probability`.
+    written next minus log P(and). Table: `and-probability`, where the null of "and" are the other English words. All
+    have random weights beside them.
     """
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
@@ -88,11 +89,11 @@ def and_experiment(
 
     of = read(model)
     made = measure(of)
-    noise = measure(read(randomised(model, seed))) if random_weights and found else {}
+    blank = read(randomised(model, seed)) if random_weights and found else {}
+    noise = measure(blank) if blank else {}
     controls: dict[str, dict] = {name: {} for name in made}
-    for name in ("and-lead", "and-place"):
-        if name in noise and len(noise[name][0]):
-            scores, *_, by = noise[name]
+    for name, (scores, *_, by) in noise.items():
+        if len(scores):
             controls[name]["random weights"] = control("random weights", scores, clusters=by, seed=seed)
     if lists:  # what the comma's own embedding says is no reading of a layer
         controls["and-lead"]["embedding layer"] = control(
@@ -107,11 +108,23 @@ def and_experiment(
         for name, (scores, null, least, by) in made.items()
     ]  # fmt: skip
     common = {"experiment": "and-probability", "reading": reading, "dropped": sum(dropped.values()), "seed": seed}
-    named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
-    named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}
-    shown = [(name, value[at_list], lists) for name, value in named.items() if value is not None]
-    shown.append(("and, between arguments", of["and"][~at_list], others))
-    curves = [curve(model, np.exp(v), series=name, clusters=by, **common) for name, v, by in shown]
+    curves, between = [], "and, between arguments"
+
+    def shown(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Probabilities by series."""
+        named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
+        named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}
+        found = {name: np.exp(value[at_list]) for name, value in named.items() if value is not None}
+        return found | {between: np.exp(of["and"][~at_list])}
+
+    noise = shown(blank) if blank else {}
+    for name, values in shown(of).items():
+        here, by = (~at_list, others) if name == between else (at_list, lists)
+        beside = {"controls": {"random weights": noise[name]}} if noise else {}
+        if name in ("and", between) and by:
+            rest = [value[here] for word, value in of.items() if word not in ("and", "next token")]
+            beside["null"] = np.exp(rest).mean(1)
+        curves.append(curve(model, values, series=name, clusters=by, **beside, **common))
     return pd.concat([tidy(claims), *curves], ignore_index=True), claims
 
 
