@@ -511,6 +511,20 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         for at in (1, 2)
     }
     assert layer == max(best, key=best.get)
+    direction = torch.randn(3, model.hidden_size, generator=torch.Generator().manual_seed(1))[0]
+    for of, control in (("steered", ""), ("random", "random direction")):
+        rows = table[(table.experiment == "steering-choice") & (table.control.fillna("") == control)]
+        for at, s in itertools.product((1, 2), strengths):
+            said = []
+            for item in halves[0]:
+                k = int(item.id)
+                away = direction / direction.norm() * difference[k][at].norm() if of == "random" else None
+                said.append((says(say(k, at, at, s, vector=away), item.expected), item.cluster))
+            [row] = rows[(rows.layer == at) & (rows.strength == s)].to_dict("records")
+            assert row["value"] == pytest.approx(np.mean([right for right, _ in said])) and row["n"] == len(said)
+            by = [[right for right, c in said if c == cluster] for cluster in clusters[0]]
+            if len(by) == 1:  # nothing else to draw: the interval is the one mean
+                assert row["low"] == row["high"] == pytest.approx(row["value"])
     dose = table[table.experiment == "steering-dose"]
     ways = {
         ("corrected", "steered"): (layer, 1),
