@@ -119,8 +119,8 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* Grey is the same architecture with random weights, and the frequent words. The dotted line of *and* is the height
-# that one English word in twenty reaches in its place, at any layer.
+# *How to read it.* Grey is the same architecture with random weights, and the frequent words. The dotted lines of *and* are what as
+# many commas, taken from lists and calls at random, reach one time in twenty.
 #
 # Two questions. Is *and* ahead of all these words at list commas? And is it likelier there than at the commas between
 # arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails

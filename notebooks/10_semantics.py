@@ -166,16 +166,18 @@ show(
 #
 # Is it who, or is it which name stands last? In the next figure the forms are parted by whether they name the two people in the
 # order of the sentence. Someone who knows who did it is above zero in both. Each has the null of the figure above, for its own
-# sentences, and random weights in grey.
+# sentences. A switch shows the same with random weights.
 
 # %% tags=["hide-input"]
 order = swapped[swapped.experiment == "swap-order"]
+order = order.assign(weights=order.control.fillna("").replace({"": "trained", "random weights": "random"}))
 show(
     figures.layer_curves(
-        order,
+        order.drop(columns="control"),
         title="Does it depend on the order of the names?",
         alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
         y="cosine with the true form minus the other",
+        switch=("reading", "weights"),
     ),
     order,
 )

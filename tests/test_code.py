@@ -40,7 +40,6 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, hub_data
 from semhub_utils.spokes.programs import Program, library, parse, programs
-from semhub_utils.tokens import target_table
 
 PLAIN = {"random_weights": False}
 
@@ -372,7 +371,7 @@ def test_and_values(both, reading, monkeypatch):
 
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])
-def test_the_controls_and_the_null_of_and_are_random_weights_and_other_words(tiny, reading):
+def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(tiny, reading):
     model = tiny("llama")
     places, _ = code.comma_places(numbered(*LISTS, *CALLS))
     given = {"reading": reading, "seed": 3}
@@ -386,17 +385,23 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_other_words(tin
     assert len(set(drawn.series)) == 4
     oracle = Oracle("llama", model.module, model.tokenizer)
     read, inner = {"normed": oracle.normed, "raw": oracle.raw}[reading], slice(1, model.n_layers)
-    prompts = {kind: [p.text[: p.at] for p in places if p.kind == kind] for kind in ("list", "call")}
-    asked = dict.fromkeys(("and", *code.KEYWORDS, *code.FREQUENT, *facts.english_words()))
-    table = target_table(model, asked, min((p.text[: p.at] for p in places), key=len))
-    tokens = {form.word: list(form.ids) for form in table.forms if form.single and form.word != "and"}
+    ids, by_cell = one_token(model, "and", min((p.text[: p.at] for p in places), key=len)), {}
+    for place in places:
+        states = oracle.states(place.text[: place.at])[:, -1]
+        p = np.array([read(state)[ids].exp().sum().item() for state in states])
+        by_cell.setdefault((place.program, place.kind), []).append(p)
+    cells = list(by_cell)
     for series, kind in (("and", "list"), ("and, between arguments", "call")):
         own = curves[(curves.series == series) & curves.control.isna()].sort_values("layer")
-        p = [torch.stack([read(state) for state in oracle.states(prompt)[:, -1]]).exp() for prompt in prompts[kind]]
-        p = torch.stack(p).mean(0).numpy()  # layer, vocab
-        others = np.array([p[:, ids].sum(1) for ids in tokens.values()])
-        want = corrected_bound(own.value.to_numpy()[inner], others[:, inner])
-        np.testing.assert_allclose(own.null_high.to_numpy()[inner], want, rtol=1e-4)
+        value = np.mean([p for cell in cells if cell[1] == kind for p in by_cell[cell]], axis=0)
+        np.testing.assert_allclose(own.value, value, rtol=1e-4)
+        draws, rng = [], np.random.default_rng(3)
+        for _ in range(1000):
+            drawn = rng.permutation([of == kind for _, of in cells])
+            some = [cell for cell, yes in zip(cells, drawn, strict=True) if yes]
+            draws.append(np.mean([p for cell in some for p in by_cell[cell]], axis=0))
+        want = corrected_bound(value[inner], np.array(draws)[:, inner])
+        np.testing.assert_allclose(own.null_high.to_numpy()[inner], want, rtol=1e-3)
     assert curves[curves.null_high.notna()].series.nunique() == 2
 
 
