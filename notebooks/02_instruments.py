@@ -190,6 +190,10 @@ show(
     shown,
 )
 
+# %% [markdown]
+# Grey is the same architecture with random weights. The claim that follows asks for more than these show: what a full stop adds
+# there, it adds without any learning.
+
 # %% tags=["hide-input"]
 chapter.claim(
     "shared-punctuation",
