@@ -56,6 +56,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 import pandas as pd
+from IPython.display import display
 
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
@@ -337,7 +338,8 @@ show(
 # for three colours, *red*, *green* and *white*, or it would say the English word to any question: these three are left out.
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
-# the commonest answer would get, against answers shuffled among the pictures, whole answers together.
+# the commonest answer would get, against answers shuffled among the pictures, whole answers together. Controls are the same pictures without
+# content and random weights.
 
 # %% tags=["hide-input"]
 asked = {
@@ -345,7 +347,7 @@ asked = {
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in vision.LANGUAGES
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, own="own", seed=seed))
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
 glue("most_colour", most["english"], ".0%")
 glue("most_shape", most["english, shape"], ".0%")
@@ -379,28 +381,15 @@ chapter.claim(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "answers/spanish",
-    "Asked in Spanish for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
-    precondition=precondition,
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "answers/chinese",
-    "Asked in Chinese for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
-    precondition=precondition,
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "answers/german",
-    "Asked in German for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
-    precondition=precondition,
-)
+for name in ("spanish", "chinese", "german"):
+    display(
+        chapter.claim(
+            f"answers/{name}",
+            f"Asked in {name.capitalize()} for the colour, the model is right more often than the commonest answer.",
+            paper="The paper asks in English alone.",
+            precondition=precondition,
+        )
+    )
 
 # %% [markdown]
 # Is that a hub? Or would three colours teach a model the way from any colour to its word? The same eyes were trained by the same

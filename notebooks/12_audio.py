@@ -271,22 +271,20 @@ plain = not model_id.startswith("organism:") if plain_questions is None else pla
 languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
 every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
 known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
-asked = {name: kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
-answers = pd.concat(
-    chapter.step(
-        f"answers {name}", lambda name=name: experiments.kind_answers(model, asked[name], series=name, seed=seed)
-    )
-    for name in languages
-)
-task = answers[answers.experiment == "task-english"]
-commonest = answers[(answers.series == "commonest answer") & (answers.language == "english")]
-share = commonest.value.max() if len(commonest) else 0.0
+asked = {
+    name: [item.asked for item in kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
+}
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
+task = answers[answers.experiment == "task-answers english"]
+commonest = answers[(answers.experiment == "answers-commonest") & (answers.series == "english")]
+share = commonest.value.fillna(0).max()
 precondition = chapter.knows(task, "say in English what kind of animal it hears", chance=share)
 glue("task", task.value.mean() if len(task) else 0.0, ".0%")
 
 # %% tags=["hide-input"]
-named = answers[(answers.experiment == "kind-answer") & (answers.series != "commonest answer")]
-shown = pd.concat([named, commonest])
+named = answers[answers.experiment == "answers"]
+always = [commonest.assign(series="commonest answer", reading=reading) for reading in named.reading.unique()]
+shown = pd.concat([named, *always])
 show(
     figures.bars(
         shown,
@@ -307,7 +305,7 @@ names = {"code": "code"}
 for name in languages[1:]:
     display(
         chapter.claim(
-            f"kind-answer/{name}",
+            f"answers/{name}",
             f"Asked in {names.get(name, name.capitalize())}, the model says what kind of animal it hears more often than the commonest answer would.",
             paper="The paper asks about sounds in English alone.",
         )

@@ -11,18 +11,19 @@ from torch import Tensor
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.common import Result, asked, curve
 from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
+from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
-from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, emptied, heard
+from semhub_utils.spokes.audio import SLOT, Clip, heard
+from semhub_utils.spokes.emptied import SOUNDS, emptied
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import target_table
 
-CONTROLS = dict(zip(WITHOUT, ("silence", "white noise", "shuffled samples"), strict=True))
 TIMES = 8  # equal parts of a clip in the figure over time
 BATCH = 4096  # tokens of clips at a time, of which all layers are held
 TINY = 1e-300  # a probability that is 0 has no logarithm
-Read = Callable[[LanguageModel, Sequence[Clip]], Float[np.ndarray, "item layer label"]]
+Read = Callable[[LanguageModel, Sequence[Input]], Float[np.ndarray, "item layer label"]]
 
 
 def clip_similarity_experiment(
@@ -40,20 +41,21 @@ def clip_similarity_experiment(
 
     Claim `clip-label/<series>`: cosine with the own label minus the mean with other labels, against labels shuffled
     among clips of a group. Reading "corrected" takes the other labels of the own group (animals with animals), "as
-    released" those of all clips. Controls: the embedding layer, the same clips without content (CONTROLS) and random
+    released" those of all clips. Controls: the embedding layer, the same clips without content (SOUNDS) and random
     weights. The table adds `clip-retrieval`: is the own label the nearest of all? (labels that tie share the answer;
     series "chance"); and the plain cosine (`clip-cosine`).
     """
     labels = Labels.made(clips, [(clip.label,) for clip in clips])
     texts = [frame.format(label) for (label,) in labels.names]
 
-    def read(reader: LanguageModel, made: Sequence[Clip]) -> Float[np.ndarray, "item layer label"]:
-        sounds = hidden_states(reader, [asked(reader, heard(clip, frame.format(SLOT))) for clip in made]).hidden
+    def read(reader: LanguageModel, prompts: Sequence[Input]) -> Float[np.ndarray, "item layer label"]:
+        sounds = hidden_states(reader, [asked(reader, prompt) for prompt in prompts]).hidden
         cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
         return cosines.round(9)  # so that what is one text to the end is 0 apart
 
-    cosine = read(model, clips)
-    found = {"": cosine} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
+    prompts = [heard(clip, frame.format(SLOT)) for clip in clips]
+    cosine = read(model, prompts)
+    found = {"": cosine} | _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     readings = {"corrected": labels.different & labels.together, "as released": labels.different}
     options = {"series": series, "seed": seed, "dropped": dropped, "unit": "cosine"}
     claims = [
@@ -122,11 +124,11 @@ def label_words_experiment(
         member[some, k] = 1 / len(some)
         form[k, [target for column in some for target in words.groups[column]]] = True
 
-    def read(reader: LanguageModel, made: Sequence[Clip], more: dict | None = None):
+    def read(reader: LanguageModel, prompts: Sequence[Input], more: dict | None = None):
         """Log of every label's number by clip and layer; `more` takes what else the table shows."""
-        encodings = reader.encode([heard(clip) for clip in made])
+        encodings = reader.encode(prompts)
         n = torch.tensor([len(encoding.frames) for encoding in encodings])
-        shape = (len(made), model.n_layers + 1, len(columns))
+        shape = (len(prompts), model.n_layers + 1, len(columns))
         found = torch.zeros(shape, dtype=torch.float64)
         if more is not None:
             more |= {name: torch.zeros(shape[:last], dtype=torch.float64) for name, last in WIDTHS.items()}
@@ -152,7 +154,8 @@ def label_words_experiment(
         return np.log(np.maximum(found.numpy(), TINY))
 
     more: dict[str, np.ndarray] = {}
-    found = {"": read(model, clips, more)} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
+    prompts = [heard(clip) for clip in clips]
+    found = {"": read(model, prompts, more)} | _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     claim = lead_evidence(model, "label-words", clips, labels, found, others, **options)
     shown = {
         ("label-rank", "own label"): more["rank"],
@@ -185,11 +188,9 @@ def _order(item: Int[Tensor, " site"]) -> Int[Tensor, " site"]:
     return torch.arange(len(item)) - start[first.long().cumsum(0) - 1]
 
 
-def _controls(model: LanguageModel, clips: Sequence[Clip], read: Read, *, seed: int, random_weights: bool) -> dict:
+def _controls(model: LanguageModel, prompts: Sequence[Input], read: Read, *, seed: int, random_weights: bool) -> dict:
     """What is read of the clips without content, and of them under random weights."""
-    found = {}
-    for how, name in CONTROLS.items():
-        found[name] = read(model, emptied(clips, how, seed=seed))
+    found = {way: read(model, emptied(prompts, way, seed=seed)) for way in SOUNDS}
     if random_weights:
-        found["random weights"] = read(randomised(model, seed), clips)
+        found["random weights"] = read(randomised(model, seed), prompts)
     return found

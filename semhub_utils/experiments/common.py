@@ -11,7 +11,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes import audio, vision
+from semhub_utils.organism.asking import IMAGE, SOUND
+from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
 
 Result = tuple[pd.DataFrame, list[Evidence]]
 DRAWS = 1000
@@ -29,12 +30,14 @@ def curve(
     seed: int = 0,
     controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
     null: Float[np.ndarray, "draw layer"] | None = None,
+    layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
 
     Where none is left the curve stands there with n = 0 and no numbers. `controls`: the same where nothing should show,
     of the same items, as curves with `control` their name. `null`: draws of the mean over all items, whose 95th
-    percentile, corrected for the layers between first and last, stands in `null_high`.
+    percentile, corrected for the layers between first and last, stands in `null_high`. `layers`: those of the columns,
+    where they are not all.
     """
     seen = np.isfinite(values).all(1)
     values = values[seen]
@@ -44,7 +47,7 @@ def curve(
         if len(values) > 1
         else (np.full(values.shape[1], np.nan),) * 2
     )
-    layers = np.arange(values.shape[1])
+    layers = np.arange(values.shape[1]) if layers is None else np.array(layers)
     mean = values.mean(0) if len(values) else np.full(len(layers), np.nan)
     same = {"experiment": experiment, "series": series, "reading": reading}
     table = pd.DataFrame(
@@ -52,15 +55,26 @@ def curve(
         | {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
         | {"n": len(values), "dropped": dropped + int((~seen).sum())}
     )
-    inner = slice(1, model.n_layers)
-    if null is not None and len(null) and len(values) and model.n_layers > 1:
+    inner = (layers > 0) & (layers < model.n_layers)
+    if null is not None and len(null) and len(values) and inner.any():
         table["null_high"] = np.nan
-        table.loc[layers[inner], "null_high"] = corrected_bound(mean[inner], null[:, inner])
-    others = [
-        curve(model, of, **same, clusters=clusters, dropped=dropped, seed=seed).assign(control=name)
-        for name, of in (controls or {}).items()
-    ]
+        table.loc[inner, "null_high"] = corrected_bound(mean[inner], null[:, inner])
+    same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
+    others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
     return pd.concat([table, *others], ignore_index=True) if others else table
+
+
+def task_rows(
+    series: str, items: Sequence[LensItem | PatchItem | RecolourItem], right: Sequence | np.ndarray
+) -> pd.DataFrame:
+    """Whether, or to which share, each item is done right: the rows `task-<series>`, for `Chapter.knows`."""
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
+
+
+def text_of(prompt: str | Input) -> str:
+    """What a word stands behind; its tokens do not depend on the name of a placeholder before it."""
+    return prompt.text if isinstance(prompt, Input) else prompt
 
 
 def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:
@@ -69,7 +83,7 @@ def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | Non
     behind a line break is the beginning of the answer. Raises SemhubError where the model does not take the medium."""
     if not isinstance(prompt, Input) or not (prompt.images or prompt.sounds):
         return prompt
-    slot, medium = (vision.SLOT, "image") if prompt.images else (audio.SLOT, "sound")
+    slot, medium = (IMAGE, "image") if prompt.images else (SOUND, "sound")
     mark = model.placeholder(medium)
     if slot in prompt.text:
         return replace(prompt, text=prompt.text.replace(slot, mark))

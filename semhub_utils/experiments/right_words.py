@@ -13,7 +13,8 @@ from semhub_utils.experiments.positions import Values, read_items, readable_item
 from semhub_utils.lens import available_readings
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.seen import NOTHING, SeenItem, of_kind
+from semhub_utils.spokes.emptied import PICTURES
+from semhub_utils.spokes.seen import SeenItem, of_kind
 from semhub_utils.tokens import TargetTable
 
 RELEASED = "as released"
@@ -24,7 +25,7 @@ def word_experiment(
     items: Mapping[str, Sequence[SeenItem]],
     *,
     experiment: str,
-    nothing: Sequence[str] = tuple(NOTHING),
+    nothing: Sequence[str] = PICTURES,
     first: bool = False,
     seed: int = 0,
     random_weights: bool = True,
