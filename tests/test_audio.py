@@ -20,8 +20,9 @@ from semhub_utils.experiments import (
     push_experiment,
     sound_lens,
 )
-from semhub_utils.experiments.labels import Labels, lead_evidence
+from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.models import wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio
@@ -296,7 +297,9 @@ def labelled(n_labels=12, each=3, n_layers=4, seed=0):
 
 
 def lead(model, clips, labels, values):
-    return lead_evidence(model, "x", clips, labels, {"": values}, labels.different, series="s", seed=0)
+    groups, clusters = zip(*((c.group, c.cluster) for c in clips), strict=True)
+    given = {"others": {}, "groups": groups, "anchors": labels.of, "clusters": clusters}
+    return weighed_evidence(model, "x", values, labels.weights(labels.different), **given)
 
 
 def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):

@@ -17,8 +17,8 @@ from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import answers as answers_module
-from semhub_utils.experiments import right_words
 from semhub_utils.experiments import similarity as similarity_module
+from semhub_utils.experiments import weighed
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes
 from semhub_utils.organism.zoo import organism_path
@@ -32,7 +32,7 @@ NAMES = [*vision.COLOURS, *vision.SHAPES]
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (right_words, answers_module, similarity_module):
+        for module in (weighed, answers_module, similarity_module):
             patch.setattr(module, "DRAWS", 199)
         yield
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.common import Result, asked, curve
-from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
+from semhub_utils.experiments.labels import Labels
+from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -22,6 +23,7 @@ from semhub_utils.tokens import target_table
 
 TIMES = 8  # equal parts of a clip in the figure over time
 BATCH = 4096  # tokens of clips at a time, of which all layers are held
+NULL = "labels shuffled among clips of a group"
 TINY = 1e-300  # a probability that is 0 has no logarithm
 Read = Callable[[LanguageModel, Sequence[Input]], Float[np.ndarray, "item layer label"]]
 
@@ -55,20 +57,24 @@ def clip_similarity_experiment(
 
     prompts = [heard(clip, frame.format(SLOT)) for clip in clips]
     cosine = read(model, prompts)
-    found = {"": cosine} | _controls(model, prompts, read, seed=seed, random_weights=random_weights)
+    blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     readings = {"corrected": labels.different & labels.together, "as released": labels.different}
-    options = {"series": series, "seed": seed, "dropped": dropped, "unit": "cosine"}
+    common = {"clusters": [clip.cluster for clip in clips], "series": series, "seed": seed}
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
+    of |= {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
     claims = [
-        lead_evidence(model, "clip-label", clips, labels, found, others, reading=reading, **options)
+        weighed_evidence(
+            model, f"clip-label/{series}", cosine, labels.weights(others), others=blank, reading=reading, **of
+        )
         for reading, others in readings.items()
     ]
     nearest = cosine >= cosine.max(2, keepdims=True) - 1e-6
-    shares = {series: own(nearest / nearest.sum(2, keepdims=True), labels.of)}
+    own = np.eye(len(texts))[labels.of]
+    shares = {series: weigh(nearest / nearest.sum(2, keepdims=True), own)}
     shares["chance"] = np.full_like(shares[series], 1 / len(texts))
     shown = [("clip-retrieval", name, values) for name, values in shares.items()]
-    shown.append(("clip-cosine", series, own(cosine, labels.of)))
-    common = {"clusters": [clip.cluster for clip in clips], "seed": seed}
-    tables = [curve(model, values, experiment=what, series=name, **common) for what, name, values in shown]
+    shown.append(("clip-cosine", series, weigh(cosine, own)))
+    tables = [curve(model, values, **common | {"experiment": what, "series": name}) for what, name, values in shown]
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
@@ -105,12 +111,13 @@ def label_words_experiment(
     labels = Labels.made(clips, names)
     others = labels.different & labels.together & labels.as_long
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
-    options = {"series": series, "reading": reading, "seed": seed, "dropped": dropped, "unit": "nats"}
+    weights, empty = labels.weights(others), np.empty((0, model.n_layers + 1))
     common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
+    of |= {"experiment": "label-words", "series": series, "dropped": dropped, "unit": "nats"}
     common["dropped"] = sum(dropped.values())
-    empty = np.empty((0, model.n_layers + 1))
     if not clips:  # the claim without an item, and every curve without a number
-        claim = lead_evidence(model, "label-words", clips, labels, {"": empty[..., None][..., :0]}, others, **options)
+        claim = weighed_evidence(model, f"label-words/{series}", empty[..., None][..., :0], weights, others={}, **of)
         shown = [
             (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
         ]
@@ -155,22 +162,18 @@ def label_words_experiment(
 
     more: dict[str, np.ndarray] = {}
     prompts = [heard(clip) for clip in clips]
-    found = {"": read(model, prompts, more)} | _controls(model, prompts, read, seed=seed, random_weights=random_weights)
-    claim = lead_evidence(model, "label-words", clips, labels, found, others, **options)
-    shown = {
-        ("label-rank", "own label"): more["rank"],
-        ("label-entropy", series): more["entropy"],
-    }
-    for what, values in (("label-probability", np.exp(found[""])), ("label-first", more["first"])):
-        shown[what, "own label"] = own(values, labels.of)
-        shown[what, "other labels"] = own(mean_of_others(values, others), labels.of)
+    found = read(model, prompts, more)
+    blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
+    claim = weighed_evidence(model, f"label-words/{series}", found, weights, others=blank, **of)
+    shown = {("label-rank", "own label"): more["rank"], ("label-entropy", series): more["entropy"]}
+    for what, values in (("label-probability", np.exp(found)), ("label-first", more["first"])):
+        shown[what, "own label"], shown[what, "other labels"] = sides(values, weights)
     tables = [curve(model, values, experiment=what, series=name, **common) for (what, name), values in shown.items()]
     for t, sums in enumerate(more["time"]):  # the number of frames in a part falls out of the difference
         logs = np.log(np.maximum(sums, TINY))
         logs[(sums == 0).all((1, 2))] = np.nan  # a clip of fewer frames than parts
-        lead = own(logs - mean_of_others(logs, others), labels.of)
-        tables.append(curve(model, lead, experiment="label-time", series=series, **common))
-        tables[-1]["time"] = (t + 0.5) / TIMES
+        time = curve(model, weigh(logs, weights), experiment="label-time", series=series, **common)
+        tables.append(time.assign(time=(t + 0.5) / TIMES))
     return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
 
 
