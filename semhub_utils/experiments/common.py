@@ -16,6 +16,7 @@ from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
 
 Result = tuple[pd.DataFrame, list[Evidence]]
 DRAWS = 1000
+FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
 
 
 def curve(
@@ -29,15 +30,15 @@ def curve(
     dropped: int = 0,
     seed: int = 0,
     controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
-    null: Float[np.ndarray, "draw layer"] | None = None,
+    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]] | None = None,
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
 
     Where none is left the curve stands there with n = 0 and no numbers. `controls`: the same where nothing should show,
     of the same items, as curves with `control` their name. `null`: draws of the mean over all items, whose 95th
-    percentile, corrected for the layers between first and last, stands in `null_high`. `layers`: those of the columns,
-    where they are not all.
+    percentile, corrected for the layers between first and last, stands in `null_high`; of several the highest.
+    `layers`: those of the columns, where they are not all.
     """
     seen = np.isfinite(values).all(1)
     values = values[seen]
@@ -47,7 +48,7 @@ def curve(
         if len(values) > 1
         else (np.full(values.shape[1], np.nan),) * 2
     )
-    layers = np.arange(values.shape[1]) if layers is None else np.array(layers)
+    layers = np.arange(values.shape[1]) if layers is None else np.asarray(layers)
     mean = values.mean(0) if len(values) else np.full(len(layers), np.nan)
     same = {"experiment": experiment, "series": series, "reading": reading}
     table = pd.DataFrame(
@@ -56,9 +57,12 @@ def curve(
         | {"n": len(values), "dropped": dropped + int((~seen).sum())}
     )
     inner = (layers > 0) & (layers < model.n_layers)
-    if null is not None and len(null) and len(values) and inner.any():
+    nulls = null if isinstance(null, list | tuple) else [] if null is None else [null]
+    nulls = [some[np.isfinite(some).all(1)] for some in nulls]  # a draw in which every item sat out says nothing
+    if any(map(len, nulls)) and len(values) and inner.any():
         table["null_high"] = np.nan
-        table.loc[inner, "null_high"] = corrected_bound(mean[inner], null[:, inner])
+        bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
+        table.loc[inner, "null_high"] = np.max(bounds, axis=0)
     same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
     others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
     return pd.concat([table, *others], ignore_index=True) if others else table

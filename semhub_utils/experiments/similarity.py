@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p
@@ -26,8 +26,6 @@ from semhub_utils.similarity import (
 )
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states
-
-FEW_DRAWS = 200  # for the dotted lines of measures that no claim rests on
 
 
 def similarity_experiment(
