@@ -55,8 +55,6 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-from IPython.display import display
 
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
@@ -381,15 +379,14 @@ chapter.claim(
 )
 
 # %% tags=["hide-input"]
-for name in ("spanish", "chinese", "german"):
-    display(
-        chapter.claim(
-            f"answers/{name}",
-            f"Asked in {name.capitalize()} for the colour, the model is right more often than the commonest answer.",
-            paper="The paper asks in English alone.",
-            precondition=precondition,
-        )
-    )
+chapter.claims(
+    {
+        f"answers/{name}": f"Asked in {name.title()} for the colour, the model is right more often than the commonest answer."
+        for name in ("spanish", "chinese", "german")
+    },
+    paper="The paper asks in English alone.",
+    precondition=precondition,
+)
 
 # %% [markdown]
 # Is that a hub? Or would three colours teach a model the way from any colour to its word? The same eyes were trained by the same
@@ -426,17 +423,23 @@ show(
 
 # %% tags=["hide-input"]
 manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
-patched, unable = [], {}
-for language in ("english", "spanish"):
-    swapped = swaps.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
-    found = chapter.step(
-        f"patches {language}", lambda: experiments.patch_experiment(model, swapped, series=language, seed=seed)
-    )
-    patched.append(found.assign(asked=language))
-    alone, moved = (found[found.experiment == f"task-{language}{name}"] for name in ("", ", own type"))
+swapped = {
+    language: swaps.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
+    for language in ("english", "spanish")
+}
+patches = chapter.each(
+    "patches",
+    swapped,
+    lambda language: experiments.patch_experiment(model, swapped[language], series=language, seed=seed),
+    column="asked",
+)
+
+# %% tags=["hide-input"]
+unable = {}
+for language in swapped:
+    alone, moved = (patches[patches.experiment == f"task-{language}{name}"] for name in ("", ", own type"))
     unable[language] = chapter.knows(alone, f"name the colour in {language.title()}")
     unable[language] = unable[language] or chapter.knows(moved, "follow the patches of another picture")
-patches = pd.concat(patched, ignore_index=True)
 
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]
