@@ -183,15 +183,12 @@ def heatmap(
     alt: str,
     value_title: str,
     x_title: str | None = None,
-    y_title: str | None = None,
-    chosen: Mapping[str, object] | None = None,
     slider: str | None = None,
     diverging: bool = False,
     switch: str = "reading",
 ):
-    """Cells of `value` over two columns: layers by strengths with the `chosen` cell outlined, or a similarity matrix
-    with a `slider` over layers. `diverging` centres the colours on zero. Where the column `switch` has several values,
-    an input shows one at a time.
+    """Cells of `value` over two columns: layers by strengths, or a similarity matrix with a `slider` over layers.
+    `diverging` centres the colours on zero. Where the column `switch` has several values, an input shows one at a time.
     """
     data = tidied(table, [x, y, "value", *([slider] if slider else [])], (switch, *SHOWN, *NUMBERS))
 
@@ -208,7 +205,7 @@ def heatmap(
     scale = altair.Scale(scheme="blueorange", domain=ends) if diverging else altair.Scale(scheme="viridis")
     base = altair.Chart(data).encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
-        y=altair.Y(y, title=y_title or y, axis=altair.Axis(labelOverlap=True), **axis(y)),
+        y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),
     )
     params = [slider_input(data, slider)] if slider and several(data, slider) else []
     params += [choice_input(data, switch)] if several(data, switch) else []
@@ -216,19 +213,10 @@ def heatmap(
         if name and several(data, name):
             base = base.transform_filter(f"datum.{name} === {name}_choice")
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=220)
-    layers = [
-        base.mark_rect().encode(
-            color=altair.Color("value:Q", scale=scale, legend=legend), tooltip=tooltip_of(data, y, x)
-        )
-    ]
-    if chosen:
-        test = " && ".join(f"datum.{c} === {v!r}" for c, v in chosen.items())
-        outline = base.transform_filter(test).mark_rect(fillOpacity=0, stroke=palette("spanish"), strokeWidth=3)
-        layers.append(outline)
-    chart = altair.layer(*layers).add_params(*params)
+    colour = altair.Color("value:Q", scale=scale, legend=legend)
+    chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=tooltip_of(data, y, x))).add_params(*params)
     rows = data[y].nunique()
-    notes = ["Outlined: the chosen cell."] if chosen else []
-    return finished(chart, title, alt, notes, height=int(np.clip(26 * rows, 160, 520)))
+    return finished(chart, title, alt, height=int(np.clip(26 * rows, 160, 520)))
 
 
 def trajectories(
@@ -237,8 +225,6 @@ def trajectories(
     *,
     title: str,
     alt: str,
-    x_title: str = "first component",
-    y_title: str = "second component",
     types: Mapping[str, str] | None = None,
 ) -> altair.LayerChart:
     """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y;
@@ -259,7 +245,7 @@ def trajectories(
         fixed = altair.Scale(domain=ends, nice=False, zero=False)
         return kind(f"{column}:Q", title=text, scale=fixed, axis=altair.Axis(grid=False))
 
-    place = {"x": axis(altair.X, "x", x_title), "y": axis(altair.Y, "y", y_title)}
+    place = {"x": axis(altair.X, "x", "first component"), "y": axis(altair.Y, "y", "second component")}
     base = altair.Chart(paths).encode(**place)
     line = base.transform_filter("datum.layer <= layer_choice").mark_line(strokeWidth=1.2, opacity=0.4, aria=False)
     line = line.encode(color=colour, detail="item:N", order="layer:Q")
@@ -281,21 +267,20 @@ def bars(
     title: str,
     alt: str,
     value_title: str,
-    category: str = "series",
     types: Mapping[str, str] | None = None,
 ) -> altair.LayerChart:
-    """One bar per category with its 95% interval; two readings in the table give a switch."""
-    data = tidied(table, [category, "value"], (*SHOWN, *NUMBERS))
-    look = styles(data[category], types)
+    """One bar per series with its 95% interval; two readings in the table give a switch."""
+    data = tidied(table, ["series", "value"], (*SHOWN, *NUMBERS))
+    look = styles(data["series"], types)
     base = altair.Chart(data).encode(
-        y=altair.Y(f"{category}:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=160))
+        y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=160))
     )
     switch = several(data, "reading")
     if switch:
         base = base.transform_filter("datum.reading === reading_choice")
     bar = base.mark_bar(opacity=0.85).encode(
         x=altair.X("value:Q", title=value_title),
-        color=marks_of(category, look)["color"].legend(None),
+        color=marks_of("series", look)["color"].legend(None),
         tooltip=tooltip_of(data),
     )
     layers, notes = [bar], []
