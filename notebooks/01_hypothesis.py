@@ -53,8 +53,6 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-from IPython.display import display
 
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
@@ -110,14 +108,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in facts.TYPES:
-    display(
-        chapter.claim(
-            f"layers-hub/{name}",
-            f"On {name}, English has more probability at some middle layer than tokens of like frequency have.",
-            paper="The middle layers of an English-dominated model read as English words, whatever the input.",
-        )
-    )
+chapter.claims(
+    {
+        f"layers-hub/{name}": f"On {name}, English has more probability at some middle layer than tokens of like frequency have."
+        for name in facts.TYPES
+    },
+    paper="The middle layers of an English-dominated model read as English words, whatever the input.",
+)
 
 # %% [markdown]
 # ## Do equal meanings meet?
@@ -129,14 +126,10 @@ for name in facts.TYPES:
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
 pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
-similarity = pd.concat(
-    [
-        chapter.step(
-            f"similarity {name}",
-            lambda name=name: experiments.similarity_experiment(model, pairs[name], series=name, seed=seed),
-        )
-        for name in facts.TYPES
-    ]
+similarity = chapter.each(
+    "similarity",
+    facts.TYPES,
+    lambda name: experiments.similarity_experiment(model, pairs[name], series=name, seed=seed),
 )
 
 # %% tags=["hide-input"]
@@ -164,14 +157,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in facts.TYPES:
-    display(
-        chapter.claim(
-            f"similarity/{name}",
-            f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form.",
-            paper="Inputs of equal meaning are closest in the middle layers.",
-        )
-    )
+chapter.claims(
+    {
+        f"similarity/{name}": f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form."
+        for name in facts.TYPES
+    },
+    paper="Inputs of equal meaning are closest in the middle layers.",
+)
 
 # %% [markdown]
 # ## What you learned

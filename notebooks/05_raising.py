@@ -291,13 +291,13 @@ show(
 # The similarity of this chapter's model, type by type, by the rules:
 
 # %% tags=["hide-input"]
-for data_type in facts.TYPES:
-    card = chapter.claim(
-        f"similarity/{data_type}",
-        f"Held-out {data_type} items are more like their English twins than like other items ({model_id}).",
-        paper="States of equal meaning are more alike, across languages and data types.",
-    )
-    display(card)
+chapter.claims(
+    {
+        f"similarity/{name}": f"Held-out {name} items are more like their English twins than like other items ({model_id})."
+        for name in facts.TYPES
+    },
+    paper="States of equal meaning are more alike, across languages and data types.",
+)
 
 # %% [markdown]
 # ## What must be seen

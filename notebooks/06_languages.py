@@ -57,7 +57,6 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 import pandas as pd
-from IPython.display import display
 
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
@@ -228,13 +227,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in ("spanish", "chinese", "german"):
-    card = chapter.claim(
-        f"similarity/{name}",
-        f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form.",
-        paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
-    )
-    display(card)
+chapter.claims(
+    {
+        f"similarity/{name}": f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form."
+        for name in ("spanish", "chinese", "german")
+    },
+    paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+)
 
 # %% [markdown]
 # ## Lens: which language is the next word in?
@@ -280,15 +279,15 @@ for name, some in items.items():
 # One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
 
 # %% tags=["hide-input"]
-tables = []
-for name, some in items.items():
-    options = {"hub": "english", "own": "own", "series": name, "seed": seed, "dropped": left_out[name]}
-    read = chapter.step(
-        f"lens {name}",
-        lambda: experiments.both_readings(experiments.lens_experiment, model, some, **options),
-    )
-    tables.append(read.assign(language=name))
-lens = pd.concat(tables, ignore_index=True)
+options = {"hub": "english", "own": "own", "seed": seed}
+lens = chapter.each(
+    "lens",
+    items,
+    lambda name: experiments.both_readings(
+        experiments.lens_experiment, model, items[name], series=name, dropped=left_out[name], **options
+    ),
+    column="language",
+)
 
 # %% tags=["hide-input"]
 LOOK = {"english": "english", "own": "spanish", "wrong english": "control", "wrong own": "null"}
@@ -359,23 +358,31 @@ show(
 )
 
 # %% tags=["hide-input"]
-WORDS = {
-    "lens-meaning": (
-        "At some middle layer the English of the next {} word is above wrong English words.",
-        "The middle layers hold the English translation (there of Chinese words).",
-    ),
-    "lens-lead": (
-        "At some middle layer it is above the {} word too.",
-        "In the middle layers the English translation is likelier than the word itself.",
-    ),
-    "lens-end": ("At the last layer the {} word is above its English.", "The word itself wins near the output."),
-}
-for name in items:
-    for claim, (sentence, paper) in WORDS.items():
-        card = chapter.claim(
-            f"{claim}/{name}", sentence.format(name.title()), paper=paper, precondition=preconditions[name]
-        )
-        display(card)
+chapter.claims(
+    {
+        f"lens-meaning/{name}": f"At some middle layer the English of the next {name.title()} word is above wrong English words."
+        for name in items
+    },
+    paper="The middle layers hold the English translation (there of Chinese words).",
+    precondition=preconditions,
+)
+
+# %% tags=["hide-input"]
+chapter.claims(
+    {
+        f"lens-lead/{name}": f"At some middle layer the English of the next {name.title()} word is above that word too."
+        for name in items
+    },
+    paper="In the middle layers the English translation is likelier than the word itself.",
+    precondition=preconditions,
+)
+
+# %% tags=["hide-input"]
+chapter.claims(
+    {f"lens-end/{name}": f"At the last layer the {name.title()} word is above its English." for name in items},
+    paper="The word itself wins near the output.",
+    precondition=preconditions,
+)
 
 # %% [markdown]
 # ## Which kinds of word?
@@ -385,11 +392,12 @@ for name in items:
 # the pinyin is in capitals, *verb* where the first gloss begins with "to", *other* for the rest.
 
 # %% tags=["hide-input"]
-tables = []
-for name, some in items.items():
-    split = chapter.step(f"parts {name}", lambda: experiments.part_lens_experiment(model, some, series=name, seed=seed))
-    tables.append(split.assign(language=name))
-parts = pd.concat(tables, ignore_index=True)
+parts = chapter.each(
+    "parts",
+    items,
+    lambda name: experiments.part_lens_experiment(model, items[name], series=name, seed=seed),
+    column="language",
+)
 parts = parts[parts.experiment.isin(["lens-meaning", "lens-lead"])]
 parts = parts.assign(series=parts.part)
 
@@ -424,14 +432,13 @@ task = chapter.step("facts", lambda: experiments.task_table(model, twins, own="o
 known = chapter.knows(task, "answer the English questions whose states are written")
 
 # %% tags=["hide-input"]
-tables = []
-for name, chosen in asked.items():
-    swaps = facts.patch_items(chosen, seed=seed)
-    patched = chapter.step(
-        f"patches {name}", lambda: experiments.patch_experiment(model, swaps, series=name, seed=seed)
-    )
-    tables.append(patched.assign(language=name))
-patches = pd.concat(tables, ignore_index=True)
+swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
+patches = chapter.each(
+    "patches",
+    asked,
+    lambda name: experiments.patch_experiment(model, swaps[name], series=name, seed=seed),
+    column="language",
+)
 
 # %% tags=["hide-input"]
 said = patches[(patches.experiment == "patch-first") & patches.direction.str.startswith("english")]
@@ -453,22 +460,24 @@ show(
 # the state as far in a direction that means nothing.
 
 # %% tags=["hide-input"]
-for name in asked:
-    for claim, sentence, paper in (
-        (
-            "patch",
-            "pushes the {} run to that state's own answer",
-            "A vector made in English changes what the model writes.",
-        ),
-        ("patch-answer", "makes the {} run say that answer in {}", "Nothing: it moves no whole state."),
-    ):
-        card = chapter.claim(
-            f"{claim}/{name}",
-            f"At some middle layer, a state from an English question {sentence.format(*[name.title()] * 2)}.",
-            paper=paper,
-            precondition=known,
-        )
-        display(card)
+chapter.claims(
+    {
+        f"patch/{name}": f"At some middle layer, a state from an English question pushes the {name.title()} run to that state's own answer."
+        for name in asked
+    },
+    paper="A vector made in English changes what the model writes.",
+    precondition=known,
+)
+
+# %% tags=["hide-input"]
+chapter.claims(
+    {
+        f"patch-answer/{name}": f"At some middle layer, a state from an English question makes the {name.title()} run say that answer in {name.title()}."
+        for name in asked
+    },
+    paper="Nothing: it moves no whole state.",
+    precondition=known,
+)
 
 # %% [markdown]
 # ## What you learned

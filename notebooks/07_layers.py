@@ -55,7 +55,6 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 import pandas as pd
-from IPython.display import display
 
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
@@ -171,37 +170,34 @@ show(
 # *roles exchanged*: on English text, the lead or the share of the other language.
 
 # %% tags=["hide-input"]
-for name in others:
-    display(
-        chapter.claim(
-            f"layers-lead/{name}",
-            f"On {name.title()} text, English has more probability than {name.title()} at some middle layer.",
-            paper="On Chinese text, English has most of the probability in the middle layers.",
-            precondition=precondition[name],
-        )
-    )
+chapter.claims(
+    {
+        f"layers-lead/{name}": f"On {name.title()} text, English has more probability than {name.title()} at some middle layer."
+        for name in others
+    },
+    paper="On Chinese text, English has most of the probability in the middle layers.",
+    precondition=precondition,
+)
 
 # %% tags=["hide-input"]
-for name in others:
-    display(
-        chapter.claim(
-            f"layers-hub/{name}",
-            f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have.",
-            paper="The middle layers of an English-dominated model read as English.",
-            precondition=precondition[name],
-        )
-    )
+chapter.claims(
+    {
+        f"layers-hub/{name}": f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have."
+        for name in others
+    },
+    paper="The middle layers of an English-dominated model read as English.",
+    precondition=precondition,
+)
 
 # %% tags=["hide-input"]
-for name in others:
-    display(
-        chapter.claim(
-            f"layers-end/{name}",
-            f"On {name.title()} text, {name.title()} has more probability than English at the last layer.",
-            paper="At the end, the text's own language has most of the probability.",
-            precondition=precondition[name],
-        )
-    )
+chapter.claims(
+    {
+        f"layers-end/{name}": f"On {name.title()} text, {name.title()} has more probability than English at the last layer."
+        for name in others
+    },
+    paper="At the end, the text's own language has most of the probability.",
+    precondition=precondition,
+)
 
 # %% [markdown]
 # ## One language, or a mix?
@@ -274,12 +270,7 @@ show(
 # A lean to English raises both alike.
 
 # %% tags=["hide-input"]
-meaning = pd.concat(
-    [
-        chapter.step(f"meaning {name}", lambda name=name: experiments.twins_experiment(model, texts, name, seed=seed))
-        for name in others
-    ]
-)
+meaning = chapter.each("meaning", others, lambda name: experiments.twins_experiment(model, texts, name, seed=seed))
 show(
     figures.layer_curves(
         meaning,
@@ -291,15 +282,14 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in others:
-    display(
-        chapter.claim(
-            f"layers-meaning/{name}",
-            f"On {name.title()} text, some middle layer favours the English of the line over that of other lines.",
-            paper="The middle layers hold the meaning of the text in the words of English.",
-            precondition=precondition[name],
-        )
-    )
+chapter.claims(
+    {
+        f"layers-meaning/{name}": f"On {name.title()} text, some middle layer favours the English of the line over that of other lines."
+        for name in others
+    },
+    paper="The middle layers hold the meaning of the text in the words of English.",
+    precondition=precondition,
+)
 
 # %% [markdown]
 # ## What you learned

@@ -129,14 +129,10 @@ settings = {
     "seed": seed,
 }
 
-
-def steer(language):
-    return lambda: experiments.sentiment_experiment(model, tasks[language], **settings)
-
-
 # %% tags=["hide-input"]
-tables = [chapter.step(f"steering {language}", steer(language)) for language in tasks]
-table = pd.concat(tables, ignore_index=True)
+table = chapter.each(
+    "steering", tasks, lambda language: experiments.sentiment_experiment(model, tasks[language], **settings)
+)
 columns = "language series control layer depth value low high null_high n".split()
 choice = table.loc[table.experiment == "sentiment-choice", columns]
 show(
@@ -260,14 +256,15 @@ moved = {
     language: english[kind] or experiments.moves(chapter.evidence(f"{kind}/{language}"), f"{language.title()} text")
     for language in others
 }
-for language in others:
-    card = chapter.claim(
-        f"native/{language}" if sentiment_model else f"native-mass/{language}",
-        f"The English vector moves {language.title()} at least three quarters as far as the {language.title()} one.",
-        paper="English words steer about as well as the words of the output language.",
-        precondition=moved[language],
-    )
-    display(card)
+native = "native" if sentiment_model else "native-mass"
+chapter.claims(
+    {
+        f"{native}/{name}": f"The English vector moves {name.title()} at least three quarters as far as the {name.title()} one."
+        for name in others
+    },
+    paper="English words steer about as well as the words of the output language.",
+    precondition=moved,
+)
 
 # %% [markdown]
 # ## At what price?
@@ -276,18 +273,13 @@ for language in others:
 # left. Both bounds were fixed before the run, and both must hold for the push with and the push against the vector together.
 
 # %% tags=["hide-input"]
-for language in others:
-    for what, sentence in (
-        ("fluency", "the perplexity of {} text rises by at most a quarter."),
-        ("relevance", "{} text keeps at least four fifths of its relevance to the prompt."),
-    ):
-        card = chapter.claim(
-            f"{what}/{language}",
-            f"Under the English vector {sentence.format(language.title())}",
-            paper="Fluency and relevance are kept.",
-            precondition=moved[language],
-        )
-        display(card)
+fluency, relevance = "rises by at most a quarter", "keeps at least four fifths of its relevance to the prompt"
+chapter.claims(
+    {f"fluency/{name}": f"Under the English vector the perplexity of {name.title()} text {fluency}." for name in others}
+    | {f"relevance/{name}": f"Under the English vector {name.title()} text {relevance}." for name in others},
+    paper="Fluency and relevance are kept.",
+    precondition=moved,
+)
 
 # %% tags=["hide-input"]
 written = dose[(dose.measure.str.startswith("text")) & (dose.strength == 0) & (dose.reading != "all words")]
@@ -319,14 +311,13 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # sentiment. The other trap is the number of pairs: ten pairs are ten samples, however many prompts there are. So the null
 # also flips whole pairs.
 
-
 # %% tags=["hide-input"]
-def patch(language):
-    return lambda: experiments.sentiment_patch_experiment(model, tasks[language], tasks["english"], seed=seed)
-
-
-patched = [chapter.step(f"patch {name}", patch(name)).assign(language=name) for name in tasks]
-patches = pd.concat(patched, ignore_index=True)
+patches = chapter.each(
+    "patch",
+    tasks,
+    lambda name: experiments.sentiment_patch_experiment(model, tasks[name], tasks["english"], seed=seed),
+    column="language",
+)
 
 # %% tags=["hide-input"]
 levels = patches[patches.experiment == "sentiment-patch-level"]

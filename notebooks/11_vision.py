@@ -55,7 +55,6 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
 
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
@@ -337,7 +336,8 @@ show(
 # for three colours, *red*, *green* and *white*, or it would say the English word to any question: these three are left out.
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
-# the commonest answer would get, against answers shuffled among the pictures, whole answers together.
+# the commonest answer would get, against answers shuffled among the pictures, whole answers together. Controls are the same pictures without
+# content and random weights.
 
 # %% tags=["hide-input"]
 asked = {
@@ -345,7 +345,7 @@ asked = {
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in vision.LANGUAGES
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, own="own", seed=seed))
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
 glue("most_colour", most["english"], ".0%")
 glue("most_shape", most["english, shape"], ".0%")
@@ -379,25 +379,11 @@ chapter.claim(
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "answers/spanish",
-    "Asked in Spanish for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
-    precondition=precondition,
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "answers/chinese",
-    "Asked in Chinese for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
-    precondition=precondition,
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "answers/german",
-    "Asked in German for the colour, the model is right more often than the commonest answer.",
+chapter.claims(
+    {
+        f"answers/{name}": f"Asked in {name.title()} for the colour, the model is right more often than the commonest answer."
+        for name in ("spanish", "chinese", "german")
+    },
     paper="The paper asks in English alone.",
     precondition=precondition,
 )
@@ -437,17 +423,23 @@ show(
 
 # %% tags=["hide-input"]
 manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
-patched, unable = [], {}
-for language in ("english", "spanish"):
-    swapped = swaps.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
-    found = chapter.step(
-        f"patches {language}", lambda: experiments.patch_experiment(model, swapped, series=language, seed=seed)
-    )
-    patched.append(found.assign(asked=language))
-    alone, moved = (found[found.experiment == f"task-{language}{name}"] for name in ("", ", own type"))
+swapped = {
+    language: swaps.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
+    for language in ("english", "spanish")
+}
+patches = chapter.each(
+    "patches",
+    swapped,
+    lambda language: experiments.patch_experiment(model, swapped[language], series=language, seed=seed),
+    column="asked",
+)
+
+# %% tags=["hide-input"]
+unable = {}
+for language in swapped:
+    alone, moved = (patches[patches.experiment == f"task-{language}{name}"] for name in ("", ", own type"))
     unable[language] = chapter.knows(alone, f"name the colour in {language.title()}")
     unable[language] = unable[language] or chapter.knows(moved, "follow the patches of another picture")
-patches = pd.concat(patched, ignore_index=True)
 
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]

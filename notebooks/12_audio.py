@@ -111,14 +111,10 @@ display(player, Html(data_table(player.summary()), "The commonest first word by 
 
 # %% tags=["hide-input"]
 ways = {"sound alone": "{}", "in a sentence": "{} is a kind of"}
-similarity = pd.concat(
-    chapter.step(
-        f"similarity {name}",
-        lambda name=name: experiments.clip_similarity_experiment(
-            model, clips, series=name, frame=ways[name], seed=seed
-        ),
-    )
-    for name in ways
+similarity = chapter.each(
+    "similarity",
+    ways,
+    lambda name: experiments.clip_similarity_experiment(model, clips, series=name, frame=ways[name], seed=seed),
 )
 colours = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
 
@@ -271,22 +267,20 @@ plain = not model_id.startswith("organism:") if plain_questions is None else pla
 languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
 every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
 known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
-asked = {name: kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
-answers = pd.concat(
-    chapter.step(
-        f"answers {name}", lambda name=name: experiments.kind_answers(model, asked[name], series=name, seed=seed)
-    )
-    for name in languages
-)
-task = answers[answers.experiment == "task-english"]
-commonest = answers[(answers.series == "commonest answer") & (answers.language == "english")]
-share = commonest.value.max() if len(commonest) else 0.0
+asked = {
+    name: [item.asked for item in kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
+}
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
+task = answers[answers.experiment == "task-answers english"]
+commonest = answers[(answers.experiment == "answers-commonest") & (answers.series == "english")]
+share = commonest.value.fillna(0).max()
 precondition = chapter.knows(task, "say in English what kind of animal it hears", chance=share)
 glue("task", task.value.mean() if len(task) else 0.0, ".0%")
 
 # %% tags=["hide-input"]
-named = answers[(answers.experiment == "kind-answer") & (answers.series != "commonest answer")]
-shown = pd.concat([named, commonest])
+named = answers[answers.experiment == "answers"]
+always = [commonest.assign(series="commonest answer", reading=reading) for reading in named.reading.unique()]
+shown = pd.concat([named, *always])
 show(
     figures.bars(
         shown,
@@ -303,15 +297,14 @@ show(
 # *among all words* asks that the right one be the first of the whole vocabulary. The claims rest on the former.
 
 # %% tags=["hide-input"]
-names = {"code": "code"}
-for name in languages[1:]:
-    display(
-        chapter.claim(
-            f"kind-answer/{name}",
-            f"Asked in {names.get(name, name.capitalize())}, the model says what kind of animal it hears more often than the commonest answer would.",
-            paper="The paper asks about sounds in English alone.",
-        )
-    )
+names = {name: name.title() for name in languages[1:]} | {"code": "code"}
+chapter.claims(
+    {
+        f"answers/{name}": f"Asked in {names[name]}, the model says what kind of animal it hears more often than the commonest answer would."
+        for name in languages[1:]
+    },
+    paper="The paper asks about sounds in English alone.",
+)
 
 # %% [markdown]
 # ## Intervention: does the answer follow an English word?
@@ -443,16 +436,15 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in pushed:
-    if name != "english":
-        display(
-            chapter.claim(
-                f"push-states/{name}",
-                f"English word states turn the answer to a question in {name.capitalize()}, more than chance or the reversed vector.",
-                paper="The paper asks about sounds in English alone.",
-                precondition=precondition,
-            )
-        )
+chapter.claims(
+    {
+        f"push-states/{name}": f"English word states turn the answer to a question in {name.title()}, more than chance or the reversed vector."
+        for name in pushed
+        if name != "english"
+    },
+    paper="The paper asks about sounds in English alone.",
+    precondition=precondition,
+)
 
 # %% [markdown]
 # ## Interchange patch: does the answer follow a word written over the sound?
@@ -469,17 +461,15 @@ for name in pushed:
 
 # %% tags=["hide-input"]
 manner = "plain" if plain else "world"
-patches = pd.concat(
-    chapter.step(
-        f"patch {name}",
-        lambda name=name: experiments.patch_experiment(
-            model,
-            swaps.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed),
-            series=name,
-            seed=seed,
-        ),
-    ).assign(asked=name)
+swapped = {
+    name: swaps.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed)
     for name in ("english", "spanish")
+}
+patches = chapter.each(
+    "patch",
+    swapped,
+    lambda name: experiments.patch_experiment(model, swapped[name], series=name, seed=seed),
+    column="asked",
 )
 
 # %% tags=["hide-input"]
@@ -497,18 +487,19 @@ show(
 )
 
 # %% tags=["hide-input"]
-for name in ("english", "spanish"):
+unable = {}
+for name in swapped:
     alone, moved = (patches[patches.experiment == f"task-{name}{whose}"] for whose in ("", ", own type"))
-    unable = chapter.knows(alone, f"say in {name.capitalize()} what kind of animal it hears")
-    unable = unable or chapter.knows(moved, "follow the sound of another clip")
-    display(
-        chapter.claim(
-            f"patch-answer/{name}",
-            f"Asked in {name.capitalize()}, the model says the kind of the English word written over the sound.",
-            paper="The paper adds word vectors to sounds; it writes no word in their place.",
-            precondition=unable,
-        )
-    )
+    unable[name] = chapter.knows(alone, f"say in {name.title()} what kind of animal it hears")
+    unable[name] = unable[name] or chapter.knows(moved, "follow the sound of another clip")
+chapter.claims(
+    {
+        f"patch-answer/{name}": f"Asked in {name.title()}, the model says the kind of the English word written over the sound."
+        for name in swapped
+    },
+    paper="The paper adds word vectors to sounds; it writes no word in their place.",
+    precondition=unable,
+)
 
 # %% [markdown]
 # ## What you learned

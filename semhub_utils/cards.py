@@ -140,20 +140,19 @@ def _with_band(value: float | None, low: float | None, high: float | None, null:
     return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
-def show(chart, table: pd.DataFrame, alt: str | None = None, caption: str = "") -> Html:
-    """Chart, caption and data table (as `compact` makes it) as one figure. `alt` replaces the chart's own description;
-    it must have one.
+def show(chart, table: pd.DataFrame) -> Html:
+    """Chart and data table (as `compact` makes it) as one figure. Raises SemhubError on a chart without a description.
 
     The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
     """
-    chart = chart.properties(description=alt) if alt else chart
     if not isinstance(chart.description, str):
-        raise SemhubError("The chart has no alt text; give alt, one sentence that says what the figure shows.")
+        raise SemhubError(
+            "The chart has no alt text; a description, one sentence that says what the figure shows, would do."
+        )
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     told, alike = compact(table)
-    listing = data_table(told, f"Data: {caption or chart.description}" + f" ({alike})" * bool(alike))
-    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{below}{listing}</figure>', chart.description)
+    listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
+    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
 
 
 def _interval(entry: object) -> str:
@@ -169,7 +168,7 @@ def _p(value: float) -> str:
     return f"p = {cell_text(value)}" if value >= 0.001 else "p < 0.001"
 
 
-def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -> Html:
+def claim_card(claim: Mapping, paper_claim: str) -> Html:
     """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
 
     `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason or rule, statistic,
@@ -210,7 +209,7 @@ def claim_card(claim: Mapping, paper_claim: str, *, source: str = "The paper") -
     html = (
         f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
         f'<p class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict.capitalize()}</p>'
-        f'<blockquote class="paper-claim"><p class="claim-label">{escape(source)}</p><p>{escape(paper_claim)}</p>'
+        f'<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>{escape(paper_claim)}</p>'
         f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
         f"<dl>{listed}</dl></div></article>"
     )

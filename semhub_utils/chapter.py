@@ -1,6 +1,7 @@
 """What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,16 @@ class Chapter:
         """The table that `function` computes, or computed in an earlier run with the same parameters and model."""
         return self.run.step(name, function)
 
+    def each(
+        self, name: str, names: Iterable[str], function: Callable[[str], StepResult], column: str = ""
+    ) -> pd.DataFrame:
+        """A step for each of `names`, called "name one"; their tables one below the other. column: where it says whose
+        a row is, where the tables do not."""
+        tables = {one: self.step(f"{name} {one}", partial(function, one)) for one in names}
+        if column:
+            tables = {one: table.assign(**{column: one}) for one, table in tables.items()}
+        return pd.concat(tables.values(), ignore_index=True)
+
     def evidence(self, claim: str) -> Evidence:
         """The evidence that a step left for a claim, such as "similarity/digits", in the reading it rests on."""
         return self._readings(claim)[0]
@@ -36,6 +47,17 @@ class Chapter:
         before. paper: what the paper says; sentence: our claim."""
         first, *others = self._readings(claim)
         return claim_card(self.run.claim(first, sentence, precondition=precondition, others=others), paper)
+
+    def claims(
+        self, sentences: Mapping[str, str], *, paper: str, precondition: str | None | Mapping[str, str | None] = None
+    ) -> Html:
+        """`claim` for each of several, claim to sentence, of which the paper says one thing; one card below the other.
+        precondition: of all, or by series, as behind the slash of the claim."""
+        cards = []
+        for claim, sentence in sentences.items():
+            needed = precondition[claim.split("/")[1]] if isinstance(precondition, Mapping) else precondition
+            cards.append(self.claim(claim, sentence, paper=paper, precondition=needed))
+        return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
 
     def _readings(self, claim: str) -> list[Evidence]:
         return [e for found in self.run.evidence.values() for e in found if e.claim == claim]

@@ -69,29 +69,25 @@ def sign_flip_null(
 
 
 def corrected_p(
-    observed: Float[np.ndarray, "layer"], null: Float[np.ndarray, "draw layer"], alternative: str = "greater"
+    observed: Float[np.ndarray, "layer"], null: Float[np.ndarray, "draw layer"]
 ) -> Float[np.ndarray, "layer"]:
     """p per layer, corrected for all the layers given: the maximum of the standardised statistic, with the +1 rule.
 
     Each layer is standardised by the mean and spread of its null and observed values together, so that no layer
-    counts more for its scale and the test stays exact. `alternative` is "greater", "less" or "two-sided". A layer
-    without spread gets 1.
+    counts more for its scale and the test stays exact. A layer without spread gets 1.
     """
-    z, z_null = _standardised(np.asarray(observed, float), np.asarray(null, float), alternative)
+    z, z_null = _standardised(np.asarray(observed, float), np.asarray(null, float))
     largest = z_null.max(axis=1)
     # Ties count against the claim; the tolerance is for sums taken in another order.
     return (1 + (largest[:, None] >= z[None] - 1e-9).sum(axis=0)) / (1 + len(null))
 
 
-def _standardised(observed, null, alternative):
+def _standardised(observed, null):
     pool = np.vstack([null, observed])
     centre, spread = pool.mean(axis=0), pool.std(axis=0)
     flat = spread <= 1e-9 * np.abs(pool).max(axis=0) + 1e-300
     z = np.where(flat, 0.0, (pool - centre) / np.where(flat, 1.0, spread))
-    turned = {"greater": z, "less": -z, "two-sided": np.abs(z)}
-    if alternative not in turned:
-        raise ValueError(f"alternative is {alternative!r}; one of {', '.join(turned)} would do")
-    return turned[alternative][-1], turned[alternative][:-1]
+    return z[-1], z[:-1]
 
 
 def split_items(
@@ -250,7 +246,7 @@ def corrected_bound(
 ) -> Float[np.ndarray, "layer"]:
     """Per layer, the value at which the corrected p crosses .05."""
     pool = np.vstack([null, observed])
-    _, z_null = _standardised(observed, null, "greater")
+    _, z_null = _standardised(observed, null)
     return pool.mean(axis=0) + np.quantile(z_null.max(axis=1), 1 - WEAK_ALPHA, method="higher") * pool.std(axis=0)
 
 

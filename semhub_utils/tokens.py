@@ -99,6 +99,14 @@ def target_table(model: LanguageModel, words: Iterable[str], context: str = "") 
     return TargetTable(tuple(form.word for form in kept), kept, torch.tensor(ids), tuple(groups), dropped)
 
 
+def told_apart(model: LanguageModel, words: Iterable[str], context: str = "") -> TargetTable | None:
+    """The `target_table` of some words, or None where none of them has a token of its own."""
+    try:
+        return target_table(model, words, context)
+    except SemhubError:
+        return None
+
+
 def _forms(model: LanguageModel, words: Sequence[str], context: str) -> list[WordForms]:
     """Forms of all words after one context, with one call of the tokenizer; `ids` is empty where there is none."""
     for word in words:

@@ -14,18 +14,20 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import (
+    answer_experiment,
     both_readings,
     clip_similarity_experiment,
-    kind_answers,
     label_words_experiment,
     push_experiment,
     sound_lens,
 )
-from semhub_utils.experiments.labels import Labels, lead_evidence
+from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.models import wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio
+from semhub_utils.spokes.emptied import SOUNDS
 from semhub_utils.spokes.kinds import KindItem, kind_items
 from semhub_utils.tuned import Translators, text_for
 
@@ -208,17 +210,18 @@ def questions(model, n=12, prompt="<sound> plus", answers=("five", "three", "eig
 
 def test_kind_answers_agree_with_one_at_a_time(model, plain):
     items = questions(model)
-    table, (claim,) = kind_answers(model, items, series="s", random_weights=False)
+    table, (claim,) = answer_experiment(model, {"s": [item.asked for item in items]}, random_weights=False)
+    assert set(claim.controls) == {*SOUNDS}
     said, outright = [], []
     for item in items:
         logprob = plain.states("<audio> plus", item.clip.samples)[2]
         said.append(int(plain.words(logprob, item.answers, "<audio> plus").argmax(-1)) == item.right)
         outright.append(int(logprob.argmax()) in plain.ids(item.answers[item.right], "<audio> plus"))
-    rows = table[(table.experiment == "kind-answer") & (table.series == "s")].set_index("reading").value
+    rows = table[(table.experiment == "answers")].set_index("reading").value
     close(rows["among its answers"], np.mean(said))
     close(rows["among all words"], np.mean(outright))
     close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
-    task = table[table.experiment == "task-s"]
+    task = table[table.experiment == "task-answers s"]
     assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
 
 
@@ -310,7 +313,9 @@ def labelled(n_labels=12, each=3, n_layers=4, seed=0):
 
 
 def lead(model, clips, labels, values):
-    return lead_evidence(model, "x", clips, labels, {"": values}, labels.different, series="s", seed=0)
+    groups, clusters = zip(*((c.group, c.cluster) for c in clips), strict=True)
+    given = {"others": {}, "groups": groups, "anchors": labels.of, "clusters": clusters}
+    return weighed_evidence(model, "x", values, labels.weights(labels.different), **given)
 
 
 def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
@@ -438,7 +443,9 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
     table, claims = clip_similarity_experiment(model, alone, series="s")
     assert judge(claims[0]).verdict == UNTESTABLE and claims[0].dropped == {"without a number": 3}
     same = [replace(item, answers=("five", "five")) for item in questions(model)]
-    assert judge(kind_answers(model, same, series="s")[1][0]).verdict == UNTESTABLE
+    table, (claim,) = answer_experiment(model, {"s": [item.asked for item in same]})
+    assert judge(claim).verdict == UNTESTABLE and claim.dropped == {"no token of its own for an answer": 12}
+    assert table[table.experiment == "answers"].value.isna().all()
     strange = [replace(item, other="crocodile") for item in questions(model)]
     for items, why in ((same, "no token of its own for an answer"), (strange, "no single token for an animal")):
         table, claims = push_experiment(model, {"english": items})

@@ -40,6 +40,7 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, hub_data
 from semhub_utils.spokes.programs import Program, library, parse, programs
+from semhub_utils.tokens import word_row
 
 PLAIN = {"random_weights": False}
 
@@ -437,7 +438,8 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     sources = [f"for {a}{b} in range(3): {a}" for a in "abcdefg" for b in "xyzw"]
     places, _ = code.range_places(numbered(*sources))
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(3))
-    monkeypatch.setattr(ranges, "_difference", lambda *_: vector)
+    rows = {"start": vector, "end": torch.zeros_like(vector)}
+    monkeypatch.setattr(ranges, "word_row", lambda model, word, prompt: rows[word])
     monkeypatch.setattr(ranges, "only_argument", lambda said: said)
     monkeypatch.setattr(ranges, "calls_range", lambda said, wanted: said == wanted or len(said) % 2)
     monkeypatch.setattr(ranges, "LONGEST_ARGUMENT", 3)
@@ -476,12 +478,11 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     assert claims[1].claim == "steering/range/as released" and claims[1].layers == (released,)
 
 
-def test_the_vector_is_one_unembedding_row_minus_another(tiny):
+def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
     model = tiny("llama")
-    ids = [one_token(model, word, "range(")[0] for word in ("the", "cat")]
-    rows = model.module.lm_head.weight.detach()
-    assert torch.equal(ranges._difference(model, "the", "cat", "range("), rows[ids[0]] - rows[ids[1]])
-    assert ranges._difference(model, "the", "homeward", "range(") is None
+    ids = list(one_token(model, "the", "range("))
+    assert torch.equal(word_row(model, "the", "range("), model.module.lm_head.weight.detach()[ids].mean(0))
+    assert word_row(model, "homeward", "range(") is None
 
 
 # ---- truth put in by hand ----

@@ -65,9 +65,7 @@ def every(curves, dose) -> dict[str, tuple]:
             matrix,
         ),
         "choice": (
-            figures.heatmap(
-                choice, x="strength", y="layer", chosen={"strength": 1.0, "layer": 2}, value_title="share", **WORDS
-            ),
+            figures.heatmap(choice, x="strength", y="layer", value_title="share", **WORDS),
             choice,
         ),
         "trajectories": (figures.trajectories(paths, words, **WORDS), paths),
@@ -299,11 +297,10 @@ def test_data_table_equals_the_data_and_is_accessible(curves):
 def test_show_puts_chart_and_table_together(every):
     chart, table = every["layers"]
     table = table.assign(empty=np.nan, control="")
-    shown = figures.show(chart, table, caption="Values & bands")
+    shown = figures.show(chart, table)
     html = shown._repr_html_()
-    assert html.index("vegaEmbed") < html.index("<figcaption>Values &amp; bands") < html.index('class="data-table"')
+    assert html.index("vegaEmbed") < html.index('class="data-table"')
     assert repr(shown) == WORDS["alt"] and WORDS["alt"] in html
-    assert figures.show(chart, table, alt="Another sentence.").text == "Another sentence."
     head = re.findall(r'<th scope="col">([^<]+)<', html)
     assert head == ["reading", "series", *(f"layer {k}" for k in range(9))], "what says nothing is left out"
     assert "(value [95% interval], 95th percentile of the null by layer; experiment: lens; model: hub; n: 50" in html

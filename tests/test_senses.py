@@ -23,6 +23,7 @@ from semhub_utils.organism.sensing import Asker, _lesson, answers, train_sense
 from semhub_utils.organism.tokenizer import build_tokenizer
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import audio, vision
+from semhub_utils.spokes.emptied import PICTURES, SOUNDS, without_content
 
 SHIPPED = {"hub-sees": AutoModelForImageTextToText, "hub-hears": AutoModelForMultimodalLM}
 
@@ -354,7 +355,7 @@ def test_pictures_for_the_chapters():
     assert [p.words for p in vision.plain_colours(4, colours=("red", "black"))] == [("red",), ("black",)] * 2
     assert vision.word("red", "spanish") == "rojo"
     image = pictures[0].image
-    blank, shuffled, noise = (np.asarray(vision.without_content(image, how)) for how in ("blank", "shuffled", "noise"))
+    blank, shuffled, noise = (np.asarray(without_content(image, way)) for way in PICTURES)
     assert blank.std(axis=(0, 1)).max() == 0 and noise.std() > 60
     assert np.array_equal(np.sort(shuffled.reshape(-1, 3), 0), np.sort(np.asarray(image).reshape(-1, 3), 0))
 
@@ -370,8 +371,11 @@ def test_clips_for_the_chapters():
     assert audio.question(clips[0].kind_ask, "spanish")[0] == f"{SOUND} es un tipo de"
     drums = audio.clips(7, groups=("instrument",), held_out=None)
     assert {c.label for c in drums} == set(sounds.INSTRUMENTS)
-    assert len(audio.without_content(clips[0], "noise")) == len(clips[0].samples)
-    assert not audio.without_content(clips[0], "silence").any()
+    (sound,) = audio.heard(clips[0]).sounds
+    silence, noise, shuffled = (without_content(sound, way).samples for way in SOUNDS)
+    assert not silence.any() and len(silence) == len(noise) == len(sound.samples)
+    assert np.array_equal(np.sort(shuffled), np.sort(sound.samples))
+    assert noise.std() == pytest.approx(sound.samples.std(), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +385,7 @@ def test_clips_for_the_chapters():
         (lambda: vision.plain_colours(1, colours=("mauve",)), "no colour 'mauve'"),
         (lambda: vision.two_halves(1, split="up"), "no split 'up'"),
         (lambda: vision.question(Ask("number", "", ("2",)), "code"), "another language would do"),
-        (lambda: vision.without_content(vision.plain_colours(1)[0].image, "grey"), "no baseline 'grey'"),
+        (lambda: without_content(vision.plain_colours(1)[0].image, "silence"), "no baseline 'silence'"),
         (lambda: audio.clips(1, groups=("tools",)), "no group 'tools'"),
         (lambda: audio.question(Ask("name", "", ("dog",)), "french"), "no language 'french'"),
         (lambda: audio.clips(28)[25].kind_ask, "do not say"),

@@ -16,12 +16,14 @@ from semhub_utils import experiments, figures
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import right_words, tasks
+from semhub_utils.experiments import answers as answers_module
 from semhub_utils.experiments import similarity as similarity_module
+from semhub_utils.experiments import weighed
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import photographs, seen, vision
+from semhub_utils.spokes.emptied import PICTURES, emptied
 
 PLAIN = {"random_weights": False}
 NAMES = [*vision.COLOURS, *vision.SHAPES]
@@ -30,7 +32,7 @@ NAMES = [*vision.COLOURS, *vision.SHAPES]
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (right_words, tasks, similarity_module):
+        for module in (weighed, answers_module, similarity_module):
             patch.setattr(module, "DRAWS", 199)
         yield
 
@@ -218,7 +220,7 @@ def test_answers_against_plain_transformers(shipped, language):
         pictures = [p for p in pictures if p.areas[0].words[0] not in ("red", "green", "white")]
     assert len(pictures) > 5
     items = seen.ask_items(pictures, "colour", language)
-    table, [claim] = experiments.answer_experiment(shipped, {language: items}, own="own")
+    table, [claim] = experiments.answer_experiment(shipped, {language: items})
     answers = [item.targets["own"][0] for item in items]
     right, english, common = [], [], max(answers, key=answers.count)
     for item, picture in zip(items, pictures, strict=True):
@@ -369,12 +371,15 @@ def test_planted_likeness_is_found_and_another_is_not(shipped):
 
 def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
     items = seen.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
-    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, own="own")
-    assert judge(claim).verdict == HOLDS
+    _, [claim] = experiments.answer_experiment(shipped, {"english": items})
+    assert judge(claim).verdict == HOLDS and set(claim.controls) == {*PICTURES, "random weights"}
+    assert all(claim.controls[way].values[0] < 0.2 for way in claim.controls), "a picture of nothing is answered"
     answers = [item.targets["own"][0] for item in items]
     common = shipped.tokenizer.convert_tokens_to_ids(max(answers, key=answers.count))
-    monkeypatch.setattr(tasks, "_likeliest", lambda model, items: [common] * len(items))
-    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, own="own")
+    monkeypatch.setattr(
+        answers_module, "lens", lambda *_, **__: SimpleNamespace(top_ids=torch.full((len(items), 1, 1), common))
+    )
+    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, random_weights=False)
     assert judge(claim).verdict == NOT and abs(claim.values[0]) < 1e-9
 
 
@@ -396,7 +401,7 @@ def test_items_are_what_they_say():
             and pair.anchor == picture.areas[-1].words[0]
             and pair.a.images == (picture.image,)
         )
-    nothing = seen.emptied(pictures[:2], "shuffled")
+    nothing = emptied([pair.a for pair in seen.similarity_pairs(pictures)[:2]], "shuffled pixels")
     assert all(np.array_equal(np.sort(np.asarray(i.images[0]).reshape(-1)), np.sort(np.asarray(p.image).reshape(-1)))
                for i, p in zip(nothing, pictures, strict=False))  # fmt: skip
     plain = vision.plain_colours(2, colours=("red", "blue"))

@@ -5,10 +5,10 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
+from semhub_utils.experiments.answers import answer_experiment
 from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
-from semhub_utils.experiments.kinds import kind_answers
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
@@ -29,7 +29,7 @@ from semhub_utils.experiments.semantics import fitting, form_similarity_experime
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.steering import steering_experiment
-from semhub_utils.experiments.tasks import answer_experiment, choice_table, task_table
+from semhub_utils.experiments.tasks import choice_table, task_table
 from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
@@ -54,7 +54,6 @@ __all__ = [
     "fitting",
     "form_similarity_experiment",
     "image_similarity",
-    "kind_answers",
     "known_continuation",
     "label_words_experiment",
     "language_similarity",

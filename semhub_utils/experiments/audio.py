@@ -10,19 +10,22 @@ from torch import Tensor
 
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.common import Result, asked, curve
-from semhub_utils.experiments.labels import Labels, lead_evidence, mean_of_others, own
+from semhub_utils.experiments.labels import Labels
+from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
+from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
-from semhub_utils.spokes.audio import SLOT, WITHOUT, Clip, emptied, heard
+from semhub_utils.spokes.audio import SLOT, Clip, heard
+from semhub_utils.spokes.emptied import SOUNDS, emptied
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import target_table
 
-CONTROLS = dict(zip(WITHOUT, ("silence", "white noise", "shuffled samples"), strict=True))
 TIMES = 8  # equal parts of a clip in the figure over time
 BATCH = 4096  # tokens of clips at a time, of which all layers are held
+NULL = "labels shuffled among clips of a group"
 TINY = 1e-300  # a probability that is 0 has no logarithm
-Read = Callable[[LanguageModel, Sequence[Clip]], Float[np.ndarray, "item layer label"]]
+Read = Callable[[LanguageModel, Sequence[Input]], Float[np.ndarray, "item layer label"]]
 
 
 def clip_similarity_experiment(
@@ -40,33 +43,38 @@ def clip_similarity_experiment(
 
     Claim `clip-label/<series>`: cosine with the own label minus the mean with other labels, against labels shuffled
     among clips of a group. Reading "corrected" takes the other labels of the own group (animals with animals), "as
-    released" those of all clips. Controls: the embedding layer, the same clips without content (CONTROLS) and random
+    released" those of all clips. Controls: the embedding layer, the same clips without content (SOUNDS) and random
     weights. The table adds `clip-retrieval`: is the own label the nearest of all? (labels that tie share the answer;
     series "chance"); and the plain cosine (`clip-cosine`).
     """
     labels = Labels.made(clips, [(clip.label,) for clip in clips])
     texts = [frame.format(label) for (label,) in labels.names]
 
-    def read(reader: LanguageModel, made: Sequence[Clip]) -> Float[np.ndarray, "item layer label"]:
-        sounds = hidden_states(reader, [asked(reader, heard(clip, frame.format(SLOT))) for clip in made]).hidden
+    def read(reader: LanguageModel, prompts: Sequence[Input]) -> Float[np.ndarray, "item layer label"]:
+        sounds = hidden_states(reader, [asked(reader, prompt) for prompt in prompts]).hidden
         cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
         return cosines.round(9)  # so that what is one text to the end is 0 apart
 
-    cosine = read(model, clips)
-    found = {"": cosine} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
+    prompts = [heard(clip, frame.format(SLOT)) for clip in clips]
+    cosine = read(model, prompts)
+    blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     readings = {"corrected": labels.different & labels.together, "as released": labels.different}
-    options = {"series": series, "seed": seed, "dropped": dropped, "unit": "cosine"}
+    common = {"clusters": [clip.cluster for clip in clips], "series": series, "seed": seed}
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
+    of |= {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
     claims = [
-        lead_evidence(model, "clip-label", clips, labels, found, others, reading=reading, **options)
+        weighed_evidence(
+            model, f"clip-label/{series}", cosine, labels.weights(others), others=blank, reading=reading, **of
+        )
         for reading, others in readings.items()
     ]
     nearest = cosine >= cosine.max(2, keepdims=True) - 1e-6
-    shares = {series: own(nearest / nearest.sum(2, keepdims=True), labels.of)}
+    own = np.eye(len(texts))[labels.of]
+    shares = {series: weigh(nearest / nearest.sum(2, keepdims=True), own)}
     shares["chance"] = np.full_like(shares[series], 1 / len(texts))
     shown = [("clip-retrieval", name, values) for name, values in shares.items()]
-    shown.append(("clip-cosine", series, own(cosine, labels.of)))
-    common = {"clusters": [clip.cluster for clip in clips], "seed": seed}
-    tables = [curve(model, values, experiment=what, series=name, **common) for what, name, values in shown]
+    shown.append(("clip-cosine", series, weigh(cosine, own)))
+    tables = [curve(model, values, **common | {"experiment": what, "series": name}) for what, name, values in shown]
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
@@ -103,12 +111,13 @@ def label_words_experiment(
     labels = Labels.made(clips, names)
     others = labels.different & labels.together & labels.as_long
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
-    options = {"series": series, "reading": reading, "seed": seed, "dropped": dropped, "unit": "nats"}
+    weights, empty = labels.weights(others), np.empty((0, model.n_layers + 1))
     common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
+    of |= {"experiment": "label-words", "series": series, "dropped": dropped, "unit": "nats"}
     common["dropped"] = sum(dropped.values())
-    empty = np.empty((0, model.n_layers + 1))
     if not clips:  # the claim without an item, and every curve without a number
-        claim = lead_evidence(model, "label-words", clips, labels, {"": empty[..., None][..., :0]}, others, **options)
+        claim = weighed_evidence(model, f"label-words/{series}", empty[..., None][..., :0], weights, others={}, **of)
         shown = [
             (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
         ]
@@ -122,11 +131,11 @@ def label_words_experiment(
         member[some, k] = 1 / len(some)
         form[k, [target for column in some for target in words.groups[column]]] = True
 
-    def read(reader: LanguageModel, made: Sequence[Clip], more: dict | None = None):
+    def read(reader: LanguageModel, prompts: Sequence[Input], more: dict | None = None):
         """Log of every label's number by clip and layer; `more` takes what else the table shows."""
-        encodings = reader.encode([heard(clip) for clip in made])
+        encodings = reader.encode(prompts)
         n = torch.tensor([len(encoding.frames) for encoding in encodings])
-        shape = (len(made), model.n_layers + 1, len(columns))
+        shape = (len(prompts), model.n_layers + 1, len(columns))
         found = torch.zeros(shape, dtype=torch.float64)
         if more is not None:
             more |= {name: torch.zeros(shape[:last], dtype=torch.float64) for name, last in WIDTHS.items()}
@@ -152,22 +161,19 @@ def label_words_experiment(
         return np.log(np.maximum(found.numpy(), TINY))
 
     more: dict[str, np.ndarray] = {}
-    found = {"": read(model, clips, more)} | _controls(model, clips, read, seed=seed, random_weights=random_weights)
-    claim = lead_evidence(model, "label-words", clips, labels, found, others, **options)
-    shown = {
-        ("label-rank", "own label"): more["rank"],
-        ("label-entropy", series): more["entropy"],
-    }
-    for what, values in (("label-probability", np.exp(found[""])), ("label-first", more["first"])):
-        shown[what, "own label"] = own(values, labels.of)
-        shown[what, "other labels"] = own(mean_of_others(values, others), labels.of)
+    prompts = [heard(clip) for clip in clips]
+    found = read(model, prompts, more)
+    blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
+    claim = weighed_evidence(model, f"label-words/{series}", found, weights, others=blank, **of)
+    shown = {("label-rank", "own label"): more["rank"], ("label-entropy", series): more["entropy"]}
+    for what, values in (("label-probability", np.exp(found)), ("label-first", more["first"])):
+        shown[what, "own label"], shown[what, "other labels"] = sides(values, weights)
     tables = [curve(model, values, experiment=what, series=name, **common) for (what, name), values in shown.items()]
     for t, sums in enumerate(more["time"]):  # the number of frames in a part falls out of the difference
         logs = np.log(np.maximum(sums, TINY))
         logs[(sums == 0).all((1, 2))] = np.nan  # a clip of fewer frames than parts
-        lead = own(logs - mean_of_others(logs, others), labels.of)
-        tables.append(curve(model, lead, experiment="label-time", series=series, **common))
-        tables[-1]["time"] = (t + 0.5) / TIMES
+        time = curve(model, weigh(logs, weights), experiment="label-time", series=series, **common)
+        tables.append(time.assign(time=(t + 0.5) / TIMES))
     return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
 
 
@@ -185,11 +191,9 @@ def _order(item: Int[Tensor, " site"]) -> Int[Tensor, " site"]:
     return torch.arange(len(item)) - start[first.long().cumsum(0) - 1]
 
 
-def _controls(model: LanguageModel, clips: Sequence[Clip], read: Read, *, seed: int, random_weights: bool) -> dict:
+def _controls(model: LanguageModel, prompts: Sequence[Input], read: Read, *, seed: int, random_weights: bool) -> dict:
     """What is read of the clips without content, and of them under random weights."""
-    found = {}
-    for how, name in CONTROLS.items():
-        found[name] = read(model, emptied(clips, how, seed=seed))
+    found = {way: read(model, emptied(prompts, way, seed=seed)) for way in SOUNDS}
     if random_weights:
-        found["random weights"] = read(randomised(model, seed), clips)
+        found["random weights"] = read(randomised(model, seed), prompts)
     return found

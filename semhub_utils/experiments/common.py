@@ -11,7 +11,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes import audio, vision
+from semhub_utils.organism.asking import IMAGE, SOUND
+from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
 
 Result = tuple[pd.DataFrame, list[Evidence]]
 DRAWS = 1000
@@ -67,13 +68,26 @@ def curve(
     return pd.concat([table, *others], ignore_index=True) if others else table
 
 
+def task_rows(
+    series: str, items: Sequence[LensItem | PatchItem | RecolourItem], right: Sequence | np.ndarray
+) -> pd.DataFrame:
+    """Whether, or to which share, each item is done right: the rows `task-<series>`, for `Chapter.knows`."""
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
+
+
+def text_of(prompt: str | Input) -> str:
+    """What a word stands behind; its tokens do not depend on the name of a placeholder before it."""
+    return prompt.text if isinstance(prompt, Input) else prompt
+
+
 def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:
     """A prompt as this model takes it. Where a text has the spokes' SLOT, the model's own placeholder; where it has
     none, it is a plain question and becomes a turn of the model's chat template, if that has one, and what stands
     behind a line break is the beginning of the answer. Raises SemhubError where the model does not take the medium."""
     if not isinstance(prompt, Input) or not (prompt.images or prompt.sounds):
         return prompt
-    slot, medium = (vision.SLOT, "image") if prompt.images else (audio.SLOT, "sound")
+    slot, medium = (IMAGE, "image") if prompt.images else (SOUND, "sound")
     mark = model.placeholder(medium)
     if slot in prompt.text:
         return replace(prompt, text=prompt.text.replace(slot, mark))

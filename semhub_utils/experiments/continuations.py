@@ -13,7 +13,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair
 from semhub_utils.states import Edit, collect
 from semhub_utils.steering import generate, next_token_logprobs
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
@@ -41,10 +41,7 @@ def word_mass(model: LanguageModel, task: SentimentTask) -> Callable[..., np.nda
     log P(unpleasant words) as the next token [item, strength, direction, reading], the readings being without and with
     the pair's own words. Words whose first token another word shares are left out; nan where a side has none."""
     sides = ((*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1]))
-    try:
-        table = target_table(model, [w for side in sides for w in side], context=task.prompts[0].prompt)
-    except SemhubError:  # no word has a token of its own
-        table = None
+    table = told_apart(model, [w for side in sides for w in side], context=task.prompts[0].prompt)
     words = table.words if table else ()
     columns = [
         [[k for k, word in enumerate(words) if word in side and word not in out] for side in sides]

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.sentiment import fitting_prompts
@@ -19,7 +18,7 @@ from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import patched_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 Sides = list[tuple[list[int], list[int]]]
 """For each pair of opposites, the columns of the pleasant and the unpleasant words that are not its own."""
@@ -123,9 +122,8 @@ def _twins(prompts: Sequence[SentimentPrompt], english: Sequence[SentimentPrompt
 def _sides(model: LanguageModel, task: SentimentTask):
     """The words of the task's language that the tokenizer tells apart, and which of them count for each pair."""
     up, down = (*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1])
-    try:
-        words = target_table(model, (*up, *down), context=task.prompts[0].prompt)
-    except SemhubError:  # no word has a token of its own
+    words = told_apart(model, (*up, *down), context=task.prompts[0].prompt)
+    if words is None:
         return None, [([], [])] * len(up)
     return words, [
         tuple([k for k, word in enumerate(words.words) if word in side and word not in own] for side in (up, down))

@@ -15,9 +15,8 @@ from jaxtyping import Int
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve
+from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
-from semhub_utils.inputs import Input
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings
@@ -124,11 +123,10 @@ def _one_way(
     name = f"{types[1 - into]} into {types[into]}"
     if alone:
         name = f"{types[1]} words into {types[0]}"
-        own = {"series": [i.id for i in items], "cluster": given["clusters"], "n": 1}
-        said = (found[SOURCE].plain == of["original"]).astype(float) if items else []
-        curves.append(pd.DataFrame({"experiment": f"task-{types[0]}", **own, "value": said}))
+        said = found[SOURCE].plain == of["original"] if items else []
+        curves.append(task_rows(types[0], items, said))
         if taken is not None:
-            curves.append(pd.DataFrame({"experiment": f"task-{types[0]}, own type", **own, "value": taken}))
+            curves.append(task_rows(f"{types[0]}, own type", items, taken))
     return pd.concat([tidy(claims), *curves], ignore_index=True).assign(direction=name), claims
 
 
@@ -184,8 +182,7 @@ def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTa
         raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
-    run = items[0].run[0]
-    words = target_table(model, every, run.text if isinstance(run, Input) else run)
+    words = target_table(model, every, text_of(items[0].run[0]))
     single = {form.word for form in words.forms if form.single}
     nowhere = set()
     if items[0].places:

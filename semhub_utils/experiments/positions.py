@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input, Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.spokes.seen import NOTHING, SeenItem, emptied
+from semhub_utils.spokes.emptied import emptied
+from semhub_utils.spokes.seen import SeenItem
 from semhub_utils.states import stream_states
-from semhub_utils.tokens import TargetTable, target_table
+from semhub_utils.tokens import TargetTable, told_apart
 
 ELSEWHERE = "elsewhere"
 Values = dict[str, Float[np.ndarray, "item layer word"]]  # by reading
@@ -72,7 +72,7 @@ def read_items(
 ) -> tuple[Values, dict[str, Values]]:
     """What is read at the items' places, and by name what is read where the claim must not show."""
     pictures = [list(group) for _, group in groupby(range(len(kept)), key=lambda k: id(kept[k][1].picture.image))]
-    shown = [kept[of[0]][1].picture for of in pictures]
+    shown = [Input("", (kept[of[0]][1].picture.image,)) for of in pictures]
     places = [(item.places(encoding), item.elsewhere(encoding)) for _, item, encoding in kept]
 
     def read(reader: LanguageModel, prompts: Sequence[Prompt], which: Sequence[int], readings=readings) -> Values:
@@ -81,7 +81,7 @@ def read_items(
 
     prompts = [kept[of[0]][2] for of in pictures]
     both = read(model, prompts, (0, 1))
-    others = {name: read(model, emptied(shown, NOTHING[name], seed=seed), (0,)) for name in nothing}
+    others = {way: read(model, emptied(shown, way, seed=seed), (0,)) for way in nothing}
     if any(item.area for _, item, _ in kept):
         others[ELSEWHERE] = {reading: value[1::2] for reading, value in both.items()}
     if random_weights:  # other weights would need translators of their own
@@ -98,9 +98,8 @@ def readable_items(
     every = [(series, item) for series, some in items.items() for item in some]
     order = {number: k for k, number in enumerate(dict.fromkeys(id(item.picture.image) for _, item in every))}
     every.sort(key=lambda of: order[id(of[1].picture.image)])
-    try:
-        words = target_table(model, [w for _, i in every for w in (*i.right, *i.wrong, *i.released[0], *i.released[1])])
-    except SemhubError:  # no word can be told apart, or there is none
+    words = told_apart(model, [w for _, i in every for w in (*i.right, *i.wrong, *i.released[0], *i.released[1])])
+    if words is None:
         dropped = {series: Counter({"no word with a token of its own": len(some)}) for series, some in items.items()}
         return None, [], dropped
     shown = {id(item.picture.image): Input("", (item.picture.image,)) for _, item in every}

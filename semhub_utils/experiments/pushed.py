@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from math import comb
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, control, evidence
-from semhub_utils.experiments.common import DRAWS
-from semhub_utils.experiments.kinds import EMPTY, share_row
+from semhub_utils.experiments.answers import EMPTY
+from semhub_utils.experiments.common import DRAWS, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 
@@ -115,7 +116,9 @@ def _null(
     return np.array(found)[:, None]
 
 
-def dose_rows(model, name: str, items: Sequence[KindItem], found: Pushed, layer: int, seed: int) -> list[dict]:
+def dose_curves(
+    model: LanguageModel, name: str, items: Sequence[KindItem], found: Pushed, layer: int, seed: int
+) -> list[pd.DataFrame]:
     """Share of the first answer by condition, class and strength; none is pushed at 0."""
     runs = {condition: dict(zip(found.strengths[condition], v.T, strict=True)) for condition, v in found.shares.items()}
     still = runs[OTHER][0.0]
@@ -127,8 +130,8 @@ def dose_rows(model, name: str, items: Sequence[KindItem], found: Pushed, layer:
         for whose, mammal in CLASSES.items():
             part = np.array([item.clip.is_mammal == mammal for item in items], bool)
             clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
-            columns = {"experiment": "push-dose", "series": whose, "condition": condition, "reading": "corrected"}
-            columns |= {"language": name, "clusters": clusters, "seed": seed, "layer": layer}
-            if part.any() and len(dose) > 1:
-                rows += [share_row(model, v[part], strength=s, **columns) for s, v in sorted(dose.items())]
+            given = {"experiment": "push-dose", "series": whose, "reading": "corrected", "clusters": clusters}
+            for strength, shares in sorted(dose.items()) if part.any() and len(dose) > 1 else ():
+                row = curve(model, shares[part, None], layers=[layer], seed=seed, **given)
+                rows.append(row.assign(language=name, condition=condition, strength=strength))
     return rows

@@ -11,10 +11,10 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import split_items, tidy
+from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
-from semhub_utils.experiments.common import Result, curve
-from semhub_utils.experiments.kinds import NO_ANSWER, answers_of, question_of
-from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_rows
+from semhub_utils.experiments.common import Result, asked, curve
+from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
@@ -22,7 +22,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
-from semhub_utils.tokens import word_row
+from semhub_utils.tokens import TargetTable, told_apart, word_row
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
@@ -68,7 +68,7 @@ def push_experiment(
     kept = [n for n, i in enumerate(items[first]) if {i.clip.label, i.other, i.alike} <= set(rows)]
     dropped = {"no single token for an animal": len(items[first]) - len(kept)}
     dropped = {reason: count for reason, count in dropped.items() if count}
-    tellable = {name: answers_of(model, some) for name, some in items.items()}
+    tellable = {name: _answers(model, some) for name, some in items.items()}
     of = {name: [some[n] for n in kept] for name, some in items.items()}
     ids, clusters = range(len(kept)), [item.clip.cluster for item in of[first]]
     choose, report = split_items(ids, seed, clusters=clusters, share=CHOOSING) if kept else ([], [])
@@ -76,15 +76,15 @@ def push_experiment(
         reason = dropped if tellable[first] else {NO_ANSWER: len(items[first])}
         claims = [claim for name in items for claim in claims_of(model, by, name, [], None, 1, 1.0, reason, seed)]
         blank = [
-            {"experiment": f"push-{what}", "series": whose, "language": name, "condition": OTHER, "layer": 1,
-             "depth": model.depth(1), "strength": float(s), "value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+            curve(model, np.empty((0, 1)), layers=[1], experiment=f"push-{what}", series=whose)
+            .assign(language=name, condition=OTHER, strength=float(s))
             for what in ("choice", "dose") for name in items for whose in CLASSES for s in strengths
         ]  # fmt: skip
-        return pd.concat([tidy(claims), pd.DataFrame(blank)], ignore_index=True).assign(by=by), claims
+        return pd.concat([tidy(claims), *blank], ignore_index=True).assign(by=by), claims
     last = max(model.n_layers - 1, 1)
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
     tried = tried if layers is None else list(layers)
-    prompts = {name: model.encode([question_of(model, i) for i in of[name]]) for name in items if tellable[name]}
+    prompts = {name: model.encode([asked(model, i.asked.prompt) for i in of[name]]) for name in items if tellable[name]}
     lengths = _lengths(model, prompts[first])
     vectors = {
         name: torch.stack([rows[getattr(i, to)] - rows[i.clip.label] for i in of[first]])
@@ -130,7 +130,7 @@ def push_experiment(
         found[RANDOM] = np.mean([shares(name, report, layer, d, some) for d in noise], axis=0)
         return Pushed(found, used)
 
-    claims, table = [], []
+    claims, doses = [], []
     for name in items:
         chosen = [of[name][n] for n in report]
         if tellable[name] is None:
@@ -138,14 +138,19 @@ def push_experiment(
             continue
         found = measured(name)
         claims += claims_of(model, by, name, chosen, found, layer, strength, dropped, seed)
-        table += dose_rows(model, name, chosen, found, layer, seed)
+        doses += dose_curves(model, name, chosen, found, layer, seed)
     if by == "unembedding":
         at = max(1, round(RELEASED_DEPTH * model.n_layers))
         released = Pushed({OTHER: shares(first, report, at, vectors[OTHER], RELEASED, raw=True)}, {OTHER: RELEASED})
-        rows = dose_rows(model, first, [of[first][n] for n in report], released, at, seed)
-        table += [row | {"condition": "as released", "reading": "as released"} for row in rows]
-    tables = [tidy(claims), *chosen_by, pd.DataFrame(table)]
-    return pd.concat(tables, ignore_index=True).assign(by=by), claims
+        rows = dose_curves(model, first, [of[first][n] for n in report], released, at, seed)
+        doses += [row.assign(condition="as released", reading="as released") for row in rows]
+    return pd.concat([tidy(claims), *chosen_by, *doses], ignore_index=True).assign(by=by), claims
+
+
+def _answers(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | None:
+    """The first tokens of the answers, which all items share; None where two cannot be told apart."""
+    words = told_apart(model, items[0].answers, asked(model, items[0].asked.prompt).text)
+    return words if words and words.words == items[0].answers else None
 
 
 def _unembedding_rows(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:

@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import MIN_ITEMS, evidence, tidy
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.common import Result
@@ -18,7 +15,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import generate
-from semhub_utils.tokens import word_forms
+from semhub_utils.tokens import word_row
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0)  # in lengths of the mean state of the layer
 RELEASED_DEPTH = 17 / 32
@@ -64,14 +61,14 @@ def range_experiment(
     task = pd.DataFrame({"experiment": "range-task", "series": series, "value": [float(a is not None) for a in alone]})
     if len(items) < len(prompts):
         dropped["the model writes something else than one argument"] = len(prompts) - len(items)
-    vector = _difference(model, "start", "end", prompts[0]) if prompts else None
+    start, end = (word_row(model, word, prompts[0]) if prompts else None for word in ("start", "end"))
     released = max(1, round(RELEASED_DEPTH * model.n_layers))
-    if (few := len({item.cluster for item in items}) < MIN_ITEMS) or vector is None:
+    if (few := len({item.cluster for item in items}) < MIN_ITEMS) or start is None or end is None:
         why = f"fewer than {MIN_ITEMS} programs are left" if few else "start or end is not one token"
         if items:
             dropped[why] = len(items)
         return _no_range(model, task, dropped, series, released if as_released else None)
-    norms = hidden_states(model, [item.prompt for item in items]).hidden.norm(dim=-1).mean(0)
+    vector, norms = start - end, hidden_states(model, [item.prompt for item in items]).hidden.norm(dim=-1).mean(0)
     ways = {
         "corrected": (normalize(vector, dim=-1) * norms[:, None], STRENGTHS, None),
         "as released": (vector.expand(len(norms), -1), RELEASED_STRENGTHS, [released]),
@@ -93,19 +90,6 @@ def range_experiment(
         tables.append(table.assign(raw=raw, strength=strength))
         claims.append(claim)
     return pd.concat(tables, ignore_index=True), claims
-
-
-def _difference(model: LanguageModel, toward: str, away: str, prompt: str) -> Float[Tensor, " input"] | None:
-    """The unembedding row of one word minus that of another, as they may follow `prompt`; None where one is in several
-    tokens or where rows are no states."""
-    try:
-        forms = [word_forms(model, word, prompt) for word in (toward, away)]
-    except SemhubError:
-        return None
-    if not all(form.single for form in forms) or model.unembedding.shape[1] != model.hidden_size:
-        return None
-    first, second = (model.unembedding[form.ids[0]].detach().float().cpu() for form in forms)
-    return first - second
 
 
 def _no_range(

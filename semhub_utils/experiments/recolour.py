@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve
+from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
@@ -107,8 +107,7 @@ def recolour_experiment(
     ]
     few = {"clusters": [item.cluster for item in choosing], "seed": seed, "reading": reading, "series": series}
     tables.append(curve(model, choice, experiment="recolour-choice", **few))
-    task = {"series": [i.id for i in reported], "cluster": given["clusters"], "value": found[NOTHING][:, 0, 1], "n": 1}
-    tables.append(pd.DataFrame({"experiment": f"task-{series}", **task}))
+    tables.append(task_rows(series, reported, found[NOTHING][:, 0, 1]))
     return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
 
 

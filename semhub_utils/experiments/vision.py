@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import Result
 from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.inputs import Input
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.seen import NOTHING, SeenItem, emptied, names, similarity_pairs
+from semhub_utils.spokes.emptied import PICTURES, emptied
+from semhub_utils.spokes.seen import SeenItem, names, similarity_pairs
 from semhub_utils.spokes.vision import Picture
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 MAX_CELLS = 16_000  # of an overlay: words that a page can carry
 
@@ -24,9 +24,10 @@ MAX_CELLS = 16_000  # of an overlay: words that a page can carry
 def image_similarity(model: LanguageModel, pictures: Sequence[Picture], *, seed: int = 0, **options: Any) -> Result:
     """`similarity_experiment` of pictures with their captions (claim `similarity/captions`): against captions of as
     many things ("corrected") and against all ("as released"). Controls besides those: pictures of nothing."""
-    empty = {name: emptied(pictures, how, seed=seed) for name, how in NOTHING.items()}
+    pairs = similarity_pairs(pictures)
+    empty = {way: emptied([pair.a for pair in pairs], way, seed=seed) for way in PICTURES}
     return similarity_experiment(
-        model, similarity_pairs(pictures), series="captions", seed=seed, baselines=("corrected", "as released"),
+        model, pairs, series="captions", seed=seed, baselines=("corrected", "as released"),
         empty=empty, **options,
     )  # fmt: skip
 
@@ -60,10 +61,7 @@ def overlay(
     of patches.
     """
     readings = available_readings(model)
-    try:
-        table = target_table(model, words)
-    except SemhubError:  # no word can be told apart
-        table = None
+    table = told_apart(model, words)
     owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group] if table else []
     among = ("all words", "colours and things") if owner else ("all words",)
     rows, layers = [], list(range(model.n_layers + 1))

@@ -91,10 +91,6 @@ class _Bench:
         """Up in `attack` seconds, down in the last `release`."""
         return np.minimum(1, self.t / attack) * np.minimum(1, (self.seconds - self.t) / release).clip(0)
 
-    def pluck(self, decay: Number) -> Samples:
-        """A sudden start that dies away: to a third in `decay` seconds."""
-        return np.minimum(1, self.t / 0.004) * np.exp(-self.t / decay)
-
     def bursts(self, every: Number, of: Number, sharp: Number = 3.0, jitter: Number = 0.1) -> Samples:
         """A train of bumps, `of` seconds long, one `every` so many seconds, starting at once."""
         out, start = np.zeros(self.n), self.rng.uniform(0, 0.05)

@@ -195,9 +195,6 @@ class World:
             held |= {s, Sum(s.op, s.right, s.left)} & known
         return frozenset(held)
 
-    def is_held(self, item: Fact | Sum) -> bool:
-        return item in (self.held_facts if isinstance(item, Fact) else self.held_sums)
-
     @cached_property
     def _private_objects(self) -> dict[tuple[str, Fact], str]:
         table = {}

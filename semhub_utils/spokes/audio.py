@@ -8,7 +8,7 @@ for every source, combinations of pitch and length that no training clip has.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,6 @@ YES_NO = {"english": ("Yes", "No"), "spanish": ("Sí", "No"), "chinese": ("是",
 """Language -> what answers the plain question of a mammal."""
 KINDS = ("mammal", "bird", "reptile", "insect")
 """What the world's facts say an animal that sounds is: what answers `question(clip.kind_ask, ...)`."""
-WITHOUT = ("silence", "noise", "shuffled")
-"""What `without_content` makes of a clip."""
 SMALL_WORDS = {"a", "an", "and", "at", "by", "in", "of", "on", "or", "the", "to", "with"}
 
 
@@ -165,24 +163,6 @@ def word(key: str, language: str) -> str:
 def heard(clip: Clip, text: str = "") -> Input:
     """A text with the clip, which stands where the text has SLOT, or in front where it has none."""
     return Input(text, sounds=(Sound(clip.samples, clip.rate),))
-
-
-def emptied(clips: Sequence[Clip], how: str, *, seed: int = 0) -> list[Clip]:
-    """Each clip saying nothing, as `without_content` makes it."""
-    return [replace(clip, samples=without_content(clip, how, seed=seed + n)) for n, clip in enumerate(clips)]
-
-
-def without_content(clip: Clip, how: str, *, seed: int = 0) -> np.ndarray:
-    """Samples as long and as loud that say nothing: "silence", "noise" (white) or "shuffled" (its own samples in a
-    random order)."""
-    rng, loudness = np.random.default_rng(seed), float(np.sqrt(np.mean(clip.samples**2)))
-    if how == "silence":
-        return np.zeros_like(clip.samples)
-    if how == "noise":
-        return np.clip(loudness * rng.standard_normal(len(clip.samples)), -1, 1).astype(np.float32)
-    if how == "shuffled":
-        return rng.permutation(clip.samples)
-    raise SemhubError(f"There is no baseline {how!r}; one of silence, noise, shuffled would do.")
 
 
 def _drawn(sources: Sequence[str], n: int, name: str, held_out: bool | None) -> list[Clip]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.spokes import audio
+from semhub_utils.spokes.items import LensItem
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,14 @@ class KindItem:
     right: int
     other: str
     alike: str
+
+    @property
+    def asked(self) -> LensItem:
+        """The question with its sound, as an item: the true answer is its "own", the others are wrong."""
+        wrong = (*self.answers[: self.right], *self.answers[self.right + 1 :])
+        own = {"own": (self.answers[self.right],)}
+        prompt = audio.heard(self.clip, self.prompt)
+        return LensItem(self.clip.id, prompt, own, self.clip.cluster, wrong={"own": wrong}, anchor=self.clip.label)
 
 
 def kind_items(

@@ -15,10 +15,8 @@ from semhub_utils.spokes.vision import (
     Picture,
     least_overlapping,
     question,
-    without_content,
 )  # fmt: skip
 
-NOTHING = {"blank image": "blank", "shuffled pixels": "shuffled", "white noise": "noise"}
 KINDS = ("noun", "colour")
 
 
@@ -72,11 +70,6 @@ def similarity_pairs(pictures: Sequence[Picture]) -> list[Pair]:
         )
         for p in pictures
     ]  # fmt: skip
-
-
-def emptied(pictures: Sequence[Picture], how: str, *, seed: int = 0) -> list[Input]:
-    """Each picture with nothing on it, as `vision.without_content` makes it."""
-    return [Input("", (without_content(p.image, how, seed=seed + i),)) for i, p in enumerate(pictures)]
 
 
 def colour_items(pictures: Sequence[Picture]) -> list[SeenItem]:

@@ -177,20 +177,6 @@ def least_overlapping(pictures: Sequence[Picture]) -> list[int]:
     ]
 
 
-def without_content(image: Image.Image, how: str, *, seed: int = 0) -> Image.Image:
-    """A picture of the same size that shows nothing: "blank" (its mean colour), "shuffled" (its pixels in a random
-    order) or "noise" (uniform)."""
-    _known("baseline", how, ("blank", "shuffled", "noise"))
-    pixels, rng = np.asarray(image.convert("RGB")), np.random.default_rng(seed)
-    if how == "blank":
-        made = np.broadcast_to(pixels.mean((0, 1)).round(), pixels.shape)
-    elif how == "shuffled":
-        made = rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape)
-    else:
-        made = rng.integers(0, 256, pixels.shape)
-    return Image.fromarray(made.astype(np.uint8))
-
-
 def _picture(scene: world.Scene) -> Picture:
     areas = [Area(box, (colour,)) for colour, box in zip(scene.colours, scene.sides.values(), strict=False)]
     if scene.kind == "plain":
