@@ -78,8 +78,7 @@ def sentiment_experiment(
     "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
     native vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise
     of nats per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`:
-    relevance there minus RELEVANT times that without steering. Prompts without a number (nothing pleasant or unpleasant
-    written) are dropped and counted.
+    relevance there minus RELEVANT times that without steering. Prompts without a number are dropped and counted.
 
     Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under RANDOM_DIRECTIONS of
     them), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the mean
