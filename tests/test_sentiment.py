@@ -258,6 +258,9 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
     native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
     assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
+    [beside] = claims["native-mass/spanish"].controls.items()
+    want = (random.mean(1) + native - own).mean()
+    assert beside[0] == "random direction" and beside[1].values[0] == pytest.approx(want, abs=5e-5)
     assert claim.least_p >= 1 / 4 and judge(claim).verdict == UNTESTABLE  # three directions cannot give a small p
 
 

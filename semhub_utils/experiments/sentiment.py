@@ -76,9 +76,9 @@ def sentiment_experiment(
     signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
     "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
-    native vector. `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model,
-    unsteered), mean of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering.
-    Prompts without a number (nothing pleasant or unpleasant written) are dropped and counted.
+    native vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise
+    of nats per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`:
+    relevance there minus RELEVANT times that without steering. Prompts without a number are dropped and counted.
 
     Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under RANDOM_DIRECTIONS of
     them), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the mean
@@ -192,9 +192,10 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
               unit="cosine above the limit"),
     ]  # fmt: skip
     for native in found.native:
-        for kind, what in (("native", "written"), ("native-mass", "mass")):
-            least = found.half(ENGLISH, what) - AS_WELL * found.half(native, what)
-            claims.append(claim(kind, least, shown, unit="above the limit"))
+        for kind, what, chance in (("native", "written", mean(each)), ("native-mass", "mass", mean(random_mass))):
+            limit = AS_WELL * found.half(native, what)
+            least, controls = found.half(ENGLISH, what) - limit, {RANDOM: chance - limit}
+            claims.append(claim(kind, least, shown, unit="above the limit", **controls))
     return claims
 
 
