@@ -53,7 +53,6 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin

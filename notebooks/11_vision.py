@@ -55,7 +55,6 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin

@@ -63,7 +63,7 @@ from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
 from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
-from semhub_utils.spokes import audio, kinds, swaps
+from semhub_utils.spokes import audio, kinds, swaps, vision
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model
@@ -264,7 +264,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
-languages = [*(audio.YES_NO if plain else audio.LANGUAGES)]
+languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
 known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
 asked = {

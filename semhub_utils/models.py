@@ -247,12 +247,9 @@ class LanguageModel:
             logits = logits.masked_fill(self.structure.never[vocab], -1e30)
         return logits
 
-    def logits(
-        self, h: Float[Tensor, "row hidden"], *, norm: bool = True, vocab: slice | None = None
-    ) -> Float[Tensor, "row vocab"]:
-        """Logits of hidden states as the model itself would give them after its last block (`norm=True`), or without
-        the final norm, as the paper's release does for intermediate layers."""
-        return self.unembed(self.normalise(h, norm=norm), slice(None) if vocab is None else vocab)
+    def logits(self, h: Float[Tensor, "row hidden"]) -> Float[Tensor, "row vocab"]:
+        """Logits of hidden states as the model itself would give them after its last block."""
+        return self.unembed(self.normalise(h), slice(None))
 
 
 # Making one

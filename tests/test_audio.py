@@ -26,7 +26,7 @@ from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, 
 from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.models import wrap
 from semhub_utils.organism import zoo
-from semhub_utils.spokes import audio
+from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.emptied import SOUNDS
 from semhub_utils.spokes.kinds import KindItem, kind_items
 from semhub_utils.tuned import Translators, text_for
@@ -477,7 +477,7 @@ def test_items_of_the_world_and_plain_ones():
     world, plain_items = kind_items(clips, "spanish", forms=(0, 2)), kind_items(clips, "german", plain=True)
     assert len(world) == 16 and len(plain_items) == 8
     for item in world:
-        assert item.answers[item.right] == audio.word(item.clip.kind, "spanish") and audio.SLOT in item.prompt
+        assert item.answers[item.right] == vision.word(item.clip.kind, "spanish") and audio.SLOT in item.prompt
         assert (audio.kind_of(item.other) == "mammal") is not item.clip.is_mammal
         assert (audio.kind_of(item.alike) == "mammal") is item.clip.is_mammal and item.alike != item.clip.label
     assert [item.answers[item.right] for item in plain_items] == ["Ja", "Nein"] * 4

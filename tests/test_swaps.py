@@ -400,10 +400,10 @@ def test_items_of_sounds():
         assert len(items) == sum(bool(answer) for answer in of.values()) > 9
         for item in items:
             own, new = item.run[1].split()[-1], item.source[1].split()[-1]
-            assert of[own] != of[new] and new == item.anchor and item.answer[0] == audio.word(of[own], language)
+            assert of[own] != of[new] and new == item.anchor and item.answer[0] == vision.word(of[own], language)
             assert any(np.array_equal(c.samples, item.source[0].sounds[0].samples) for c in clips if c.label == new)
             assert item.expected[1] == (of[new] if language != "english" else None)
-            assert item.expected[0] == audio.word(of[new], language) and item.other[1].split()[-1] in swaps.SILENT
+            assert item.expected[0] == vision.word(of[new], language) and item.other[1].split()[-1] in swaps.SILENT
     assert swaps.sound_patches(clips[:1], "english") == []
 
 

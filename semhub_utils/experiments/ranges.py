@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from semhub_utils.evidence import MIN_ITEMS, evidence, tidy
 from semhub_utils.experiments.code import sites
-from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.common import Result, curve
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
@@ -99,24 +99,22 @@ def _no_range(
     readings = [("corrected", "", 1, STRENGTHS)]
     if released:
         readings.append(("as released", "/as released", released, RELEASED_STRENGTHS))
+    empty = np.empty((0, 1))
     claims = [
         evidence(
-            f"steering/{series}{suffix}", np.empty((0, 1)), np.empty((0, 1)), layers=[layer], n_layers=model.n_layers,
+            f"steering/{series}{suffix}", empty, empty, layers=[layer], n_layers=model.n_layers,
             experiment="steering", series=series, reading=reading, dropped=dropped, outcome=True,
         )
         for reading, suffix, layer, _ in readings
     ]  # fmt: skip
-    nothing = {"n": 0, "value": np.nan, "low": np.nan, "high": np.nan}
     rows = [
-        {"experiment": experiment, "series": outcome, "reading": reading, "condition": condition, "strength": s,
-         "raw": s, "layer": layer, "depth": model.depth(layer), **nothing}
+        curve(model, empty, layers=[layer], experiment=experiment, series=outcome, reading=reading)
+        .assign(condition=condition, strength=s, raw=s)
         for reading, _, layer, strengths in readings
         for experiment, outcomes, conditions in (
             ("steering-choice", (series,), CONDITIONS[:1]),
             ("steering-dose", ("expected", "unchanged", "other"), CONDITIONS),
         )
-        for condition in conditions
-        for outcome in outcomes
-        for s in strengths
+        for condition in conditions for outcome in outcomes for s in strengths
     ]  # fmt: skip
-    return pd.concat([tidy(claims), task, pd.DataFrame(rows)], ignore_index=True), claims
+    return pd.concat([tidy(claims), task, *rows], ignore_index=True), claims

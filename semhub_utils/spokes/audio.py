@@ -16,12 +16,11 @@ import numpy as np
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.organism import sounds as world
-from semhub_utils.organism.asking import SOUND, Ask, forms, write
-from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.asking import SOUND, Ask
 from semhub_utils.organism.world import all_facts
+from semhub_utils.spokes import vision
 from semhub_utils.spokes.clips import esc, vggsound
 from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.vision import LANGUAGES
 
 SLOT = SOUND
 GROUPS = world.GROUPS
@@ -145,19 +144,7 @@ def kind_of(source: str) -> str:
 
 def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
     """(prompt, answer) in the world's sentences, as `spokes.vision.question`."""
-    if language not in LANGUAGES:
-        raise SemhubError(f"There is no language {language!r}; one of {', '.join(LANGUAGES)} would do.")
-    numbers = forms(ask.kind, LANGUAGES[language])
-    if (form := numbers[0] if form is None else form) not in numbers:
-        raise SemhubError(
-            f"The question {ask.kind!r} has no form {form} in {language}; {', '.join(map(str, numbers))} would do."
-        )
-    return write(ask, LANGUAGES[language], form, what=SLOT)
-
-
-def word(key: str, language: str) -> str:
-    """A source or another word of the world in a language: `word("dog", "spanish") == "perro"`."""
-    return surface(key, LANGUAGES[language])
+    return vision.question(ask, language, form=form, what=SLOT)
 
 
 def heard(clip: Clip, text: str = "") -> Input:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.spokes import audio
+from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import LensItem
 
 
@@ -46,7 +46,7 @@ def kind_items(
                 said = audio.PLAIN["mammal"][language], audio.YES_NO[language], int(not clip.is_mammal)
             else:
                 prompt, _ = audio.question(ask, language, form=form)
-                answers = tuple(audio.word(kind, language) for kind in audio.KINDS)
+                answers = tuple(vision.word(kind, language) for kind in audio.KINDS)
                 said = prompt, answers, audio.KINDS.index(clip.kind)
             items.append(KindItem(clip, *said, *others))
     return items

@@ -145,9 +145,10 @@ def scenes(
     return found
 
 
-def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
-    """(prompt, answer) in the world's sentences. form: the number of the sentence form, None for the first, which no
-    other language shares; the last one is neutral, ending in ":" everywhere. Raises SemhubError where there is none."""
+def question(ask: Ask, language: str, *, form: int | None = None, what: str = SLOT) -> tuple[str, str]:
+    """(prompt, answer) about `what` in the world's sentences. form: the number of the sentence form, None for the
+    first, which no other language shares; the last one is neutral, ending in ":" everywhere. Raises SemhubError where
+    there is none."""
     _known("language", language, tuple(LANGUAGES))
     numbers = forms(ask.kind, LANGUAGES[language])
     if form is None and numbers:
@@ -155,7 +156,7 @@ def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, 
     if form not in numbers:
         there = f"forms {', '.join(map(str, numbers))}" if numbers else "another language"
         raise SemhubError(f"The question {ask.kind!r} has no form {form} in {language}; {there} would do.")
-    return write(ask, LANGUAGES[language], form)
+    return write(ask, LANGUAGES[language], form, what=what)
 
 
 def word(key: str, language: str) -> str:
