@@ -137,6 +137,9 @@ def bench(
         raise SemhubError(
             f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + NEW_TOKENS}."
         )
+    n, turns, fewer = (16, (1, 3), (1, 2)) if quick else (32, (2, 4), (2, 3))
+    if model_id and items != "all":
+        workloads(items, model, n)  # what it cannot read is refused at once
     report: dict[str, Any] = {
         "model": model.model_id,
         "layers": model.n_layers,
@@ -152,8 +155,6 @@ def bench(
         },
     }
 
-    turns = (2, 3 if quick else 4)
-
     def measured(
         reads: LanguageModel, experiment: str, name: str, work: Workload, *, weigh: bool = False, turns=turns
     ) -> dict[str, Any]:
@@ -167,15 +168,13 @@ def bench(
         memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}
         return details | {"peak_bytes": memory, "memory_share_of_released": memory["ours"] / memory["released"]}
 
-    n = 24 if quick else 32
     try:
         short = workloads("arithmetic", model, n)
         long, longest = long_texts(model, 64, 4 if quick else 8), long_texts(model, 512, 2)
         for experiment in EXPERIMENTS:
-            some = (
-                long if experiment != "intervention" else Workload(long.a[: len(long.a) // 2])
-            )  # one run per strength
-            timed = {"arithmetic items": short[experiment], "64 tokens": some}
+            # an intervention is one generation per strength, so fewer prompts do
+            half = Workload(long.a[: len(long.a) // 2])
+            timed = {"arithmetic items": short[experiment], "64 tokens": half if experiment == "intervention" else long}
             details = {name: measured(model, experiment, name, work) for name, work in timed.items()}
             share = measured(model, experiment, "512 tokens, memory", longest, weigh=True)
             report[experiment] = {
@@ -194,7 +193,7 @@ def bench(
             if chapter in MEDIA and model_id is None:
                 reads = random_media_model(MEDIA[chapter], shape, **made)
             try:
-                works = workloads(chapter, reads, 16 if quick else n)
+                works = workloads(chapter, reads, n)
             except SemhubError as error:
                 if items != "all":
                     raise
@@ -202,7 +201,6 @@ def bench(
                 continue
             chapters[chapter] = {}
             for experiment, work in works.items():
-                fewer = (1, 2) if quick else (2, 3)
                 chapters[chapter][experiment] = measured(reads, experiment, f"{chapter} items", work, turns=fewer)
     except KeyboardInterrupt:
         report["stopped"] = True
