@@ -152,7 +152,7 @@ def _vision(model: LanguageModel, n: int, seed: int) -> Works:
 def _audio(model: LanguageModel, n: int, seed: int) -> Works:
     """Clips with labels, read at every frame; clips of animals that are asked about, pushed at every frame."""
     clips = audio.clips(n // 4, seed=seed)
-    animals = kinds.kind_items(audio.animal_clips(n // 4, seed=seed, held_out=None), "english")
+    animals = kinds.kind_items(audio.animal_clips(n // 8, seed=seed, held_out=None), "english")
     prompts: list[Prompt] = [audio.heard(clip) for clip in clips]
     given = {"layers": _layer(model, PUSH_DEPTH), "strengths": PUSHES, "new_tokens": 1}
     return {
