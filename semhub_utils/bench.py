@@ -193,15 +193,13 @@ def bench(
             if chapter in MEDIA and model_id is None:
                 reads = random_media_model(MEDIA[chapter], shape, **made)
             try:
-                works = workloads(chapter, reads, n)
+                for experiment, work in workloads(chapter, reads, n).items():
+                    details = measured(reads, experiment, f"{chapter} items", work, turns=fewer)
+                    chapters.setdefault(chapter, {})[experiment] = details
             except SemhubError as error:
                 if items != "all":
                     raise
                 say(f"{chapter} is left out: {error}")
-                continue
-            chapters[chapter] = {}
-            for experiment, work in works.items():
-                chapters[chapter][experiment] = measured(reads, experiment, f"{chapter} items", work, turns=fewer)
     except KeyboardInterrupt:
         report["stopped"] = True
     return report
