@@ -81,15 +81,15 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     continuation = experiments.known_continuation(model)
     found = experiments.readable_sentences(model, found, continuation, skipped)
     sets = [s for s in languages.pair_sets(found, continuation) if s.ending == "continued" and "-" not in s.series]
-    counts, words = languages.word_counts(texts.running_text("english", n, seed=seed)[0]), []
+    counts = languages.word_counts(texts.running_text("english", n, seed=seed)[0])
+    words, whole = [], []
     for s in sets:
-        lines, (entries, _) = (
-            texts.running_text(s.series, n // len(sets), seed=seed)[0],
-            dictionary.dictionary(s.series),
-        )
-        words += experiments.word_items(model, lines, s.series, entries, counts, n_words=n, seed=seed)[0]
+        lines = texts.running_text(s.series, n // len(sets), seed=seed)[0]
+        known, _ = dictionary.dictionary(s.series)
+        whole += lines
+        words += experiments.word_items(model, lines, s.series, known, counts, n_words=n, seed=seed)[0]
     return {
-        "lens": Workload([item.prompt for item in words]),
+        "lens": Workload([item.prompt for item in words], texts=whole),
         "similarity": _sides([pair for s in sets for pair in s.pairs[: n // len(sets)]]),
     }
 
@@ -117,11 +117,11 @@ def _steering(model: LanguageModel, n: int, seed: int) -> Works:
 def _code(model: LanguageModel, n: int, seed: int) -> Works:
     """Programs up to every comma and every argument; up to the bracket of `range`."""
     found, _ = programs.programs(n, seed=seed)
-    places = [*code.comma_places(found[: n // 2])[0], *code.argument_places(found[: n // 2])[0]]
+    read = sites(model, [*code.comma_places(found)[0], *code.argument_places(found)[0]])[0]
     ranges = sites(model, code.range_places(found)[0], ahead=False)[0]
     given = {"layers": _layer(model, RELEASED_DEPTH), "strengths": RANGES, "new_tokens": LONGEST_ARGUMENT}
     return {
-        "lens": Workload([site.prompt for site in sites(model, places)[0]]),
+        "lens": Workload([site.prompt for site in read], texts=[program.text for program in found]),
         "intervention": Workload([site.prompt for site in ranges][: n // 4], **given),
     }
 

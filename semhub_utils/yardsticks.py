@@ -37,13 +37,15 @@ METHODS = ("released", "ours", "floor")
 
 @dataclass(frozen=True)
 class Workload:
-    """Prompts to be read and changed, and for similarity their other sides. places: positions of each of `a`. classes:
-    how many numbers belong to each token, whose mean the lens gives; without, it gives two tokens' log-probabilities.
-    layers, mode, strengths, new_tokens: of an intervention; with one new token its log-probability is what is read."""
+    """Prompts to be read and changed, and for similarity their other sides. places: positions of each of `a`. texts:
+    those that prompts are beginnings of, which the release reads as a whole. classes: how many numbers belong to each
+    token, whose mean the lens gives; without, it gives two tokens' log-probabilities. layers, mode, strengths,
+    new_tokens: of an intervention; with one new token its log-probability is what is read."""
 
     a: Sequence[Prompt]
     b: Sequence[Prompt] = ()
     places: Sequence[Sequence[int]] | None = None
+    texts: Sequence[str] = ()
     classes: int = 0
     layers: tuple[int, ...] = ()
     mode: str = "add"
@@ -96,8 +98,11 @@ def released_states(case: Case, prompt: Prompt) -> Tensor:
 def released_lens(case: Case) -> Tensor:
     read: dict[int, Tensor] = {}
     classes = None if case.classes is None else case.classes.to(case.model.device)
-    for text, numbers in read_inside(case.model, case.model.encode(case.work.a)).items():
-        states = released_states(case, case.work.a[text])
+    prompts, count = [*case.work.a, *case.work.texts], len(case.work.a)
+    for text, numbers in read_inside(case.model, case.model.encode(prompts)).items():
+        if not (numbers := [n for n in numbers if n < count]):
+            continue  # a text with nothing to read
+        states = released_states(case, prompts[text])
         logits = ((h @ case.model.unembedding.T).float() for h in states)
         table = torch.stack([of.log_softmax(-1) if classes is None else of.softmax(-1) for of in logits])
         found = table[..., case.targets] if classes is None else table @ classes
