@@ -136,15 +136,18 @@ def bench_table(report: Path) -> str:
         for chapter, of in run.get("chapters", {}).items()
     ]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    head = "| Chapter | Lens | Similarity | Intervention |\n| --- | --- | --- | --- |\n"
+    by_chapter = "\nBy chapter, on its own items: times faster than released · times the floor.\n\n" + head
     return (
         f"Model: {run['model']}, {run['layers']} layers, hidden size {run['hidden']}, {run['vocabulary']} words; "
         f"{run['device']}, {run['dtype']}, {run['threads']} threads; {versions}.\n\n"
         "| Experiment | Prompts | As released | Ours | Floor | Times faster than released | Times the floor |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(speed) + "\n\n"
         "| Experiment | Prompts | Memory as released | Ours | Floor | Share of released |\n"
-        "| --- | --- | ---: | ---: | ---: | ---: |\n" + "\n".join(memory) + "\n\n"
-        "By chapter, on its own items: times faster than released · times the floor.\n\n"
-        "| Chapter | Lens | Similarity | Intervention |\n| --- | --- | --- | --- |\n" + "\n".join(chapters) + "\n"
+        "| --- | --- | ---: | ---: | ---: | ---: |\n"
+        + "\n".join(memory)
+        + "\n"
+        + (by_chapter + "\n".join(chapters) + "\n" if chapters else "")
     )
 
 
