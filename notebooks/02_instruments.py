@@ -190,6 +190,10 @@ show(
     shown,
 )
 
+# %% [markdown]
+# Grey is the same architecture with random weights. The claim that follows asks for more than these show: what a full stop adds
+# there, it adds without any learning.
+
 # %% tags=["hide-input"]
 chapter.claim(
     "shared-punctuation",
@@ -238,8 +242,8 @@ chapter.claim(
 #
 # The released code runs one prompt at a time and builds the table of all layers, positions and words to read a few numbers from
 # it. Here prompts share a batch, only the asked states leave the forward pass, and the vocabulary is walked in blocks. The
-# benchmark runs three ways on one random model, side by side: as released, ours, and the floor (a bare forward pass and the one
-# matrix product that cannot be avoided).
+# benchmark runs three ways side by side, on random models and on the items of every chapter: as released, ours, and the floor (a
+# bare forward pass and the one matrix product that cannot be avoided).
 #
 # The figures of the last full run stand on the [status page](../book/status). `semhub bench` measures them on your machine and on
 # your model.

@@ -190,6 +190,9 @@ show(
 )
 
 # %% [markdown]
+# *How to read it.* The dotted lines are nulls: the height that the words, or the digits, of other prompts with that operator reach
+# one time in twenty at any layer. Grey are random weights, and the wrong words. Choose one series to see its own null and control.
+#
 # *Readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
 # output. **raw** does not, as in the authors' release. **tuned**, where the model has it, first sends the state through a
 # translator that was trained, layer by layer, to foretell the model's own output {cite:p}`belrose2023tuned`. It shows early
@@ -279,22 +282,24 @@ chapter.claim(
 #
 # The trap is choice: among many layers and strengths something always works. Layer and strength are therefore chosen on a
 # quarter of the results and judged on the others. A random direction of the same length, the reversed vector and a wrong layer
-# show what a push alone does.
+# show what a push alone does; the first map has a switch for one such direction.
 
 # %% tags=["hide-input"]
 sums = arithmetic.steering_items(items)
 steering = chapter.step("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
 choice = steering[steering.experiment == "steering-choice"]
+choice = choice.assign(direction=choice.control.fillna("").replace("", "word vector"))
 show(
     figures.heatmap(
         choice,
         x="strength",
         y="layer",
         title="Which layer and strength? (the quarter for choosing)",
-        alt="Share of expected continuations by layer and strength on the items used for choosing.",
+        alt="Share of expected continuations by layer and strength on the items used for choosing, for either direction.",
         value_title="share that continues with (t-1)+1",
+        switch="direction",
     ),
-    choice[["layer", "depth", "strength", "value", "n"]],
+    choice[["direction", "layer", "strength", "value", "low", "high", "n"]],
 )
 
 # %% tags=["hide-input"]

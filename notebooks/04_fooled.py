@@ -186,7 +186,8 @@ glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 #   often is found in {glue}`truth_least`.
 #
 # How low is the bar that raw cosine sets? Put each fake beside a true hub that has nothing else in common, with a planted vector
-# half as long as the noise. The next claim asks, world by world, about the *least* of the seven fakes.
+# half as long as the noise. The next claim asks, world by world, about the *least* of the seven fakes; its control is pure noise
+# in the fake's place. The control of the claim after it is the careless reader.
 
 # %% tags=["hide-input"]
 chapter.claim(

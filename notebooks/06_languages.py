@@ -193,6 +193,9 @@ show(
     unrelated,
 )
 
+# %% [markdown]
+# Grey is the same architecture with random weights. The claim asks for more than these show.
+
 # %% tags=["hide-input"]
 chapter.claim(
     "shared-punctuation",
@@ -288,7 +291,7 @@ lens = chapter.each(
 
 # %% tags=["hide-input"]
 LOOK = {"english": "english", "own": "spanish", "wrong english": "control", "wrong own": "null"}
-probability = lens[lens.experiment == "lens-probability"].drop(columns="control")
+probability = lens[lens.experiment == "lens-probability"]
 show(
     figures.layer_curves(
         probability,
@@ -302,8 +305,9 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either. **normed**
-# applies the model's final norm before the unembedding; **raw** does not, as in the authors' release; **tuned**, where a tuned lens
+# *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either, and random
+# weights. The dotted lines are nulls: what words that come next elsewhere, of the same class, reach one time in twenty. Choose
+# one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does not, as in the authors' release; **tuned**, where a tuned lens
 # lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]

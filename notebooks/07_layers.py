@@ -129,15 +129,16 @@ heard = chapter.step("layers", lambda: experiments.layers_experiment(model, text
 heard = heard.sort_values("text", key=lambda text: text != "chinese", kind="stable")  # the text shown first
 shares = heard[heard.experiment == "layers-type"]
 normed = shares[shares.reading == "normed"]
+normed = normed.assign(weights=normed.control.fillna("").replace({"": "trained", "random weights": "random"}))
 types = {"never seen": "logic", "special": "image"}
 show(
     figures.layer_curves(
-        normed,
+        normed.drop(columns="control"),
         title="Which language do the layers speak?",
         alt="Lens probability of each language's tokens by relative depth, for text of one type at a time, normed reading.",
         y="probability of the type's tokens",
         types=types,
-        switch="text",
+        switch=("text", "weights"),
     ),
     normed,
 )
@@ -145,7 +146,8 @@ show(
 # %% [markdown]
 # *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like frequency
 # exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the text's own language
-# somewhere in the middle, and below it at the right edge. English text is the control: no other language should come up there.
+# somewhere in the middle, and below it at the right edge. English text is one control: no other language should come up there.
+# Random weights are the other: they give each language what it has of the vocabulary.
 
 # %% tags=["hide-input"]
 scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"}
@@ -219,7 +221,8 @@ show(
 # ## Does the answer hinge on a choice?
 #
 # *The estimate.* Leave the smoothing out; or count only tokens that one type alone has; or give all the probability of never
-# seen tokens to the text's own language, the worst case for English.
+# seen tokens to the text's own language, the worst case for English. The dotted line of each is again what tokens of like
+# frequency would give, grey are random weights.
 
 # %% tags=["hide-input"]
 estimates = heard[heard.experiment == "layers-estimate"]
@@ -237,7 +240,7 @@ show(
 # %% [markdown]
 # *The reading.* The authors' release leaves the final norm out at the intermediate layers (*raw*). The cards above say for each
 # reading whether the claim holds; their verdict is that of *normed*. The next figure shows what the norm adds to each type's
-# share.
+# share, with the same null and control.
 
 # %% tags=["hide-input"]
 gap = heard[heard.experiment == "layers-gap"]

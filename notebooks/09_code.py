@@ -119,6 +119,9 @@ show(
 )
 
 # %% [markdown]
+# *How to read it.* Grey is the same architecture with random weights, and the frequent words. The dotted lines of *and* are what as
+# many commas, taken from lists and calls at random, reach one time in twenty.
+#
 # Two questions. Is *and* ahead of all these words at list commas? And is it likelier there than at the commas between
 # arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails
 # it. English says *and* between some arguments too, as in *start at three and end at ten*, so a failure leaves
@@ -198,7 +201,8 @@ show(
 # %% [markdown]
 # *How to read it.* **wrong name** is the mean over other names that occur after the same token.
 # **wrong same function** is the mean over that function's other parameters: where it is as high as the right name, the model
-# knows the function but not which argument is due.
+# knows the function but not which argument is due. Dotted is what names, or arguments, of other calls reach one time in twenty
+# after the same token; grey are random weights.
 
 # %% tags=["hide-input"]
 chapter.claim(
@@ -324,17 +328,19 @@ any_start = chapter.step(
 )
 # %% tags=["hide-input"]
 choice = any_start[any_start.experiment == "steering-choice"]
+choice = choice.assign(direction=choice.control.fillna("").replace("", "start minus end"))
 show(
     figures.heatmap(
         choice,
         x="strength",
         y="layer",
         title="Which layer and strength give a start? (the quarter for choosing)",
-        alt="Share of range calls with a start by layer and strength on the programs used for choosing.",
+        alt="Share of range calls with a start by layer and strength on the programs for choosing, for either direction.",
         value_title="share that becomes range(k, n)",
         x_title="strength, in lengths of the mean state",
+        switch="direction",
     ),
-    choice[["layer", "depth", "strength", "raw", "value", "n"]],
+    choice[["direction", "layer", "strength", "raw", "value", "low", "high", "n"]],
 )
 
 # %% tags=["hide-input"]

@@ -165,16 +165,19 @@ show(
 # without any change of meaning.
 #
 # Is it who, or is it which name stands last? In the next figure the forms are parted by whether they name the two people in the
-# order of the sentence. Someone who knows who did it is above zero in both.
+# order of the sentence. Someone who knows who did it is above zero in both. Each has the null of the figure above, for its own
+# sentences. A switch shows the same with random weights.
 
 # %% tags=["hide-input"]
 order = swapped[swapped.experiment == "swap-order"]
+order = order.assign(weights=order.control.fillna("").replace({"": "trained", "random weights": "random"}))
 show(
     figures.layer_curves(
-        order,
+        order.drop(columns="control"),
         title="Does it depend on the order of the names?",
         alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
         y="cosine with the true form minus the other",
+        switch=("reading", "weights"),
     ),
     order,
 )
@@ -270,7 +273,8 @@ show(
 
 # %% [markdown]
 # The paper takes probabilities and not their logarithms. A mean of probabilities rests on the few prompts where a word is
-# likely, so the claims here rest on logarithms; this is the paper's number.
+# likely, so the claims here rest on logarithms; this is the paper's number. Dotted: true roles shuffled among what is read last.
+# Grey: random weights.
 
 # %% tags=["hide-input"]
 probability = roles[roles.experiment == "roles-probability"]

@@ -368,6 +368,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 choice = pd.concat([rows, states])
 choice = choice[choice.experiment == "push-choice"]
+choice = choice.assign(by=choice.by + choice.control.fillna("").replace("random direction", ", random direction"))
 show(
     figures.heatmap(
         choice,

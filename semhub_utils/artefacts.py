@@ -166,9 +166,9 @@ def careful(artefact: Artefact, seed: int, strength: float = 0.0) -> Evidence:
     return examine(a, b, groups=artefact.groups, concepts=artefact.concepts, seed=seed)
 
 
-def careless(artefact: Artefact, seed: int) -> Evidence:
-    """The same on the fake with any partner for any item, every item counted as independent, and no control."""
-    return replace(examine(*artefact.states(seed), seed=seed), controls={})
+def careless(artefact: Artefact, seed: int, strength: float = 0.0) -> Evidence:
+    """The same with any partner for any item, every item counted as independent, and no control."""
+    return replace(examine(*artefact.states(seed, strength), seed=seed), controls={})
 
 
 # What a chapter shows
@@ -198,17 +198,24 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
     Rows: series (an artefact), reading, value: the fake's mean "raw cosine" at the middle layer where it is least, and
     the shares of worlds judged "holds" for the fake ("careless", "careful") and for the true hub ("truth"). Evidence
     over worlds: `raw`, the least of the fakes' raw cosines at a true layer minus that of a true hub of MODEST strength
-    alone; `told-apart`, the share of artefacts whose true hub holds minus that of those whose fake does.
+    alone (control: pure noise in the fake's place); `told-apart`, the share of artefacts whose true hub holds minus
+    that of those whose fake does (control: the careless reader).
     """
     at, seeds = TRUE_LAYERS[0], _seeds(worlds, seed)
     modest = np.array([float(raw_cosine(*NOISE.states(s, MODEST)).mean(0)[at]) for s in seeds])
-    rows, raw, apart = [], [], []
+    rows, raw, apart, careless_apart = [], [], [], []
     for artefact in kinds:
         cosines = np.array([raw_cosine(*artefact.states(s)).mean(0).numpy() for s in seeds])
         fakes = [careful(artefact, s) for s in seeds]
         known = artefact.groups is not None or artefact.concepts is not None
-        bare = [careless(artefact, s) if known else replace(e, controls={}) for s, e in zip(seeds, fakes, strict=True)]
         truths = [careful(artefact, s, artefact.truth) for s in seeds]
+        bare, bare_truths = (
+            [
+                careless(artefact, s, strength) if known else replace(e, controls={})
+                for s, e in zip(seeds, some, strict=True)
+            ]
+            for some, strength in ((fakes, 0.0), (truths, artefact.truth))
+        )
         least = cosines[:, 1:-1].mean(0).min()
         rows.append({"series": artefact.name, "reading": "raw cosine", "value": least, "n": worlds})
         rows += [
@@ -218,7 +225,10 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
         ]
         raw.append(cosines[:, at])
         apart.append(_verdicts(truths).astype(float) - _verdicts(fakes))
+        careless_apart.append(_verdicts(bare_truths).astype(float) - _verdicts(bare))
+    nothing = np.array([float(raw_cosine(*NOISE.states(s)).mean(0)[at]) for s in seeds])
     scores = {"raw": np.min(raw, 0) - modest, "told-apart": np.mean(apart, 0)}
+    beside = {"raw": ("pure noise", nothing - modest), "told-apart": ("careless reader", np.mean(careless_apart, 0))}
     units = {"raw": "cosine", "told-apart": "share of artefacts"}
     found = [
         evidence(
@@ -227,6 +237,7 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
             sign_flip_null(values[:, None], seed=seed),
             layers=[at],
             n_layers=LAYERS - 1,
+            controls={beside[name][0]: control(beside[name][0], beside[name][1][:, None], seed=seed)},
             experiment="fakes",
             series="worlds",
             outcome=name == "told-apart",

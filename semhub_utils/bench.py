@@ -11,7 +11,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,48 +20,28 @@ import pandas as pd
 import torch
 import transformers
 
-from .bench_models import media_workloads, random_media_model, random_model
+from .bench_items import CHAPTERS, MEDIA, workloads
+from .bench_models import random_media_model, random_model
 from .errors import SemhubError
 from .models import LanguageModel, load_model
 from .results import atomically, model_slug
-from .spokes import arithmetic, facts
+from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
 
 # Workloads
 
 
-ITEMS = ("arithmetic", *facts.TYPES)
+def long_texts(model: LanguageModel, tokens: int, count: int, seed: int = 0) -> Workload:
+    """Pairs of texts of number words, of so many tokens of this model, or as many as leave room for a continuation."""
+    words = [pair.b for pair in arithmetic.similarity_pairs(arithmetic.items(32, seed))]
+    draw, tokens = random.Random(seed), min(tokens, (model.max_length or tokens + NEW_TOKENS) - NEW_TOKENS)
 
+    def text() -> str:
+        long = " ".join(draw.choice(words) for _ in range(tokens // 3 + 1))
+        read = model.tokenizer(long, truncation=True, max_length=tokens, return_offsets_mapping=True)
+        return long[: max(end for _, end in read["offset_mapping"])]
 
-def texts(quick: bool, seed: int = 0, items: str = "arithmetic") -> list[Workload]:
-    """A chapter's items, one of ITEMS, and texts made of them that are too long for the other two workloads."""
-    count = 24 if quick else 32
-    if items == "arithmetic":
-        pairs = arithmetic.similarity_pairs(arithmetic.items(count, seed))
-    else:
-        pairs = facts.similarity_pairs(facts.prompts(items, count, seed=seed))
-    draw = random.Random(seed)
-
-    def long(count: int, words: int) -> list[str]:
-        return [" ".join(draw.choice(pairs).b for _ in range(words // 3 + 1)) for _ in range(count)]
-
-    short, few = (4, 2) if quick else (8, 2)
-    return [
-        Workload(f"{items} items", [pair.a for pair in pairs], [pair.b for pair in pairs]),
-        Workload("64 tokens", long(short, 64), long(short, 64)),
-        Workload("512 tokens", long(few, 512), long(few, 512)),
-    ]
-
-
-def cut(model: LanguageModel, work: Workload, tokens: int, name: str) -> Workload:
-    """The texts cut to `tokens` tokens of this model, or to as many as leave room for a continuation."""
-    tokens = min(tokens, (model.max_length or tokens + NEW_TOKENS) - NEW_TOKENS)
-
-    def start(text: str) -> str:
-        read = model.tokenizer(text, truncation=True, max_length=tokens, return_offsets_mapping=True)
-        return text[: max(end for _, end in read["offset_mapping"])]
-
-    return Workload(name.format(tokens), [start(text) for text in work.a], [start(text) for text in work.b])
+    return Workload([text() for _ in range(count)], [text() for _ in range(count)])
 
 
 # Measuring
@@ -135,31 +115,31 @@ def bench(
     device: str | None = None,
     dtype: str = "float32",
     threads: int = 1,
-    items: str = "arithmetic",
+    items: str = "all",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure lens, similarity and intervention on a model (default: random ones made on the fly), on texts, and on
-    pictures and sounds as far as the model takes them.
+    """Measure lens, similarity and intervention on a model (default: random ones made on the fly), on the short items
+    of arithmetic, on prompts of 64 and 512 tokens, and on the items of a chapter, one of CHAPTERS, or of "all".
 
-    Returns a JSON-able report: per experiment `times_faster_than_released` (`items`, those of a chapter),
-    `times_the_floor` (the worse of both lengths), `memory_share_of_released` (512-token prompts) and, under
-    `workloads`, every single figure.
+    Returns a JSON-able report: per experiment `times_faster_than_released` (short items), `times_the_floor` (the worse
+    of short items and 64 tokens), `memory_share_of_released` (512 tokens) and, under `workloads`, every single figure;
+    and under `chapters`, by chapter and experiment, the figures of the chapter's items. Who stops it gets what is
+    measured by then, with `stopped`. Raises SemhubError on unknown items, and on those that the model cannot read.
     """
     # One thread by default: several wait for one another whenever something else is running, and then time nothing.
     torch.set_num_threads(threads)
-    made = texts(quick, items=items)
+    if items not in (*CHAPTERS, "all"):
+        raise SemhubError(f"items was {items!r}; the name of a chapter ({', '.join(CHAPTERS)}) or all would do.")
     shape = shape or ("tiny" if quick else "small")
-    if model_id is None:
-        model = random_model(shape, made, device, dtype)
-    else:
-        model = load_model(model_id, device=device, dtype=dtype)
+    made = {"device": device, "dtype": dtype}
+    model = load_model(model_id, **made) if model_id else random_model(shape, **made)
     if model.max_length is not None and model.max_length < 64 + NEW_TOKENS:
         raise SemhubError(
             f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + NEW_TOKENS}."
         )
-    timed = [made[0], cut(model, made[1], 64, "{} tokens")]
-    weighed = cut(model, made[2], 512, "{} tokens, memory")
-    rounds, pairs = (2, 3) if quick else (2, 4)
+    n, turns, fewer = (16, (1, 3), (1, 2)) if quick else (32, (2, 4), (2, 3))
+    if model_id and items != "all":
+        workloads(items, model, n)  # what it cannot read is refused at once
     report: dict[str, Any] = {
         "model": model.model_id,
         "layers": model.n_layers,
@@ -174,75 +154,97 @@ def bench(
             "transformers": transformers.__version__,
         },
     }
-    works = [(model, work, work is weighed, (rounds, pairs)) for work in (*timed, weighed)]
-    for medium in ("image", "sound"):
-        if model_id is None:
-            seeing = random_media_model(medium, shape, made, device, dtype)
-        elif medium in model.modalities:
-            seeing = model
-        else:
-            continue
-        work = media_workloads(seeing, medium, [*made[0].b, *made[0].a], 2 if quick else 8)
-        turns = (1, 2) if quick else (rounds, pairs)
-        weighed_too = Workload(f"{work.name}, memory", work.a[:2], work.b[:2])
-        works += [(seeing, work, False, turns), (seeing, weighed_too, True, turns)]
-    for experiment, functions in EXPERIMENTS.items():
-        details = {}
-        for reads, work, weigh, turns in works:
-            # An intervention is one generation per strength, so fewer prompts do.
-            count = max(2, len(work.a) // 2) if experiment == "intervention" else len(work.a)
-            case = Case(reads, Workload(work.name, work.a[:count], work.b[:count]))
-            methods = {name: partial(function, case) for name, function in functions.items()}
-            tokens = statistics.median(len(encoding) for encoding in reads.encode(case.work.a))
-            say(f"{experiment}: {count} x {work.name}")
-            details[work.name] = {"model": reads.model_id, "items": count, "tokens": tokens}
-            if weigh:
-                memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}
-                share = memory["ours"] / memory["released"]
-                details[work.name] |= {"peak_bytes": memory, "memory_share_of_released": share}
-            else:
-                details[work.name] |= compare(methods, reads.device, *turns)
-        report[experiment] = {
-            "times_faster_than_released": details[timed[0].name]["times_faster_than_released"]["median"],
-            "times_the_floor": max(details[work.name]["times_the_floor"]["median"] for work in timed),
-            "memory_share_of_released": details[weighed.name]["memory_share_of_released"],
-            "workloads": details,
-        }
+
+    def measured(
+        reads: LanguageModel, experiment: str, name: str, work: Workload, *, weigh: bool = False, turns=turns
+    ) -> dict[str, Any]:
+        say(f"{experiment}: {len(work.a)} x {name}")
+        case = Case(reads, work)
+        methods = {name: partial(function, case) for name, function in EXPERIMENTS[experiment].items()}
+        tokens = statistics.median(len(encoding) for encoding in reads.encode(work.a))
+        details = {"model": reads.model_id, "items": len(work.a), "tokens": tokens}
+        if not weigh:
+            return details | compare(methods, reads.device, *turns)
+        memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}
+        return details | {"peak_bytes": memory, "memory_share_of_released": memory["ours"] / memory["released"]}
+
+    try:
+        short = workloads("arithmetic", model, n)
+        long, longest = long_texts(model, 64, 4 if quick else 8), long_texts(model, 512, 2)
+        for experiment in EXPERIMENTS:
+            # an intervention is one generation per strength, so fewer prompts do
+            half = Workload(long.a[: len(long.a) // 2])
+            timed = {"arithmetic items": short[experiment], "64 tokens": half if experiment == "intervention" else long}
+            details = {name: measured(model, experiment, name, work) for name, work in timed.items()}
+            share = measured(model, experiment, "512 tokens, memory", longest, weigh=True)
+            report[experiment] = {
+                "times_faster_than_released": details["arithmetic items"]["times_faster_than_released"]["median"],
+                "times_the_floor": max(work["times_the_floor"]["median"] for work in details.values()),
+                "memory_share_of_released": share["memory_share_of_released"],
+                "workloads": details | {"512 tokens, memory": share},
+            }
+        chapters = report["chapters"] = {}
+        for chapter in CHAPTERS if items == "all" else [items]:
+            if chapter == "arithmetic":
+                of = {experiment: report[experiment]["workloads"]["arithmetic items"] for experiment in EXPERIMENTS}
+                chapters[chapter] = of
+                continue
+            reads = model
+            if chapter in MEDIA and model_id is None:
+                reads = random_media_model(MEDIA[chapter], shape, **made)
+            try:
+                for experiment, work in workloads(chapter, reads, n).items():
+                    details = measured(reads, experiment, f"{chapter} items", work, turns=fewer)
+                    chapters.setdefault(chapter, {})[experiment] = details
+            except SemhubError as error:
+                if items != "all":
+                    raise
+                say(f"{chapter} is left out: {error}")
+    except KeyboardInterrupt:
+        report["stopped"] = True
     return report
+
+
+def _workloads(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Experiment, name and figures of everything that was measured, the items of arithmetic once."""
+    for experiment in EXPERIMENTS:
+        for name, work in report.get(experiment, {}).get("workloads", {}).items():
+            yield experiment, name, work
+    for chapter, of in report.get("chapters", {}).items():
+        for experiment, work in of.items():
+            if chapter != "arithmetic":
+                yield experiment, f"{chapter} items", work
 
 
 def table(report: dict[str, Any]) -> pd.DataFrame:
     """One row per experiment, workload, quantity and method, with the spread where there is one."""
     rows = []
-    for experiment in EXPERIMENTS:
-        for name, work in report[experiment]["workloads"].items():
-            row = {"experiment": experiment, "workload": name, "n": work["items"], "tokens": work["tokens"]}
-            for quantity in ("seconds", "peak_bytes"):
-                for method, value in work.get(quantity, {}).items():
-                    rows.append(row | {"quantity": quantity, "series": method, "value": float(value)})
-            for quantity in ("times_faster_than_released", "times_the_floor"):
-                if quantity in work:
-                    value, low, high = (work[quantity][part] for part in ("median", "low", "high"))
-                    rows.append(
-                        row | {"quantity": quantity, "series": "ours", "value": value, "low": low, "high": high}
-                    )
+    for experiment, name, work in _workloads(report):
+        row = {"experiment": experiment, "workload": name, "n": work["items"], "tokens": work["tokens"]}
+        for quantity in ("seconds", "peak_bytes"):
+            for method, value in work.get(quantity, {}).items():
+                rows.append(row | {"quantity": quantity, "series": method, "value": float(value)})
+        for quantity in ("times_faster_than_released", "times_the_floor"):
+            if quantity in work:
+                value, low, high = (work[quantity][part] for part in ("median", "low", "high"))
+                rows.append(row | {"quantity": quantity, "series": "ours", "value": value, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def summary(report: dict[str, Any]) -> str:
     """The report as a text table, one line per experiment and workload."""
     head = f"{report['model']} on {report['device']}, {report['dtype']}, {report['threads']} threads"
-    lines = [head, f"{'':14}{'':18}{'released':>11}{'ours':>11}{'floor':>11}  faster  of floor"]
-    for experiment in EXPERIMENTS:
-        for name, work in report[experiment]["workloads"].items():
-            if "seconds" in work:
-                cells = [f"{work['seconds'][method]:.3f} s" for method in METHODS]
-                faster, floor = (work[k]["median"] for k in ("times_faster_than_released", "times_the_floor"))
-                ratios = f"{faster:7.1f}x  {floor:7.2f}"
-            else:
-                cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
-                ratios = f"memory: {work['memory_share_of_released']:.1%} of released"
-            lines.append(f"{experiment:14}{name:18}" + "".join(f"{cell:>11}" for cell in cells) + "  " + ratios)
+    lines = [head, f"{'':14}{'':19}{'tokens':>6}{'released':>11}{'ours':>11}{'floor':>11}  faster  of floor"]
+    for experiment, name, work in _workloads(report):
+        if "seconds" in work:
+            cells = [f"{work['seconds'][method]:.3f} s" for method in METHODS]
+            faster, floor = (work[k]["median"] for k in ("times_faster_than_released", "times_the_floor"))
+            ratios = f"{faster:7.1f}x  {floor:7.2f}"
+        else:
+            cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
+            ratios = f"memory: {work['memory_share_of_released']:.1%} of released"
+        cells = "".join(f"{cell:>11}" for cell in cells)
+        lines.append(f"{experiment:14}{name:19}{work['tokens']:6.0f}{cells}  {ratios}")
     return "\n".join(lines)
 
 

@@ -150,7 +150,7 @@ def claims(
     lens = {"hub": hub, "own": own, **given}
     found += experiments.lens_experiment(model, read_for, **lens, **alone)[1]
     if series == "arithmetic":
-        found += experiments.trajectory_experiment(model, read_for, arithmetic.trajectory_words(), **lens)[1]
+        found += experiments.trajectory_experiment(model, read_for, arithmetic.trajectory_words(), **lens, **alone)[1]
     else:
         texts = [t if t.name in ("english", series) else replace(t, read=()) for t in _texts(seed)]
         heard = experiments.layers_experiment(model, texts, seed=seed, **alone)[1]

@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
     sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads on the cpu (default 1)")
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
-    items = ("arithmetic", "spanish", "chinese", "german", "code", "digits")
-    sub.add_argument("--items", choices=items, default="arithmetic", help="whose short prompts (default arithmetic)")
+    named = "arithmetic, languages, layers, steering, code, semantics, vision or audio"
+    sub.add_argument("--items", default="all", metavar="CHAPTER", help=f"whose items: {named}; or all (default)")
     sub.add_argument("--results", type=Path, metavar="DIR", help="write the table to DIR/<model>/bench.parquet")
 
     sub = command(calibrate, "measure where the truth is known: what must be seen, false alarms, power")
@@ -186,15 +186,18 @@ def check(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
+    import signal
+
     from . import bench as measure
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops it so gets what is measured, too
     given = {"quick": options.quick, "shape": options.config, "device": options.device}
     given |= {"dtype": options.dtype, "threads": options.threads, "items": options.items}
     report = measure.bench(options.model, **given, say=_to_stderr)
     if options.results:
         print(f"table: {measure.write(report, options.results)}", file=sys.stderr)
     print(json.dumps(report) if options.json else measure.summary(report))
-    return 0
+    return 130 if "stopped" in report else 0
 
 
 def calibrate(options: argparse.Namespace) -> int:

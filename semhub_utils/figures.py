@@ -188,7 +188,8 @@ def heatmap(
     switch: str = "reading",
 ):
     """Cells of `value` over two columns: layers by strengths, or a similarity matrix with a `slider` over layers.
-    `diverging` centres the colours on zero. Where the column `switch` has several values, an input shows one at a time.
+    `diverging` centres the colours on zero. Where the column `switch` has several values, an input shows one at a time;
+    if diverging, each has colours of its own.
     """
     data = tidied(table, [x, y, "value", *([slider] if slider else [])], (switch, *SHOWN, *NUMBERS))
 
@@ -203,6 +204,8 @@ def heatmap(
         bounds = data["value"].abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
         ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]
     scale = altair.Scale(scheme="blueorange", domain=ends) if diverging else altair.Scale(scheme="viridis")
+    if several(data, switch) and not diverging and data["value"].notna().any():  # one scale, to be compared
+        scale = altair.Scale(scheme="viridis", domain=[float(data["value"].min()), float(data["value"].max())])
     base = altair.Chart(data).encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
         y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),

@@ -275,7 +275,7 @@ def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
 
 @cache
 def package_fingerprint(kinds: tuple[str, ...] = (".py", ".csv")) -> str:
-    """A hash of the package's own program text and measured tables."""
+    """A hash of the package's own files of these kinds: by default its program text and measured tables."""
     sha = hashlib.sha256()
     for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in kinds):
         sha.update(path.read_bytes())

@@ -222,7 +222,7 @@ def stamp(job: Job) -> dict[str, Any]:
     return {
         "parameters": job.parameters,
         "source": hashlib.sha256(job.chapter.path.read_bytes()).hexdigest(),
-        "package": f"{__version__} {package_fingerprint()}",
+        "package": f"{__version__} {package_fingerprint(('.py', '.csv', '.js', '.css'))}",  # widgets hold their script
         "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
     }
 

@@ -63,7 +63,8 @@ def debiased_cka(
 ) -> Float[Tensor, "layer"]:
     """Linear CKA with the unbiased HSIC (arXiv 2010.15327, Eq. 3): 0 on average for unrelated states.
 
-    The biased form is high on random data once hidden exceeds items (arXiv 2405.01012). Needs at least 4 items.
+    The biased form is high on random data once hidden exceeds items (arXiv 2405.01012). 0 where a side is the same for
+    all items. Needs at least 4 items.
     """
     return _observed(a, b, _cka_scorer)[0]
 
@@ -179,9 +180,16 @@ def _cka_scorer(x: Tensor, y: Tensor) -> Scorer:
     n = len(x)
     if n < 4:
         raise ValueError(f"debiased CKA needs at least 4 items, and there are {n}")
-    x, y = ((z - z.mean(0)) / (z - z.mean(0)).norm().clamp_min(torch.finfo(z.dtype).tiny) for z in (x, y))
-    k, m = (_u_centred(z @ z.T) for z in (x, y))
-    scale = ((k * k).sum() * (m * m).sum()).sqrt()
+
+    def gram(z: Tensor) -> Tensor:
+        apart = z - z.mean(0)
+        if apart.norm() <= 1e-6 * z.norm():  # of rounding alone anything may come
+            return z.new_zeros(n, n)
+        apart = apart / apart.norm()
+        return _u_centred(apart @ apart.T)
+
+    k, m = gram(x), gram(y)
+    scale = ((k * k).sum() * (m * m).sum()).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
 
     def score(pairing: Tensor) -> Tensor:
         return torch.stack([(k * m.index_select(0, p).index_select(1, p)).sum() for p in pairing])[:, None] / scale

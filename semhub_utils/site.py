@@ -18,6 +18,7 @@ from .errors import SemhubError
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>@layer semhub .*?</style>", re.DOTALL)
+INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 
 
@@ -113,31 +114,49 @@ def status_table(results: Path) -> str:
 
 
 def bench_table(report: Path) -> str:
-    """What `semhub bench --json` printed into `report`, as Markdown tables: speed and memory by experiment."""
+    """What `semhub bench --json` printed into `report`, as Markdown tables: speed and memory by experiment, and speed
+    by chapter."""
     run = json.loads(report.read_text("utf-8"))
     speed, memory = [], []
-    for experiment in ("lens", "similarity", "intervention"):
-        for name, work in run[experiment]["workloads"].items():
+    for experiment in INSTRUMENTS:
+        for name, work in run.get(experiment, {}).get("workloads", {}).items():
             if "seconds" in work:
-                cells = [f"{work['seconds'][method]:.2f} s" for method in ("released", "ours", "floor")]
+                cells = [f"{work['seconds'][method]:.2f} s" for method in METHODS]
                 cells += [
                     f"{work['times_faster_than_released']['median']:.1f}",
                     f"{work['times_the_floor']['median']:.2f}",
                 ]
                 speed.append(f"| {experiment} | {name} | {' | '.join(cells)} |")
             else:
-                cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in ("released", "ours", "floor")]
+                cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
                 share = f"{work['peak_bytes']['ours'] / work['peak_bytes']['released']:.1%}"
                 memory.append(f"| {experiment} | {name} | {' | '.join(cells)} | {share} |")
+    chapters = [
+        f"| {chapter} | {' | '.join(_times(of.get(experiment)) for experiment in INSTRUMENTS)} |"
+        for chapter, of in run.get("chapters", {}).items()
+    ]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    head = "| Chapter | Lens | Similarity | Intervention |\n| --- | --- | --- | --- |\n"
+    by_chapter = "\nBy chapter, on its own items: times faster than released · times the floor.\n\n" + head
     return (
         f"Model: {run['model']}, {run['layers']} layers, hidden size {run['hidden']}, {run['vocabulary']} words; "
         f"{run['device']}, {run['dtype']}, {run['threads']} threads; {versions}.\n\n"
         "| Experiment | Prompts | As released | Ours | Floor | Times faster than released | Times the floor |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(speed) + "\n\n"
         "| Experiment | Prompts | Memory as released | Ours | Floor | Share of released |\n"
-        "| --- | --- | ---: | ---: | ---: | ---: |\n" + "\n".join(memory) + "\n"
+        "| --- | --- | ---: | ---: | ---: | ---: |\n"
+        + "\n".join(memory)
+        + "\n"
+        + (by_chapter + "\n".join(chapters) + "\n" if chapters else "")
     )
+
+
+def _times(work: dict[str, Any] | None) -> str:
+    """A cell of the chapters' table; empty where the chapter does not use the instrument."""
+    if work is None:
+        return ""
+    faster, of_floor = (work[key]["median"] for key in ("times_faster_than_released", "times_the_floor"))
+    return f"{faster:.1f} · {of_floor:.2f}"
 
 
 def vendor_table(manifest: Path) -> str:

@@ -1,7 +1,8 @@
 """Hidden states at chosen positions and layers of many prompts, batched, memory bounded, nothing else kept.
 
-Prompts are sorted by length and batched by a budget of tokens; a batch that does not fit in memory is halved. Only the
-asked states leave the forward, and the forward ends at the highest asked layer. Results keep the order of the prompts.
+Prompts are sorted by length and batched by a budget of tokens; a batch that does not fit in memory is halved. A prompt
+with which a longer one begins is read there, so that the places of one text cost one forward. Only the asked states
+leave the forward, and the forward ends at the highest asked layer. Results keep the order of the prompts.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -21,6 +22,7 @@ from semhub_utils.models import LanguageModel
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
+PADDING = 16  # the share of the budget, one in so many, that may be padding: about what another batch costs
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,16 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
     """Batches of prompt numbers with their states [site, layer, hidden] on the cpu."""
     top = max(layers)
     plan = EditPlan(model, edit, encodings) if edit is not None else None
+    inside = read_inside(model, encodings) if plan is None else {n: [n] for n in range(len(encodings))}
 
-    def run(numbers: list[int]) -> Tensor:
-        numbers = [n for n in numbers if wanted[n]]
-        rows, columns = (part.to(model.device) for part in _sites(range(len(numbers)), [wanted[n] for n in numbers]))
+    def run(heads: list[int]) -> Tensor:
+        heads = [h for h in heads if any(wanted[n] for n in inside[h])]
+        sites = [(row, place) for row, h in enumerate(heads) for n in inside[h] for place in wanted[n]]
         with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
-            kept = torch.empty(len(rows), len(layers), model.hidden_size, device=model.device)
-        if not numbers:
+            kept = torch.empty(len(sites), len(layers), model.hidden_size, device=model.device)
+        if not heads:
             return kept
+        rows, columns = torch.tensor(sites, device=model.device).T
 
         def keeper(layer: int) -> Callable[[Tensor], None]:
             def keep(h: Tensor) -> None:
@@ -136,17 +140,32 @@ def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterato
 
         with ExitStack() as stack:
             if plan is not None:  # first, so that what is kept is what was edited
-                stack.enter_context(plan.attached(numbers))
+                stack.enter_context(plan.attached(heads))
             for layer in set(layers):
                 stack.callback(model.hook(layer, keeper(layer)).remove)
             with suppress(_Enough):
-                together = [encodings[n] for n in numbers]
+                together = [encodings[h] for h in heads]
                 model.run(pad(together), gather(together))
         return kept
 
     lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
-    for numbers, kept in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-        yield numbers, kept.cpu()
+    for heads, kept in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds, which=list(inside)):
+        yield [n for h in heads for n in inside[h]], kept.cpu()
+
+
+def read_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> dict[int, list[int]]:
+    """By number of a prompt that is run, the prompts that are read in its forward: itself and those it begins with, as
+    no token reaches an earlier position. What holds more than text is read by itself."""
+    head = list(range(len(encodings)))
+    texts = [] if switches_by_length(model) else [n for n in head if not encodings[n].extras]
+    texts.sort(key=lambda n: encodings[n].ids)  # a prompt stands just before those that begin with it
+    for n, after in zip(texts[-2::-1], texts[:0:-1], strict=True):
+        if encodings[after].ids[: len(encodings[n])] == encodings[n].ids:
+            head[n] = head[after]
+    inside: dict[int, list[int]] = {h: [] for h in sorted(set(head))}
+    for n, h in enumerate(head):
+        inside[h].append(n)
+    return inside
 
 
 # Batches
@@ -161,19 +180,24 @@ def run_batches(
     copies: int = 1,
     equal_lengths: bool = False,
     kinds: Sequence[Hashable] | None = None,
+    which: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[int], Any]]:
     """Call `run` on batches of item numbers, shortest items first, each of at most `max_batch_tokens` tokens counted
     with padding and `copies`; halve the budget whenever memory runs out. Prompts share a batch only with those of their
-    kind (`Encoding.kind`). Yields (numbers, result)."""
+    kind (`Encoding.kind`), and where lengths differ little. which: the items that are run, all by default. Yields
+    (numbers, result)."""
     budget = max_batch_tokens or BATCH_TOKENS["cpu" if model.device.type == "cpu" else "other"]
     budget = max(1, budget // copies)
     kinds = kinds if kinds is not None else [()] * len(lengths)
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
-    queue = sorted(range(len(lengths)), key=lambda n: (order[kinds[n]], lengths[n]))
+    queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
     alike = equal_lengths or switches_by_length(model)
     while queue:
-        count = 1
+        count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
+            padding += count * (lengths[queue[count]] - lengths[queue[count - 1]])
+            if padding > budget // PADDING:
+                break
             if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break
             count += 1

@@ -1,14 +1,16 @@
 """The three methods that `bench` compares, on one model and one workload.
 
 released: the method of the paper's release, written anew from its description. One prompt at a time, every hidden
-state of every position kept, the whole [layer, position, vocabulary] log-softmax table made though two tokens at one
-position are read, cosines by broadcasting; an intervention is a greedy generation of 16 tokens after the edit, one per
-prompt and strength, with a cache, and with logits for the whole prompt, as the library's generation made them then.
+state of every position kept, the whole [layer, position, vocabulary] log-softmax table made though a few tokens at a
+few positions are read, cosines by broadcasting. Several places of one text are read in one forward, from one table. An
+intervention is a greedy generation after the edit, one per prompt and strength, with a cache, and with logits for the
+whole prompt, as the library's generation made them then; where one word is the answer, a forward.
 floor: what does not get smaller by batching alone. The same batches through the bare decoder and the one matrix product
 that is left: states by unembedding (lens), states by states (similarity); for the intervention the library's own greedy
 generation of as many tokens, without an edit, every strength a row.
 
-A text is read and changed at its last position; pictures and sounds are read and changed at all of theirs.
+Unless a workload says otherwise, a text is read and changed at its last position, and pictures and sounds at all of
+theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,25 +22,35 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
-from .inputs import Input, gather, pad
-from .lens import lens_logprobs
+from .inputs import Prompt, gather, pad
+from .lens import lens
 from .models import LanguageModel
 from .similarity import adjusted_cosine
-from .states import Edit, hidden_states, run_batches
-from .steering import generate
+from .states import Edit, hidden_states, read_inside, run_batches
+from .steering import generate, next_token_logprobs
 
 NEW_TOKENS = 16  # what an intervention writes
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
+DEPTH = 25 / 32  # where it adds there
 METHODS = ("released", "ours", "floor")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Pairs of prompts of one length, timed or weighed."""
+    """Prompts to be read and changed, and for similarity their other sides. places: positions of each of `a`. texts:
+    those that prompts are beginnings of, which the release reads as a whole. classes: how many numbers belong to each
+    token, whose mean the lens gives; without, it gives two tokens' log-probabilities. layers, mode, strengths,
+    new_tokens: of an intervention; with one new token its log-probability is what is read."""
 
-    name: str
-    a: list[str] | list[Input]
-    b: list[str]
+    a: Sequence[Prompt]
+    b: Sequence[Prompt] = ()
+    places: Sequence[Sequence[int]] | None = None
+    texts: Sequence[str] = ()
+    classes: int = 0
+    layers: tuple[int, ...] = ()
+    mode: str = "add"
+    strengths: tuple[float, ...] = STRENGTHS
+    new_tokens: int = NEW_TOKENS
 
 
 @dataclass
@@ -49,22 +61,24 @@ class Case:
     work: Workload
 
     def __post_init__(self) -> None:
-        model = self.model
+        model, work = self.model, self.work
         generator = torch.Generator().manual_seed(0)
         self.layers = range(1, model.n_layers + 1)
         self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
+        self.classes = torch.rand(model.vocab_size, work.classes, generator=generator) if work.classes else None
+        encodings = model.encode(work.a)
+        self.places = [list(row) for row in work.places or [e.patches or [len(e) - 1] for e in encodings]]
         vector = torch.randn(model.hidden_size, generator=generator)
-        self.places = [e.patches or [len(e) - 1] for e in model.encode(self.work.a)]
-        layer = max(1, round(0.78 * model.n_layers))  # 25 of 32, as in the paper
-        self.edit = Edit(layers=(layer,), vector=vector, positions=self.places)
+        layers = work.layers or (max(1, round(DEPTH * model.n_layers)),)
+        self.edit = Edit(layers=layers, vector=vector, positions=self.places, mode=work.mode)
         end = model.module.generation_config.eos_token_id
         self.end: list[int] = end if isinstance(end, list) else [] if end is None else [end]
         self.greedy = {
-            "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "eos_token_id": end, "pad_token_id": 0,
-            "use_cache": True,
+            "max_new_tokens": work.new_tokens, "min_new_tokens": work.new_tokens, "eos_token_id": end,
+            "pad_token_id": 0, "use_cache": True,
         }  # fmt: skip
 
-    def given(self, prompt: str | Input) -> dict[str, Tensor]:
+    def given(self, prompt: Prompt) -> dict[str, Tensor]:
         if isinstance(prompt, str):
             return {"input_ids": self.model.tokenizer(prompt, return_tensors="pt").input_ids.to(self.model.device)}
         encodings = self.model.encode([prompt])
@@ -75,19 +89,25 @@ class Case:
 # As released
 
 
-def released_states(case: Case, prompt: str | Input) -> Tensor:
+def released_states(case: Case, prompt: Prompt) -> Tensor:
     """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
     states = case.model.module(**case.given(prompt), output_hidden_states=True).hidden_states
     return torch.stack([h[0] for h in states])[1:]
 
 
 def released_lens(case: Case) -> Tensor:
-    read = []
-    for prompt, places in zip(case.work.a, case.places, strict=True):
-        states = released_states(case, prompt)
-        table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
-        read.append(table[:, places][..., case.targets].transpose(0, 1).cpu())
-    return torch.cat(read)[:, :-1]
+    read: dict[int, Tensor] = {}
+    classes = None if case.classes is None else case.classes.to(case.model.device)
+    prompts, count = [*case.work.a, *case.work.texts], len(case.work.a)
+    for text, numbers in read_inside(case.model, case.model.encode(prompts)).items():
+        if not (numbers := [n for n in numbers if n < count]):
+            continue  # a text with nothing to read
+        states = released_states(case, prompts[text])
+        logits = ((h @ case.model.unembedding.T).float() for h in states)
+        table = torch.stack([of.log_softmax(-1) if classes is None else of.softmax(-1) for of in logits])
+        found = table[..., case.targets] if classes is None else table @ classes
+        read |= {n: found[:, case.places[n]].transpose(0, 1).cpu() for n in numbers}
+    return torch.cat([read[n] for n in sorted(read)])[:, :-1]
 
 
 def released_similarity(case: Case) -> Tensor:
@@ -107,24 +127,28 @@ def released_intervention(case: Case) -> Tensor:
     written = []
     for prompt, places in zip(case.work.a, case.places, strict=True):
         read = case.given(prompt)
-        for strength in STRENGTHS:
+        for strength in case.work.strengths:
 
-            def add(h: Tensor, strength: float = strength, places: list[int] = places) -> Tensor:
+            def change(h: Tensor, strength: float = strength, places: list[int] = places) -> Tensor:
                 h = h.clone()
-                h[:, places] += strength * vector
+                h[:, places] += strength * (vector - h[:, places] if case.edit.mode == "replace" else vector)
                 return h
 
             given, new, past = read, [], None
-            handle = case.model.hook(case.edit.layers[0], add)
-            while len(new) < NEW_TOKENS:
+            handles = [case.model.hook(layer, change) for layer in case.edit.layers]
+            while len(new) < case.work.new_tokens:
                 found = case.model.module(**given, past_key_values=past, use_cache=True)
-                handle.remove()  # the prompt has been read
+                for handle in handles:
+                    handle.remove()  # the prompt has been read
                 logits, past = found.logits.float(), found.past_key_values
+                if case.work.new_tokens == 1:
+                    written.append(logits.log_softmax(-1)[0, -1, case.targets].cpu())
                 logits[..., case.end] = -torch.inf  # all write as many tokens
                 given = {"input_ids": logits[:, -1:].argmax(-1)}
                 new.append(int(given["input_ids"]))
-            written.append(case.model.tokenizer.decode(new, skip_special_tokens=True))
-    return _characters(written)
+            if case.work.new_tokens > 1:
+                written.append(case.model.tokenizer.decode(new, skip_special_tokens=True))
+    return _characters(written) if case.work.new_tokens > 1 else torch.stack(written)
 
 
 def _characters(texts: Sequence[str]) -> Tensor:
@@ -137,8 +161,10 @@ def _characters(texts: Sequence[str]) -> Tensor:
 
 
 def ours_lens(case: Case) -> Tensor:
-    states = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers)
-    return lens_logprobs(case.model, states.hidden, case.targets, reading="raw")[:, :-1]
+    hidden = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers).hidden
+    if case.classes is not None:
+        return lens(case.model, hidden, classes=case.classes, reading="raw").expected[:, :-1]
+    return lens(case.model, hidden, targets=case.targets, reading="raw").logprob[:, :-1]
 
 
 def ours_similarity(case: Case) -> Tensor:
@@ -147,22 +173,27 @@ def ours_similarity(case: Case) -> Tensor:
 
 
 def ours_intervention(case: Case) -> Tensor:
-    texts = generate(case.model, case.work.a, edit=case.edit, strengths=STRENGTHS, **case.greedy)
+    given = {"edit": case.edit, "strengths": case.work.strengths}
+    if case.work.new_tokens == 1:
+        return next_token_logprobs(case.model, case.work.a, case.targets, **given).flatten(0, 1)
+    texts = generate(case.model, case.work.a, **given, **case.greedy)
     return _characters([text for row in texts for text in row])
 
 
 # The floor
 
 
-def _forwards(case: Case, prompts: Sequence[str | Input]) -> None:
+def _forwards(case: Case, prompts: Sequence[Prompt], copies: int = 1) -> None:
     """The bare decoder, without the unembedding, over the batches that ours makes."""
     encodings = case.model.encode(prompts)
 
     def forward(numbers: list[int]) -> None:
-        together = [encodings[n] for n in numbers]
+        together = [encodings[n] for n in numbers for _ in range(copies)]
         case.model.run(pad(together), gather(together))
 
-    for _ in run_batches(case.model, [len(e) for e in encodings], forward, kinds=[e.kind for e in encodings]):
+    once = read_inside(case.model, encodings) if copies == 1 else range(len(encodings))
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for _ in run_batches(case.model, lengths, forward, copies=copies, kinds=kinds, which=list(once)):
         pass
 
 
@@ -190,17 +221,21 @@ def floor_similarity(case: Case) -> None:
 
 
 def floor_intervention(case: Case) -> None:
+    copies = len(case.work.strengths)
+    if case.work.new_tokens == 1:
+        _forwards(case, case.work.a, copies)
+        return _unembed(case, len(case.work.a) * copies)
     encodings, settings = case.model.encode(case.work.a), GenerationConfig(do_sample=False, **case.greedy)
 
     def write(numbers: list[int]) -> None:
-        together = [encodings[n] for n in numbers for _ in STRENGTHS]
+        together = [encodings[n] for n in numbers for _ in range(copies)]
         ids = pad(together).to(case.model.device)
         given = {"attention_mask": torch.ones_like(ids)}
         given |= {name: value.to(case.model.device) for name, value in gather(together).items()}
         case.model.module.generate(ids, **given, generation_config=settings)
 
     lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
-    for _ in run_batches(case.model, lengths, write, copies=len(STRENGTHS), equal_lengths=True, kinds=kinds):
+    for _ in run_batches(case.model, lengths, write, copies=copies, equal_lengths=True, kinds=kinds):
         pass
 
 

@@ -3,13 +3,15 @@
 The worlds are those of `semhub_utils.artefacts`: every artefact is judged without and with a planted truth under it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from semhub_utils import artefacts
-from semhub_utils.artefacts import ARTEFACTS, NOISE, careful, careless, raw_cosine
+from semhub_utils.artefacts import ARTEFACTS, NOISE, careful, careless, examine, raw_cosine
 from semhub_utils.evidence import evidence, judge
 from semhub_utils.models import randomised
 from semhub_utils.similarity import adjusted_cosine, permuted_pairs, same_group
@@ -96,6 +98,15 @@ def test_trials_of_fakes_and_true_hubs():
         [float(raw_cosine(*NOISE.states(s, artefacts.MODEST))[:, 3].mean()) for s in range(300_000, 300_020)]
     )
     assert by_name["raw"].values[0] == pytest.approx(shares["raw cosine"].min() - modest, abs=0.05)
+    nothing = np.mean([float(raw_cosine(*NOISE.states(s))[:, 3].mean()) for s in range(300_000, 300_020)])
+    assert by_name["raw"].controls["pure noise"].values[0] == pytest.approx(nothing - modest)
+    apart = []
+    for kind in (NAMED[name] for name in kinds):
+        for s in range(300_000, 300_020):
+            true, fake = (examine(*kind.states(s, strength), seed=s) for strength in (kind.truth, 0.0))
+            holds = [judge(replace(e, controls={})).verdict == "holds" for e in (true, fake)]
+            apart.append(float(holds[0]) - holds[1])
+    assert by_name["told-apart"].controls["careless reader"].values[0] == pytest.approx(np.mean(apart))
 
 
 def test_false_alarms_on_noise_are_rare():

@@ -1,5 +1,6 @@
 """Sounds and their labels: every number against plain transformers, and truth and absence that were planted."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -234,12 +235,12 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
     table, claims = push_experiment(model, asked, by=by, strengths=(0.5, 2.0), layers=[1, 2])
     dose = table[table.experiment == "push-dose"]
     (layer,) = claims[0].layers
-    _, report = split_items(range(24), 0, clusters=[item.clip.cluster for item in items], share=0.25)
+    choosing, report = split_items(range(24), 0, clusters=[item.clip.cluster for item in items], share=0.25)
 
-    def row(word):
+    def row(word, at=layer):
         if by == "unembedding":
             return plain.head.weight[plain.ids(word)].mean(0).detach()
-        return plain.states(word)[0][layer, -1]
+        return plain.states(word)[0][at, -1]
 
     def share(item, vector, s, text, raw=False, at=layer):
         states, frames, logprob = plain.states("<audio> plus", item.clip.samples)  # in the first language
@@ -267,8 +268,23 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         theirs = [share(i, row(i.other) - row(i.clip.label), 30.0, "<audio> plus", raw=True, at=1) for i in mine]
         ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
         close(ours.value, [np.mean(theirs)])
-    choice = table[table.experiment == "push-choice"]
+    choice = table[(table.experiment == "push-choice") & (table.control.fillna("") == "")]
     assert choice.loc[choice.value.idxmax()].layer == layer and len(choice) == 4
+    chance = table[(table.experiment == "push-choice") & (table.control == "random direction")]
+    direction = torch.randn(3, 1, 1, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))[0, 0, 0]
+    for at, s in itertools.product((1, 2), (0.5, 2.0)):
+        means = {}
+        for mammal in (True, False):
+            mine, sign = [items[n] for n in choosing if items[n].clip.is_mammal == mammal], -1 if mammal else 1
+            still = np.array([share(i, None, 0.0, "<audio> plus") for i in mine])
+            moved = [share(i, row(i.other, at) - row(i.clip.label, at), s, "<audio> plus", at=at) for i in mine]
+            noise = [share(i, direction, s, "<audio> plus", at=at) for i in mine]
+            means[(sign * (np.array(moved) - still)).mean()] = (sign * (np.array(noise) - still)).mean(), len(mine)
+        assert len(means) == 2
+        [row_], [beside] = (t[(t.layer == at) & (t.strength == s)].to_dict("records") for t in (choice, chance))
+        close(row_["value"], min(means))
+        close(beside["value"], means[min(means)][0])
+        assert row_["n"] == beside["n"] == means[min(means)][1] and row_["low"] <= row_["value"] <= row_["high"]
 
 
 def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model):

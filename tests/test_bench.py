@@ -7,18 +7,28 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import bench, cli, steering
+from semhub_utils import bench, cli, site, steering
+from semhub_utils.bench_items import CHAPTERS, MEDIA, workloads
 from semhub_utils.errors import SemhubError
-from semhub_utils.states import Edit, EditPlan
+from semhub_utils.states import Edit, EditPlan, read_inside
 from semhub_utils.yardsticks import EXPERIMENTS, METHODS, Case
 
 MEBI = 2**20
 
 
+SHORT = bench.Workload(["12=3+", "eight plus one equals", "7=6+", "5*2", "1+1="], ["2", "three", "four", "2+2", "9"])
+
+
 @pytest.fixture(scope="module")
-def model():
+def models():
     torch.set_num_threads(1)
-    return bench.random_model("tiny", bench.texts(quick=True), "cpu", "float32")
+    made = {medium: bench.random_media_model(medium, "tiny", "cpu", "float32") for medium in ("image", "sound")}
+    return made | {"text": bench.random_model("tiny", "cpu", "float32")}
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    return models["text"]
 
 
 def test_the_meter_counts_what_lives_at_one_time():
@@ -37,45 +47,64 @@ def test_the_meter_counts_what_lives_at_one_time():
 
 
 @pytest.mark.parametrize("tokens", [5, 64])
-def test_prompts_are_cut_to_the_model(model, tokens):
-    work = bench.cut(model, bench.texts(quick=True)[1], tokens, "{} tokens")
-    assert work.name == f"{tokens} tokens"
-    assert {len(encoding) for encoding in model.encode([*work.a, *work.b])} == {tokens}
+def test_long_prompts_have_the_tokens_asked_for(model, tokens):
+    work = bench.long_texts(model, tokens, 3)
+    assert [len(encoding) for encoding in model.encode([*work.a, *work.b])] == [tokens] * 6
+
+
+def same(case, experiment):
+    methods = EXPERIMENTS[experiment]
+    with torch.inference_mode():
+        released, ours = methods["released"](case), methods["ours"](case)
+    assert released.shape == ours.shape and released.std() > 0
+    torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+    return ours
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_released_and_ours_read_the_same_numbers(model, experiment):
-    for work in (bench.texts(quick=True)[0], bench.cut(model, bench.texts(quick=True)[1], 17, "{}")):
-        case = Case(model, bench.Workload(work.name, work.a[:6], work.b[:6]))
-        methods = EXPERIMENTS[experiment]
-        with torch.inference_mode():
-            released, ours = methods["released"](case), methods["ours"](case)
-        assert released.shape == ours.shape and released.std() > 0
-        torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+    for work in (SHORT, bench.long_texts(model, 17, 3)):
+        same(Case(model, work), experiment)
 
 
-@pytest.mark.parametrize("medium", ["image", "sound"])
-def test_released_and_ours_read_the_same_of_pictures_and_sounds(medium):
-    texts = bench.texts(quick=True)
-    seeing = bench.random_media_model(medium, "tiny", texts, "cpu", "float32")
-    case = Case(seeing, bench.media_workloads(seeing, medium, texts[0].b, 3))
-    assert [len(places) for places in case.places] == [{"image": 16, "sound": 25}[medium]] * 3
-    for experiment, methods in EXPERIMENTS.items():
-        with torch.inference_mode():
-            released, ours = methods["released"](case), methods["ours"](case)
-        assert released.shape == ours.shape and released.std() > 0, experiment
-        torch.testing.assert_close(ours, released, rtol=5e-5, atol=5e-5)
+@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "arithmetic"])
+def test_released_and_ours_read_the_same_of_every_chapter(models, chapter):
+    reads = models[MEDIA.get(chapter, "text")]
+    works = workloads(chapter, reads, 16)
+    assert works and set(works) <= set(EXPERIMENTS)
+    for experiment, work in works.items():
+        case = Case(reads, work)
+        rows = len(same(case, experiment))
+        every = sum(map(len, case.places))
+        assert rows == {"lens": every, "similarity": reads.n_layers - 1}.get(
+            experiment, len(work.a) * len(work.strengths)
+        )
 
 
-def test_items_of_other_chapters(monkeypatch):
-    """The command offers what the bench has, and a workload holds both sides of the pairs."""
-    for items in bench.ITEMS:
-        work = bench.texts(quick=True, items=items)[0]
-        assert work.name == f"{items} items" and len(work.a) == len(work.b) == 24 and set(work.a) != set(work.b)
-    given = {}
-    monkeypatch.setattr(bench, "bench", lambda model, **options: given.update(options) or {})
-    for items in bench.ITEMS:
-        assert cli.main(["bench", "--json", "--items", items]) == 0 and given["items"] == items
+def test_chapters_read_where_their_experiments_do(models):
+    """Running text before every word and at every position, programs at every comma, pictures and clips all over."""
+    made = {name: workloads(name, models[MEDIA.get(name, "text")], 16)["lens"] for name in
+            ("languages", "layers", "code", "vision", "audio")}  # fmt: skip
+    lens = {name: Case(models[MEDIA.get(name, "text")], work) for name, work in made.items()}
+    assert len(read_inside(models["text"], models["text"].encode(made["languages"].a))) < len(made["languages"].a) / 2
+    for name in ("languages", "code"):
+        ends = {prompt[-1] for prompt in made[name].a}
+        assert all(len(row) == 1 for row in lens[name].places) and (name == "languages" or ends <= {",", "("})
+    whole = models["text"].encode(made["layers"].a)
+    assert [len(row) + 1 for row in lens["layers"].places] == [len(e) for e in whole]  # all but the sign in front
+    assert {len(row) for row in lens["vision"].places} == {16} and min(map(len, lens["audio"].places)) > 5
+
+
+def test_unknown_items_are_refused_in_a_sentence(capsys, models, monkeypatch):
+    assert cli.main(["bench", "--quick", "--items", "chemistry"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said == f"items was 'chemistry'; the name of a chapter ({', '.join(CHAPTERS)}) or all would do."
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    help_ = capsys.readouterr().out
+    assert all(name in help_ for name in CHAPTERS)
+    with pytest.raises(SemhubError, match="The items of vision hold images, which random-llama-tiny does not take"):
+        workloads("vision", models["text"], 16)
 
 
 def test_a_model_without_room_for_a_continuation_is_refused(monkeypatch, tiny):
@@ -98,20 +127,56 @@ def test_sharing_what_is_not_edited_changes_nothing(model, positions, monkeypatc
 
 
 def test_quick_bench(tmp_path):
-    report = bench.bench(quick=True)
-    assert json.loads(json.dumps(report)) == report
+    said = []
+    report = bench.bench(quick=True, say=said.append)
+    assert json.loads(json.dumps(report)) == report and "stopped" not in report
     for experiment in EXPERIMENTS:
         found = report[experiment]
         for key in ("times_faster_than_released", "times_the_floor", "memory_share_of_released"):
             assert math.isfinite(found[key]) and found[key] > 0
-        assert found["times_faster_than_released"] > 2
-        assert {"pictures", "sounds", "pictures, memory", "sounds, memory"} <= set(found["workloads"])
-        for work in found["workloads"].values():
-            assert work.get("largest_difference", 0) < 1e-4
-            assert set(work.get("seconds") or work["peak_bytes"]) == set(METHODS)
+        assert found["times_faster_than_released"] > 1
+        assert set(found["workloads"]) == {"arithmetic items", "64 tokens", "512 tokens, memory"}
     assert report["lens"]["memory_share_of_released"] < 0.2
+    uses = {name: set(of) for name, of in report["chapters"].items()}
+    assert uses == {
+        "arithmetic": set(EXPERIMENTS), "languages": {"lens", "similarity"}, "layers": {"lens"},
+        "steering": {"intervention"}, "code": {"lens", "intervention"}, "semantics": {"lens", "similarity"},
+        "vision": set(EXPERIMENTS), "audio": set(EXPERIMENTS),
+    }  # fmt: skip
+    works = [work for _, _, work in bench._workloads(report)]
+    assert len(works) == 9 + sum(map(len, uses.values())) - 3 == len(said)
+    for work in works:
+        assert work.get("largest_difference", 0) < 1e-4
+        assert set(work.get("seconds") or work["peak_bytes"]) == set(METHODS)
 
     table = pd.read_parquet(bench.write(report, tmp_path))
     assert (tmp_path / "random-llama-tiny" / "bench.parquet").exists()
     assert set(table.experiment) == set(EXPERIMENTS) and table.value.notna().all()
-    assert "random-llama-tiny" in bench.summary(report)
+    assert "audio items" in set(table.workload)
+    assert "random-llama-tiny" in bench.summary(report) and "semantics items" in bench.summary(report)
+
+    (tmp_path / "bench.json").write_text(json.dumps(report))
+    page = site.bench_table(tmp_path / "bench.json")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|")]
+    chapters = {row[0].strip(): row[1:] for row in rows if row[0].strip() in CHAPTERS}
+    assert list(chapters) == list(CHAPTERS)
+    faster = report["chapters"]["code"]["lens"]["times_faster_than_released"]["median"]
+    assert chapters["code"][0].strip().startswith(f"{faster:.1f} ") and not chapters["code"][1].strip()
+
+
+def test_what_is_measured_when_it_is_stopped_is_given(monkeypatch, capsys, tmp_path):
+    compare, calls = bench.compare, []
+
+    def stop(*given):
+        calls.append(given)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return compare(*given)
+
+    monkeypatch.setattr(bench, "compare", stop)
+    assert cli.main(["bench", "--quick", "--json", "--items", "arithmetic"]) == 130
+    report = json.loads(capsys.readouterr().out)
+    assert report["stopped"] and "lens" in report and "similarity" not in report and "chapters" not in report
+    assert "64 tokens" in bench.summary(report) and len(bench.table(report))
+    (tmp_path / "bench.json").write_text(json.dumps(report))
+    assert "| lens | 64 tokens |" in site.bench_table(tmp_path / "bench.json")

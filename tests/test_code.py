@@ -22,11 +22,20 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge, split_items
+from semhub_utils.evidence import (
+    HOLDS,
+    NOT,
+    UNTESTABLE,
+    WEAKLY,
+    bootstrap_interval,
+    corrected_bound,
+    judge,
+    split_items,
+)
 from semhub_utils.experiments import ranges
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, hub_data
@@ -362,6 +371,41 @@ def test_and_values(both, reading, monkeypatch):
     assert claims["and-lead"].n == 12 and claims["and-lead"].n_clusters == 6 and claims["and-place"].n == 18
 
 
+@pytest.mark.parametrize("reading", ["normed", "raw"])
+def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(tiny, reading):
+    model = tiny("llama")
+    places, _ = code.comma_places(numbered(*LISTS, *CALLS))
+    given = {"reading": reading, "seed": 3}
+    table, claims = experiments.and_experiment(model, places, **given)
+    plain, blank = experiments.and_experiment(randomised(model, 3), places, **given, **PLAIN)
+    for claim, other in zip(claims, blank, strict=True):
+        np.testing.assert_allclose(claim.controls["random weights"].values, other.values, atol=1e-6)
+    curves, plain = (t[t.experiment == "and-probability"] for t in (table, plain))
+    drawn = curves[curves.control == "random weights"].sort_values(["series", "layer"])
+    np.testing.assert_allclose(drawn.value, plain.sort_values(["series", "layer"]).value, rtol=1e-5)
+    assert len(set(drawn.series)) == 4
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    read, inner = {"normed": oracle.normed, "raw": oracle.raw}[reading], slice(1, model.n_layers)
+    ids, by_cell = one_token(model, "and", min((p.text[: p.at] for p in places), key=len)), {}
+    for place in places:
+        states = oracle.states(place.text[: place.at])[:, -1]
+        p = np.array([read(state)[ids].exp().sum().item() for state in states])
+        by_cell.setdefault((place.program, place.kind), []).append(p)
+    cells = list(by_cell)
+    for series, kind in (("and", "list"), ("and, between arguments", "call")):
+        own = curves[(curves.series == series) & curves.control.isna()].sort_values("layer")
+        value = np.mean([p for cell in cells if cell[1] == kind for p in by_cell[cell]], axis=0)
+        np.testing.assert_allclose(own.value, value, rtol=1e-4)
+        draws, rng = [], np.random.default_rng(3)
+        for _ in range(1000):
+            drawn = rng.permutation([of == kind for _, of in cells])
+            some = [cell for cell, yes in zip(cells, drawn, strict=True) if yes]
+            draws.append(np.mean([p for cell in some for p in by_cell[cell]], axis=0))
+        want = corrected_bound(value[inner], np.array(draws)[:, inner])
+        np.testing.assert_allclose(own.null_high.to_numpy()[inner], want, rtol=1e-3)
+    assert curves[curves.null_high.notna()].series.nunique() == 2
+
+
 def test_argument_values(both):
     """Names of one token, the arguments as written; what is left out is counted."""
     model, oracle = both
@@ -536,7 +580,8 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
         assert found["lens-meaning"].verdict == HOLDS, found
         assert found["lens-lead"].verdict == HOLDS, found
         # which of the two is due was not put in, and is not found
-        curves = table[(table.experiment == "lens-probability") & (table.layer == 1)].set_index("series").value
+        shown = table[(table.experiment == "lens-probability") & (table.layer == 1) & table.control.isna()]
+        curves = shown.set_index("series").value
         assert curves["wrong same function"] == pytest.approx(curves["name"], rel=0.2)
     else:
         assert found["lens-meaning"].verdict in (NOT, WEAKLY) and found["lens-lead"].verdict in (NOT, WEAKLY)

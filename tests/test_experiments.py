@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
 from semhub_utils.experiments import steering as steering_module
+from semhub_utils.experiments.common import FEW_DRAWS
 from semhub_utils.experiments.steering import says
 from semhub_utils.models import randomised, wrap
+from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
@@ -170,6 +173,7 @@ def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
     """What is drawn grey is what the experiment itself gives on the same architecture with random weights."""
     model, of, lines = tiny("llama"), {"series": "n", "seed": 3}, number_pairs()[:12]
     blank, words = randomised(model, 3), {"hub": "word", "own": "digit"}
+    rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
     both = {"baselines": ("corrected", "as released")}
     relation = np.array([[int(i != j) for j in lines] for i in lines])
 
@@ -178,16 +182,55 @@ def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
         yield experiments.similarity_experiment(reader, lines, **both, **of, **alone)[0]
         yield experiments.punctuation_trap(reader, lines, seed=3)[0]
         yield experiments.relation_curves(reader, lines, relation, ("same", "other"), seed=3)
+        yield experiments.trajectory_experiment(reader, number_items(), rows, **words, **of, **alone)[0]
 
     found = set()
     for table, plain in zip(tables(model), tables(blank, **PLAIN), strict=True):
         drawn = table[(table.control == "random weights") & ~table.experiment.isin(["similarity"])]
         for (experiment, series), control in drawn.groupby(["experiment", "series"]):
-            if not experiment.startswith("lens-") or experiment in ("lens-first", "lens-entropy"):
-                np.testing.assert_allclose(control.value, values(plain, experiment, series), atol=1e-6)
-                found.add(experiment)
-    assert found == {"lens-first", "lens-entropy", "retrieval", "neighbours", "cka", "cosine", "baseline-gain",
-                     "punctuation-trap", "relations"}  # fmt: skip
+            np.testing.assert_allclose(control.value, values(plain, experiment, series), atol=1e-6)
+            found.add(experiment)
+    assert found == {"lens-meaning", "lens-lead", "lens-end", "lens-probability", "lens-first", "lens-entropy", "cka",
+                     "retrieval", "neighbours", "cosine", "baseline-gain", "punctuation-trap", "punctuation-gain",
+                     "relations", "trajectory"}  # fmt: skip
+
+
+@pytest.mark.parametrize("random_weights", [True, False])
+def test_the_null_of_a_lens_curve_is_what_words_of_other_items_get(tiny, random_weights):
+    """Word by word: the item gets the answer of the one it is paired with, and the mean is taken again."""
+    model = tiny("llama")
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    items = [replace(item, group=str(k % 2)) for k, item in enumerate(number_items())]
+    forms = {w: one_token_forms(model, w, items[0].prompt) for w in (*NUMBERS, *NUMBERS.values())}
+    kept = [i for i in items if forms[i.targets["word"][0]]]
+    table, _ = experiments.lens_experiment(
+        model, items, hub="word", own="digit", series="n", seed=5, random_weights=random_weights
+    )
+    logprob = [[oracle.normed(h) for h in oracle.states(i.prompt)[:, -1]] for i in kept]
+    pairings = random_pairings(
+        len(kept), groups=[i.group for i in kept], clusters=[i.anchor for i in kept], draws=1000, seed=5
+    )
+    assert len({tuple(p) for p in pairings[:FEW_DRAWS]}) > 3
+    for name in ("word", "digit"):
+        for experiment in ("lens-probability", "lens-first"):
+            draws = []
+            for pairing in pairings[:FEW_DRAWS]:
+                rows = []
+                for k, partner in enumerate(pairing):
+                    if partner < 0:
+                        continue
+                    ids = sorted(forms[kept[partner].targets[name][0]])
+                    if experiment == "lens-first":
+                        rows.append([float(int(p.argmax()) in ids) for p in logprob[k]])
+                    else:
+                        rows.append([p[ids].exp().sum().item() for p in logprob[k]])
+                draws.append(np.mean(rows, 0))
+            got = table[(table.experiment == experiment) & (table.series == name) & (table.control.fillna("") == "")]
+            got = got.sort_values("layer").null_high.to_numpy(float)
+            inner = slice(1, model.n_layers)
+            want = corrected_bound(values(table, experiment, name)[inner], np.array(draws)[:, inner])
+            np.testing.assert_allclose(got[inner], want, rtol=1e-3, atol=1e-9)
+            assert np.isnan(got[0]) and np.isnan(got[-1])
 
 
 def test_lens_first_counts_every_form_of_a_word(tiny):
@@ -468,6 +511,20 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         for at in (1, 2)
     }
     assert layer == max(best, key=best.get)
+    direction = torch.randn(3, model.hidden_size, generator=torch.Generator().manual_seed(1))[0]
+    for of, control in (("steered", ""), ("random", "random direction")):
+        rows = table[(table.experiment == "steering-choice") & (table.control.fillna("") == control)]
+        for at, s in itertools.product((1, 2), strengths):
+            said = []
+            for item in halves[0]:
+                k = int(item.id)
+                away = direction / direction.norm() * difference[k][at].norm() if of == "random" else None
+                said.append((says(say(k, at, at, s, vector=away), item.expected), item.cluster))
+            [row] = rows[(rows.layer == at) & (rows.strength == s)].to_dict("records")
+            assert row["value"] == pytest.approx(np.mean([right for right, _ in said])) and row["n"] == len(said)
+            by = [[right for right, c in said if c == cluster] for cluster in clusters[0]]
+            if len(by) == 1:  # nothing else to draw: the interval is the one mean
+                assert row["low"] == row["high"] == pytest.approx(row["value"])
     dose = table[table.experiment == "steering-dose"]
     ways = {
         ("corrected", "steered"): (layer, 1),

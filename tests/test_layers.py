@@ -14,10 +14,10 @@ from test_experiments import PLAIN, N, two_worlds, values
 from semhub_utils import experiments
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_p, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, corrected_p, judge
 from semhub_utils.experiments.token_types import count_tokens
 from semhub_utils.lens import lens
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.layers import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
@@ -200,8 +200,60 @@ def test_the_null_shuffles_types_among_tokens_of_like_frequency(measured):
 def test_all_classes_sum_to_one(measured):
     _, _, table, _ = measured
     shares = table[table.experiment == "layers-type"]
-    total = shares.groupby(["text", "reading", "layer"]).value.sum()
+    total = shares.fillna({"control": ""}).groupby(["control", "text", "reading", "layer"]).value.sum()
     np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(measured):
+    model, _, table, _ = measured
+    plain, _ = experiments.layers_experiment(randomised(model, 3), TEXTS, smoothing=SMOOTHING, seed=3, **PLAIN)
+    drawn, found = table[table.control == "random weights"], set()
+    for (experiment, series, text, reading), rows in drawn.groupby(["experiment", "series", "text", "reading"]):
+        want = values(plain, experiment, series, text=text, reading=reading)
+        np.testing.assert_allclose(rows.sort_values("layer").value, want, atol=1e-5, err_msg=experiment)
+        found.add(experiment)
+    assert found == {f"layers-{k}" for k in ("lead", "hub", "end", "type", "entropy", "gap", "estimate")}
+
+
+def test_the_nulls_of_estimates_and_gap_shuffle_whole_tokens(measured):
+    """All that counting says of a token goes to another one of like frequency; what was never seen stays as it is."""
+    model, oracle, table, _ = measured
+    [spanish] = [some for some in TEXTS if some.name == "spanish"]
+    special = set(model.tokenizer.all_special_ids)
+    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
+    counts = [Counter(of) for of in ids]
+    seen, smooth = sorted(set().union(*counts)), by_hand(model)
+    plain = {t: np.array([c[t] / len(of) for c, of in zip(counts, ids, strict=True)]) for t in seen}
+    plain = {t: p / p.sum() for t, p in plain.items()}
+    alone = {t: p * (sum(t in c for c in counts) == 1) for t, p in plain.items()}
+    frequency = [np.mean([of.count(token) / len(of) for of in ids]) for token in seen]
+    bins = [int(np.floor(np.log2(f))) for f in frequency]
+    pairings = random_pairings(len(seen), groups=bins, draws=1000, seed=3)
+    mean = {r: np.mean([distributions(oracle, line, r).mean(1) for line in spanish.read], 0) for r in ("normed", "raw")}
+    unseen = [t for t in range(model.vocab_size) if t not in smooth and t not in special]
+    inner = slice(1, model.n_layers)
+
+    def check(experiment, series, reading, draws):
+        rows = table[(table.experiment == experiment) & (table.series == series) & (table.text == "spanish")]
+        rows = rows[(rows.reading == reading) & rows.control.isna()].sort_values("layer")
+        want = corrected_bound(rows.value.to_numpy()[inner], np.array(draws)[:, inner])
+        np.testing.assert_allclose(rows.null_high.to_numpy()[inner], want, atol=1e-4)
+
+    def drawn(reading, of):
+        label, held = np.array([of[t] for t in seen]), mean[reading][:, seen]
+        return np.stack([held @ label[pairing] for pairing in pairings])
+
+    for reading in ("normed", "raw"):
+        leads = {
+            name: drawn(reading, of)[..., 0] - drawn(reading, of)[..., 1]
+            for name, of in (("as estimated", smooth), ("without smoothing", plain), ("tokens of one type", alone))
+        }
+        leads["never seen is own"] = leads["as estimated"] - mean[reading][:, unseen].sum(1)
+        for name, draws in leads.items():
+            check("layers-estimate", name, reading, draws)
+    gap = drawn("normed", smooth) - drawn("raw", smooth)
+    for column, name in enumerate(("english", "spanish", "digits")):
+        check("layers-gap", name, "", gap[..., column])
 
 
 def test_meaning_values(measured):

@@ -261,3 +261,10 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     runner.run([], workers=3)
     assert given[-1]["OMP_NUM_THREADS"] == "5"
+
+
+def test_a_chapter_is_run_again_when_a_widgets_script_changed(monkeypatch):
+    monkeypatch.setattr(runner, "package_fingerprint", lambda kinds: " ".join(kinds))
+    chosen = runner.choose(REPOSITORY, "hypothesis")
+    [job] = runner.plan(chosen, [None], out=Path("unused"), results_dir=Path("unused"))
+    assert {".py", ".js", ".css"} <= set(runner.stamp(job)["package"].split())

@@ -18,15 +18,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments, figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
 from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
-from semhub_utils.models import load_model, wrap
+from semhub_utils.experiments.common import FEW_DRAWS
+from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism.zoo import organism_path
+from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import cogs, semantics
 from semhub_utils.spokes.cogs import ROLES
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.states import hidden_states
 
 SWAPS = swaps_module.SWAPS
 
@@ -256,6 +259,87 @@ def test_swap_values(both, known):
         in_order = [p for p, item in zip(found[SWAPS[0]], items, strict=True) if item.in_order]
         got = values(table, "swap-order", reading=reading, series=swaps_module.ORDERS[True])
         np.testing.assert_allclose(got, np.mean(in_order, 0), atol=2e-6)
+
+
+def curve_of(table, experiment, control="", **where):
+    chosen = table[(table.experiment == experiment) & (table.get("control", "").fillna("") == control)]
+    for name, value in where.items():
+        chosen = chosen[chosen[name] == value]
+    return chosen.sort_values("layer").reset_index()
+
+
+def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
+    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3), semantics.swap_items(known, 12, seed=3)
+    prompts = semantics.role_items(known, 24, seed=5)[0]
+
+    def tables(model, **options):
+        yield experiments.form_similarity_experiment(model, pairs, seed=1, **options)[0]
+        yield experiments.swap_experiment(model, swaps, seed=1, **options)[0]
+        yield experiments.role_experiment(model, prompts, ["ball", "see"], seed=1, **options)[0]
+
+    found = set()
+    for table, plain in zip(tables(one), tables(randomised(one, 1), random_weights=False), strict=True):
+        drawn = table[table.control == "random weights"]
+        for (experiment, series, reading), rows in drawn.groupby(["experiment", "series", "reading"]):
+            want = curve_of(plain, experiment, series=series, reading=reading)
+            np.testing.assert_allclose(rows.value, want.value, atol=1e-6, err_msg=experiment)
+            found.add(experiment)
+        assert table[table.experiment == "cka"][["low", "high"]].notna().all(axis=None)
+    assert found >= {"similarity", "similarity-all", "cka", "swap", "swap-order", "roles", "roles-probability"}
+
+
+def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
+    """By a coin per pair of names, per name and per verb, one item after the other; the highest counts."""
+    items, reading = semantics.swap_items(known, 40, seed=3), "no full stop"
+    table, claims = experiments.swap_experiment(one, items, seed=1, random_weights=False)
+    texts = list(dict.fromkeys(text for i in items for text in (i.form, i.swapped, i.sentence[:-2])))
+    last = dict(zip(texts, hidden_states(one, texts).hidden.double(), strict=True))
+    inner, near = slice(1, one.n_layers), {"rtol": 1e-4, "atol": 1e-9}
+    for order, series in swaps_module.ORDERS.items():
+        own = [i for i in items if i.in_order == order]
+        scores = [
+            torch.cosine_similarity(last[i.sentence[:-2]], last[i.form], dim=-1)
+            - torch.cosine_similarity(last[i.sentence[:-2]], last[i.swapped], dim=-1)
+            for i in own
+        ]
+        bounds = []
+        for k in range(4):
+            kinds = list(dict.fromkeys(i.moves_with[k] for i in own))
+            draws = []
+            for coins in np.random.default_rng(1).choice([-1.0, 1.0], size=(1000, len(kinds))):
+                coin = dict(zip(kinds, coins, strict=True))
+                draws.append(sum(coin[i.moves_with[k]] * s for i, s in zip(own, scores, strict=True)) / len(own))
+            value = torch.stack(scores).mean(0).numpy()
+            bounds.append(corrected_bound(value[inner], torch.stack(draws).numpy()[:, inner]))
+        got = curve_of(table, "swap-order", series=series, reading=reading)
+        np.testing.assert_allclose(got.value, value, atol=2e-6)
+        np.testing.assert_allclose(got.null_high[inner], np.max(bounds, 0), **near)
+
+
+def test_the_null_of_role_probabilities_shuffles_the_roles(one, known):
+    items = semantics.role_items(known, 30, seed=5)[0]
+    oracle = Oracle("llama", one.module, one.tokenizer)
+    table, _ = experiments.role_experiment(one, items, ["ball"], seed=2, random_weights=False)
+    ids = [one.tokenizer(role, add_special_tokens=False)["input_ids"][0] for role in ROLES]
+    p = np.stack([[oracle.normed(h)[ids].exp().numpy() for h in oracle.states(i.prompt)[:, -1]] for i in items])
+    true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
+
+    def score(kept, roles):
+        means = [p[[k for k, r in zip(kept, roles, strict=True) if r == role]].mean(0) for role in set(roles)]
+        return np.mean([p[k, :, r] - np.mean(means, 0)[:, r] for k, r in zip(kept, roles, strict=True)], 0)
+
+    clusters = [item.cluster for item in items]
+    draws = []
+    for pairing in random_pairings(len(items), clusters=clusters, draws=FEW_DRAWS, seed=2):
+        kept = [k for k in range(len(items)) if pairing[k] >= 0]
+        draws.append(score(kept, [true[pairing[k]] for k in kept]))
+    got = curve_of(table, "roles-probability")
+    inner = slice(1, one.n_layers)
+    value = score(range(len(items)), true)
+    np.testing.assert_allclose(got.value, value, atol=1e-6)
+    np.testing.assert_allclose(
+        got.null_high[inner], corrected_bound(value[inner], np.array(draws)[:, inner]), rtol=1e-3, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils.classifiers import sentiment_classifier
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, corrected_bound, judge
 from semhub_utils.experiments import continuations, moves, sentiment_experiment
 from semhub_utils.experiments import sentiment as module
 from semhub_utils.models import wrap
@@ -223,14 +223,29 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     def half(prompt, layer, vector, c=2.0):
         return (mass(prompt, layer, c * vector) - mass(prompt, layer, -c * vector)) / 2
 
-    choice = table[table.experiment == "sentiment-choice"].set_index("layer").value
+    chosen = table[table.experiment == "sentiment-choice"]
+    choice = chosen[chosen.control.isna()].set_index("layer")
+    chance = chosen[chosen.control == "random direction"].set_index("layer")
+    directions = torch.randn(3, *vectors["english"][1].shape, generator=torch.Generator().manual_seed(5)).double()
+    directions = directions / directions.norm(dim=-1, keepdim=True)
+    null = []
     for layer in (1, 2):
-        want = np.mean([half(p, layer, v[layer]) for p in choosing for v in vectors.values()])
-        assert choice[layer] == pytest.approx(want, abs=5e-5)
-    layer = int(choice.idxmax())
+        per_prompt = [np.mean([half(p, layer, v[layer]) for v in vectors.values()]) for p in choosing]
+        assert choice.value[layer] == pytest.approx(np.mean(per_prompt), abs=5e-5)
+        length = vectors["english"][layer].norm(dim=-1, keepdim=True)
+        want = np.mean([half(p, layer, d * length) for p in choosing for d in directions])
+        assert chance.value[layer] == pytest.approx(want, abs=5e-5)
+        null.append(per_prompt)
+    kinds = list(dict.fromkeys(p.cluster for p in choosing))
+    coins = np.random.default_rng(5).choice([-1.0, 1.0], size=(1000, len(kinds)))
+    flips = [[np.mean([row[kinds.index(p.cluster)] * v for p, v in zip(choosing, of, strict=True)]) for of in null]
+             for row in coins]  # fmt: skip
+    want = corrected_bound(np.mean(null, 1), np.array(flips))
+    np.testing.assert_allclose(choice.null_high, want, atol=1e-4)
+    assert (choice.n == len(choosing)).all() and (choice.low <= choice.value).all() and (choice.low < choice.high).all()
+    layer = int(choice.value.idxmax())
     english = vectors["english"][layer]
-    drawn = torch.randn(3, *english.shape, generator=torch.Generator().manual_seed(5)).double()
-    drawn = drawn / drawn.norm(dim=-1, keepdim=True) * english.norm(dim=-1, keepdim=True)
+    drawn = directions * english.norm(dim=-1, keepdim=True)
     random = np.array([[half(p, layer, d) for d in drawn] for p in reported])
     own = np.array([half(p, layer, english) for p in reported])
     claim = claims["sentiment-mass/spanish"]
@@ -243,6 +258,9 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
     native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
     assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
+    [beside] = claims["native-mass/spanish"].controls.items()
+    want = (random.mean(1) + native - own).mean()
+    assert beside[0] == "random direction" and beside[1].values[0] == pytest.approx(want, abs=5e-5)
     assert claim.least_p >= 1 / 4 and judge(claim).verdict == UNTESTABLE  # three directions cannot give a small p
 
 

@@ -223,3 +223,17 @@ def test_the_jackknife_of_cka_is_as_wide_as_fresh_items_are_apart():
     assert ((0.7 < ratio) & (ratio < 1.6)).all(), ratio  # if anything too wide, where nothing is shared
     a, b = states(n=5)
     assert len(cka_jackknife(a, b, list("aabbb"))) == 1, "too few items would be left"
+
+
+def test_cka_of_states_that_are_all_the_same_is_zero_at_that_layer_alone():
+    """As of the embeddings of a last token that all texts share: what is left but rounding is no geometry."""
+    a, b = states(n=40)
+    want = cka_jackknife(a, b, range(40))
+    same = torch.randn(a.shape[-1])
+    a[:, 0], b[:, 0] = same, 3 * same
+    assert (a[:, 0] - a[:, 0].mean(0)).abs().max() > 0, "rounding"
+    rows = cka_jackknife(a, b, range(40))
+    assert (rows[:, 0] == 0).all() and torch.equal(rows[:, 1:], want[:, 1:]) and a.shape[1] > 1
+    assert (permuted_pairs(a, b, measure="cka", draws=3)[:, 0] == 0).all()
+    b[:, 0] = torch.randn(40, b.shape[-1])
+    assert debiased_cka(a, b)[0] == 0

@@ -1,5 +1,7 @@
 """Hidden states: the same in a batch as alone, where and in the order they were asked, and no more than was asked."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from architectures import DECODERS, PROMPTS, make_module
@@ -7,7 +9,7 @@ from oracle import Oracle
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.models import wrap
-from semhub_utils.states import Edit, hidden_states, stream_states
+from semhub_utils.states import PADDING, Edit, hidden_states, stream_states, switches_by_length
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -62,16 +64,45 @@ def test_states_can_be_trained_on(tiny):
         assert weight.grad.isfinite().all()
 
 
-def test_a_budget_of_tokens_bounds_every_batch(tiny, monkeypatch):
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_prompt_that_begins_another_is_read_in_its_forward(tiny, name, monkeypatch):
+    """With the numbers it has alone, wherever it stands; so is one that comes twice."""
+    model, rows = tiny(name), []
+    long = max(model.encode(PROMPTS), key=len)
+    parts = [replace(long, ids=long.ids[:k], offsets=long.offsets[:k]) for k in (4, len(long), 2, 4)]
+    prompts, places = [*parts, PROMPTS[0]], [[-1], [0, -1], [0, 1], [-2, -1], [-1]]
+    alone = [hidden_states(model, [p], positions=row).hidden for p, row in zip(prompts, places, strict=True)]
+    run = model.run
+    monkeypatch.setattr(model, "run", lambda ids, extras: rows.append(len(ids)) or run(ids, extras))
+    found = hidden_states(model, prompts, positions=places)
+    assert sum(rows) == (5 if switches_by_length(model) else 2)
+    assert found.item.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert found.position.tolist() == [3, 0, len(long) - 1, 0, 1, 2, 3, len(model.encode(PROMPTS[:1])[0]) - 1]
+    torch.testing.assert_close(found.hidden, torch.cat(alone), atol=5e-5 * float(found.hidden.abs().max()), rtol=0)
+
+
+def test_what_is_edited_is_read_by_itself(tiny):
+    model = tiny("gpt2")
+    long = model.encode(PROMPTS[2:3])[0]
+    pair = [replace(long, ids=long.ids[:3], offsets=long.offsets[:3]), long]
+    vectors = torch.stack([torch.full((model.hidden_size,), 2.0), torch.zeros(model.hidden_size)])
+    edit = Edit(layers=(1,), vector=vectors, positions=0)
+    found = hidden_states(model, pair, positions=0, layers=[1], edit=edit).hidden[:, 0]
+    torch.testing.assert_close(found[0] - found[1], vectors[0])
+
+
+def test_a_budget_of_tokens_bounds_every_batch_and_its_padding(tiny, monkeypatch):
     model, shapes = tiny("llama"), []
     run = model.run
     monkeypatch.setattr(model, "run", lambda ids, extras: shapes.append(tuple(ids.shape)) or run(ids))
-    lengths = [len(e) for e in model.encode(PROMPTS * 4)]
-    budget = 3 * max(lengths)
-    hidden_states(model, PROMPTS * 4, max_batch_tokens=budget)
+    prompts = [f"{k}: {prompt}" for k, prompt in enumerate(PROMPTS * 8)]
+    lengths = [len(e) for e in model.encode(prompts)]
+    budget = 16 * max(lengths)
+    hidden_states(model, prompts, max_batch_tokens=budget)
     assert sum(rows for rows, _ in shapes) == len(lengths)
     assert all(rows * tokens <= budget for rows, tokens in shapes)
-    assert len(shapes) < len(lengths) / 3
+    assert sum(rows * tokens for rows, tokens in shapes) - sum(lengths) <= len(shapes) * budget / PADDING
+    assert len(shapes) < len(lengths) / 4
 
 
 def test_blocks_above_the_highest_asked_layer_do_not_run(tiny):

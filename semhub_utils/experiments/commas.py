@@ -38,7 +38,8 @@ def and_experiment(
     "and" between arguments too, so that this is the harder one. Each has two nulls: signs flipped per program, or kinds
     shuffled among programs; and the same number for every other English word, as all lists have their form in common,
     so that any one word may be likely there by accident. `and-end/lists`: at the last layer, log P of the token that is
-    written next minus log P(and). Table: `and-probability`.
+    written next minus log P(and). Table: `and-probability`, where "and" has the null of kinds shuffled. All have random
+    weights beside them.
     """
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
@@ -88,11 +89,11 @@ def and_experiment(
 
     of = read(model)
     made = measure(of)
-    noise = measure(read(randomised(model, seed))) if random_weights and found else {}
+    blank = read(randomised(model, seed)) if random_weights and found else {}
+    noise = measure(blank) if blank else {}
     controls: dict[str, dict] = {name: {} for name in made}
-    for name in ("and-lead", "and-place"):
-        if name in noise and len(noise[name][0]):
-            scores, *_, by = noise[name]
+    for name, (scores, *_, by) in noise.items():
+        if len(scores):
             controls[name]["random weights"] = control("random weights", scores, clusters=by, seed=seed)
     if lists:  # what the comma's own embedding says is no reading of a layer
         controls["and-lead"]["embedding layer"] = control(
@@ -107,11 +108,22 @@ def and_experiment(
         for name, (scores, null, least, by) in made.items()
     ]  # fmt: skip
     common = {"experiment": "and-probability", "reading": reading, "dropped": sum(dropped.values()), "seed": seed}
-    named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
-    named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}
-    shown = [(name, value[at_list], lists) for name, value in named.items() if value is not None]
-    shown.append(("and, between arguments", of["and"][~at_list], others))
-    curves = [curve(model, np.exp(v), series=name, clusters=by, **common) for name, v, by in shown]
+    curves, between = [], "and, between arguments"
+
+    def shown(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Probabilities by series."""
+        named = {name: of[name] for name in ("and", "or", "not", "next token") if name in of}
+        named |= {"other keywords": _mean(of, KEYWORDS[2:]), "frequent words": _mean(of, FREQUENT)}
+        found = {name: np.exp(value[at_list]) for name, value in named.items() if value is not None}
+        return found | {between: np.exp(of["and"][~at_list])}
+
+    noise = shown(blank) if blank else {}
+    for name, values in shown(of).items():
+        beside = {"controls": {"random weights": noise[name]}} if noise else {}
+        if name in ("and", between):
+            beside["null"] = _kinds(np.exp(of["and"]), at_list if name == "and" else ~at_list, clusters, seed)[0]
+        by = others if name == between else lists
+        curves.append(curve(model, values, series=name, clusters=by, **beside, **common))
     return pd.concat([tidy(claims), *curves], ignore_index=True), claims
 
 
@@ -125,26 +137,34 @@ def _flipped(scores: Float[np.ndarray, "site layer"], clusters: Sequence[str], s
     return sign_flip_null(scores, clusters=clusters, draws=DRAWS, seed=seed) if len(scores) else scores
 
 
-def _between(
+def _kinds(
     scores: Float[np.ndarray, "site layer"], first: Bool[np.ndarray, "site"], clusters: Sequence[str], seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Scores whose mean is the mean over `first` minus that over the others, its null, and the least p of that: what is
-    of one program and one kind moves together when the kinds are shuffled. Empty if there is one kind only."""
+) -> tuple[Float[np.ndarray, "draw layer"], Float[np.ndarray, "draw layer"], float]:
+    """Means over `first` and over the others with the kinds shuffled, and the least p of that: what is of one program
+    and one kind moves together. No draw if there is one kind only."""
     if not first.any() or first.all():
         return scores[:0], scores[:0], 0.0
     cells = codes(list(zip(clusters, first.tolist(), strict=True)))
-    kind, size, total = (
-        np.zeros(cells.max() + 1, bool),
-        np.bincount(cells),
-        np.zeros((cells.max() + 1, scores.shape[1])),
-    )
+    kind, size = np.zeros(cells.max() + 1, bool), np.bincount(cells)
+    total = np.zeros((len(kind), scores.shape[1]))
     kind[cells] = first
     np.add.at(total, cells, scores)
     rng = np.random.default_rng(seed)
     drawn = np.stack([rng.permutation(kind) for _ in range(DRAWS)]).astype(float)
-    null = (drawn @ total) / (drawn @ size)[:, None] - ((1 - drawn) @ total) / ((1 - drawn) @ size)[:, None]
+    means = ((some @ total) / (some @ size)[:, None] for some in (drawn, 1 - drawn))
+    return *means, 1 / math.comb(len(kind), int(kind.sum()))
+
+
+def _between(
+    scores: Float[np.ndarray, "site layer"], first: Bool[np.ndarray, "site"], clusters: Sequence[str], seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores whose mean is the mean over `first` minus that over the others, its null, and the least p of that, as
+    `_kinds` shuffles. Empty if there is one kind only."""
+    one, other, least = _kinds(scores, first, clusters, seed)
+    if not len(one):
+        return scores[:0], scores[:0], 0.0
     # linearised, so that the interval is that of the difference and not of how many there are of each kind
     means = scores[first].mean(0), scores[~first].mean(0)
     weight = np.where(first, len(first) / first.sum(), -len(first) / (~first).sum())
     apart = means[0] - means[1] + weight[:, None] * (scores - np.where(first[:, None], *means))
-    return apart, null, 1 / math.comb(len(kind), int(kind.sum()))
+    return apart, one - other, least

@@ -29,7 +29,7 @@ class Heard:
 
     share: Float[np.ndarray, "line layer class"]  # the types, never seen, special; then the other estimates
     entropy: Float[np.ndarray, "line layer"]  # bits
-    null: Float[np.ndarray, "draw layer type"] | None  # of the types' mean shares; for random weights none
+    null: Float[np.ndarray, "draw layer class"] | None  # of the mean shares; for random weights none
 
 
 def layers_experiment(
@@ -52,17 +52,17 @@ def layers_experiment(
     Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
 
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
-    `layers-type` (P by class, with the null of each type), and with the control of random weights `layers-entropy`
-    (bits over the types, renormalised, of one position), `layers-gap` (normed minus raw) and `layers-estimate` (the
-    lead under other estimates of P(type | token)); column `text` is the type of the text. The tuned reading goes
-    without random weights: they would need translators of their own.
+    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of one position), `layers-gap`
+    (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type | token)), all but the entropy
+    with this null, all with the control of random weights; column `text` is the type of the text. The tuned reading
+    goes without random weights: they would need translators of their own.
     """
     types = count_tokens(model, texts)
     if hub not in types.names:
         raise ValueError(f"the hub is {hub!r}, and text of {', '.join(types.names)} was given")
     classes = _classes(types, smoothing)
     noise_model = randomised(model, seed) if random_weights else None
-    shuffled = _Shuffled(types, smoothing, seed)
+    shuffled = _Shuffled(types, classes, seed)
     heard, noise, dropped = defaultdict(dict), defaultdict(dict), {}  # by reading and text
     for some in texts:
         encodings, dropped[some.name] = fitting(model, some.read)
@@ -120,16 +120,16 @@ def _listen(
 class _Shuffled:
     """What the types would get if P(type | token) were shuffled among seen tokens of like frequency."""
 
-    def __init__(self, types: TokenTypes, smoothing: float, seed: int):
-        self.names, self.seen = types.names, types.seen.numpy()
-        self.posterior = types.posterior(smoothing).numpy()[self.seen]
+    def __init__(self, types: TokenTypes, classes: Float[Tensor, "vocab class"], seed: int):
+        self.names, self.seen, self.classes = types.names, types.seen.numpy(), classes.numpy()
         bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
         self.pairings = random_pairings(len(bins), groups=bins, draws=DRAWS, seed=seed)
         self.least_p = least_permutation_p(bins, np.arange(len(bins)))
 
-    def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer type"]:
-        held = mixture[:, self.seen]
-        return np.stack([held @ self.posterior[pairing] for pairing in self.pairings])
+    def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer class"]:
+        held, of = mixture[:, self.seen], self.classes[self.seen]
+        still = mixture[:, ~self.seen] @ self.classes[~self.seen]  # never seen, special: these stay
+        return np.stack([held @ of[pairing] for pairing in self.pairings]) + still
 
 
 def _claims(
@@ -197,13 +197,16 @@ def _curves(
         of, blank = by_text[text], noise[reading].get(text)
         for column, name in enumerate(every):
             chance = of.null[..., column] if column < k else None
-            draw("layers-type", name, reading, of.share[..., column], null=chance)
+            noise_of = None if blank is None else blank.share[..., column]
+            draw("layers-type", name, reading, of.share[..., column], noise_of, chance)
         draw("layers-entropy", text, reading, of.entropy, blank and blank.entropy)
         if text != hub:
-            without = estimates(blank.share) if blank else {}
+            without, chance = estimates(blank.share) if blank else {}, estimates(of.null)
             for name, values in estimates(of.share).items():
-                draw("layers-estimate", name, reading, values, without.get(name))
+                draw("layers-estimate", name, reading, values, without.get(name), chance[name])
     gap, without = (of["normed"][text].share - of["raw"][text].share if of["raw"] else None for of in (heard, noise))
+    chance = heard["normed"][text].null - heard["raw"][text].null
     for column, name in enumerate(every):
-        draw("layers-gap", name, "", gap[..., column], None if without is None else without[..., column])
+        noise_of = None if without is None else without[..., column]
+        draw("layers-gap", name, "", gap[..., column], noise_of, chance[..., column] if column < k else None)
     return pd.concat(tables, ignore_index=True).assign(text=text)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
@@ -42,23 +42,22 @@ def lens_experiment(
     likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
     is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
     mean), how often a word, in any of its forms, comes first (`lens-first`; of the wrong words the mean), and the
-    entropy, all but the first with random weights beside it. `dropped`: what was left out before, with counts; with it,
-    no item at all cannot be tested either.
+    entropy; those of the hub's and the own words against words shuffled among items of a group, all with random weights
+    beside them. `dropped`: what was left out before, with counts; with it, no item at all cannot be tested either.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
     if not kept:
         return untestable(model, items, hub, own, dropped, series=series, reading=reading)
     clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
-    hub_of = [item.targets[hub] for item in kept]
-    answers = list(dict.fromkeys(hub_of))
-    target = np.array([answers.index(answer) for answer in hub_of])
+    answers = {name: list(dict.fromkeys(item.targets[name] for item in kept)) for name in (hub, own)}
+    target = {name: np.array([some.index(item.targets[name]) for item in kept]) for name, some in answers.items()}
 
     column = {form.word: k for k, form in enumerate(words.forms) if form.single}
 
-    def read(reader: LanguageModel) -> tuple[dict[tuple[str, str], np.ndarray], np.ndarray, np.ndarray]:
-        """The curves [item, layer], by experiment and series (of the probabilities their logarithms), and the lead of
-        every answer over its class and over the own token too [item, layer, answer]."""
+    def read(reader: LanguageModel) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], np.ndarray]]:
+        """By experiment and series, the curves [item, layer]; and by experiment and kind of answer, the same with every
+        answer in the place of the item's own [item, layer, answer]."""
         hidden = hidden_states(reader, [item.prompt for item in kept]).hidden
         found = lens(reader, hidden, targets=words.ids, top_k=1, entropy=True, reading=reading)
         logprob = word_logprobs(found.logprob, words.groups).double().numpy()
@@ -79,73 +78,80 @@ def lens_experiment(
             wrong_words = (w for w in item.wrong.get(hub, ()) if w not in item.targets[hub])
             class_ = sorted(w for w in (*dict.fromkeys(item.targets[hub]), *wrong_words) if w in column)
             classes.setdefault(tuple(class_), []).append(i)
-        said = np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in answers], axis=2)
-        wrong = np.empty_like(said)
+        said = {
+            name: np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in some], axis=2)
+            for name, some in answers.items()
+        }
+        wrong = np.empty_like(said[hub])
         for class_, numbers in classes.items():  # the mean over the class but the answer's own words
-            others = np.array([[w not in answer for answer in answers] for w in class_], float)
+            others = np.array([[w not in answer for answer in answers[hub]] for w in class_], float)
             of_class = logprob[numbers][..., [column[w] for w in class_]]
             with np.errstate(invalid="ignore"):
                 wrong[numbers] = of_class @ others / others.sum(0)
         curves, first = {}, word_of[found.top_ids[..., 0].numpy()]
         for name in kept[0].targets:
-            curves["lens-probability", name] = of([item.targets.get(name, ()) for item in kept], np.max)
+            curves["lens-probability", name] = np.exp(of([item.targets.get(name, ()) for item in kept], np.max))
         for name in kept[0].wrong:
-            curves["lens-probability", f"wrong {name}"] = of([item.wrong[name] for item in kept], _log_mean)
+            some = of([item.wrong[name] for item in kept], lambda found, axis: np.exp(found).mean(axis))
+            curves["lens-probability", f"wrong {name}"] = some
         for name, weight in counted.items():
             curves["lens-first", name] = weight[index[:, None], first]
         curves["lens-entropy", series] = found.entropy.double().numpy()
-        meaning = said - wrong
-        own_too = np.minimum(meaning, said - curves["lens-probability", own][:, :, None])
-        return curves, meaning, own_too
+        log = {name: of[index, :, target[name], None] for name, of in said.items()}
+        every = {("lens-meaning", hub): said[hub] - wrong, ("lens-end", own): (said[own] - log[hub])[:, -1:]}
+        every["lens-lead", hub] = np.minimum(said[hub] - wrong, said[hub] - log[own])
+        for name in (hub, own):
+            every["lens-probability", name] = np.exp(said[name])
+            every["lens-first", name] = right[name][:, first].transpose(1, 2, 0)
+        return curves, every
 
     index = np.arange(len(kept))
     word_of = words.word_of_token(model.vocab_size)
-    counted = {  # what a word counts that comes first, by curve; one that is none of them is the last column
-        name: np.zeros((len(kept), len(words.words) + 1)) for name in (hub, own, f"wrong {hub}")
-    }
+    # What a word counts that comes first, by answer and by curve; one that is none of them is the last column.
+    right = {name: np.array([[w in a and w in column for w in (*words.words, None)] for a in some], bool)
+             for name, some in answers.items()}  # fmt: skip
+    counted = {name: of[target[name]].astype(float) for name, of in right.items()}
+    counted[f"wrong {hub}"] = np.zeros((len(kept), len(words.words) + 1))
     for i, item in enumerate(kept):
-        for name in (hub, own):
-            counted[name][i, [column[w] for w in item.targets[name] if w in column]] = 1
         wrong_words = [column[w] for w in item.wrong[hub] if w in column]
         np.add.at(counted[f"wrong {hub}"][i], wrong_words, 1 / len(wrong_words))
-    curves, meaning, lead = read(model)
-    scores = {name: by[index, :, target] for name, by in (("lens-meaning", meaning), ("lens-lead", lead))}
-    scores["lens-end"] = (curves["lens-probability", own] - curves["lens-probability", hub])[:, -1:]
-    controls, blank = {}, {}
-    if random_weights:
-        blank, *noise = read(randomised(model, seed))
-        for name, by in zip(("lens-meaning", "lens-lead"), noise, strict=True):
-            same = control("random weights", by[index, :, target], clusters=clusters, seed=seed)
-            controls[name] = {same.name: same}
+
+    curves, every = read(model)
+    blank, noise = read(randomised(model, seed)) if random_weights else ({}, {})
+    claimed = {"lens-meaning": hub, "lens-lead": hub, "lens-end": own}
+    scores, controls = (
+        {name: of[name, kind][index, :, target[kind]] for name, kind in claimed.items() if of} for of in (every, noise)
+    )
     groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
     pairings = random_pairings(len(kept), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
+    draws = [(index[p >= 0], p[p >= 0]) for p in pairings if (p >= 0).any()]
     shuffled = {
-        name: np.stack([by[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
-        for name, by in (("lens-meaning", meaning), ("lens-lead", lead))
+        (name, of): np.stack(
+            [by[i, :, target[of][p]].mean(0) for i, p in draws[: None if name in claimed else FEW_DRAWS]]
+        )
+        for (name, of), by in every.items()
     }
     flipped = {
         name: sign_flip_null(scores[name], clusters=anchors, draws=DRAWS, seed=seed)
         for name in ("lens-lead", "lens-end")
     }
+    nulls = {"lens-meaning": [shuffled["lens-meaning", hub]], "lens-end": [flipped["lens-end"]]}
+    nulls["lens-lead"] = [shuffled["lens-lead", hub], flipped["lens-lead"]]
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
     common = {"clusters": clusters, "reading": reading, "seed": seed}
+    made = {name: control("random weights", of, clusters=clusters, seed=seed) for name, of in controls.items()}
     claims = [
-        _claim(model, name, scores[name], [some[name] for some in (shuffled, flipped) if name in some], series=series,
-               least_p=least[name], controls=controls.get(name), dropped=dropped, **common)
-        for name in scores
+        _claim(model, name, of, nulls[name], series=series, least_p=least[name], dropped=dropped,
+               controls={made[name].name: made[name]} if made else None, **common)
+        for name, of in scores.items()
     ]  # fmt: skip
     tables, common["dropped"] = [], sum(dropped.values())
     for (experiment, name), v in curves.items():
-        noise = {"random weights": blank[experiment, name]} if blank and experiment != "lens-probability" else {}
-        v = np.exp(v) if experiment == "lens-probability" else v
-        tables.append(curve(model, v, experiment=experiment, series=name, controls=noise, **common))
+        beside = {"null": shuffled.get((experiment, name))}
+        beside |= {"controls": {"random weights": blank[experiment, name]}} if blank else {}
+        tables.append(curve(model, v, experiment=experiment, series=name, **beside, **common))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
-
-
-def _log_mean(logprob: np.ndarray, axis: int) -> np.ndarray:
-    """The log of the mean probability."""
-    return np.log(np.exp(logprob).mean(axis))
 
 
 def _claim(

@@ -55,9 +55,10 @@ def push_experiment(
     another animal of the same class, and the layer half the model away. Animals whose row is asked for and that are
     several tokens are dropped and counted.
 
-    Table, with `by`: `push-choice` (layer x strength, choosing part, the class that moves less), `push-dose` (share of
-    the first answer by class, strength and `condition`; of rows also "as released": RELEASED times the difference as it
-    is, at RELEASED_DEPTH of the layers, in the first language).
+    Table, with `by`: `push-choice` (layer x strength, choosing part, the class that moves less; control: that class
+    under the first of the random directions), `push-dose` (share of the first answer by class, strength and
+    `condition`; of rows also "as released": RELEASED times the difference as it is, at RELEASED_DEPTH of the layers, in
+    the first language).
     """
     first = next(iter(items))
     words = sorted({word for item in items[first] for word in (item.clip.label, item.other, item.alike)})
@@ -99,17 +100,24 @@ def push_experiment(
         return said.double().softmax(-1)[..., 0].numpy()
 
     turn = np.array([-1.0 if item.clip.is_mammal else 1.0 for item in of[first]])
-    choice = {}
+    noise = torch.randn(RANDOM_DIRECTIONS, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
+    noise = noise.expand(-1, len(kept), model.n_layers + 1, -1)
+    choice, chosen_by = {}, []
+    sides = [some for side in (-1, 1) if (some := np.flatnonzero(turn[choose] == side)).size]
     for layer in tried:
-        found = shares(first, choose, layer, vectors[OTHER], (0.0, *strengths))
-        moved = turn[choose][:, None] * (found[:, 1:] - found[:, :1])
-        sides = [moved[turn[choose] == side] for side in (-1, 1)]
-        choice[layer] = np.min([side.mean(0) for side in sides if len(side)], axis=0)
+        found = [shares(first, choose, layer, v, (0.0, *strengths)) for v in (vectors[OTHER], noise[0])]
+        moved, chance = (turn[choose][:, None] * (some[:, 1:] - some[:, :1]) for some in found)
+        choice[layer] = np.min([moved[side].mean(0) for side in sides], axis=0)
+        for k, s in enumerate(strengths):
+            less = min(sides, key=lambda side, k=k, moved=moved: moved[side, k].mean())
+            cell = curve(
+                model, moved[less, k, None], experiment="push-choice", series=first, layers=[layer], seed=seed,
+                clusters=[clusters[choose[n]] for n in less], controls={RANDOM: chance[less, k, None]},
+            )  # fmt: skip
+            chosen_by.append(cell.assign(strength=float(s)))
     layer = max(tried, key=lambda candidate: choice[candidate].max())  # the first of equals: the lowest
     strength = float(strengths[int(choice[layer].argmax())])
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
-    noise = torch.randn(RANDOM_DIRECTIONS, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
-    noise = noise.expand(-1, len(kept), model.n_layers + 1, -1)
 
     def measured(name: str) -> Pushed:
         """All strengths in the first language, the chosen one in the others, where the dose is of OTHER alone."""
@@ -122,11 +130,7 @@ def push_experiment(
         found[RANDOM] = np.mean([shares(name, report, layer, d, some) for d in noise], axis=0)
         return Pushed(found, used)
 
-    claims, doses, choices = [], [], [
-        {"experiment": "push-choice", "series": first, "layer": at, "depth": model.depth(at), "strength": float(s),
-         "value": float(value), "n": len(choose)}
-        for at, values in choice.items() for s, value in zip(strengths, values, strict=True)
-    ]  # fmt: skip
+    claims, doses = [], []
     for name in items:
         chosen = [of[name][n] for n in report]
         if tellable[name] is None:
@@ -140,7 +144,7 @@ def push_experiment(
         released = Pushed({OTHER: shares(first, report, at, vectors[OTHER], RELEASED, raw=True)}, {OTHER: RELEASED})
         rows = dose_curves(model, first, [of[first][n] for n in report], released, at, seed)
         doses += [row.assign(condition="as released", reading="as released") for row in rows]
-    return pd.concat([tidy(claims), pd.DataFrame(choices), *doses], ignore_index=True).assign(by=by), claims
+    return pd.concat([tidy(claims), *chosen_by, *doses], ignore_index=True).assign(by=by), claims
 
 
 def _answers(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | None:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
@@ -43,7 +43,8 @@ def role_experiment(
     true roles shuffled among what is read last (`cluster`), and three of `others` in place of the role words, as often
     few last words ("by", "to") tell the role and three words may fit them by accident. Controls: the embedding layer
     (what the last word alone says) and random weights. The table adds the paper's figure, the scores of every role word
-    by true role ("roles-confusion"), and the paper's statistic, which is in probabilities ("roles-probability").
+    by true role ("roles-confusion"), and the paper's statistic, which is in probabilities ("roles-probability"), with
+    the first null and random weights.
     """
     words, spare = (_single(model, some, items[0].prompt) for some in (ROLES, others))
     taken = {i for ids in words.values() for i in ids}
@@ -76,10 +77,13 @@ def role_experiment(
         args = (logprob[use], noise, roles[use], codes(places[use].tolist()), list(compress(clusters, use)))
         claims.insert(0, _role_claim(model, name, *args, len(names), dropped | lost, reading=reading, seed=seed))
     shown: dict[str, Any] = {"reading": reading, "seed": seed, "dropped": sum(dropped.values())}
-    tables = [tidy(claims)]
+    tables, p = [tidy(claims)], np.exp(logprob[:, :, : len(names)])
+    beside = {"null": _shuffled(p, roles, everywhere, clusters, FEW_DRAWS, seed)} if kept else {}
+    if kept and noise is not None:
+        beside["controls"] = {"random weights": raised(np.exp(noise), roles, everywhere)}
     tables.append(
-        curve(model, raised(np.exp(logprob), roles, everywhere), experiment="roles-probability",
-              series="true role's word", clusters=clusters, **shown)
+        curve(model, raised(p, roles, everywhere), experiment="roles-probability", series="true role's word",
+              clusters=clusters, **beside, **shown)
     )  # fmt: skip
     for word, true in product(ROLES, ROLES):
         own = roles == names.index(true) if true in names and word in names else np.zeros(len(roles), bool)
@@ -117,6 +121,19 @@ def _role_means(logprob: np.ndarray, roles: np.ndarray, places: np.ndarray) -> t
     return means.reshape(n_places, n_roles, *logprob.shape[1:]), counts.reshape(n_places, n_roles)
 
 
+def _shuffled(
+    logprob: np.ndarray, roles: np.ndarray, places: np.ndarray, clusters: Sequence[str], draws: int, seed: int
+) -> Float[np.ndarray, "draw layer"]:
+    """Means of `raised` with true roles shuffled among clusters at their places; nan where nothing can be compared."""
+    found = []
+    for p in random_pairings(len(roles), groups=places, clusters=clusters, draws=draws, seed=seed):
+        stay = np.flatnonzero(p >= 0)
+        some = raised(logprob[stay], roles[p[stay]], places[stay])
+        some = some[np.isfinite(some).all(1)]
+        found.append(some.mean(0) if len(some) else np.full(logprob.shape[1], np.nan))
+    return np.array(found)
+
+
 def _role_claim(
     model: LanguageModel,
     name: str,
@@ -138,18 +155,12 @@ def _role_claim(
         of = {"clusters": clusters, "seed": seed}
         controls = [control("embedding layer", scores[:, :1], n_layers_shown=model.n_layers + 1, **of)]
         controls += [] if noise is None else [control("random weights", raised(noise, roles, places), **of)]
-        pairings = random_pairings(len(roles), groups=places, clusters=clusters, draws=DRAWS, seed=seed)
-        shuffled = []
-        for p in pairings:
-            stay = np.flatnonzero(p >= 0)
-            some = raised(logprob[stay, :, :n_roles], roles[p[stay]], places[stay])
-            some = some[np.isfinite(some).all(1)]
-            shuffled.append(some.mean(0) if len(some) else np.full(logprob.shape[1], np.nan))
         means, counts = _role_means(logprob[:, :, n_roles:], roles, places)
         centred = means - (means.sum(1) / (counts > 0).sum(1)[:, None, None])[:, None]
         weighed = np.einsum("pr,prlw->rlw", counts / len(roles), centred)
         spare, rng = logprob.shape[2] - n_roles, np.random.default_rng(seed)
-        least, nulls = least_permutation_p(places, clusters), [np.array(shuffled)]
+        least = least_permutation_p(places, clusters)
+        nulls = [_shuffled(logprob[:, :, :n_roles], roles, places, clusters, DRAWS, seed)]
         if spare < len(weighed):
             least = 1.0  # without other words nothing says that these three are no accident
         else:

@@ -67,11 +67,12 @@ def swap_experiment(
     first two have to be above what the shuffle alone costs, "same meaning". Nulls: the names change places by
     a coin per pair of names, per first name, per second name and per verb; the hardest counts. Controls: the embedding
     layer (0, as all forms end alike) and random weights. Each claim comes twice, for sentences as written and without
-    the full stop. The table adds the scores of the first by the order of names ("swap-order").
+    the full stop. The table adds the scores of the first by the order of names ("swap-order"), with the same nulls and
+    random weights.
     """
     clusters, depth = [item.cluster for item in items], model.n_layers + 1
     options: dict[str, Any] = {"clusters": clusters, "seed": seed}
-    moved = list(zip(*(item.moves_with for item in items), strict=True))
+    moved, everything = list(zip(*(item.moves_with for item in items), strict=True)), range(len(items))
 
     def read(reader: LanguageModel) -> list[dict[str, np.ndarray]]:
         """Scores [item, layer] by name, for each reading."""
@@ -86,12 +87,13 @@ def swap_experiment(
             found.append(dict(zip((*SWAPS, SAME), differences, strict=True)))
         return found
 
-    def flips(scores: dict[str, np.ndarray], name: str, by: tuple[str, ...]) -> np.ndarray:
-        """The names of both forms change places by a coin. Where one form is shuffled it stays so: its cost is no sign
-        of meaning, and is in the null as it is in the claim."""
-        turned = scores[SWAPS[2] if name == SWAPS[1] else name]
-        cost = (scores[name] - turned).mean(0)
-        return cost + sign_flip_null(turned, clusters=by, draws=DRAWS, seed=seed)
+    def flips(scores: dict[str, np.ndarray], name: str, own: Sequence[int] = everything) -> list[np.ndarray]:
+        """The names of both forms of these items change places by a coin. Where one form is shuffled it stays so: its
+        cost is no sign of meaning, and is in the null as it is in the claim."""
+        turned = scores[SWAPS[2] if name == SWAPS[1] else name][own]
+        cost = (scores[name][own] - turned).mean(0)
+        some = ([by[k] for k in own] for by in moved)
+        return [cost + sign_flip_null(turned, clusters=by, draws=DRAWS, seed=seed) for by in some]
 
     claims, tables = [], []
     noise = read(randomised(model, seed)) if random_weights else [None, None]
@@ -104,7 +106,7 @@ def swap_experiment(
                 evidence(
                     f"similarity/{name}",
                     scores[name],
-                    [flips(scores, name, by) for by in moved],
+                    flips(scores, name),
                     least_p=max(map(least_sign_flip_p, moved)),
                     layers=range(depth),
                     n_layers=model.n_layers,
@@ -121,7 +123,9 @@ def swap_experiment(
             own = [k for k, item in enumerate(items) if item.in_order == order]
             if own:
                 at = {"experiment": "swap-order", "series": name, "reading": reading, "seed": seed}
-                tables.append(curve(model, scores[SWAPS[0]][own], clusters=[clusters[k] for k in own], **at))
+                at |= {"controls": {"random weights": random[SWAPS[0]][own]}} if random else {}
+                at |= {"null": flips(scores, SWAPS[0], own), "clusters": [clusters[k] for k in own]}
+                tables.append(curve(model, scores[SWAPS[0]][own], **at))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 

@@ -22,9 +22,10 @@ from semhub_utils.evidence import (
     split_items,
     tidy,
 )
-from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
-from semhub_utils.experiments.steered import AWAY, ENGLISH, RANDOM, SHOWN, Steered, halved, mean, table
+from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, RANDOM, SHOWN, Steered, halved, mean, table
+from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
@@ -75,13 +76,14 @@ def sentiment_experiment(
     signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
     "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
-    native vector. `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model,
-    unsteered), mean of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering.
-    Prompts without a number (nothing pleasant or unpleasant written) are dropped and counted.
+    native vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise
+    of nats per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`:
+    relevance there minus RELEVANT times that without steering. Prompts without a number are dropped and counted.
 
-    Table: `sentiment-choice` (layer x coefficient), `sentiment-dose` (condition x measure x coefficient: the change
-    against no steering; `level` is the mean itself, `seed_sd` its spread over seeds), `sentiment-difference` (half,
-    English minus native), `sentiment-example` (what was written).
+    Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under RANDOM_DIRECTIONS of
+    them), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the mean
+    itself, `seed_sd` its spread over seeds), `sentiment-difference` (half, English minus native), `sentiment-example`
+    (what was written).
     `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
     model's context, or its tokenizer does not tell the two words apart, or a number is below 1.
     """
@@ -93,21 +95,36 @@ def sentiment_experiment(
     parts = split_items(prompts, seed, clusters=[p.cluster for p in prompts], share=CHOOSING)
     vectors = {f"{name.title()} vector": word_vector(model, *pair) for name, pair in task.vectors.items()}
     mass = word_mass(model, task)
-    choice = {
-        (at, c): np.mean([halved(mass(parts[0], v[None, at], at, (-c, c))[..., 0]).mean() for v in vectors.values()])
-        for at in _tried(model.n_layers)
-        for c in coefficients
-        if c > 0
-    }
-    layer, c = max(choice, key=choice.get)  # the first of equals: the lowest layer and the weakest push
+    english, inner = vectors[ENGLISH], model.n_layers - 1
+    directions = torch.randn(DIRECTIONS, *english[0].shape, generator=torch.Generator().manual_seed(seed))
+    directions = normalize(directions, dim=-1)
+
+    def random(n: int, at: int) -> Float[torch.Tensor, "direction position hidden"]:
+        """The first `n`, as long as the English vector at every position."""
+        return directions[:n] * english[at].norm(dim=-1, keepdim=True)
+
+    def half(at: int, c: float, *some: torch.Tensor) -> Float[np.ndarray, " item"]:
+        """On the prompts for choosing, the mean over these vectors."""
+        return mean(np.concatenate([halved(mass(parts[0], v, at, (-c, c))[..., 0]) for v in some], axis=1))
+
+    tried, choice, tables = _tried(model.n_layers), {}, []
+    for c in (c for c in coefficients if c > 0):
+        own = np.stack([half(at, c, *(v[None, at] for v in vectors.values())) for at in tried], axis=1)
+        chance = np.stack([half(at, c, random(RANDOM_DIRECTIONS, at)) for at in tried], axis=1)
+        choice |= {(at, c): value for at, value in zip(tried, own.mean(0).tolist(), strict=True)}
+        by = [p.cluster for p in parts[0]]
+        shown = curve(
+            model, own, experiment="sentiment-choice", series=f"coefficient {c:g}", clusters=by, seed=seed,
+            layers=tried, controls={RANDOM: chance}, null=sign_flip_null(own, clusters=by, draws=DRAWS, seed=seed),
+        )  # fmt: skip
+        tables.append(shown.assign(strength=c, language=task.language, measure=MASS))
+    layer, c = max(choice, key=lambda key: (choice[key], -key[0], -key[1]))  # of equals the lowest and the weakest
     if not np.isfinite(list(choice.values())).all():
         layer, c = max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
 
-    english, inner = vectors[ENGLISH], model.n_layers - 1
     # At the last layer nothing that is added at another position reaches the next word: it would be no control.
     away = (layer - 1 + inner // 2) % inner + 1 if inner > 1 else model.n_layers
-    drawn = torch.randn(DIRECTIONS, *english[layer].shape, generator=torch.Generator().manual_seed(seed))
-    drawn = normalize(drawn, dim=-1) * english[layer].norm(dim=-1, keepdim=True)  # as long at every position
+    drawn = random(DIRECTIONS, layer)
     pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
     pushed |= {AWAY: (english[None, layer], away), RANDOM: (drawn[:CONTINUED], layer)}
     texts, values = {}, {}
@@ -122,7 +139,7 @@ def sentiment_experiment(
     clusters = [p.cluster for p in parts[1]]
     found = Steered(model, task.language, clusters, run, layer, float(c), values, dropped, seed)
     claims = _claims(found, halved(mass(parts[1], drawn, layer, (-c, c))[..., 0]))
-    return pd.concat([tidy(claims), table(found, choice, len(parts[0]), parts[1], texts)], ignore_index=True), claims
+    return pd.concat([tidy(claims), *tables, table(found, parts[1], texts)], ignore_index=True), claims
 
 
 def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) -> list[Evidence]:
@@ -175,9 +192,10 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
               unit="cosine above the limit"),
     ]  # fmt: skip
     for native in found.native:
-        for kind, what in (("native", "written"), ("native-mass", "mass")):
-            least = found.half(ENGLISH, what) - AS_WELL * found.half(native, what)
-            claims.append(claim(kind, least, shown, unit="above the limit"))
+        for kind, what, chance in (("native", "written", mean(each)), ("native-mass", "mass", mean(random_mass))):
+            limit = AS_WELL * found.half(native, what)
+            least, controls = found.half(ENGLISH, what) - limit, {RANDOM: chance - limit}
+            claims.append(claim(kind, least, shown, unit="above the limit", **controls))
     return claims
 
 

@@ -47,8 +47,9 @@ def similarity_experiment(
     retrieval accuracy, mutual nearest neighbours and debiased CKA. `baselines`: by which non-matches, each as a reading
     with evidence of its own: "corrected" takes those of the own group, "as released" all, as is done where none is
     named. The table then adds the plain cosine of the matches, and of the non-matches of the own group; with both, what
-    the latter gains (`baseline-gain`); with "corrected" alone, the curve against all (`similarity-all`). All have the
-    control of random weights, and the other measures, but for "corrected" alone, a null. `dropped`: what the spoke left
+    the latter gains (`baseline-gain`); with "corrected" alone, the curve against all (`similarity-all`), whose partners
+    are shuffled among all. All have the control of random weights, and the other measures, but for "corrected" alone, a
+    null. `dropped`: what the spoke left
     out, with counts. `empty`: for further controls, sides a that say nothing, such as blank pictures.
     """
     a, b = _states_of_pairs(model, pairs)
@@ -103,6 +104,8 @@ def similarity_experiment(
         if name in MEASURES and not alone and (baselines or blank):
             draws = {"groups": groups, "draws": FEW_DRAWS, "seed": seed, "k": k}
             null = permuted_pairs(a, b, measure=name, **draws).double().numpy()
+        elif name == "similarity-all":
+            null = permuted_pairs(a, b, draws=FEW_DRAWS, seed=seed).double().numpy()
         given = {"controls": controls, "null": null, "seed": seed}
         if name == "cka":
             tables.append(curve(model, values, experiment=name, series=series, **given).assign(n=len(pairs)))

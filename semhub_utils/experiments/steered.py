@@ -66,22 +66,11 @@ class Steered:
 
 def table(
     found: Steered,
-    choice: Mapping[tuple[int, float], float],
-    n_choosing: int,
     prompts: Sequence[SentimentPrompt],
     texts: Mapping[str, Texts],
 ) -> pd.DataFrame:
-    """Choice (layer x coefficient), dose (condition x measure x coefficient), difference (English minus native) and the
-    first texts."""
-    rows = [*_choice_rows(found, choice, n_choosing), *_dose_rows(found), *_example_rows(found, prompts, texts)]
-    return pd.DataFrame(rows)
-
-
-def _choice_rows(found: Steered, choice: Mapping[tuple[int, float], float], n: int) -> list[dict]:
-    return [
-        _row(found, "sentiment-choice", f"coefficient {c:g}", MASS, layer=at, strength=c, value=value, n=n)
-        for (at, c), value in choice.items()
-    ]
+    """Dose (condition x measure x coefficient), difference (English minus native) and the first texts."""
+    return pd.DataFrame([*_dose_rows(found), *_example_rows(found, prompts, texts)])
 
 
 def _dose_rows(found: Steered) -> list[dict]:
@@ -122,9 +111,9 @@ def _example_rows(found: Steered, prompts: Sequence[SentimentPrompt], texts: Map
     ]  # fmt: skip
 
 
-def _row(found: Steered, experiment: str, series: str, measure: str, *, layer: int | None = None, **columns) -> dict:
-    layer = found.layer if layer is None else layer
-    place = {"layer": layer, "depth": found.model.depth(layer), "language": found.language, "measure": measure}
+def _row(found: Steered, experiment: str, series: str, measure: str, **columns) -> dict:
+    place = {"layer": found.layer, "depth": found.model.depth(found.layer)}
+    place |= {"language": found.language, "measure": measure}
     return {"experiment": experiment, "series": series, "reading": ""} | place | columns
 
 

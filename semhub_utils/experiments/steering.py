@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import bootstrap_interval, control, evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import SteerItem
@@ -54,8 +54,8 @@ def steering_experiment(
     that makes the model say one thing, whatever it reads, is right now and then); signs flipped per cluster. Controls,
     minus the former: the reversed vector, and the vector of the chosen layer added half the model away. The reading "as
     released" adds one block after the layer the vector was read at, as the authors' code does; "corrected" adds where
-    it was read. Table: `steering-choice` (layer x strength, choosing part), `steering-dose` (strength x outcome x
-    condition, reporting part).
+    it was read. Table: `steering-choice` (layer x strength, choosing part; its control is the first of the random
+    directions), `steering-dose` (strength x outcome x condition, reporting part).
 
     vector: one for all items, by layer, in place of the texts' (there is no block it was read at then, so one reading
     alone, called `reading`). layers: those to choose from. match: whether a continuation is as expected, or as before.
@@ -95,16 +95,20 @@ def steering_experiment(
 
         return np.array([[judged(t, i) for t in row] for row, i in zip(texts, chosen, strict=True)], float)
 
-    choice = {layer: outcomes("choose", layer, layer)[:, :, 0].mean(0) for layer in tried}
+    directions = normalize(
+        torch.randn(RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(seed)), dim=-1
+    )
+    turns = [lambda v, d=d: v.norm(dim=-1, keepdim=True) * d for d in directions]
+    choosing, chance = (
+        np.stack([outcomes("choose", at, at, *turn)[:, :, 0] for at in tried], axis=2) for turn in ((), turns[:1])
+    )  # item strength layer
+    choice = dict(zip(tried, choosing.mean(0).T, strict=True))
     # The first of equals: the lowest layer and the weakest push that do it.
     pushes = np.flatnonzero(np.asarray(strengths) > 0)
     layer = max(tried, key=lambda candidate: choice[candidate][pushes].max())
     strength = int(pushes[choice[layer][pushes].argmax()])
     clusters = [item.cluster for item in parts[1]]
-    directions = normalize(
-        torch.randn(RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(seed)), dim=-1
-    )
-    pushed = [outcomes("report", layer, layer, lambda v, d=d: v.norm(dim=-1, keepdim=True) * d) for d in directions]
+    pushed = [outcomes("report", layer, layer, turn) for turn in turns]
     away = (layer + model.n_layers // 2 - 1) % model.n_layers + 1
     conditions = {(reading, "steered"): outcomes("report", layer, layer)}
     if vector is None:
@@ -137,7 +141,12 @@ def steering_experiment(
         place = {"experiment": experiment, "series": of, "reading": how, "layer": at, "depth": model.depth(at)}
         return pd.DataFrame(place | {"strength": list(strengths), "value": values, "n": n} | more)
 
-    tables = [rows("steering-choice", series, reading, at, v, len(parts[0])) for at, v in choice.items()]
+    shown = {"experiment": "steering-choice", "series": series, "reading": reading, "layers": tried, "seed": seed}
+    shown["clusters"] = [item.cluster for item in parts[0]]
+    tables = [
+        curve(model, choosing[:, k], controls={"random direction": chance[:, k]}, **shown).assign(strength=s)
+        for k, s in enumerate(strengths)
+    ]
     for (how, condition), hits in conditions.items():
         for k, outcome in enumerate(("expected", "unchanged", "other")):
             low, high = bootstrap_interval(hits[:, :, k], clusters=clusters, seed=seed)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import evidence, sign_flip_null, tidy
+from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised
@@ -81,8 +81,8 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
 
     Each text is put beside the other side of the next pair that speaks of something else, once as it is and once with
     `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster. The
-    table adds both cosines (`punctuation-trap`), with random weights beside them. Raises SemhubError if all pairs speak
-    of one thing.
+    table adds both cosines (`punctuation-trap`). Both with random weights beside them. Raises SemhubError if all pairs
+    speak of one thing.
     """
     moved = [_next_other(pairs, k) for k in range(len(pairs))]
 
@@ -91,18 +91,21 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
         b = hidden_states(reader, [pair.b + end for pair in moved]).hidden
         return cosine_similarity(a, b, dim=-1).double().numpy()
 
-    named, blank = {"as they are": "", "both end in a full stop": stop}, randomised(model, seed)
-    found = {name: cosines(model, end) for name, end in named.items()}
-    plain, stopped = found.values()
-    gain, clusters = stopped - plain, [pair.cluster for pair in pairs]
+    named = {"as they are": "", "both end in a full stop": stop}
+    found, blank = (
+        {name: cosines(reader, end) for name, end in named.items()} for reader in (model, randomised(model, seed))
+    )
+    gain, noise = (np.subtract(*list(of.values())[::-1]) for of in (found, blank))
+    clusters = [pair.cluster for pair in pairs]
     claim = evidence(
         "shared-punctuation", gain, sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
         least_p=least_sign_flip_p(clusters), layers=range(model.n_layers + 1), n_layers=model.n_layers,
         experiment="punctuation-gain", series="unrelated texts", clusters=clusters, seed=seed,
+        controls={"random weights": control("random weights", noise, clusters=clusters, seed=seed)},
     )  # fmt: skip
     curves = [
         curve(model, v, experiment="punctuation-trap", series=name, clusters=clusters, seed=seed,
-              controls={"random weights": cosines(blank, named[name])})
+              controls={"random weights": blank[name]})
         for name, v in found.items()
     ]  # fmt: skip
     return pd.concat([tidy([claim]), *curves], ignore_index=True), [claim]
