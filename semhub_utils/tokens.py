@@ -39,6 +39,11 @@ class TargetTable:
     groups: tuple[tuple[int, ...], ...]
     dropped: dict[str, str]
 
+    @property
+    def single(self) -> set[str]:
+        """The words that are one token."""
+        return {form.word for form in self.forms if form.single}
+
     def word_of_token(self, vocab_size: int) -> Int[np.ndarray, " vocab"]:
         """The index in `words` of the word that each token begins, -1 for none."""
         found = np.full(vocab_size, -1)

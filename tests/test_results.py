@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from semhub_utils import results
+from semhub_utils.chapter import Chapter
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, judge, sign_flip_null, tidy
+from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, Run, check_parameters, glue, load_claims, load_results, model_slug
 
 
@@ -49,6 +50,20 @@ class Counted:
     def __call__(self):
         self.calls += 1
         return self.result
+
+
+def test_several_steps_and_claims_are_those_of_each(tiny, tmp_path):
+    """As one by one: steps by name, whose rows they are, and each claim's own precondition."""
+    model, of = tiny("llama"), {"es": found(), "zh": replace(found(), claim="similarity/zh", series="zh")}
+    chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
+    table = chapter.each("alike", of, lambda name: (tidy([of[name]]), [of[name]]), column="language")
+    assert table.groupby("language").size().tolist() == [len(tidy([one])) for one in of.values()]
+    assert set(chapter.run.evidence) == {"alike es", "alike zh"} and (table.language == table.series).all()
+    said = {claim: f"Alike in {claim[-2:]}." for claim in ("similarity/es", "similarity/zh")}
+    shown = chapter.claims(said, paper="So.", precondition={"es": None, "zh": "the model knows none."})
+    assert [claim["verdict"] for claim in chapter.run.claims] == [judge(of["es"]).verdict, UNTESTABLE]
+    assert shown.html.count("<article") == 2 and all(sentence in shown.html for sentence in said.values())
+    assert len(shown.text.splitlines()) == 2
 
 
 def test_a_step_is_done_once_and_its_evidence_survives(tmp_path):

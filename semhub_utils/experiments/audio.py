@@ -100,7 +100,7 @@ def label_words_experiment(
     middle of the part as a share of the clip).
     """
     words = target_table(model, dict.fromkeys(word for clip in clips for word in clip.words))
-    single = {form.word for form in words.forms if form.single}
+    single = words.single
     left = [(clip, tuple(word for word in clip.words if word in single)) for clip in clips]
     kept = [(clip, label) for clip, label in left if label]
     reasons = {"no single token of its own for a word of the label": len(left) - len(kept)}

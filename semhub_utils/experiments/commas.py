@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.common import DRAWS, Result, curve
@@ -18,7 +17,7 @@ from semhub_utils.shuffles import codes, least_sign_flip_p
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 
 def and_experiment(
@@ -44,12 +43,8 @@ def and_experiment(
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
     words = tuple(dict.fromkeys(("and", *KEYWORDS, *FREQUENT, *english_words())))
-    table = None
-    try:
-        table = target_table(model, words, min((s.prompt for s in found), key=len, default="[1,"))
-    except SemhubError:
-        pass
-    single = {form.word for form in table.forms if form.single} if table else set()
+    table = told_apart(model, words, min((s.prompt for s in found), key=len, default="[1,"))
+    single = table.single if table else set()
     if "and" not in single or not single & {*KEYWORDS, *FREQUENT}:
         dropped["no token of its own for the words"], found = len(found), []
     clusters, at_list = [s.place.program for s in found], np.array([s.place.kind == "list" for s in found], bool)

@@ -15,7 +15,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 
 def lens_experiment(
@@ -186,12 +186,10 @@ def _resolve(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
     if not items:
         raise SemhubError("No item was given to the lens; at least one prompt with its words would do.")
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    try:
-        words = target_table(model, every, items[0].prompt)
-    except SemhubError:  # no word can be told apart
+    words = told_apart(model, every, items[0].prompt)
+    if words is None:
         return None, [], {"no token of its own for any word": len(items)}
-    single = {form.word for form in words.forms if form.single}
-    kept, dropped = [], Counter()
+    single, kept, dropped = words.single, [], Counter()
     for item in items:
         missing = next((name for name in (hub, own) if not single & set(item.targets[name])), None)
         if set(item.targets[hub]) & set(item.targets[own]):

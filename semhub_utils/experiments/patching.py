@@ -183,7 +183,7 @@ def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTa
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
     words = target_table(model, every, text_of(items[0].run[0]))
-    single = {form.word for form in words.forms if form.single}
+    single = words.single
     nowhere = set()
     if items[0].places:
         runs = model.encode([item.run[0] for item in items])

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, control, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
@@ -19,7 +18,7 @@ from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.cogs import ROLES
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import told_apart
 
 CLAIMS = ("lead", "same position")
 
@@ -188,7 +187,5 @@ def _role_claim(
 
 def _single(model: LanguageModel, words: Sequence[str], context: str) -> dict[str, tuple[int, ...]]:
     """The tokens of the words that are one token, and no other word's."""
-    try:
-        return {form.word: form.ids for form in target_table(model, words, context).forms if form.single}
-    except SemhubError:  # none of them has a token of its own
-        return {}
+    table = told_apart(model, words, context)
+    return {form.word: form.ids for form in table.forms if form.single} if table else {}
