@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import HOLDS, WEAKLY, Evidence, control, evidence, judge, sign_flip_null
+from semhub_utils.evidence import HOLDS, WEAKLY, Evidence, evidence, judge, sign_flip_null
 from semhub_utils.experiments import similarity_experiment
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism.exam import wilson
@@ -148,8 +148,7 @@ def examine(
     scores = adjusted_cosine(a, b).numpy()
     null = permuted_pairs(a, b, groups=groups, clusters=concepts, draws=draws, seed=seed).numpy()
     layers = range(a.shape[1])
-    embeddings = control("embedding layer", scores[:, :1], n_layers_shown=len(layers), clusters=concepts, seed=seed)
-    controls = {embeddings.name: embeddings}
+    controls = {"embedding layer": scores[:, :1]}
     return evidence(
         "similarity", scores, null, layers=layers, n_layers=layers[-1], clusters=concepts, controls=controls, seed=seed
     )
@@ -237,7 +236,7 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
             sign_flip_null(values[:, None], seed=seed),
             layers=[at],
             n_layers=LAYERS - 1,
-            controls={beside[name][0]: control(beside[name][0], beside[name][1][:, None], seed=seed)},
+            controls={beside[name][0]: beside[name][1][:, None]},
             experiment="fakes",
             series="worlds",
             outcome=name == "told-apart",

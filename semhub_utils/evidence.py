@@ -191,7 +191,7 @@ def evidence(
     reading: str = "",
     window: Sequence[int] | None = None,
     clusters: Labels | None = None,
-    controls: Mapping[str, ControlCurve] | None = None,
+    controls: Mapping[str, ControlCurve | Float[np.ndarray, "_ _"]] | None = None,
     dropped: Mapping[str, int] | None = None,
     outcome: bool = False,
     unit: str = "",
@@ -202,12 +202,18 @@ def evidence(
 
     `null` must be the null of the mean over the items that have all their numbers; of several, the one with the largest
     p counts at each layer. `least_p` is the smallest p that its arrangements allow (see `shuffles`); the number of
-    draws sets another. `null_in_words` and `unit` are for the reader. `outcome`: the scores count successes (0, 1, or a
-    difference of such), so that no success anywhere is an answer and not a lack of variance.
+    draws sets another. `controls`: curves, or the scores of the same items, of which one column stands for all layers
+    and none at all for no control. `null_in_words` and `unit` are for the reader. `outcome`: the scores count successes
+    (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of variance.
     """
     scores = np.asarray(scores, float)
     nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
-    layers, controls, dropped = tuple(map(int, layers)), dict(controls or {}), dict(dropped or {})
+    layers, dropped, of = tuple(map(int, layers)), dict(dropped or {}), {"clusters": clusters, "seed": seed}
+    controls = {
+        name: some if isinstance(some, ControlCurve)
+        else control(name, some, n_layers_shown=len(layers) if some.shape[1] == 1 else 1, **of)
+        for name, some in (controls or {}).items() if isinstance(some, ControlCurve) or len(some)
+    }  # fmt: skip
     widths = [("scores", scores.shape[1]), *(("null", some.shape[1]) for some in nulls)]
     for name, width in [*widths, *((name, len(c.values)) for name, c in controls.items())]:
         if width != len(layers):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from semhub_utils.evidence import Evidence, control, evidence, tidy
+from semhub_utils.evidence import Evidence, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
@@ -100,10 +100,9 @@ def _answered(
         blank["random weights"] = read(noise, prompts)[0]
     pairings = random_pairings(len(items), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
     shuffled = [((given == right[p]) - common[p])[p >= 0].mean() for p in pairings]
-    controls = {name: control(name, gain(some), clusters=clusters, seed=seed) for name, some in blank.items()}
     claim = evidence(
         f"answers/{series}", gain(given), np.array(shuffled)[:, None], least_p=least_permutation_p(groups, anchors),
-        controls=controls, **found,
+        controls={name: gain(some) for name, some in blank.items()}, **found,
     )  # fmt: skip
     shares = {("answers", reading): given == right, ("answers", ALL): word_of[top] == right}
     shares["answers-commonest", reading] = common

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 
-from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
@@ -87,13 +87,9 @@ def and_experiment(
     blank = read(randomised(model, seed)) if random_weights and found else {}
     noise = measure(blank) if blank else {}
     controls: dict[str, dict] = {name: {} for name in made}
-    for name, (scores, *_, by) in noise.items():
-        if len(scores):
-            controls[name]["random weights"] = control("random weights", scores, clusters=by, seed=seed)
-    if lists:  # what the comma's own embedding says is no reading of a layer
-        controls["and-lead"]["embedding layer"] = control(
-            "embedding layer", made["and-lead"][0][:, :1], n_layers_shown=n_layers + 1, clusters=lists, seed=seed
-        )
+    for name, (scores, *_) in noise.items():
+        controls[name]["random weights"] = scores
+    controls["and-lead"]["embedding layer"] = made["and-lead"][0][:, :1]  # a comma's own embedding reads no layer
     claims = [
         evidence(
             f"{name}/lists", scores, null, least_p=least, experiment=name, series="lists", reading=reading,

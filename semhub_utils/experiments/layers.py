@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_utils.evidence import ControlCurve, Evidence, control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import Evidence, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import available_readings, lens
@@ -144,17 +144,13 @@ def _claims(
     def lead(of: np.ndarray) -> np.ndarray:
         return of[..., h] - of[..., x]
 
-    def controls(score: Callable, exchanged: Callable) -> dict[str, ControlCurve]:
+    def controls(score: Callable, exchanged: Callable) -> dict[str, np.ndarray]:
         found = {"embedding layer": score(share)[:, :1], "roles exchanged": exchanged(heard[hub].share)}
         if noise is not None:
             found["random weights"] = score(noise.share)
-        return {
-            key: control(key, values, n_layers_shown=n_layers if values.shape[1] == 1 else 1, seed=seed)
-            for key, values in found.items()
-            if len(values)
-        }
+        return found
 
-    def claim(kind: str, scores, nulls, least_p: float, of: Mapping[str, ControlCurve], layers=None) -> Evidence:
+    def claim(kind: str, scores, nulls, least_p: float, of: Mapping[str, np.ndarray], layers=None) -> Evidence:
         return evidence(
             f"{kind}/{name}", scores, nulls, layers=range(n_layers) if layers is None else layers, n_layers=last,
             experiment=kind, series=name, reading=reading, controls=of,
@@ -164,9 +160,7 @@ def _claims(
 
     flips = sign_flip_null(lead(share), draws=DRAWS, seed=seed) if len(share) else np.zeros((DRAWS, n_layers))
     least = max(shuffled.least_p, least_sign_flip_p(range(len(share))))
-    at_end = {}
-    if noise is not None and len(share):
-        at_end["random weights"] = control("random weights", -lead(noise.share)[:, -1:], seed=seed)
+    at_end = {} if noise is None else {"random weights": -lead(noise.share)[:, -1:]}
     return [
         claim("layers-lead", lead(share), [lead(null), flips], least, controls(lead, lambda s: -lead(s))),
         claim("layers-hub", share[..., h], [null[..., h]], shuffled.least_p,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import Evidence, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -140,10 +140,9 @@ def lens_experiment(
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
     common = {"clusters": clusters, "reading": reading, "seed": seed}
-    made = {name: control("random weights", of, clusters=clusters, seed=seed) for name, of in controls.items()}
     claims = [
         _claim(model, name, of, nulls[name], series=series, least_p=least[name], dropped=dropped,
-               controls={made[name].name: made[name]} if made else None, **common)
+               controls={"random weights": controls[name]} if controls else None, **common)
         for name, of in scores.items()
     ]  # fmt: skip
     tables, common["dropped"] = [], sum(dropped.values())

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.sentiment import fitting_prompts
 from semhub_utils.lens import lens, word_logprobs
@@ -83,10 +83,7 @@ def sentiment_patch_experiment(
     scores = halves.pop("opposites")
     seen = bool(np.isfinite(scores).all())
     pairs = [k for _ in prompts for k in range(many)]
-    controls = {name: control(name, of, **given) for name, of in halves.items() if seen}
-    if seen:
-        name = "embedding layer"
-        controls[name] = control(name, scores[:, :1], n_layers_shown=layers, **given)
+    controls = halves | {"embedding layer": scores[:, :1]} if seen else {}
     claim = evidence(
         f"patch/{task.language}",
         scores,

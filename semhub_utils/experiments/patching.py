@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
 from semhub_utils.lens import lens
@@ -104,11 +104,9 @@ def _one_way(
             scores, nulls = followed, _null(runs, of, groups, anchors, seed)
         else:
             for claim, values in followed.items():
-                controls[claim][name] = control(name, values, **given)
+                controls[claim][name] = values
     for claim, values in scores.items():
-        if items:
-            name = "embedding layer"
-            controls[claim][name] = control(name, values[:, :1], n_layers_shown=model.n_layers + 1, **given)
+        controls[claim]["embedding layer"] = values[:, :1]
     claims = [
         evidence(
             f"{claim}/{types[0]}" + "/reversed" * into, scores[claim], nulls[claim],

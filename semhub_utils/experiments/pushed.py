@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from semhub_utils.evidence import Evidence, control, evidence
+from semhub_utils.evidence import Evidence, evidence
 from semhub_utils.experiments.answers import EMPTY
 from semhub_utils.experiments.common import DRAWS, curve
 from semhub_utils.models import LanguageModel
@@ -71,7 +71,7 @@ def claims_of(
             scores = _score(turn, *moved[OTHER])[part, None]
             null = _null(called, np.tile(animal, 2), partner, both, wanted, seed)
             shown = {ALIKE: _score(turn, *moved[ALIKE]), AWAY: turn * (found.change(AWAY, strength) - noise)}
-            controls = {k: control(k, v[part, None], clusters=clusters, seed=seed) for k, v in shown.items()}
+            controls = {k: v[part, None] for k, v in shown.items()}
             least = 1 / comb(len(called), int(called.sum()))
         claims.append(
             evidence(

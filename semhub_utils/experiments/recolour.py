@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, sign_flip_null, split_items, tidy
+from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
@@ -92,7 +92,7 @@ def recolour_experiment(
         experiment="recolour-above-random",
         series=series,
         reading=reading,
-        controls={name: control(name, above[name], **given) for name in (PRESENT, ANOTHER) if reported},
+        controls={name: above[name] for name in (PRESENT, ANOTHER) if reported},
         dropped=dropped,
         outcome=True,
         unit="share of pictures",

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from semhub_utils.evidence import Evidence, control, evidence, tidy
+from semhub_utils.evidence import Evidence, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -149,11 +149,9 @@ def _role_claim(
 ) -> Evidence:
     """One claim from log P [item, layer, word], the first `n_roles` words being the role words, the rest others."""
     scores, nulls, least = raised(logprob, roles, places), [np.empty((0, model.n_layers + 1))], 0.0
-    controls = []
+    controls = {"embedding layer": scores[:, :1]}
     if len(roles):
-        of = {"clusters": clusters, "seed": seed}
-        controls = [control("embedding layer", scores[:, :1], n_layers_shown=model.n_layers + 1, **of)]
-        controls += [] if noise is None else [control("random weights", raised(noise, roles, places), **of)]
+        controls |= {} if noise is None else {"random weights": raised(noise, roles, places)}
         means, counts = _role_means(logprob[:, :, n_roles:], roles, places)
         centred = means - (means.sum(1) / (counts > 0).sum(1)[:, None, None])[:, None]
         weighed = np.einsum("pr,prlw->rlw", counts / len(roles), centred)
@@ -177,7 +175,7 @@ def _role_claim(
         series=name,
         reading=reading,
         clusters=clusters,
-        controls={c.name: c for c in controls},
+        controls=controls,
         dropped=dropped,
         unit="nats",
         null_in_words="true roles shuffled among what is read last; other words in place of the role words",

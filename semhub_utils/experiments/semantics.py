@@ -9,7 +9,7 @@ import pandas as pd
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.models import LanguageModel, randomised
@@ -99,9 +99,9 @@ def swap_experiment(
     noise = read(randomised(model, seed)) if random_weights else [None, None]
     for reading, scores, random in zip(READINGS, read(model), noise, strict=True):
         for name in SWAPS:
-            controls = [control("embedding layer", scores[name][:, :1], n_layers_shown=depth, **options)]
-            controls += [control("random weights", random[name], **options)] if random else []
-            controls += [control(SAME, scores[SAME], **options)] if name != SWAPS[-1] else []
+            controls = {"embedding layer": scores[name][:, :1]}
+            controls |= {"random weights": random[name]} if random else {}
+            controls |= {SAME: scores[SAME]} if name != SWAPS[-1] else {}
             claims.append(
                 evidence(
                     f"similarity/{name}",
@@ -113,7 +113,7 @@ def swap_experiment(
                     experiment="swap",
                     series=name.removeprefix("names "),
                     reading=reading,
-                    controls={c.name: c for c in controls},
+                    controls=controls,
                     unit="difference of cosines",
                     null_in_words="names change places by a coin per pair of names, per name and per verb",
                     **options,

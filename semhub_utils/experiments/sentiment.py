@@ -15,7 +15,6 @@ from semhub_utils.evidence import (
     UNTESTABLE,
     WEAKLY,
     Evidence,
-    control,
     evidence,
     judge,
     sign_flip_null,
@@ -163,11 +162,7 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
             reading=reading,
             clusters=found.clusters,
             dropped=found.dropped,
-            controls={
-                name: control(name, values[:, None], clusters=found.clusters, seed=found.seed)
-                for name, values in controls.items()
-                if np.isfinite(values).any()
-            },
+            controls={name: values[:, None] for name, values in controls.items() if np.isfinite(values).any()},
             unit=unit,
             null_in_words="signs flipped" + null,
             seed=found.seed,

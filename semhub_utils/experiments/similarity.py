@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, control, evidence, tidy
+from semhub_utils.evidence import Evidence, evidence, tidy
 from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel, randomised
@@ -63,13 +63,10 @@ def similarity_experiment(
 
     def claim(reading: str) -> Evidence:
         mask, found = masks[reading], scores[reading]
-        still = control("embedding layer", found[:, :1], n_layers_shown=len(layers), clusters=clusters, seed=seed)
-        controls = {still.name: still}
+        controls = {"embedding layer": found[:, :1]}
         if noise is not None:
-            other = adjusted_cosine(*noise, mask).numpy()
-            controls["random weights"] = control("random weights", other, clusters=clusters, seed=seed)
-        for name, side in says_nothing.items():
-            controls[name] = control(name, adjusted_cosine(side, b, mask).numpy(), clusters=clusters, seed=seed)
+            controls["random weights"] = adjusted_cosine(*noise, mask).numpy()
+        controls |= {name: adjusted_cosine(side, b, mask).numpy() for name, side in says_nothing.items()}
         chance = {"groups": groups, "draws": DRAWS, "seed": seed, "mask": mask}
         nulls = [permuted_pairs(a, b, clusters=by, **chance).numpy() for by in moved]
         return evidence(

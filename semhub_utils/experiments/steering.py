@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import bootstrap_interval, control, evidence, sign_flip_null, split_items, tidy
+from semhub_utils.evidence import bootstrap_interval, evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
@@ -131,8 +131,7 @@ def steering_experiment(
             sign_flip_null(scores[how], clusters=clusters, draws=DRAWS, seed=seed),
             least_p=least_sign_flip_p(clusters), layers=[layer], n_layers=model.n_layers, experiment="steering",
             series=series, reading=how, clusters=clusters, outcome=True, dropped=dropped, seed=seed,
-            controls={name: control(name, above[reading, name], clusters=clusters, seed=seed)
-                      for name in ("reversed", "wrong layer")},
+            controls={name: above[reading, name] for name in ("reversed", "wrong layer")},
         )
         for how in scores
     ]  # fmt: skip

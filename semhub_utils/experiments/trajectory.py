@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
@@ -77,8 +77,7 @@ def trajectory_experiment(
         null = np.stack([every[index[p >= 0], :, target[p[p >= 0]]].mean(0) for p in pairings if (p >= 0).any()])
     clusters = [item.cluster for item in kept]
     if kept and random_weights:
-        noise = nearer(*project(randomised(model, seed)))[index, :, target]
-        controls["random weights"] = control("random weights", noise, clusters=clusters, seed=seed)
+        controls["random weights"] = nearer(*project(randomised(model, seed)))[index, :, target]
     claim = evidence(
         f"trajectory/{series}", scores, null, least_p=least_permutation_p(groups, anchors) if kept else 0.0,
         layers=range(model.n_layers + 1), n_layers=model.n_layers, experiment="trajectory", series=series,

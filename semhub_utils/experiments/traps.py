@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised
@@ -101,7 +101,7 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
         "shared-punctuation", gain, sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
         least_p=least_sign_flip_p(clusters), layers=range(model.n_layers + 1), n_layers=model.n_layers,
         experiment="punctuation-gain", series="unrelated texts", clusters=clusters, seed=seed,
-        controls={"random weights": control("random weights", noise, clusters=clusters, seed=seed)},
+        controls={"random weights": noise},
     )  # fmt: skip
     curves = [
         curve(model, v, experiment="punctuation-trap", series=name, clusters=clusters, seed=seed,

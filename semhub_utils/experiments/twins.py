@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_utils.evidence import control, evidence, tidy
+from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result
 from semhub_utils.experiments.token_types import TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import lens
@@ -66,12 +66,10 @@ def twins_experiment(
 
     by = scores(model)
     own = by[every, :, place] if len(lines) else np.empty((0, n_layers))
-    controls = {}
+    controls = {"embedding layer": own[:, :1]}
     if len(lines):
-        controls["embedding layer"] = control("embedding layer", own[:, :1], n_layers_shown=n_layers, seed=seed)
         if random_weights:
-            noise = scores(randomised(model, seed))[every, :, place]
-            controls["random weights"] = control("random weights", noise, seed=seed)
+            controls["random weights"] = scores(randomised(model, seed))[every, :, place]
         pairings = random_pairings(len(lines), groups=group, draws=DRAWS, seed=seed)
         null = np.stack([by[every, :, place[pairing]].mean(0) for pairing in pairings])
     else:

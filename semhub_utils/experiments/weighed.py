@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from semhub_utils.evidence import Evidence, control, evidence
+from semhub_utils.evidence import Evidence, evidence
 from semhub_utils.experiments.common import DRAWS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings
@@ -46,16 +46,11 @@ def weighed_evidence(
     Controls: the embedding layer, and `others`, the same numbers where the claim must not show. Items with a weight
     that is nan are left out.
     """
-    of, depth = {"clusters": clusters, "seed": seed}, model.n_layers + 1
-    scores, least, controls = weigh(values, weights), 0.0, {}
+    scores, least, controls, depth = weigh(values, weights), 0.0, {}, model.n_layers + 1
     nulls = [np.empty((0, depth))]
     if np.isfinite(scores).all(1).any():
         blank = {"embedding layer": scores[:, :1]} | {name: weigh(some, weights) for name, some in others.items()}
-        controls = {
-            name: control(name, some, n_layers_shown=depth if some.shape[1] == 1 else 1, **of)
-            for name, some in blank.items()
-            if np.isfinite(some).all(1).any()
-        }
+        controls = {name: some for name, some in blank.items() if np.isfinite(some).all(1).any()}
         least = least_permutation_p(groups, anchors)
         pairings = random_pairings(len(values), groups=groups, clusters=anchors, draws=DRAWS, seed=seed)
         nulls = [_moved(values, weights, pairings)]
@@ -64,7 +59,7 @@ def weighed_evidence(
             nulls.append(_renamed(values, weights, random_pairings(len(kinds), groups=kinds, draws=DRAWS, seed=seed)))
     return evidence(
         claim, scores, nulls, least_p=least, layers=range(depth), n_layers=model.n_layers, controls=controls,
-        **of, **options,
+        clusters=clusters, seed=seed, **options,
     )  # fmt: skip
 
 
