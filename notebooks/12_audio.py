@@ -367,8 +367,8 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 choice = pd.concat([rows, states])
-choice = choice[choice.experiment == "push-choice"]
-choice = choice.assign(by=choice.by + choice.control.fillna("").replace("random direction", ", random direction"))
+choice = choice[(choice.experiment == "push-choice") & (choice.control.isna() | (choice.by == "states"))]
+choice = choice.assign(by=choice.control.fillna(choice.by))
 show(
     figures.heatmap(
         choice,

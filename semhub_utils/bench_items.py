@@ -12,7 +12,6 @@ from .errors import SemhubError
 from .experiments.code import sites
 from .experiments.common import asked
 from .experiments.continuations import word_vector
-from .experiments.kinds import question_of
 from .experiments.pushes import RELEASED as PUSHES
 from .experiments.pushes import RELEASED_DEPTH as PUSH_DEPTH
 from .experiments.ranges import LONGEST_ARGUMENT, RELEASED_DEPTH
@@ -158,7 +157,7 @@ def _audio(model: LanguageModel, n: int, seed: int) -> Works:
     return {
         "lens": Workload(prompts),
         "similarity": Workload(prompts, [clip.label for clip in clips]),
-        "intervention": Workload([question_of(model, item) for item in animals], **given),
+        "intervention": Workload([asked(model, item.asked.prompt) for item in animals], **given),
     }
 
 

@@ -42,8 +42,9 @@ def lens_experiment(
     likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
     is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
     mean), how often a word, in any of its forms, comes first (`lens-first`; of the wrong words the mean), and the
-    entropy; those of the hub's and the own words against words shuffled among items of a group, all with random weights
-    beside them. `dropped`: what was left out before, with counts; with it, no item at all cannot be tested either.
+    entropy; of the hub's and the own words with words shuffled among items of a group as null, and of all but the wrong
+    ones with random weights beside it. `dropped`: what was left out before, with counts; with it, no item at all cannot
+    be tested either.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
@@ -115,7 +116,6 @@ def lens_experiment(
     for i, item in enumerate(kept):
         wrong_words = [column[w] for w in item.wrong[hub] if w in column]
         np.add.at(counted[f"wrong {hub}"][i], wrong_words, 1 / len(wrong_words))
-
     curves, every = read(model)
     blank, noise = read(randomised(model, seed)) if random_weights else ({}, {})
     claimed = {"lens-meaning": hub, "lens-lead": hub, "lens-end": own}
@@ -147,9 +147,9 @@ def lens_experiment(
     ]  # fmt: skip
     tables, common["dropped"] = [], sum(dropped.values())
     for (experiment, name), v in curves.items():
-        beside = {"null": shuffled.get((experiment, name))}
-        beside |= {"controls": {"random weights": blank[experiment, name]}} if blank else {}
-        tables.append(curve(model, v, experiment=experiment, series=name, **beside, **common))
+        beside = {"random weights": blank[experiment, name]} if blank and not name.startswith("wrong ") else {}
+        given = {"controls": beside, "null": shuffled.get((experiment, name))}
+        tables.append(curve(model, v, experiment=experiment, series=name, **given, **common))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
