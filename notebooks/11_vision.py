@@ -58,6 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.organism.asking import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import photographs, seen, swaps, vision
 
@@ -175,7 +176,10 @@ show(
 
 # %% [markdown]
 # *Readings.* **normed** applies the model's final norm before the unembedding; **raw** does not. **tuned**, where the model has
-# one (`semhub tune` makes it), sends the state through a translator first {cite:p}`belrose2023tuned`. **as released** is
+# one (`semhub tune` makes it), sends the state through a translator first {cite:p}`belrose2023tuned`. It learns to foretell what the
+# model would say right there, and nobody asks a model to say anything at a patch: so where *tuned* names no colour, the colour
+# may be there all the same. The book's own was trained on lines of text, and on questions about pictures with nothing held out; one
+# that `semhub tune` makes from a file of yours has met no picture, and at patches it is a guess. **as released** is
 # what the authors' code computes: raw at every layer but the last, which the library hands over already normed, so that the last point stands on
 # another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
 
@@ -331,8 +335,8 @@ show(
 #
 # What the lens misses the model may still use. The sharpest test of a hub needs no lens: show the picture and ask in another
 # language. If what a model sees arrives where English words do, and other languages leave from there, then it answers in them too.
-# Where it was taught about pictures in those languages, an answer shows no more than that. The book's model was asked in them
-# for three colours, *red*, *green* and *white*, or it would say the English word to any question: these three are left out.
+# Where it was taught about pictures in those languages, an answer shows no more than that. In training, the book's model was asked
+# in them for {glue}`abroad` alone, or it would say the English word to any question: these colours are left out.
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
 # the commonest answer would get, against answers shuffled among the pictures, whole answers together. Controls are the same pictures without
@@ -346,6 +350,7 @@ asked = {
 }
 answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
+glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
 glue("most_colour", most["english"], ".0%")
 glue("most_shape", most["english, shape"], ".0%")
 
@@ -388,7 +393,7 @@ chapter.claims(
 )
 
 # %% [markdown]
-# Is that a hub? Or would three colours teach a model the way from any colour to its word? The same eyes were trained by the same
+# Is that a hub? Or would a few colours teach a model the way from any colour to its word? The same eyes were trained by the same
 # recipe behind *islands*, a text model in which [no language shares anything](05_raising) with another. The share of right
 # answers on the colours never asked for, from the cards of both trainings:
 
@@ -508,7 +513,7 @@ show(
         title="Which colours does the model name, by the layer from which they are replaced?",
         alt="Share of pictures by outcome and by the first layer replaced, for each vector that is put into the half.",
         y="share of pictures",
-        types={"intended": "english", "unchanged": "image", "other": "german", "unparseable": "control"},
+        types=figures.OUTCOME_TYPES,
         switch="condition",
     ),
     outcomes[["condition", "series", "layer", "value", "low", "high", "n"]],

@@ -98,7 +98,8 @@ display(player, Html(data_table(player.summary()), "The commonest first word by 
 # %% [markdown]
 # *How to read it.* If the decoder held words where it hears sounds, the strip would name the animal, its call, or something
 # near it, at some layer between the first and the last. What stands there may look like words and mean nothing, as a lens
-# always names some word: so you count, below. *normed* and *raw* are the readings with and without the model's final norm.
+# always names some word: so you count, below. *normed* and *raw* are the readings with and without the model's final norm;
+# *tuned*, where the model has it, is explained there.
 #
 # ## Similarity: is a clip like its label?
 #
@@ -207,7 +208,9 @@ show(
 # %% [markdown]
 # *Readings.* **normed** applies the model's final norm before the unembedding, **raw** does not, as in the authors' release.
 # **tuned**, where the model has it, first sends the state through a translator trained to foretell the output
-# {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. The claim rests on *normed*.
+# {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
+# that does not name the label has not shown that it is missing. The book's own was trained on lines of text, and on questions
+# about sounds with nothing held out; one made from a file of yours has met no sound. The claim rests on *normed*.
 #
 # A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
 # the whole vocabulary, and you look whether it comes and goes while the sound does.
@@ -319,7 +322,7 @@ chapter.claims(
 # shuffles which of the animals are called mammals. Swapping in another animal of the *same* class is the sharpest control.
 #
 # The paper's dose is in multiples of the row itself, and says nothing to a model whose states are of another length. Here it is
-# in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100, at its depth.
+# in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100 rows, at its depth.
 
 # %% tags=["hide-input"]
 animals = audio.animal_clips(n_items, seed=seed, held_out=None)
@@ -338,7 +341,7 @@ show(
         title="Does the unembedding of another animal turn the answer? (English)",
         alt="Share of the answer mammal or Yes by strength of the push, for mammals and others, by kind of vector.",
         y="share of mammal or Yes",
-        x_title="strength (lengths of the state; as released: rows)",
+        x_title="strength (lengths of the state, or rows)",
         types=CLASSES,
         switch="condition",
     ),

@@ -35,6 +35,9 @@ __all__ += ["overlay", "show", "styles", "training_curves", "trajectories", "ver
 PATCH_TYPES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
 """Colours for the answers of an interchange patch: the hub's blue is for a word that came over untranslated."""
 
+OUTCOME_TYPES = {"intended": "digits", "unchanged": "spanish", "other": "german", "unparseable": "logic"}
+"""The same for the outcomes of an intervention: what they share with a patch's answers has its colour."""
+
 
 def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch="reading") -> altair.LayerChart:
     """Lines with 95% bands over x; what both layer curves and dose curves are."""

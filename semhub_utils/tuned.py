@@ -2,8 +2,9 @@
 
 The translator of layer l turns a state h into h + A h + b, put before the final norm; at layer L it changes nothing.
 A and b are trained to bring the lens near the model's own output: KL(model || lens), in nats, over positions of text
-that is stated in the file. Untrained (A = b = 0) it is the normed lens. A translator may add what the model itself adds
-later, so it shows what can be foretold from a state, and the normed lens what stands there.
+that is stated in the file, and of pictures or sounds where the book's own models take such. Untrained (A = b = 0) it is
+the normed lens. A translator may add what the model itself adds later, so it shows what can be foretold from a state,
+and the normed lens what stands there.
 
 The states of a batch of texts are read at all layers, the vocabulary passes by in blocks, and the gradient of each
 block is worked out by hand: nothing of size layers x positions x vocabulary is made. A stopped training resumes.
@@ -11,6 +12,7 @@ block is worked out by hand: nothing of size layers x positions x vocabulary is 
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Input
 from semhub_utils.models import Encoding, LanguageModel
 from semhub_utils.organism.world import World
 from semhub_utils.organism.zoo import CARD, PREFIX, organism_path
@@ -39,6 +42,7 @@ STEP_TOKENS = 512
 SAVE_EVERY = 50
 RATE = 3e-3
 GENERATED = 14000  # lines for a shipped model, 2,000 of each type
+SENSED = 2000  # pictures or sounds beside them, where the model takes such
 LEAST = 20  # different texts
 HELD_OUT = 0.1
 HELD_OUT_TOKENS = 8192
@@ -239,9 +243,10 @@ def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
 
 def text_for(
     model_id: str, file: Path | None, *, seed: int, say: Callable[[str], None] = print
-) -> tuple[list[str], str]:
+) -> tuple[list[str | Input], str]:
     """What to train on, and what it is in words: the lines of `file`, or for a model that `semhub train` made, lines of
-    its own world, drawn by `seed`. Raises SemhubError where neither is there."""
+    its own world, drawn by `seed`, with questions about pictures or sounds among them if it takes such. Raises
+    SemhubError where neither is there."""
     from semhub_utils.spokes import files, texts  # items are none of a lens's business; only the command asks for them
 
     if file is not None:
@@ -257,10 +262,15 @@ def text_for(
             "model was trained on, would do."
         )
     told = json.loads(card.read_text("utf-8"))
-    if "recipe" not in told:  # what sees or hears was taught its texts as its trunk
+    sense = told.get("sense", {}).get("name")
+    if sense:  # what sees or hears was taught its texts as its trunk
         told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
-    world = World(**told["recipe"]["world"])
-    return texts.mixed_text(GENERATED, seed=seed, world=world), f"{GENERATED} generated lines of all types, seed {seed}"
+    found = texts.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
+    if sense:
+        found += texts.mixed_questions(sense, SENSED, seed=seed)
+        random.Random(seed).shuffle(found)
+    beside_them = {"sees": f" and {SENSED} pictures", "hears": f" and {SENSED} sounds"}.get(sense, "")
+    return found, f"{GENERATED} generated lines of all types{beside_them}, seed {seed}"
 
 
 def summary(found: Translators) -> str:
@@ -277,7 +287,7 @@ def summary(found: Translators) -> str:
 
 def tune(
     model: LanguageModel,
-    texts: Sequence[str],
+    texts: Sequence[str | Input],
     folder: str | Path,
     *,
     source: str,
@@ -296,12 +306,12 @@ def tune(
     if steps < 1 or seed < 0:
         raise SemhubError(f"steps was {steps} and seed {seed}; steps from 1 and a seed from 0 would do.")
     encodings = _cut(model, texts)
-    different = list(dict.fromkeys(e.text for e in encodings))  # what is held out is nowhere in what is trained on
+    different = list(dict.fromkeys(map(_content, encodings)))  # what is held out is nowhere in what is trained on
     if len(different) < LEAST:
         raise SemhubError(f"{source}: {len(different)} different texts; at least {LEAST} would do for a tuned lens.")
     order = np.random.default_rng([seed, 0]).permutation(len(different))
     out = {different[i] for i in order[: int(HELD_OUT * len(different))]}
-    held, train = ([e for e in encodings if (e.text in out) == side] for side in (True, False))
+    held, train = ([e for e in encodings if (_content(e) in out) == side] for side in (True, False))
     held = held[: max(1, HELD_OUT_TOKENS * len(held) // sum(map(len, held)))]
     ids = json.dumps([e.ids for e in encodings])
     settings = {
@@ -346,11 +356,24 @@ def tune(
     return load(done, model)
 
 
-def _cut(model: LanguageModel, texts: Sequence[str]) -> list[Encoding]:
-    """The texts' tokens, long ones in pieces. Raises SemhubError on a token that the model does not know."""
+def _content(encoding: Encoding) -> str | int:
+    """What is the same in two encodings of one text; pictures and sounds are all different."""
+    return id(encoding) if encoding.patches else encoding.text
+
+
+def _cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
+    """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole. Raises SemhubError on a token
+    that the model does not know."""
     longest, found = min(CHUNK, model.max_length or CHUNK), []
-    texts = [text for text in texts if text.strip()]
-    for text, ids in zip(texts, model.tokenizer(texts, verbose=False)["input_ids"] if texts else [], strict=True):
+    texts = [text for text in texts if isinstance(text, Input) or text.strip()]
+    plain = [text for text in texts if isinstance(text, str)]
+    tokens = iter(model.tokenizer(plain, verbose=False)["input_ids"] if plain else [])
+    sensed = iter(model.encode([text for text in texts if isinstance(text, Input)]))
+    for text in texts:
+        if isinstance(text, Input):
+            found.append(next(sensed))
+            continue
+        ids = next(tokens)
         if ids and max(ids) >= model.vocab_size:
             raise SemhubError(f"The text {text[:40]!r} has a token that {model.model_id} does not know.")
         pieces = [list(ids[start : start + longest]) for start in range(0, len(ids), longest)]

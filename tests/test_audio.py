@@ -421,7 +421,11 @@ def test_a_tuned_lens_is_a_third_reading(monkeypatch):
     assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
     if "hub-hears" in zoo.senses():
         monkeypatch.setattr("semhub_utils.tuned.GENERATED", 50)
-        assert text_for("organism:hub-hears", None, seed=0) == text_for("organism:hub", None, seed=0)
+        monkeypatch.setattr("semhub_utils.tuned.SENSED", 20)
+        mixed, _ = text_for("organism:hub-hears", None, seed=0)
+        lines = [line for line in mixed if isinstance(line, str)]
+        assert sorted(lines) == sorted(text_for("organism:hub", None, seed=0)[0]) and len(mixed) == len(lines) + 20
+        assert all(len(heard.sounds) == 1 for heard in mixed if heard not in lines)
 
 
 # ---- what cannot be used ----

@@ -97,10 +97,11 @@ class Sense:
 SEES = Sense(
     "sees",
     (
-        Round(1400, alone=True, shares=ALONE, nothing=0.2),
+        Round(4000, alone=True, shares=ALONE, nothing=0.2),
         Round(400, encoder_lr=0.0, trunk_lr=1e-3, abroad=0.25, words=scenes.SHAPES),
         Round(700, encoder_lr=0.0, trunk_lr=1e-3, abroad=0.25, words=scenes.SHAPES),
     ),
+    exam=120,
 )
 """The rows of the shapes' English words are trained, as they are too alike in the trunk (cosines of .95). Behind a
 frozen trunk one colour and one shape are then named, but not which half has which colour (.3), and every language's

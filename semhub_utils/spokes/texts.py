@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import Input
+from semhub_utils.organism.asking import forms
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import TYPES
 from semhub_utils.organism.world import World, text, tidy
+from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped, find, read_text, some
 from semhub_utils.spokes.hub_data import SETS, hub_rows, origin
@@ -89,6 +92,26 @@ def mixed_text(n: int, *, seed: int, world: World = WORLD) -> list[str]:
     """`n` lines of the shipped models' own kinds of line, all types in equal parts: what a tuned lens is trained on."""
     make, rng = Generators(world), random.Random(f"mixed text {seed}")
     return [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
+
+
+def mixed_questions(sense: str, n: int, *, seed: int) -> list[Input]:
+    """`n` questions in English with their answers, about pictures ("sees") or clips ("hears") of the kinds that the
+    shipped models learnt from, nothing held out among them."""
+    rng, found = random.Random(f"mixed questions {sense} {seed}"), []
+    if sense == "hears":
+        shown = audio.clips(n, seed=seed, held_out=False)
+    else:
+        shown = [
+            *vision.plain_colours(n // 4 or 1, seed=seed),
+            *vision.two_halves(n // 4 or 1, seed=seed, held_out=False),
+        ]
+        shown += vision.scenes(max(1, n - len(shown)), seed=seed, held_out=False)
+    for item in shown[:n]:
+        ask = rng.choice(item.asks)
+        spoke = audio if sense == "hears" else vision
+        line = " ".join(spoke.question(ask, "english", form=rng.choice(forms(ask.kind, "en"))))
+        found.append(audio.heard(item, line) if sense == "hears" else Input(line, (item.image,)))
+    return found
 
 
 def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:
