@@ -63,7 +63,8 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch
         params.append(choice_input(table, whose, by, every="all"))
         strong.append(f"({whose}_choice === null || datum.{whose} === {whose}_choice)")
     chosen = " && ".join(strong)
-    value = altair.Y("value:Q", title=y)
+    nothing = not table["value"].abs().max() > 0  # a flat line would stand on an axis of one number
+    value = altair.Y("value:Q", title=y, **({"scale": altair.Scale(domain=[0, 1])} if nothing else {}))
     faded = altair.condition(chosen, altair.value(1), altair.value(0.15))
     detail = [altair.Detail(f"{column}:N") for column in (select, whose) if column]
     base = base.encode(x=x, detail=detail)

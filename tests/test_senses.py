@@ -288,7 +288,7 @@ def said(model, processor, world, item, prompt: str, n: int = 1) -> str:
     ("name", "kind", "group", "held", "least"),
     [
         ("hub-sees", "colour", "plain", False, 0.95), ("hub-sees", "colour", "one", True, 0.95),
-        ("hub-sees", "shape", "one", False, 0.95), ("hub-sees", "shape", "one", True, 0.8),  # pairs it never saw
+        ("hub-sees", "shape", "one", False, 0.95), ("hub-sees", "shape", "one", True, 0.9),  # pairs it never saw
         ("hub-hears", "name", "animal", True, 0.95), ("hub-hears", "name", "machine", True, 0.95),
         ("hub-hears", "name", "instrument", True, 0.95),
     ],

@@ -72,6 +72,23 @@ def test_every_chart_has_alt_text_and_ink(visit, with_charts):
         assert chart.query_selector("svg path")
 
 
+def test_a_charts_words_lie_inside_it(visit, with_charts):
+    there = visit(viewport=PHONE)
+    page = there.open(with_charts)
+    cut = """() => [...document.querySelectorAll(".semhub-vega svg")].flatMap((svg) => {
+      const box = svg.getBoundingClientRect();
+      return [...svg.querySelectorAll("text")].filter((text) => {
+        const own = text.getBoundingClientRect();
+        return own.width && (own.top < box.top - 1 || own.bottom > box.bottom + 1);
+      }).map((text) => text.textContent);
+    })"""
+    assert page.evaluate(cut) == []
+    for width in (900, PHONE["width"]):  # as when a phone is turned, and back
+        page.set_viewport_size(PHONE | {"width": width})
+        there.settle()
+        page.wait_for_function(f"!({cut})().length", timeout=10000)
+
+
 def test_charts_follow_the_width_of_the_window(visit, with_charts):
     page = visit().open(with_charts)
     for width in (390, 1280, 700, 1280):
