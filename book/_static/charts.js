@@ -65,12 +65,15 @@
     box.target = box.appendChild(document.createElement("div"));
   }
   // Vega measures its container when the window changes size, while the page may still be on its way to the new layout.
-  const settled = new ResizeObserver(() =>
+  const settled = new ResizeObserver((entries) => {
+    const changed = entries.map((entry) => entry.target).filter((box) => box.room !== box.clientWidth);
+    if (!changed.length) return; // a new height is the chart's own doing
+    for (const box of changed) box.room = box.clientWidth;
     requestAnimationFrame(() => {
       dispatchEvent(new Event("resize"));
-      boxes.forEach(lay);
-    }),
-  );
+      changed.forEach(lay);
+    });
+  });
   for (const box of boxes) settled.observe(box);
   // One chart after the other, and one redrawing after the other.
   let queue = Promise.resolve();
