@@ -108,8 +108,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "layers-hub",
     {
-        f"layers-hub/{name}": f"On {name}, English has more probability at some middle layer than tokens of like frequency have."
+        name: f"On {name}, English has more probability at some middle layer than tokens of like frequency have."
         for name in facts.TYPES
     },
     paper="The middle layers of an English-dominated model read as English words, whatever the input.",
@@ -157,8 +158,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "similarity",
     {
-        f"similarity/{name}": f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form."
+        name: f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form."
         for name in facts.TYPES
     },
     paper="Inputs of equal meaning are closest in the middle layers.",

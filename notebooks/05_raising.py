@@ -292,8 +292,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "similarity",
     {
-        f"similarity/{name}": f"Held-out {name} items are more like their English twins than like other items ({model_id})."
+        name: f"Held-out {name} items are more like their English twins than like other items ({model_id})."
         for name in facts.TYPES
     },
     paper="States of equal meaning are more alike, across languages and data types.",

@@ -228,8 +228,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "similarity",
     {
-        f"similarity/{name}": f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form."
+        name: f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form."
         for name in ("spanish", "chinese", "german")
     },
     paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
@@ -359,8 +360,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "lens-meaning",
     {
-        f"lens-meaning/{name}": f"At some middle layer the English of the next {name.title()} word is above wrong English words."
+        name: f"At some middle layer the English of the next {name.title()} word is above wrong English words."
         for name in items
     },
     paper="The middle layers hold the English translation (there of Chinese words).",
@@ -369,8 +371,9 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "lens-lead",
     {
-        f"lens-lead/{name}": f"At some middle layer the English of the next {name.title()} word is above that word too."
+        name: f"At some middle layer the English of the next {name.title()} word is above that word too."
         for name in items
     },
     paper="In the middle layers the English translation is likelier than the word itself.",
@@ -379,7 +382,8 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 chapter.claims(
-    {f"lens-end/{name}": f"At the last layer the {name.title()} word is above its English." for name in items},
+    "lens-end",
+    {name: f"At the last layer the {name.title()} word is above its English." for name in items},
     paper="The word itself wins near the output.",
     precondition=preconditions,
 )
@@ -461,8 +465,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "patch",
     {
-        f"patch/{name}": f"At some middle layer, a state from an English question pushes the {name.title()} run to that state's own answer."
+        name: f"At some middle layer, a state from an English question pushes the {name.title()} run to that state's own answer."
         for name in asked
     },
     paper="A vector made in English changes what the model writes.",
@@ -471,8 +476,9 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "patch-answer",
     {
-        f"patch-answer/{name}": f"At some middle layer, a state from an English question makes the {name.title()} run say that answer in {name.title()}."
+        name: f"At some middle layer, a state from an English question makes the {name.title()} run say that answer in {name.title()}."
         for name in asked
     },
     paper="Nothing: it moves no whole state.",

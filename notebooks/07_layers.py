@@ -171,8 +171,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "layers-lead",
     {
-        f"layers-lead/{name}": f"On {name.title()} text, English has more probability than {name.title()} at some middle layer."
+        name: f"On {name.title()} text, English has more probability than {name.title()} at some middle layer."
         for name in others
     },
     paper="On Chinese text, English has most of the probability in the middle layers.",
@@ -181,8 +182,9 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "layers-hub",
     {
-        f"layers-hub/{name}": f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have."
+        name: f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have."
         for name in others
     },
     paper="The middle layers of an English-dominated model read as English.",
@@ -191,8 +193,9 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "layers-end",
     {
-        f"layers-end/{name}": f"On {name.title()} text, {name.title()} has more probability than English at the last layer."
+        name: f"On {name.title()} text, {name.title()} has more probability than English at the last layer."
         for name in others
     },
     paper="At the end, the text's own language has most of the probability.",
@@ -283,8 +286,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "layers-meaning",
     {
-        f"layers-meaning/{name}": f"On {name.title()} text, some middle layer favours the English of the line over that of other lines."
+        name: f"On {name.title()} text, some middle layer favours the English of the line over that of other lines."
         for name in others
     },
     paper="The middle layers hold the meaning of the text in the words of English.",

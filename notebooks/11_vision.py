@@ -384,8 +384,9 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "answers",
     {
-        f"answers/{name}": f"Asked in {name.title()} for the colour, the model is right more often than the commonest answer."
+        name: f"Asked in {name.title()} for the colour, the model is right more often than the commonest answer."
         for name in ("spanish", "chinese", "german")
     },
     paper="The paper asks in English alone.",
@@ -439,11 +440,11 @@ patches = chapter.each(
 )
 
 # %% tags=["hide-input"]
-unable = {}
-for language in swapped:
-    alone, moved = (patches[patches.experiment == f"task-{language}{name}"] for name in ("", ", own type"))
-    unable[language] = chapter.knows(alone, f"name the colour in {language.title()}")
-    unable[language] = unable[language] or chapter.knows(moved, "follow the patches of another picture")
+follow = "follow the patches of another picture"
+unable = {
+    language: chapter.follows(patches, language, f"name the colour in {language.title()}", follow)
+    for language in swapped
+}
 
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]

@@ -302,8 +302,9 @@ show(
 # %% tags=["hide-input"]
 names = {name: name.title() for name in languages[1:]} | {"code": "code"}
 chapter.claims(
+    "answers",
     {
-        f"answers/{name}": f"Asked in {names[name]}, the model says what kind of animal it hears more often than the commonest answer would."
+        name: f"Asked in {names[name]}, the model says what kind of animal it hears more often than the commonest answer would."
         for name in languages[1:]
     },
     paper="The paper asks about sounds in English alone.",
@@ -440,8 +441,9 @@ show(
 
 # %% tags=["hide-input"]
 chapter.claims(
+    "push-states",
     {
-        f"push-states/{name}": f"English word states turn the answer to a question in {name.title()}, more than chance or the reversed vector."
+        name: f"English word states turn the answer to a question in {name.title()}, more than chance or the reversed vector."
         for name in pushed
         if name != "english"
     },
@@ -490,14 +492,15 @@ show(
 )
 
 # %% tags=["hide-input"]
-unable = {}
-for name in swapped:
-    alone, moved = (patches[patches.experiment == f"task-{name}{whose}"] for whose in ("", ", own type"))
-    unable[name] = chapter.knows(alone, f"say in {name.title()} what kind of animal it hears")
-    unable[name] = unable[name] or chapter.knows(moved, "follow the sound of another clip")
+follow = "follow the sound of another clip"
+unable = {
+    name: chapter.follows(patches, name, f"say in {name.title()} what kind of animal it hears", follow)
+    for name in swapped
+}
 chapter.claims(
+    "patch-answer",
     {
-        f"patch-answer/{name}": f"Asked in {name.title()}, the model says the kind of the English word written over the sound."
+        name: f"Asked in {name.title()}, the model says the kind of the English word written over the sound."
         for name in swapped
     },
     paper="The paper adds word vectors to sounds; it writes no word in their place.",

@@ -161,8 +161,7 @@ def bench(
         say(f"{experiment}: {len(work.a)} x {name}")
         case = Case(reads, work)
         methods = {name: partial(function, case) for name, function in EXPERIMENTS[experiment].items()}
-        tokens = statistics.median(len(encoding) for encoding in reads.encode(work.a))
-        details = {"model": reads.model_id, "items": len(work.a), "tokens": tokens}
+        details = {"model": reads.model_id, "items": len(work.a), "tokens": statistics.median(case.tokens)}
         if not weigh:
             return details | compare(methods, reads.device, *turns)
         memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}

@@ -42,6 +42,13 @@ class Chapter:
         options = {"chance": chance, "clusters": tasks.cluster.to_list(), "seed": self.run.parameters["seed"]}
         return knows_task(tasks.value.to_numpy(float), task=task, **options)
 
+    def follows(self, patches: pd.DataFrame, series: str, task: str, own: str) -> str | None:
+        """Whether a patch into a picture or a sound has something to show (`patch_experiment`): the run does
+        its `task` by itself, and `own`, follows a state of its own type. None, or the sentence that ends a claim."""
+        rows = (patches[patches.experiment == f"task-{series}{whose}"] for whose in ("", ", own type"))
+        found = [self.knows(some, what) for some, what in zip(rows, (task, own), strict=True)]
+        return found[0] or found[1]
+
     def claim(self, claim: str, sentence: str, *, paper: str, precondition: str | None = None) -> Html:
         """Judge a claim by the rules of `evidence`; show its card, with what other readings say beside the one fixed
         before. paper: what the paper says; sentence: our claim."""
@@ -49,14 +56,20 @@ class Chapter:
         return claim_card(self.run.claim(first, sentence, precondition=precondition, others=others), paper)
 
     def claims(
-        self, sentences: Mapping[str, str], *, paper: str, precondition: str | None | Mapping[str, str | None] = None
+        self,
+        claim: str,
+        sentences: Mapping[str, str],
+        *,
+        paper: str,
+        precondition: str | None | Mapping[str, str | None] = None,
     ) -> Html:
-        """`claim` for each of several, claim to sentence, of which the paper says one thing; one card below the other.
-        precondition: of all, or by series, as behind the slash of the claim."""
-        cards = []
-        for claim, sentence in sentences.items():
-            needed = precondition[claim.split("/")[1]] if isinstance(precondition, Mapping) else precondition
-            cards.append(self.claim(claim, sentence, paper=paper, precondition=needed))
+        """The claim of each of several series, series to sentence, of which the paper says one thing; one card below
+        the other. precondition: of all, or by series."""
+        needed = precondition if isinstance(precondition, Mapping) else dict.fromkeys(sentences, precondition)
+        cards = [
+            self.claim(f"{claim}/{series}", sentence, paper=paper, precondition=needed[series])
+            for series, sentence in sentences.items()
+        ]
         return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
 
     def _readings(self, claim: str) -> list[Evidence]:

@@ -10,6 +10,7 @@ from .cards import cell_text
 from .errors import SemhubError
 from .palette import Style
 
+AXIS = 60  # pixels beside a plot for its axis
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 
 
@@ -85,7 +86,10 @@ def marks_of(by: str, look: Mapping[str, Style]) -> dict[str, object]:
     """Colour, dash and marker of a column as encodings that share one legend."""
     names = list(look)
     wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
-    columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor(width / {wide})))")
+    # Measured on the page: Vega sets the height by the `width` from before the axes have taken their part of it, and a
+    # legend that folds by the `width` from after would push the title out. That it changed says when to measure again.
+    room = f"(isFinite(containerSize()[0]) ? containerSize()[0] - {AXIS} + 0 * width : width)"
+    columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor({room} / {wide})))")
     legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90, symbolOpacity=1)
 
     def of(channel, values: list):

@@ -202,20 +202,22 @@ def heatmap(
         order = sorted(data[column].unique()) if numeric else list(dict.fromkeys(data[column]))
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
-    bound = float(data["value"].abs().max())
-    ends = [-bound, bound] if bound > 0 else [-1.0, 1.0]
-    if several(data, switch):  # each choice has a unit of its own
-        bounds = data["value"].abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
+    value, choices, ends = data["value"], several(data, switch), altair.Undefined
+    if diverging and choices:  # each choice has a unit of its own
+        bounds = value.abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
         ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]
-    scale = altair.Scale(scheme="blueorange", domain=ends) if diverging else altair.Scale(scheme="viridis")
-    if several(data, switch) and not diverging and data["value"].notna().any():  # one scale, to be compared
-        scale = altair.Scale(scheme="viridis", domain=[float(data["value"].min()), float(data["value"].max())])
+    elif diverging:
+        bound = float(value.abs().max())
+        ends = [-bound, bound] if bound > 0 else [-1.0, 1.0]
+    elif choices and value.notna().any():  # one scale, to be compared
+        ends = [float(value.min()), float(value.max())]
+    scale = altair.Scale(scheme="blueorange" if diverging else "viridis", domain=ends)
     base = altair.Chart(data).encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
         y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),
     )
     params = [slider_input(data, slider)] if slider and several(data, slider) else []
-    params += [choice_input(data, switch)] if several(data, switch) else []
+    params += [choice_input(data, switch)] if choices else []
     for name in (slider, switch):
         if name and several(data, name):
             base = base.transform_filter(f"datum.{name} === {name}_choice")

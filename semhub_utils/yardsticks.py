@@ -67,6 +67,7 @@ class Case:
         self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
         self.classes = torch.rand(model.vocab_size, work.classes, generator=generator) if work.classes else None
         encodings = model.encode(work.a)
+        self.tokens = [len(encoding) for encoding in encodings]
         self.places = [list(row) for row in work.places or [e.patches or [len(e) - 1] for e in encodings]]
         vector = torch.randn(model.hidden_size, generator=generator)
         layers = work.layers or (max(1, round(DEPTH * model.n_layers)),)

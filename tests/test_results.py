@@ -59,8 +59,8 @@ def test_several_steps_and_claims_are_those_of_each(tiny, tmp_path):
     table = chapter.each("alike", of, lambda name: (tidy([of[name]]), [of[name]]), column="language")
     assert table.groupby("language").size().tolist() == [len(tidy([one])) for one in of.values()]
     assert set(chapter.run.evidence) == {"alike es", "alike zh"} and (table.language == table.series).all()
-    said = {claim: f"Alike in {claim[-2:]}." for claim in ("similarity/es", "similarity/zh")}
-    shown = chapter.claims(said, paper="So.", precondition={"es": None, "zh": "the model knows none."})
+    said = {name: f"Alike in {name}." for name in of}
+    shown = chapter.claims("similarity", said, paper="So.", precondition={"es": None, "zh": "the model knows none."})
     assert [claim["verdict"] for claim in chapter.run.claims] == [judge(of["es"]).verdict, UNTESTABLE]
     assert shown.html.count("<article") == 2 and all(sentence in shown.html for sentence in said.values())
     assert len(shown.text.splitlines()) == 2
@@ -317,3 +317,19 @@ def test_glued_text_is_printed_as_it_is_by_both_roles(displayed):
     mime = MimeData("text/plain", output["data"]["text/plain"], output_metadata=output["metadata"])
     assert NbElementRenderer.render_text_plain_inline(SimpleNamespace(), mime)[0].astext() == "0.10"
     assert format_plain_text(output["data"]["text/plain"], "s") == "0.10"
+
+
+def test_a_patch_has_something_to_show_where_the_run_answers_and_follows_its_own_type(tiny, tmp_path):
+    model = tiny("llama")
+    chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
+
+    def table(alone: float, own: float):
+        rows = {"task-es": alone, "task-es, own type": own, "task-zh": 0.0, "patch-first": 0.0}
+        return pd.concat([
+            pd.DataFrame({"experiment": name, "cluster": [str(k) for k in range(30)], "value": share})
+            for name, share in rows.items()
+        ])  # fmt: skip
+
+    assert chapter.follows(table(1.0, 1.0), "es", "answer", "follow") is None
+    assert "the model cannot answer" in chapter.follows(table(0.0, 1.0), "es", "answer", "follow")
+    assert "the model cannot follow" in chapter.follows(table(1.0, 0.0), "es", "answer", "follow")

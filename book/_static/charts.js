@@ -39,12 +39,6 @@
     return names.map((name) => [name, view.signal(name)]);
   }
 
-  // The legend folds to the width that the chart has got, which Vega knows only after it has set the height: once more.
-  async function lay(box) {
-    await box.view?.runAsync();
-    await box.view?.resize().runAsync();
-  }
-
   async function draw(box) {
     const spec = structuredClone(box.spec);
     const kept = box.view ? settings(box.view, spec) : [];
@@ -54,7 +48,7 @@
     box.view = result.view;
     box.finalize = result.finalize;
     for (const [name, value] of kept) box.view.signal(name, value);
-    await lay(box);
+    await box.view.runAsync();
     box.dataset.drawn = root.dataset.theme ?? "";
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // a box that scrolls can be reached by keyboard
   }
@@ -65,15 +59,7 @@
     box.target = box.appendChild(document.createElement("div"));
   }
   // Vega measures its container when the window changes size, while the page may still be on its way to the new layout.
-  const settled = new ResizeObserver((entries) => {
-    const changed = entries.map((entry) => entry.target).filter((box) => box.room !== box.clientWidth);
-    if (!changed.length) return; // a new height is the chart's own doing
-    for (const box of changed) box.room = box.clientWidth;
-    requestAnimationFrame(() => {
-      dispatchEvent(new Event("resize"));
-      changed.forEach(lay);
-    });
-  });
+  const settled = new ResizeObserver(() => requestAnimationFrame(() => dispatchEvent(new Event("resize"))));
   for (const box of boxes) settled.observe(box);
   // One chart after the other, and one redrawing after the other.
   let queue = Promise.resolve();

@@ -13,7 +13,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair
 from semhub_utils.states import Edit, collect
 from semhub_utils.steering import generate, next_token_logprobs
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import TargetTable, told_apart
 
 Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
@@ -36,17 +36,24 @@ def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "
     return (states[0] - states[1]).transpose(0, 1)
 
 
+def told_sides(
+    model: LanguageModel, task: SentimentTask, left_out: Sequence[Sequence[str]]
+) -> tuple[TargetTable | None, list[list[list[int]]]]:
+    """The words of a task that the tokenizer tells apart, and for each of some words that do not count, which of these
+    are pleasant and which unpleasant."""
+    sides = ((*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1]))
+    table = told_apart(model, [w for side in sides for w in side], context=task.prompts[0].prompt)
+    words = table.words if table else ()
+    return table, [
+        [[k for k, word in enumerate(words) if word in side and word not in out] for side in sides] for out in left_out
+    ]
+
+
 def word_mass(model: LanguageModel, task: SentimentTask) -> Callable[..., np.ndarray]:
     """A function of prompts, vectors [direction, position, hidden], layer and strengths: log P(pleasant words) minus
     log P(unpleasant words) as the next token [item, strength, direction, reading], the readings being without and with
     the pair's own words. Words whose first token another word shares are left out; nan where a side has none."""
-    sides = ((*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1]))
-    table = told_apart(model, [w for side in sides for w in side], context=task.prompts[0].prompt)
-    words = table.words if table else ()
-    columns = [
-        [[k for k, word in enumerate(words) if word in side and word not in out] for side in sides]
-        for out in (task.own, ())
-    ]
+    table, columns = told_sides(model, task, (task.own, ()))
 
     def mass(prompts: Sequence[SentimentPrompt], vectors: Tensor, layer: int, strengths: Sequence[float]) -> np.ndarray:
         n, many, length, _ = (len(prompts), *vectors.shape)

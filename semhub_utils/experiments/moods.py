@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.continuations import told_sides
 from semhub_utils.experiments.sentiment import fitting_prompts
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -18,9 +19,8 @@ from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import patched_states
-from semhub_utils.tokens import told_apart
 
-Sides = list[tuple[list[int], list[int]]]
+Sides = list[list[list[int]]]
 """For each pair of opposites, the columns of the pleasant and the unpleasant words that are not its own."""
 
 
@@ -54,7 +54,8 @@ def sentiment_patch_experiment(
     sources = _twins(prompts, fitting_prompts(model, english, 8)[0])
     opposites = list(zip((*english.pleasant, english.own[0]), (*english.unpleasant, english.own[1]), strict=True))
     colours = list(zip(NEUTRAL[::2], NEUTRAL[1::2], strict=True))  # none twice, or their effects would cancel out
-    words, sides = _sides(model, task)
+    # a pair's own words do not count for it
+    words, sides = told_sides(model, task, [*zip(task.pleasant, task.unpleasant, strict=True), task.own])
     n, many, layers = len(prompts), len(opposites), model.n_layers + 1
 
     def masses(reader: LanguageModel, states: Float[Tensor, "item pair side layer hidden"]) -> np.ndarray:
@@ -114,18 +115,6 @@ def _twins(prompts: Sequence[SentimentPrompt], english: Sequence[SentimentPrompt
     """For each prompt the English one of the same thing, or, where there is none, the next in line."""
     same = {p.id: p for p in english}
     return [same.get(p.id, english[k % len(english)]) for k, p in enumerate(prompts)]
-
-
-def _sides(model: LanguageModel, task: SentimentTask):
-    """The words of the task's language that the tokenizer tells apart, and which of them count for each pair."""
-    up, down = (*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1])
-    words = told_apart(model, (*up, *down), context=task.prompts[0].prompt)
-    if words is None:
-        return None, [([], [])] * len(up)
-    return words, [
-        tuple([k for k, word in enumerate(words.words) if word in side and word not in own] for side in (up, down))
-        for own in zip(up, down, strict=True)
-    ]
 
 
 def _mass(model: LanguageModel, last: Tensor, words, sides: Sides, shape: tuple[int, int, int, int]) -> np.ndarray:

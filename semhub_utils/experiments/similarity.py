@@ -49,8 +49,8 @@ def similarity_experiment(
     named. The table then adds the plain cosine of the matches, and of the non-matches of the own group; with both, what
     the latter gains (`baseline-gain`); with "corrected" alone, the curve against all (`similarity-all`), whose partners
     are shuffled among all. All have the control of random weights, and the other measures, but for "corrected" alone, a
-    null. `dropped`: what the spoke left
-    out, with counts. `empty`: for further controls, sides a that say nothing, such as blank pictures.
+    null. `dropped`: what the spoke left out, with counts. `empty`: for further controls, sides a that say nothing, such
+    as blank pictures.
     """
     a, b = _states_of_pairs(model, pairs)
     clusters, groups = [pair.cluster for pair in pairs], [pair.group for pair in pairs]

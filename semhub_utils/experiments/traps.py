@@ -91,11 +91,8 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
         b = hidden_states(reader, [pair.b + end for pair in moved]).hidden
         return cosine_similarity(a, b, dim=-1).double().numpy()
 
-    named = {"as they are": "", "both end in a full stop": stop}
-    found, blank = (
-        {name: cosines(reader, end) for name, end in named.items()} for reader in (model, randomised(model, seed))
-    )
-    gain, noise = (np.subtract(*list(of.values())[::-1]) for of in (found, blank))
+    found, blank = ([cosines(reader, end) for end in ("", stop)] for reader in (model, randomised(model, seed)))
+    gain, noise = (stopped - plain for plain, stopped in (found, blank))
     clusters = [pair.cluster for pair in pairs]
     claim = evidence(
         "shared-punctuation", gain, sign_flip_null(gain, clusters=clusters, draws=DRAWS, seed=seed),
@@ -105,8 +102,8 @@ def punctuation_trap(model: LanguageModel, pairs: Sequence[Pair], stop: str = ".
     )  # fmt: skip
     curves = [
         curve(model, v, experiment="punctuation-trap", series=name, clusters=clusters, seed=seed,
-              controls={"random weights": blank[name]})
-        for name, v in found.items()
+              controls={"random weights": without})
+        for name, v, without in zip(("as they are", "both end in a full stop"), found, blank, strict=True)
     ]  # fmt: skip
     return pd.concat([tidy([claim]), *curves], ignore_index=True), [claim]
 

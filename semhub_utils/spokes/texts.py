@@ -9,7 +9,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input
-from semhub_utils.organism.asking import forms
+from semhub_utils.organism.asking import Ask, forms
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import TYPES
 from semhub_utils.organism.world import World, text, tidy
@@ -97,21 +97,19 @@ def mixed_text(n: int, *, seed: int, world: World = WORLD) -> list[str]:
 def mixed_questions(sense: str, n: int, *, seed: int) -> list[Input]:
     """`n` questions in English with their answers, about pictures ("sees") or clips ("hears") of the kinds that the
     shipped models learnt from, nothing held out among them."""
-    rng, found = random.Random(f"mixed questions {sense} {seed}"), []
+    rng = random.Random(f"mixed questions {sense} {seed}")
+
+    def line(asks: Sequence[Ask], slot: str) -> str:
+        ask = rng.choice(asks)
+        return " ".join(vision.question(ask, "english", form=rng.choice(forms(ask.kind, "en")), what=slot))
+
     if sense == "hears":
-        shown = audio.clips(n, seed=seed, held_out=False)
-    else:
-        shown = [
-            *vision.plain_colours(n // 4 or 1, seed=seed),
-            *vision.two_halves(n // 4 or 1, seed=seed, held_out=False),
-        ]
-        shown += vision.scenes(max(1, n - len(shown)), seed=seed, held_out=False)
-    for item in shown[:n]:
-        ask = rng.choice(item.asks)
-        spoke = audio if sense == "hears" else vision
-        line = " ".join(spoke.question(ask, "english", form=rng.choice(forms(ask.kind, "en"))))
-        found.append(audio.heard(item, line) if sense == "hears" else Input(line, (item.image,)))
-    return found
+        clips = audio.clips(n, seed=seed, held_out=False)
+        return [audio.heard(clip, line(clip.asks, audio.SLOT)) for clip in clips[:n]]
+    few = n // 4 or 1
+    shown = [*vision.plain_colours(few, seed=seed), *vision.two_halves(few, seed=seed, held_out=False)]
+    shown += vision.scenes(max(1, n - len(shown)), seed=seed, held_out=False)
+    return [Input(line(picture.asks, vision.SLOT), (picture.image,)) for picture in shown[:n]]
 
 
 def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:
