@@ -43,6 +43,7 @@
     const spec = structuredClone(box.spec);
     const kept = box.view ? settings(box.view, spec) : [];
     spec.config = merge(spec.config ?? {}, themeConfig());
+    box.room = box.target.clientWidth;
     const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", tooltip: { theme: root.dataset.theme } });
     box.finalize?.();
     box.view = result.view;
@@ -58,11 +59,22 @@
     box.spec = JSON.parse(box.querySelector("script").textContent);
     box.target = box.appendChild(document.createElement("div"));
   }
-  // Vega measures its container when the window changes size, while the page may still be on its way to the new layout.
-  const settled = new ResizeObserver(() => requestAnimationFrame(() => dispatchEvent(new Event("resize"))));
-  for (const box of boxes) settled.observe(box);
+  // Vega measures its container when the window changes size, while the page may still be on its way to the new layout,
+  // and it forgets a new width that comes while it makes room for the axes. So a chart at rest is told its room, and
+  // another one before, in case it forgets the first.
+  async function fit(box) {
+    const room = box.target.clientWidth;
+    if (!room || room === box.room) return; // hidden, or a new height, which is the chart's own doing
+    box.room = room;
+    await box.view.runAsync();
+    for (const width of [room - 1, room]) await box.view.width(width).runAsync();
+  }
   // One chart after the other, and one redrawing after the other.
   let queue = Promise.resolve();
+  const settled = new ResizeObserver((entries) => {
+    for (const { target } of entries) queue = queue.then(() => fit(target));
+  });
+  for (const box of boxes) settled.observe(box);
   const drawAll = () => {
     for (const box of boxes) queue = queue.then(() => draw(box));
   };
