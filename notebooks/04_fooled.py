@@ -395,7 +395,7 @@ show(
         title="How noisy may a hub be, and still be found?",
         alt="Share of claims judged to hold on a true hub, by experiment and by the noise added to its words.",
         y="share of claims judged to hold",
-        x_title="noise (standard deviations of English rows)",
+        x_title="noise (SDs of the English rows)",
     ),
     dimmed,
 )

@@ -206,7 +206,9 @@ chapter.claims(
 # ## One language, or a mix?
 #
 # A share of one half may mean that the lens is torn at every position. The entropy over types at one position tells: 0 bits is
-# one language for certain, and 1 bit is two that are equally likely.
+# one language for certain, and 1 bit is two that are equally likely. How low is low? Tokens that one language alone has make
+# any lens look sure. So the grey curves show what it would be if tokens of like frequency exchanged their types, and what random
+# weights give.
 
 # %% tags=["hide-input"]
 entropy = heard[heard.experiment == "layers-entropy"]

@@ -254,6 +254,14 @@ def test_the_nulls_of_estimates_and_gap_shuffle_whole_tokens(measured):
     gap = drawn("normed", smooth) - drawn("raw", smooth)
     for column, name in enumerate(("english", "spanish", "digits")):
         check("layers-gap", name, "", gap[..., column])
+    exchanged = np.array([smooth[seen[other]] for other in pairings[0]])
+    for reading in ("normed", "raw"):
+        lines = [distributions(oracle, line, reading)[..., seen] @ exchanged for line in spanish.read]
+        shares = [line / line.sum(-1, keepdims=True) for line in lines]
+        bits = np.mean([-(p * np.log2(p)).sum(-1).mean(1) for p in shares], axis=0)
+        rows = table[(table.experiment == "layers-entropy") & (table.text == "spanish") & (table.reading == reading)]
+        rows = rows[rows.control == "types shuffled"].sort_values("layer")
+        np.testing.assert_allclose(rows.value, bits, atol=5e-5)
 
 
 def test_meaning_values(measured):

@@ -29,6 +29,7 @@ class Heard:
 
     share: Float[np.ndarray, "line layer class"]  # the types, never seen, special; then the other estimates
     entropy: Float[np.ndarray, "line layer"]  # bits
+    chance: Float[np.ndarray, "line layer"]  # the entropy if every token had the types of another one as frequent
     null: Float[np.ndarray, "draw layer class"] | None  # of the mean shares; for random weights none
 
 
@@ -52,10 +53,11 @@ def layers_experiment(
     Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
 
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
-    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of one position), `layers-gap`
-    (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type | token)), all but the entropy
-    with this null, all with the control of random weights; column `text` is the type of the text. The tuned reading
-    goes without random weights: they would need translators of their own.
+    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of a position that gives them
+    anything), `layers-gap` (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type |
+    token)), all with this null, of which the entropy has one draw as the control "types shuffled", and the control of
+    random weights; column `text` is the type of the text. The tuned reading goes without random weights: they would
+    need translators of their own.
     """
     types = count_tokens(model, texts)
     if hub not in types.names:
@@ -63,6 +65,7 @@ def layers_experiment(
     classes = _classes(types, smoothing)
     noise_model = randomised(model, seed) if random_weights else None
     shuffled = _Shuffled(types, classes, seed)
+    classes = torch.cat([classes, shuffled.once(len(types.names))], 1)
     heard, noise, dropped = defaultdict(dict), defaultdict(dict), {}  # by reading and text
     for some in texts:
         encodings, dropped[some.name] = fitting(model, some.read)
@@ -103,18 +106,23 @@ def _listen(
     size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
     n, n_layers = len(encodings), model.n_layers + 1
     share = torch.zeros(n, n_layers, classes.shape[1], dtype=torch.float64)
-    entropy = torch.zeros(n, n_layers, dtype=torch.float64)
+    entropy, chance = torch.zeros(2, n, n_layers, 2, dtype=torch.float64)  # sums of bits, and of weights
     mixed = torch.zeros(n_layers, len(classes), dtype=torch.float64)
     for states in stream_states(model, [e.text for e in encodings], positions=positions):
         weight = 1 / size[states.item]  # of a position in its line
         read = lens(model, states.hidden, classes=classes, weights=weight / n if shuffled else None, reading=reading)
         held = read.expected.double()
-        of_types = held[..., :n_types] / held[..., :n_types].sum(-1, keepdim=True)
         share.index_add_(0, states.item, held * weight[:, None, None])
-        entropy.index_add_(0, states.item, torch.special.entr(of_types).sum(-1) * BITS * weight[:, None])
+        for bits, of in ((entropy, held[..., :n_types]), (chance, held[..., -n_types:])):
+            some = of.sum(-1, keepdim=True)  # none where all probability is on tokens never seen
+            spread = torch.special.entr(of / some.clamp_min(1e-300)).sum(-1) * BITS
+            told = (some[..., 0] > 0) * weight[:, None]
+            bits.index_add_(0, states.item, torch.stack([spread * told, told], -1))
         if shuffled:
             mixed += read.mixture.double()
-    return Heard(share.numpy(), entropy.numpy(), shuffled.shares(mixed.numpy()) if shuffled else None)
+    null = shuffled.shares(mixed.numpy()) if shuffled else None
+    bits = [(of[..., 0] / of[..., 1]).numpy() for of in (entropy, chance)]
+    return Heard(share[..., :-n_types].numpy(), *bits, null)
 
 
 class _Shuffled:
@@ -125,6 +133,12 @@ class _Shuffled:
         bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
         self.pairings = random_pairings(len(bins), groups=bins, draws=DRAWS, seed=seed)
         self.least_p = least_permutation_p(bins, np.arange(len(bins)))
+
+    def once(self, n_types: int) -> Float[Tensor, "vocab type"]:
+        """P(type | token) in one draw."""
+        of = self.classes[:, :n_types].copy()
+        of[self.seen] = of[self.seen][self.pairings[0]]
+        return torch.from_numpy(of)
 
     def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer class"]:
         held, of = mixture[:, self.seen], self.classes[self.seen]
@@ -177,8 +191,8 @@ def _curves(
     k, tables, every = len(names), [], [*names, UNSEEN, SPECIAL]
     h, x = names.index(hub), names.index(text)
 
-    def draw(experiment: str, series: str, reading: str, values: np.ndarray, blank=None, null=None) -> None:
-        controls = {} if blank is None else {"random weights": blank}
+    def draw(experiment: str, series: str, reading: str, values: np.ndarray, blank=None, null=None, **controls) -> None:
+        controls |= {} if blank is None else {"random weights": blank}
         given = {"reading": reading, "dropped": long, "seed": seed, "controls": controls, "null": null}
         tables.append(curve(model, values, experiment=experiment, series=series, **given))
 
@@ -193,7 +207,7 @@ def _curves(
             chance = of.null[..., column] if column < k else None
             noise_of = None if blank is None else blank.share[..., column]
             draw("layers-type", name, reading, of.share[..., column], noise_of, chance)
-        draw("layers-entropy", text, reading, of.entropy, blank and blank.entropy)
+        draw("layers-entropy", text, reading, of.entropy, blank and blank.entropy, **{"types shuffled": of.chance})
         if text != hub:
             without, chance = estimates(blank.share) if blank else {}, estimates(of.null)
             for name, values in estimates(of.share).items():

@@ -79,7 +79,8 @@ def test_a_charts_words_lie_inside_it(visit, with_charts):
       const box = svg.getBoundingClientRect();
       return [...svg.querySelectorAll("text")].filter((text) => {
         const own = text.getBoundingClientRect();
-        return own.width && (own.top < box.top - 1 || own.bottom > box.bottom + 1);
+        return own.width && (own.top < box.top - 1 || own.bottom > box.bottom + 1 || own.left < box.left - 1
+          || own.right > box.right + 1);
       }).map((text) => text.textContent);
     })"""
     assert page.evaluate(cut) == []
