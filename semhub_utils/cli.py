@@ -34,38 +34,44 @@ def _parser() -> argparse.ArgumentParser:
 
     model = "id on the Hugging Face hub, local folder, or organism:NAME"
 
+    def common(sub: argparse.ArgumentParser, *names: str) -> None:
+        """The options of these names, which several commands take."""
+        options = {
+            "--revision": {"metavar": "R", "help": "branch, tag or commit of the model on the hub"},
+            "--set": {
+                "action": "append",
+                "default": [],
+                "metavar": "NAME=VALUE",
+                "help": "a parameter of the chapter, such as device=cuda; may be given again",
+            },
+            "--jobs": {"type": _positive, "default": 1, "metavar": "N", "help": "chapters at a time (default 1)"},
+            "--fresh": {"action": "store_true", "help": "run again what is already done"},
+            "--json": {"action": "store_true", "help": "print one JSON object"},
+            "--device": {"metavar": "D", "help": "cpu, cuda ... (default: the best one there is)"},
+            "--dtype": {"default": "float32", "metavar": "T", "help": "float32 (default), bfloat16 or float16"},
+        }
+        for name in names:
+            sub.add_argument(name, **options[name])
+
     sub = command(run, "run a chapter, or all, on one model or several")
     sub.add_argument("chapter", metavar="CHAPTER", help="name or number: arithmetic, 3, 03_arithmetic, or all")
     sub.add_argument("--model", action="append", metavar="MODEL", help=f"{model}; may be given again for a sweep")
-    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the chapter; may be given again",
-    )
-    sub.add_argument("--jobs", type=_positive, default=1, metavar="N", help="chapters at a time (default 1)")
     sub.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for it all (default runs)")
-    sub.add_argument("--fresh", action="store_true", help="run again what is already done")
+    common(sub, "--revision", "--set", "--jobs", "--fresh")
 
     sub = command(book, "execute every chapter of the book and build the site")
-    sub.add_argument("--model", metavar="MODEL", help=f"{model} (default: the one each chapter names)")
-    sub.add_argument("--fresh", action="store_true", help="run again what is already done")
-    sub.add_argument("--strict", action="store_true", help="a warning of the site's build is an error")
-    sub.add_argument("--jobs", type=_positive, default=1, metavar="N", help="chapters at a time (default 1)")
+    sub.add_argument("--model", metavar="MODEL", help=f"{model} (where it will not do: the one each chapter names)")
+    sub.add_argument("--strict", action="store_true", help="a chapter that fails, or a warning, ends the build")
+    common(sub, "--revision", "--set", "--jobs", "--fresh")
 
     sub = command(check, "check that the instruments read a model rightly")
     sub.add_argument("model", metavar="MODEL", help=model)
-    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    common(sub, "--revision", "--device", "--dtype", "--json")
 
     sub = command(bench, "measure time and memory against the released method and the floor")
     sub.add_argument("model", metavar="MODEL", nargs="?", help=f"{model} (default: a random model made on the fly)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument("--quick", action="store_true", help="a small model and few items, under half a minute")
-    sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
-    sub.add_argument("--dtype", default="float32", metavar="T", help="float32 (default), bfloat16 or float16")
+    common(sub, "--device", "--dtype", "--json")
     sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads on the cpu (default 1)")
     sub.add_argument("--config", choices=("tiny", "small", "large"), help="size of the random model (default small)")
     named = "arithmetic, languages, layers, steering, code, semantics, vision or audio"
@@ -82,10 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL", help=model)
     sub.add_argument("--text", type=Path, metavar="FILE", help="UTF-8, a text a line (a shipped model needs none)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder (default: the model's, where chapters look)")
-    sub.add_argument("--revision", metavar="R", help="branch, tag or commit of the model on the hub")
+    common(sub, "--revision", "--device", "--dtype")
     sub.add_argument("--steps", type=_positive, default=250, metavar="N", help="training steps (default 250)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of draws and generated text (default 0)")
-    sub.add_argument("--device", metavar="D", help="cpu, cuda ... (default: the best one there is)")
 
     sub = command(train, "train one of the models that ship with the book")
     sub.add_argument(
@@ -135,6 +140,11 @@ def run(options: argparse.Namespace) -> int:
         revision=options.revision,
         settings=runner.parse_settings(options.set),
     )
+    if any("device" not in job.parameters and job.given.get("device") == "cpu" for job in jobs):
+        import torch
+
+        if torch.cuda.is_available():
+            _to_stderr("Chapters compute on the cpu unless told otherwise, and a GPU stands idle: --set device=cuda.")
     outcomes = runner.run(jobs, workers=options.jobs, fresh=options.fresh, say=_to_stderr)
     for outcome in outcomes:
         if not outcome.error:
@@ -148,19 +158,30 @@ def book(options: argparse.Namespace) -> int:
     from . import runner, site
 
     root = runner.find_book()
-    build = root / "_build"
-    jobs = runner.plan(runner.chapters_of_toc(root), [options.model], out=build / "runs", results_dir=build / "results")
-    outcomes = runner.run(jobs, workers=options.jobs, fresh=options.fresh, say=_to_stderr)
-    if status := _report(outcomes):
+    build, chapters = root / "_build", runner.chapters_of_toc(root)
+    given = {"out": build / "runs", "results_dir": build / "results", "apart": False}
+    given["settings"] = runner.parse_settings(options.set)
+    how = {"workers": options.jobs, "fresh": options.fresh, "say": _to_stderr}
+    jobs = runner.plan(chapters, [options.model], revision=options.revision, **given)
+    outcomes = {outcome.job.chapter: outcome for outcome in runner.run(jobs, **how)}
+    if options.model:
+        refused = {chapter: outcome for chapter, outcome in outcomes.items() if outcome.code == 2}
+        for outcome in refused.values():
+            _to_stderr(f"{outcome.error.splitlines()[0]} {outcome.job.chapter.stem} is shown on its own model.")
+        own = [job for job in runner.plan(chapters, [None], **given) if job.chapter in refused]
+        outcomes |= {outcome.job.chapter: outcome for outcome in runner.run(own, **how)}
+    status = _report(outcomes.values())
+    if status and options.strict:
         return status
-    # Chapters may name different default models, so their notebooks are gathered for the site.
+    # Chapters may name different default models, so their notebooks are gathered; one that failed, as far as it got.
     executed = build / "executed"
     shutil.rmtree(executed, ignore_errors=True)
     executed.mkdir(parents=True)
-    for job in jobs:
-        shutil.copy2(job.output, executed)
+    for outcome in outcomes.values():
+        if outcome.job.output.exists():
+            shutil.copy2(outcome.job.output, executed)
     print(site.build(executed, build / "html", root=root, results=build / "results", strict=options.strict or None))
-    return 0
+    return status
 
 
 def check(options: argparse.Namespace) -> int:
@@ -169,7 +190,9 @@ def check(options: argparse.Namespace) -> int:
     from .checks import self_check
     from .models import load_model
 
-    model = load_model(options.model, revision=options.revision, check=False)
+    model = load_model(
+        options.model, revision=options.revision, device=options.device, dtype=options.dtype, check=False
+    )
     checks = self_check(model, raise_on_failure=False)
     passed = all(c.passed for c in checks)
     if options.json:
@@ -214,7 +237,7 @@ def tune(options: argparse.Namespace) -> int:
     from .models import load_model
 
     texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
-    model = load_model(options.model, revision=options.revision, device=options.device)
+    model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
     folder = options.out or tuned.beside(options.model, options.revision).parent
     found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
     _to_stderr(tuned.summary(found))

@@ -31,6 +31,8 @@ import pyarrow.parquet as pq
 from . import __version__
 from .errors import SemhubError
 from .evidence import UNTESTABLE, Evidence, Verdict, judge
+from .places import is_folder, model_slug, placeless, slug
+from .spokes import files
 
 COLUMNS = ("experiment", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped")
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
@@ -55,8 +57,10 @@ class Run:
         self._tables: dict[str, pd.DataFrame] = {}
         self._costs: dict[str, dict[str, float | None]] = {}
         self._used: set[Path] = set()
+        self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
+            self._older = set(self.parts.glob("*.parquet"))
         except OSError as error:
             raise SemhubError(_cannot_write(results_dir, error)) from error
 
@@ -65,7 +69,7 @@ class Run:
 
         A function that returns (table, evidence) leaves the evidence under `evidence[name]`, also when taken from disk.
         """
-        path = self.parts / f"{_slug(name)}-{self._fingerprint(name, function)}.parquet"
+        path = self.parts / f"{slug(name)}-{self._fingerprint(name, function)}.parquet"
         stored = _read(path)
         self._used.add(path)
         if stored is None:
@@ -73,8 +77,9 @@ class Run:
             result = function()
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
-            _write(path, table, {"evidence": [e.to_json() for e in found], "cost": cost})
-            stored = _read(path)  # first and later runs get the same thing
+            kept = {"evidence": [e.to_json() for e in found], "cost": cost}
+            _write(path, table, kept)
+            stored = _read(path) or (table, kept)  # first and later runs get the same, unless another took it away
         table, kept = stored
         self._tables[name], self._costs[name] = table, kept["cost"]
         self.evidence[name] = [Evidence.from_json(e) for e in kept["evidence"]]
@@ -113,7 +118,7 @@ class Run:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
     def finish(self) -> Path:
-        """Write the table and the claims, clear parts that other parameters left, and return the table's path."""
+        """Write the table and the claims, clear the unused parts of earlier runs, and return the table's path."""
         provenance = self.provenance()
         path = self.folder / f"{self.chapter}.parquet"
         try:
@@ -124,26 +129,22 @@ class Run:
             atomically(path.with_suffix(".claims.json"), lambda to: to.write_text(text + "\n", "utf-8"))
         except OSError as error:
             raise SemhubError(_cannot_write(self.folder, error)) from error
-        for part in set(self.parts.glob("*.parquet")) - self._used:
+        for part in self._older - self._used:  # what is newer may be of a run beside this one
             part.unlink(missing_ok=True)
         return path
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: model and weights, parameters, data, seed, versions, time and memory."""
-        packages = ("torch", "transformers", "numpy", "pandas")
         peaks = [cost["peak_memory_bytes"] for cost in self._costs.values() if cost["peak_memory_bytes"]]
         return {
             "chapter": self.chapter,
-            "model": self.model.model_id,
+            "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
             "weights": self.model.fingerprint,
-            "parameters": {k: v for k, v in self.parameters.items() if k != "results_dir"},
-            "data": next(
-                (v for k in ("data_dir", "sentences", "programs") if (v := self.parameters.get(k))), "generated"
-            ),
+            "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
+            "data": ", ".join(sorted(files.READ)) or "generated",
             "seed": self.parameters.get("seed"),
-            "versions": {"semhub_utils": __version__, "python": platform.python_version()}
-            | {name: importlib.metadata.version(name) for name in packages},
+            "versions": versions(),
             "seconds": round(sum(cost["seconds"] for cost in self._costs.values()), 3),
             "peak_memory_bytes": max(peaks, default=None),
             "steps": self._costs,
@@ -153,14 +154,14 @@ class Run:
     def _fingerprint(self, name: str, function: Callable) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
         lens = getattr(getattr(self.model, "translators", None), "fingerprint", None)  # its file is no program text
-        of = [self.chapter, name, parameters, self.model.fingerprint, lens, package_fingerprint()]
-        of.append(_of_function(function))
+        of = [self.chapter, name, parameters, self._data, self.model.fingerprint, lens, package_fingerprint()]
+        of += [versions(), _of_function(function)]
         return hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:16]
 
 
 def load_results(results_dir: str | Path, chapter: str | None = None, model: str | None = None) -> pd.DataFrame:
     """The finished tables under `results_dir` as one, with the columns chapter and model; for comparison chapters."""
-    tables = []
+    tables, model = [], placeless("model_id", model)
     for path in _finished(results_dir, "parquet", chapter):
         table, kept = _read(path) or (None, {})
         if table is not None and model in (None, kept["provenance"]["model"]):
@@ -170,12 +171,25 @@ def load_results(results_dir: str | Path, chapter: str | None = None, model: str
 
 def load_claims(results_dir: str | Path, chapter: str | None = None, model: str | None = None) -> list[dict[str, Any]]:
     """The claims of finished chapters under `results_dir`, each with its chapter and model."""
-    claims = []
+    claims, model = [], placeless("model_id", model)
     for path in _finished(results_dir, "claims.json", chapter):
         written = json.loads(path.read_text("utf-8"))
         of = {name: written["provenance"][name] for name in ("chapter", "model")}
         claims += [of | claim for claim in written["claims"] if model in (None, of["model"])]
     return claims or _nothing_found(results_dir, chapter, model)
+
+
+def data_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What lies now in each folder among the parameters (`files.digest`), but the model's and the results'."""
+    folders = {k: v for k, v in parameters.items() if k not in ("model_id", "results_dir") and is_folder(v)}
+    return {name: files.digest(folder, parameters.get("results_dir")) for name, folder in folders.items()}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number may depend on."""
+    packages = ("torch", "transformers", "numpy", "pandas")
+    own = {"semhub_utils": __version__, "python": platform.python_version()}
+    return own | {name: importlib.metadata.version(name) for name in packages}
 
 
 def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[str, Any]:
@@ -217,19 +231,6 @@ def glue(name: str, value: Any, fmt: str = "") -> None:
     # MyST prints a string's quotes unless told not to, and without quotes would read "0.10" as the number 0.1.
     metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}, "strip_text_quotes": True}
     display({prefix + "text/plain": repr(format(value, fmt))}, raw=True, metadata=metadata)
-
-
-def model_slug(model_id: str, revision: str | None = None) -> str:
-    """The folder name of a model. A local folder gives its name and a hash of its path, as two may share a name."""
-    path = Path(model_id).expanduser()
-    if path.is_dir():
-        path = path.resolve()
-        model_id = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
-    return _slug(model_id) + (f"--{_slug(revision)}" if revision else "")
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "--", text.replace(":", "-")).strip(".-") or "unnamed"
 
 
 def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:

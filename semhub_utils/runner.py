@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -23,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import try_to_load_from_cache
 
-from . import __version__, site
+from . import site
 from .errors import SemhubError
-from .results import atomically, check_parameters, model_slug, package_fingerprint
+from .places import beside, is_folder, model_folder, model_slug, slug
+from .results import atomically, check_parameters, data_digests, package_fingerprint, versions
 
 PACKAGE = Path(__file__).resolve().parent
 Parameters = dict[str, Any]
@@ -154,6 +157,16 @@ class Job:
         return f"{self.chapter.stem} on {self.model}"
 
     @property
+    def given(self) -> Parameters:
+        """All parameters of the chapter, with those not given at their defaults."""
+        return self.chapter.parameters | self.parameters
+
+    @property
+    def results(self) -> Path:
+        """The folder that the chapter writes its results to."""
+        return Path(self.parameters.get("results_dir", "")) / self.output.parent.name
+
+    @property
     def record(self) -> Path:
         return self.output.with_suffix(".run.json")
 
@@ -181,10 +194,14 @@ def plan(
     results_dir: Path,
     revision: str | None = None,
     settings: Parameters | None = None,
+    apart: bool = True,
 ) -> list[Job]:
     """Every chosen chapter on every model (None: the chapter's own default), with all parameters checked first.
 
-    Raises SemhubError for a parameter that no chosen chapter has, or a value of another kind than its default.
+    settings: parameters by name; a results_dir among them takes the place of the one given. apart: runs with other
+    parameters than the chapter's own write into folders of their own below `out` and `results_dir` (`variant`).
+    Raises SemhubError for a parameter that no chosen chapter has, a value of another kind than its default, or a
+    model or revision that is given twice.
     """
     settings = settings or {}
     known = {name: value for chapter in chosen for name, value in chapter.parameters.items()}
@@ -196,41 +213,68 @@ def plan(
             raise SemhubError(f"Parameter {name} was given {value!r}; it takes a {kind} such as {known[name]!r}.")
     jobs = []
     for model in models:
-        if model is not None and Path(model).expanduser().is_dir():
-            model = str(Path(model).expanduser().resolve())
+        options = {n: v for n, v in {"model_id": model, "revision": revision}.items() if v is not None}
+        for name, value in options.items():
+            if settings.get(name, value) != value:
+                raise SemhubError(f"{name} was given {value!r} and by --set {settings[name]!r}; one of them would do.")
+        given = {"results_dir": str(results_dir)} | settings | options
+        for name in ("model_id", "data_dir"):
+            if is_folder(given.get(name)):
+                given[name] = str(Path(given[name]).expanduser().resolve())
         for chapter in chosen:
-            given = settings | {"model_id": model, "revision": revision, "results_dir": str(results_dir.resolve())}
-            parameters = {
-                n: v for n, v in given.items() if n in chapter.parameters and (v is not None or n in settings)
-            }
+            parameters = {name: value for name, value in given.items() if name in chapter.parameters}
+            own = variant(chapter, parameters) if apart else ""
+            if parameters.get("results_dir"):
+                parameters["results_dir"] = str(Path(parameters["results_dir"], own).resolve())
             check_parameters(chapter.parameters, **(chapter.parameters | parameters))
             on = str(parameters.get("model_id") or chapter.parameters.get("model_id") or "no-model")
             at = parameters.get("revision") or chapter.parameters.get("revision")
-            output = out.resolve() / model_slug(on, at) / chapter.path.name
+            output = out.resolve() / own / model_slug(on, at) / chapter.path.name
             jobs.append(Job(chapter, on, parameters, output))
     return list({job.output: job for job in jobs}.values())
 
 
+def variant(chapter: Chapter, parameters: Parameters) -> str:
+    """The name of a run whose numbers come of other parameters than the chapter's own, such as "n_items-200--seed-1";
+    "" where there are none. What cannot stand in a file name is cut short and hashed."""
+    others = {"model_id", "revision", "device", "results_dir"}
+    found = []
+    for name, value in sorted(parameters.items()):
+        if name not in others and value != chapter.parameters[name]:
+            text = str(value)
+            if not re.fullmatch(r"[\w.-]{1,24}", text):
+                text = f"{slug(Path(text).name)[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+            found.append(f"{name}-{text}")
+    return "--".join(found)
+
+
 def stamp(job: Job) -> dict[str, Any]:
     """What an executed chapter depends on. Equal stamps, equal notebooks."""
-    folder = Path(job.model)
-    if job.model.startswith("organism:"):
-        from .organism.zoo import organism_path
-
-        folder = organism_path(job.model)
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    folder, revision = model_folder(job.model), job.given.get("revision")
+    files = sorted(folder.iterdir()) if folder else [beside(job.model, revision)]
     return {
         "parameters": job.parameters,
         "source": hashlib.sha256(job.chapter.path.read_bytes()).hexdigest(),
-        "package": f"{__version__} {package_fingerprint(('.py', '.csv', '.js', '.css'))}",  # widgets hold their script
-        "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+        "package": package_fingerprint((".py", ".csv", ".js", ".css")),  # widgets hold their script
+        "versions": versions(),
+        "data": data_digests(job.given),
+        "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()],
+        "commit": _commit(job),
     }
+
+
+def _commit(job: Job) -> str | None:
+    """The commit that a model of the hub has in the hub's cache; None where it is not there, and for other models."""
+    try:
+        found = try_to_load_from_cache(job.model, "config.json", revision=job.given.get("revision"))
+    except ValueError:  # no name that the hub could know
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _results(job: Job) -> list[str]:
     """The results files of this chapter and model that lie there now."""
-    folder = Path(job.parameters.get("results_dir", "")) / job.output.parent.name
-    return sorted(str(p) for p in folder.glob("*") if p.name.split(".")[0] in (job.chapter.name, job.chapter.stem))
+    return sorted(str(p) for p in job.results.glob("*") if p.name.split(".")[0] in (job.chapter.name, job.chapter.stem))
 
 
 def is_done(job: Job) -> bool:
@@ -270,9 +314,11 @@ def _run_one(job: Job, kernels: Any, fresh: bool) -> Outcome:
         job.output.parent.mkdir(parents=True, exist_ok=True)
         job.record.unlink(missing_ok=True)
         job.log.unlink(missing_ok=True)
+        for part in (job.results / f"{job.chapter.name}.parts").glob("*.parquet") if fresh else ():
+            part.unlink(missing_ok=True)
     except OSError as error:
         return Outcome(job, 0.0, error=f"{job.output.parent} cannot be written ({error.strerror}); give --out.", code=2)
-    made_from = stamp(job)
+    made_from = stamp(job)  # before, as files may change meanwhile; a commit is known when the model was fetched
     bar = {"desc": job.title, "leave": False, "disable": None}
     try:
         kernels.execute(job.chapter.path, job.output, job.parameters, bar)
@@ -280,6 +326,7 @@ def _run_one(job: Job, kernels: Any, fresh: bool) -> Outcome:
         sentence, code = _failure(job, error)
         return Outcome(job, time.perf_counter() - began, error=sentence, code=code)
     seconds = time.perf_counter() - began
+    made_from["commit"] = _commit(job)
     record = {"stamp": made_from, "results": _results(job), "seconds": round(seconds, 1)}
     _write(job.record, json.dumps(record, indent=1, default=str) + "\n")
     return Outcome(job, seconds)

@@ -52,9 +52,10 @@ def chapters(root: Path) -> list[str]:
 
 
 def clean(notebook: dict) -> dict:
-    """An executed notebook as the site shows it: without machine-only cells, its Colab badge as a plain link, and the
-    style that each figure and card brings along once."""
+    """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
+    badge as a plain link, and the style that each figure and card brings along once."""
     cells, styles = [], set()
+    notebook["metadata"].pop("papermill", None)
     for cell in notebook["cells"]:
         if LEFT_OUT & set(cell["metadata"].get("tags", [])):
             continue

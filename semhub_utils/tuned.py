@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import constants
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -31,9 +30,10 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input
 from semhub_utils.models import Encoding, LanguageModel
 from semhub_utils.organism.world import World
-from semhub_utils.organism.zoo import CARD, PREFIX, organism_path
+from semhub_utils.organism.zoo import CARD, PREFIX
+from semhub_utils.places import TUNED as FILE
+from semhub_utils.places import beside
 
-FILE = "tuned.safetensors"
 UNFINISHED = "tuned.part.safetensors"
 BLOCK = 8192  # tokens of the vocabulary at a time
 CHUNK = 256  # longer texts are cut
@@ -110,16 +110,6 @@ def load(path: str | Path, model: LanguageModel) -> Translators:
             f"of {model.hidden_size}; `semhub tune {model.model_id}` makes one that fits."
         )
     return Translators(weight, bias, about)
-
-
-def beside(model_id: str, revision: str | None = None) -> Path:
-    """Where a model's tuned lens is looked for: in its own folder, or for a model of the hub in the hub's cache."""
-    source = organism_path(model_id) if model_id.startswith(PREFIX) else Path(model_id)
-    if source.is_dir():
-        return source / FILE
-    from semhub_utils.results import model_slug  # read only for models of the hub
-
-    return Path(constants.HF_HOME) / "semhub" / model_slug(model_id, revision) / FILE
 
 
 def find(model: LanguageModel) -> Translators | None:

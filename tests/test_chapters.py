@@ -114,9 +114,9 @@ def run(chapter, folder, out, n_items, *settings):
     status = cli.main(["run", chapter, "--model", str(folder), *given, "--out", str(out)])
     logs = [path.read_text("utf-8") for path in out.rglob("*.log")]
     assert status == 0, logs
-    [path] = out.glob(f"results/*/{chapter}.claims.json")
+    [path] = out.glob(f"results/*/*/{chapter}.claims.json")
     claims = {claim["id"].split("/", 1)[1]: claim for claim in json.loads(path.read_text("utf-8"))["claims"]}
-    [notebook] = out.glob(f"*/*{chapter}.ipynb")
+    [notebook] = out.glob(f"*/*/*{chapter}.ipynb")
     return claims, pd.read_parquet(path.with_name(f"{chapter}.parquet")), nbformat.read(notebook, 4)
 
 

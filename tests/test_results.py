@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from semhub_utils import results
-from semhub_utils.chapter import Chapter
+from semhub_utils.chapter import Chapter, begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, Run, check_parameters, glue, load_claims, load_results, model_slug
+from semhub_utils.spokes import files
+from semhub_utils.spokes.programs import programs
 
 
 @dataclass
@@ -109,6 +111,41 @@ def test_a_step_is_done_anew_when_its_code_changes(tmp_path, monkeypatch):
     assert of(steps[0]) != before
 
 
+def test_a_step_is_done_anew_when_its_data_or_the_versions_change(tmp_path, monkeypatch):
+    """But not when the folder of results, which may lie among the data, or a notebook of a run has changed."""
+    data = tmp_path / "sets" / "text.txt"
+    data.parent.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)  # back to where one came from
+
+    def of(folder=tmp_path):
+        run = Run("c", Model(), PARAMETERS | {"data_dir": str(folder)}, tmp_path / "results")
+        run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
+        return run._fingerprint("s", len)
+
+    seen = [of()]
+    (tmp_path / "out.ipynb").write_text("{}")
+    assert of() == seen[0]
+    for change in (
+        lambda: data.write_text("one"),
+        lambda: data.write_text("more"),
+        lambda: os.utime(data, ns=(1, 1)),
+        lambda: data.rename(data.with_name("other.txt")),
+        lambda: monkeypatch.setattr(results, "versions", lambda: {"torch": "another"}),
+    ):
+        change()
+        seen.append(of())
+    assert len(set(seen)) == 6
+
+
+def test_a_step_whose_part_is_taken_away_meanwhile_is_still_done(tmp_path, monkeypatch):
+    write = results._write
+    monkeypatch.setattr(results, "_write", lambda path, *more: (write(path, *more), path.unlink()))
+    one, run = found(), Run("arithmetic", Model(), PARAMETERS, tmp_path)
+    table = run.step("similarity", lambda: (tidy([one]), [one]))
+    pd.testing.assert_frame_equal(table, tidy([one]))
+    assert run.evidence["similarity"][0].to_json() == one.to_json()
+
+
 def test_a_killed_run_resumes(tmp_path):
     """A process that dies in its second step leaves the first; nothing half-written is taken for a result."""
     script = """
@@ -160,11 +197,42 @@ def test_the_table_is_tidy_and_carries_its_provenance(tmp_path):
     provenance = json.loads(pq.read_schema(path).metadata[b"semhub"])["provenance"]
     assert provenance == json.loads(path.with_suffix(".claims.json").read_text())["provenance"]
     assert provenance["weights"] == "0123456789abcdef" and provenance["seed"] == 3 and provenance["data"] == "generated"
-    asked = PARAMETERS | {"programs": "mbpp"}
-    assert Run("code", Model(), asked, tmp_path).provenance()["data"] == "mbpp"
     assert set(provenance["versions"]) >= {"semhub_utils", "python", "torch", "transformers", "numpy"}
     assert provenance["peak_memory_bytes"] > 1e6 and provenance["seconds"] >= 0
     assert set(provenance["steps"]) == {"similarity", "trajectory"} and "anywhere" not in json.dumps(provenance)
+
+
+def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
+    asked = {"model_id": str(tmp_path / "gpt2"), "data_dir": str(tmp_path / "sets"), "judge_model": "org/judge"}
+    (tmp_path / "sets" / "mbpp").mkdir(parents=True)
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text('{"code": "x = 1"}')
+    run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
+
+    def said(**source):
+        files.READ.clear()
+        programs(1, seed=0, **source)
+        return run.provenance()
+
+    assert said(data_dir=asked["data_dir"], source="generated")["data"] == "generated"
+    assert said(source="stdlib")["data"].startswith("standard library of Python 3.")
+    provenance = said(data_dir=asked["data_dir"])
+    assert provenance["data"] == "mbpp/mbpp.jsonl"
+    assert provenance["parameters"]["data_dir"] == "sets" and provenance["parameters"]["judge_model"] == "org/judge"
+    assert provenance["model"] == provenance["parameters"]["model_id"] == model_slug(asked["model_id"])
+    assert str(tmp_path) not in json.dumps(provenance)
+    run.claim("lens/es", precondition="no word is one token.")
+    run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
+    run.finish()
+    for load in (load_results, load_claims):
+        assert len(load(tmp_path / "results", model=asked["model_id"])) == 1
+
+
+def test_a_new_run_reads_anew(tmp_path):
+    """What a chapter before it, in the same process, has read is not its data."""
+    files.READ.add("coco/captions.json")
+    given = PARAMETERS | {"revision": None, "device": "cpu", "dtype": "float32", "results_dir": str(tmp_path)}
+    assert begin("arithmetic", given).run.provenance()["data"] == "generated"
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
@@ -204,10 +272,14 @@ def test_other_readings_are_judged_beside_a_claim_and_do_not_count(tmp_path):
     assert entry["readings"]["raw"]["verdict"] == "cannot be tested here"
 
 
-def test_finish_clears_the_parts_of_other_parameters(tmp_path):
+def test_finish_clears_the_parts_of_earlier_runs_alone(tmp_path):
     finished(tmp_path, Model(), seed=8)
-    run, _ = finished(tmp_path, Model())
-    assert len(list(run.parts.iterdir())) == 2
+    run = Run("arithmetic", Model(), PARAMETERS, tmp_path)
+    beside, _ = finished(tmp_path, Model(), seed=9)
+    run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
+    run.finish()
+    assert {part.name.split("-")[0] for part in run.parts.iterdir()} == {"one", "similarity", "trajectory"}
+    assert set(run.parts.iterdir()) == run._used | beside._used
     empty = Run("empty", Model(), PARAMETERS, tmp_path)
     assert len(empty.table) == 0 and pd.read_parquet(empty.finish()).empty
 

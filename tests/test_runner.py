@@ -15,6 +15,7 @@ import pytest
 
 from semhub_utils import runner
 from semhub_utils.errors import SemhubError
+from semhub_utils.places import beside
 
 REPOSITORY = Path(runner.__file__).resolve().parents[1]
 
@@ -63,8 +64,7 @@ def run(book, chosen="all", models=(None,), settings=None, workers=1):
 
 
 def calls(book, name):
-    path = book / "runs" / "results" / "calls" / f"{name}.txt"
-    return path.read_text() if path.exists() else ""
+    return "".join(path.read_text() for path in (book / "runs" / "results").glob(f"**/calls/{name}.txt"))
 
 
 def alive(pid: int) -> bool:
@@ -120,7 +120,49 @@ def test_parameters_are_read_and_checked(book):
     with pytest.raises(SemhubError, match="name=value"):
         runner.parse_settings(["n_items"])
     [job] = runner.plan([first], ["org/name"], settings={"rate": 1}, **out)
-    assert job.parameters == {"rate": 1, "model_id": "org/name", "results_dir": str(book / "results")}
+    assert job.parameters == {"rate": 1, "model_id": "org/name", "results_dir": str(book / "results" / "rate-1")}
+
+
+def test_a_model_and_revision_can_be_set_like_other_parameters_but_not_twice_over(book):
+    chapter(book, "01_first")
+    out = {"out": book / "runs", "results_dir": book / "results"}
+    (book / "gpt2").mkdir()
+
+    def planned(models=(None,), revision=None, /, **settings):
+        return runner.plan(runner.chapters(book), models, revision=revision, settings=settings, **out)
+
+    own = {"model_id": "org/name", "revision": "step1", "results_dir": str(book / "mine")}
+    [job] = planned(**own | {"results_dir": "mine"})
+    assert job.parameters == own and job.model == "org/name"
+    assert job.output == book / "runs" / "org--name--step1" / "01_first.ipynb"
+    assert planned(["org/name"], "step1", **own) == [job]
+    assert planned(model_id="gpt2") == planned(["gpt2"])
+    for models, revision, sentence in (
+        (["other"], None, "model_id was given 'other' and by --set 'org/name'"),
+        ([None], "step2", "revision was given 'step2' and by --set 'step1'"),
+    ):
+        with pytest.raises(SemhubError, match=sentence):
+            planned(models, revision, **own)
+
+
+def test_runs_with_other_parameters_stand_apart(book):
+    chapter(book, "01_first", parameters=PARAMETERS + "data_dir = None\n")
+    for folder in ("a/coco", "b/coco"):
+        (book / folder).mkdir(parents=True)
+
+    def planned(apart=True, **settings):
+        out = {"out": book / "runs", "results_dir": book / "results"}
+        [job] = runner.plan(runner.chapters(book), [None], settings=settings, apart=apart, **out)
+        return job
+
+    assert planned().output == planned(n_items=3, results_dir="x").output == book / "runs/some--model/01_first.ipynb"
+    assert planned(n_items=3).results == planned().results == book / "results/some--model"
+    assert planned(n_items=4, rate=-1).output == book / "runs/n_items-4--rate--1/some--model/01_first.ipynb"
+    some = [{"n_items": 1}, {"n_items": 2}, {"rate": 1}, {"rate": -1}, {"data_dir": "a/coco"}, {"data_dir": "b/coco"}]
+    for place in ("output", "results"):
+        assert len({getattr(planned(**settings), place) for settings in [{}, *some]}) == 7
+    assert planned(data_dir="a/coco").output == planned(data_dir=str(book / "a/coco")).output
+    assert planned(apart=False, n_items=4).output == planned().output
 
 
 def test_a_run_leaves_its_source_alone_and_is_not_done_twice(book):
@@ -163,6 +205,60 @@ def test_retrained_weights_and_lost_results_are_run_again(book):
     table.unlink()
     assert not run(book, models=["weights"])[0].skipped
     assert calls(book, "weights") == "xxx"
+
+
+def test_changed_data_and_versions_are_run_again(book, monkeypatch):
+    """Also by the names, sizes and times of files alone; but not for what runs leave, which may lie there too."""
+    chapter(book, "01_first", COUNT, parameters=PARAMETERS + "data_dir = None\n")
+    (book / "set").mkdir()
+    text = book / "set" / "text.txt"
+    text.write_text("one")
+
+    def skipped():
+        return run(book, settings={"data_dir": str(book)})[0].skipped
+
+    assert not skipped() and skipped()
+    text.write_text("two")
+    os.utime(text, ns=(1, 1))
+    assert not skipped() and skipped()
+    monkeypatch.setattr(runner, "versions", lambda: {"torch": "another"})
+    assert not skipped()
+
+
+def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, monkeypatch):
+    cache = book / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(book))
+    repository = cache / "models--some--model"
+    fetch = f"""
+        from pathlib import Path
+        for name in ("refs/main", "snapshots/c0/config.json"):
+            (Path({str(repository)!r}) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path({str(repository)!r}) / name).write_text("c0")
+    """
+    chapter(book, "01_first", COUNT, fetch)
+    assert not run(book)[0].skipped
+    assert run(book)[0].skipped, "the commit is known only when the model was fetched"
+    beside("some/model").parent.mkdir(parents=True)
+    beside("some/model").write_text("lens")
+    assert not run(book)[0].skipped and run(book)[0].skipped
+    (repository / "refs" / "main").write_text("c1")
+    (repository / "snapshots" / "c1").mkdir()
+    (repository / "snapshots" / "c1" / "config.json").write_text("{}")
+    assert not run(book)[0].skipped
+
+
+def test_a_fresh_run_takes_no_step_from_its_own_parts_and_leaves_those_of_others(book):
+    chapter(book, "01_first", COUNT)
+    [job] = runner.plan(runner.chapters(book), [None], out=book / "runs", results_dir=book / "runs" / "results")
+    parts = [job.results / f"{name}.parts" / "step-0123.parquet" for name in ("first", "second")]
+    for part in parts:
+        part.parent.mkdir(parents=True)
+        part.write_text("table")
+    runner.run([job], say=lambda line: None)
+    assert all(part.exists() for part in parts)
+    runner.run([job], fresh=True, say=lambda line: None)
+    assert [part.exists() for part in parts] == [False, True] and calls(book, "model") == "xx"
 
 
 def test_the_kernel_is_this_interpreter_and_this_package(book):

@@ -9,7 +9,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Sound
-from semhub_utils.spokes.files import Skipped, find, read_text, some
+from semhub_utils.spokes.files import Skipped, find, noted, read_text, some
 from semhub_utils.spokes.media import read_sound
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -42,7 +42,7 @@ def esc(n: int, *, seed: int, data_dir: str | Path) -> tuple[list[Clip], Skipped
                 for path in sorted(folder.iterdir())
                 if path.suffix.lower() in SUFFIXES
             ]
-            return _draw(found, root, n, seed, skipped), skipped
+            return _draw(found, noted(root), n, seed, skipped), skipped
     places = tuple(f"{root}/meta/esc50.csv" for root in ("esc50", "ESC-50-master", "ESC-50", "."))
     path = find(data_dir, places, what="ESC-10 or ESC-50", source="GitHub karoldvl/ESC-10 or karolpiczak/ESC-50")
     found = []

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.spokes.files import READ
 
 SETS = {
     "mbpp": ("google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"),  # configs full, sanitized
@@ -34,6 +35,7 @@ def hub_rows(name: str, revision: str, split: str, config: str | None = None) ->
             f"{name} is read over the network with the package datasets, which is not installed; `pip install "
             "'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
         ) from error
+    READ.add(f"{name}@{revision[:7]}")
     try:
         return list(datasets.load_dataset(name, config, revision=revision, split=split))
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import platform
 import random
 import sysconfig
 import warnings
@@ -18,7 +19,7 @@ from semhub_utils.organism.frames import FRAMES
 from semhub_utils.organism.lexicon import concepts, surface
 from semhub_utils.organism.world import text
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import Skipped, find, lines, read_text, some
+from semhub_utils.spokes.files import READ, Skipped, find, lines, read_text, some
 from semhub_utils.spokes.hub_data import SETS, hub_rows, origin
 
 _FILES = ("mbpp/mbpp_release_v1.jsonl", "mbpp/mbpp.jsonl", "mbpp_release_v1.jsonl", "mbpp.jsonl")
@@ -112,6 +113,7 @@ def _mbpp_hub() -> Iterator[tuple[str, str, str]]:
 
 def _stdlib(seed: int, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
     """Top-level functions of the standard library's modules, modules in an order drawn by `seed`."""
+    READ.add(f"standard library of Python {platform.python_version()}")
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     for k in np.random.default_rng(seed).permutation(len(paths)):
         try:

@@ -22,7 +22,7 @@ from semhub_utils.organism.frames import FRAMES, TAG
 from semhub_utils.organism.lexicon import concepts, surface
 from semhub_utils.organism.tokenizer import split_words
 from semhub_utils.organism.world import fact_pieces, text
-from semhub_utils.spokes.files import Skipped, read_text, some
+from semhub_utils.spokes.files import Skipped, noted, read_text, some
 from semhub_utils.spokes.texts import LANGUAGES
 
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
@@ -84,7 +84,7 @@ def task(
         raise SemhubError(f"n_items is {n_items}; a whole number from 1 would do.")
     skipped, code = Skipped(), LANGUAGES[language]
     path = next((p for name in FILES if data_dir and (p := Path(data_dir) / name.format(language)).is_file()), None)
-    found = _texts(path, skipped) if path else _openings(language, seed)
+    found = _texts(noted(path), skipped) if path else _openings(language, seed)
     note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
     note = f"The {language.title()} prompts are texts of {path.name}. {skipped}".strip() if path else note
     line = f"{TAG[code]} : " if tagged else f"All text is in {language.title()}.\n"
