@@ -164,14 +164,14 @@ def book(options: argparse.Namespace) -> int:
     how = {"workers": options.jobs, "fresh": options.fresh, "say": _to_stderr}
     jobs = runner.plan(chapters, [options.model], revision=options.revision, **given)
     outcomes = {outcome.job.chapter: outcome for outcome in runner.run(jobs, **how)}
-    if options.model:
-        refused = {chapter: outcome for chapter, outcome in outcomes.items() if outcome.code == 2}
+    refused = {chapter: outcome for chapter, outcome in outcomes.items() if outcome.code == 2}
+    if options.model and len(refused) < len(outcomes):  # else it is no model at all
         for outcome in refused.values():
             _to_stderr(f"{outcome.error.splitlines()[0]} {outcome.job.chapter.stem} is shown on its own model.")
         own = [job for job in runner.plan(chapters, [None], **given) if job.chapter in refused]
         outcomes |= {outcome.job.chapter: outcome for outcome in runner.run(own, **how)}
     status = _report(outcomes.values())
-    if status and options.strict:
+    if status and (options.strict or all(outcome.error for outcome in outcomes.values())):
         return status
     # Chapters may name different default models, so their notebooks are gathered; one that failed, as far as it got.
     executed = build / "executed"

@@ -71,6 +71,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
+        "papermill": {"parameters": {"results_dir": "/somewhere/of/mine"}},
         "widgets": {"application/vnd.jupyter.widget-state+json": views["manager_state"]},
     }
     return new_notebook(cells=cells, metadata=metadata)

@@ -100,6 +100,57 @@ def test_book_builds_from_the_executed_chapters_and_prints_the_path_last(book, c
     assert built == {"chapters": ["01_first.ipynb"], "root": book, "strict": True}
 
 
+def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(book, capsys, monkeypatch):
+    toc = "format: jb-book\nroot: book/index\nchapters:\n"
+    names = ("01_first", "02_second", "03_third")
+    (book / "_toc.yml").write_text(toc + "".join(f"- file: notebooks/{name}\n" for name in names))
+    done, built = [], {}
+
+    def run(jobs, **options):
+        outcomes = []
+        for job in jobs:
+            done.append((job.chapter.stem, job.parameters))
+            refused = job.model == "no/model" or job.chapter.stem == "02_second" and job.model == "my/model"
+            failed = job.chapter.stem == "03_third"
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            job.output.write_text(job.model)
+            error = "It takes text alone.\nThe notebook: x" if refused else "It broke." if failed else None
+            outcomes.append(runner.Outcome(job, 1.0, error=error, code=2 if refused else int(failed)))
+        return outcomes
+
+    def build(executed, out, **options):
+        built.update({path.stem: path.read_text() for path in Path(executed).iterdir()})
+        return out
+
+    for name in names[1:]:
+        (book / "notebooks" / f"{name}.ipynb").write_bytes((book / "notebooks" / "01_first.ipynb").read_bytes())
+    monkeypatch.setattr(runner, "run", run)
+    fake(monkeypatch, "site", build=build)
+    given = ["book", "--model", "my/model", "--set", "n_items=7"]
+    assert cli.main(given) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors == ["It takes text alone. 02_second is shown on its own model.", "It broke."]
+    assert built == {"01_first": "my/model", "02_second": "some/model", "03_third": "my/model"}
+    assert len(done) == 4 and all(parameters["n_items"] == 7 for _, parameters in done)
+    built.clear()
+    assert cli.main([*given, "--strict"]) == 1 and not built
+    done.clear()
+    assert cli.main(["book", "--model", "no/model"]) == 2 and not built and len(done) == 3
+
+
+def test_run_says_when_a_gpu_stands_idle(book, capsys, monkeypatch):
+    import torch
+
+    notebook = nbformat.read(book / "notebooks" / "01_first.ipynb", 4)
+    notebook.cells[0].source += '\ndevice = "cpu"'
+    nbformat.write(notebook, book / "notebooks" / "01_first.ipynb")
+    monkeypatch.setattr(runner, "run", lambda jobs, **options: [runner.Outcome(job, 0.0) for job in jobs])
+    for there, more, said in ((True, (), 1), (True, ("--set", "device=cpu"), 0), (False, (), 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert cli.main(["run", "first", *more]) == 0
+        assert capsys.readouterr().err.count("--set device=cuda") == said
+
+
 @dataclass
 class Check:
     name: str
@@ -113,7 +164,8 @@ class Check:
 def test_check_reports_and_fails(monkeypatch, capsys, passed):
     handle = types.SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
     handle.modalities = frozenset({"text", "image"})
-    fake(monkeypatch, "models", load_model=lambda name, **options: handle)
+    loaded = []
+    fake(monkeypatch, "models", load_model=lambda name, **options: loaded.append(options) or handle)
     checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
     fake(monkeypatch, "checks", self_check=lambda model, raise_on_failure: checks)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
@@ -122,6 +174,8 @@ def test_check_reports_and_fails(monkeypatch, capsys, passed):
     assert report["passed"] is passed and report["checks"][1]["name"] == "padding" and report["layers"] == 2
     assert cli.main(["check", "a/b"]) == (0 if passed else 1)
     assert ("FAIL" in capsys.readouterr().out) is not passed
+    cli.main(["check", "a/b", "--device", "cuda", "--dtype", "bfloat16"])
+    assert [(of["device"], of["dtype"]) for of in loaded] == [(None, "float32")] * 2 + [("cuda", "bfloat16")]
 
 
 def test_bench_prints_one_json_object(monkeypatch, capsys):

@@ -206,7 +206,8 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     asked = {"model_id": str(tmp_path / "gpt2"), "data_dir": str(tmp_path / "sets"), "judge_model": "org/judge"}
     (tmp_path / "sets" / "mbpp").mkdir(parents=True)
     (tmp_path / "gpt2").mkdir()
-    (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text('{"code": "x = 1"}')
+    (tmp_path / "blob").write_text('{"code": "x = 1"}')
+    (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").symlink_to(tmp_path / "blob")
     run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
 
     def said(**source):

@@ -94,6 +94,7 @@ def test_machine_only_cells_are_left_out(built):
     text = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
     assert "n_items" in text
     assert "injected" not in text and "google.colab" not in text
+    assert not [page for page in built.rglob("*.*") if b"/somewhere/of/mine" in page.read_bytes()]
     assert 'class="colab-badge" href="https://colab.research.google.com/github/' in text
 
 

@@ -282,6 +282,9 @@ def test_the_command_trains_from_a_file(tiny, tmp_path, capsys):
     assert captured.out == f"{tmp_path / 'm' / tuned.FILE}\n"
     assert "1 × empty line" in captured.err and "3 steps" in captured.err and "normed    tuned" in captured.err
     assert load_model(str(tmp_path / "m"), check=False).translators.about["text"] == f"lines.txt, {len(LINES)} lines"
+    low = [*asked, "--text", str(tmp_path / "lines.txt"), "--dtype", "bfloat16", "--out", str(tmp_path / "low")]
+    assert cli.main(low) == 0 and (tmp_path / "low" / tuned.FILE).is_file()
+    capsys.readouterr()
     (tmp_path / "latin.txt").write_bytes("el perro comió".encode("latin-1"))
     for file, sentence in (("latin.txt", "is not UTF-8"), ("none.txt", "cannot be read")):
         assert cli.main([*asked, "--text", str(tmp_path / file)]) == 2

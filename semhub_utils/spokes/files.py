@@ -45,7 +45,7 @@ def find(data_dir: str | Path, candidates: str | tuple[str, ...], *, what: str, 
 
 def noted(path: Path) -> Path:
     """The path, noted as read in `READ`: by its last two names, as where a folder lies is its owner's business."""
-    READ.add("/".join(path.resolve().parts[-2:]))
+    READ.add("/".join(path.absolute().parts[-2:]))
     return path
 
 
