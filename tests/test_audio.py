@@ -12,7 +12,7 @@ from architectures import make_media_module
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import (
     answer_experiment,
     both_readings,
@@ -22,9 +22,10 @@ from semhub_utils.experiments import (
     sound_lens,
 )
 from semhub_utils.experiments.labels import Labels
-from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
 from semhub_utils.experiments.weighed import weighed_evidence
-from semhub_utils.models import wrap
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.emptied import SOUNDS
@@ -54,9 +55,9 @@ def model():
 class Plain:
     """One prompt at a time in float64, with the library's processor and nothing of the package."""
 
-    def __init__(self):
-        self.module, self.processor = make_media_module(NAME)
-        self.module.double()
+    def __init__(self, module=None):
+        own, self.processor = make_media_module(NAME)
+        self.module = (module or own).double()
         self.blocks = self.module.get_decoder().layers
         self.norm, self.head = self.module.get_decoder().norm, self.module.get_output_embeddings()
 
@@ -235,20 +236,20 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
     table, claims = push_experiment(model, asked, by=by, strengths=(0.5, 2.0), layers=[1, 2])
     dose = table[table.experiment == "push-dose"]
     (layer,) = claims[0].layers
-    choosing, report = split_items(range(24), 0, clusters=[item.clip.cluster for item in items], share=0.25)
+    choosing, report = _parts(items, 0)
 
-    def row(word, at=layer):
+    def row(word, at=layer, reader=plain):
         if by == "unembedding":
-            return plain.head.weight[plain.ids(word)].mean(0).detach()
-        return plain.states(word)[0][at, -1]
+            return reader.head.weight[reader.ids(word)].mean(0).detach()
+        return reader.states(word)[0][at, -1]
 
-    def share(item, vector, s, text, raw=False, at=layer):
-        states, frames, logprob = plain.states("<audio> plus", item.clip.samples)  # in the first language
+    def share(item, vector, s, text, raw=False, at=layer, reader=plain):
+        states, frames, logprob = reader.states("<audio> plus", item.clip.samples)  # in the first language
         length = states[at, frames].norm(dim=-1).mean()
         if s:
             unit = vector if raw else vector / vector.norm() * length
-            logprob = plain.states(text, item.clip.samples, push=(at, s * unit))[2]
-        p = plain.words(logprob, item.answers, text)
+            logprob = reader.states(text, item.clip.samples, push=(at, s * unit))[2]
+        p = reader.words(logprob, item.answers, text)
         return float(p[0] / p.sum())
 
     texts = {"english": "<audio> plus", "other": "three<audio> plus"}
@@ -268,17 +269,36 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         theirs = [share(i, row(i.other) - row(i.clip.label), 30.0, "<audio> plus", raw=True, at=1) for i in mine]
         ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
         close(ours.value, [np.mean(theirs)])
+    directions = torch.randn(3, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    blank, scores = Plain(randomised(model, 0).module), {name: [] for name in ("", ALIKE, AWAY, BLANK)}
+    for item in (items[n] for n in report):
+        turn, text = -1 if item.clip.is_mammal else 1, "<audio> plus"
+
+        def change(to, s, at=layer, reader=plain, item=item, turn=turn, text=text):
+            vector = row(getattr(item, to), at, reader) - row(item.clip.label, at, reader)
+            return turn * (
+                share(item, vector, s, text, at=at, reader=reader) - share(item, None, 0, text, reader=reader)
+            )
+
+        noise = turn * (np.mean([share(item, v, chosen, text) for v in directions]) - share(item, None, 0, text))
+        for name, to in (("", "other"), (ALIKE, "alike")):
+            scores[name].append(change(to, chosen) - max(noise, change(to, -chosen)))
+        scores[AWAY].append(change("other", chosen, at=layer % 3 + 1) - noise)  # half of 3 layers away
+        scores[BLANK].append(change("other", chosen, reader=blank) - max(0, change("other", -chosen, reader=blank)))
+    close(claims[0].values, [np.mean(scores.pop(""))])
+    assert {*scores} == {*claims[0].controls}
+    for name, theirs in scores.items():
+        close(claims[0].controls[name].values, [np.mean(theirs)])
     choice = table[(table.experiment == "push-choice") & (table.control.fillna("") == "")]
     assert choice.loc[choice.value.idxmax()].layer == layer and len(choice) == 4
     chance = table[(table.experiment == "push-choice") & (table.control == "random direction")]
-    direction = torch.randn(3, 1, 1, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))[0, 0, 0]
     for at, s in itertools.product((1, 2), (0.5, 2.0)):
         means = {}
         for mammal in (True, False):
             mine, sign = [items[n] for n in choosing if items[n].clip.is_mammal == mammal], -1 if mammal else 1
             still = np.array([share(i, None, 0.0, "<audio> plus") for i in mine])
             moved = [share(i, row(i.other, at) - row(i.clip.label, at), s, "<audio> plus", at=at) for i in mine]
-            noise = [share(i, direction, s, "<audio> plus", at=at) for i in mine]
+            noise = [share(i, directions[0], s, "<audio> plus", at=at) for i in mine]
             means[(sign * (np.array(moved) - still)).mean()] = (sign * (np.array(noise) - still)).mean(), len(mine)
         assert len(means) == 2
         [row_], [beside] = (t[(t.layer == at) & (t.strength == s)].to_dict("records") for t in (choice, chance))
@@ -289,14 +309,35 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
 
 def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model):
     items = questions(model, 24)
-    table, claims = push_experiment(model, {"english": items}, by="states", strengths=(1.0,), layers=[1])
+    table, claims = push_experiment(
+        model, {"english": items}, by="states", strengths=(1.0,), layers=[1], random_weights=False
+    )
     dose = table[(table.experiment == "push-dose") & (table.strength == 0)]
     assert dose.groupby("series").value.nunique().max() == 1
     moved = [replace(item, other=item.alike) for item in items]
-    again, _ = push_experiment(model, {"english": moved}, by="states", strengths=(1.0,), layers=[1])
+    again, _ = push_experiment(
+        model, {"english": moved}, by="states", strengths=(1.0,), layers=[1], random_weights=False
+    )
     close(dose.value, again[(again.experiment == "push-dose") & (again.strength == 0)].value)
     assert {c.claim for c in claims} == {f"push-states/english{w}" for w in ("", "/mammals", "/others")}
-    assert claims[0].n == 24 - round(24 * 0.25)
+    assert claims[0].n == 24 - 4 - 4  # one animal of each class of three chooses
+
+
+def test_layer_and_strength_are_chosen_on_other_animals():
+    items = kind_items(audio.animal_clips(48, held_out=None), "english")
+    choose, report = ([items[n].clip for n in part] for part in _parts(items, 3))
+    assert len(choose) + len(report) == 48
+    assert not {clip.label for clip in choose} & {clip.label for clip in report}
+    assert {clip.is_mammal for clip in choose} == {clip.is_mammal for clip in report} == {True, False}
+
+
+def test_too_few_animals_for_both_parts_cannot_be_tested(model):
+    items = questions(model, 24)
+    few = [item for item in items if item.clip.is_mammal or item.clip.label == "the"]
+    for some, dropped in ((few, {FEW_ANIMALS: 16}), ([], {})):
+        table, claims = push_experiment(model, {"english": some, "spanish": some}, random_weights=False)
+        assert len(claims) == 6 and {judge(claim).verdict for claim in claims} == {UNTESTABLE}
+        assert claims[0].dropped == dropped and set(table.experiment) >= {"push-choice", "push-dose"}
 
 
 # ---- planted truth and absence ----

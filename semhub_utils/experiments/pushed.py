@@ -15,6 +15,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 
 OTHER, ALIKE, RANDOM, AWAY, REVERSED = "other class", "same class", "random direction", "wrong layer", "reversed"
+BLANK = "random weights"
 CLASSES = {"mammals": True, "others": False}
 
 
@@ -27,8 +28,9 @@ class Pushed:
     strengths: Mapping[str, tuple[float, ...]]
 
     def change(self, condition: str, strength: float) -> Float[np.ndarray, " item"]:
-        """The share at a strength minus the share without a push."""
-        still = self.shares[OTHER][:, self.strengths[OTHER].index(0.0)]
+        """The share at a strength minus the share without a push, which is one for all but random weights."""
+        whose = condition if 0.0 in self.strengths[condition] else OTHER
+        still = self.shares[whose][:, self.strengths[whose].index(0.0)]
         return self.shares[condition][:, self.strengths[condition].index(strength)] - still
 
 
@@ -71,6 +73,8 @@ def claims_of(
             scores = _score(turn, *moved[OTHER])[part, None]
             null = _null(called, np.tile(animal, 2), partner, both, wanted, seed)
             shown = {ALIKE: _score(turn, *moved[ALIKE]), AWAY: turn * (found.change(AWAY, strength) - noise)}
+            if BLANK in found.shares:
+                shown[BLANK] = _score(turn, *(found.change(BLANK, s) for s in (strength, -strength, 0.0)))
             controls = {k: v[part, None] for k, v in shown.items()}
             least = 1 / comb(len(called), int(called.sum()))
         claims.append(
@@ -121,11 +125,11 @@ def dose_curves(
 ) -> list[pd.DataFrame]:
     """Share of the first answer by condition, class and strength; none is pushed at 0."""
     runs = {condition: dict(zip(found.strengths[condition], v.T, strict=True)) for condition, v in found.shares.items()}
-    still = runs[OTHER][0.0]
     signed = [(condition, 1, condition) for condition in runs]
     signed.insert(1, (REVERSED, -1, OTHER))
     rows = []
     for condition, sign, of in signed:
+        still = runs[of].get(0.0, runs[OTHER][0.0])
         dose = {0.0: still} | {sign * s: shares for s, shares in runs[of].items() if sign * s > 0}
         for whose, mammal in CLASSES.items():
             part = np.array([item.clip.is_mammal == mammal for item in items], bool)
