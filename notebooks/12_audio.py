@@ -263,17 +263,26 @@ chapter.claim(
 # it hears, in each language and in code. A model used to being asked gets *Is this animal a mammal?* instead.
 #
 # The trap is the commonest answer: a model that always says *mammal* is right on every mammal. So you count how far it is above
-# that, and shuffle the kinds among the animals for the null. Every animal is heard equally often.
+# that, and shuffle the kinds among the animals for the null. Every animal that the chapter makes a sound of is heard equally
+# often. From recordings it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
 
 # %% tags=["hide-input"]
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
-every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
-known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
+if data_dir:
+    animals, others = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
+    known = animals
+else:
+    animals, others = audio.animal_clips(n_items, seed=seed, held_out=None), ""
+    every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
+    known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
+print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {others}")
+
+# %% tags=["hide-input"]
 asked = {
     name: [item.asked for item in kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, over="moves_with", seed=seed))
 task = answers[answers.experiment == "task-answers english"]
 commonest = answers[(answers.experiment == "answers-commonest") & (answers.series == "english")]
 share = commonest.value.fillna(0).max()
@@ -308,6 +317,7 @@ chapter.claims(
         for name in languages[1:]
     },
     paper="The paper asks about sounds in English alone.",
+    precondition=precondition,
 )
 
 # %% [markdown]
@@ -319,14 +329,14 @@ chapter.claims(
 #
 # Three traps. A strong push breaks the run, and a broken run gives one answer to everything: so the score is the change in the
 # right direction, minus the larger of what random directions and the reversed vector do. Some layer and strength always look
-# good: they are chosen on a quarter of the contents and judged on the rest. And a word may lean to *mammal* by itself: the null
-# shuffles which of the animals are called mammals. Swapping in another animal of the *same* class is the sharpest control.
+# good: they are chosen on a quarter of the animals of each class and judged on the others. And a word may lean to *mammal* by
+# itself: the null shuffles which of the animals are called mammals. Swapping in another animal of the *same* class is the
+# sharpest control; *random weights* is the same architecture that has learned nothing.
 #
 # The paper's dose is in multiples of the row itself, and says nothing to a model whose states are of another length. Here it is
 # in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100 rows, at its depth.
 
 # %% tags=["hide-input"]
-animals = audio.animal_clips(n_items, seed=seed, held_out=None)
 pushed = {name: kinds.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
 rows = chapter.step(
     "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)
@@ -378,7 +388,7 @@ show(
         choice,
         x="strength",
         y="layer",
-        title="Which layer and strength? (the quarter for choosing)",
+        title="Which layer and strength? (the animals for choosing)",
         alt="Change of the share of mammal or Yes in the right direction by layer and strength, for both kinds of vector.",
         value_title="change (the class that moves less)",
         switch="by",

@@ -12,7 +12,7 @@ from architectures import make_media_module
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
     answer_experiment,
     both_readings,
@@ -152,6 +152,8 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
     close(found[1:], (best == right).double().mean(0)[1:])
     close(curve_of(table, "clip-retrieval", "chance"), [1 / 5] * 4)
     assert claims[0].unit == "cosine" and claims[0].n == 10 and claims[0].n_clusters == 10
+    released = torch.stack(score).numpy()  # two clips of a label are one unit of an interval
+    close(claims[1].low, bootstrap_interval(released, clusters=[c.label for c in clips])[0])
     silence = curve_of(table, "clip-label", "s", "corrected", "silence")
     quiet = plain.states("<audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
     quiet = {label: torch.cosine_similarity(quiet, b[label], dim=-1) for label in WORDS}
@@ -222,6 +224,13 @@ def test_kind_answers_agree_with_one_at_a_time(model, plain):
     close(rows["among its answers"], np.mean(said))
     close(rows["among all words"], np.mean(outright))
     close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
+    gain = np.array(said, float)[:, None] - [[item.right == 0] for item in items]
+    _, (drawn,) = answer_experiment(
+        model, {"s": [item.asked for item in items]}, over="moves_with", random_weights=False
+    )
+    animals = [item.clip.label for item in items]
+    assert drawn.n_clusters == 12 and claim.n_clusters == 12
+    close([drawn.low, drawn.high], bootstrap_interval(gain, clusters=animals))
     task = table[table.experiment == "task-answers s"]
     assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
 
@@ -285,7 +294,10 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
             scores[name].append(change(to, chosen) - max(noise, change(to, -chosen)))
         scores[AWAY].append(change("other", chosen, at=layer % 3 + 1) - noise)  # half of 3 layers away
         scores[BLANK].append(change("other", chosen, reader=blank) - max(0, change("other", -chosen, reader=blank)))
-    close(claims[0].values, [np.mean(scores.pop(""))])
+    own = scores.pop("")
+    close(claims[0].values, [np.mean(own)])
+    animals = [items[n].clip.label for n in report]
+    close([claims[0].low, claims[0].high], bootstrap_interval(np.array(own)[:, None], clusters=animals))
     assert {*scores} == {*claims[0].controls}
     for name, theirs in scores.items():
         close(claims[0].controls[name].values, [np.mean(theirs)])

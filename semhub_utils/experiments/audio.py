@@ -59,9 +59,8 @@ def clip_similarity_experiment(
     cosine = read(model, prompts)
     blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     readings = {"corrected": labels.different & labels.together, "as released": labels.different}
-    common = {"clusters": [clip.cluster for clip in clips], "series": series, "seed": seed}
-    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
-    of |= {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
+    common = {"clusters": labels.of.tolist(), "series": series, "seed": seed}
+    of = common | _moved(clips, labels) | {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
     claims = [
         weighed_evidence(
             model, f"clip-label/{series}", cosine, labels.weights(others), others=blank, reading=reading, **of
@@ -112,9 +111,9 @@ def label_words_experiment(
     others = labels.different & labels.together & labels.as_long
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
     weights, empty = labels.weights(others), np.empty((0, model.n_layers + 1))
-    common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
-    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
-    of |= {"experiment": "label-words", "series": series, "dropped": dropped, "unit": "nats"}
+    common = {"clusters": labels.of.tolist(), "reading": reading, "seed": seed}
+    of = common | _moved(clips, labels) | {"experiment": "label-words", "dropped": dropped, "unit": "nats"}
+    of["series"] = series
     common["dropped"] = sum(dropped.values())
     if not clips:  # the claim without an item, and every curve without a number
         claim = weighed_evidence(model, f"label-words/{series}", empty[..., None][..., :0], weights, others={}, **of)
@@ -182,6 +181,12 @@ WIDTHS = {"first": 3, "rank": 2, "entropy": 2}  # by item, layer and, for the fi
 
 def _columns(pairs: Sequence[tuple]) -> tuple[list, list]:
     return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _moved(clips: Sequence[Clip], labels: Labels) -> dict:
+    """What the null moves together, what intervals are over, and what is counted."""
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "drawn": labels.of}
+    return of | {"clusters": [clip.cluster for clip in clips], "null_in_words": NULL}
 
 
 def _order(item: Int[Tensor, " site"]) -> Int[Tensor, " site"]:

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from jaxtyping import Int
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
@@ -52,7 +51,8 @@ def patch_experiment(
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
     earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
     that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
-    Words of several tokens, or whose token another word shares, are dropped and counted.
+    Words of several tokens, or whose token another word shares, are dropped and counted. Without items, the claims of
+    one way have no numbers.
 
     Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
     next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
@@ -68,7 +68,7 @@ def patch_experiment(
     ]
     words, kept, dropped = _resolve(model, items)
     given = {"types": (series, hub), "seed": seed, "dropped": dropped, "noise": random_weights}
-    given["alone"] = items[0].places is not None
+    given["alone"] = not items or items[0].places is not None
     found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
     return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
 
@@ -144,8 +144,8 @@ def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **co
     """What the patched runs say, by whose state was written; without items, curves without a number. `null` is that of
     the expected answer after the source's state."""
     tables, index = [], np.arange(len(of["expected"]))
-    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
-    forms = torch.stack([words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups])
+    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups), default=0)
+    forms = [words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups]
     for condition in (SOURCE, *(name for name in found if name not in (SOURCE, NOISE))):
         runs, shown = found.get(condition), {}
         said = {o: (runs.first == word[:, None]).astype(float) if runs else empty for o, word in of.items()}
@@ -154,7 +154,7 @@ def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **co
         for o, word in of.items():
             shown["patch-probability", o] = np.exp(runs.logprob[index, :, word]) if runs else empty
             if condition == SOURCE and runs:
-                rank = lens(model, runs.last, targets=forms[torch.from_numpy(word)], rank=True).rank
+                rank = lens(model, runs.last, targets=torch.stack(forms)[torch.from_numpy(word)], rank=True).rank
                 shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
         for (experiment, o), values in shown.items():
             chance = null if (condition, experiment, o) == (SOURCE, "patch-first", "expected") else None
@@ -177,7 +177,7 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
 def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
     """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
     if not items:
-        raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
+        return TargetTable((), (), torch.empty(0, dtype=torch.long), (), ()), [], {}
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
     words = target_table(model, every, text_of(items[0].run[0]))

@@ -50,7 +50,7 @@ def claims_of(
     dropped: Mapping[str, int],
     seed: int,
 ) -> list[Evidence]:
-    """Of all clips, of mammals and of others."""
+    """Of all clips, of mammals and of others. Intervals are over animals, contents of clips are counted."""
     kinds = {}
     for item in items:
         mammal = item.clip.is_mammal
@@ -67,7 +67,7 @@ def claims_of(
     claims = []
     for whose, wanted in ({"": None} | CLASSES).items():
         part = np.array([wanted in (None, item.clip.is_mammal) for item in items], bool)
-        clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
+        mine = [item.clip for item, keep in zip(items, part, strict=True) if keep]
         scores, null, controls, least = EMPTY, EMPTY, {}, 0.0
         if part.any():
             scores = _score(turn, *moved[OTHER])[part, None]
@@ -88,7 +88,8 @@ def claims_of(
                 experiment=f"push-{by}",
                 series=f"{name} {whose}".strip(),
                 reading="corrected",
-                clusters=clusters,
+                clusters=[clip.cluster for clip in mine],
+                drawn=[clip.label for clip in mine],
                 controls=controls,
                 dropped=dropped,
                 outcome=True,
@@ -133,7 +134,7 @@ def dose_curves(
         dose = {0.0: still} | {sign * s: shares for s, shares in runs[of].items() if sign * s > 0}
         for whose, mammal in CLASSES.items():
             part = np.array([item.clip.is_mammal == mammal for item in items], bool)
-            clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
+            clusters = [item.clip.label for item, keep in zip(items, part, strict=True) if keep]
             given = {"experiment": "push-dose", "series": whose, "reading": "corrected", "clusters": clusters}
             for strength, shares in sorted(dose.items()) if part.any() and len(dose) > 1 else ():
                 row = curve(model, shares[part, None], layers=[layer], seed=seed, **given)

@@ -73,7 +73,7 @@ def push_experiment(
     dropped = {reason: count for reason, count in dropped.items() if count}
     tellable = {name: _answers(model, some) for name, some in items.items()}
     of = {name: [some[n] for n in kept] for name, some in items.items()}
-    clusters, choose, report = [item.clip.cluster for item in of[first]], *_parts(of[first], seed)
+    choose, report = _parts(of[first], seed)
     if not choose or tellable[first] is None:
         few = {FEW_ANIMALS: len(kept)} if kept else {}
         reason = dropped | few if tellable[first] or not items[first] else {NO_ANSWER: len(items[first])}
@@ -121,7 +121,7 @@ def push_experiment(
             less = min(sides, key=lambda side, k=k, moved=moved: moved[side, k].mean())
             cell = curve(
                 model, moved[less, k, None], experiment="push-choice", series=first, layers=[layer], seed=seed,
-                clusters=[clusters[choose[n]] for n in less], controls={RANDOM: chance[less, k, None]},
+                clusters=[of[first][choose[n]].clip.label for n in less], controls={RANDOM: chance[less, k, None]},
             )  # fmt: skip
             chosen_by.append(cell.assign(strength=float(s)))
     layer = max(tried, key=lambda candidate: choice[candidate].max())  # the first of equals: the lowest
