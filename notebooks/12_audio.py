@@ -80,6 +80,7 @@ model = chapter.model
 # %%
 if data_dir:
     clips, skipped = audio.read_clips(n_items, seed=seed, data_dir=data_dir)
+    clips = experiments.readable(model, clips, skipped, audio.heard)
 else:
     clips, skipped = audio.clips(n_items, seed=seed), ""
 glue("n_clips", len(clips))
@@ -133,8 +134,8 @@ show(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over contents (clips of one source, pitch and length move together; of recordings,
-# clips cut from one). *as released* compares with all other labels, as the authors do; *corrected* only with labels of the own
+# *How to read it.* The band is a 95% interval over labels, whose clips are alike; a claim needs enough independent contents besides
+# (one source, pitch and length, or one recording). *as released* compares with all other labels, as the authors do; *corrected* only with labels of the own
 # group, animals with animals, so that knowing the group is not enough. Where labels have no group both are the same. The grey
 # curves are controls: the embedding layer, which is what the encoder alone has done; silence, white noise, and each clip's own
 # samples in random order; and the same architecture with random weights.
@@ -213,7 +214,8 @@ show(
 # about sounds with nothing held out; one made from a file of yours has met no sound. The claim rests on *normed*.
 #
 # A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
-# the whole vocabulary, and you look whether it comes and goes while the sound does.
+# the whole vocabulary, and you look at its rank, at how sure the lens is of any word, and whether the label's word comes and
+# goes while the sound does.
 
 # %% tags=["hide-input"]
 first = words[words.experiment == "label-first"]
@@ -226,6 +228,21 @@ show(
         types={"own label": "sound", "other labels": "control"},
     ),
     first[["reading", "series", "layer", "value", "low", "high", "n"]],
+)
+
+# %% tags=["hide-input"]
+found = {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"}
+standing = words[words.experiment.isin(found)].assign(series="own label", number=words.experiment.map(found))
+show(
+    figures.layer_curves(
+        standing,
+        title="At which rank does the label stand, and how sure is the lens?",
+        alt="Mean rank of the best word of the own label, or mean entropy of the lens, by relative depth and reading.",
+        y="mean over audio positions",
+        types={"own label": "sound"},
+        switch=("reading", "number"),
+    ),
+    standing[["number", "reading", "layer", "value", "low", "high", "n"]],
 )
 
 # %% tags=["hide-input"]
@@ -271,7 +288,7 @@ plain = not model_id.startswith("organism:") if plain_questions is None else pla
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
     animals, others = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
-    known = animals
+    known = animals = experiments.readable(model, animals, others, audio.heard) if animals else []
 else:
     animals, others = audio.animal_clips(n_items, seed=seed, held_out=None), ""
     every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))

@@ -18,17 +18,21 @@ from semhub_utils.experiments import (
     both_readings,
     clip_similarity_experiment,
     label_words_experiment,
+    patch_experiment,
     push_experiment,
+    readable,
     sound_lens,
 )
 from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
 from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
 from semhub_utils.experiments.weighed import weighed_evidence
+from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import SOUNDS
+from semhub_utils.spokes.emptied import SOUNDS, without_content
+from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.kinds import KindItem, kind_items
 from semhub_utils.tuned import Translators, text_for
 
@@ -166,31 +170,51 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
 def test_label_words_agree_with_one_at_a_time(model, plain, reading):
     clips = [clip(label, n, seconds=0.3 + 0.2 * n) for n in range(2) for label in WORDS]
     table, (claim,) = label_words_experiment(model, clips, series="s", reading=reading, random_weights=False)
-    logs, own, other, first, rank, entropy, over_time = [], [], [], [], [], [], []
-    for c in clips:
-        states, frames, _ = plain.states("", c.samples)
+    logs, own, other, first, first_other, rank, entropy = [], [], [], [], [], [], []
+    over_time, blank = [[] for _ in range(8)], {way: [] for way in SOUNDS}
+
+    def read(c, samples):
+        states, frames, _ = plain.states("", samples)
         logprob = plain.lens(states[:, frames], reading)  # [layer, frame, vocab]
         per = {label: plain.words(logprob, words).mean(-1) for label, words in WORDS.items()}
         others = [o for o in WORDS if o != c.label and len(WORDS[o]) == len(WORDS[c.label])]
+        return logprob, per, others
+
+    for n, c in enumerate(clips):
+        logprob, per, others = read(c, c.samples)
         mean = {label: values.mean(1) for label, values in per.items()}
         own.append(mean[c.label])
         other.append(torch.stack([mean[o] for o in others]).mean(0))
         logs.append(mean[c.label].log() - torch.stack([mean[o].log() for o in others]).mean(0))
-        ids = [i for word in WORDS[c.label] for i in plain.ids(word)]
-        first.append(torch.isin(logprob.argmax(-1), torch.tensor(ids)).double().mean(-1))
+        of = {label: [i for word in words for i in plain.ids(word)] for label, words in WORDS.items()}
+        tops = {
+            label: torch.isin(logprob.argmax(-1), torch.tensor(some)).double().mean(-1) for label, some in of.items()
+        }
+        first.append(tops[c.label])
+        first_other.append(torch.stack([tops[o] for o in others]).mean(0))
+        ids = of[c.label]
         place = (logprob[..., None, :] > logprob[..., ids, None]).sum(-1) + 1
         rank.append(place.amin(-1).double().mean(-1))
         entropy.append(-(logprob.exp() * logprob).sum(-1).mean(-1))
-        part = np.arange(len(frames)) * 8 // len(frames)
-        last = {label: values[:, part == 0].mean(1).log() for label, values in per.items()}
-        over_time.append(last[c.label] - torch.stack([last[o] for o in others]).mean(0))
+        part = np.arange(logprob.shape[1]) * 8 // logprob.shape[1]
+        for t in {*part}:  # a short clip has no frame in some
+            then = {label: values[:, part == t].mean(1).log() for label, values in per.items()}
+            over_time[t].append(then[c.label] - torch.stack([then[o] for o in others]).mean(0))
+        for way, scores in blank.items():
+            _, silent, _ = read(c, without_content(Sound(c.samples, 16000), way, seed=n).samples)
+            mean = {label: values.mean(1).log() for label, values in silent.items()}
+            scores.append(mean[c.label] - torch.stack([mean[o] for o in others]).mean(0))
     close(claim.values, torch.stack(logs).mean(0))
     close(curve_of(table, "label-probability", "own label"), torch.stack(own).mean(0))
     close(curve_of(table, "label-probability", "other labels"), torch.stack(other).mean(0))
     close(curve_of(table, "label-first", "own label"), torch.stack(first).mean(0))
+    close(curve_of(table, "label-first", "other labels"), torch.stack(first_other).mean(0))
     close(curve_of(table, "label-rank", "own label"), torch.stack(rank).mean(0), rtol=0.02)
     close(curve_of(table, "label-entropy", "s"), torch.stack(entropy).mean(0))
-    close(curve_of(table[table.time == 1 / 16], "label-time", "s"), torch.stack(over_time).mean(0))
+    for t, some in enumerate(over_time):
+        close(curve_of(table[table.time == (t + 0.5) / 8], "label-time", "s"), torch.stack(some).mean(0))
+    for way, some in blank.items():
+        close(claim.controls[way].values, torch.stack(some).mean(0))
     assert claim.n == 10 and not claim.dropped and set(claim.controls) == {
         "embedding layer", "silence", "white noise", "shuffled samples"}  # fmt: skip
 
@@ -350,6 +374,9 @@ def test_too_few_animals_for_both_parts_cannot_be_tested(model):
         table, claims = push_experiment(model, {"english": some, "spanish": some}, random_weights=False)
         assert len(claims) == 6 and {judge(claim).verdict for claim in claims} == {UNTESTABLE}
         assert claims[0].dropped == dropped and set(table.experiment) >= {"push-choice", "push-dose"}
+    table, claims = patch_experiment(model, [], series="spanish")
+    assert [claim.claim for claim in claims] == ["patch/spanish", "patch-answer/spanish"]
+    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and "patch-first" in set(table.experiment)
 
 
 # ---- planted truth and absence ----
@@ -551,6 +578,42 @@ def test_recordings_of_esc10(model):
     for experiment in (clip_similarity_experiment, label_words_experiment):
         table, claims = experiment(model, clips, series="s", random_weights=False)
         assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
+
+
+def test_recordings_of_animals(tmp_path):
+    """Of a label's words the one that the world knows as an animal of a kind; the rest is counted, and may be all."""
+    known = {
+        "dog bark": "dog", "rooster": "rooster", "lions roaring": "lion", "bee, wasp, etc. buzzing": "bee",
+        "mouse clicking": "", "mouse squeaking": "mouse", "sea lion barking": "", "frog": "", "chirping birds": "",
+        "cattle mooing": "", "rain": "", "hammering a saw": "",
+    }  # fmt: skip
+    assert {label: audio.animal_of(label) for label in known} == known
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "meta").mkdir()
+    rows = [f"{n}.wav,{label.replace(',', '').replace(' ', '_')},{n}" for n, label in enumerate(known)]
+    (tmp_path / "meta/esc50.csv").write_text("\n".join(["filename,category,src_file", *rows]))
+    for n in range(len(known)):
+        soundfile.write(tmp_path / f"audio/{n}.wav", np.full(1600, 0.1), 16000)
+    clips, skipped = audio.read_clips(9, data_dir=tmp_path, animals=True)
+    assert {clip.label: clip.kind for clip in clips} == {
+        "dog": "mammal", "rooster": "bird", "lion": "mammal", "bee": "insect", "mouse": "mammal"}  # fmt: skip
+    assert skipped.counts == {"another label": 7} and "frog" in str(skipped)
+    for item in kind_items(clips, "german"):  # asked, pushed and patched as the made ones are
+        assert item.answers[item.right] == vision.word(item.clip.kind, "german") and item.clip.label != item.alike
+    (tmp_path / "meta/esc50.csv").write_text(f"filename,category,src_file\n{rows[-1]}")
+    assert audio.read_clips(9, data_dir=tmp_path, animals=True)[0] == []
+
+
+def test_animals_of_esc10():
+    clips, skipped = audio.read_clips(96, seed=0, data_dir=shared("esc10"), animals=True)
+    assert [sum(c.label == name for c in clips) for name in ("dog", "rooster")] == [10, 10] and len(clips) == 20
+    assert skipped.counts == {"another label": 80} and {c.kind for c in clips} == {"mammal", "bird"}
+
+
+def test_a_clip_of_which_the_model_makes_no_position_is_counted(model):
+    clips, skipped = [clip("cat", 0), clip("dog", 1, seconds=0.015)], Skipped()
+    assert readable(model, clips, skipped, audio.heard) == clips[:1]
+    assert skipped.counts.total() == 1 and "dog1 has no position" in str(skipped)
 
 
 def test_recordings_of_vggsound_and_a_bad_file(tmp_path):

@@ -120,6 +120,7 @@ def label_words_experiment(
         shown = [
             (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
         ]
+        shown += [("label-rank", "own label"), ("label-entropy", series)]
         tables = [curve(model, empty, experiment=what, series=whose, **common) for what, whose in shown]
         tables.append(curve(model, empty, experiment="label-time", series=series, **common).assign(time=0.5))
         return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]

@@ -177,7 +177,7 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
 def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
     """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
     if not items:
-        return TargetTable((), (), torch.empty(0, dtype=torch.long), (), ()), [], {}
+        return TargetTable((), (), torch.empty(0, dtype=torch.long), (), {}), [], {}
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
     words = target_table(model, every, text_of(items[0].run[0]))

@@ -13,7 +13,6 @@ from semhub_utils.inputs import Sound
 from semhub_utils.spokes.files import Skipped, find, read_text, some
 from semhub_utils.spokes.media import read_sound
 
-SHORTEST = 0.1  # seconds; some processors make no position at all of a few hundredths
 Wanted = Callable[[str], object] | None
 """Whether a label is wanted; None where all are."""
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -34,8 +33,8 @@ class Clip:
 
 def esc(n: int, *, seed: int, data_dir: str | Path, wanted: Wanted = None) -> tuple[list[Clip], Skipped]:
     """`n` clips (all there are, if that is fewer) drawn by `seed`: ESC-10's folders of `data_dir`/esc10, named as
-    "001 - Dog bark", or ESC-50's meta/esc50.csv and audio/ in `data_dir`/esc50. Files that cannot be read or are under
-    SHORTEST, and labels that are not wanted, are skipped and counted. Raises SemhubError where neither is there."""
+    "001 - Dog bark", or ESC-50's meta/esc50.csv and audio/ in `data_dir`/esc50. A file that cannot be read, or whose
+    label is not wanted, is skipped and counted. Raises SemhubError where neither is there."""
     skipped = Skipped()
     for root in (Path(data_dir) / name for name in ("esc10", "ESC-10-master", "ESC-10", ".")):
         folders = [f for f in sorted(root.glob("*")) if f.is_dir() and re.fullmatch(r"\d+ - .+", f.name)]
@@ -97,19 +96,16 @@ def _draw(found: list[Clip], path: Path, n: int, seed: int, skipped: Skipped, wa
         raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
     if wanted:
         for clip in (clip for clip in found if not wanted(clip.label)):
-            skipped.add("not of the labels asked for", f"{clip.id} ({clip.label})")
+            skipped.add("another label", f"{clip.id} ({clip.label})")
         found = [clip for clip in found if wanted(clip.label)]
     drawn: list[Clip] = []
     for number in np.random.default_rng(seed).permutation(len(found)):
         if len(drawn) == n:
             break
         try:
-            sound = read_sound(found[number].path, 16000)
+            read_sound(found[number].path, 16000)
         except SemhubError as error:
             skipped.add("unreadable file" if found[number].path.is_file() else "no file", str(error).split(";")[0])
-            continue
-        if len(sound.samples) < SHORTEST * sound.rate:
-            skipped.add(f"under {SHORTEST:g} seconds", found[number].path.name)
             continue
         drawn.append(found[number])
     return sorted(drawn if wanted else some(drawn, path, "sounds", skipped), key=lambda clip: clip.id)
