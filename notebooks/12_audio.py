@@ -175,20 +175,26 @@ chapter.claim(
 #
 # Read every audio position through the unembedding. A label's number is the mean probability of its words over the positions of
 # the clip. You compare the own label with the others that have as many words, none of them in common, and belong to the same
-# group. Frequent words are no danger then: each label is right for some clips and wrong for others.
+# group. Frequent words are no danger then: each label is right for some clips and wrong for others. *as released* compares, as the
+# authors do, with one label that has no word in common, however long it is and whatever its group, in probabilities.
 
 # %% tags=["hide-input"]
 words = chapter.step(
     "words",
     lambda: experiments.both_readings(experiments.label_words_experiment, model, clips, series="sound", seed=seed),
 )
+as_paper = {"reading": "as released", "seed": seed, "random_weights": False}
+released = chapter.step(
+    "words as released", lambda: experiments.label_words_experiment(model, clips, series="sound", **as_paper)
+)
+words = pd.concat([words, released], ignore_index=True)
 lead = words[words.experiment == "label-words"]
 show(
     figures.layer_curves(
         lead,
         title="Are the label's words ahead of other labels'?",
         alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
-        y="own label minus others (nats)",
+        y="own label minus others (nats; as released, probability)",
     ),
     lead[lead.control == ""][["reading", "layer", "value", "low", "high", "null_high", "n", "dropped"]],
 )

@@ -219,6 +219,28 @@ def test_label_words_agree_with_one_at_a_time(model, plain, reading):
         "embedding layer", "silence", "white noise", "shuffled samples"}  # fmt: skip
 
 
+def test_label_words_as_released_agree_with_one_at_a_time(model, plain):
+    clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
+    given = {"series": "s", "reading": "as released", "seed": 2, "random_weights": False}
+    table, (claim,) = label_words_experiment(model, clips, **given)
+    numbers = {}
+    for c in clips:
+        states, frames, _ = plain.states("", c.samples)
+        raw, normed = (plain.lens(states[:, frames], reading) for reading in ("raw", "normed"))
+        logprob = torch.cat([raw[:-1], normed[-1:]])
+        numbers[c.id] = {label: plain.words(logprob, words).mean((1, 2)) for label, words in WORDS.items()}
+    own = {label: sum(numbers[c.id][label] for c in clips if c.label == label) for label in WORDS}
+    close(curve_of(table, "label-probability", "own label"), sum(own.values()) / 10)
+    # one other label for each, of any group and length: some choice fits at all layers
+    found = np.array(claim.values)
+    choices = itertools.product(*[[o for o in WORDS if o != label] for label in WORDS])
+    theirs = [
+        (sum(own.values()) - sum(numbers[c.id][to[list(WORDS).index(c.label)]] for c in clips)) / 10 for to in choices
+    ]
+    assert np.abs(torch.stack(theirs).numpy() - found).max(1).min() < 1e-7
+    assert claim.unit == "probability" and set(table.experiment) == {"label-words", "label-probability"}
+
+
 ANIMALS = {"equals": True, "and": True, "second": True, "ocho": False, "the": False, "gat": False}
 
 
