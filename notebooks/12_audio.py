@@ -188,6 +188,8 @@ released = chapter.step(
     "words as released", lambda: experiments.label_words_experiment(model, clips, series="sound", **as_paper)
 )
 words = pd.concat([words, released], ignore_index=True)
+
+# %% tags=["hide-input"]
 lead = words[words.experiment == "label-words"]
 show(
     figures.layer_curves(
@@ -286,8 +288,9 @@ chapter.claim(
 # it hears, in each language and in code. A model used to being asked gets *Is this animal a mammal?* instead.
 #
 # The trap is the commonest answer: a model that always says *mammal* is right on every mammal. So you count how far it is above
-# that, and shuffle the kinds among the animals for the null. Every animal that the chapter makes a sound of is heard equally
-# often. From recordings it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
+# that, and shuffle the kinds among the animals for the null. Intervals are over animals too, here and in the pushes below, as what
+# holds of a dog's bark holds of most barks. Every animal that the chapter makes a sound of is heard equally often. From recordings
+# it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
 
 # %% tags=["hide-input"]
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
