@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,6 @@ from semhub_utils.experiments import (
     both_readings,
     clip_similarity_experiment,
     label_words_experiment,
-    patch_experiment,
     push_experiment,
     readable,
     sound_lens,
@@ -325,7 +325,7 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
         close(ours.value, [np.mean(theirs)])
     directions = torch.randn(3, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))
-    blank, scores = Plain(randomised(model, 0).module), {name: [] for name in ("", ALIKE, AWAY, BLANK)}
+    blank, scores = Plain(deepcopy(randomised(model, 0).module)), {name: [] for name in ("", ALIKE, AWAY, BLANK)}
     for item in (items[n] for n in report):
         turn, text = -1 if item.clip.is_mammal else 1, "<audio> plus"
 
@@ -396,9 +396,6 @@ def test_too_few_animals_for_both_parts_cannot_be_tested(model):
         table, claims = push_experiment(model, {"english": some, "spanish": some}, random_weights=False)
         assert len(claims) == 6 and {judge(claim).verdict for claim in claims} == {UNTESTABLE}
         assert claims[0].dropped == dropped and set(table.experiment) >= {"push-choice", "push-dose"}
-    table, claims = patch_experiment(model, [], series="spanish")
-    assert [claim.claim for claim in claims] == ["patch/spanish", "patch-answer/spanish"]
-    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and "patch-first" in set(table.experiment)
 
 
 # ---- planted truth and absence ----

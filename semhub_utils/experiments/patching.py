@@ -51,8 +51,7 @@ def patch_experiment(
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
     earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
     that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
-    Words of several tokens, or whose token another word shares, are dropped and counted. Without items, the claims of
-    one way have no numbers.
+    Words of several tokens, or whose token another word shares, are dropped and counted.
 
     Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
     next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
@@ -60,15 +59,19 @@ def patch_experiment(
     places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition
     "own type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
     picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
-    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
+    some inner layer. Where it does not, what is written there is not read, whoever wrote it. Without items, the claims
+    of one way have no numbers.
     """
+    if not items:
+        words = TargetTable((), (), torch.empty(0, dtype=torch.long), (), {})
+        return _one_way(model, words, [], 0, types=(series, hub), dropped={}, seed=seed, noise=False, alone=True)
     items = [
         replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
         for i in items
     ]
     words, kept, dropped = _resolve(model, items)
     given = {"types": (series, hub), "seed": seed, "dropped": dropped, "noise": random_weights}
-    given["alone"] = not items or items[0].places is not None
+    given["alone"] = items[0].places is not None
     found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
     return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
 
@@ -176,8 +179,6 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
 
 def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
     """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
-    if not items:
-        return TargetTable((), (), torch.empty(0, dtype=torch.long), (), {}), [], {}
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
     words = target_table(model, every, text_of(items[0].run[0]))
