@@ -191,6 +191,7 @@ def evidence(
     reading: str = "",
     window: Sequence[int] | None = None,
     clusters: Labels | None = None,
+    drawn: Labels | None = None,
     controls: Mapping[str, ControlCurve | Float[np.ndarray, "_ _"]] | None = None,
     dropped: Mapping[str, int] | None = None,
     outcome: bool = False,
@@ -202,13 +203,16 @@ def evidence(
 
     `null` must be the null of the mean over the items that have all their numbers; of several, the one with the largest
     p counts at each layer. `least_p` is the smallest p that its arrangements allow (see `shuffles`); the number of
-    draws sets another. `controls`: curves, or the scores of the same items, of which one column stands for all layers
-    and none at all for no control. `null_in_words` and `unit` are for the reader. `outcome`: the scores count successes
-    (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of variance.
+    draws sets another. `drawn`: what intervals are over where that is coarser than the `clusters` that the rules count,
+    such as animals of which several sounds are heard. `controls`: curves, or the scores of the same items, of which one
+    column stands for all layers and none at all for no control. `null_in_words` and `unit` are for the reader.
+    `outcome`: the scores count successes (0, 1, or a difference of such), so that no success anywhere is an answer and
+    not a lack of variance.
     """
     scores = np.asarray(scores, float)
     nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
-    layers, dropped, of = tuple(map(int, layers)), dict(dropped or {}), {"clusters": clusters, "seed": seed}
+    layers, dropped, of = tuple(map(int, layers)), dict(dropped or {}), {"seed": seed}
+    of["clusters"] = drawn = clusters if drawn is None else drawn
     controls = {
         name: some if isinstance(some, ControlCurve)
         else control(name, some, n_layers_shown=len(layers) if some.shape[1] == 1 else 1, **of)
@@ -221,7 +225,8 @@ def evidence(
     nulls = [some[np.isfinite(some).all(axis=1)] for some in nulls]  # a draw in which every item sat out says nothing
     fewest = min(map(len, nulls))
     given = len(scores)
-    scores, clusters, n_clusters = _finite(scores, clusters)
+    _, drawn, _ = _finite(scores, drawn)
+    scores, _, n_clusters = _finite(scores, clusters)
     if len(scores) < given:
         dropped["without a number"] = dropped.get("without a number", 0) + given - len(scores)
     if window is None:
@@ -233,7 +238,7 @@ def evidence(
     varies = False
     if len(scores):
         values = scores.mean(axis=0)
-        low, high = bootstrap_interval(scores, clusters=clusters, seed=seed)
+        low, high = bootstrap_interval(scores, clusters=drawn, seed=seed)
     if len(scores) and fewest and inside.any():
         nulls = [some[:, inside] for some in nulls]
         p[inside] = np.max([corrected_p(values[inside], some) for some in nulls], axis=0)

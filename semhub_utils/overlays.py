@@ -25,7 +25,7 @@ def overlay(
 
     `table`: one row per picture, reading, among, layer and patch, in reading order, with row, column, rows, columns,
     view (the part of the picture under the patches, in shares of width and height), word, value (a probability), right
-    (outlined). images: picture by its name in the table. layer: where the slider starts. The page holds one row of
+    (outlined). images: picture by its name in the table. layer: near which the slider starts. The page holds one row of
     words per picture and layer, which Vega takes apart.
     """
     keys = ["picture", "reading", "among", "layer"]
@@ -55,7 +55,7 @@ def overlay(
     )  # fmt: skip
     params = [choice_input(table, "picture"), slider_input(table, "layer")]
     if layer is not None:
-        params[1].param.value = layer
+        params[1].param.value = min(map(int, table["layer"].unique()), key=lambda at: abs(at - layer))
     wanted = "datum.picture === picture_choice && datum.layer === layer_choice"
     for name in ("reading", "among"):
         if several(table, name):

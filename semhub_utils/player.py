@@ -18,6 +18,7 @@ from .explorer import _STATIC, LensGrid, script
 
 MOST_BYTES = 60_000  # of one sound on a page
 FORMATS = ((16000, 2), (8000, 2), (8000, 1))  # samples a second, bytes a sample: the first that is small enough
+LONGEST = MOST_BYTES / 8000  # seconds that fit into the last of them
 ROWS, COLUMNS, LOWEST, RANGE = 72, 240, 60.0, 60.0  # of a spectrogram: bands, columns at most, hertz, decibels
 INK = np.array([(22, 18, 60), (120, 40, 110), (220, 95, 75), (250, 215, 125)], float)  # from silent to loud
 
@@ -26,7 +27,8 @@ class ClipPlayer(LensGrid):
     """Clips with a slider over layers. Make one with `ClipPlayer.from_clips`.
 
     Traits as in `LensGrid`: `sentence` is the clip and `cell` the layer and moment chosen; every entry of
-    `meta["sentences"]` also holds `audio` (WAV) and `picture` (PNG) in base 64, `duration` and `step` (seconds).
+    `meta["sentences"]` also holds `audio` (WAV) and `picture` (PNG) in base 64, `duration` and `step` (seconds), and
+    `whole`, how long the clip is that it shows the first LONGEST seconds of.
     """
 
     _esm = script("clip_player.js")
@@ -40,6 +42,8 @@ class ClipPlayer(LensGrid):
         layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames."""
         if not clips:
             raise SemhubError("The player was given no clip; give at least one.")
+        whole = [len(clip["samples"]) / clip["rate"] for clip in clips]
+        clips = [_beginning(clip) for clip in clips]
         traits = cls._packed(
             [
                 {
@@ -52,13 +56,14 @@ class ClipPlayer(LensGrid):
             title,
             "",
         )  # fmt: skip
-        for entry, clip in zip(traits["meta"]["sentences"], clips, strict=True):
+        for entry, clip, seconds in zip(traits["meta"]["sentences"], clips, whole, strict=True):
             samples = np.asarray(clip["samples"], dtype=float)
             entry["audio"] = base64.b64encode(wav(samples, clip["rate"])).decode()
             picture = io.BytesIO()
             Image.fromarray(spectrogram(samples, clip["rate"])).save(picture, "PNG", optimize=True)
             entry["picture"] = base64.b64encode(picture.getvalue()).decode()
             entry["duration"], entry["step"] = len(samples) / clip["rate"], float(clip["seconds"])
+            entry["whole"] = seconds
         return cls(**traits, cell=[len(clips[0]["layers"]) // 2, 0])
 
     def summary(self) -> pd.DataFrame:
@@ -75,14 +80,13 @@ class ClipPlayer(LensGrid):
 
 
 def wav(samples: Float[np.ndarray, " sample"], rate: int) -> bytes:
-    """A WAV file of at most MOST_BYTES: in the first of FORMATS that fits, cut to it at the last."""
+    """A WAV file of at most MOST_BYTES for at most LONGEST seconds: in the first of FORMATS that fits."""
     from .inputs import resample  # read only when there is a sound: it brings torch along
 
     for to, width in FORMATS:
         sound = np.clip(resample(np.asarray(samples, np.float32), rate, to), -1, 1)
         if len(sound) * width <= MOST_BYTES:
             break
-    sound = sound[: MOST_BYTES // width]
     whole = (sound * 32767).astype("<i2") if width == 2 else (sound * 127 + 128).astype(np.uint8)
     file = io.BytesIO()
     with wave.open(file, "wb") as to_file:
@@ -109,6 +113,17 @@ def spectrogram(samples: Float[np.ndarray, " sample"], rate: int) -> UInt8[np.nd
     share = np.clip(1 + level / RANGE, 0, 1) * (len(INK) - 1)
     colour = np.stack([np.interp(share, np.arange(len(INK)), channel) for channel in INK.T], axis=-1)
     return np.rint(colour).astype(np.uint8)
+
+
+def _beginning(clip: Mapping) -> Mapping:
+    """The first LONGEST seconds of a clip: of its samples, and of its readings those of the frames that begin there."""
+    samples = clip["samples"][: int(LONGEST * clip["rate"])]
+    frames = int(np.ceil(len(samples) / clip["rate"] / clip["seconds"] - 1e-6))
+    readings = {
+        name: {what: np.asarray(values)[:, :frames] for what, values in reading.items()}
+        for name, reading in clip["readings"].items()
+    }
+    return {**clip, "samples": samples, "readings": readings}
 
 
 def _frames(clip: Mapping) -> int:

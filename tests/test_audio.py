@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -12,22 +13,26 @@ from architectures import make_media_module
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
     answer_experiment,
     both_readings,
     clip_similarity_experiment,
     label_words_experiment,
     push_experiment,
+    readable,
     sound_lens,
 )
 from semhub_utils.experiments.labels import Labels
-from semhub_utils.experiments.pushed import ALIKE, AWAY, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
+from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
 from semhub_utils.experiments.weighed import weighed_evidence
-from semhub_utils.models import wrap
+from semhub_utils.inputs import Sound
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import SOUNDS
+from semhub_utils.spokes.emptied import SOUNDS, without_content
+from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.kinds import KindItem, kind_items
 from semhub_utils.tuned import Translators, text_for
 
@@ -54,9 +59,9 @@ def model():
 class Plain:
     """One prompt at a time in float64, with the library's processor and nothing of the package."""
 
-    def __init__(self):
-        self.module, self.processor = make_media_module(NAME)
-        self.module.double()
+    def __init__(self, module=None):
+        own, self.processor = make_media_module(NAME)
+        self.module = (module or own).double()
         self.blocks = self.module.get_decoder().layers
         self.norm, self.head = self.module.get_decoder().norm, self.module.get_output_embeddings()
 
@@ -151,6 +156,8 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
     close(found[1:], (best == right).double().mean(0)[1:])
     close(curve_of(table, "clip-retrieval", "chance"), [1 / 5] * 4)
     assert claims[0].unit == "cosine" and claims[0].n == 10 and claims[0].n_clusters == 10
+    released = torch.stack(score).numpy()  # two clips of a label are one unit of an interval
+    close(claims[1].low, bootstrap_interval(released, clusters=[c.label for c in clips])[0])
     silence = curve_of(table, "clip-label", "s", "corrected", "silence")
     quiet = plain.states("<audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
     quiet = {label: torch.cosine_similarity(quiet, b[label], dim=-1) for label in WORDS}
@@ -163,33 +170,75 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
 def test_label_words_agree_with_one_at_a_time(model, plain, reading):
     clips = [clip(label, n, seconds=0.3 + 0.2 * n) for n in range(2) for label in WORDS]
     table, (claim,) = label_words_experiment(model, clips, series="s", reading=reading, random_weights=False)
-    logs, own, other, first, rank, entropy, over_time = [], [], [], [], [], [], []
-    for c in clips:
-        states, frames, _ = plain.states("", c.samples)
+    logs, own, other, first, first_other, rank, entropy = [], [], [], [], [], [], []
+    over_time, blank = [[] for _ in range(8)], {way: [] for way in SOUNDS}
+
+    def read(c, samples):
+        states, frames, _ = plain.states("", samples)
         logprob = plain.lens(states[:, frames], reading)  # [layer, frame, vocab]
         per = {label: plain.words(logprob, words).mean(-1) for label, words in WORDS.items()}
         others = [o for o in WORDS if o != c.label and len(WORDS[o]) == len(WORDS[c.label])]
+        return logprob, per, others
+
+    for n, c in enumerate(clips):
+        logprob, per, others = read(c, c.samples)
         mean = {label: values.mean(1) for label, values in per.items()}
         own.append(mean[c.label])
         other.append(torch.stack([mean[o] for o in others]).mean(0))
         logs.append(mean[c.label].log() - torch.stack([mean[o].log() for o in others]).mean(0))
-        ids = [i for word in WORDS[c.label] for i in plain.ids(word)]
-        first.append(torch.isin(logprob.argmax(-1), torch.tensor(ids)).double().mean(-1))
+        of = {label: [i for word in words for i in plain.ids(word)] for label, words in WORDS.items()}
+        tops = {
+            label: torch.isin(logprob.argmax(-1), torch.tensor(some)).double().mean(-1) for label, some in of.items()
+        }
+        first.append(tops[c.label])
+        first_other.append(torch.stack([tops[o] for o in others]).mean(0))
+        ids = of[c.label]
         place = (logprob[..., None, :] > logprob[..., ids, None]).sum(-1) + 1
         rank.append(place.amin(-1).double().mean(-1))
         entropy.append(-(logprob.exp() * logprob).sum(-1).mean(-1))
-        part = np.arange(len(frames)) * 8 // len(frames)
-        last = {label: values[:, part == 0].mean(1).log() for label, values in per.items()}
-        over_time.append(last[c.label] - torch.stack([last[o] for o in others]).mean(0))
+        part = np.arange(logprob.shape[1]) * 8 // logprob.shape[1]
+        for t in {*part}:  # a short clip has no frame in some
+            then = {label: values[:, part == t].mean(1).log() for label, values in per.items()}
+            over_time[t].append(then[c.label] - torch.stack([then[o] for o in others]).mean(0))
+        for way, scores in blank.items():
+            _, silent, _ = read(c, without_content(Sound(c.samples, 16000), way, seed=n).samples)
+            mean = {label: values.mean(1).log() for label, values in silent.items()}
+            scores.append(mean[c.label] - torch.stack([mean[o] for o in others]).mean(0))
     close(claim.values, torch.stack(logs).mean(0))
     close(curve_of(table, "label-probability", "own label"), torch.stack(own).mean(0))
     close(curve_of(table, "label-probability", "other labels"), torch.stack(other).mean(0))
     close(curve_of(table, "label-first", "own label"), torch.stack(first).mean(0))
+    close(curve_of(table, "label-first", "other labels"), torch.stack(first_other).mean(0))
     close(curve_of(table, "label-rank", "own label"), torch.stack(rank).mean(0), rtol=0.02)
     close(curve_of(table, "label-entropy", "s"), torch.stack(entropy).mean(0))
-    close(curve_of(table[table.time == 1 / 16], "label-time", "s"), torch.stack(over_time).mean(0))
+    for t, some in enumerate(over_time):
+        close(curve_of(table[table.time == (t + 0.5) / 8], "label-time", "s"), torch.stack(some).mean(0))
+    for way, some in blank.items():
+        close(claim.controls[way].values, torch.stack(some).mean(0))
     assert claim.n == 10 and not claim.dropped and set(claim.controls) == {
         "embedding layer", "silence", "white noise", "shuffled samples"}  # fmt: skip
+
+
+def test_label_words_as_released_agree_with_one_at_a_time(model, plain):
+    clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
+    given = {"series": "s", "reading": "as released", "seed": 2, "random_weights": False}
+    table, (claim,) = label_words_experiment(model, clips, **given)
+    numbers = {}
+    for c in clips:
+        states, frames, _ = plain.states("", c.samples)
+        raw, normed = (plain.lens(states[:, frames], reading) for reading in ("raw", "normed"))
+        logprob = torch.cat([raw[:-1], normed[-1:]])
+        numbers[c.id] = {label: plain.words(logprob, words).mean((1, 2)) for label, words in WORDS.items()}
+    own = {label: sum(numbers[c.id][label] for c in clips if c.label == label) for label in WORDS}
+    close(curve_of(table, "label-probability", "own label"), sum(own.values()) / 10)
+    # one other label for each, of any group and length: some choice fits at all layers
+    found = np.array(claim.values)
+    choices = itertools.product(*[[o for o in WORDS if o != label] for label in WORDS])
+    theirs = [
+        (sum(own.values()) - sum(numbers[c.id][to[list(WORDS).index(c.label)]] for c in clips)) / 10 for to in choices
+    ]
+    assert np.abs(torch.stack(theirs).numpy() - found).max(1).min() < 1e-7
+    assert claim.unit == "probability" and set(table.experiment) == {"label-words", "label-probability"}
 
 
 ANIMALS = {"equals": True, "and": True, "second": True, "ocho": False, "the": False, "gat": False}
@@ -221,6 +270,13 @@ def test_kind_answers_agree_with_one_at_a_time(model, plain):
     close(rows["among its answers"], np.mean(said))
     close(rows["among all words"], np.mean(outright))
     close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
+    gain = np.array(said, float)[:, None] - [[item.right == 0] for item in items]
+    _, (drawn,) = answer_experiment(
+        model, {"s": [item.asked for item in items]}, over="moves_with", random_weights=False
+    )
+    animals = [item.clip.label for item in items]
+    assert drawn.n_clusters == 12 and claim.n_clusters == 12
+    close([drawn.low, drawn.high], bootstrap_interval(gain, clusters=animals))
     task = table[table.experiment == "task-answers s"]
     assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
 
@@ -235,20 +291,20 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
     table, claims = push_experiment(model, asked, by=by, strengths=(0.5, 2.0), layers=[1, 2])
     dose = table[table.experiment == "push-dose"]
     (layer,) = claims[0].layers
-    choosing, report = split_items(range(24), 0, clusters=[item.clip.cluster for item in items], share=0.25)
+    choosing, report = _parts(items, 0)
 
-    def row(word, at=layer):
+    def row(word, at=layer, reader=plain):
         if by == "unembedding":
-            return plain.head.weight[plain.ids(word)].mean(0).detach()
-        return plain.states(word)[0][at, -1]
+            return reader.head.weight[reader.ids(word)].mean(0).detach()
+        return reader.states(word)[0][at, -1]
 
-    def share(item, vector, s, text, raw=False, at=layer):
-        states, frames, logprob = plain.states("<audio> plus", item.clip.samples)  # in the first language
+    def share(item, vector, s, text, raw=False, at=layer, reader=plain):
+        states, frames, logprob = reader.states("<audio> plus", item.clip.samples)  # in the first language
         length = states[at, frames].norm(dim=-1).mean()
         if s:
             unit = vector if raw else vector / vector.norm() * length
-            logprob = plain.states(text, item.clip.samples, push=(at, s * unit))[2]
-        p = plain.words(logprob, item.answers, text)
+            logprob = reader.states(text, item.clip.samples, push=(at, s * unit))[2]
+        p = reader.words(logprob, item.answers, text)
         return float(p[0] / p.sum())
 
     texts = {"english": "<audio> plus", "other": "three<audio> plus"}
@@ -268,17 +324,39 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         theirs = [share(i, row(i.other) - row(i.clip.label), 30.0, "<audio> plus", raw=True, at=1) for i in mine]
         ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
         close(ours.value, [np.mean(theirs)])
+    directions = torch.randn(3, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    blank, scores = Plain(deepcopy(randomised(model, 0).module)), {name: [] for name in ("", ALIKE, AWAY, BLANK)}
+    for item in (items[n] for n in report):
+        turn, text = -1 if item.clip.is_mammal else 1, "<audio> plus"
+
+        def change(to, s, at=layer, reader=plain, item=item, turn=turn, text=text):
+            vector = row(getattr(item, to), at, reader) - row(item.clip.label, at, reader)
+            return turn * (
+                share(item, vector, s, text, at=at, reader=reader) - share(item, None, 0, text, reader=reader)
+            )
+
+        noise = turn * (np.mean([share(item, v, chosen, text) for v in directions]) - share(item, None, 0, text))
+        for name, to in (("", "other"), (ALIKE, "alike")):
+            scores[name].append(change(to, chosen) - max(noise, change(to, -chosen)))
+        scores[AWAY].append(change("other", chosen, at=layer % 3 + 1) - noise)  # half of 3 layers away
+        scores[BLANK].append(change("other", chosen, reader=blank) - max(0, change("other", -chosen, reader=blank)))
+    own = scores.pop("")
+    close(claims[0].values, [np.mean(own)])
+    animals = [items[n].clip.label for n in report]
+    close([claims[0].low, claims[0].high], bootstrap_interval(np.array(own)[:, None], clusters=animals))
+    assert {*scores} == {*claims[0].controls}
+    for name, theirs in scores.items():
+        close(claims[0].controls[name].values, [np.mean(theirs)])
     choice = table[(table.experiment == "push-choice") & (table.control.fillna("") == "")]
     assert choice.loc[choice.value.idxmax()].layer == layer and len(choice) == 4
     chance = table[(table.experiment == "push-choice") & (table.control == "random direction")]
-    direction = torch.randn(3, 1, 1, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))[0, 0, 0]
     for at, s in itertools.product((1, 2), (0.5, 2.0)):
         means = {}
         for mammal in (True, False):
             mine, sign = [items[n] for n in choosing if items[n].clip.is_mammal == mammal], -1 if mammal else 1
             still = np.array([share(i, None, 0.0, "<audio> plus") for i in mine])
             moved = [share(i, row(i.other, at) - row(i.clip.label, at), s, "<audio> plus", at=at) for i in mine]
-            noise = [share(i, direction, s, "<audio> plus", at=at) for i in mine]
+            noise = [share(i, directions[0], s, "<audio> plus", at=at) for i in mine]
             means[(sign * (np.array(moved) - still)).mean()] = (sign * (np.array(noise) - still)).mean(), len(mine)
         assert len(means) == 2
         [row_], [beside] = (t[(t.layer == at) & (t.strength == s)].to_dict("records") for t in (choice, chance))
@@ -289,14 +367,35 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
 
 def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model):
     items = questions(model, 24)
-    table, claims = push_experiment(model, {"english": items}, by="states", strengths=(1.0,), layers=[1])
+    table, claims = push_experiment(
+        model, {"english": items}, by="states", strengths=(1.0,), layers=[1], random_weights=False
+    )
     dose = table[(table.experiment == "push-dose") & (table.strength == 0)]
     assert dose.groupby("series").value.nunique().max() == 1
     moved = [replace(item, other=item.alike) for item in items]
-    again, _ = push_experiment(model, {"english": moved}, by="states", strengths=(1.0,), layers=[1])
+    again, _ = push_experiment(
+        model, {"english": moved}, by="states", strengths=(1.0,), layers=[1], random_weights=False
+    )
     close(dose.value, again[(again.experiment == "push-dose") & (again.strength == 0)].value)
     assert {c.claim for c in claims} == {f"push-states/english{w}" for w in ("", "/mammals", "/others")}
-    assert claims[0].n == 24 - round(24 * 0.25)
+    assert claims[0].n == 24 - 4 - 4  # one animal of each class of three chooses
+
+
+def test_layer_and_strength_are_chosen_on_other_animals():
+    items = kind_items(audio.animal_clips(48, held_out=None), "english")
+    choose, report = ([items[n].clip for n in part] for part in _parts(items, 3))
+    assert len(choose) + len(report) == 48
+    assert not {clip.label for clip in choose} & {clip.label for clip in report}
+    assert {clip.is_mammal for clip in choose} == {clip.is_mammal for clip in report} == {True, False}
+
+
+def test_too_few_animals_for_both_parts_cannot_be_tested(model):
+    items = questions(model, 24)
+    few = [item for item in items if item.clip.is_mammal or item.clip.label == "the"]
+    for some, dropped in ((few, {FEW_ANIMALS: 16}), ([], {})):
+        table, claims = push_experiment(model, {"english": some, "spanish": some}, random_weights=False)
+        assert len(claims) == 6 and {judge(claim).verdict for claim in claims} == {UNTESTABLE}
+        assert claims[0].dropped == dropped and set(table.experiment) >= {"push-choice", "push-dose"}
 
 
 # ---- planted truth and absence ----
@@ -498,6 +597,42 @@ def test_recordings_of_esc10(model):
     for experiment in (clip_similarity_experiment, label_words_experiment):
         table, claims = experiment(model, clips, series="s", random_weights=False)
         assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
+
+
+def test_recordings_of_animals(tmp_path):
+    """Of a label's words the one that the world knows as an animal of a kind; the rest is counted, and may be all."""
+    known = {
+        "dog bark": "dog", "rooster": "rooster", "lions roaring": "lion", "bee, wasp, etc. buzzing": "bee",
+        "mouse clicking": "", "mouse squeaking": "mouse", "sea lion barking": "", "frog": "", "chirping birds": "",
+        "cattle mooing": "", "rain": "", "hammering a saw": "",
+    }  # fmt: skip
+    assert {label: audio.animal_of(label) for label in known} == known
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "meta").mkdir()
+    rows = [f"{n}.wav,{label.replace(',', '').replace(' ', '_')},{n}" for n, label in enumerate(known)]
+    (tmp_path / "meta/esc50.csv").write_text("\n".join(["filename,category,src_file", *rows]))
+    for n in range(len(known)):
+        soundfile.write(tmp_path / f"audio/{n}.wav", np.full(1600, 0.1), 16000)
+    clips, skipped = audio.read_clips(9, data_dir=tmp_path, animals=True)
+    assert {clip.label: clip.kind for clip in clips} == {
+        "dog": "mammal", "rooster": "bird", "lion": "mammal", "bee": "insect", "mouse": "mammal"}  # fmt: skip
+    assert skipped.counts == {"another label": 7} and "frog" in str(skipped)
+    for item in kind_items(clips, "german"):  # asked, pushed and patched as the made ones are
+        assert item.answers[item.right] == vision.word(item.clip.kind, "german") and item.clip.label != item.alike
+    (tmp_path / "meta/esc50.csv").write_text(f"filename,category,src_file\n{rows[-1]}")
+    assert audio.read_clips(9, data_dir=tmp_path, animals=True)[0] == []
+
+
+def test_animals_of_esc10():
+    clips, skipped = audio.read_clips(96, seed=0, data_dir=shared("esc10"), animals=True)
+    assert [sum(c.label == name for c in clips) for name in ("dog", "rooster")] == [10, 10] and len(clips) == 20
+    assert skipped.counts == {"another label": 80} and {c.kind for c in clips} == {"mammal", "bird"}
+
+
+def test_a_clip_of_which_the_model_makes_no_position_is_counted(model):
+    clips, skipped = [clip("cat", 0), clip("dog", 1, seconds=0.015)], Skipped()
+    assert readable(model, clips, skipped, audio.heard) == clips[:1]
+    assert skipped.counts.total() == 1 and "dog1 has no position" in str(skipped)
 
 
 def test_recordings_of_vggsound_and_a_bad_file(tmp_path):

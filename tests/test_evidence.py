@@ -158,6 +158,17 @@ def test_values_window_and_dropped():
     assert made(noise(layers=1, at=0), layers=[4], n_layers=6).window == (4,)
 
 
+def test_intervals_may_be_over_coarser_units_than_the_rules_count():
+    scores, animals, contents = noise(61), [i % 6 for i in range(61)], [i // 2 for i in range(61)]
+    scores[60, 2] = np.nan
+    found = made(scores, clusters=contents, drawn=animals, controls={"one less": scores - 1})
+    assert found.n == 60 and found.n_clusters == 30
+    low, high = bootstrap_interval(scores[:60], clusters=animals[:60])
+    assert np.allclose([found.low, found.high], [low, high])
+    assert np.allclose(found.controls["one less"].high, high - 1)
+    assert not np.allclose(low, bootstrap_interval(scores[:60], clusters=contents[:60])[0])
+
+
 def test_only_the_window_is_paid_for():
     scores = noise(effect=0.45)
     wide, narrow = made(scores), made(scores, window=[3])

@@ -227,6 +227,29 @@ def test_coco_panoptic_comes_first(coco):
     )
 
 
+def test_photographs_that_do_not_fit_their_segments_are_skipped(coco, halves):
+    """One that EXIF turns, and a painted picture that is cut short or of another size, end no run later."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    halves.save(coco / "coco/val2017/2.jpg", exif=exif)
+    root, number = coco / "coco", 3 + 256 * 2 + 65536
+    painted = root / "annotations/panoptic_val2017"
+    painted.mkdir()
+    for n, size in ((1, (20, 40)), (2, (20, 40)), (4, (20, 40)), (5, (10, 40))):
+        Image.fromarray(np.full((*size, 3), (3, 2, 1), np.uint8)).save(painted / f"{n}.png")
+    (painted / "4.png").write_bytes((painted / "4.png").read_bytes()[:60])
+    for n in (4, 5):
+        halves.save(root / "val2017" / f"{n}.jpg")
+    images = json.loads((root / "annotations/captions_val2017.json").read_text())["images"]
+    parts = [{"id": number, "category_id": 7}]
+    notes = [{"image_id": n, "file_name": f"{n}.png", "segments_info": parts} for n in (1, 2, 4, 5)]
+    write(root, "captions", {"images": images, "annotations": [{"image_id": n, "caption": "x"} for n in (1, 2, 4, 5)]})
+    write(root, "panoptic", {"images": images, "annotations": notes, "categories": [{"id": 7, "name": "sky"}]})
+    (photo,), skipped = photos(9, seed=0, data_dir=coco, segments=True)
+    assert photo.id == "coco:1" and photo.segments[0].mask().all()
+    assert skipped.counts == {"of another size than its segments": 2, "damaged": 1} and "4.png" in str(skipped)
+
+
 def test_shares_of_cells():
     mask = np.zeros((20, 40), bool)
     mask[:10, 30:] = True

@@ -9,7 +9,6 @@ from oracle import Oracle
 from test_experiments import PLAIN, N, hub, islands, one_token_forms  # noqa: F401 (fixtures)
 
 from semhub_utils import experiments
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
 from semhub_utils.models import load_model, randomised
@@ -119,8 +118,10 @@ def test_nothing_left_cannot_be_tested_and_still_has_its_curves(tiny):
     assert {judge(c).verdict for c in claims} == {UNTESTABLE}
     first = table[table.experiment == "patch-first"]
     assert len(first) == 2 * 4 * (model.n_layers + 1) and first.value.isna().all() and (first.dropped == 3).all()
-    with pytest.raises(SemhubError, match="No item"):
-        experiments.patch_experiment(model, [], series="digits")
+    table, claims = experiments.patch_experiment(model, [], series="digits")
+    assert [c.claim for c in claims] == ["patch/digits", "patch-answer/digits"]
+    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+    assert {"patch-first", "patch-probability"} <= set(table[table.value.isna()].experiment)
 
 
 # ---- items ----

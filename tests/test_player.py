@@ -44,8 +44,24 @@ def test_a_wav_is_small_and_still_the_sound(seconds, rate, to):
     assert loudest == pytest.approx(440, abs=1) and np.abs(samples).max() == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_long_sound_is_cut():
-    assert len(wav(tone(440, 30.0), 16000)) <= MOST_BYTES + 44
+@pytest.mark.parametrize(("seconds", "rate"), [(10.0, 44100), (30.0, 16000), (2.0, 16000)])
+def test_of_a_long_clip_sound_picture_and_words_are_cut_alike(seconds, rate):
+    samples = np.concatenate([tone(500, 7.4, rate), tone(4000, seconds, rate)])[: int(seconds * rate)]
+    frames = int(seconds / 0.04)
+    words = {"ids": np.tile(np.arange(frames)[:, None] // 25, (2, 1, 1)), "probs": np.ones((2, frames, 1))}
+    given = {"name": "long", "samples": samples, "rate": rate, "seconds": 0.04, "layers": [0, 1]}
+    vocab = {k: f"second {k}" for k in range(31)}
+    player = ClipPlayer.from_clips([given | {"readings": {"normed": words}, "vocab": vocab}])
+    (entry,) = player.meta["sentences"]
+    file, length = base64.b64decode(entry["audio"]), min(seconds, 7.5)
+    heard, to = soundfile.read(io.BytesIO(file))
+    assert len(file) <= MOST_BYTES + 44 and len(heard) / to == pytest.approx(length, abs=0.001)
+    assert entry["duration"] == pytest.approx(length, abs=0.001) and entry["whole"] == pytest.approx(seconds, abs=0.001)
+    assert 0 <= len(entry["tokens"]) * entry["step"] - length < entry["step"]
+    assert player.table().word.max() == f"second {int(length - 0.01)}"
+    light = np.asarray(Image.open(io.BytesIO(base64.b64decode(entry["picture"]))), float).sum(2)
+    high = light.argmax(0) < light.argmax(0)[0] - 10  # bands above that of the first tone
+    assert high.mean() == pytest.approx(0.1 / 7.5 if seconds > 7.5 else 0, abs=0.01)  # as 0.1 of 7.5 seconds
 
 
 def test_a_spectrogram_is_bright_where_the_sound_is():
@@ -116,6 +132,16 @@ def test_every_setting_shows_its_own_words(page, clips):
 def test_the_words_follow_the_sound(page):
     page.locator("audio").evaluate("a => { a.muted = true; return a.play(); }")
     page.wait_for_function("document.querySelector('input[id$=time]').value === '5'", timeout=5000)
+
+
+def test_a_clip_that_was_cut_says_so(browser, clips, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("semhub_utils.player.LONGEST", 0.4)
+    (tmp_path / "cut.html").write_text(page_of(ClipPlayer.from_clips(clips)), encoding="utf-8")
+    opened = browser.new_page()
+    opened.goto((tmp_path / "cut.html").as_uri())
+    opened.get_by_text("The first 0.4 of 0.6 seconds").wait_for(timeout=5000)
+    assert opened.locator(".clip-strip td").count() == 4
+    opened.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,6 +1,7 @@
 """Vision: every number against plain transformers, one picture at a time, in float64; planted truth and absence."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ from semhub_utils.organism import scenes
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import photographs, seen, vision
 from semhub_utils.spokes.emptied import PICTURES, emptied
+from semhub_utils.spokes.files import Skipped
 
 PLAIN = {"random_weights": False}
 NAMES = [*vision.COLOURS, *vision.SHAPES]
@@ -255,9 +257,14 @@ def test_overlay_against_plain_transformers(loud):
             [w for area in picture.areas if k in scenes.patches(area.box, 12) for w in area.words] for k in range(36)
         ]
         assert part.right.tolist() == [w in some for w, some in zip(part.word, true, strict=True)]
-    few = experiments.overlay(loud, pictures, NAMES, max_cells=1000)
-    assert len(few) <= 1000 and set(few.layer) <= set(table.layer) and {0, 8} <= set(few.layer)
     images = {name: p.image for name, p in seen.names(pictures).items()}
+    for cells, n, layers in ((1000, 1, (0, 2, 3, 5, 6, 8)), (1500, 2, (0, 2, 4, 6, 8)), (200, 1, (0, 8))):
+        few = experiments.overlay(loud, pictures, NAMES, max_cells=cells)  # a layer of both pictures has 288
+        found = few.groupby("picture").layer.unique()
+        assert [tuple(some) for some in found] == [layers] * n, "all pictures have the same layers"
+        params = figures.overlay(few, images, title="Where?", alt="Words.", layer=4).to_dict()["params"]
+        [start] = [param["value"] for param in params if param["name"] == "layer_choice"]
+        assert start in layers and abs(start - 4) == min(abs(at - 4) for at in layers), "words to begin with"
     page = figures.show(figures.overlay(table, images, title="Where?", alt="Words on patches."), table.head(3)).html
     assert page.count("data:image/png;base64,") == 2 and len(page) < 200_000
 
@@ -431,6 +438,16 @@ def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
         assert len(shown) == 0 and set(dropped) <= {"the model lays its patches on no grid",
                                                     "no right or no wrong word with a token of its own",
                                                     "no word with a token of its own"}  # fmt: skip
+
+
+def test_pictures_that_the_processor_refuses_are_counted():
+    model, skipped = wrap(*make_media_module("qwen2.5-vl"), model_id="tiny-qwen"), Skipped()
+    fair = vision.scenes(1)[0]
+    long = replace(fair, id="coco:7", image=Image.new("RGB", (10_000, 20)))
+    assert experiments.readable(model, [long, fair], skipped, seen.alone) == [fair]
+    assert skipped.counts == {"not taken by the model": 1} and "coco:7 cannot be read" in str(skipped)
+    with pytest.raises(SemhubError, match="no items that can be used.*coco:7"):
+        experiments.readable(model, [long], skipped, seen.alone)
 
 
 @pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])

@@ -9,6 +9,7 @@ from semhub_utils.experiments.answers import answer_experiment
 from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
 from semhub_utils.experiments.code import argument_experiment
 from semhub_utils.experiments.commas import and_experiment
+from semhub_utils.experiments.common import readable
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
@@ -70,6 +71,7 @@ __all__ = [
     "punctuation_trap",
     "push_experiment",
     "range_experiment",
+    "readable",
     "readable_sentences",
     "recolour_experiment",
     "relation_curves",

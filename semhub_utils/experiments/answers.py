@@ -29,6 +29,7 @@ def answer_experiment(
     items: Mapping[str, Sequence[LensItem]],
     *,
     own: str = "own",
+    over: str = "cluster",
     seed: int = 0,
     random_weights: bool = True,
 ) -> Result:
@@ -39,19 +40,26 @@ def answer_experiment(
     the last layer alone: 1 if the right answer is given, minus 1 if it is the commonest of the item's group; against
     answers shuffled among the items of a group, those of an anchor together. Controls: the same pictures or sounds
     without content (`spokes.emptied`), and random weights. Items are dropped and counted where the right or a wrong
-    answer has no token, or one that another answer shares.
+    answer has no token, or one that another answer shares. over: what intervals are over, "cluster" or what the null
+    moves together, "moves_with"; the rules count clusters.
 
     The table adds the share of right answers ("answers"; reading ALL and, where there are wrong ones, AMONG), what
     always giving the commonest would get ("answers-commonest"), where the items have `targets["english"]` the share of
     right answers in English ("answers-english"), and one row per item ("task-answers <series>").
     """
     noise = randomised(model, seed) if random_weights else None
-    found = [_answered(model, noise, some, own, series, seed) for series, some in items.items()]
+    found = [_answered(model, noise, some, own, over, series, seed) for series, some in items.items()]
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, claim in found]
 
 
 def _answered(
-    model: LanguageModel, noise: LanguageModel | None, items: Sequence[LensItem], own: str, series: str, seed: int
+    model: LanguageModel,
+    noise: LanguageModel | None,
+    items: Sequence[LensItem],
+    own: str,
+    over: str,
+    series: str,
+    seed: int,
 ) -> tuple[pd.DataFrame, Evidence]:
     choices = [(item.targets[own][0], *item.wrong.get(own, ())) for item in items]
     reading = AMONG if any(len(some) > 1 for some in choices) else ALL
@@ -63,16 +71,18 @@ def _answered(
     items, choices = [item for item, _ in kept], [some for _, some in kept]
     right = np.array([column[some[0]] for some in choices], int)
     groups, anchors, clusters = ([getattr(i, name) for i in items] for name in ("group", "moves_with", "cluster"))
+    drawn = [getattr(item, over) for item in items]
     of_group: dict[str, Counter] = {}
     for group, answer in zip(groups, right, strict=True):
         of_group.setdefault(group, Counter())[answer] += 1
     common = np.array([of_group[g].most_common(1)[0][0] == a for g, a in zip(groups, right, strict=True)], float)
     found = {
-        "experiment": "answers-gain", "series": series, "reading": reading, "clusters": clusters, "seed": seed,
+        "experiment": "answers-gain", "series": series, "reading": reading, "clusters": clusters, "drawn": drawn,
         "dropped": {NO_ANSWER: lost} if lost else {}, "layers": [model.n_layers], "n_layers": model.n_layers,
         "outcome": True, "unit": "share of answers", "null_in_words": "answers shuffled among the prompts",
+        "seed": seed,
     }  # fmt: skip
-    at = {"layers": [model.n_layers], "series": series, "clusters": clusters, "dropped": lost, "seed": seed}
+    at = {"layers": [model.n_layers], "series": series, "clusters": drawn, "dropped": lost, "seed": seed}
     if not items:
         claim = evidence(f"answers/{series}", EMPTY, EMPTY, **found)
         names = ("answers", "answers-commonest")

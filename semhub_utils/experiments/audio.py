@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.common import Result, asked, curve
 from semhub_utils.experiments.labels import Labels
+from semhub_utils.experiments.right_words import RELEASED
 from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
@@ -59,9 +60,8 @@ def clip_similarity_experiment(
     cosine = read(model, prompts)
     blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     readings = {"corrected": labels.different & labels.together, "as released": labels.different}
-    common = {"clusters": [clip.cluster for clip in clips], "series": series, "seed": seed}
-    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
-    of |= {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
+    common = {"clusters": labels.of.tolist(), "series": series, "seed": seed}
+    of = common | _moved(clips, labels) | {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
     claims = [
         weighed_evidence(
             model, f"clip-label/{series}", cosine, labels.weights(others), others=blank, reading=reading, **of
@@ -98,6 +98,9 @@ def label_words_experiment(
     the label's) for the own label and the mean of the others; `label-rank`, of the own label's best word, the mean over
     frames; `label-entropy`; and `label-time`, the claim's number in each of TIMES parts of the clips (`time`: the
     middle of the part as a share of the clip).
+
+    The reading "as released" is in probabilities, raw before the last layer and normed there, against one other label
+    that `seed` draws among all that have no word in common; of the table it has `label-probability` alone.
     """
     words = target_table(model, dict.fromkeys(word for clip in clips for word in clip.words))
     single = words.single
@@ -105,22 +108,27 @@ def label_words_experiment(
     kept = [(clip, label) for clip, label in left if label]
     reasons = {"no single token of its own for a word of the label": len(left) - len(kept)}
     labels = Labels.made(*_columns(kept))
-    compared = (labels.different & labels.together & labels.as_long).any(1)[labels.of]
+    compared = _compared(labels, reading, seed).any(1)[labels.of]
     reasons["no label of as many words to compare with"] = int((~compared).sum())
     clips, names = _columns([pair for pair, some in zip(kept, compared, strict=True) if some])
     labels = Labels.made(clips, names)
-    others = labels.different & labels.together & labels.as_long
+    others, released = _compared(labels, reading, seed), reading == RELEASED
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
     weights, empty = labels.weights(others), np.empty((0, model.n_layers + 1))
-    common = {"clusters": [clip.cluster for clip in clips], "reading": reading, "seed": seed}
-    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "null_in_words": NULL, **common}
-    of |= {"experiment": "label-words", "series": series, "dropped": dropped, "unit": "nats"}
+    common = {"clusters": labels.of.tolist(), "reading": reading, "seed": seed}
+    of = (
+        common
+        | _moved(clips, labels)
+        | {"experiment": "label-words", "dropped": dropped, "unit": "probability" if released else "nats"}
+    )
+    of["series"] = series
     common["dropped"] = sum(dropped.values())
     if not clips:  # the claim without an item, and every curve without a number
         claim = weighed_evidence(model, f"label-words/{series}", empty[..., None][..., :0], weights, others={}, **of)
         shown = [
             (f"label-{what}", whose) for what in ("probability", "first") for whose in ("own label", "other labels")
         ]
+        shown += [("label-rank", "own label"), ("label-entropy", series)]
         tables = [curve(model, empty, experiment=what, series=whose, **common) for what, whose in shown]
         tables.append(curve(model, empty, experiment="label-time", series=series, **common).assign(time=0.5))
         return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
@@ -132,7 +140,7 @@ def label_words_experiment(
         form[k, [target for column in some for target in words.groups[column]]] = True
 
     def read(reader: LanguageModel, prompts: Sequence[Input], more: dict | None = None):
-        """Log of every label's number by clip and layer; `more` takes what else the table shows."""
+        """Log of every label's number by clip and layer (as released, the number); `more` takes what else is shown."""
         encodings = reader.encode(prompts)
         n = torch.tensor([len(encoding.frames) for encoding in encodings])
         shape = (len(prompts), model.n_layers + 1, len(columns))
@@ -144,7 +152,9 @@ def label_words_experiment(
             reader, encodings, positions=[encoding.frames for encoding in encodings], max_batch_tokens=BATCH
         ):
             asked = {"rank": True, "top_k": 1, "entropy": True} if more is not None else {}
-            seen = lens(reader, states.hidden, targets=words.ids, reading=reading, **asked)
+            seen = lens(reader, states.hidden, targets=words.ids, reading="raw" if released else reading, **asked)
+            if released:
+                seen.logprob[:, -1] = lens(reader, states.hidden[:, -1:], targets=words.ids).logprob[:, 0]
             item = states.item
             share = 1 / n[item][:, None, None].double()
             chance = word_logprobs(seen.logprob, words.groups).double().exp() @ member
@@ -158,18 +168,23 @@ def label_words_experiment(
                 more["time"].index_put_((part, item), chance, accumulate=True)
         if more is not None:
             more |= {name: values.numpy() for name, values in more.items()}
-        return np.log(np.maximum(found.numpy(), TINY))
+        return found.numpy() if released else np.log(np.maximum(found.numpy(), TINY))
 
-    more: dict[str, np.ndarray] = {}
+    more: dict[str, np.ndarray] | None = None if released else {}
     prompts = [heard(clip) for clip in clips]
     found = read(model, prompts, more)
     blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
     claim = weighed_evidence(model, f"label-words/{series}", found, weights, others=blank, **of)
-    shown = {("label-rank", "own label"): more["rank"], ("label-entropy", series): more["entropy"]}
-    for what, values in (("label-probability", np.exp(found)), ("label-first", more["first"])):
+    shown, beside = {}, {"label-probability": found if released else np.exp(found)}
+    if more:
+        shown |= {("label-rank", "own label"): more["rank"], ("label-entropy", series): more["entropy"]}
+        beside["label-first"] = more["first"]
+    for what, values in beside.items():
         shown[what, "own label"], shown[what, "other labels"] = sides(values, weights)
     tables = [curve(model, values, experiment=what, series=name, **common) for (what, name), values in shown.items()]
-    for t, sums in enumerate(more["time"]):  # the number of frames in a part falls out of the difference
+    for t, sums in enumerate(
+        more["time"] if more else ()
+    ):  # the number of frames in a part falls out of the difference
         logs = np.log(np.maximum(sums, TINY))
         logs[(sums == 0).all((1, 2))] = np.nan  # a clip of fewer frames than parts
         time = curve(model, weigh(logs, weights), experiment="label-time", series=series, **common)
@@ -177,11 +192,25 @@ def label_words_experiment(
     return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
 
 
+def _compared(labels: Labels, reading: str, seed: int) -> Bool[np.ndarray, "label label"]:
+    """Which labels each is compared with."""
+    if reading != RELEASED:
+        return labels.different & labels.together & labels.as_long
+    drawn = np.random.default_rng(seed).random(labels.different.shape) * labels.different
+    return labels.different & (drawn == drawn.max(1, keepdims=True, initial=0))
+
+
 WIDTHS = {"first": 3, "rank": 2, "entropy": 2}  # by item, layer and, for the first, label
 
 
 def _columns(pairs: Sequence[tuple]) -> tuple[list, list]:
     return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _moved(clips: Sequence[Clip], labels: Labels) -> dict:
+    """What the null moves together, what intervals are over, and what is counted."""
+    of = {"groups": [clip.group for clip in clips], "anchors": labels.of, "drawn": labels.of}
+    return of | {"clusters": [clip.cluster for clip in clips], "null_in_words": NULL}
 
 
 def _order(item: Int[Tensor, " site"]) -> Int[Tensor, " site"]:

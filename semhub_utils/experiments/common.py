@@ -1,7 +1,8 @@
 """What all experiments share: the number of random draws, a curve by layer with its interval, and asking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,10 @@ from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
-from semhub_utils.inputs import Input
+from semhub_utils.inputs import Input, Prompt
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.asking import IMAGE, SOUND
+from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
 
 Result = tuple[pd.DataFrame, list[Evidence]]
@@ -79,6 +81,21 @@ def task_rows(
 def text_of(prompt: str | Input) -> str:
     """What a word stands behind; its tokens do not depend on the name of a placeholder before it."""
     return prompt.text if isinstance(prompt, Input) else prompt
+
+
+def readable(model: LanguageModel, items: Sequence, skipped: Skipped, prompt: Callable[[Any], Prompt]) -> list:
+    """The items whose prompt, such as `seen.alone` of a picture, the model's own processor takes; the others, by their
+    `id`, are counted in `skipped`. Raises SemhubError if none is left."""
+    kept = []
+    for item in items:
+        try:
+            model.encode([prompt(item)])
+        except SemhubError as error:
+            why = str(error).removeprefix("Prompt 0 ").partition(";")[0]
+            skipped.add("not taken by the model", f"{item.id} {why}")
+        else:
+            kept.append(item)
+    return some(kept, "The set", "items", skipped)
 
 
 def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:

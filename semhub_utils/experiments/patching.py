@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from jaxtyping import Int
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
@@ -60,8 +59,12 @@ def patch_experiment(
     places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition
     "own type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
     picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
-    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
+    some inner layer. Where it does not, what is written there is not read, whoever wrote it. Without items, the claims
+    of one way have no numbers.
     """
+    if not items:
+        words = TargetTable((), (), torch.empty(0, dtype=torch.long), (), {})
+        return _one_way(model, words, [], 0, types=(series, hub), dropped={}, seed=seed, noise=False, alone=True)
     items = [
         replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
         for i in items
@@ -144,8 +147,8 @@ def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **co
     """What the patched runs say, by whose state was written; without items, curves without a number. `null` is that of
     the expected answer after the source's state."""
     tables, index = [], np.arange(len(of["expected"]))
-    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups))
-    forms = torch.stack([words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups])
+    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups), default=0)
+    forms = [words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups]
     for condition in (SOURCE, *(name for name in found if name not in (SOURCE, NOISE))):
         runs, shown = found.get(condition), {}
         said = {o: (runs.first == word[:, None]).astype(float) if runs else empty for o, word in of.items()}
@@ -154,7 +157,7 @@ def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **co
         for o, word in of.items():
             shown["patch-probability", o] = np.exp(runs.logprob[index, :, word]) if runs else empty
             if condition == SOURCE and runs:
-                rank = lens(model, runs.last, targets=forms[torch.from_numpy(word)], rank=True).rank
+                rank = lens(model, runs.last, targets=torch.stack(forms)[torch.from_numpy(word)], rank=True).rank
                 shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
         for (experiment, o), values in shown.items():
             chance = null if (condition, experiment, o) == (SOURCE, "patch-first", "expected") else None
@@ -176,8 +179,6 @@ def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[st
 
 def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
     """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
-    if not items:
-        raise SemhubError("No item was given to patch; at least one run with another to patch it from would do.")
     said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
     every = dict.fromkeys(word for words in said.values() for word in words)
     words = target_table(model, every, text_of(items[0].run[0]))

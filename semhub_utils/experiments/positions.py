@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from semhub_utils.inputs import Encoding, Input, Prompt
+from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.spokes.emptied import emptied
-from semhub_utils.spokes.seen import SeenItem
+from semhub_utils.spokes.seen import SeenItem, alone
 from semhub_utils.states import stream_states
 from semhub_utils.tokens import TargetTable, told_apart
 
@@ -72,7 +72,7 @@ def read_items(
 ) -> tuple[Values, dict[str, Values]]:
     """What is read at the items' places, and by name what is read where the claim must not show."""
     pictures = [list(group) for _, group in groupby(range(len(kept)), key=lambda k: id(kept[k][1].picture.image))]
-    shown = [Input("", (kept[of[0]][1].picture.image,)) for of in pictures]
+    shown = [alone(kept[of[0]][1].picture) for of in pictures]
     places = [(item.places(encoding), item.elsewhere(encoding)) for _, item, encoding in kept]
 
     def read(reader: LanguageModel, prompts: Sequence[Prompt], which: Sequence[int], readings=readings) -> Values:
@@ -102,7 +102,7 @@ def readable_items(
     if words is None:
         dropped = {series: Counter({"no word with a token of its own": len(some)}) for series, some in items.items()}
         return None, [], dropped
-    shown = {id(item.picture.image): Input("", (item.picture.image,)) for _, item in every}
+    shown = {id(item.picture.image): alone(item.picture) for _, item in every}
     encodings = dict(zip(shown, model.encode(list(shown.values())), strict=True))
     known, kept = set(words.words), []
     for series, item in every:

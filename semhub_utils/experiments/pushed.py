@@ -15,6 +15,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 
 OTHER, ALIKE, RANDOM, AWAY, REVERSED = "other class", "same class", "random direction", "wrong layer", "reversed"
+BLANK = "random weights"
 CLASSES = {"mammals": True, "others": False}
 
 
@@ -27,8 +28,9 @@ class Pushed:
     strengths: Mapping[str, tuple[float, ...]]
 
     def change(self, condition: str, strength: float) -> Float[np.ndarray, " item"]:
-        """The share at a strength minus the share without a push."""
-        still = self.shares[OTHER][:, self.strengths[OTHER].index(0.0)]
+        """The share at a strength minus the share without a push, which is one for all but random weights."""
+        whose = condition if 0.0 in self.strengths[condition] else OTHER
+        still = self.shares[whose][:, self.strengths[whose].index(0.0)]
         return self.shares[condition][:, self.strengths[condition].index(strength)] - still
 
 
@@ -48,7 +50,7 @@ def claims_of(
     dropped: Mapping[str, int],
     seed: int,
 ) -> list[Evidence]:
-    """Of all clips, of mammals and of others."""
+    """Of all clips, of mammals and of others. Intervals are over animals, contents of clips are counted."""
     kinds = {}
     for item in items:
         mammal = item.clip.is_mammal
@@ -65,12 +67,14 @@ def claims_of(
     claims = []
     for whose, wanted in ({"": None} | CLASSES).items():
         part = np.array([wanted in (None, item.clip.is_mammal) for item in items], bool)
-        clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
+        mine = [item.clip for item, keep in zip(items, part, strict=True) if keep]
         scores, null, controls, least = EMPTY, EMPTY, {}, 0.0
         if part.any():
             scores = _score(turn, *moved[OTHER])[part, None]
             null = _null(called, np.tile(animal, 2), partner, both, wanted, seed)
             shown = {ALIKE: _score(turn, *moved[ALIKE]), AWAY: turn * (found.change(AWAY, strength) - noise)}
+            if BLANK in found.shares:
+                shown[BLANK] = _score(turn, *(found.change(BLANK, s) for s in (strength, -strength, 0.0)))
             controls = {k: v[part, None] for k, v in shown.items()}
             least = 1 / comb(len(called), int(called.sum()))
         claims.append(
@@ -84,7 +88,8 @@ def claims_of(
                 experiment=f"push-{by}",
                 series=f"{name} {whose}".strip(),
                 reading="corrected",
-                clusters=clusters,
+                clusters=[clip.cluster for clip in mine],
+                drawn=[clip.label for clip in mine],
                 controls=controls,
                 dropped=dropped,
                 outcome=True,
@@ -121,15 +126,15 @@ def dose_curves(
 ) -> list[pd.DataFrame]:
     """Share of the first answer by condition, class and strength; none is pushed at 0."""
     runs = {condition: dict(zip(found.strengths[condition], v.T, strict=True)) for condition, v in found.shares.items()}
-    still = runs[OTHER][0.0]
     signed = [(condition, 1, condition) for condition in runs]
     signed.insert(1, (REVERSED, -1, OTHER))
     rows = []
     for condition, sign, of in signed:
+        still = runs[of].get(0.0, runs[OTHER][0.0])
         dose = {0.0: still} | {sign * s: shares for s, shares in runs[of].items() if sign * s > 0}
         for whose, mammal in CLASSES.items():
             part = np.array([item.clip.is_mammal == mammal for item in items], bool)
-            clusters = [item.clip.cluster for item, keep in zip(items, part, strict=True) if keep]
+            clusters = [item.clip.label for item, keep in zip(items, part, strict=True) if keep]
             given = {"experiment": "push-dose", "series": whose, "reading": "corrected", "clusters": clusters}
             for strength, shares in sorted(dose.items()) if part.any() and len(dose) > 1 else ():
                 row = curve(model, shares[part, None], layers=[layer], seed=seed, **given)

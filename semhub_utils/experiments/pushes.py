@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import split_items, tidy
+from semhub_utils.evidence import tidy
 from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
 from semhub_utils.experiments.common import Result, asked, curve
-from semhub_utils.experiments.pushed import ALIKE, AWAY, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
+from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
-from semhub_utils.models import LanguageModel
+from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.spokes.kinds import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
@@ -27,6 +27,7 @@ from semhub_utils.tokens import TargetTable, told_apart, word_row
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
 RELEASED_DEPTH = 13 / 32
+FEW_ANIMALS = "too few animals of a class to choose on some and report on others"
 
 
 def push_experiment(
@@ -37,6 +38,7 @@ def push_experiment(
     strengths: Sequence[float] = STRENGTHS,
     layers: Sequence[int] | None = None,
     seed: int = 0,
+    random_weights: bool = True,
 ) -> Result:
     """At the frames of an animal's sound, add s times the vector of another animal of the other class minus that of the
     present one. Does the share of the first answer ("mammal", "Yes") among the answers go down for mammals, and up for
@@ -44,7 +46,8 @@ def push_experiment(
 
     by: "unembedding", a word's row, as in the paper; or "states", the state at the last token of the word alone, read
     at the layer it is added at. items: per language the same clips in one order. Layer and strength are chosen on a
-    quarter of the clusters, in the first language, by the class that moves less; all else is reported on the others.
+    quarter of the animals of each class, in the first language, by the class that moves less; all else is reported on
+    clips of the others. Where one class has too few animals for both, the claims are left without items.
     What is pushed is the same everywhere, English words. s is in lengths of the state: the difference is scaled to the
     mean length of the clip's states at that layer, in the first language's prompt.
 
@@ -52,8 +55,8 @@ def push_experiment(
     of the share in the direction of the push, minus the larger of that under RANDOM_DIRECTIONS of equal length (their
     mean) and under the reversed vector, so that a push that makes the model give one answer, whatever it hears, scores
     nothing; against a null in which it is shuffled which of the animals are called mammals. Controls: the vector to
-    another animal of the same class, and the layer half the model away. Animals whose row is asked for and that are
-    several tokens are dropped and counted.
+    another animal of the same class, the layer half the model away, and random weights. Animals whose row is asked for
+    and that are several tokens are dropped and counted.
 
     Table, with `by`: `push-choice` (layer x strength, choosing part, the class that moves less; control: that class
     under the first of the random directions), `push-dose` (share of the first answer by class, strength and
@@ -64,16 +67,16 @@ def push_experiment(
     words = sorted({word for item in items[first] for word in (item.clip.label, item.other, item.alike)})
     if by not in BY:
         raise SemhubError(f"Vectors were asked for by {by!r}; {' or '.join(BY)} would do.")
-    rows = BY[by](model, words)
+    rows = BY[by](model, words) if words else {}
     kept = [n for n, i in enumerate(items[first]) if {i.clip.label, i.other, i.alike} <= set(rows)]
     dropped = {"no single token for an animal": len(items[first]) - len(kept)}
     dropped = {reason: count for reason, count in dropped.items() if count}
     tellable = {name: _answers(model, some) for name, some in items.items()}
     of = {name: [some[n] for n in kept] for name, some in items.items()}
-    ids, clusters = range(len(kept)), [item.clip.cluster for item in of[first]]
-    choose, report = split_items(ids, seed, clusters=clusters, share=CHOOSING) if kept else ([], [])
-    if not choose or not report or tellable[first] is None:
-        reason = dropped if tellable[first] else {NO_ANSWER: len(items[first])}
+    choose, report = _parts(of[first], seed)
+    if not choose or tellable[first] is None:
+        few = {FEW_ANIMALS: len(kept)} if kept else {}
+        reason = dropped | few if tellable[first] or not items[first] else {NO_ANSWER: len(items[first])}
         claims = [claim for name in items for claim in claims_of(model, by, name, [], None, 1, 1.0, reason, seed)]
         blank = [
             curve(model, np.empty((0, 1)), layers=[1], experiment=f"push-{what}", series=whose)
@@ -85,19 +88,25 @@ def push_experiment(
     tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
     tried = tried if layers is None else list(layers)
     prompts = {name: model.encode([asked(model, i.asked.prompt) for i in of[name]]) for name in items if tellable[name]}
-    lengths = _lengths(model, prompts[first])
-    vectors = {
-        name: torch.stack([rows[getattr(i, to)] - rows[i.clip.label] for i in of[first]])
-        for name, to in ((OTHER, "other"), (ALIKE, "alike"))
-    }
+    blank = randomised(model, seed) if random_weights else None
+    lengths = {one: _lengths(one, prompts[first]) for one in (model, blank) if one}
 
-    def shares(name: str, some: Sequence[int], layer: int, vector: Tensor, s: Sequence[float], raw: bool = False):
-        """Share of the first answer [item, strength]."""
+    def toward(to: str, rows: Mapping[str, Tensor]) -> Float[Tensor, "item layer hidden"]:
+        return torch.stack([rows[getattr(i, to)] - rows[i.clip.label] for i in of[first]])
+
+    def shares(
+        name: str, some: Sequence[int], layer: int, vector: Tensor, s: Sequence[float], raw=False, reader=model
+    ) -> Float[np.ndarray, "item strength"]:
+        """Share of the first answer."""
         words, chosen, v = tellable[name], [prompts[name][n] for n in some], vector[some, layer]
-        v = v if raw else normalize(v, dim=-1) * lengths[some, layer][:, None]
+        v = v if raw else normalize(v, dim=-1) * lengths[reader][some, layer][:, None]
         edit = Edit((layer,), v, positions=[encoding.frames for encoding in chosen])
-        said = word_logprobs(next_token_logprobs(model, chosen, words.ids, edit=edit, strengths=s), words.groups)
+        said = word_logprobs(next_token_logprobs(reader, chosen, words.ids, edit=edit, strengths=s), words.groups)
         return said.double().softmax(-1)[..., 0].numpy()
+
+    vectors = {OTHER: toward("other", rows), ALIKE: toward("alike", rows)}
+    if blank:
+        vectors[BLANK] = toward("other", BY[by](blank, words))
 
     turn = np.array([-1.0 if item.clip.is_mammal else 1.0 for item in of[first]])
     noise = torch.randn(RANDOM_DIRECTIONS, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
@@ -112,7 +121,7 @@ def push_experiment(
             less = min(sides, key=lambda side, k=k, moved=moved: moved[side, k].mean())
             cell = curve(
                 model, moved[less, k, None], experiment="push-choice", series=first, layers=[layer], seed=seed,
-                clusters=[clusters[choose[n]] for n in less], controls={RANDOM: chance[less, k, None]},
+                clusters=[of[first][choose[n]].clip.label for n in less], controls={RANDOM: chance[less, k, None]},
             )  # fmt: skip
             chosen_by.append(cell.assign(strength=float(s)))
     layer = max(tried, key=lambda candidate: choice[candidate].max())  # the first of equals: the lowest
@@ -124,10 +133,12 @@ def push_experiment(
         up = tuple(map(float, strengths))
         some = up if name == first else (strength,)
         used = {OTHER: (*(-s for s in up[::-1]), 0.0, *up), ALIKE: (*(-s for s in some[::-1]), *some)}
-        used |= {AWAY: some, RANDOM: some}
+        used |= {AWAY: some, RANDOM: some, BLANK: (-strength, 0.0, strength)}
         found = {k: shares(name, report, layer, vectors[k], used[k]) for k in (OTHER, ALIKE)}
         found[AWAY] = shares(name, report, away, vectors[OTHER], some)
         found[RANDOM] = np.mean([shares(name, report, layer, d, some) for d in noise], axis=0)
+        if blank:
+            found[BLANK] = shares(name, report, layer, vectors[BLANK], used[BLANK], reader=blank)
         return Pushed(found, used)
 
     claims, doses = [], []
@@ -147,8 +158,23 @@ def push_experiment(
     return pd.concat([tidy(claims), *chosen_by, *doses], ignore_index=True).assign(by=by), claims
 
 
+def _parts(items: Sequence[KindItem], seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the items to choose on and to report on, which share no animal: of each class a quarter of the
+    animals, one at least, and the rest. Both are empty where a class has too few."""
+    rng, chosen = np.random.default_rng(seed), set()
+    for mammal in CLASSES.values():
+        animals = sorted({item.clip.label for item in items if item.clip.is_mammal == mammal})
+        chosen |= {*rng.permutation(animals)[: max(1, int(len(animals) * CHOOSING))].tolist()}
+    place = [(item.clip.label in chosen, item.clip.is_mammal) for item in items]
+    if len(set(place)) < 4:
+        return [], []
+    return [n for n, (own, _) in enumerate(place) if own], [n for n, (own, _) in enumerate(place) if not own]
+
+
 def _answers(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | None:
-    """The first tokens of the answers, which all items share; None where two cannot be told apart."""
+    """The first tokens of the answers, which all items share; None where two cannot be told apart, or without items."""
+    if not items:
+        return None
     words = told_apart(model, items[0].answers, asked(model, items[0].asked.prompt).text)
     return words if words and words.words == items[0].answers else None
 

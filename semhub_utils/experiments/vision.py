@@ -9,16 +9,16 @@ import pandas as pd
 from semhub_utils.experiments.common import Result
 from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
-from semhub_utils.inputs import Input
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.emptied import PICTURES, emptied
-from semhub_utils.spokes.seen import SeenItem, names, similarity_pairs
+from semhub_utils.spokes.seen import SeenItem, alone, names, similarity_pairs
 from semhub_utils.spokes.vision import Picture
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import told_apart
 
 MAX_CELLS = 16_000  # of an overlay: words that a page can carry
+FEWEST = 5  # layers of an overlay, as long as one picture is left
 
 
 def image_similarity(model: LanguageModel, pictures: Sequence[Picture], *, seed: int = 0, **options: Any) -> Result:
@@ -57,28 +57,30 @@ def overlay(
 
     Columns: picture (`seen.names`), reading, among, layer, depth, row, column, rows,
     columns, view (as in `Encoding`), word, value (its probability), right (the word is true of what the patch shows).
-    Pictures and layers are left out where there would be more than `max_cells` rows. No row for a model without a grid
-    of patches.
+    Where there would be more than `max_cells` rows, layers are left out, evenly and of all pictures alike, and rather
+    than to show fewer than FEWEST layers, the last pictures. No row for a model without a grid of patches.
     """
     readings = available_readings(model)
     table = told_apart(model, words)
     owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group] if table else []
     among = ("all words", "colours and things") if owner else ("all words",)
-    rows, layers = [], list(range(model.n_layers + 1))
-    for name, picture in names(pictures).items():
-        prompt = Input("", (picture.image,))
-        [encoding] = model.encode([prompt])
-        if encoding.grid is None:
-            continue
-        patches = len(encoding.patches) * len(readings) * len(among)
-        layers = _spread(layers, max(2, max_cells // patches))
-        if rows and len(rows) + patches * len(layers) > max_cells:
-            break
+    rows, named = [], names(pictures)
+    encodings = model.encode([alone(picture) for picture in named.values()])
+    shown = [of for of in zip(named.items(), encodings, strict=True) if of[1].grid]
+
+    def room() -> int:
+        """Layers that can be shown of these pictures."""
+        return max_cells // max(1, sum(len(e.patches) for _, e in shown) * len(readings) * len(among))
+
+    while len(shown) > 1 and room() < min(FEWEST, model.n_layers + 1):
+        shown.pop()
+    layers = _spread(range(model.n_layers + 1), max(2, room()))
+    for (name, picture), encoding in shown:
         true = [set() for _ in encoding.patches]
         for area in picture.areas:
             for k in picture.patches(area, encoding.grid, encoding.view):
                 true[k] |= {*area.words}
-        hidden = hidden_states(model, [prompt], positions=encoding.patches).hidden
+        hidden = hidden_states(model, [encoding], positions=encoding.patches).hidden
         for reading in readings:
             found = lens(model, hidden, top_k=1, targets=table.ids if owner else None, reading=reading)
             texts = {int(i): model.tokenizer.decode([i]).strip() for i in found.top_ids.unique()}
@@ -95,6 +97,6 @@ def overlay(
     return pd.DataFrame(rows, columns=[*columns, "value", "right"])
 
 
-def _spread(layers: list[int], count: int) -> list[int]:
+def _spread(layers: Sequence[int], count: int) -> list[int]:
     """At most `count` of the layers, evenly, first and last among them."""
     return [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, min(count, len(layers))).round().astype(int))]

@@ -39,6 +39,8 @@ YES_NO = {"english": ("Yes", "No"), "spanish": ("Sí", "No"), "chinese": ("是",
 """Language -> what answers the plain question of a mammal."""
 KINDS = ("mammal", "bird", "reptile", "insect")
 """What the world's facts say an animal that sounds is: what answers `question(clip.kind_ask, ...)`."""
+OTHERS = re.compile(r"\bmouse click|\bsea lion")
+"""Labels of the public sets in which an animal's word means something else."""
 SMALL_WORDS = {"a", "an", "and", "at", "by", "in", "of", "on", "or", "the", "to", "with"}
 
 
@@ -101,14 +103,16 @@ def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list
     return _drawn(pairs, n, f"animals {seed}", held_out)
 
 
-def read_clips(n: int, *, seed: int = 0, data_dir: str | Path) -> tuple[list[Clip], Skipped]:
+def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = False) -> tuple[list[Clip], Skipped]:
     """`n` clips of VGGSound (csv and wav) or ESC-10/50, whichever `data_dir` holds. The words of a label are those of
-    its text, small ones left out; clips of one recording are one cluster. Raises SemhubError where neither is there."""
-    root = Path(data_dir)
+    its text, small ones left out; clips of one recording are one cluster. animals: only those with an `animal_of` their
+    label, which is then the label, and with its kind; the others are counted, and there may be none. Raises SemhubError
+    where neither set is there."""
+    root, wanted = Path(data_dir), animal_of if animals else None
     if any((root / name).is_file() for name in ("vggsound/vggsound.csv", "vggsound.csv")):
-        found, skipped = vggsound(n, seed=seed, data_dir=data_dir)
+        found, skipped = vggsound(n, seed=seed, data_dir=data_dir, wanted=wanted)
     elif any(root.glob("**/esc50.csv")) or any(root.glob("**/[0-9]* - *")):
-        found, skipped = esc(n, seed=seed, data_dir=data_dir)
+        found, skipped = esc(n, seed=seed, data_dir=data_dir, wanted=wanted)
     else:
         raise SemhubError(
             f"{data_dir} holds neither ESC-10, ESC-50 nor VGGSound; a folder with the files of GitHub "
@@ -116,10 +120,24 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path) -> tuple[list[Cli
         )
     read = []
     for file in found:
-        words = dict.fromkeys(w for w in re.findall(r"[^\W\d_]+", file.label.lower()) if w not in SMALL_WORDS)
-        samples = file.sound(RATE).samples
-        read.append(Clip(file.id, samples, RATE, file.label, "", tuple(words), "", (), file.source))
+        label, kind = file.label, ""
+        if animals:
+            label = animal_of(label)
+            kind = kind_of(label)
+        words = tuple(dict.fromkeys(w for w in _words(label) if w not in SMALL_WORDS))
+        read.append(Clip(file.id, file.sound(RATE).samples, RATE, label, "", words, kind, (), file.source))
     return read, skipped
+
+
+def animal_of(label: str) -> str:
+    """The first word of a recording's label that is an animal of KINDS, in the singular: "lion" of "lions roaring".
+    Empty where there is none."""
+    words = [form for word in _words(OTHERS.sub("", label.lower())) for form in (word, word.removesuffix("s"))]
+    return next((word for word in words if kind_of(word) in KINDS), "")
+
+
+def _words(label: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", label.lower())
 
 
 def of_the_other_class(clip: Clip, *, seed: int = 0) -> str:

@@ -58,8 +58,9 @@ class Photo:
 def photos(n: int, *, seed: int, data_dir: str | Path, segments: bool = False) -> tuple[list[Photo], Skipped]:
     """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: annotations/
     captions_val2017.json and val2017/*.jpg; with `segments`, those that have some in panoptic_val2017.json and its
-    folder, or else in instances_val2017.json. A photograph that is missing, damaged or without a caption is skipped
-    and counted. Raises SemhubError where a file is missing or not COCO's."""
+    folder, or else in instances_val2017.json. A photograph that is missing, damaged, without a caption, or of another
+    size than its segments (one that EXIF turns, say) is skipped and counted. Raises SemhubError where a file is missing
+    or not COCO's."""
     if n < 1:
         raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
     path, skipped = _find(data_dir, "captions"), Skipped()
@@ -78,12 +79,17 @@ def photos(n: int, *, seed: int, data_dir: str | Path, segments: bool = False) -
         if not name or not captions[key]:
             skipped.add("no caption", f"photograph {key}")
             continue
-        try:
-            read_image(folder / name)  # looked at now, so that no damaged one ends a run later
+        parts = tuple(seen.get(key, ()))
+        painted = {part.region[1] for part in parts if isinstance(part.region, tuple)}
+        try:  # looked at now, so that no damaged one ends a run later
+            sizes = {read_image(path).size for path in (folder / name, *painted)} | {part.size[::-1] for part in parts}
         except SemhubError as error:
             skipped.add("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
             continue
-        found.append(Photo(f"coco:{key}", folder / name, tuple(captions[key]), tuple(seen.get(key, ()))))
+        if len(sizes) > 1:
+            skipped.add("of another size than its segments", name)
+            continue
+        found.append(Photo(f"coco:{key}", folder / name, tuple(captions[key]), parts))
     return sorted(some(found, folder, "photographs", skipped), key=lambda photo: photo.id), skipped
 
 

@@ -60,12 +60,17 @@ def names(pictures: Sequence[Picture]) -> dict[str, Picture]:
     return {" ".join(p.words) if p.asks else shorten(p.caption, 30, placeholder=" …"): p for p in pictures}
 
 
+def alone(picture: Picture) -> Input:
+    """A picture without a word, as a prompt."""
+    return Input("", (picture.image,))
+
+
 def similarity_pairs(pictures: Sequence[Picture]) -> list[Pair]:
     """A picture and its caption. Group: how much it shows, as captions of the world are as long then; anchor: the
     caption's last word; words: the first thing. Of photographs none is known."""
     return [
         Pair(
-            p.id, Input("", (p.image,)), p.caption, _group(p), p.cluster,
+            p.id, alone(p), p.caption, _group(p), p.cluster,
             p.caption.split()[-1] if p.asks else "", (p.areas[0].words[-1],) if p.asks else (),
         )
         for p in pictures

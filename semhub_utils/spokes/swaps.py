@@ -36,7 +36,8 @@ def picture_patches(
 ) -> list[PatchItem]:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
     colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
-    Written into: the patches of what is coloured. Pictures of more are left out. Raises SemhubError on an unknown
+    Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
+    are left out. Raises SemhubError on an unknown
     language or manner."""
     rng, items = random.Random(f"patches {seed}"), []
     shown = {p.words[0]: p.image for p in vision.plain_colours(len(vision.COLOURS), seed=seed)}
@@ -56,7 +57,7 @@ def picture_patches(
                 id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
                 source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
                 cluster=picture.cluster, group=f"{kind} {language} {form}", anchor=new,
-                places=partial(picture.places, picture.areas[0]),
+                places=partial(picture.places, picture.areas[0], share=0.0),
             )
         )  # fmt: skip
     return items

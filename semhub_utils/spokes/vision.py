@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from semhub_utils.errors import SemhubError
@@ -86,25 +86,25 @@ class Picture:
     split: str = ""
     held_out: bool = False
 
-    def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE) -> list[int]:
+    def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE, *, share: float = 0.5) -> list[int]:
         """Numbers, row by row, of the patches of a grid (rows, columns) over a part of the picture (as in `Encoding`)
-        that are more than half inside an area."""
-        return list(_inside(area, self.image.size, grid, view))
+        that are inside an area by more than a share of them."""
+        inside = _inside(area, self.image.size, grid, view)
+        return np.flatnonzero(inside > share + 1e-6).tolist()  # half a patch may come out a rounding above
 
-    def places(self, area: Area, encoding: Encoding) -> list[int]:
-        """The positions of a prompt's patches that are more than half inside an area: all of them where that is the
-        whole picture, none where the model lays its patches on no grid."""
+    def places(self, area: Area, encoding: Encoding, *, share: float = 0.5) -> list[int]:
+        """The positions of a prompt's patches that are inside an area by more than a share of them: all where that is
+        the whole picture, none where the model lays its patches on no grid."""
         if area.box == (0, 0, *self.image.size):
             return encoding.patches
         if encoding.grid is None:
             return []
-        return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view)]
+        return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view, share=share)]
 
 
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
-def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> tuple[int, ...]:
-    share = cells(area.mask(size), grid, view)
-    return tuple(np.flatnonzero(share > 0.5 + 1e-6).tolist())  # half a patch may come out a rounding above
+def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Float[np.ndarray, "row column"]:
+    return cells(area.mask(size), grid, view)
 
 
 def plain_colours(n: int, *, seed: int = 0, colours: Sequence[str] = COLOURS) -> list[Picture]:

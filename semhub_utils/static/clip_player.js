@@ -42,13 +42,14 @@ function render({ model, el }) {
   const lenses = node("fieldset", {}, node("legend", {}, "Lens"));
   const audio = node("audio", { controls: "", preload: "auto" });
   const picture = node("img", { class: "dark-light" }); // which tells the theme to leave it as it is in the dark
+  const note = node("p", {});
   const cursor = node("div", { class: "clip-cursor", "aria-hidden": "true" });
   const strip = node("div", { class: "clip-strip", tabindex: "0", role: "region", "aria-label": "The likeliest word at every moment" });
   const panel = node("div", { class: "lens-panel", role: "region", "aria-live": "polite", "aria-label": "Chosen moment" });
   root.append(
     node("p", { class: "lens-title" }, meta.title),
     node("div", { class: "lens-controls" }, node("div", {}, node("label", { for: select.id }, "Clip"), " ", select), lenses, layerBox),
-    audio,
+    audio, note,
     node("div", { class: "clip-picture" }, picture, cursor),
     timeBox, strip, panel);
   el.append(root);
@@ -90,6 +91,9 @@ function render({ model, el }) {
     audio.src = address("audio/wav", clip().audio);
     picture.src = address("image/png", clip().picture);
     picture.alt = `Spectrogram of the sound ${clip().name}: time to the right, frequency upward, bright is loud.`;
+    const { duration, whole } = clip();
+    note.hidden = whole <= duration;
+    note.textContent = `The first ${duration.toFixed(1)} of ${whole.toFixed(1)} seconds: sound, picture and words.`;
     layers.max = clip().layers.length - 1;
     times.max = clip().tokens.length - 1;
     drawLenses();
