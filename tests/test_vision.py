@@ -415,6 +415,13 @@ def test_items_are_what_they_say():
     [item] = seen.ask_items(plain, "colour", "spanish")
     assert item.prompt.text == "<image> es de color" and item.targets == {"own": ("azul",), "english": ("blue",)}
     assert len(seen.ask_items(plain, "colour", "english")) == 2
+    red, blue = seen.ask_items(plain, "colour", "spanish", manner="plain")  # no public model was taught red there
+    assert red.prompt.text == blue.prompt.text == "¿Cuál es el color de la imagen?\nEl color es"
+    assert red.targets == {"own": ("rojo",), "english": ("red",)}
+    [shape] = seen.ask_items(vision.scenes(1, kinds=("one",)), "shape", "english", manner="plain")
+    assert shape.prompt.text == "What shape is in the image?\nShape:" and shape.targets["own"][0] in vision.SHAPES
+    with pytest.raises(SemhubError, match="no plain question in 'code'"):
+        seen.ask_items(plain, "colour", "code", manner="plain")
 
 
 @pytest.mark.parametrize("name", ["llava-next", "idefics3", "qwen2.5-vl"])
@@ -477,6 +484,7 @@ def test_photographs_of_coco(loud, monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
     pictures, _ = photographs.pictures(5, data_dir=data, segments=True)
     assert all(p.words and p.areas and p.caption for p in pictures)
+    assert "without spaCy" in photographs.nouns_found_by(data) and photographs.nouns_found_by(None) == ""
     words = [w for p in pictures for w in p.words]
     assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
     picture = pictures[0]
@@ -513,5 +521,6 @@ def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
     photographs._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
     assert photographs._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
+    assert "spaCy's tagger (en_core_web_sm)" in photographs.nouns_found_by("coco")
     photographs._by_spacy.cache_clear()
     assert photographs._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]

@@ -50,7 +50,7 @@ def picture_patches(
         own = picture.areas[0].words[0]
         new = rng.choice([c for c in vision.COLOURS if c != own])
         no_colour = rng.choice([s for s in vision.SHAPES if s not in picture.words])
-        prompt = _asked(asks[0], language, manner, form, vision.question, vision.PLAIN["colour"])
+        prompt = in_manner(asks[0], language, manner, form, vision.question, vision.PLAIN["colour"])
         own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
         answer, expected = (_said(w, language) for w in (own, new))
         kind = picture.id.partition(":")[0]
@@ -86,7 +86,7 @@ def sound_patches(
         new = rng.choice([label for label, answer in answers.items() if answer == expected])
         silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
         ask = Ask(kind, "", (own,))
-        prompt = _asked(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
+        prompt = in_manner(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
         items.append(
             PatchItem(
@@ -123,7 +123,9 @@ def recolour_items(
         real.paste(shown[third].crop(areas[0].box), areas[0].box)
         asks = [a for a in picture.asks if a.kind == ask]
         asks.sort(key=lambda a, present=present: present not in a.answers)  # the half that is written into first
-        prompts = [_asked(a, language, manner, form, vision.question, vision.PLAIN["colours"], lead="") for a in asks]
+        prompts = [
+            in_manner(a, language, manner, form, vision.question, vision.PLAIN["colours"], lead="") for a in asks
+        ]
         before = [frozenset(a.answers) for a in asks]
         items.append(
             RecolourItem(
@@ -155,7 +157,7 @@ def _plain(seed: int) -> dict[str, Image]:
     return {p.words[0]: p.image for p in vision.plain_colours(len(vision.COLOURS), seed=seed)}
 
 
-def _asked(
+def in_manner(
     ask: Ask, language: str, manner: str, form: int | None, question: Callable, plain: dict[str, str],
     lead: str | None = None,
 ) -> str:  # fmt: skip
