@@ -118,7 +118,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
     def said(logprob):
         return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
 
-    gain, first, before = {}, {}, []
+    gain, first, likely, before = {}, {}, {}, []
     for k, item in enumerate(items):
         run = common.asked(model, item.run[0])
         places, inputs = item.places(model.encode([run])[0]), plain.inputs(run)
@@ -141,6 +141,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
             now = said(logprob)
             gain.setdefault(condition, []).append(float(now[b] - now[a] - was[b] + was[a]))
             first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
+            likely.setdefault(condition, []).append((float(now[b].exp()), float(now[a].exp())))
     shape = len(items), len(layers)
     np.testing.assert_allclose(claims[0].values, np.reshape(gain["source"], shape).mean(0), atol=5e-5)
     assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source", "own type"}
@@ -152,6 +153,13 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
         shown = table[(table.experiment == "patch-first") & (table.condition == condition)]
         want = np.reshape(first[condition], shape).mean(0)
         np.testing.assert_allclose(shown[shown.series == "expected"].sort_values("layer").value, want, atol=1e-9)
+    for condition, values in likely.items():
+        shown = table[(table.experiment == "patch-probability") & (table.condition == condition)]
+        for k, said in enumerate(("expected", "original")):
+            want = np.reshape([both[k] for both in values], shape).mean(0)
+            got = shown[shown.series == said].sort_values("layer").value
+            np.testing.assert_allclose(got, want, atol=5e-6, err_msg=f"{condition} {said}")
+            assert np.ptp(want) > 1e-5, condition
     assert set(table.series[table.experiment == "patch-first"]) == {"expected", "original", "other"}
     assert table[table.experiment == "task-english"].value.tolist() == list(map(float, before))
     taken = table[table.experiment == "task-english, own type"].value.tolist()
