@@ -98,19 +98,21 @@ task = {
     for kind in english
 }
 precondition = chapter.knows(task["colour"], "name the colour of a shape in English")
+
+# %% tags=["hide-input"]
+held_out = [picture.id for picture in shapes if picture.held_out]
+unseen = {kind: some[some.series.isin(held_out)].value for kind, some in task.items()}
+glue("n_unseen", len(held_out))
+glue("unseen_colour", unseen["colour"].mean(), ".0%")
+glue("unseen_shape", unseen["shape"].mean(), ".0%")
 glue("knows_colour", task["colour"].value.mean(), ".0%")
 glue("knows_shape", task["shape"].value.mean(), ".0%")
-unseen = {
-    kind: some[some.series.isin([picture.id for picture in shapes if picture.held_out])] for kind, some in task.items()
-}
-glue("n_unseen", len(unseen["shape"]))
-glue("unseen_colour", unseen["colour"].value.mean(), ".0%")
-glue("unseen_shape", unseen["shape"].value.mean(), ".0%")
 
 # %% [markdown]
-# It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`. Of the {glue}`n_unseen` pictures with a
-# pair of colour and shape that no training picture of the book's models shows, it is {glue}`unseen_colour` and {glue}`unseen_shape`. That is no condition for the lens below, since a
-# model may see more than it says in such sentences; where a number is low, expect less.
+# It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`. On the {glue}`n_unseen` pictures
+# with a pair of colour and shape that no training picture of the book's models shows, it names {glue}`unseen_colour` of the colours and
+# {glue}`unseen_shape` of the shapes. That is no condition for the lens below, since a model may see more than it says in such sentences;
+# where a number is low, expect less.
 #
 # ## Similarity: is a picture like its caption?
 #
