@@ -118,7 +118,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
     def said(logprob):
         return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
 
-    gain, first, before = {}, {}, []
+    gain, first, likely, before = {}, {}, {}, []
     for k, item in enumerate(items):
         run = common.asked(model, item.run[0])
         places, inputs = item.places(model.encode([run])[0]), plain.inputs(run)
@@ -141,6 +141,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
             now = said(logprob)
             gain.setdefault(condition, []).append(float(now[b] - now[a] - was[b] + was[a]))
             first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
+            likely.setdefault(condition, []).append((float(now[b].exp()), float(now[a].exp())))
     shape = len(items), len(layers)
     np.testing.assert_allclose(claims[0].values, np.reshape(gain["source"], shape).mean(0), atol=5e-5)
     assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source", "own type"}
@@ -152,6 +153,13 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
         shown = table[(table.experiment == "patch-first") & (table.condition == condition)]
         want = np.reshape(first[condition], shape).mean(0)
         np.testing.assert_allclose(shown[shown.series == "expected"].sort_values("layer").value, want, atol=1e-9)
+    for condition, values in likely.items():
+        shown = table[(table.experiment == "patch-probability") & (table.condition == condition)]
+        for k, said in enumerate(("expected", "original")):
+            want = np.reshape([both[k] for both in values], shape).mean(0)
+            got = shown[shown.series == said].sort_values("layer").value
+            np.testing.assert_allclose(got, want, atol=5e-6, err_msg=f"{condition} {said}")
+            assert np.ptp(want) > 1e-5, condition
     assert set(table.series[table.experiment == "patch-first"]) == {"expected", "original", "other"}
     assert table[table.experiment == "task-english"].value.tolist() == list(map(float, before))
     taken = table[table.experiment == "task-english, own type"].value.tolist()
@@ -268,6 +276,7 @@ def coloured(model):
                     id=str(k), prompts=(Input(f"p{k} p{k} p{k} ?"),), before=(frozenset([f"w{k}"]),),
                     after=(frozenset([f"w{third}"]),), present=f"w{k}", third=f"w{third}", another=f"w{another}",
                     places=lambda encoding: [0, 1, 2], named=lambda text: tuple(text.split()), cluster=str(k),
+                    source=(Input(f"p{third} p{third} p{third} ?"),),
                 )
             )  # fmt: skip
     return items
@@ -282,14 +291,17 @@ def test_planted_colours_are_found_and_planted_absence_is_not(few_draws, monkeyp
     shown = table[table.experiment == "recolour"].pivot_table(
         index=["condition", "series"], columns="layer", values="value"
     )
-    assert shown.loc["third colour", "intended"].tolist() == [1, 1, 1, 0]
+    for name in ("third colour", "own type"):
+        assert shown.loc[name, "intended"].tolist() == [1, 1, 1, 0]
     for name in ("present colour", "nothing"):
         assert shown.loc[name, "unchanged"].eq(1).all()
     assert shown.loc["another colour", "other"].tolist() == [1, 1, 1, 0]
     assert (shown.groupby("condition").sum() - 1).abs().max().max() < 1e-9
     model = seeing_text(False)
     table, [claim] = experiments.recolour_experiment(model, coloured(model), series="c", max_new_tokens=1)
-    assert table[table.experiment == "task-c"].value.eq(1).all() and claim.values[0] <= 0
+    for task in ("task-c", "task-c, own type"):  # a real half is followed, a word is not
+        assert table[table.experiment == task].value.eq(1).all()
+    assert claim.values[0] <= 0
     assert judge(claim).verdict == NOT
 
 
@@ -313,10 +325,13 @@ def test_recolouring_against_one_run_at_a_time(media, few_draws):
             vector = drawn[list(reported).index(item.id)].double()
         layers = [] if condition == "nothing" else range(layer, model.n_layers + 1)
         inputs, text, unit = dict(plain.inputs(item.prompts[0])), [], vector / vector.norm()
+        real = plain.states(item.source[0], model.n_layers)[layer, item.places(encoding)].mean(0)
+        layers = [layer] if condition == "own type" else layers
         for _ in range(m):
             logprob = plain.logprobs(
-                inputs, layers, item.places(encoding), lambda old: unit * old.norm(dim=-1, keepdim=True)
-            )
+                inputs, layers, item.places(encoding),
+                lambda old: real if condition == "own type" else unit * old.norm(dim=-1, keepdim=True),
+            )  # fmt: skip
             text.append(int(logprob.masked_fill(~model.text_vocab, -1e30).argmax()))
             inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([text[-1:]])], 1)
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -332,6 +347,7 @@ def test_recolouring_against_one_run_at_a_time(media, few_draws):
             id=str(k), prompts=(Input("the", (picture(16, 16, k),)),), before=(frozenset("x"),),
             after=(frozenset("y"),), present=a, third=b, another=c,
             places=lambda encoding: encoding.patches[:8], named=named, cluster=str(k),
+            source=(Input("the", (picture(16, 16, k + 50),)),),
         )  # fmt: skip
         right = named(put(item, "nothing", 0))[:1] or ("x",)
         new = named(put(item, "third colour", 1))[:1] or ("y",)
@@ -339,16 +355,27 @@ def test_recolouring_against_one_run_at_a_time(media, few_draws):
     table, [claim] = experiments.recolour_experiment(model, items, series="c", max_new_tokens=m, seed=4)
     _, reported = split_items([i.id for i in items], 4, clusters=[i.cluster for i in items], share=0.25)
     shown = table[table.experiment == "recolour"]
-    for condition in ("third colour", "present colour", "another colour", "random direction", "nothing"):
+    conditions = ("third colour", "own type", "present colour", "another colour", "random direction", "nothing")
+    found = {}
+    for condition in conditions:
         want = np.zeros((model.n_layers + 1, 4))
         for item, layer in itertools.product([i for i in items if i.id in reported], range(model.n_layers + 1)):
             said = named(put(item, condition, layer, reported=reported))
             k = 3 if len(said) != 1 else {item.after[0]: 0, item.before[0]: 1}.get(frozenset(said), 2)
             want[layer, k] += 1 / len(reported)
+            found.setdefault((condition, layer), []).append(k == 0)
         for k, outcome in enumerate(recolour.OUTCOMES):
             got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
             np.testing.assert_allclose(got, want[:, k], atol=1e-9, err_msg=f"{condition} {outcome}")
     assert shown[(shown.condition == "third colour") & (shown.series == "intended")].value.max() > 0.5
+    chosen = [i for i in items if i.id not in reported]
+    hits = [sum(frozenset(named(put(i, "third colour", at))) == i.after[0] for i in chosen) for at in (1, 2)]
+    [layer] = claim.layers
+    assert layer == (1 if hits[0] >= hits[1] else 2)
+    gain = np.subtract(found["third colour", layer], found["random direction", layer], dtype=float)
+    assert claim.values[0] == pytest.approx(gain.mean())
+    own = table[table.experiment == "task-c, own type"].value.tolist()
+    assert own == np.any([found["own type", at] for at in (1, 2)], axis=0).tolist()
 
 
 def test_the_length_of_what_is_put_is_nothing_to_a_model_that_norms_all_it_reads(media):
@@ -418,6 +445,11 @@ def test_items_of_two_halves(ask):
         half = there.areas[0] if there.areas[0].words[0] == item.present else there.areas[1]
         replaced.add(there.areas.index(half))
         untouched = next(w for w in there.words if w != item.present)
+        assert [p.text for p in item.source] == [p.text for p in item.prompts]
+        real, own = (np.asarray(some[0].images[0], float) for some in (item.source, item.prompts))
+        at = real[half.mask(there.image.size)].mean(0)  # the half is of the third colour, the other as it was
+        assert min(COLOURS, key=lambda word, at=at: np.abs(at - COLOURS[word]).sum()) == item.third
+        assert np.array_equal(real[~half.mask(there.image.size)], own[~half.mask(there.image.size)])
         assert not {item.third, item.another} & set(there.words) and item.third != item.another
         if ask == "colours":
             assert item.before == (frozenset(there.words),) and item.after == (frozenset([untouched, item.third]),)
@@ -429,6 +461,9 @@ def test_items_of_two_halves(ask):
                 for a in sorted(there.asks[:2], key=lambda a, own=item.present: a.answers != (own,))
             ]
     assert replaced == {0, 1}
+    many = vision.two_halves(300, held_out=None)
+    pairs = {i.cluster: frozenset(p.words) for i, p in zip(swaps.recolour_items(many), many, strict=True)}
+    assert len(pairs) == len({*pairs.values()}) == len({frozenset(p.words) for p in many}), "no pair in both parts"
     [plain] = swaps.recolour_items(pictures[:1], manner="plain")
     assert [p.text for p in plain.prompts] == ["What are the two colors in the image?"]
 

@@ -123,7 +123,7 @@ def near(found, wanted, atol=5e-5):
 def test_colours_against_plain_transformers(loud, reading):
     oracle, plain = Oracle(loud), vision.plain_colours(11)
     table, claims = experiments.colour_experiment(loud, seen.colour_items(plain), **PLAIN)
-    wanted, own_share = [], []
+    wanted, sides = [], {"right": [], "wrong": []}
     for picture in plain:
         [own] = picture.words
         if reading == "as released" and own == "white":
@@ -131,13 +131,15 @@ def test_colours_against_plain_transformers(loud, reading):
         first = oracle.patches(picture.image, reading).argmax(-1)
         shares = {c: (first == oracle.id(c)).double().mean(1).numpy() for c in vision.COLOURS}
         others = ["white"] if reading == "as released" else [c for c in vision.COLOURS if c != own]
-        wanted.append(shares[own] - np.mean([shares[c] for c in others], axis=0))
-        own_share.append(shares[own])
+        sides["right"].append(shares[own])
+        sides["wrong"].append(np.mean([shares[c] for c in others], axis=0))
+        wanted.append(sides["right"][-1] - sides["wrong"][-1])
     claim = claim_of(claims, "colours/pictures", reading)
     near(claim.values, np.mean(wanted, axis=0), atol=1e-9)
     assert claim.n == len(wanted) and np.ptp(claim.values) > 0.01, "a table of zeros shows nothing"
-    shown = table[(table.experiment == "colours-probability") & (table.reading == reading) & (table.series == "right")]
-    near(shown.value, np.mean(own_share, axis=0), atol=1e-9)
+    shown = table[(table.experiment == "colours-probability") & (table.reading == reading)]
+    for side, values in sides.items():
+        near(shown[shown.series == side].value, np.mean(values, axis=0), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", seen.KINDS)
@@ -170,16 +172,20 @@ def test_nouns_against_plain_transformers(loud, kind):
 def test_segments_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(6)
     items = seen.area_items(pictures, "colour", seed=1)
-    _, claims = experiments.segment_experiment(loud, {"colours": items}, **PLAIN)
+    table, claims = experiments.segment_experiment(loud, {"colours": items}, **PLAIN)
     labels = {w for p in pictures for area in p.areas for w in area.words if w in vision.COLOURS}
-    scores, elsewhere, released = [], [], []
+    scores, elsewhere, released, sides = [], [], [], {"right": [], "wrong": []}
     for item in items:
         own = item.area.words[0]
         assert item.right == (own,) and set(item.wrong) == labels - set(item.picture.words)
         inside = scenes.patches(item.area.box, 12)
         outside = [k for k in range(36) if k not in inside]
         for some, places in ((scores, inside), (elsewhere, outside)):
-            p = oracle.patches(item.picture.image, "normed")[:, places].exp().mean(1).log()
+            p = oracle.patches(item.picture.image, "normed")[:, places].exp().mean(1)
+            if some is scores:
+                sides["right"].append(p[:, oracle.id(own)].numpy())
+                sides["wrong"].append(p[:, [oracle.id(w) for w in item.wrong]].mean(1).numpy())
+            p = p.log()
             some.append(
                 p[:, oracle.id(own)].numpy() - np.mean([p[:, oracle.id(w)].numpy() for w in item.wrong], axis=0)
             )
@@ -191,6 +197,9 @@ def test_segments_against_plain_transformers(loud):
     near(claim.values, np.mean(scores, axis=0))
     near(claim.controls["elsewhere"].values, np.mean(elsewhere, axis=0))
     near(claim_of(claims, "segments/colours", "as released").values, np.mean(released, axis=0))
+    shown = table[(table.experiment == "segments-probability") & (table.reading == "normed")]
+    for side, values in sides.items():
+        near(shown[shown.series == side].value, np.mean(values, axis=0))
 
 
 def test_similarity_against_plain_transformers(loud):
@@ -198,13 +207,19 @@ def test_similarity_against_plain_transformers(loud):
     _, claims = experiments.image_similarity(loud, pictures, **PLAIN)
     b = torch.stack([oracle.states(text=p.caption)[0][:, -1] for p in pictures])
     kinds = [p.cluster.split(":")[0] for p in pictures]
-    blank = [
-        Image.new("RGB", p.image.size, tuple(np.asarray(p.image).mean((0, 1)).round().astype(int))) for p in pictures
-    ]
+    pixels = [np.asarray(p.image) for p in pictures]
+    rng = [np.random.default_rng(n) for n in range(9)]
+    empty = {
+        "blank image": [np.tile(x.mean((0, 1)).round(), (*x.shape[:2], 1)) for x in pixels],
+        "shuffled pixels": [r.permutation(x.reshape(-1, 3)).reshape(x.shape) for r, x in zip(rng, pixels, strict=True)],
+        "white noise": [np.random.default_rng(n).integers(0, 256, x.shape) for n, x in enumerate(pixels)],
+    }
+    empty = {way: [Image.fromarray(x.astype(np.uint8)) for x in some] for way, some in empty.items()}
     for reading, alike in (("corrected", True), ("as released", False)):
         claim = claim_of(claims, "similarity/captions", reading)
-        for images, values in ((None, claim.values), (blank, claim.controls["blank image"].values)):
-            shown = images or [p.image for p in pictures]
+        assert set(empty) == set(PICTURES) < set(claim.controls)
+        for way, shown in ({"": [p.image for p in pictures]} | empty).items():
+            values = claim.controls[way].values if way else claim.values
             a = torch.stack([oracle.states(image)[0][:, -1] for image in shown])
             cos = cosine_similarity(a[:, None], b[None], dim=-1)
             scores = []
@@ -214,14 +229,16 @@ def test_similarity_against_plain_transformers(loud):
             near(values, torch.stack(scores).mean(0))
 
 
-@pytest.mark.parametrize("language", ["english", "spanish", "code"])
-def test_answers_against_plain_transformers(shipped, language):
+@pytest.mark.parametrize(
+    ("language", "kind"), [("english", "colour"), ("spanish", "colour"), ("code", "colour"), ("spanish", "shape")]
+)
+def test_answers_against_plain_transformers(shipped, language, kind):
     oracle = Oracle(shipped)
     pictures = vision.scenes(12, held_out=None, kinds=("one",))
     if language != "english":  # what was asked there in training is no test
         pictures = [p for p in pictures if p.areas[0].words[0] not in ("red", "green", "white")]
     assert len(pictures) > 5
-    items = seen.ask_items(pictures, "colour", language)
+    items = seen.ask_items(pictures, kind, language)
     table, [claim] = experiments.answer_experiment(shipped, {language: items})
     answers = [item.targets["own"][0] for item in items]
     right, english, common = [], [], max(answers, key=answers.count)
@@ -230,7 +247,8 @@ def test_answers_against_plain_transformers(shipped, language):
         token = oracle.read(h[-1:, -1:], "normed")[0, 0].argmax()
         said = oracle.tokenizer.decode(token).strip()
         right.append(said == item.targets["own"][0])
-        english.append(said == picture.areas[0].words[0])
+        english.append(said == picture.areas[0].words[kind == "shape"])
+        assert item.targets["own"] == (vision.word(picture.areas[0].words[kind == "shape"], language),)
     gain = np.mean(right) - np.mean([a == common for a in answers])
     near(claim.values, [gain], atol=1e-9)
     assert claim.layers == (shipped.n_layers,)
@@ -415,6 +433,13 @@ def test_items_are_what_they_say():
     [item] = seen.ask_items(plain, "colour", "spanish")
     assert item.prompt.text == "<image> es de color" and item.targets == {"own": ("azul",), "english": ("blue",)}
     assert len(seen.ask_items(plain, "colour", "english")) == 2
+    red, blue = seen.ask_items(plain, "colour", "spanish", manner="plain")  # no public model was taught red there
+    assert red.prompt.text == blue.prompt.text == "¿Cuál es el color de la imagen?\nEl color es"
+    assert red.targets == {"own": ("rojo",), "english": ("red",)}
+    [shape] = seen.ask_items(vision.scenes(1, kinds=("one",)), "shape", "english", manner="plain")
+    assert shape.prompt.text == "What shape is in the image?\nShape:" and shape.targets["own"][0] in vision.SHAPES
+    with pytest.raises(SemhubError, match="no plain question in 'code'"):
+        seen.ask_items(plain, "colour", "code", manner="plain")
 
 
 @pytest.mark.parametrize("name", ["llava-next", "idefics3", "qwen2.5-vl"])
@@ -477,6 +502,7 @@ def test_photographs_of_coco(loud, monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
     pictures, _ = photographs.pictures(5, data_dir=data, segments=True)
     assert all(p.words and p.areas and p.caption for p in pictures)
+    assert "without spaCy" in photographs.nouns_found_by(data) and photographs.nouns_found_by(None) == ""
     words = [w for p in pictures for w in p.words]
     assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
     picture = pictures[0]
@@ -513,5 +539,6 @@ def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
     photographs._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
     assert photographs._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
+    assert "spaCy's tagger (en_core_web_sm)" in photographs.nouns_found_by("coco")
     photographs._by_spacy.cache_clear()
     assert photographs._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]

@@ -61,8 +61,8 @@ def every_patch(
         states[EARLIER] = hidden_states(model, texts[SOURCE], positions=before).hidden
         if all(item.source[into] for item in items):
             like = model.encode([item.source[into] for item in items])
-            states[OWN] = _mean_states(model, like, [e.patches or [len(e) - 1] for e in like])
-    own, ends = _mean_states(model, prompts, places), _ends(model, prompts)
+            states[OWN] = mean_states(model, like, [e.patches or [len(e) - 1] for e in like])
+    own, ends = mean_states(model, prompts, places), _ends(model, prompts)
     direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(seed))
     states[PUSH] = own + (states[SOURCE] - own).norm(dim=-1, keepdim=True) * normalize(direction, dim=-1)
     found = {name: patched(model, words, prompts, places, vectors, original, ends) for name, vectors in states.items()}
@@ -77,7 +77,7 @@ def _ends(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor, "ite
     return hidden_states(model, prompts, layers=[model.n_layers]).hidden
 
 
-def _mean_states(
+def mean_states(
     model: LanguageModel, prompts: Sequence[Prompt], places: Positions
 ) -> Float[Tensor, "item layer hidden"]:
     """The mean over each prompt's places."""

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows
+from semhub_utils.experiments.patched import OWN, mean_states
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
@@ -56,12 +57,18 @@ def recolour_experiment(
 
     Table: `recolour` (share of each outcome as `series`, by layer and `condition`, with "nothing" for the run
     as it is), `recolour-choice` (the choosing items), and `task-<series>`, one row per item: whether it is answered
-    rightly before. Items whose colours have no token of their own, or whose half has no patch, are dropped and counted.
+    rightly before. The condition "own type" is no control but what can be done at best: at layer l, the mean state of a
+    real half of the third colour, from which the later layers follow. `task-<series>, own type`, one row per item:
+    whether the answer is then the intended one at some inner layer, as in `patch_experiment`. Items whose colours have
+    no token of their own, or whose half has no patch, are dropped and counted.
     Raises SemhubError on no item and an unknown reading.
     """
     if reading not in READINGS:
         raise SemhubError(f"There is no reading {reading!r}; one of {', '.join(READINGS)} would do.")
-    items = [replace(item, prompts=tuple(asked(model, prompt) for prompt in item.prompts)) for item in items]
+    items = [
+        replace(i, **{name: tuple(asked(model, p) for p in getattr(i, name)) for name in ("prompts", "source")})
+        for i in items
+    ]
     rows, kept, dropped = _resolve(model, items)
     parts = split_items(kept, seed, clusters=[item.cluster for item in kept], share=CHOOSING)
     choosing, reported = parts
@@ -71,16 +78,26 @@ def recolour_experiment(
     def said(part: list[RecolourItem], condition: str) -> Float[np.ndarray, "item layer outcome"]:
         if not part:
             return np.empty((0, len(starts), len(OUTCOMES)))
-        vectors = _vectors(rows, part, condition, seed) if condition != NOTHING else None
         read = [encoding for item in part for encoding in encodings[item.id]]
-        tried = [_outcomes(model, part, read, vectors, READINGS[reading], at, max_new_tokens) for at in
-                 (starts if condition != NOTHING else (0,))]  # fmt: skip
+        owner = [i for i, item in enumerate(part) for _ in item.prompts]
+        positions = [list(part[i].places(e)) for i, e in zip(owner, read, strict=True)]
+        if condition == NOTHING:
+            edits = [None]
+        elif condition == OWN:
+            like = model.encode([prompt for item in part for prompt in item.source])
+            there = [list(part[i].places(e)) for i, e in zip(owner, like, strict=True)]
+            real = mean_states(model, like, there)
+            edits = [Edit((at,), real[:, at], positions, mode="replace") for at in starts]
+        else:
+            vectors = _vectors(rows, part, condition, seed)[owner]
+            edits = [Edit(tuple(starts[at:]), vectors, positions, mode=READINGS[reading]) for at in starts]
+        tried = [_outcomes(model, part, read, edit, max_new_tokens) for edit in edits]
         return np.broadcast_to(np.stack(tried, 1), (len(part), len(starts), len(OUTCOMES)))
 
     choice = said(choosing, THIRD)[:, :, 0]
     best = choice.mean(0) if choosing else np.zeros(len(starts))
     layer = max(range(1, max(model.n_layers, 2)), key=lambda at: (best[at], -at))
-    found = {name: said(reported, name) for name in (THIRD, RANDOM, PRESENT, ANOTHER, NOTHING)}
+    found = {name: said(reported, name) for name in (THIRD, OWN, RANDOM, PRESENT, ANOTHER, NOTHING)}
     above = {name: of[:, [layer], 0] - found[RANDOM][:, [layer], 0] for name, of in found.items()}
     claim = evidence(
         f"recolour/{series}" + ("" if reading == "corrected" else f"/{reading}"),
@@ -108,6 +125,7 @@ def recolour_experiment(
     few = {"clusters": [item.cluster for item in choosing], "seed": seed, "reading": reading, "series": series}
     tables.append(curve(model, choice, experiment="recolour-choice", **few))
     tables.append(task_rows(series, reported, found[NOTHING][:, 0, 1]))
+    tables.append(task_rows(f"{series}, {OWN}", reported, found[OWN][:, 1:-1, 0].max(1, initial=0)))
     return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
 
 
@@ -129,18 +147,10 @@ def _outcomes(
     model: LanguageModel,
     items: Sequence[RecolourItem],
     prompts: Sequence[Encoding],
-    vectors: Float[Tensor, "item hidden"] | None,
-    mode: str,
-    start: int,
+    edit: Edit | None,
     max_new_tokens: int,
 ) -> Float[np.ndarray, "item outcome"]:
-    """1 for the outcome of each item, with the states from layer `start` on replaced, or as they are. prompts: those of
-    the items, one after another."""
-    owner = [i for i, item in enumerate(items) for _ in item.prompts]
-    edit = None
-    if vectors is not None:
-        positions = [list(items[i].places(e)) for i, e in zip(owner, prompts, strict=True)]
-        edit = Edit(tuple(range(start, model.n_layers + 1)), vectors[owner], positions, mode=mode)
+    """1 for the outcome of each item, with the edit or as they are. prompts: those of the items, one after another."""
     texts = iter(generate(model, prompts, max_new_tokens=max_new_tokens, edit=edit))
     out = np.zeros((len(items), len(OUTCOMES)))
     for row, item in zip(out, items, strict=True):

@@ -93,7 +93,8 @@ class PatchItem:
 class RecolourItem:
     """A picture of two colours, what is asked of it, one prompt after another, and the part that another colour is
     written into. named: the colours that an answer names, in order; before, after: what they are for each prompt, as
-    the picture is and with `third` in the place of `present`; another: a fourth colour. Colours are English words."""
+    the picture is and with `third` in the place of `present`; another: a fourth colour; source: the prompts with a
+    picture of which that part really is of the third colour. Colours are English words."""
 
     id: str
     prompts: tuple[Input, ...]
@@ -102,6 +103,7 @@ class RecolourItem:
     present: str
     third: str
     another: str
+    source: tuple[Input, ...]
     places: Places
     named: Callable[[str], tuple[str, ...]]
     cluster: str

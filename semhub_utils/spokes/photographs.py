@@ -34,6 +34,12 @@ def pictures(
     return made, skipped
 
 
+def nouns_found_by(data_dir: str | Path | None) -> str:
+    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
+    how = f"spaCy's tagger ({SPACY})" if _by_spacy() else "the book's lexicon and the names of segments, without spaCy"
+    return f"Nouns of captions are found by {how}." if data_dir else ""
+
+
 def _word(label: str) -> str:
     """What a label is about: "dining table" is a table, "tree-merged" a tree."""
     return label.split("-")[0].split()[-1].lower()

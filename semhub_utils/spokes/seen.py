@@ -9,8 +9,10 @@ import numpy as np
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism.asking import ABROAD
 from semhub_utils.spokes.items import LensItem, Pair
+from semhub_utils.spokes.swaps import in_manner
 from semhub_utils.spokes.vision import (
     COLOURS,
+    PLAIN,
     Area,
     Picture,
     least_overlapping,
@@ -124,16 +126,17 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
     return found
 
 
-def ask_items(pictures: Sequence[Picture], kind: str, language: str) -> list[LensItem]:
-    """The first question of a kind (such as "colour") that each picture allows, in the world's sentences of a language,
-    cut before the answer, with SLOT where the picture stands. Targets: the answer there ("own") and in "english".
-    Pictures that allow none are left out, and in other languages than English those few whose answer the shipped model
-    was taught there."""
-    found = []
+def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> list[LensItem]:
+    """The first question of a kind ("colour", "shape") that each picture allows, in a language and one of the two
+    manners of `vision`, cut before the answer. Targets: the answer there ("own") and in "english". Pictures that allow
+    none are left out, and in the world's sentences of other languages than English those few whose answer the shipped
+    model was taught there. Raises SemhubError on an unknown language or manner."""
+    found, taught = [], {*ABROAD} if manner == "world" and language != "english" else set()
     for p in pictures:
         ask = next((a for a in p.asks if a.kind == kind), None)
-        if ask is not None and (language == "english" or not {*ask.answers} & {*ABROAD}):
-            text, answer = question(ask, language)
+        if ask is not None and not {*ask.answers} & taught:
+            text = in_manner(ask, language, manner, None, question, PLAIN[kind])
+            _, answer = question(ask, language)
             words = {"own": (answer,), "english": ask.answers}
             found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
     return found

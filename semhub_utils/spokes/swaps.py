@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from PIL.Image import Image
+
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism.asking import Ask
@@ -18,6 +20,7 @@ from semhub_utils.spokes.items import PatchItem, RecolourItem
 
 ANSWERS = {
     "colour": {"english": "The color is", "spanish": "El color es", "chinese": "颜色是", "german": "Die Farbe ist"},
+    "shape": {"english": "Shape:", "spanish": "Figura:", "chinese": "形状：", "german": "Form:"},
     "name": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
     "kind": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
 }  # fmt: skip
@@ -39,8 +42,7 @@ def picture_patches(
     Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
     are left out. Raises SemhubError on an unknown
     language or manner."""
-    rng, items = random.Random(f"patches {seed}"), []
-    shown = {p.words[0]: p.image for p in vision.plain_colours(len(vision.COLOURS), seed=seed)}
+    rng, items, shown = random.Random(f"patches {seed}"), [], _plain(seed)
     for picture in pictures:
         asks = [ask for ask in picture.asks if ask.kind == "colour"]
         if len(picture.areas) != 1 or not asks:
@@ -48,7 +50,7 @@ def picture_patches(
         own = picture.areas[0].words[0]
         new = rng.choice([c for c in vision.COLOURS if c != own])
         no_colour = rng.choice([s for s in vision.SHAPES if s not in picture.words])
-        prompt = _asked(asks[0], language, manner, form, vision.question, vision.PLAIN["colour"])
+        prompt = in_manner(asks[0], language, manner, form, vision.question, vision.PLAIN["colour"])
         own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
         answer, expected = (_said(w, language) for w in (own, new))
         kind = picture.id.partition(":")[0]
@@ -84,7 +86,7 @@ def sound_patches(
         new = rng.choice([label for label, answer in answers.items() if answer == expected])
         silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
         ask = Ask(kind, "", (own,))
-        prompt = _asked(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
+        prompt = in_manner(ask, language, manner, form, audio.question, audio.PLAIN["name"] if kind == "name" else KIND)
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
         items.append(
             PatchItem(
@@ -101,14 +103,15 @@ def recolour_items(
     pictures: Sequence[vision.Picture], language: str = "english", *, ask: str = "colours", manner: str = "world",
     form: int | None = None, seed: int = 0,
 ) -> list[RecolourItem]:  # fmt: skip
-    """Every picture of two halves, one of which, drawn by `seed`, a third colour is written into.
+    """Every picture of two halves, one of which, drawn by `seed`, a third colour is written into. Pictures of the same
+    two colours are one cluster, whichever comes first.
 
     ask: "colours", both in one answer, in any order, or "side", the half that is written into and then the other, each
     with a question of its own (in the world's sentences only). Raises SemhubError on an unknown question, language or
     manner."""
     if ask not in ("colours", "side") or (ask == "side" and manner == "plain"):
         raise SemhubError(f"There is no {manner} question {ask!r} of two halves; 'colours' would do.")
-    rng, items = random.Random(f"recolour {seed}"), []
+    rng, items, shown = random.Random(f"recolour {seed}"), [], _plain(seed)
     for picture in pictures:
         if not picture.split:
             continue
@@ -116,16 +119,21 @@ def recolour_items(
         areas = [picture.areas[half], picture.areas[1 - half]]
         present, untouched = (area.words[0] for area in areas)
         third, another = rng.sample([c for c in vision.COLOURS if c not in picture.words], 2)
+        real = picture.image.copy()
+        real.paste(shown[third].crop(areas[0].box), areas[0].box)
         asks = [a for a in picture.asks if a.kind == ask]
         asks.sort(key=lambda a, present=present: present not in a.answers)  # the half that is written into first
-        prompts = [_asked(a, language, manner, form, vision.question, vision.PLAIN["colours"], lead="") for a in asks]
+        prompts = [
+            in_manner(a, language, manner, form, vision.question, vision.PLAIN["colours"], lead="") for a in asks
+        ]
         before = [frozenset(a.answers) for a in asks]
         items.append(
             RecolourItem(
                 id=f"{picture.id}: {third}", prompts=tuple(Input(p, images=(picture.image,)) for p in prompts),
                 before=tuple(before), after=tuple(b - {present} | {third} if present in b else b for b in before),
                 present=present, third=third, another=another, places=partial(picture.places, areas[0]),
-                named=partial(named_colours, language), cluster=picture.cluster,
+                named=partial(named_colours, language), source=tuple(Input(p, images=(real,)) for p in prompts),
+                cluster=f"halves: {' '.join(sorted(picture.words))}",
             )
         )  # fmt: skip
     return items
@@ -144,7 +152,12 @@ def named_colours(language: str, text: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=found.get))
 
 
-def _asked(
+def _plain(seed: int) -> dict[str, Image]:
+    """Each colour and a picture of it."""
+    return {p.words[0]: p.image for p in vision.plain_colours(len(vision.COLOURS), seed=seed)}
+
+
+def in_manner(
     ask: Ask, language: str, manner: str, form: int | None, question: Callable, plain: dict[str, str],
     lead: str | None = None,
 ) -> str:  # fmt: skip

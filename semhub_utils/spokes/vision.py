@@ -42,10 +42,6 @@ PLAIN = {
         "english": "What shape is in the image?", "spanish": "¿Qué figura hay en la imagen?",
         "chinese": "图片中是什么形状？", "german": "Welche Form ist im Bild?",
     },
-    "number": {
-        "english": "How many shapes are in the image?", "spanish": "¿Cuántas figuras hay en la imagen?",
-        "chinese": "图片中有几个图形？", "german": "Wie viele Formen sind im Bild?",
-    },
 }  # fmt: skip
 """Kind of question -> language -> a plain question, for models that answer such."""
 
