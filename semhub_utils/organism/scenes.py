@@ -2,8 +2,8 @@
 
 Colours and shapes are words of the lexicon, so every text about a picture can be written in all types. Held out, and in
 no picture of the training stream: some pairs of colour and shape, some ordered pairs of colours of two halves, and for
-every shape one cell of the grid. Some training pictures show shapes in colours that have no name, so that a shape is
-learnt apart from its colour; none of them is in or near a colour that is held out with it.
+every shape one cell of the grid. Some training pictures show shapes in colours that have no name, most of them on paper
+of any colour, so that a shape is learnt apart from its colour; none is in or near a colour that is held out with it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 PAPER = (205, 192, 160)
 """What things lie on: a beige that is none of the colours."""
+OTHER_PAPER = 0.6
+"""Share of the nameless scenes that lie on paper of another colour."""
 SIDES = {"across": ("left", "right"), "down": ("north", "south")}
 """The words for the two halves of a picture; the world has no "top", so up is north, as on a map."""
 KINDS = ("plain", "halves", "one", "two", "three")
@@ -62,14 +64,15 @@ class Thing:
 @dataclass(frozen=True)
 class Scene:
     """What a picture shows: `kind` is one of KINDS or NAMELESS. Plain colours and halves have `colours` (one, or two in
-    reading order) and `split` ("across" for left and right, "down"); the others have `things`, in reading order.
-    `grain` seeds shade, light and noise."""
+    reading order) and `split` ("across" for left and right, "down"); the others have `things`, in reading order, on
+    `paper`, "#rrggbb", or PAPER without one. `grain` seeds shade, light and noise."""
 
     kind: str
     colours: tuple[str, ...] = ()
     split: str = ""
     things: tuple[Thing, ...] = ()
     grain: int = 0
+    paper: str = ""
 
     @property
     def sides(self) -> dict[str, Box]:
@@ -128,9 +131,11 @@ def _draw(rng: random.Random, kind: str) -> Scene:
         return Scene(kind, (rng.choice(list(COLOURS)),), grain=grain)
     if kind == "halves":
         return Scene(kind, tuple(rng.sample(list(COLOURS), 2)), rng.choice(list(SIDES)), grain=grain)
+    paper = ""
     if kind == NAMELESS:
         n = rng.choice((1, 1, 2, 3))
-        colours = [_nameless(rng) for _ in range(n)]
+        paper = f"#{rng.getrandbits(24):06x}" if rng.random() < OTHER_PAPER else ""
+        colours = [_nameless(rng, pixel(paper) if paper else PAPER) for _ in range(n)]
     else:
         n = ("one", "two", "three").index(kind) + 1
         colours = rng.sample(list(COLOURS), n)
@@ -140,14 +145,14 @@ def _draw(rng: random.Random, kind: str) -> Scene:
         Thing(c, s, *_place(rng, cell, alone=n == 1), rng.uniform(-8, 8))
         for c, s, cell in zip(colours, shapes, cells, strict=True)
     )
-    return Scene(kind, things=things, grain=grain)
+    return Scene(kind, things=things, grain=grain, paper=paper)
 
 
-def _nameless(rng: random.Random) -> str:
+def _nameless(rng: random.Random, paper: tuple[int, int, int]) -> str:
     """Any colour that can be told from the paper."""
     while True:
         colour = f"#{rng.getrandbits(24):06x}"
-        if math.dist(pixel(colour), PAPER) > 60:
+        if math.dist(pixel(colour), paper) > 60:
             return colour
 
 
@@ -196,7 +201,7 @@ def render(scene: Scene) -> Image.Image:
     """The picture of a scene, RGB, SIZE x SIZE; the same pixels at every call."""
     rng = np.random.default_rng(scene.grain)
     big = SIZE * _OVERSAMPLE
-    image = Image.new("RGB", (big, big), _shade(rng, PAPER))
+    image = Image.new("RGB", (big, big), _shade(rng, pixel(scene.paper) if scene.paper else PAPER))
     pen = ImageDraw.Draw(image)
     if scene.kind == "plain":
         pen.rectangle((0, 0, big, big), fill=_shade(rng, COLOURS[scene.colours[0]]))

@@ -247,10 +247,12 @@ class Pictures:
         return scenes.questions(scene)
 
     def labels(self, scene: scenes.Scene) -> Int[np.ndarray, "patch readout"]:
-        """Colour and shape at every patch, by what covers more than half of it; 0 is paper, and no shape; -100 is a
+        """Colour and shape at every patch, by what covers more than half of it; 0 is PAPER, and no shape; -100 is a
         colour without a name."""
         names, side = list(scenes.COLOURS), scenes.SIZE // PATCH
         out = np.zeros((side * side, 2), dtype=np.int64)
+        if scene.paper:
+            out[:, 0] = -100
         if scene.kind == "plain":
             out[:, 0] = 1 + names.index(scene.colours[0])
         areas = [(box, colour, None) for box, colour in zip(scene.sides.values(), scene.colours, strict=False)]
