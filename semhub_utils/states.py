@@ -210,8 +210,8 @@ def run_batches(
                 raise
             if count == 1:
                 raise SemhubError(
-                    f"Prompt {numbers[0]} of {lengths[numbers[0]]} tokens does not fit in the memory "
-                    f"of {model.device}; a shorter prompt, a smaller model or dtype='bfloat16' would do."
+                    f"A prompt of {lengths[numbers[0]]} tokens does not fit in the memory of {model.device}; a shorter "
+                    "prompt, a smaller model or dtype='bfloat16' would do."
                 ) from error
             budget = count * lengths[numbers[-1]] // 2
             if model.device.type == "cuda":
