@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
 
@@ -206,7 +206,7 @@ def run_batches(
             with torch.inference_mode():
                 result = run(numbers)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if count == 1:
                 raise SemhubError(
@@ -219,11 +219,6 @@ def run_batches(
             continue
         queue = queue[count:]
         yield numbers, result
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate memory" in words
 
 
 def switches_by_length(model: LanguageModel) -> bool:

@@ -1,11 +1,13 @@
 """Loading: every architecture passes its checks, a handle that is wrong fails them, and bad input gets one sentence."""
 
 import copy
+import gc
 import json
 import re
 import shutil
 import sys
 import types
+import weakref
 
 import pytest
 import torch
@@ -109,12 +111,49 @@ def test_fingerprint_follows_weights_and_configuration(folder, copy_of):
 def test_random_twin(tiny):
     model = tiny("llama")
     state = torch.get_rng_state()
-    one, same, other = randomised(model, 1), randomised(model, 1), randomised(model, 2)
+    one, other, same = randomised(model, 1), randomised(model, 2), randomised(model, 1)
     assert torch.equal(torch.get_rng_state(), state)
     assert one.fingerprint == same.fingerprint
     assert len({model.fingerprint, one.fingerprint, other.fingerprint}) == 3
-    assert one.module.config == model.module.config and one.tokenizer is model.tokenizer and "seed 1" in one.model_id
+    assert one.module.config.to_diff_dict() == model.module.config.to_diff_dict() | {"dtype": "float32"}
+    assert one.tokenizer is model.tokenizer and "seed 1" in one.model_id
     self_check(one)
+
+
+def test_a_random_twin_is_made_once_and_as_the_library_makes_it(folder):
+    """The weights of the model's own class under that seed; in half precision the buffers of a loaded model."""
+    model = load_model(str(folder), check=False)
+    twin = randomised(model, 3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        plain = type(model.module)(model.module.config).state_dict()
+    assert all(torch.equal(weight, plain[name]) for name, weight in twin.module.state_dict().items())
+    assert randomised(model, 3) is twin and randomised(model, 4) is not twin
+    gone = weakref.ref(randomised(model, 4))
+    del model
+    gc.collect()
+    assert gone() is None
+    half = load_model(str(folder), check=False, dtype="bfloat16")
+    kinds = [[(name, part.dtype) for name, part in m.module.named_buffers()] for m in (half, randomised(half, 3))]
+    assert kinds[0] == kinds[1] and {kind for _, kind in kinds[0]} == {torch.float32}
+    assert {part.dtype for part in randomised(half, 3).module.parameters()} == {torch.bfloat16}
+    half.module.float()
+    assert randomised(half, 3).dtype == torch.float32
+
+
+def test_random_weights_that_do_not_fit_are_one_sentence(folder, monkeypatch):
+    model, said = load_model(str(folder), check=False), "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+    def full(config, **given):
+        raise error
+
+    monkeypatch.setattr(type(model.module), "_from_config", full)
+    error = torch.OutOfMemoryError(said)
+    with pytest.raises(SemhubError, match="leaves no room on cpu for as many random weights, .* would do"):
+        randomised(model, 0)
+    error = RuntimeError("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="multiplied"):
+        randomised(model, 0)
 
 
 def test_no_pad_token_is_needed(tiny):
