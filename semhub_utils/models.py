@@ -118,6 +118,14 @@ class LanguageModel:
 
     # Text to tokens
 
+    @cached_property
+    def anchor(self) -> str:
+        """What stands before a word read alone: the text of the bos or eos token, or nothing where the tokenizer begins
+        with a special token by itself. In many models the state at position 0 hardly depends on its token (arXiv
+        2309.17453, 2402.17762); activation addition puts the end of text before GPT-2's words (arXiv 2308.10248)."""
+        own = self.tokenizer("").input_ids
+        return "" if own else self.tokenizer.bos_token or self.tokenizer.eos_token or ""
+
     def placeholder(self, medium: str) -> str:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
         if medium not in self.modalities - {"text"}:
