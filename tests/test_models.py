@@ -82,7 +82,7 @@ def test_half_precision_passes_its_checks_however_it_rounds(half, monkeypatch, n
     make, run = torch.Generator().manual_seed(0), model.run
 
     def rounded(h):
-        unit = torch.ldexp(torch.tensor(1.0), torch.frexp(h.float()).exponent - 8)
+        unit = torch.ldexp(torch.ones(h.shape), torch.frexp(h.float()).exponent - 8)
         return (h + unit * torch.randint(-1, 2, h.shape, generator=make)).to(h.dtype)
 
     def jittered(ids, extras):
