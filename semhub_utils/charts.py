@@ -34,6 +34,20 @@ def tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] =
     return out
 
 
+def thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table and no note; of one too long for a chart, one layer in so many and the last of each model, the same for
+    every series, and a note that says so. The data table beside the chart keeps all."""
+    if len(table) <= MAX_ROWS or "layer" not in table:
+        return table, []
+    layer = table["layer"]
+    last = layer.groupby(table["model"].fillna("")).transform("max") if "model" in table else layer.max()
+    for step in range(2, int(layer.max()) + 2):
+        some = table[((layer - layer.min()) % step == 0) | (layer == last)]
+        if len(some) <= MAX_ROWS:
+            return some, [f"One layer in {step} is drawn, and the last."]
+    return table, []
+
+
 def several(table: pd.DataFrame, column: str) -> bool:
     return column in table and table[column].replace("", None).nunique() > 1
 

@@ -1,7 +1,7 @@
 """What a handle is checked for when it is loaded: that the instruments see what the library computes.
 
-Bounds are relative to the largest value compared and depend on the dtype (`structure.TOLERANCE`): 5e-5 in float32,
-1e-2 in bfloat16, whose eight bits of precision let batches of another shape round otherwise.
+Errors are relative (`structure.relative_error`), and so are their bounds (`structure.tolerance`): 5e-5 of the largest
+value in float32; in half precision, where batches of another shape round otherwise, the more the more layers.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import Edit, collect
-from semhub_utils.structure import TOLERANCE, relative_error
+from semhub_utils.structure import relative_error, tolerance
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[C
     prompts = _prompts(model)
     checks = []
     for name, (meaning, measure) in CHECKS.items():
-        value, bound = measure(model, prompts), TOLERANCE[model.dtype]
+        value, bound = measure(model, prompts), tolerance(model.dtype, model.n_layers)
         checks.append(Check(name, value, bound, value <= bound, meaning))
         if raise_on_failure and not checks[-1].passed:
             raise SemhubError(
@@ -99,12 +99,12 @@ def _lens_is_model(model: LanguageModel, prompts: list[Encoding]) -> float:
     theirs = [
         _library(model, prompt).logits[0, _sites(prompt)][:, model.text_vocab].float().cpu() for prompt in prompts
     ]
-    return relative_error(ours, torch.cat(theirs))
+    return relative_error(ours, torch.cat(theirs), model.dtype)
 
 
 def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
     alone = torch.cat([_states(model, [prompt]) for prompt in prompts])
-    return _worst_layer(_states(model, prompts), alone)
+    return _worst_layer(model, _states(model, prompts), alone)
 
 
 def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -120,8 +120,10 @@ def _layers_of_one(model: LanguageModel, prompt: Encoding) -> float:
     with torch.inference_mode():
         normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
     theirs = torch.stack(theirs, dim=1)
-    final = min(relative_error(ours_, last) for ours_ in (normed, ours[:, -1]) if ours_.shape == last.shape)
-    return max(final, min(_worst_layer(ours[:, :-1], theirs), _worst_layer(ours[:, 1:], theirs)))
+    final = min(
+        relative_error(ours_, last, model.dtype) for ours_ in (normed, ours[:, -1]) if ours_.shape == last.shape
+    )
+    return max(final, min(_worst_layer(model, ours[:, :-1], theirs), _worst_layer(model, ours[:, 1:], theirs)))
 
 
 def _merge_is_where_said(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -144,13 +146,13 @@ def _content_is_seen(model: LanguageModel, prompts: list[Encoding]) -> float:
         if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
             return float("inf")
         if first:
-            worst = max(worst, _worst_layer(a[:first], b[:first]))
+            worst = max(worst, _worst_layer(model, a[:first], b[:first]))
     return worst
 
 
 def _zero_changes_nothing(model: LanguageModel, prompts: list[Encoding]) -> float:
     nothing = Edit(tuple(range(model.n_layers + 1)), torch.zeros(model.hidden_size), positions="all")
-    return _worst_layer(_states(model, prompts, nothing), _states(model, prompts))
+    return _worst_layer(model, _states(model, prompts, nothing), _states(model, prompts))
 
 
 def _edit_lands(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -161,17 +163,17 @@ def _edit_lands(model: LanguageModel, prompts: list[Encoding]) -> float:
     expected = before[:, : layer + 1].clone()
     expected[-1, layer] += vector
     above = float("inf") if torch.equal(after[-1, -1], before[-1, -1]) else 0.0
-    return max(_worst_layer(after[:, : layer + 1], expected), above)
+    return max(_worst_layer(model, after[:, : layer + 1], expected), above)
 
 
 def _future_is_unseen(model: LanguageModel, prompts: list[Encoding]) -> float:
     whole, cut = prompts[0], Encoding(prompts[0].ids[:-1], prompts[0].offsets[:-1], "")
     other = Encoding([*cut.ids, prompts[1].ids[0]], whole.offsets, "")
-    return _worst_layer(_states(model, [whole])[: len(cut)], _states(model, [other])[: len(cut)])
+    return _worst_layer(model, _states(model, [whole])[: len(cut)], _states(model, [other])[: len(cut)])
 
 
-def _worst_layer(ours: Tensor, reference: Tensor) -> float:
-    return max(relative_error(ours[:, layer], reference[:, layer]) for layer in range(ours.shape[1]))
+def _worst_layer(model: LanguageModel, ours: Tensor, reference: Tensor) -> float:
+    return max(relative_error(ours[:, layer], reference[:, layer], model.dtype) for layer in range(ours.shape[1]))
 
 
 CHECKS: dict[str, tuple[str, Callable[[LanguageModel, list[Encoding]], float]]] = {

@@ -8,8 +8,8 @@ import torch
 import transformers
 from jaxtyping import Float
 
-from semhub_utils.errors import SemhubError
-from semhub_utils.models import device_of, explained
+from semhub_utils.errors import SemhubError, explained
+from semhub_utils.models import device_of
 
 BATCH = 64
 MAX_TOKENS = 256  # of a text, where neither tokenizer nor configuration gives a smaller number

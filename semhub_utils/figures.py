@@ -23,6 +23,7 @@ from .charts import (
     marks_of,
     several,
     slider_input,
+    thinned,
     tidied,
     tooltip_of,
 )
@@ -39,7 +40,9 @@ OUTCOME_TYPES = {"intended": "digits", "unchanged": "spanish", "other": "german"
 """The same for the outcomes of an intervention: what they share with a patch's answers has its colour."""
 
 
-def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch="reading") -> altair.LayerChart:
+def _curves(
+    table, x: altair.X, by: str, *, title, alt, y, types, select, switch="reading", notes=()
+) -> altair.LayerChart:
     """Lines with 95% bands over x; what both layer curves and dose curves are."""
     if "control" in table:  # a control's rows carry the series they belong to: name the line, keep what it is of
         own = table["control"].fillna("") == ""
@@ -68,7 +71,7 @@ def _curves(table, x: altair.X, by: str, *, title, alt, y, types, select, switch
     faded = altair.condition(chosen, altair.value(1), altair.value(0.15))
     detail = [altair.Detail(f"{column}:N") for column in (select, whose) if column]
     base = base.encode(x=x, detail=detail)
-    layers, notes = [], []
+    layers, notes = [], [*notes]
     if {"low", "high"} <= set(table):
         band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=colour))
@@ -112,6 +115,7 @@ def layer_curves(
     """
     needed = ["series", "layer", "depth", "value", *([select] if select else [])]
     switches = [switch] if isinstance(switch, str) else switch
+    table, notes = thinned(table)
     data = tidied(table, needed, ("control", *switches, *SHOWN, *NUMBERS))
     axis = depth_axis(data)
     if "control" in data:  # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
@@ -119,7 +123,8 @@ def layer_curves(
         inner = data["layer"].between(data["layer"].min(), data["layer"].max(), inclusive="neither")
         same = flat["value"].transform("nunique") == 1
         data = data[(data["control"].fillna("") == "") | ~(inner & same)]
-    return _curves(data, axis, "series", title=title, alt=alt, y=y, types=types, select=select, switch=switch)
+    given = {"types": types, "select": select, "switch": switch, "notes": notes}
+    return _curves(data, axis, "series", title=title, alt=alt, y=y, **given)
 
 
 def training_curves(
@@ -195,6 +200,7 @@ def heatmap(
     `diverging` centres the colours on zero. Where the column `switch` has several values, an input shows one at a time;
     if diverging, each has colours of its own.
     """
+    table, notes = thinned(table)
     data = tidied(table, [x, y, "value", *([slider] if slider else [])], (switch, *SHOWN, *NUMBERS))
 
     def axis(column: str) -> dict:
@@ -225,7 +231,7 @@ def heatmap(
     colour = altair.Color("value:Q", scale=scale, legend=legend)
     chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=tooltip_of(data, y, x))).add_params(*params)
     rows = data[y].nunique()
-    return finished(chart, title, alt, height=int(np.clip(26 * rows, 160, 520)))
+    return finished(chart, title, alt, notes, height=int(np.clip(26 * rows, 160, 520)))
 
 
 def trajectories(
@@ -241,6 +247,7 @@ def trajectories(
     """
     if "item" not in table:
         table = table.assign(item=table["series"], series="hidden state")
+    table, notes = thinned(table)
     paths = tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading"))
     marks = tidied(words, ["word", "series", "x", "y"])
     look = styles([*marks["series"], *paths["series"]], types)
@@ -267,7 +274,8 @@ def trajectories(
     # "guide-label" gives the words the colour of the axis labels, in whatever configuration the page embeds
     label = target.mark_text(style="guide-label", dy=-12, fontSize=13, fontWeight="bold").encode(text="word:N")
     chart = altair.layer(line, dot, label, point).add_params(slider_input(paths, "layer"))
-    return finished(chart, title, alt, ["Open marks: words. Filled: states at the layer."], height=380)
+    notes = ["Open marks: words. Filled: states at the layer.", *notes]
+    return finished(chart, title, alt, notes, height=380)
 
 
 def bars(

@@ -5,23 +5,21 @@ Layers: index 0 is the input of block 1 (the embeddings), l is the output of blo
 final norm; depth = l / L. How the parts are found is in `structure`.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
 import transformers
-from huggingface_hub import errors as hub
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, explained, out_of_memory
 from semhub_utils.inputs import Encoding, Input, Prompt, Reader, Sound, without_video
 from semhub_utils.structure import hook, read_structure, refuse
 
@@ -67,6 +65,7 @@ class LanguageModel:
         self.body = module.base_model  # runs everything but the unembedding
         self.reader = Reader(self.processor, module, model_id) if self.processor is not None else None
         self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
+        self.twin: tuple[tuple, LanguageModel] | None = None  # of random weights, with what it was made by
 
     # What it is
 
@@ -118,6 +117,14 @@ class LanguageModel:
         return layer / self.n_layers
 
     # Text to tokens
+
+    @cached_property
+    def anchor(self) -> str:
+        """What stands before a word read alone: the text of the bos or eos token, or nothing where the tokenizer begins
+        with a special token by itself. In many models the state at position 0 hardly depends on its token (arXiv
+        2309.17453, 2402.17762); activation addition puts the end of text before GPT-2's words (arXiv 2308.10248)."""
+        own = self.tokenizer("").input_ids
+        return "" if own else self.tokenizer.bos_token or self.tokenizer.eos_token or ""
 
     def placeholder(self, medium: str) -> str:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
@@ -262,13 +269,26 @@ def wrap(module: nn.Module, tokenizer, *, model_id: str) -> LanguageModel:
 
 
 def randomised(model: LanguageModel, seed: int) -> LanguageModel:
-    """The same architecture and tokenizer with new random weights; the global random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = type(model.module)(model.module.config)
-    module.to(model.device, model.dtype)
-    reader = model.processor or model.tokenizer
-    return LanguageModel(module, reader, model_id=f"{model.model_id} (random weights, seed {seed})")
+    """The same architecture and tokenizer with new random weights, on the same device and in the same dtype; the global
+    random state is left alone. The last one made lives as long as `model` does. Raises SemhubError where memory has no
+    room for it."""
+    key = (seed, model.device, model.dtype)
+    if model.twin is None or model.twin[0] != key:
+        model.twin, config = None, copy.deepcopy(model.module.config)
+        try:
+            with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), model.device:
+                torch.manual_seed(seed)
+                module = type(model.module)._from_config(config, dtype=model.dtype)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise SemhubError(
+                f"{model.model_id} leaves no room on {model.device} for as many random weights, which are its control; "
+                "a device with twice the memory, a smaller model or dtype='bfloat16' would do."
+            ) from error
+        name = f"{model.model_id} (random weights, seed {seed})"
+        model.twin = key, LanguageModel(module, model.processor or model.tokenizer, model_id=name)
+    return model.twin[1]
 
 
 def load_model(
@@ -355,42 +375,3 @@ def _resolve(model_id: str) -> str:
         if not any((folder / name).is_file() for name in tokenizer_files):
             raise SemhubError(f"The folder {model_id} has no tokenizer; one saved into it by save_pretrained would do.")
     return model_id
-
-
-@contextmanager
-def explained(model_id: str, revision: str | None, part: str):
-    """Turn what a loader of the library raises into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-            causes.append(cause)
-        raise SemhubError(_sentence(model_id, revision, part, causes)) from error
-
-
-def _sentence(model_id: str, revision: str | None, part: str, causes: list[BaseException]) -> str:
-    def any_of(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if any_of(hub.GatedRepoError):
-        return f"{model_id} is gated and no token with access was found; HF_TOKEN set after asking for access would do."
-    if any_of(hub.RevisionNotFoundError):
-        return f"{model_id} has no revision {revision!r}; a branch, tag or commit of that repository would do."
-    if missing := next((cause for cause in causes if isinstance(cause, ImportError)), None):
-        why = str(missing).strip().split("\n")[0].rstrip(".") or type(missing).__name__
-        return f"The {part} of {model_id} needs a package that is missing here ({why}); with it installed it would do."
-    if Path(model_id).is_dir() or model_id.startswith("organism:"):
-        if part == "weights":
-            return f"{model_id} has no weights that can be read; a model.safetensors of its configuration would do."
-        return f"The {part} of {model_id} cannot be read; one written by save_pretrained would do."
-    if any_of(hub.RepositoryNotFoundError, hub.HFValidationError):
-        return f"{model_id} is neither a folder here nor a model on the hub; an existing folder or hub id would do."
-    if any_of(hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError):
-        return (
-            f"{model_id} is neither a folder here nor a model in the local cache, and the hub cannot be reached; an "
-            "existing folder, or a connection, would do."
-        )
-    return (
-        f"The {part} of {model_id} cannot be loaded; a checkpoint of transformers 5 with safetensors weights would do."
-    )

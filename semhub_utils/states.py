@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
 
@@ -206,12 +206,12 @@ def run_batches(
             with torch.inference_mode():
                 result = run(numbers)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if count == 1:
                 raise SemhubError(
-                    f"Prompt {numbers[0]} of {lengths[numbers[0]]} tokens does not fit in the memory "
-                    f"of {model.device}; a shorter prompt, a smaller model or dtype='bfloat16' would do."
+                    f"A prompt of {lengths[numbers[0]]} tokens does not fit in the memory of {model.device}; a shorter "
+                    "prompt, a smaller model or dtype='bfloat16' would do."
                 ) from error
             budget = count * lengths[numbers[-1]] // 2
             if model.device.type == "cuda":
@@ -219,11 +219,6 @@ def run_batches(
             continue
         queue = queue[count:]
         yield numbers, result
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate memory" in words
 
 
 def switches_by_length(model: LanguageModel) -> bool:

@@ -16,7 +16,7 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Prompt, gather, pad
+from semhub_utils.inputs import Prompt, gather, pad
 from semhub_utils.lens import lens_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import (
@@ -55,16 +55,16 @@ def next_token_logprobs(
     def run(numbers: list[int]) -> Tensor:
         seen: list[Tensor] = []
         together = [encodings[n] for n in numbers]
-        ids = pad(together)
+        ids, rows = pad(together), torch.arange(len(numbers)).repeat_interleave(copies)
         start = plan.shared(numbers) if copies > 1 else 0
-        past = _read_once(model, ids[:, :start], copies) if start else None
+        past = _read_once(model, ids[:, :start], rows) if start else None
         start = start if past is not None else 0
         ends = torch.tensor([len(encodings[n]) - 1 - start for n in numbers], device=model.device)
         ends = ends.repeat_interleave(copies)
         with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
             handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
             try:
-                model.run(ids[:, start:].repeat_interleave(copies, 0), _repeated(together, copies), after=past)
+                model.run(ids[rows, start:], gather([together[row] for row in rows]), after=past)
             finally:
                 handle.remove()
         return seen[0].reshape(len(numbers), copies, -1).cpu()
@@ -87,8 +87,9 @@ def patched_states(
     """The last token's state at layer L, before the final norm, where the states of `positions` (by default the last
     token) at `layers[k]` were replaced by `vectors[:, k]`, for each k in turn.
 
-    What stands before the first of them is read once for all patches, which are rows of one batch. Raises SemhubError
-    on a bad prompt, position or layer, or vectors of another shape.
+    Patches are rows of a batch, as many as its budget holds, those of one prompt in several batches where need be; what
+    stands before the first position is read once in each. Raises SemhubError on a bad prompt, position or layer, or
+    vectors of another shape.
     """
     encodings, copies = model.encode(prompts), len(check_layers(model, layers))
     wanted = resolve_positions(positions, encodings)
@@ -96,53 +97,52 @@ def patched_states(
         raise SemhubError(
             f"The patches have shape {tuple(vectors.shape)}; {(len(encodings), copies, model.hidden_size)} would do."
         )
-    ends = torch.empty(len(encodings), copies, model.hidden_size)
+    vectors, ends = vectors.flatten(0, 1), torch.empty(len(encodings) * copies, model.hidden_size)
     first = [0] * len(encodings)
     if shares_beginnings(model):
         first = [min((*row, len(e) - 1)) for row, e in zip(wanted, encodings, strict=True)]
 
-    def run(numbers: list[int]) -> Tensor:
-        together = [encodings[n] for n in numbers]
-        ids, new, start = pad(together), vectors[numbers].flatten(0, 1).to(model.device), first[numbers[0]]
-        past = _read_once(model, ids[:, :start], copies) if start else None
+    def run(patches: list[int]) -> Tensor:
+        items = [patch // copies for patch in patches]
+        once, rows = torch.tensor(items).unique(return_inverse=True)
+        ids, new = pad([encodings[n] for n in once]), vectors[patches].to(model.device)
+        start = first[items[0]]
+        past = _read_once(model, ids[:, :start], rows) if start else None
         start = start if past is not None else 0
         seen: list[Tensor] = []
 
         def change(layer: int, h: Tensor) -> Tensor:
             sites = [
                 (row, place - start)
-                for row in range(len(new))
-                if layers[row % copies] == layer
-                for place in wanted[numbers[row // copies]]
+                for row, patch in enumerate(patches)
+                if layers[patch % copies] == layer
+                for place in wanted[items[row]]
             ]
             h, (rows, columns) = h.clone(), (list(part) for part in zip(*sites, strict=True)) if sites else ([], [])
             h[rows, columns] = new[rows].to(h.dtype)
             return h
 
         with ExitStack() as stack:
-            for layer in set(layers):
+            for layer in {layers[patch % copies] for patch in patches}:
                 stack.callback(model.hook(layer, partial(change, layer)).remove)
             stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
-            model.run(ids[:, start:].repeat_interleave(copies, 0), _repeated(together, copies), after=past)
-        return seen[0].unflatten(0, (len(numbers), copies)).cpu()
+            model.run(ids[rows, start:], gather([encodings[n] for n in items]), after=past)
+        return seen[0].cpu()
 
-    lengths = [start + copies * (len(e) - start) for start, e in zip(first, encodings, strict=True)]  # tokens run
-    kinds = [(e.kind, len(e), start) for start, e in zip(first, encodings, strict=True)]
-    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-        ends[torch.tensor(numbers)] = states
-    return ends
-
-
-def _repeated(encodings: Sequence[Encoding], copies: int) -> dict[str, Tensor]:
-    return gather([encoding for encoding in encodings for _ in range(copies)])
+    lengths = [len(e) for e in encodings for _ in range(copies)]
+    kinds = [(e.kind, len(e), start) for start, e in zip(first, encodings, strict=True) for _ in range(copies)]
+    for patches, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
+        ends[torch.tensor(patches)] = states
+    return ends.unflatten(0, (len(encodings), copies))
 
 
-def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], copies: int) -> Cache | None:
-    """The cache after `ids`, every row repeated, or None where the model keeps something else than keys and values."""
+def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], rows: Int[Tensor, " row"]) -> Cache | None:
+    """The cache after `ids`, one row for each of `rows` (numbers of items), or None where the model keeps something
+    else than keys and values."""
     past = getattr(model.run(ids, keep=True), "past_key_values", None)
     if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):
         return None
-    past.batch_repeat_interleave(copies)
+    past.batch_select_indices(rows.to(model.device))
     return past
 
 
@@ -191,14 +191,14 @@ def generate(
 
     def run(numbers: list[int]) -> list[str]:
         together = [encodings[n] for n in numbers]
-        ids = pad(together).to(model.device)
+        ids, rows = pad(together).to(model.device), torch.arange(len(numbers)).repeat_interleave(copies)
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
         start = plan.shared(numbers) if plan and copies > 1 else 0
-        past = _read_once(model, ids[:, :start], copies) if start else None
-        ids, begun = ids.repeat_interleave(copies, 0), {"past_key_values": past} if past is not None else {}
+        past = _read_once(model, ids[:, :start], rows) if start else None
+        ids, begun = ids[rows], {"past_key_values": past} if past is not None else {}
         start = start if begun else 0
         given = {"attention_mask": torch.ones_like(ids)}
-        given |= {name: value.to(model.device) for name, value in _repeated(together, copies).items()}
+        given |= {name: value.to(model.device) for name, value in gather([together[row] for row in rows]).items()}
         with plan.attached(numbers, strengths=strengths, prompt_only=True, start=start) if plan else nullcontext():
             out = model.module.generate(
                 input_ids=ids,

@@ -296,7 +296,7 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
     def row(word, at=layer, reader=plain):
         if by == "unembedding":
             return reader.head.weight[reader.ids(word)].mean(0).detach()
-        return reader.states(word)[0][at, -1]
+        return reader.states("<end>" + word)[0][at, -1]  # this tokenizer puts nothing first
 
     def share(item, vector, s, text, raw=False, at=layer, reader=plain):
         states, frames, logprob = reader.states("<audio> plus", item.clip.samples)  # in the first language

@@ -260,12 +260,48 @@ def test_paths_without_items_are_one_per_series():
     [
         (lambda t: t.drop(columns="depth"), "no column depth; it has experiment"),
         (lambda t: t.iloc[:0], "0 rows"),
-        (lambda t: pd.concat([t] * 60), "rows; a chart takes 1 to 5000"),
+        (lambda t: pd.concat([t] * 500), "rows; a chart takes 1 to 5000"),
     ],
 )
 def test_a_wrong_table_is_named(curves, change, said):
     with pytest.raises(SemhubError, match=said):
         figures.layer_curves(change(curves), y="p", **WORDS)
+
+
+def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
+    """The same layers for every series, the first and each model's last among them; the table keeps all."""
+    series = ["English word", "digit", "own", "es", "zh", "de", "code", "special"]
+
+    def table(n_layers: int = 80, **more) -> pd.DataFrame:
+        cells = itertools.product(series, "abcd", ("normed", "raw"), range(n_layers + 1))
+        rows = pd.DataFrame(cells, columns=["series", "text", "reading", "layer"])
+        return rows.assign(depth=rows.layer / n_layers, value=rows.layer / 7, x=rows.layer, y=1.0, **more)
+
+    def drawn(chart) -> tuple[dict, pd.DataFrame]:
+        spec = chart.to_dict()
+        return spec, pd.DataFrame(max(spec["datasets"].values(), key=len))
+
+    long = table()
+    assert len(long) == 5184
+    words = pd.DataFrame({"word": ["one"], "series": ["English word"], "x": [0.0], "y": [0.0]})
+    charts = {
+        "curves": figures.layer_curves(long, y="p", switch=("text", "reading"), **WORDS),
+        "matrix": figures.heatmap(long, x="series", y="text", slider="layer", value_title="cosine", **WORDS),
+        "map": figures.heatmap(long, x="series", y="layer", value_title="cosine", **WORDS),
+        "paths": figures.trajectories(long.assign(item=long.series + long.text), words, **WORDS),
+    }
+    for name, chart in charts.items():
+        spec, data = drawn(chart)
+        for _, of in data.groupby("series"):
+            assert sorted(set(of.layer)) == [*range(0, 81, 2)], name
+        assert "One layer in 2 is drawn, and the last." in " ".join(spec["title"]["subtitle"]), name
+    assert "<td>79</td>" in figures.show(charts["curves"], long).html
+    short = table(n_layers=77, model="short")
+    both = pd.concat([long.assign(model="long"), short])
+    spec, data = drawn(figures.layer_curves(both, y="p", select="model", switch=("text", "reading"), **WORDS))
+    assert data.groupby("model").layer.max().to_dict() == {"long": 80, "short": 77} and len(data) <= 5000
+    spec, _ = drawn(figures.layer_curves(long[long.text != "d"], y="p", switch=("text", "reading"), **WORDS))
+    assert "is drawn" not in str(spec["title"])
 
 
 def test_missing_words_are_refused(curves):

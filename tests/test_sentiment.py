@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from architectures import make_tokenizer
+from architectures import make_module, make_tokenizer
 from oracle import Oracle
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -132,9 +132,12 @@ def both(request, tiny):
     return model, Oracle(request.param, model.module, model.tokenizer)
 
 
+ANCHOR = "<end>"  # this tokenizer puts nothing first
+
+
 def vector_of(oracle, toward, away):
     """[layer, position, hidden]; the last state of the shorter one again where it has ended."""
-    states = [oracle.states(text) for text in (toward, away)]
+    states = [oracle.states(ANCHOR + text) for text in (toward, away)]
     longest = max(s.shape[1] for s in states)
     longer = [torch.cat([s, s[:, -1:].expand(-1, longest - s.shape[1], -1)], 1) for s in states]
     return longer[0] - longer[1]
@@ -184,8 +187,21 @@ def test_the_vector_is_the_difference_of_the_words_read_as_prompts(both):
     want = vector_of(oracle, "three plus", "five")
     assert ours.shape == want.shape and ours.shape[1] > 1
     torch.testing.assert_close(ours.double(), want, atol=5e-5, rtol=0)
+    assert ours[:, 0].abs().max() < 5e-5 < ours[:, 1].abs().amax(-1).min(), "position 0 has the same token in all"
     with pytest.raises(SemhubError, match="same tokens"):
         continuations.word_vector(model, "three", "three")
+
+
+def test_what_a_tokenizer_puts_first_is_the_anchor(tokenizers):
+    """Words and prompts alone are as before; else they begin with one token, and it is the same."""
+    anchors = {"byte": "<end>", "sentence": "", "word": "<s>", "piece": ""}
+    for kind, anchor in anchors.items():
+        model = wrap(make_module("qwen2"), tokenizers(kind), model_id=kind)
+        assert model.anchor == anchor, kind
+        alone, anchored = model.encode(["three", model.anchor + "three"])
+        assert anchored.ids[len(anchored) - len(alone) :] == alone.ids and len(anchored) - len(alone) == bool(anchor)
+        special = set(model.tokenizer.all_special_ids)
+        assert (anchored.ids[0] in special) == (kind != "piece")
 
 
 def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
@@ -215,7 +231,7 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
 
     def mass(prompt, layer, vector, side_words=sides):
         with added(oracle, layer, vector):
-            logp = oracle.logits(oracle.ids(prompt.prompt))[-1].log_softmax(-1)
+            logp = oracle.logits(oracle.ids(ANCHOR + prompt.prompt))[-1].log_softmax(-1)
         return float(logp[side_words[0]].logsumexp(0) - logp[side_words[1]].logsumexp(0))
 
     vectors = {name: vector_of(oracle, *words) for name, words in task.vectors.items()}
@@ -275,7 +291,7 @@ def test_continuations_of_every_vector_and_coefficient(both, monkeypatch):
     for i, prompt in enumerate(prompts):
         for k, c in enumerate((-1.0, 0.0, 2.0)):
             for d, vector in enumerate(vectors):
-                ids = oracle.ids(prompt.prompt)
+                ids = oracle.ids(ANCHOR + prompt.prompt)
                 for _ in range(3):
                     with added(oracle, 1, c * vector):
                         ids = torch.cat([ids, oracle.logits(ids)[-1:].argmax(-1, keepdim=True)], 1)
@@ -459,13 +475,13 @@ def test_numbers_below_one_are_refused(tiny):
 
 def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):
     model = tiny("llama")
-    most = model.max_length - 2
+    most = model.max_length - 3  # one more is put first
     long = "the dog saw the small red house near the river and " * 9
     assert len(model.tokenizer(long)["input_ids"]) > most
     _, claims = sentiment_experiment(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
     assert all(claim.dropped["longer than the context"] == 1 for claim in claims)
-    with pytest.raises(SemhubError, match="7 of 12 prompts of spanish fit with 60 new tokens"):
-        sentiment_experiment(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 4)
+    with pytest.raises(SemhubError, match="7 of 12 prompts of spanish fit with 59 new tokens"):
+        sentiment_experiment(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
 
 
 def bert(folder, labels):

@@ -54,6 +54,33 @@ def test_patches_in_one_batch_agree_with_one_run_each(tiny, name):
             assert error < 5e-5, (prompt, layer)
 
 
+@pytest.mark.parametrize("name", ["llama", "mamba"])
+def test_patches_of_one_prompt_are_split_where_they_do_not_fit(tiny, monkeypatch, name):
+    """No forward holds more tokens, those of a cache among them, than the budget, or than memory has room for."""
+    model, layers, held = tiny(name), (3, 0, 1, 2, 1, 0, 2), []
+    patches = torch.stack([vectors(model, len(layers), seed=item) for item in range(len(PROMPTS))])
+    expected, run = patched_states(model, PROMPTS, patches, layers), model.run
+    longest, fits = max(map(len, model.encode(PROMPTS))), [1e9]
+
+    def counted(ids, *extras, after=None, **cache):
+        held.append(len(ids) * (ids.shape[1] + (after.get_seq_length() if after else 0)))
+        if held[-1] > fits[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(ids, *extras, after=after, **cache)
+
+    monkeypatch.setattr(model, "run", counted)
+    for budget in (1, 3 * longest):
+        held.clear()
+        found = patched_states(model, PROMPTS, patches, layers, max_batch_tokens=budget)
+        assert max(held) <= max(budget, longest)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    fits[0] = 2 * longest
+    torch.testing.assert_close(patched_states(model, PROMPTS, patches, layers), expected, atol=1e-6, rtol=1e-6)
+    fits[0] = longest - 1
+    with pytest.raises(SemhubError, match=f"A prompt of {longest} tokens does not fit in the memory of cpu"):
+        patched_states(model, PROMPTS, patches, layers)
+
+
 def test_patches_of_another_shape_are_refused(tiny):
     model = tiny("llama")
     with pytest.raises(SemhubError, match=r"shape \(2, 1, \d+\); \(3, 2, "):

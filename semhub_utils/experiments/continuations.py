@@ -23,9 +23,10 @@ CPU_TOKENS = 8192  # prompt tokens of all copies continued together: their steps
 
 
 def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "layer position hidden"]:
-    """The states of two words read as prompts, `toward` minus `away`, position by position (arXiv 2308.10248). The last
-    state of the shorter one stands in for the positions it lacks. Raises SemhubError where both are the same tokens."""
-    encodings = model.encode([toward, away])
+    """The states of two words read as prompts behind the model's `anchor`, `toward` minus `away`, position by position
+    (arXiv 2308.10248). The last state of the shorter one stands in for the positions it lacks. Raises SemhubError where
+    both are the same tokens."""
+    encodings = model.encode([model.anchor + toward, model.anchor + away])
     if encodings[0].ids == encodings[1].ids:
         raise SemhubError(
             f"{toward!r} and {away!r} are the same tokens to {model.model_id}; a model that tells them apart would do."
@@ -50,9 +51,10 @@ def told_sides(
 
 
 def word_mass(model: LanguageModel, task: SentimentTask) -> Callable[..., np.ndarray]:
-    """A function of prompts, vectors [direction, position, hidden], layer and strengths: log P(pleasant words) minus
-    log P(unpleasant words) as the next token [item, strength, direction, reading], the readings being without and with
-    the pair's own words. Words whose first token another word shares are left out; nan where a side has none."""
+    """A function of prompts, vectors [direction, position, hidden] for the first positions of a prompt behind the
+    model's `anchor`, layer and strengths: log P(pleasant words) minus log P(unpleasant words) as the next token [item,
+    strength, direction, reading], the readings being without and with the pair's own words. Words whose first token
+    another word shares are left out; nan where a side has none."""
     table, columns = told_sides(model, task, (task.own, ()))
 
     def mass(prompts: Sequence[SentimentPrompt], vectors: Tensor, layer: int, strengths: Sequence[float]) -> np.ndarray:
@@ -60,7 +62,7 @@ def word_mass(model: LanguageModel, task: SentimentTask) -> Callable[..., np.nda
         if not all(side for reading in columns for side in reading):
             return np.full((n, len(strengths), many, 2), np.nan)
         edit = Edit((layer,), vectors.repeat(n, 1, 1), positions=list(range(length)))
-        texts = [p.prompt for p in prompts for _ in range(many)]
+        texts = [model.anchor + p.prompt for p in prompts for _ in range(many)]
         found = word_logprobs(
             next_token_logprobs(model, texts, table.ids, edit=edit, strengths=strengths), table.groups
         ).double()
@@ -81,13 +83,13 @@ def write(
     max_new_tokens: int,
     seed: int,
 ) -> Texts:
-    """Sampled as in the paper, each coefficient times each vector added at the prompt's first positions; a vector, and
-    a seed of it, is an entry of the last axis."""
+    """Sampled as in the paper, each coefficient times each vector added at the first positions of the prompt behind the
+    model's `anchor`; a vector, and a seed of it, is an entry of the last axis."""
     n, many, length, _ = (len(prompts), *vectors.shape)
     edit = Edit((layer,), vectors.repeat(n, 1, 1), positions=list(range(length)))
     found = generate(
         model,
-        [p.prompt for p in prompts for _ in range(many)],
+        [model.anchor + p.prompt for p in prompts for _ in range(many)],
         max_new_tokens=max_new_tokens,
         edit=edit,
         strengths=[c for c in coefficients for _ in range(n_seeds)],

@@ -186,8 +186,8 @@ def _unembedding_rows(model: LanguageModel, words: Sequence[str]) -> dict[str, F
 
 
 def _word_states(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:
-    """The state at the last token of each word alone."""
-    return dict(zip(words, hidden_states(model, words).hidden, strict=True))
+    """The state at the last token of each word alone, behind the model's `anchor`."""
+    return dict(zip(words, hidden_states(model, [model.anchor + word for word in words]).hidden, strict=True))
 
 
 BY = {"unembedding": _unembedding_rows, "states": _word_states}

@@ -198,7 +198,7 @@ def fitting_prompts(
     model: LanguageModel, task: SentimentTask, max_new_tokens: int
 ) -> tuple[list[SentimentPrompt], dict[str, int]]:
     """The prompts that fit into the context with what is written after them, and what was left out so far."""
-    lengths = [len(ids) for ids in model.tokenizer([p.prompt for p in task.prompts])["input_ids"]]
+    lengths = [len(ids) for ids in model.tokenizer([model.anchor + p.prompt for p in task.prompts])["input_ids"]]
     most = math.inf if model.max_length is None else model.max_length - max_new_tokens
     kept = [p for p, length in zip(task.prompts, lengths, strict=True) if length <= most]
     if len(kept) < FEWEST:
