@@ -254,10 +254,10 @@ lines = {name: texts.running_text(name, n_words, seed=seed, **source) for name i
 known_words = {name: dictionary.dictionary(name, data_dir) for name in lines if name != "english"}
 notes = [f"{name}: {note}" for some in (lines, known_words) for name, (_, note) in some.items() if note.counts]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
-counts = languages.word_counts(lines.pop("english")[0])
+counts = languages.word_counts(lines["english"][0])
 items, left_out = {}, {}
-for name, (own, _) in lines.items():
-    entries, _ = known_words[name]
+for name, (entries, _) in known_words.items():
+    own = lines[name][0]
     items[name], left_out[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
 pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for name, some in items.items()})
 
@@ -344,7 +344,8 @@ show(
 # ### The three claims, as differences
 #
 # *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words,
-# whichever is higher. Both in log-probability, with the null and the control of random weights.
+# whichever is higher. Both in log-probability, with the null and, in grey, the embedding layer and
+# random weights.
 
 # %% tags=["hide-input"]
 leads = lens[lens.experiment.isin(["lens-meaning", "lens-lead"])]

@@ -422,3 +422,5 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing,
         assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
     check_table(table, {"similarity", "retrieval", "neighbours", "cka", "cosine", "baseline-gain", "punctuation-trap"})
     check_notebook(notebook)
+    printed = "".join(some.get("text", "") for cell in notebook.cells for some in cell.get("outputs", ()))
+    assert ("chinese: Left out: " in printed) == bool(given)
