@@ -43,7 +43,7 @@ class TypeTexts:
 
     def clusters_of(self, lines: Iterable[str]) -> list[str]:
         """Of some of the lines read, whatever they are kept apart or drawn together by."""
-        of = dict(zip(self.read, self.clusters or self.read, strict=True))
+        of = dict(zip(self.read, self.clusters or self.read, strict=False))
         return [of[line] for line in lines]
 
 
