@@ -151,9 +151,9 @@ show(
 # %% [markdown]
 # ### What does the ending do?
 #
-# The same sentences four times: continued; with their full stop; without it, so that the last token is a word of the sentence;
-# and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a full stop does to a
-# reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
+# The same sentences four times: continued; with their full stop, or the mark in its place; without any mark, so that the last
+# token is of a word; and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a
+# full stop does to a reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
 
 # %% tags=["hide-input"]
 ends = similarity[similarity.series.isin(["spanish", "chinese", "german"]) & (similarity.reading != "as released")]
@@ -250,11 +250,14 @@ chapter.claims(
 # few hundred words of that world alone.
 
 # %%
-lines = {name: texts.running_text(name, n_words, seed=seed, **source)[0] for name in texts.LANGUAGES}
-counts = languages.word_counts(lines.pop("english"))
+lines = {name: texts.running_text(name, n_words, seed=seed, **source) for name in texts.LANGUAGES}
+known_words = {name: dictionary.dictionary(name, data_dir) for name in lines if name != "english"}
+notes = [f"{name}: {note}" for some in (lines, known_words) for name, (_, note) in some.items() if note.counts]
+print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
+counts = languages.word_counts(lines["english"][0])
 items, left_out = {}, {}
-for name, own in lines.items():
-    entries, _ = dictionary.dictionary(name, data_dir)
+for name, (entries, _) in known_words.items():
+    own = lines[name][0]
     items[name], left_out[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
 pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for name, some in items.items()})
 
@@ -341,7 +344,8 @@ show(
 # ### The three claims, as differences
 #
 # *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words,
-# whichever is higher. Both in log-probability, with the null and the control of random weights.
+# whichever is higher. Both in log-probability, with the null and, in grey, the embedding layer and
+# random weights.
 
 # %% tags=["hide-input"]
 leads = lens[lens.experiment.isin(["lens-meaning", "lens-lead"])]

@@ -73,19 +73,21 @@ model = chapter.model
 # roles.
 
 # %%
-known, left_out = cogs.meanings(seed=seed, source=sentences, data_dir=data_dir)
-pairs = semantics.similarity_pairs(known, n_items, seed=seed)
-pairs = experiments.fitting(model, pairs, left_out, "a", "b")
-swaps = semantics.swap_items(known, n_items, seed=seed)
-swaps = experiments.fitting(model, swaps, left_out, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
+known, unread = cogs.meanings(seed=seed, source=sentences, data_dir=data_dir)
+pairs, unpaired = semantics.similarity_pairs(known, n_items, seed=seed)
+pairs = experiments.fitting(model, pairs, unpaired, "a", "b")
+swaps, unswapped = semantics.swap_items(known, n_items, seed=seed)
+swaps = experiments.fitting(model, swaps, unswapped, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
-forms = semantics.form_prompts(known, n_items, seed=seed)
-forms = experiments.fitting(model, forms, left_out, "prompt")
+forms, uncut = semantics.form_prompts(known, n_items, seed=seed)
+forms = experiments.fitting(model, forms, uncut, "prompt")
 task = chapter.step("task", lambda: experiments.task_table(model, forms, own="own", series="forms"))
 glue("task", task.value.mean(), ".0%")
-glue("left_out", str(left_out) or "No line and no item was left out.")
+left_out = {"lines": unread, "pairs": unpaired, "swaps": unswapped, "forms to go on with": uncut}
+notes = [f"{name.capitalize()}: {some}" for name, some in left_out.items() if some.counts]
+glue("left_out", " ".join(notes) or "No line and no item was left out.")
 
 # %% [markdown]
 # {glue}`left_out`
@@ -102,7 +104,10 @@ glue("left_out", str(left_out) or "No line and no item was left out.")
 # there too, and whatever shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
-similarity = chapter.step("similarity", lambda: experiments.form_similarity_experiment(model, pairs, seed=seed))
+similarity = chapter.step(
+    "similarity",
+    lambda: experiments.form_similarity_experiment(model, pairs, seed=seed, dropped=unread.counts + unpaired.counts),
+)
 adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
 adjusted = adjusted.assign(against=adjusted.experiment.map({"similarity": "same pattern", "similarity-all": "all"}))
 show(
@@ -145,7 +150,10 @@ chapter.claim(
 # comparison is fair by design: both forms in both orders, **names swapped, any order**.
 
 # %% tags=["hide-input"]
-swapped = chapter.step("swaps", lambda: experiments.swap_experiment(model, swaps, seed=seed))
+swapped = chapter.step(
+    "swaps",
+    lambda: experiments.swap_experiment(model, swaps, seed=seed, dropped=unread.counts + unswapped.counts),
+)
 apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
 show(
     figures.layer_curves(
@@ -215,9 +223,9 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 prompts, unused = semantics.role_items(known, n_items, seed=seed)
-prompts = experiments.fitting(model, prompts, unused, "prompt")
 placed = semantics.behind_another(prompts, known, seed=seed)
-placed = experiments.fitting(model, placed, unused, "prompt")
+placed = {item.id: item for item in experiments.fitting(model, placed, unused, "prompt")}
+prompts = [item for item in prompts if item.id in placed]  # as these are shorter, they fit too
 others = semantics.form_words(known)
 glue("unused", str(unused) or "Every name had something to read before it.")
 [(item.prompt, item.targets["role"][0]) for item in prompts[:6]]
@@ -225,7 +233,15 @@ glue("unused", str(unused) or "Every name had something to read before it.")
 # %% tags=["hide-input"]
 roles = chapter.step(
     "roles",
-    lambda: experiments.both_readings(experiments.role_experiment, model, prompts, others, placed=placed, seed=seed),
+    lambda: experiments.both_readings(
+        experiments.role_experiment,
+        model,
+        prompts,
+        others,
+        placed=list(placed.values()),
+        seed=seed,
+        dropped=unread.counts + unused.counts,
+    ),
 )
 cells = roles[roles.experiment == "roles-confusion"].rename(columns={"series": "true role", "word": "role word"})
 show(
@@ -319,18 +335,22 @@ chapter.claim(
 # the lower layers.
 
 # %% tags=["hide-input"]
-moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = experiments.fitting(model, moved, left_out, "run", "source", "other")
+moved, unmoved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = experiments.fitting(model, moved, unmoved, "run", "source", "other")
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))
-patches = chapter.step("patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed))
+lost = unread.counts + unmoved.counts
+patches = chapter.step(
+    "patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed, dropped=lost)
+)
+glue("unmoved", str(unmoved) or "No form was left out.")
 glue("parsing", parsing.value.mean(), ".0%")
 glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")
 glue("moved", f"{source!r} into {run!r}")
 
 # %% [markdown]
-# The first of them: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
+# {glue}`unmoved` The first that is read: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
 # sentences with the verb of theirs. Where a sentence is not put into its form, there is nothing to move, and the claims below
 # read *cannot be tested here*. (The models that ship with this book know a tag for it, `logic :`. Others are shown two
 # sentences with their forms first.)

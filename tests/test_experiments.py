@@ -166,7 +166,10 @@ def test_lens_values(both, reading):
     np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-first", "wrong word"), mean(wrong_first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
-    assert claims["lens-end"].layers == (model.n_layers,)
+    assert claims["lens-end"].layers == (model.n_layers,) and not claims["lens-end"].controls
+    for name in ("lens-meaning", "lens-lead"):
+        [(control, of)] = claims[name].controls.items()
+        assert control == "embedding layer" and set(of.values) == {claims[name].values[0]}
 
 
 def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
@@ -670,6 +673,12 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     _, [claim] = experiments.similarity_experiment(model, planted_pairs(), series="n")
     verdict = judge(claim)
     assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
+    with torch.no_grad():
+        model.module.lm_head.weight[N : 2 * N] = 4 * rows[N : 2 * N]
+    _, claims = experiments.lens_experiment(model, planted_items(), hub="word", own="digit", series="n")
+    verdicts = {c.experiment: judge(c) for c in claims}
+    for name in ("lens-meaning", "lens-lead"):
+        assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
     same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
     _, [claim] = experiments.similarity_experiment(islands, same, series="n")
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01

@@ -34,7 +34,22 @@ organism = cache(lambda name: load_model(f"organism:{name}", check=False))
     [
         ("Ha llegado.", "spanish", CONTINUATION, ("Ha llegado. Esto representa", "Ha llegado.", "Ha llegado")),
         ("他来了。", "chinese", CONTINUATION, ("他来了。这代表了", "他来了。", "他来了")),
-        ("Wer ist da? ", "german", CONTINUATION, ("Wer ist da? Dies repräsentiert", "Wer ist da?", "Wer ist da?")),
+        ("Wer ist da? ", "german", CONTINUATION, ("Wer ist da? Dies repräsentiert", "Wer ist da?", "Wer ist da")),
+        (
+            "er (Max) sagt: „Ja.“",
+            "german",
+            CONTINUATION,
+            ("er (Max) sagt: „Ja.“ Dies repräsentiert", "er (Max) sagt: „Ja.“", "er (Max) sagt: „Ja"),
+        ),
+        ("他说：“好。”", "chinese", CONTINUATION, ("他说：“好。”这代表了", "他说：“好。”", "他说：“好")),
+        (
+            'they say "hi"',
+            "english",
+            CONTINUATION,
+            ('they say "hi". This represents', 'they say "hi".', 'they say "hi'),
+        ),
+        ("he (Max)", "english", CONTINUATION, ("he (Max). This represents", "he (Max).", "he (Max")),
+        (",", "english", CONTINUATION, (",. This represents", ",.", ",")),
         ("he came", "english", CONTINUATION, ("he came. This represents", "he came.", "he came")),
         ("他来了", "chinese", WORLD_CONTINUATION, ("他来了而且", "他来了。", "他来了")),
         ("he came.", "english", WORLD_CONTINUATION, ("he came and", "he came.", "he came")),
@@ -61,6 +76,23 @@ def test_sentences_with_a_word_in_common_are_left_out_and_counted():
         assert left == (0 if ending == SHARED else 200 - len(chosen.pairs)) and len(chosen.pairs) > 10
         assert (ending == "continued") or "-" not in series
     assert any("Emma" in p.a and "Emma" in p.b for p in sets["german", SHARED].pairs)
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english", "shared"),
+    [
+        ("那是2019年的事", "it was in 2019", True),
+        ("我看到Kante了", "I see Kante", True),
+        ("我看到Kante了", "I see Kant", False),
+        ("那是2019年的事", "it was 12019", False),
+        ("他去了北京", "北京 is where he went", True),
+        ("他去了北京", "he went to Beijing", False),
+    ],
+)
+def test_a_name_or_number_among_chinese_characters_is_a_word_in_common(chinese, english, shared):
+    texts = {"english": english, "chinese": chinese}
+    [chosen] = [s for s in pair_sets([Parallel("1", texts, "g")]) if s.ending == "continued"]
+    assert (len(chosen.pairs), sum(chosen.dropped.values())) == ((0, 1) if shared else (1, 0))
 
 
 def test_real_sentences_are_grouped_by_length():
@@ -390,3 +422,5 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing,
         assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
     check_table(table, {"similarity", "retrieval", "neighbours", "cka", "cosine", "baseline-gain", "punctuation-trap"})
     check_notebook(notebook)
+    printed = "".join(some.get("text", "") for cell in notebook.cells for some in cell.get("outputs", ()))
+    assert ("chinese: Left out: " in printed) == bool(given)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from semhub_utils import experiments
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, corrected_p, judge
+from semhub_utils.experiments import twins as twins_module
 from semhub_utils.experiments.token_types import count_tokens
 from semhub_utils.lens import lens
 from semhub_utils.models import randomised, wrap
+from semhub_utils.organism.lexicon import surface
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.layers import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
@@ -352,6 +355,35 @@ def test_random_weights_never_hold():
     assert max(weak.values()) <= 2, weak  # 0.25 expected of 5 at p < .05; more than 2 has probability .001
 
 
+def test_lines_of_one_document_are_one_accident(monkeypatch):
+    """Ten lines of each of 10 documents, alike by a chance of the document's: it moves as one, and is drawn as one."""
+    model, n = two_worlds(False), 100
+    read, of = tuple(f"d{k % N} d{k // N}" for k in range(n)), np.arange(n) // 10
+    twins, names = tuple(f"w{k % N}" for k in range(n)), tuple(f"doc {k}" for k in of)
+    alone = TypeTexts("chinese", read, read, twins, ("g",) * n)
+    texts = [TypeTexts("english", ("w1",), twins), replace(alone, clusters=names)]
+    alarms = {"documents": 0, "lines": 0}
+    for seed in range(20):
+        chance = np.random.default_rng(seed).normal(size=(10, model.n_layers + 1, 10))
+        monkeypatch.setattr(twins_module, "_log_mass", lambda *_, c=chance: c[of][:, :, of])
+        for what, some in (("documents", texts), ("lines", [texts[0], alone])):
+            _, [claim] = experiments.twins_experiment(model, some, "chinese", seed=seed, random_weights=False)
+            alarms[what] += claim.p[1] < 0.05
+            assert (claim.n, claim.n_clusters) == (n, 10 if what == "documents" else n)
+    assert alarms["lines"] > 4, "there was nothing to be fooled by"
+    assert alarms["documents"] <= 4, alarms  # 1 expected of 20; more than 4 has probability .003
+    few = [texts[0], replace(alone, clusters=tuple(f"doc {k % 5}" for k in range(n)))]
+    table, claims = experiments.layers_experiment(model, few, **PLAIN)
+    assert {(c.n, c.n_clusters) for c in claims} == {(n, 5)}
+    least = {c.experiment: c.least_p for c in claims}
+    assert least["layers-lead"] == least["layers-end"] == 0.5**5 > least["layers-hub"]
+    together, apart = (
+        shown[(shown.experiment == "layers-type") & (shown.text == "chinese") & (shown.layer == 0)].high.to_numpy()
+        for shown in (table, experiments.layers_experiment(model, [texts[0], alone], **PLAIN)[0])
+    )
+    assert not np.allclose(together, apart)
+
+
 # ---- texts, and what will not do ----
 
 
@@ -375,6 +407,9 @@ def test_generated_lines_mean_the_same_and_are_not_counted():
     english, spanish = texts[0], texts[1]
     for line, words in zip(english.read, spanish.twins, strict=True):
         assert all(word in line for word in words.split())
+    firsts = [surface(subject, "en") for subject in spanish.clusters]
+    assert all(words.startswith(first) for first, words in zip(firsts, spanish.twins, strict=True))
+    assert 20 < len(set(firsts)) and english.clusters == spanish.clusters
     assert texts == split_texts(40, 100, seed=1)[0] != split_texts(40, 100, seed=2)[0]
 
 
@@ -387,11 +422,14 @@ def ntrex(folder, lines):
 
 
 def test_sentences_of_files_are_split(tmp_path):
-    texts, skipped = split_texts(4, 3, seed=0, data_dir=ntrex(tmp_path, 12))
+    folder = ntrex(tmp_path, 12)
+    (folder / "DOCUMENT_IDS.tsv").write_text("".join(f"doc{k // 5}\n" for k in range(12)))
+    texts, skipped = split_texts(4, 3, seed=0, data_dir=folder)
     assert [t.name for t in texts] == ["english", "spanish", "chinese", "german"]
     for some in texts:
         assert len(some.read) == 4 and len(some.counted) == 3 and not set(some.read) & set(some.counted)
         assert [line.split()[1] for line in some.read] == [line.split()[1] for line in texts[0].read]
+        assert some.clusters_of(some.read) == [f"doc{int(line.split()[1]) // 5}" for line in some.read]
     assert texts[1].twins == texts[0].read and skipped.counts == {"empty line": 1}
     with pytest.raises(SemhubError, match="n_items is 20, and none of the 11 lines of english"):
         split_texts(20, 3, seed=0, data_dir=tmp_path)

@@ -1,6 +1,7 @@
 """Formal semantics: the reader on good and bad files, the experiments against plain transformers, and planted truth."""
 
 import json
+import random
 import re
 from collections import Counter
 from types import SimpleNamespace
@@ -89,7 +90,7 @@ def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
 
 
 def test_names_change_places_and_conjuncts_their_order(known):
-    items = semantics.swap_items(known, 100, seed=2)
+    items = semantics.swap_items(known, 100, seed=2)[0]
     assert Counter(item.in_order for item in items) == {True: 50, False: 50}
     for item in items:
         a, b = item.cluster.split(" and ")
@@ -126,7 +127,7 @@ def test_prompts_behind_another_sentence_have_one_length(known):
 
 
 def test_partners_have_peers(known):
-    pairs = semantics.similarity_pairs(known, 60, seed=0)
+    pairs = semantics.similarity_pairs(known, 60, seed=0)[0]
     assert len(pairs) == 60 == len({p.id for p in pairs})
     assert min(Counter(p.group for p in pairs).values()) > 1
     for pair in pairs:
@@ -134,6 +135,34 @@ def test_partners_have_peers(known):
         assert pair.anchor == content[-1] and pair.words[:2] == tuple(content[:2])
 
 
+def test_names_that_no_order_of_conjuncts_turns_round_are_counted(known, monkeypatch):
+    tries, shuffle = iter(range(10_000)), random.Random.shuffle
+    monkeypatch.setattr(random.Random, "shuffle", lambda self, x: next(tries) + 1 and shuffle(self, x))
+    forms = ["see ( Emma , Liam ) AND run ( x _ 1 )", "see ( Emma , Liam ) AND like ( Liam , Emma )"]
+    rows = [{"input": "Emma sees Liam .", "output": form} for form in forms]
+    fixed, turns = cogs.meanings_of_rows(rows, "rows")[0]
+    [item], skipped = semantics.swap_items([fixed, turns], 9, seed=0)
+    assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and skipped.counts.total() == 1
+    with pytest.raises(SemhubError, match="exactly two proper names.*1 × one order of the names.*rows:1"):
+        semantics.swap_items([fixed], 9, seed=0)
+
+
+def test_a_set_without_an_item_is_refused_in_a_sentence(known):
+    template = Counter(m.template for m in known)
+    alone = [m for m in known if template[m.template] == 1]
+    other = next(m for m in known if template[m.template] > 1)
+    _, skipped = semantics.similarity_pairs([*known, *cogs.meanings_of_rows([ODD], "rows")[0]], 9, seed=0)
+    assert skipped.counts == {"alone in its template": len(alone) + 1}
+    with pytest.raises(SemhubError, match="no two sentences of one template.*1 × alone in its template"):
+        semantics.similarity_pairs([other], 9, seed=0)
+    plain, _ = cogs.meanings_of_rows([ODD], "rows")
+    with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
+        semantics.form_prompts(plain, 9, seed=0)
+    with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
+        semantics.patch_items(plain, 9, seed=0, tagged=True)
+
+
+ODD = {"input": "whoever sees whatever then runs beside Emma .", "output": "see ( Emma , x _ 1 ) AND run ( x _ 1 )"}
 GOOD = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution"
 BAD = {
     "missing column": "Emma saw Liam .",
@@ -196,11 +225,11 @@ def test_cogs_itself():
         m = by_id[place]
         assert m.sentence.split().index(name) == len(item.prompt.split()) == int(item.group)
         assert re.search(rf" \. {item.targets['role'][0]} \( x _ \d+ , {name} \)", m.form)
-    for item in semantics.swap_items(known, 50, seed=0):
+    for item in semantics.swap_items(known, 50, seed=0)[0]:
         presupposed, shuffled = (form.rpartition(" ; ")[0] for form in (item.form, item.shuffled))
         assert presupposed == shuffled and Counter(conjuncts(item.form)) == Counter(conjuncts(item.shuffled))
     assert {"give", "cake"} <= set(semantics.form_words(known)) and not set(semantics.form_words(known)) & set(ROLES)
-    assert len(semantics.similarity_pairs(known, 200, seed=0)) == 200
+    assert len(semantics.similarity_pairs(known, 200, seed=0)[0]) == 200
 
 
 # ---- against plain transformers ----
@@ -216,7 +245,7 @@ def values(table, experiment, **where):
 def test_similarity_values(both, known):
     """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
     model, oracle = both
-    pairs = semantics.similarity_pairs(known, 24, seed=3)
+    pairs = semantics.similarity_pairs(known, 24, seed=3)[0]
     table, claims = experiments.form_similarity_experiment(model, pairs, seed=1, random_weights=False)
     forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
     groups = [pair.group for pair in pairs]
@@ -236,8 +265,9 @@ def test_similarity_values(both, known):
 
 def test_swap_values(both, known):
     model, oracle = both
-    items = semantics.swap_items(known, 6, seed=3)
-    table, claims = experiments.swap_experiment(model, items, seed=1)
+    items = semantics.swap_items(known, 6, seed=3)[0]
+    table, claims = experiments.swap_experiment(model, items, seed=1, dropped={"before": 7})
+    assert {tuple(claim.dropped.items()) for claim in claims} == {(("before", 7),)}
     last = {text: oracle.states(text)[:, -1] for i in items for text in (*i.forms, i.sentence, i.sentence[:-2])}
     for reading in ("as written", "no full stop"):
         found = {name: [] for name in (*SWAPS, "order")}
@@ -269,7 +299,7 @@ def curve_of(table, experiment, control="", **where):
 
 
 def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
-    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3), semantics.swap_items(known, 12, seed=3)
+    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3)[0], semantics.swap_items(known, 12, seed=3)[0]
     prompts = semantics.role_items(known, 24, seed=5)[0]
 
     def tables(model, **options):
@@ -290,7 +320,7 @@ def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, kno
 
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
     """By a coin per pair of names, per name and per verb, one item after the other; the highest counts."""
-    items, reading = semantics.swap_items(known, 40, seed=3), "no full stop"
+    items, reading = semantics.swap_items(known, 40, seed=3)[0], "no full stop"
     table, claims = experiments.swap_experiment(one, items, seed=1, random_weights=False)
     texts = list(dict.fromkeys(text for i in items for text in (i.form, i.swapped, i.sentence[:-2])))
     last = dict(zip(texts, hidden_states(one, texts).hidden.double(), strict=True))
@@ -506,7 +536,7 @@ def fake_states(items, knows):
 
 
 def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
-    items = [i for i in semantics.swap_items(known, 140, seed=0) if "recipient" not in i.form][:80]
+    items = [i for i in semantics.swap_items(known, 140, seed=0)[0] if "recipient" not in i.form][:80]
     for knows, want in ((True, HOLDS), (False, NOT)):
         monkeypatch.setattr(swaps_module, "hidden_states", fake_states(items, knows))
         table, claims = experiments.swap_experiment(one, items, random_weights=False)
@@ -521,7 +551,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
     for module in (roles_module, swaps_module):
         monkeypatch.setattr(module, "DRAWS", 199)
     weak = Counter()
-    swaps, (items, _) = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
+    swaps, (items, _) = semantics.swap_items(known, 60, seed=1)[0], semantics.role_items(known, 90, seed=1)
     others = semantics.form_words(known)
     for seed in range(4):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
@@ -537,7 +567,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
 
 
 def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
-    model, items, skipped = one, semantics.swap_items(known, 40, seed=0), Skipped()
+    model, items, skipped = one, semantics.swap_items(known, 40, seed=0)[0], Skipped()
     assert experiments.fitting(model, items, skipped, "sentence", "form") == items and not str(skipped)
     lengths = [len(model.encode([item.form])[0]) for item in items]
     monkeypatch.setattr(model, "max_length", min(lengths))
@@ -551,8 +581,9 @@ def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
 
 def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
     items, _ = semantics.role_items(known, 30, seed=0)
-    table, claims = experiments.both_readings(experiments.role_experiment, tiny("llama"), items, ["ball"])
-    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE}
+    lost = {"before": 7}
+    table, claims = experiments.both_readings(experiments.role_experiment, tiny("llama"), items, ["ball"], dropped=lost)
+    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and {c.dropped["before"] for c in claims} == {7}
     assert all(claim.n == 0 and claim.dropped["no single token for the role word"] == 30 for claim in claims)
     cells = table[table.experiment == "roles-confusion"]
     assert (cells.n == 0).all() and len(cells) == 2 * 9 * 4
@@ -582,7 +613,7 @@ def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
 
 @pytest.mark.parametrize("tagged", [True, False])
 def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
-    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)
+    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)[0]
     by = {m.sentence: m for m in known} | {m.sentence.removesuffix(" ."): m for m in known}
     assert len(items) == 60 == len({item.id for item in items})
     for item in items:
@@ -599,7 +630,7 @@ def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
 @pytest.mark.parametrize(("name", "verdict"), [("hub", HOLDS), ("islands", NOT)])
 def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name, verdict):
     model = load_model(f"organism:{name}", check=False)
-    items = semantics.patch_items(known, 60, seed=0, tagged=True)
+    items = semantics.patch_items(known, 60, seed=0, tagged=True)[0]
     table, claims = experiments.patch_experiment(model, items, series="logic", random_weights=False)
     assert [judge(c).verdict for c in claims] == [verdict] * 2
     assert table[table.experiment == "task-logic"].value.mean() > 0.9
@@ -609,7 +640,7 @@ def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name
 def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
     """Its tokenizer knows the role words, and some forms are longer than its context."""
     texts = [*(f" {word}" for word in ROLES), *(text for m in known[:60] for text in (m.sentence, m.form))]
-    folder = save_gpt2(tmp_path / "model", tokenizer_of(texts, 500))
+    folder = save_gpt2(tmp_path / "model", tokenizer_of(texts, 500), 88)
     claims, table, notebook = run("semantics", folder, tmp_path, 60)
     names = {*(f"similarity/{name}" for name in ("others", *SWAPS)), "roles/lead", "roles/same position"}
     names |= {"patch/logic", "patch-answer/logic"}
@@ -617,7 +648,11 @@ def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
     for claim in claims.values():
         assert claim["verdict"] in (WEAKLY, NOT, UNTESTABLE), claim["reason"]
         assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
-    assert claims["roles/lead"]["n"] == 60 and claims["similarity/others"]["n"] <= 60
+    assert claims["roles/lead"]["n"] == 60 and claims["roles/lead"]["dropped"]["no proper name"] > 9
+    assert any(reason.startswith("longer than") for reason in claims["patch/logic"]["dropped"])
+    for name, n in (("similarity/others", 60), (f"similarity/{SWAPS[0]}", 60), ("patch/logic", 30)):
+        lost = claims[name]["dropped"]
+        assert claims[name]["n"] + sum(lost.values()) == n, (name, lost)
     check_table(
         table, {"similarity", "swap", "swap-order", "roles", "roles-confusion", "roles-probability", "task-forms"}
     )

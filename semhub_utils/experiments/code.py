@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import Result
 from semhub_utils.experiments.lens import lens_experiment, untestable
-from semhub_utils.lens import lens
 from semhub_utils.models import Encoding, LanguageModel
 from semhub_utils.spokes.code import Place
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.states import hidden_states
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,11 @@ def argument_experiment(
     parameters that are read after the same token, bracket or comma, as only these change places in the null: the token
     itself tells first arguments from later ones. The curve `wrong same function` is the mean over the other
     parameters of that function. Left out besides what `sites` leaves out: places where name and argument are the same
-    token, and those where the model is about to write the name itself, as in `gives(agent=`: there the name is the
-    surface.
+    token. Cluster and anchor: the name.
     """
     found, lost = sites(model, places)
     dropped = {**(dropped or {}), **lost}
     found = sorted(found, key=lambda site: len(site.prompt))  # words are resolved after the shortest prompt
-    last = hidden_states(model, [site.prompt for site in found], layers=[model.n_layers]).hidden if found else None
-    top = lens(model, last, top_k=1).top_ids[:, 0, 0].tolist() if found else []
-    about = [model.tokenizer.decode([token]).strip() == s.place.name for token, s in zip(top, found, strict=True)]
-    found, written = [s for s, name in zip(found, about, strict=True) if not name], sum(about)
     names: dict[str, set[str]] = {}  # by the token that is read: a bracket or a comma
     for site in found:
         names.setdefault(site.prompt[-1], set()).add(site.place.name)
@@ -94,18 +87,15 @@ def argument_experiment(
             id=f"{site.place.program}:{site.place.at}",
             prompt=site.prompt,
             targets={"name": (site.place.name,), "argument": (site.next_text,)},
-            cluster=site.place.program,
+            cluster=site.place.name,
             wrong={
                 "name": tuple(sorted(names[site.prompt[-1]] - {site.place.name})),
                 "same function": site.place.names,
             },
             group=site.prompt[-1],
-            anchor=site.place.name,
         )
         for site in found
     ]
-    if written:
-        dropped["model writes the name itself"] = written
     where = {"hub": "name", "own": "argument", "series": series, "reading": reading}
     if not items:
         nobody = LensItem("", "", {"name": (), "argument": ()}, "", {"name": (), "same function": ()})

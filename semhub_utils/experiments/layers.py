@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semhub_utils.evidence import Evidence, evidence, sign_flip_null, tidy
+from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import available_readings, lens
@@ -31,6 +31,7 @@ class Heard:
     entropy: Float[np.ndarray, "line layer"]  # bits
     chance: Float[np.ndarray, "line layer"]  # the entropy if every token had the types of another one as frequent
     null: Float[np.ndarray, "draw layer class"] | None  # of the mean shares; for random weights none
+    clusters: list[str]  # of the lines
 
 
 def layers_experiment(
@@ -49,7 +50,7 @@ def layers_experiment(
     on them. `layers-lead/X`: P(hub) minus P(X) at a middle layer. `layers-hub/X`: P(hub) at a middle layer.
     `layers-end/X`: P(X) minus P(hub) at the last layer. The null gives each seen token the P(type | token) of another
     one, as frequent within a factor of two: a type that has more tokens than others, or likelier ones, is no finding.
-    Lead and end have a second one, of flipped signs per line.
+    Lead and end have a second one, of flipped signs per cluster of lines.
     Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
 
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
@@ -70,6 +71,7 @@ def layers_experiment(
     for some in texts:
         encodings, dropped[some.name] = fitting(model, some.read)
         ask = {"encodings": encodings, "classes": classes, "n_types": len(types.names)}
+        ask["clusters"] = some.clusters_of(encoding.text for encoding in encodings)
         for reading in available_readings(model):
             heard[reading][some.name] = _listen(model, **ask, reading=reading, shuffled=shuffled)
             if noise_model is not None and reading != "tuned":
@@ -98,6 +100,7 @@ def _listen(
     encodings: Sequence,
     classes: Tensor,
     n_types: int,
+    clusters: list[str],
     reading: str,
     shuffled: "_Shuffled | None" = None,
 ) -> Heard:
@@ -122,7 +125,7 @@ def _listen(
             mixed += read.mixture.double()
     null = shuffled.shares(mixed.numpy()) if shuffled else None
     bits = [(of[..., 0] / of[..., 1]).numpy() for of in (entropy, chance)]
-    return Heard(share[..., :-n_types].numpy(), *bits, null)
+    return Heard(share[..., :-n_types].numpy(), *bits, null, clusters)
 
 
 class _Shuffled:
@@ -153,13 +156,16 @@ def _claims(
     """The three claims about text of one type."""
     h, x = shuffled.names.index(hub), shuffled.names.index(name)
     n_layers, last = model.n_layers + 1, model.n_layers
-    share, null = heard[name].share, heard[name].null
+    share, null, clusters = heard[name].share, heard[name].null, heard[name].clusters
 
     def lead(of: np.ndarray) -> np.ndarray:
         return of[..., h] - of[..., x]
 
     def controls(score: Callable, exchanged: Callable) -> dict[str, np.ndarray]:
-        found = {"embedding layer": score(share)[:, :1], "roles exchanged": exchanged(heard[hub].share)}
+        found = {"embedding layer": score(share)[:, :1]}
+        if len(other := heard[hub].share):
+            by = {"clusters": heard[hub].clusters, "seed": seed}
+            found["roles exchanged"] = control("roles exchanged", exchanged(other), **by)
         if noise is not None:
             found["random weights"] = score(noise.share)
         return found
@@ -169,11 +175,14 @@ def _claims(
             f"{kind}/{name}", scores, nulls, layers=range(n_layers) if layers is None else layers, n_layers=last,
             experiment=kind, series=name, reading=reading, controls=of,
             dropped={"longer than the model's context, or no token": long} if long else {}, least_p=least_p,
-            unit="probability", null_in_words="types shuffled among tokens of like frequency", seed=seed,
+            unit="probability", null_in_words="types shuffled among tokens of like frequency", clusters=clusters,
+            seed=seed,
         )  # fmt: skip
 
-    flips = sign_flip_null(lead(share), draws=DRAWS, seed=seed) if len(share) else np.zeros((DRAWS, n_layers))
-    least = max(shuffled.least_p, least_sign_flip_p(range(len(share))))
+    flips = np.zeros((DRAWS, n_layers))
+    if len(share):
+        flips = sign_flip_null(lead(share), clusters=clusters, draws=DRAWS, seed=seed)
+    least = max(shuffled.least_p, least_sign_flip_p(clusters))
     at_end = {} if noise is None else {"random weights": -lead(noise.share)[:, -1:]}
     return [
         claim("layers-lead", lead(share), [lead(null), flips], least, controls(lead, lambda s: -lead(s))),
@@ -194,6 +203,7 @@ def _curves(
     def draw(experiment: str, series: str, reading: str, values: np.ndarray, blank=None, null=None, **controls) -> None:
         controls |= {} if blank is None else {"random weights": blank}
         given = {"reading": reading, "dropped": long, "seed": seed, "controls": controls, "null": null}
+        given["clusters"] = heard["normed"][text].clusters
         tables.append(curve(model, values, experiment=experiment, series=series, **given))
 
     def estimates(share: np.ndarray) -> dict[str, np.ndarray]:

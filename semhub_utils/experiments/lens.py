@@ -39,12 +39,12 @@ def lens_experiment(
     larger of log P(own token) and that mean, so that a model that favours hub words whatever they mean cannot win;
     against flipped signs and against shuffled targets, as the right answers may be likelier words than most of their
     class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right words the
-    likeliest counts. Words of several tokens, or whose token another word shares, are dropped and counted; if no item
-    is left, the claims cannot be tested and the curves are empty. The table adds probabilities (of the wrong words the
-    mean), how often a word, in any of its forms, comes first (`lens-first`; of the wrong words the mean), and the
-    entropy; of the hub's and the own words with words shuffled among items of a group as null, and of all but the wrong
-    ones with random weights beside it. `dropped`: what was left out before, with counts; with it, no item at all cannot
-    be tested either.
+    likeliest counts. Controls: random weights, and of the first two the embedding layer. Words of several tokens, or
+    whose token another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the
+    curves are empty. The table adds probabilities (of the wrong words the mean), how often a word, in any of its forms,
+    comes first (`lens-first`; of the wrong words the mean), and the entropy; of the hub's and the own words with words
+    shuffled among items of a group as null, and of all but the wrong ones with random weights beside it. `dropped`:
+    what was left out before, with counts; with it, no item at all cannot be tested either.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
@@ -119,7 +119,7 @@ def lens_experiment(
     curves, every = read(model)
     blank, noise = read(randomised(model, seed)) if random_weights else ({}, {})
     claimed = {"lens-meaning": hub, "lens-lead": hub, "lens-end": own}
-    scores, controls = (
+    scores, noisy = (
         {name: of[name, kind][index, :, target[kind]] for name, kind in claimed.items() if of} for of in (every, noise)
     )
     groups, anchors = [item.group for item in kept], [item.moves_with for item in kept]
@@ -140,9 +140,10 @@ def lens_experiment(
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
     common = {"clusters": clusters, "reading": reading, "seed": seed}
+    embedded = {name: {"embedding layer": of[:, :1]} for name, of in scores.items() if name != "lens-end"}
     claims = [
         _claim(model, name, of, nulls[name], series=series, least_p=least[name], dropped=dropped,
-               controls={"random weights": controls[name]} if controls else None, **common)
+               controls=embedded.get(name, {}) | ({"random weights": noisy[name]} if noisy else {}), **common)
         for name, of in scores.items()
     ]  # fmt: skip
     tables, common["dropped"] = [], sum(dropped.values())

@@ -34,6 +34,7 @@ def patch_experiment(
     hub: str = "english",
     seed: int = 0,
     random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Does the answer follow when the last token's state at layer l is replaced by that of another type's run?
 
@@ -51,7 +52,8 @@ def patch_experiment(
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
     earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
     that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
-    Words of several tokens, or whose token another word shares, are dropped and counted.
+    Words of several tokens, or whose token another word shares, are dropped and counted, with what was left out before
+    (`dropped`).
 
     Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
     next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
@@ -69,8 +71,8 @@ def patch_experiment(
         replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
         for i in items
     ]
-    words, kept, dropped = _resolve(model, items)
-    given = {"types": (series, hub), "seed": seed, "dropped": dropped, "noise": random_weights}
+    words, kept, lost = _resolve(model, items)
+    given = {"types": (series, hub), "seed": seed, "dropped": {**(dropped or {}), **lost}, "noise": random_weights}
     given["alone"] = items[0].places is not None
     found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
     return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]

@@ -1,7 +1,7 @@
 """Does a middle layer name the role of the person who comes next (Eq. 2, read for role words)?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress, product
 from typing import Any
 
@@ -32,6 +32,7 @@ def role_experiment(
     reading: str = "normed",
     seed: int = 0,
     random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Before a name, does the lens (Eq. 2) raise the word of the role that the name will have?
 
@@ -43,7 +44,7 @@ def role_experiment(
     few last words ("by", "to") tell the role and three words may fit them by accident. Controls: the embedding layer
     (what the last word alone says) and random weights. The table adds the paper's figure, the scores of every role word
     by true role ("roles-confusion"), and the paper's statistic, which is in probabilities ("roles-probability"), with
-    the first null and random weights.
+    the first null and random weights. `dropped`: what was left out before, with counts.
     """
     words, spare = (_single(model, some, items[0].prompt) for some in (ROLES, others))
     taken = {i for ids in words.values() for i in ids}
@@ -63,19 +64,20 @@ def role_experiment(
     claims = []
     for name, asked in ((CLAIMS[1], placed or items), (CLAIMS[0], items)):  # the tables below are of the last
         kept = [item for item in asked if item.targets["role"][0] in words]
-        dropped = {"no single token for the role word": len(asked) - len(kept)} if len(kept) < len(asked) else {}
+        lost = {"no single token for the role word": len(asked) - len(kept)} if len(kept) < len(asked) else {}
         roles = np.array([names.index(item.targets["role"][0]) for item in kept], np.int64)
         if kept and len(set(roles.tolist())) < 2:
-            kept, roles, dropped = [], roles[:0], dropped | {"no second role to compare with": len(kept)}
+            kept, roles, lost = [], roles[:0], lost | {"no second role to compare with": len(kept)}
         logprob, everywhere = read(model, kept), np.zeros_like(roles)
         places = everywhere if name == CLAIMS[0] else codes([item.group for item in kept])
         use = np.isfinite(raised(logprob, roles, places)[:, 0])
-        lost = {"no other role at its position": int((~use).sum())} if not use.all() else {}
+        lost = {**(dropped or {}), **lost}
+        of_places = {"no other role at its position": int((~use).sum())} if not use.all() else {}
         noise = read(randomised(model, seed), kept)[use] if random_weights else None
         clusters = [item.cluster for item in kept]
         args = (logprob[use], noise, roles[use], codes(places[use].tolist()), list(compress(clusters, use)))
-        claims.insert(0, _role_claim(model, name, *args, len(names), dropped | lost, reading=reading, seed=seed))
-    shown: dict[str, Any] = {"reading": reading, "seed": seed, "dropped": sum(dropped.values())}
+        claims.insert(0, _role_claim(model, name, *args, len(names), lost | of_places, reading=reading, seed=seed))
+    shown: dict[str, Any] = {"reading": reading, "seed": seed, "dropped": sum(lost.values())}
     tables, p = [tidy(claims)], np.exp(logprob[:, :, : len(names)])
     beside = {"null": _shuffled(p, roles, everywhere, clusters, FEW_DRAWS, seed)} if kept else {}
     if kept and noise is not None:

@@ -1,6 +1,6 @@
 """Does a sentence lie nearer to its own logical form than to others (Eq. 1, with harder and harder non-matches)?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +56,12 @@ def form_similarity_experiment(model: LanguageModel, pairs: Sequence[Pair], **op
 
 
 def swap_experiment(
-    model: LanguageModel, items: Sequence[SwapItem], *, seed: int = 0, random_weights: bool = True
+    model: LanguageModel,
+    items: Sequence[SwapItem],
+    *,
+    seed: int = 0,
+    random_weights: bool = True,
+    dropped: Mapping[str, int] | None = None,
 ) -> Result:
     """Is a sentence nearer to its logical form than to the form in which two people have changed places?
 
@@ -68,7 +73,7 @@ def swap_experiment(
     a coin per pair of names, per first name, per second name and per verb; the hardest counts. Controls: the embedding
     layer (0, as all forms end alike) and random weights. Each claim comes twice, for sentences as written and without
     the full stop. The table adds the scores of the first by the order of names ("swap-order"), with the same nulls and
-    random weights.
+    random weights. `dropped`: what was left out before, with counts.
     """
     clusters, depth = [item.cluster for item in items], model.n_layers + 1
     options: dict[str, Any] = {"clusters": clusters, "seed": seed}
@@ -114,6 +119,7 @@ def swap_experiment(
                     series=name.removeprefix("names "),
                     reading=reading,
                     controls=controls,
+                    dropped=dropped,
                     unit="difference of cosines",
                     null_in_words="names change places by a coin per pair of names, per name and per verb",
                     **options,

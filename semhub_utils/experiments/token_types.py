@@ -101,7 +101,8 @@ def token_table(model: LanguageModel, texts: Sequence[TypeTexts], *, seed: int =
         ids = torch.cat(lines) if lines else torch.empty(0, dtype=torch.long)
         broken = torch.tensor([i for i in ids.unique().tolist() if "\ufffd" in model.tokenizer.decode([i])])
         told = np.array([float(posterior[line, column].mean()) for line in lines])
-        low, high = bootstrap_interval(told[:, None], seed=seed) if len(lines) else ([np.nan], [np.nan])
+        of = some.clusters_of(e.text for e in encodings)
+        low, high = bootstrap_interval(told[:, None], clusters=of, seed=seed) if len(lines) else ([np.nan], [np.nan])
         marks = {"unseen": ~seen & ~types.special, "shared": shared, "special": types.special}
         shares = {name: mark[ids].double() for name, mark in marks.items()}
         shares["pieces"] = torch.isin(ids, broken.long()).double()

@@ -31,8 +31,9 @@ def twins_experiment(
     A model that saw mostly English leans to English tokens whatever it reads; it does not lean to the right ones.
     Score of a line: log of the mean probability, over its positions, of a token of its translation, minus the mean of
     that for the other translations (nats). Left out of every translation: tokens that text of type `name` has too, and
-    those in more than half of the translations of a form. Null: translations exchanged among lines of a form. Controls:
-    the embedding layer and random weights. Lines without such a token, or too long, are dropped and counted.
+    those in more than half of the translations of a form. Null: translations exchanged among lines of a form, those of
+    a cluster together. Controls: the embedding layer and random weights. Lines without such a token, or too long, are
+    dropped and counted.
     """
     types, [some] = count_tokens(model, texts), [t for t in texts if t.name == name]
     fit = {encoding.text for encoding in fitting(model, some.read)[0]}
@@ -52,6 +53,7 @@ def twins_experiment(
     group = np.array([number for number, chunk in enumerate(chunks) for _ in chunk], int)
     place = np.array([k for chunk in chunks for k in range(len(chunk))], int)  # in its chunk
     lines, sets = [some.read[i] for i in kept], [words[i] for i in kept]
+    clusters = some.clusters_of(lines)
     n_layers = model.n_layers + 1
     every = np.arange(len(lines))
 
@@ -70,16 +72,17 @@ def twins_experiment(
     if len(lines):
         if random_weights:
             controls["random weights"] = scores(randomised(model, seed))[every, :, place]
-        pairings = random_pairings(len(lines), groups=group, draws=DRAWS, seed=seed)
-        null = np.stack([by[every, :, place[pairing]].mean(0) for pairing in pairings])
+        pairings = random_pairings(len(lines), groups=group, clusters=clusters, draws=DRAWS, seed=seed)
+        draws = [(every[p >= 0], p[p >= 0]) for p in pairings if (p >= 0).any()]
+        null = np.stack([by[i, :, place[p]].mean(0) for i, p in draws])
     else:
         null = np.empty((0, n_layers))
     claim = evidence(
         f"layers-meaning/{name}", own, null, layers=range(n_layers), n_layers=model.n_layers,
-        experiment="layers-meaning", series=name, reading="normed", controls=controls,
+        experiment="layers-meaning", series=name, reading="normed", controls=controls, clusters=clusters,
         dropped={reason: count for reason, count in dropped.items() if count},
-        least_p=least_permutation_p(group, every) if len(lines) else 1.0, unit="nats",
-        null_in_words="translations exchanged among lines of one form", seed=seed,
+        least_p=least_permutation_p(group, clusters) if len(lines) else 1.0, unit="nats",
+        null_in_words="translations exchanged among lines of one form, a cluster's together", seed=seed,
     )  # fmt: skip
     return tidy([claim]), [claim]
 

@@ -25,6 +25,10 @@ WORLD_CONTINUATION = {name: AND[code] if code == "zh" else f" {AND[code]}" for n
 ENDINGS = ("continued", "full stop", "no full stop")
 SHARED = "continued, shared words kept"
 _STOP = re.compile(r"[.。．]+$")
+_QUOTES = "[\"'”’“‘»«」』]"
+_ENDED = re.compile(rf"(?:[?!？！]|[.。．…]{_QUOTES}){_QUOTES}*$")  # a stop within quotes is one too
+_HAN = "\u3400-\u9fff\uf900-\ufaff"  # in Chinese a word of another script stands without a space around it
+_SHARED = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 BINS = 5
 
@@ -40,15 +44,17 @@ class PairSet:
 
 
 def ended(text: str, language: str, ending: str, continuation: Mapping[str, str] = CONTINUATION) -> str:
-    """A sentence with its full stop, without it, or continued by the words of `continuation`: behind the full stop, or
-    in its place if they are the world's."""
+    """A sentence with its full stop, unless it ends in a mark of its own; without anything behind its last word; or
+    continued by the words of `continuation`: behind the full stop, or in its place if they are the world's."""
     if ending not in ENDINGS:
         raise SemhubError(f"There is no ending {ending!r}; one of {', '.join(ENDINGS)} would do.")
+    if ending == "no full stop":
+        return re.sub(r"(?<=\w)\W+$", "", text)
     bare = _STOP.sub("", text.rstrip())
-    stop = "" if bare.endswith(tuple("?!？！")) else FULL_STOP[LANGUAGES[language]]
-    if ending == "continued":
-        return bare + (stop if continuation is not WORLD_CONTINUATION else "") + continuation[language]
-    return bare + (stop if ending == "full stop" else "")
+    stop = "" if _ENDED.search(bare) else FULL_STOP[LANGUAGES[language]]
+    if ending == "full stop":
+        return bare + stop
+    return bare + (stop if continuation is not WORLD_CONTINUATION else "") + continuation[language]
 
 
 def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = CONTINUATION) -> list[PairSet]:
@@ -82,7 +88,7 @@ def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: 
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))
+    return set(_SHARED.findall(text.casefold()))
 
 
 def _length(text: str, language: str) -> int:

@@ -9,7 +9,7 @@ words of this line's translation or of another's.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class TypeTexts:
 
     read: what the model reads. counted: other lines, to estimate P(type | token) from. twins: for each line read, the
     English that means the same, a sentence or the words for what it speaks of; empty where there is none. groups: lines
-    of one form, among which twins may be exchanged.
+    of one form, among which twins may be exchanged. clusters: for each line read, the document it stands in, or what it
+    speaks of first; empty where every line stands for itself.
     """
 
     name: str
@@ -38,6 +39,12 @@ class TypeTexts:
     counted: tuple[str, ...]
     twins: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+
+    def clusters_of(self, lines: Iterable[str]) -> list[str]:
+        """Of some of the lines read, whatever they are kept apart or drawn together by."""
+        of = dict(zip(self.read, self.clusters or self.read, strict=False))
+        return [of[line] for line in lines]
 
 
 def split_texts(
@@ -66,7 +73,12 @@ def split_texts(
                 f"n_items is {n_items}, and none of the {len(lines)} lines of {name} is left to count tokens in; "
                 "fewer items would do."
             )
-        found.append(TypeTexts(name, read, counted, twins, tuple(s.group for s in sentences)))
+        found.append(
+            TypeTexts(
+                name, read, counted, twins,
+                groups=tuple(s.group for s in sentences), clusters=tuple(s.document or s.id for s in sentences),
+            )
+        )  # fmt: skip
     return found, skipped
 
 
@@ -86,7 +98,7 @@ def _generated(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
             left[relation] = rng.sample(known[relation], len(known[relation]))
         chosen.append([left[relation].pop(), left[relation].pop()])
     words = tuple(" ".join(surface(w, "en") for fact in pair for w in (fact.subject, fact.object)) for pair in chosen)
-    groups = tuple(pair[0].relation for pair in chosen)
+    groups, clusters = (tuple(of) for of in zip(*((first.relation, first.subject) for first, _ in chosen), strict=True))
     found = []
     for name, kind in {**LANGUAGES, "code": "code"}.items():
         read = tuple(_passage(pair, kind, rng) for pair in chosen)
@@ -95,7 +107,7 @@ def _generated(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
         else:
             lines = [text(tidy(make.passage(rng, kind))) for _ in range(n_items + n_counted)]
         twins = words if name != "english" else ()
-        found.append(TypeTexts(name, read, _others(lines, read, n_counted), twins, groups))
+        found.append(TypeTexts(name, read, _others(lines, read, n_counted), twins, groups, clusters))
     sums = list(dict.fromkeys(text(make.sum(rng, "digits")) for _ in range(3 * (n_items + n_counted))))
     half = min(n_items, len(sums) // 2)
     return [*found, TypeTexts("digits", tuple(sums[:half]), tuple(sums[half:][:n_counted]))]

@@ -39,27 +39,38 @@ class SwapItem:
         return (self.form, self.swapped, self.shuffled, self.swapped_shuffled)
 
 
-def similarity_pairs(known: Sequence[Meaning], n: int, *, seed: int) -> list[Pair]:
+def similarity_pairs(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[Pair], Skipped]:
     """`n` sentences (all there are, if that is fewer) beside their forms. Partners may be exchanged within a template,
-    of which PEERS are drawn together; a sentence alone in its template is left out. anchor: the content word on which
-    the sentence ends; words: its first, its second, and its last but one."""
-    by_template = defaultdict(list)
+    of which PEERS are drawn together; a sentence alone in its template is counted. anchor: the content word on which
+    the sentence ends; words: its first, its second, and its last but one. Raises SemhubError if none is left."""
+    by_template, skipped = defaultdict(list), Skipped()
     for meaning in _drawn(known, seed):
         by_template[meaning.template].append(meaning)
+    for m in (some_[0] for some_ in by_template.values() if len(some_) == 1):
+        skipped.add("alone in its template", m.id)
     rounds = [list(zip_longest(*[iter(some_)] * PEERS)) for some_ in by_template.values() if len(some_) > 1]
     blocks = [block for row in rounds for block in row if block[1] is not None]
     chosen = [m for k in np.random.default_rng(seed).permutation(len(blocks)) for m in blocks[k] if m is not None]
-    return [
+    found = [
         Pair(m.id, m.sentence, m.form, m.template, f"{m.content[0]} {m.content[-1]}", m.content[-1],
              (m.content[0], m.content[1], m.content[-2]))
         for m in chosen[:n]
     ]  # fmt: skip
+    return some(found, "The data", "two sentences of one template", skipped), skipped
 
 
-def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> list[SwapItem]:
+def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[SwapItem], Skipped]:
     """`n` meanings with exactly two proper names, and their altered forms. As far as there are, half of the forms name
-    the two in the order of the sentence and half the other way round. Raises SemhubError if none has two names."""
-    two = [m for m in _drawn(known, seed) if len(m.names) == 2 and " AND " in m.form]
+    the two in the order of the sentence and half the other way round. Those that name them in one order however their
+    conjuncts stand are counted. Raises SemhubError if none is left."""
+    two, skipped = [], Skipped()
+    for m in _drawn(known, seed):
+        if len(m.names) == 2 and " AND " in m.form:
+            parts = _conjuncts(m)
+            if any(_turned(m, [first, *parts]) for first in parts):  # what comes first is all that counts
+                two.append(m)
+            else:
+                skipped.add("one order of the names whatever that of the conjuncts", m.id)
     sides = [[m for m in two if _in_order(m) == order] for order in (True, False)]
     rng, found = random.Random(f"swaps {seed}"), []
     for m in _evenly(sides, n):
@@ -70,7 +81,7 @@ def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> list[SwapItem]
         found.append(
             SwapItem(m.id, m.sentence, m.form, swapped, shuffled, both, pair, _in_order(m), (pair, a, b, m.verb))
         )
-    return some(found, "The data", "sentence with exactly two proper names", Skipped())
+    return some(found, "The data", "sentence with exactly two proper names", skipped), skipped
 
 
 def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
@@ -122,26 +133,34 @@ def behind_another(items: Sequence[LensItem], known: Sequence[Meaning], *, seed:
     return placed
 
 
-def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> list[LensItem]:
-    """`n` logical forms cut before their last role word, which is the answer ("own")."""
-    found = []
+def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
+    """`n` logical forms cut before their last role word, which is the answer ("own"); those without one behind another
+    conjunct are counted. Raises SemhubError if none is left."""
+    found, skipped = [], Skipped()
     for m in _drawn(known, seed):
         ends = [k for k in re.finditer(rf" \. ({'|'.join(ROLES)}) \(", m.form) if " AND " in m.form[: k.start()]]
         if ends:
             found.append(LensItem(m.id, m.form[: ends[-1].start() + 2], {"own": (ends[-1][1],)}, m.verb))
-    return found[:n]
+        else:
+            skipped.add("no role word behind a conjunct", m.id)
+    return some(found[:n], "The data", "form with a role word behind a conjunct", skipped), skipped
 
 
-def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) -> list[PatchItem]:
+def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) -> tuple[list[PatchItem], Skipped]:
     """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
     sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
     verb; with the form of that, cut likewise; and with its first content word alone in the place of the sentence.
 
     Both go on with the lemma of a verb, and nothing but what was read says which. tagged: for the shipped models, which
     put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
-    does not come again, or whose form does not begin with it, are left out."""
-    rng, found = random.Random(f"patches {seed}"), []
-    usable = [(m, cut) for m in _drawn(known, seed) if (cut := _before_again(m))]
+    does not come again, or whose form does not begin with it, are counted. Raises SemhubError if no two verbs are left.
+    """
+    rng, found, usable, skipped = random.Random(f"patches {seed}"), [], [], Skipped()
+    for m in _drawn(known, seed):
+        if cut := _before_again(m):
+            usable.append((m, cut))
+        else:
+            skipped.add("its verb does not come again", m.id)
     short = sorted(usable, key=lambda pair: len(pair[0].form))[:2]
     shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m, _ in short)
 
@@ -160,7 +179,7 @@ def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) ->
                     anchor=source.verb, places=_last,
                 )
             )  # fmt: skip
-    return found
+    return some(found, "The data", "two forms whose verbs differ and come again", skipped), skipped
 
 
 def sentence_prompts(items: Sequence[PatchItem]) -> list[LensItem]:
@@ -202,11 +221,20 @@ def _in_order(m: Meaning) -> bool:
     return _mentioned(m.form, m) == [name for name, _ in m.names]
 
 
+def _conjuncts(m: Meaning) -> list[str]:
+    return m.form.split(" ; ")[-1].split(" AND ")
+
+
+def _turned(m: Meaning, parts: Sequence[str]) -> str:
+    """The form with its conjuncts in another order, if the names then come the other way round; else empty."""
+    form = " ; ".join([*m.form.split(" ; ")[:-1], " AND ".join(parts)])
+    return form if _mentioned(form, m) != _mentioned(m.form, m) else ""
+
+
 def _shuffled(m: Meaning, rng: random.Random) -> str:
     """The form with its conjuncts in a random order, of those in which the names come the other way round."""
-    *given, conjuncts = m.form.split(" ; ")
-    parts, before = conjuncts.split(" AND "), _mentioned(m.form, m)
-    while _mentioned(form := " ; ".join([*given, " AND ".join(parts)]), m) == before:
+    parts = _conjuncts(m)
+    while not (form := _turned(m, parts)):
         rng.shuffle(parts)
     return form
 
