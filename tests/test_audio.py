@@ -140,8 +140,8 @@ GROUPS = {"cat": "animal", "dog": "animal", "house": "thing", "river": "thing", 
 def test_similarity_agrees_with_one_at_a_time(model, plain):
     clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
     table, claims = clip_similarity_experiment(model, clips, series="s", frame="{} plus", random_weights=False)
-    a = [plain.states("<audio> plus", c.samples)[0][:, -1] for c in clips]
-    b = {label: plain.states(f"{label} plus")[0][:, -1] for label in WORDS}
+    a = [plain.states("<end><audio> plus", c.samples)[0][:, -1] for c in clips]  # the tokenizer puts nothing first
+    b = {label: plain.states(f"<end>{label} plus")[0][:, -1] for label in WORDS}
     cosine = {label: torch.stack([torch.cosine_similarity(x, b[label], dim=-1) for x in a]) for label in WORDS}
     for reading in ("corrected", "as released"):
         score = []
@@ -159,7 +159,7 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
     released = torch.stack(score).numpy()  # two clips of a label are one unit of an interval
     close(claims[1].low, bootstrap_interval(released, clusters=[c.label for c in clips])[0])
     silence = curve_of(table, "clip-label", "s", "corrected", "silence")
-    quiet = plain.states("<audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
+    quiet = plain.states("<end><audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
     quiet = {label: torch.cosine_similarity(quiet, b[label], dim=-1) for label in WORDS}
     gap = [quiet[c.label] - torch.stack([quiet[o] for o in WORDS if o != c.label and GROUPS[o] == GROUPS[c.label]])
            .mean(0) for c in clips]  # fmt: skip
@@ -296,7 +296,7 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
     def row(word, at=layer, reader=plain):
         if by == "unembedding":
             return reader.head.weight[reader.ids(word)].mean(0).detach()
-        return reader.states("<end>" + word)[0][at, -1]  # this tokenizer puts nothing first
+        return reader.states("<end>" + word)[0][at, -1]
 
     def share(item, vector, s, text, raw=False, at=layer, reader=plain):
         states, frames, logprob = reader.states("<audio> plus", item.clip.samples)  # in the first language

@@ -313,7 +313,7 @@ def test_shipped_senses_name_what_they_never_saw(shipped, name, kind, group, hel
     """New pictures and clips, in the library's own generation; held: of combinations that no training item has."""
     model, processor, world = shipped(name)
     rng, right = random.Random(f"test {kind} {group}"), []
-    for _ in range(60):
+    for _ in range(150):
         item = world.draw(rng, group, held)
         (ask,) = [a for a in world.asks(item) if a.kind == kind]
         prompt, answer = write(ask, "en", forms(kind, "en")[-1], what=world.what)

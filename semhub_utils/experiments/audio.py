@@ -49,7 +49,8 @@ def clip_similarity_experiment(
     series "chance"); and the plain cosine (`clip-cosine`).
     """
     labels = Labels.made(clips, [(clip.label,) for clip in clips])
-    texts = [model.anchor + frame.format(label) for (label,) in labels.names]
+    frame = model.anchor + frame
+    texts = [frame.format(label) for (label,) in labels.names]
 
     def read(reader: LanguageModel, prompts: Sequence[Input]) -> Float[np.ndarray, "item layer label"]:
         sounds = hidden_states(reader, [asked(reader, prompt) for prompt in prompts]).hidden
