@@ -436,6 +436,30 @@ def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do
     assert shifts >= 2 and alarms <= 1, (shifts, alarms)
 
 
+@pytest.mark.parametrize("few", [7, 8])
+def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(monkeypatch, few):
+    """Made-up sentiment: each random direction has a number for some prompts only, one for `few` and the largest."""
+    rng, shown = np.random.default_rng(0), {}
+
+    def measure(model, judge, prompts, texts, score, languages):
+        for name, of in texts.items():
+            shown[name] = rng.uniform(-1, 1, (len(prompts), len(of[0]), len(of[0][0]), len(continuations.MEASURED)))
+        for d, n in enumerate([few, *range(9, 9 + module.CONTINUED - 1)]):
+            shown["random direction"][np.roll(np.arange(len(prompts)), d)[n:], :, d] = np.nan
+        shown["random direction"][:, :, 0] = shown["random direction"][:, :, 0] * 0 + np.array([-2.0, 2.0])[:, None]
+        shown["English vector"][:3] = np.nan
+        return shown
+
+    monkeypatch.setattr(module, "measure", measure)
+    _, claims = sentiment_experiment(planted(True), hand_task("english"), n_seeds=1, coefficients=(-2.0, 0.0, 2.0))
+    [claim] = [claim for claim in claims if claim.claim == "sentiment/english"]
+    half = {name: (v[:, -1, :, 0] - v[:, 0, :, 0]) / 2 for name, v in shown.items()}
+    base = max(np.nanmean(v) for v in half["random direction"].T if np.isfinite(v).sum() >= 8)
+    assert (base == 2) == (few == 8) and claim.n == 24 - 3 and claim.dropped == {"without a number": 3}
+    assert claim.values[0] == pytest.approx(np.nanmean(half["English vector"]) - base)
+    assert claim.controls["wrong layer"].values[0] == pytest.approx(half["wrong layer"].mean() - base)
+
+
 # ---- what cannot be used ----
 
 

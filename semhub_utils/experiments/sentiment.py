@@ -34,7 +34,7 @@ PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0  # where the model has no token fo
 MAX_LAYERS_TRIED = 8
 CHOOSING = 0.25  # share of the prompts on which layer and coefficient are chosen
 DIRECTIONS, CONTINUED = 100, 10  # random directions, and how many of them are also continued in words
-FEWEST = 8  # prompts: some to choose on and some to report on
+FEWEST = 8  # prompts: some to choose on and some to report on; or with a number under a random direction
 # Fixed before the run: the English vector does at least this share of what the native one does; a token costs at most
 # this many nats more (a quarter more perplexity); at least this share of the relevance is left.
 AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
@@ -71,8 +71,9 @@ def sentiment_experiment(
     others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
     minus the mean under DIRECTIONS random directions of equal norm; nulls: signs flipped per cluster, and each random
     direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
-    world's own words), minus that under the strongest of CONTINUED random directions (too few for a null, and flipped
-    signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
+    world's own words), minus the largest mean that one of CONTINUED random directions has over its prompts with a number
+    (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
+    nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
     "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
     native vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise
@@ -168,15 +169,15 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
             seed=found.seed,
         )
 
-    def pushes(what: str, base: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def pushes(what: str, base: np.ndarray | float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The score and its controls; `base` is what is taken off."""
         alone = found.at(ENGLISH, what, -c) - found.at(ENGLISH, what, 0.0)
         return found.half(ENGLISH, what) - base, {AWAY: found.half(AWAY, what) - base, "reversed": alone}
 
     others, each = mean(random_mass.T), found.halves("written")
     mass, mass_controls = pushes("mass", mean(random_mass))
-    ranked = np.nan_to_num(mean(each.T), nan=-np.inf)
-    written, written_controls = pushes("written", each[:, ranked.argmax()])
+    enough = np.isfinite(each).sum(0) >= FEWEST  # of a few prompts the mean may be anything
+    written, written_controls = pushes("written", max(mean(each.T)[enough], default=math.nan))
     shown = SHOWN["written"][1]
     claims = [
         claim("sentiment", written, shown, unit="sentiment (−1 to 1)", **written_controls),
