@@ -71,7 +71,7 @@ def sentiment_experiment(
     others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
     minus the mean under DIRECTIONS random directions of equal norm; nulls: signs flipped per cluster, and each random
     direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
-    world's own words), minus the largest mean that one of CONTINUED random directions has over its prompts with a number
+    world's own words), minus the largest mean that one of CONTINUED random directions has over prompts with a number
     (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
     nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
