@@ -256,6 +256,11 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     assert claim.controls["wrong layer"].values[0] == pytest.approx(wrong, abs=5e-5)
     alone_ = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
     assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
+    as_the_paper = table[(table.series == "English vector, the paper's layer") & (table.strength == 2)]
+    as_the_paper = as_the_paper[(as_the_paper.measure == module.MASS) & (as_the_paper.reading != "all words")]
+    two = vectors["english"][2]  # 17/32 of three layers
+    want = np.mean([mass(p, 2, 2 * two) - mass(p, 2, 0 * two) for p in reported])
+    assert as_the_paper.value.item() == pytest.approx(want, abs=5e-5)
     native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
     assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
     [beside] = claims["native-mass/spanish"].controls.items()
@@ -399,7 +404,8 @@ def test_the_table_holds_every_measure_with_its_spread(verdicts):
     _, tables = verdicts
     table = tables["apart", "spanish"]
     dose = table[table.experiment == "sentiment-dose"]
-    assert set(dose.series) == {"English vector", "Spanish vector", "wrong layer", "random direction"}
+    assert set(dose.series) == {
+        "English vector", "Spanish vector", "wrong layer", "random direction", module.PAPER}  # fmt: skip
     text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
     text = text[text.reading == "all words"].set_index("strength")
     assert text.level[4.0] > 0.8 > -0.8 > text.level[-4.0] and text.value[4.0] > 0 > text.value[-4.0]

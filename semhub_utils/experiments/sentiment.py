@@ -23,14 +23,17 @@ from semhub_utils.evidence import (
 )
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
-from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, RANDOM, SHOWN, Steered, halved, mean, table
+from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
 from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
 
 COEFFICIENTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
-PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0  # where the model has no token for the words that a choice needs
+PAPER_DEPTH, PAPER_COEFFICIENT = (
+    17 / 32,
+    2.0,
+)  # shown beside the choice; and chosen where it lacks a token for its words
 MAX_LAYERS_TRIED = 8
 CHOOSING = 0.25  # share of the prompts on which layer and coefficient are chosen
 DIRECTIONS, CONTINUED = 100, 10  # random directions, and how many of them are also continued in words
@@ -82,8 +85,8 @@ def sentiment_experiment(
 
     Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under RANDOM_DIRECTIONS of
     them), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the mean
-    itself, `seed_sd` its spread over seeds), `sentiment-difference` (half, English minus native), `sentiment-example`
-    (what was written).
+    itself, `seed_sd` its spread over seeds; the English vector also at the paper's layer and coefficient),
+    `sentiment-difference` (half, English minus native), `sentiment-example` (what was written).
     `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
     model's context, or its tokenizer does not tell the two words apart, or a number is below 1.
     """
@@ -119,16 +122,19 @@ def sentiment_experiment(
         )  # fmt: skip
         tables.append(shown.assign(strength=c, language=task.language, measure=MASS))
     layer, c = max(choice, key=lambda key: (choice[key], -key[0], -key[1]))  # of equals the lowest and the weakest
+    paper = max(round(PAPER_DEPTH * model.n_layers), 1)
     if not np.isfinite(list(choice.values())).all():
-        layer, c = max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
+        layer, c = paper, PAPER_COEFFICIENT
 
     # At the last layer nothing that is added at another position reaches the next word: it would be no control.
     away = (layer - 1 + inner // 2) % inner + 1 if inner > 1 else model.n_layers
     drawn = random(DIRECTIONS, layer)
     pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
     pushed |= {AWAY: (english[None, layer], away), RANDOM: (drawn[:CONTINUED], layer)}
+    pushed |= {PAPER: (english[None, paper], paper)}
     texts, values = {}, {}
     run = {name: coefficients if name in vectors else (-c, c) for name in pushed}
+    run[PAPER] = (-PAPER_COEFFICIENT, PAPER_COEFFICIENT)
     for name, (v, at) in pushed.items():
         seeds = 1 if name == RANDOM else n_seeds
         texts[name] = write(model, parts[1], v, at, run[name], n_seeds=seeds, max_new_tokens=max_new_tokens, seed=seed)
