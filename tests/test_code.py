@@ -348,13 +348,11 @@ def test_and_values(both, reading, monkeypatch):
     monkeypatch.setattr("semhub_utils.experiments.commas.FREQUENT", ("the", "cat", "homeward"))
     places, _ = code.comma_places(numbered(*LISTS, *CALLS))
     table, claims = experiments.and_experiment(model, places, reading=reading, **PLAIN)
-    read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
     rows = {"list": [], "call": []}
     for place in places:
         prompt = place.text[: place.at]
         following = model.tokenizer(place.text)["input_ids"][len(model.tokenizer(prompt)["input_ids"])]
-        states = oracle.states(prompt)[:, -1]
-        logprob = torch.stack([read(state) for state in states])
+        logprob = oracle.read(oracle.states(prompt)[:, -1], reading)
         word = {w: logprob[:, ids].logsumexp(-1) for w in ("and", "near", "not", "dog", "the", "cat")
                 if (ids := one_token(model, w, prompt))}  # fmt: skip
         assert {"and", "the", "cat"} <= set(word)
@@ -385,11 +383,10 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(
     np.testing.assert_allclose(drawn.value, plain.sort_values(["series", "layer"]).value, rtol=1e-5)
     assert len(set(drawn.series)) == 4
     oracle = Oracle("llama", model.module, model.tokenizer)
-    read, inner = {"normed": oracle.normed, "raw": oracle.raw}[reading], slice(1, model.n_layers)
+    inner = slice(1, model.n_layers)
     ids, by_cell = one_token(model, "and", min((p.text[: p.at] for p in places), key=len)), {}
     for place in places:
-        states = oracle.states(place.text[: place.at])[:, -1]
-        p = np.array([read(state)[ids].exp().sum().item() for state in states])
+        p = oracle.read(oracle.states(place.text[: place.at])[:, -1], reading)[:, ids].exp().sum(1).numpy()
         by_cell.setdefault((place.program, place.kind), []).append(p)
     cells = list(by_cell)
     for series, kind in (("and", "list"), ("and, between arguments", "call")):
