@@ -95,8 +95,10 @@ checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
 #
 # $$ \text{lens}(h_l) = \text{softmax}\big(W_U\, \text{norm}(h_l)\big) $$
 #
-# The *normed* lens puts the final norm between state and unembedding. The *raw* lens, which the paper's release uses, leaves it
-# out. Both are legitimate readings. Norming **twice** is not: it happens when the library's last entry is normed again.
+# The *normed* lens puts the final norm between state and unembedding. The *raw* lens is what the paper's release reads: it leaves
+# the norm out at every layer but the last, where the library has put it in already. So the last point of a raw curve stands on
+# another scale than the rest: what changes there may be the norm alone. Norming **twice** is no reading: it happens when the
+# library's last entry is normed again.
 #
 # The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
 
@@ -114,13 +116,13 @@ show(
 )
 
 # %%
-last = norm[norm.layer == model.n_layers].set_index("series").value
+before, last = (norm[norm.layer == model.n_layers - k].set_index("series").value for k in (1, 0))
 glue("norm_twice", last["normed twice"] - last["normed once"], "+.2f")
-glue("norm_raw", last["raw"] - last["normed once"], "+.2f")
+glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 
 # %% [markdown]
-# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats, and leaving the norm out by
-# {glue}`norm_raw` nats. In this book a figure always says which reading it shows.
+# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats. One layer before it, leaving the norm out
+# moves it by {glue}`norm_raw` nats. In this book a figure always says which reading it shows.
 #
 # ## Padding: does a neighbour in the batch change the state?
 #

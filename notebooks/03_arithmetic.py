@@ -194,9 +194,10 @@ show(
 # one time in twenty at any layer. Grey are random weights, and the wrong words. Choose one series to see its own null and control.
 #
 # *Readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
-# output. **raw** does not, as in the authors' release. **tuned**, where the model has it, first sends the state through a
-# translator that was trained, layer by layer, to foretell the model's own output {cite:p}`belrose2023tuned`. It shows early
-# what the model will say, and so may hide what it passes by. The claims below rest on *normed*.
+# output. **raw** does so at the last layer alone, as the authors' release does. **tuned**, where the model has it, first sends
+# the state through a translator that was trained, layer by layer, to foretell the model's own output
+# {cite:p}`belrose2023tuned`. It shows early what the model will say, and so may hide what it passes by. The claims below rest
+# on *normed*.
 
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]

@@ -311,8 +311,28 @@ show(
 # %% [markdown]
 # *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either, and random
 # weights. The dotted lines are nulls: what words that come next elsewhere, of the same class, reach one time in twenty. Choose
-# one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does not, as in the authors' release; **tuned**, where a tuned lens
-# lies beside the model, translates each layer first. The claims rest on *normed*. A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
+# one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer
+# alone, as the authors' release does; **tuned**, where a tuned lens lies beside the model, translates each layer first. The
+# claims rest on *normed*. How far the first two readings are apart, the next figure shows:
+
+# %% tags=["hide-input"]
+shown = probability[probability.control.fillna("") == ""].set_index(["language", "series", "layer", "depth"])
+normed, raw = (shown[shown.reading == name].value for name in ("normed", "raw"))
+gap = (normed - raw).reset_index()
+show(
+    figures.layer_curves(
+        gap,
+        title="What does the final norm change?",
+        alt="Mean lens probability in the normed reading minus that in the raw one, by relative depth, for three languages.",
+        y="normed minus raw",
+        types=LOOK,
+        switch="language",
+    ),
+    gap,
+)
+
+# %% [markdown]
+# A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]

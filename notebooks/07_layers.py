@@ -243,7 +243,7 @@ show(
 )
 
 # %% [markdown]
-# *The reading.* The authors' release leaves the final norm out at the intermediate layers (*raw*). The cards above say for each
+# *The reading.* The authors' release leaves the final norm out at every layer but the last (*raw*). The cards above say for each
 # reading whether the claim holds; their verdict is that of *normed*. The next figure shows what the norm adds to each type's
 # share, with the same null and control.
 

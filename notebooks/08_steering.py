@@ -77,7 +77,9 @@ model = chapter.model
 #
 # Each prompt stands behind a line that says which language all text is in. The models of this book know a language by its
 # tag (`español :`); others read a sentence. The paper continues reviews and posts. Without a folder of those, the prompts are
-# openings of the book's own sentences: what is a thing like?
+# openings of the book's own sentences: what is a thing like? The paper's set is on GitHub,
+# `tyqiangz/multilingual-sentiment-datasets`; `data_dir` takes a clone of it, of which `data/LANGUAGE/test.csv` (or `.jsonl`) is
+# read, each language's own.
 
 # %%
 shipped = model_id.startswith("organism:")
@@ -150,7 +152,7 @@ show(
 # *How to read it.* Few prompts are for choosing, so the bands are wide. The dotted line is what flipped signs reach one time in
 # twenty at any layer tried; grey is the mean of three random directions as long as the English vector. Nothing is claimed here.
 #
-# The paper used layer 17 of 32 and coefficient 2. Here is what the model wrote for the first prompts, pushed against the
+# The paper used layer 17 of 32 and coefficient 2; the dose below has that too, as a curve of its own. Here is what the model wrote for the first prompts, pushed against the
 # vector, not at all, and with it, at the coefficient chosen.
 
 # %% tags=["hide-input"]

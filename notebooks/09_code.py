@@ -269,6 +269,10 @@ left_out.dropped
 # rows are short in one model and long in another, and so are states. So *corrected* gives strength in lengths of the layer's mean
 # state, and chooses layer and strength on a quarter of the programs. *As released* takes the paper's depth and strengths as
 # they stand.
+#
+# There is a trap, as in [steering sentiment](08_steering): programs are many, but the vector is one. A random direction of its
+# length also turns all programs alike, and may turn them to the same call. So a hundred of them take the vector's place, at
+# the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
 
 # %% tags=["hide-input"]
 steering = chapter.step("range", lambda: experiments.range_experiment(model, ranges, seed=seed, dropped=not_ranges))

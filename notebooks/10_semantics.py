@@ -262,7 +262,7 @@ show(
 # {glue}`unused`
 #
 # *How to read it.* Move the slider. If the model names roles, the diagonal is the warmest cell of each column. **normed** applies
-# the final norm before the unembedding, **raw** does not; both have their own colour scale.
+# the final norm before the unembedding, **raw** does so at the last layer alone, as the authors' release does; both have their own colour scale.
 #
 # The trap is that few words decide. *By* comes before an agent and *to* before a recipient, and in a small grammar nearly every sentence shows
 # one of them. Three words that mean nothing could fit by accident. So there are two nulls, and the harder counts: true

@@ -189,13 +189,12 @@ show(
 )
 
 # %% [markdown]
-# *Readings.* **normed** applies the model's final norm before the unembedding; **raw** does not. **tuned**, where the model has
+# *Readings.* **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer alone. **tuned**, where the model has
 # one (`semhub tune` makes it), sends the state through a translator first {cite:p}`belrose2023tuned`. It learns to foretell what the
 # model would say right there, and nobody asks a model to say anything at a patch: so where *tuned* names no colour, the colour
 # may be there all the same. The book's own was trained on lines of text, and on questions about pictures with nothing held out; one
 # that `semhub tune` makes from a file of yours has met no picture, and at patches it is a guess. **as released** is
-# what the authors' code computes: raw at every layer but the last, which the library hands over already normed, so that the last point stands on
-# another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
+# what the authors' code computes: raw, where the last point stands on another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
 
 # %% tags=["hide-input"]
 above = colours[(colours.experiment == "colours") & (colours.reading == "normed")]

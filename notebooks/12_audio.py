@@ -99,7 +99,7 @@ display(player, Html(data_table(player.summary()), "The commonest first word by 
 # %% [markdown]
 # *How to read it.* If the decoder held words where it hears sounds, the strip would name the animal, its call, or something
 # near it, at some layer between the first and the last. What stands there may look like words and mean nothing, as a lens
-# always names some word: so you count, below. *normed* and *raw* are the readings with and without the model's final norm;
+# always names some word: so you count, below. *normed* and *raw* are the readings with the model's final norm at every layer and at the last alone;
 # *tuned*, where the model has it, is explained there.
 #
 # ## Similarity: is a clip like its label?
@@ -215,9 +215,9 @@ show(
 )
 
 # %% [markdown]
-# *Readings.* **normed** applies the model's final norm before the unembedding, **raw** does not, as in the authors' release.
-# **tuned**, where the model has it, first sends the state through a translator trained to foretell the output
-# {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
+# *Readings.* **normed** applies the model's final norm before the unembedding, **raw** does so at the last layer alone, as
+# the authors' release does. **tuned**, where the model has it, first sends the state through a translator trained to foretell
+# the output {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
 # that does not name the label has not shown that it is missing. The book's own was trained on lines of text, and on questions
 # about sounds with nothing held out; one made from a file of yours has met no sound. The claim rests on *normed*.
 #

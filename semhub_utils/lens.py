@@ -1,9 +1,10 @@
 """The logit lens: what the unembedding says of a hidden state, in blocks over the vocabulary.
 
 Readings: "normed" applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L
-it is the model's own distribution. "raw" multiplies the state as it is, as the paper's release does for intermediate
-layers; at layer L it is raw too. "tuned" puts the model's translators before the final norm (`tuned`), where it has
-them. A reading may also be any function (layer, h) -> h, put before the final norm.
+it is the model's own distribution. "raw" is what the paper's release reads: the state as it is before layer L, and
+normed at layer L, whose state the library hands over normed; so the last point stands on another scale. "tuned" puts
+the model's translators before the final norm (`tuned`), where it has them. A reading may also be any function
+(layer, h) -> h, put before the final norm.
 
 Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by, with a running maximum and
 sum.
@@ -73,9 +74,9 @@ def lens(
 
     classes: numbers that belong to each token, such as P(language | token); `expected` is their mean under the lens's
     distribution, one more product per block. weights: one per site; `mixture` takes a second pass over the vocabulary.
-    layers: the layer of each entry of `hidden`'s second axis, for readings that are made layer by layer; not needed
-    where all of 0..L are there. Raises SemhubError on a target outside the vocabulary, an unknown reading, a tuned one
-    of a model without translators, ranks without targets, or classes that are not one row per token.
+    layers: the layer of each entry of `hidden`'s second axis, for all readings but "normed"; not needed where all of
+    0..L are there. Raises SemhubError on a target outside the vocabulary, an unknown reading, a tuned one of a model
+    without translators, layers that are missing, ranks without targets, or classes that are not one row per token.
     """
     n_sites, n_layers, _ = hidden.shape
     if targets is not None:
@@ -93,13 +94,14 @@ def lens(
                 f"{model.model_id} has no tuned lens; `semhub tune {model.model_id}` makes one, or the reading "
                 "'normed' would do."
             )
-    if callable(reading):
+    if callable(reading) or reading == "raw":
         if layers is None and n_layers == model.n_layers + 1:
             layers = range(n_layers)
         if layers is None or len(layers) != n_layers:
             raise SemhubError(
                 f"A reading by layer needs the layer of each of the {n_layers} states; layers=... would do."
             )
+    if callable(reading):
         hidden = torch.stack([reading(layer, hidden[:, k]) for k, layer in enumerate(layers)], dim=1)
     elif reading not in ("normed", "raw"):
         raise SemhubError(f"reading was {reading!r}; {', '.join(READINGS)} or a function of layer and state would do.")
@@ -112,6 +114,14 @@ def lens(
 
     rows = hidden.reshape(-1, hidden.shape[-1])
     wide = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}
+    as_it_is = [reading == "raw" and layer != model.n_layers for layer in layers or range(n_layers)]
+    as_it_is = torch.tensor(as_it_is, device=model.device).repeat(n_sites)[:, None]
+
+    def before_unembedding(start: int) -> Tensor:
+        block, plain = rows[start : start + n_rows], as_it_is[start : start + n_rows]
+        x = model.normalise(block)
+        return torch.where(plain, model.normalise(block, norm=False), x) if plain.any() else x
+
     classes = None if classes is None else classes.to(**wide)
     mixture = None if weights is None else torch.zeros(n_layers, model.vocab_size, **wide)
     row_weights = None if weights is None else weights.to(**wide).repeat_interleave(n_layers)
@@ -121,7 +131,7 @@ def lens(
         parts = [
             _read_rows(
                 model,
-                model.normalise(rows[start : start + n_rows], norm=reading != "raw"),
+                before_unembedding(start),
                 None if row_targets is None else row_targets[start : start + n_rows],
                 n_tokens,
                 top_k=top_k,

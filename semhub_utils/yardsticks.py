@@ -164,8 +164,8 @@ def _characters(texts: Sequence[str]) -> Tensor:
 def ours_lens(case: Case) -> Tensor:
     hidden = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers).hidden
     if case.classes is not None:
-        return lens(case.model, hidden, classes=case.classes, reading="raw").expected[:, :-1]
-    return lens(case.model, hidden, targets=case.targets, reading="raw").logprob[:, :-1]
+        return lens(case.model, hidden, classes=case.classes, reading="raw", layers=case.layers).expected[:, :-1]
+    return lens(case.model, hidden, targets=case.targets, reading="raw", layers=case.layers).logprob[:, :-1]
 
 
 def ours_similarity(case: Case) -> Tensor:

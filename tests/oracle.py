@@ -90,6 +90,11 @@ class Oracle:
             logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping
         return logits.log_softmax(-1)
 
+    def read(self, states, reading):
+        """Log-probabilities [layer, vocab] of one state per layer; raw is what the release reads, normed at the end."""
+        plain = self.raw if reading == "raw" else self.normed
+        return torch.stack([*map(plain, states[:-1]), self.normed(states[-1])])
+
     @contextmanager
     def edited(self, layer, vector, position, mode, strength):
         def change(h):

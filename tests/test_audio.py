@@ -106,7 +106,9 @@ class Plain:
 
     @torch.no_grad()
     def lens(self, states, reading="normed"):
-        return self.head(self.norm(states) if reading == "normed" else states).log_softmax(-1)
+        """Of states by layer: raw is normed at the last one."""
+        normed = self.norm(states)
+        return self.head(normed if reading == "normed" else torch.cat([states[:-1], normed[-1:]])).log_softmax(-1)
 
     def words(self, logprob, words, after=""):
         """The probability of words [..., word]."""

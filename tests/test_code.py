@@ -32,7 +32,7 @@ from semhub_utils.evidence import (
     judge,
     split_items,
 )
-from semhub_utils.experiments import ranges
+from semhub_utils.experiments import ranges, steering
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
 from semhub_utils.models import randomised, wrap
@@ -348,13 +348,11 @@ def test_and_values(both, reading, monkeypatch):
     monkeypatch.setattr("semhub_utils.experiments.commas.FREQUENT", ("the", "cat", "homeward"))
     places, _ = code.comma_places(numbered(*LISTS, *CALLS))
     table, claims = experiments.and_experiment(model, places, reading=reading, **PLAIN)
-    read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
     rows = {"list": [], "call": []}
     for place in places:
         prompt = place.text[: place.at]
         following = model.tokenizer(place.text)["input_ids"][len(model.tokenizer(prompt)["input_ids"])]
-        states = oracle.states(prompt)[:, -1]
-        logprob = torch.stack([read(state) for state in states])
+        logprob = oracle.read(oracle.states(prompt)[:, -1], reading)
         word = {w: logprob[:, ids].logsumexp(-1) for w in ("and", "near", "not", "dog", "the", "cat")
                 if (ids := one_token(model, w, prompt))}  # fmt: skip
         assert {"and", "the", "cat"} <= set(word)
@@ -385,11 +383,10 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(
     np.testing.assert_allclose(drawn.value, plain.sort_values(["series", "layer"]).value, rtol=1e-5)
     assert len(set(drawn.series)) == 4
     oracle = Oracle("llama", model.module, model.tokenizer)
-    read, inner = {"normed": oracle.normed, "raw": oracle.raw}[reading], slice(1, model.n_layers)
+    inner = slice(1, model.n_layers)
     ids, by_cell = one_token(model, "and", min((p.text[: p.at] for p in places), key=len)), {}
     for place in places:
-        states = oracle.states(place.text[: place.at])[:, -1]
-        p = np.array([read(state)[ids].exp().sum().item() for state in states])
+        p = oracle.read(oracle.states(place.text[: place.at])[:, -1], reading)[:, ids].exp().sum(1).numpy()
         by_cell.setdefault((place.program, place.kind), []).append(p)
     cells = list(by_cell)
     for series, kind in (("and", "list"), ("and, between arguments", "call")):
@@ -444,6 +441,7 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     monkeypatch.setattr(ranges, "LONGEST_ARGUMENT", 3)
     monkeypatch.setattr(ranges, "STRENGTHS", (0.0, 1.5))
     monkeypatch.setattr(ranges, "RELEASED_STRENGTHS", (0.0, 10.0))
+    monkeypatch.setattr(steering, "DIRECTIONS", 4)
     reported, plain = [], ranges.steering_experiment
 
     def watch(model, items, **options):
@@ -460,11 +458,18 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     units = {"corrected": (layer, vector.double() / vector.norm() * norms[layer], 1.5),
              "as released": (released, vector.double(), 10.0)}  # fmt: skip
     stop, seen = model.module.generation_config.eos_token_id, set()
-    for (reading, (at, unit, strength)), items in zip(units.items(), reported, strict=True):
-        said = []
-        for item in items:
-            ids = oracle.continuation(item.prompt, at, unit.float(), -1, strength, 3)
-            said.append(model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids))
+    drawn = torch.randn(4, model.hidden_size, generator=torch.Generator().manual_seed(5)).double()
+    for (reading, (at, unit, strength)), items, claim in zip(units.items(), reported, claims, strict=True):
+
+        def says(push, items=items, at=at, strength=strength):
+            made = [oracle.continuation(item.prompt, at, push.float(), -1, strength, 3) for item in items]
+            return [model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids) for ids in made]
+
+        said = says(unit)
+        chance = np.mean([[len(text) % 2 for text in says(d / d.norm() * unit.norm())] for d in drawn], axis=1)
+        own = np.mean([len(text) % 2 for text in said])
+        assert claim.values[0] == pytest.approx(own - chance.mean()) and len({*chance}) > 1
+        assert claim.p[0] >= (1 + (chance >= own).sum()) / 5 and claim.least_p == 1 / 5
         dose = table[(table.experiment == "steering-dose") & (table.reading == reading)]
         dose = dose[(dose.condition == "steered") & (dose.series == "expected")].sort_values("strength")
         assert dose.value.iloc[-1] == pytest.approx(np.mean([len(text) % 2 for text in said]))
@@ -589,8 +594,9 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
         assert found["lens-meaning"].verdict in (NOT, WEAKLY) and found["lens-lead"].verdict in (NOT, WEAKLY)
 
 
-@pytest.mark.parametrize("understood", [True, False])
+@pytest.mark.parametrize("understood", [True, False, "by chance"])
 def test_a_start_is_written_where_the_word_is_used(understood):
+    """By chance: what makes the model write 0 is a direction without meaning, and the word lies on one side of it."""
     names = [*WORDS[:6], "range", "0", "n", "start", "end", "=", *(f"x{k}" for k in range(40))]
     rows = [("n", "(", 4.0), (")", "n", 8.0), (",", "0", 8.0), ("n", ",", 8.0)]
     model = planted(names, [], rows, noise=0)
@@ -598,19 +604,22 @@ def test_a_start_is_written_where_the_word_is_used(understood):
         eye, k = torch.eye(2 * len(names)), names.index
         last = model.module.model.layers[1].self_attn
         last.v_proj.weight.copy_(eye)
-        if understood:
+        if understood == "by chance":
+            any_ = 4 * torch.randn(2 * len(names), generator=torch.Generator().manual_seed(1))
+            model.module.lm_head.weight[k("0")] += any_
+        elif understood:
             last.o_proj.weight.add_(torch.outer(eye[k("]")], eye[len(names) + k("start")]))
         model.module.lm_head.weight[k("0")] += 4 * eye[k("]")]
     places, _ = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
     table, claims = experiments.range_experiment(model, places)
     assert table[table.experiment == "range-task"].value.eq(1).all()
-    assert judge(claims[0]).verdict == (HOLDS if understood else NOT), judge(claims[0])
+    assert judge(claims[0]).verdict == (HOLDS if understood is True else NOT), judge(claims[0])
     dose = table[
         (table.experiment == "steering-dose") & (table.reading == "corrected") & (table.condition == "steered")
     ]
     shares = dose.pivot(index="strength", columns="series", values="value")
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert shares.unchanged[0.0] == 1 and (shares.expected.max() == 1) == understood
+    assert shares.unchanged[0.0] == 1 and (shares.expected.max() == 1) == bool(understood)
 
 
 def test_the_interval_of_a_difference_is_that_of_two_means():

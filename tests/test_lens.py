@@ -22,10 +22,8 @@ def test_agrees_with_full_tables(tiny, monkeypatch, name, reading):
     oracle = Oracle(name, model.module, model.tokenizer)
     hidden = hidden_states(model, PROMPTS[:2]).hidden
     ours = lens(model, hidden, targets=TARGETS, top_k=5, rank=True, entropy=True, reading=reading)
-    read = oracle.normed if reading == "normed" else oracle.raw
     for item, prompt in enumerate(PROMPTS[:2]):
-        for layer, state in enumerate(oracle.states(prompt)[:, -1]):
-            table = read(state)
+        for layer, table in enumerate(oracle.read(oracle.states(prompt)[:, -1], reading)):
             near = {"atol": 5e-5, "rtol": 0}
             torch.testing.assert_close(ours.logprob[item, layer].double(), table[TARGETS], **near)
             torch.testing.assert_close(ours.entropy[item, layer].double(), -(table.exp() * table).sum(), **near)
@@ -47,6 +45,19 @@ def test_last_normed_layer_is_the_model(tiny):
         torch.testing.assert_close(ours, expected, atol=5e-5, rtol=0)
 
 
+def test_raw_is_the_release_s_reading_whichever_layers_are_given(tiny):
+    """The library's own states, of which the last alone has been through the final norm, times the unembedding."""
+    model = tiny("llama")
+    ids = torch.tensor([model.encode(["three plus five"])[0].ids])
+    with torch.no_grad():
+        theirs = model.module(ids, output_hidden_states=True).hidden_states
+        want = model.module.lm_head(torch.stack(theirs)[:, 0, -1]).log_softmax(-1)
+    for layers in ([0, 1, 2, 3], [3, 1]):
+        hidden = hidden_states(model, ["three plus five"]).hidden[:, layers]
+        ours = lens_logprobs(model, hidden, torch.arange(model.vocab_size), reading="raw", layers=layers)
+        torch.testing.assert_close(ours[0], want[layers], atol=5e-5, rtol=0)
+
+
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_probabilities_sum_to_one(tiny, reading):
     model = tiny("gemma3")
@@ -59,7 +70,7 @@ def test_large_logits_stay_finite(tiny):
     """A running maximum is what keeps the sum in range, whichever block the largest logit is in."""
     model = tiny("llama")
     hidden = torch.randn(3, 1, model.hidden_size) * 1e4
-    ours = lens(model, hidden, targets=torch.arange(model.vocab_size), entropy=True, reading="raw")
+    ours = lens(model, hidden, targets=torch.arange(model.vocab_size), entropy=True, reading="raw", layers=[1])
     expected = (hidden.double()[:, 0] @ model.unembedding.double().T).log_softmax(-1)
     torch.testing.assert_close(ours.logprob[:, 0].double(), expected.detach(), rtol=1e-5, atol=1e-2)
     assert ours.entropy.isfinite().all() and (ours.entropy > -1e-2).all()
@@ -114,6 +125,7 @@ def test_what_is_refused(tiny):
         ({"reading": "tuned"}, "has no tuned lens"),
         ({"reading": "cooked"}, "'cooked'"),
         ({"reading": lambda layer, h: h}, "layers="),
+        ({"reading": "raw"}, "layers="),
         ({"top_k": 411}, "top_k was 411"),
     ]:
         with pytest.raises(SemhubError, match=said):

@@ -305,9 +305,8 @@ def test_image_tokens_are_left_out_of_the_text_lens(media):
     assert images.tolist() == list(range(20, 50)) and media("llava").text_vocab.all()
     hidden = (model.unembedding[images[:4]] * 50)[:, None].detach()  # states that say image tokens and nothing else
     for reading in ("raw", "normed"):
-        read = lens(
-            model, hidden, targets=torch.arange(model.vocab_size), top_k=5, rank=True, entropy=True, reading=reading
-        )
+        asked = {"targets": torch.arange(model.vocab_size), "top_k": 5, "rank": True, "entropy": True}
+        read = lens(model, hidden, **asked, reading=reading, layers=[1])
         assert not set(read.top_ids.flatten().tolist()) & set(images.tolist())
         torch.testing.assert_close(read.logprob.exp().sum(-1), torch.ones(4, 1))
         assert float(read.logprob[..., images].exp().max()) == 0 and bool(read.entropy.isfinite().all())

@@ -377,11 +377,10 @@ def test_role_values(both, known, reading):
     model, oracle = both
     items = semantics.role_items(known, 24, seed=5)[0]
     table, claims = experiments.role_experiment(model, items, ["ball", "see"], reading=reading, random_weights=False)
-    read = {"normed": oracle.normed, "raw": oracle.raw}[reading]
     ids = [model.tokenizer(role, add_special_tokens=False)["input_ids"] for role in ROLES]
     assert all(len(some) == 1 for some in ids)
     logprob = np.stack(
-        [[read(h)[[i for [i] in ids]].numpy() for h in oracle.states(item.prompt)[:, -1]] for item in items]
+        [oracle.read(oracle.states(item.prompt)[:, -1], reading)[:, [i for [i] in ids]].numpy() for item in items]
     )
     true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
 

@@ -272,6 +272,11 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     assert claim.controls["wrong layer"].values[0] == pytest.approx(wrong, abs=5e-5)
     alone_ = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
     assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
+    as_the_paper = table[(table.series == "English vector, the paper's layer") & (table.strength == 2)]
+    as_the_paper = as_the_paper[(as_the_paper.measure == module.MASS) & (as_the_paper.reading != "all words")]
+    two = vectors["english"][2]  # 17/32 of three layers
+    want = np.mean([mass(p, 2, 2 * two) - mass(p, 2, 0 * two) for p in reported])
+    assert as_the_paper.value.item() == pytest.approx(want, abs=5e-5)
     native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
     assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
     [beside] = claims["native-mass/spanish"].controls.items()
@@ -415,7 +420,8 @@ def test_the_table_holds_every_measure_with_its_spread(verdicts):
     _, tables = verdicts
     table = tables["apart", "spanish"]
     dose = table[table.experiment == "sentiment-dose"]
-    assert set(dose.series) == {"English vector", "Spanish vector", "wrong layer", "random direction"}
+    assert set(dose.series) == {
+        "English vector", "Spanish vector", "wrong layer", "random direction", module.PAPER}  # fmt: skip
     text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
     text = text[text.reading == "all words"].set_index("strength")
     assert text.level[4.0] > 0.8 > -0.8 > text.level[-4.0] and text.value[4.0] > 0 > text.value[-4.0]
@@ -450,6 +456,30 @@ def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do
         shifts += mass.low[0] > 0
         assert written.n == 0 and judge(written).verdict == UNTESTABLE and "cannot be told" in moves(written, "x")
     assert shifts >= 2 and alarms <= 1, (shifts, alarms)
+
+
+@pytest.mark.parametrize("few", [7, 8])
+def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(monkeypatch, few):
+    """Made-up sentiment: each random direction has a number for some prompts only, one for `few` and the largest."""
+    rng, shown = np.random.default_rng(0), {}
+
+    def measure(model, judge, prompts, texts, score, languages):
+        for name, of in texts.items():
+            shown[name] = rng.uniform(-1, 1, (len(prompts), len(of[0]), len(of[0][0]), len(continuations.MEASURED)))
+        for d, n in enumerate([few, *range(9, 9 + module.CONTINUED - 1)]):
+            shown["random direction"][np.roll(np.arange(len(prompts)), d)[n:], :, d] = np.nan
+        shown["random direction"][:, :, 0] = shown["random direction"][:, :, 0] * 0 + np.array([-2.0, 2.0])[:, None]
+        shown["English vector"][:3] = np.nan
+        return shown
+
+    monkeypatch.setattr(module, "measure", measure)
+    _, claims = sentiment_experiment(planted(True), hand_task("english"), n_seeds=1, coefficients=(-2.0, 0.0, 2.0))
+    [claim] = [claim for claim in claims if claim.claim == "sentiment/english"]
+    half = {name: (v[:, -1, :, 0] - v[:, 0, :, 0]) / 2 for name, v in shown.items()}
+    base = max(np.nanmean(v) for v in half["random direction"].T if np.isfinite(v).sum() >= 8)
+    assert (base == 2) == (few == 8) and claim.n == 24 - 3 and claim.dropped == {"without a number": 3}
+    assert claim.values[0] == pytest.approx(np.nanmean(half["English vector"]) - base)
+    assert claim.controls["wrong layer"].values[0] == pytest.approx(half["wrong layer"].mean() - base)
 
 
 # ---- what cannot be used ----

@@ -91,12 +91,10 @@ class Oracle:
 
     @torch.no_grad()
     def read(self, h, reading):
-        """Log-probabilities of every token; as released, raw before the last layer."""
+        """Log-probabilities of every token; raw and as released, normed at the last layer alone."""
         normed = self.module.lm_head(self.module.get_decoder().norm(h)).log_softmax(-1)
         raw = self.module.lm_head(h).log_softmax(-1)
-        if reading == "as released":
-            return torch.cat([raw[:-1], normed[-1:]])
-        return normed if reading == "normed" else raw
+        return normed if reading == "normed" else torch.cat([raw[:-1], normed[-1:]])
 
     def patches(self, image, reading):
         """[layer, patch, token]"""

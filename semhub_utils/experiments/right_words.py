@@ -35,10 +35,9 @@ def word_experiment(
     items: by series, which share their pictures and the passes over them. Claim `<experiment>/<series>`, once per
     reading: the mean over right words minus the mean over wrong ones of the log of the probability, averaged over
     positions first (with `first`: of the share of positions that put the word first).
-    Last comes the reading "as released": raw before the last layer, and there normed, since the library's last state
-    has been through the final norm; in probabilities, and with the release's own words. Two nulls, the harder counts:
-    right and wrong words shuffled among the items of a group, an anchor's together; and the words of a kind having
-    changed names, so that a few words alike by chance are few. Controls: the embedding layer, the same places of
+    Last comes the reading "as released": raw, in probabilities, and with the release's own words. Two nulls, the harder
+    counts: right and wrong words shuffled among the items of a group, an anchor's together; and the words of a kind
+    having changed names, so that a few words alike by chance are few. Controls: the embedding layer, the same places of
     pictures with `nothing` on them, of areas the rest of the picture, and random weights. Words of several tokens count
     by the first; items left without right or wrong words, or without a position, are dropped and counted. The table
     adds the probabilities (`<experiment>-probability`, series "right" and "wrong").
@@ -105,8 +104,7 @@ def _weights(words: TargetTable, item: SeenItem, reading: str) -> Float[np.ndarr
 
 
 def _as_read(values: Values, reading: str, first: bool) -> Float[np.ndarray, "item layer word"]:
-    """Values by one reading; as released, probabilities (or shares) raw, and normed at the last layer."""
+    """Values by one reading; as released, raw probabilities (or shares)."""
     if reading != RELEASED:
         return values[reading]
-    raw = np.concatenate([values["raw"][:, :-1], values["normed"][:, -1:]], axis=1)
-    return raw if first else np.exp(raw)
+    return values["raw"] if first else np.exp(values["raw"])

@@ -23,18 +23,21 @@ from semhub_utils.evidence import (
 )
 from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
-from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, RANDOM, SHOWN, Steered, halved, mean, table
+from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
 from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
 
 COEFFICIENTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
-PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0  # where the model has no token for the words that a choice needs
+PAPER_DEPTH, PAPER_COEFFICIENT = (
+    17 / 32,
+    2.0,
+)  # shown beside the choice; and chosen where it lacks a token for its words
 MAX_LAYERS_TRIED = 8
 CHOOSING = 0.25  # share of the prompts on which layer and coefficient are chosen
 DIRECTIONS, CONTINUED = 100, 10  # random directions, and how many of them are also continued in words
-FEWEST = 8  # prompts: some to choose on and some to report on
+FEWEST = 8  # prompts: some to choose on and some to report on; or with a number under a random direction
 # Fixed before the run: the English vector does at least this share of what the native one does; a token costs at most
 # this many nats more (a quarter more perplexity); at least this share of the relevance is left.
 AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
@@ -71,8 +74,9 @@ def sentiment_experiment(
     others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
     minus the mean under DIRECTIONS random directions of equal norm; nulls: signs flipped per cluster, and each random
     direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
-    world's own words), minus that under the strongest of CONTINUED random directions (too few for a null, and flipped
-    signs know nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
+    world's own words), minus the largest mean that one of CONTINUED random directions has over prompts with a number
+    (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
+    nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
     "all words" counts them. `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the
     native vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise
@@ -81,8 +85,8 @@ def sentiment_experiment(
 
     Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under RANDOM_DIRECTIONS of
     them), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the mean
-    itself, `seed_sd` its spread over seeds), `sentiment-difference` (half, English minus native), `sentiment-example`
-    (what was written).
+    itself, `seed_sd` its spread over seeds; the English vector also at the paper's layer and coefficient),
+    `sentiment-difference` (half, English minus native), `sentiment-example` (what was written).
     `coefficients` hold 0, 2 and both signs of each. Raises SemhubError where fewer than FEWEST prompts fit into the
     model's context, or its tokenizer does not tell the two words apart, or a number is below 1.
     """
@@ -118,16 +122,19 @@ def sentiment_experiment(
         )  # fmt: skip
         tables.append(shown.assign(strength=c, language=task.language, measure=MASS))
     layer, c = max(choice, key=lambda key: (choice[key], -key[0], -key[1]))  # of equals the lowest and the weakest
+    paper = max(round(PAPER_DEPTH * model.n_layers), 1)
     if not np.isfinite(list(choice.values())).all():
-        layer, c = max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
+        layer, c = paper, PAPER_COEFFICIENT
 
     # At the last layer nothing that is added at another position reaches the next word: it would be no control.
     away = (layer - 1 + inner // 2) % inner + 1 if inner > 1 else model.n_layers
     drawn = random(DIRECTIONS, layer)
     pushed = {name: (v[None, layer], layer) for name, v in vectors.items()}
     pushed |= {AWAY: (english[None, layer], away), RANDOM: (drawn[:CONTINUED], layer)}
+    pushed |= {PAPER: (english[None, paper], paper)}
     texts, values = {}, {}
     run = {name: coefficients if name in vectors else (-c, c) for name in pushed}
+    run[PAPER] = (-PAPER_COEFFICIENT, PAPER_COEFFICIENT)
     for name, (v, at) in pushed.items():
         seeds = 1 if name == RANDOM else n_seeds
         texts[name] = write(model, parts[1], v, at, run[name], n_seeds=seeds, max_new_tokens=max_new_tokens, seed=seed)
@@ -168,15 +175,15 @@ def _claims(found: Steered, random_mass: Float[np.ndarray, "item direction"]) ->
             seed=found.seed,
         )
 
-    def pushes(what: str, base: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def pushes(what: str, base: np.ndarray | float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The score and its controls; `base` is what is taken off."""
         alone = found.at(ENGLISH, what, -c) - found.at(ENGLISH, what, 0.0)
         return found.half(ENGLISH, what) - base, {AWAY: found.half(AWAY, what) - base, "reversed": alone}
 
     others, each = mean(random_mass.T), found.halves("written")
     mass, mass_controls = pushes("mass", mean(random_mass))
-    ranked = np.nan_to_num(mean(each.T), nan=-np.inf)
-    written, written_controls = pushes("written", each[:, ranked.argmax()])
+    enough = np.isfinite(each).sum(0) >= FEWEST  # of a few prompts the mean may be anything
+    written, written_controls = pushes("written", max(mean(each.T)[enough], default=math.nan))
     shown = SHOWN["written"][1]
     claims = [
         claim("sentiment", written, shown, unit="sentiment (−1 to 1)", **written_controls),

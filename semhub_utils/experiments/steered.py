@@ -14,7 +14,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt
 
 EXAMPLES = 2  # prompts whose continuations are shown
-ENGLISH, RANDOM, AWAY = "English vector", "random direction", "wrong layer"
+ENGLISH, RANDOM, AWAY, PAPER = "English vector", "random direction", "wrong layer", "English vector, the paper's layer"
 MASS, WRITTEN = "next word (nats)", "text (−1 to 1)"
 SHOWN = {
     "mass": (MASS, "without the pair's own words"),
@@ -45,7 +45,7 @@ class Steered:
     @property
     def native(self) -> list[str]:
         """The condition of the output language's own vector; none where that is English."""
-        return [name for name in dict.fromkeys(c for c, _ in self.values) if name not in (ENGLISH, RANDOM, AWAY)]
+        return [name for name in dict.fromkeys(c for c, _ in self.values) if name not in (ENGLISH, RANDOM, AWAY, PAPER)]
 
     def at(self, condition: str, what: str, coefficient: float) -> np.ndarray:
         """Per item, the mean over seeds at a coefficient."""

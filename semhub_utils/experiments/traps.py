@@ -21,9 +21,9 @@ from semhub_utils.states import hidden_states
 def norm_trap(model: LanguageModel, prompts: Sequence[str]) -> pd.DataFrame:
     """Log-probability of the token the model would write next, per layer, through three lenses.
 
-    "normed once" is the lens with the final norm, "raw" has none, and "normed twice" norms a state that was normed
-    already: what becomes of the library's last entry of `hidden_states`, which has been through the norm, if it is
-    normed again.
+    "normed once" is the lens with the final norm, "raw" has it at the last layer alone, and "normed twice" norms a
+    state that was normed already: what becomes of the library's last entry of `hidden_states`, which has been through
+    the norm, if it is normed again.
     """
     hidden = hidden_states(model, prompts).hidden
     own = lens(model, hidden[:, -1:], top_k=1).top_ids[:, 0]
