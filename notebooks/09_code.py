@@ -178,7 +178,7 @@ chapter.claim(
 # among places of the same token. A definition in the program has already said the name after the same bracket, and a model
 # can copy it, so builtins are read once more on their own.
 #
-# A hundred places of one name are one finding: they are drawn together. Few names can settle nothing, however many the places.
+# A hundred places of one name are one finding: intervals are over names, and the null moves all places of a name together.
 
 # %% tags=["hide-input"]
 roles = chapter.step(
@@ -189,7 +189,7 @@ roles = chapter.step(
 )
 first = roles[(roles.experiment == "lens-first") & (roles.series == "name") & (roles.reading == "normed")]
 glue("says_name", first[first.control.isna()].sort_values("layer").value.iloc[-1], ".0%")
-glue("n_names", chapter.evidence("lens-end/arguments").n_clusters)
+glue("n_names", len({place.name for place in before_arguments}))
 probability = roles[roles.experiment == "lens-probability"]
 show(
     figures.layer_curves(
@@ -206,7 +206,7 @@ show(
 # *How to read it.* **wrong name** is the mean over other names that occur after the same token.
 # **wrong same function** is the mean over that function's other parameters: where it is as high as the right name, the model
 # knows the function but not which argument is due. Dotted is what names, or arguments, of other calls reach one time in twenty
-# after the same token; grey are random weights. {glue}`n_names` names are read.
+# after the same token; grey are random weights. The places ask for {glue}`n_names` names.
 #
 # A model may be about to write the name itself, as in `range(start=0`. Here the name comes first at the last layer at
 # {glue}`says_name` of the places. They stay in: without them, the argument would win the last claim below by selection.

@@ -410,7 +410,7 @@ def test_argument_values(both):
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
     places, _ = code.argument_places(numbered(*sources), known)
     table, claims = experiments.argument_experiment(model, places, **PLAIN)
-    rows, expected, same = [], [], 0
+    rows, expected, whole, same = [], [], set(), 0
     for site in sites(model, places)[0]:
         same += site.next_text == site.place.name
         place, ids = site.place, one_token(model, site.place.name, "add(")
@@ -419,10 +419,13 @@ def test_argument_values(both):
         if ids and site.next_text != place.name:
             rows.append(logprob[:, ids].logsumexp(-1).exp().numpy())
             expected.append(place.name)
+            whole.add(place.program)
     assert len(rows) > 6 and "homeward" not in expected
     shown = table[(table.experiment == "lens-probability") & (table.series == "name")].sort_values("layer")
     np.testing.assert_allclose(shown.value, np.mean(rows, 0), rtol=1e-4)
-    assert claims[0].n == len(rows) and claims[0].n_clusters == len(set(expected))
+    assert claims[0].n == len(rows) and claims[0].n_clusters == len(whole)
+    of_name = bootstrap_interval(np.array(rows), clusters=expected)
+    np.testing.assert_allclose(shown[["low", "high"]].T, of_name, rtol=1e-4)
     assert claims[0].dropped["name and argument are the same word"] == same > 0
     assert claims[0].n + sum(claims[0].dropped.values()) == len(places)
 

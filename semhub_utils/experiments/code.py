@@ -74,7 +74,7 @@ def argument_experiment(
     parameters that are read after the same token, bracket or comma, as only these change places in the null: the token
     itself tells first arguments from later ones. The curve `wrong same function` is the mean over the other
     parameters of that function. Left out besides what `sites` leaves out: places where name and argument are the same
-    token. Cluster and anchor: the name.
+    token. Intervals are over names, and the rules count programs.
     """
     found, lost = sites(model, places)
     dropped = {**(dropped or {}), **lost}
@@ -87,12 +87,13 @@ def argument_experiment(
             id=f"{site.place.program}:{site.place.at}",
             prompt=site.prompt,
             targets={"name": (site.place.name,), "argument": (site.next_text,)},
-            cluster=site.place.name,
+            cluster=site.place.program,
             wrong={
                 "name": tuple(sorted(names[site.prompt[-1]] - {site.place.name})),
                 "same function": site.place.names,
             },
             group=site.prompt[-1],
+            anchor=site.place.name,
         )
         for site in found
     ]
@@ -100,7 +101,9 @@ def argument_experiment(
     if not items:
         nobody = LensItem("", "", {"name": (), "argument": ()}, "", {"name": (), "same function": ()})
         return untestable(model, [nobody], dropped=dropped, **where)
-    return lens_experiment(model, items, seed=seed, random_weights=random_weights, dropped=dropped, **where)
+    return lens_experiment(
+        model, items, over="moves_with", seed=seed, random_weights=random_weights, dropped=dropped, **where
+    )
 
 
 def _encode(model: LanguageModel, text: str) -> Encoding | None:

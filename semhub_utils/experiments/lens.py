@@ -26,6 +26,7 @@ def lens_experiment(
     own: str,
     series: str,
     reading: str = "normed",
+    over: str = "cluster",
     seed: int = 0,
     random_weights: bool = True,
     dropped: Mapping[str, int] | None = None,
@@ -44,13 +45,14 @@ def lens_experiment(
     curves are empty. The table adds probabilities (of the wrong words the mean), how often a word, in any of its forms,
     comes first (`lens-first`; of the wrong words the mean), and the entropy; of the hub's and the own words with words
     shuffled among items of a group as null, and of all but the wrong ones with random weights beside it. `dropped`:
-    what was left out before, with counts; with it, no item at all cannot be tested either.
+    what was left out before, with counts; with it, no item at all cannot be tested either. over: what intervals are
+    over, as in `answer_experiment`.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
     if not kept:
         return untestable(model, items, hub, own, dropped, series=series, reading=reading)
-    clusters, layers = [item.cluster for item in kept], range(model.n_layers + 1)
+    drawn, layers = [getattr(item, over) for item in kept], range(model.n_layers + 1)
     answers = {name: list(dict.fromkeys(item.targets[name] for item in kept)) for name in (hub, own)}
     target = {name: np.array([some.index(item.targets[name]) for item in kept]) for name, some in answers.items()}
 
@@ -139,10 +141,11 @@ def lens_experiment(
     nulls["lens-lead"] = [shuffled["lens-lead", hub], flipped["lens-lead"]]
     least = {"lens-meaning": least_permutation_p(groups, anchors), "lens-end": least_sign_flip_p(anchors)}
     least["lens-lead"] = max(least.values())
-    common = {"clusters": clusters, "reading": reading, "seed": seed}
+    common = {"reading": reading, "seed": seed}
     embedded = {name: {"embedding layer": of[:, :1]} for name, of in scores.items() if name != "lens-end"}
     claims = [
         _claim(model, name, of, nulls[name], series=series, least_p=least[name], dropped=dropped,
+               clusters=[item.cluster for item in kept], drawn=drawn,
                controls=embedded.get(name, {}) | ({"random weights": noisy[name]} if noisy else {}), **common)
         for name, of in scores.items()
     ]  # fmt: skip
@@ -150,7 +153,7 @@ def lens_experiment(
     for (experiment, name), v in curves.items():
         beside = {"random weights": blank[experiment, name]} if blank and not name.startswith("wrong ") else {}
         given = {"controls": beside, "null": shuffled.get((experiment, name))}
-        tables.append(curve(model, v, experiment=experiment, series=name, **given, **common))
+        tables.append(curve(model, v, experiment=experiment, series=name, clusters=drawn, **given, **common))
     return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
