@@ -76,7 +76,7 @@ model = chapter.model
 
 # %%
 texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
-print(skipped or "Nothing was left out.")
+print(str(skipped) or "Nothing was left out.")
 pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
 
 # %% [markdown]

@@ -296,7 +296,7 @@ def bars(
     if switch:
         base = base.transform_filter("datum.reading === reading_choice")
     bar = base.mark_bar(opacity=0.85).encode(
-        x=altair.X("value:Q", title=value_title),
+        x=altair.X("value:Q", title=value_title, axis=altair.Axis(labelFlush=False, labelSeparation=4)),
         color=marks_of("series", look)["color"].legend(None),
         tooltip=tooltip_of(data),
     )
