@@ -127,7 +127,9 @@ def depth_axis(table: pd.DataFrame) -> altair.X:
     step = -(-last // 6)
     ticks = [layer / last for layer in range(last, -1, -step)]
     label = f"format(datum.value * {last}, 'd') + ' (' + format(datum.value, '.2f') + ')'"
-    axis = altair.Axis(title="layer (relative depth)", values=ticks, labelExpr=label, labelOverlap="parity")
+    axis = altair.Axis(
+        title="layer (relative depth)", values=ticks, labelExpr=label, labelOverlap="parity", labelSeparation=8
+    )
     return altair.X("depth:Q", scale=scale, axis=axis)
 
 
