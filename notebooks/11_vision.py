@@ -352,8 +352,8 @@ show(
 # in them for {glue}`abroad` alone, or it would say the English word to any question: of that model, these colours are not asked there.
 #
 # The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
-# the commonest answer would get, against answers shuffled among the pictures, whole answers together. Controls are the same pictures without
-# content and random weights.
+# the commonest answer would get, against answers shuffled among the pictures, whole answers together. Intervals are over answers too,
+# as what holds of one red thing holds of most; few answers make them wide. Controls are the same pictures without content and random weights.
 
 # %% tags=["hide-input"]
 asked = {
@@ -361,7 +361,7 @@ asked = {
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in (vision.LANGUAGES if manner == "world" else vision.PLAIN[kind])
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, seed=seed))
+answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, over="moves_with", seed=seed))
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
 glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
 glue("most_colour", most["english"], ".0%")
