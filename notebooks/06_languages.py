@@ -313,18 +313,16 @@ show(
 # weights. The dotted lines are nulls: what words that come next elsewhere, of the same class, reach one time in twenty. Choose
 # one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer
 # alone, as the authors' release does; **tuned**, where a tuned lens lies beside the model, translates each layer first. The
-# claims rest on *normed*. How far the means of the first two readings are apart, the next figure shows:
+# claims rest on *normed*. How far the first two readings are apart, the next figure shows:
 
 # %% tags=["hide-input"]
-shown = probability[probability.control.fillna("") == ""].set_index(["language", "series", "layer", "depth"])
-normed, raw = (shown[shown.reading == name].value for name in ("normed", "raw"))
-gap = (normed - raw).reset_index()
+gap = lens[lens.experiment == "lens-gap"]
 show(
     figures.layer_curves(
         gap,
         title="What does the final norm change?",
         alt="Mean lens probability in the normed reading minus that in the raw one, by relative depth, for three languages.",
-        y="normed minus raw",
+        y="probability, normed minus raw",
         types=LOOK,
         switch="language",
     ),

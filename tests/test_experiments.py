@@ -164,6 +164,13 @@ def test_lens_values(both, reading):
     np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-first", "wrong word"), mean(wrong_first), atol=1e-9)
     np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
+    if reading == "raw":
+        normed = [oracle.read(oracle.states(item.prompt)[:, -1], "normed") for item in kept]
+        of_word = [p[:, forms[item.targets["word"][0]]].exp().sum(-1) for p, item in zip(normed, kept, strict=True)]
+        gap = values(table, "lens-gap", "word")
+        np.testing.assert_allclose(gap, mean(of_word) - mean(right), atol=1e-5)
+        assert gap[-1] == 0 and abs(gap[:-1]).min() > 0
+    assert ("lens-gap" in set(table.experiment)) == (reading == "raw")
     assert claims["lens-end"].layers == (model.n_layers,) and not claims["lens-end"].controls
     for name in ("lens-meaning", "lens-lead"):
         [(control, of)] = claims[name].controls.items()

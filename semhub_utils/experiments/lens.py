@@ -43,10 +43,11 @@ def lens_experiment(
     likeliest counts. Controls: random weights, and of the first two the embedding layer. Words of several tokens, or
     whose token another word shares, are dropped and counted; if no item is left, the claims cannot be tested and the
     curves are empty. The table adds probabilities (of the wrong words the mean), how often a word, in any of its forms,
-    comes first (`lens-first`; of the wrong words the mean), and the entropy; of the hub's and the own words with words
-    shuffled among items of a group as null, and of all but the wrong ones with random weights beside it. `dropped`:
-    what was left out before, with counts; with it, no item at all cannot be tested either. over: what intervals are
-    over, as in `answer_experiment`.
+    comes first (`lens-first`; of the wrong words the mean), the entropy, and in the raw reading by how much higher the
+    probability is in the normed one (`lens-gap`); of the hub's and the own words with words shuffled among items of a
+    group as null, and of all but the wrong ones with random weights beside it. `dropped`: what was left out before,
+    with counts; with it, no item at all cannot be tested either. over: what intervals are over, as in
+    `answer_experiment`.
     """
     words, kept, unresolved = _resolve(model, items, hub, own) if items or not dropped else (None, [], {})
     dropped = dict(Counter(dropped or {}) + Counter(unresolved))
@@ -81,10 +82,14 @@ def lens_experiment(
             wrong_words = (w for w in item.wrong.get(hub, ()) if w not in item.targets[hub])
             class_ = sorted(w for w in (*dict.fromkeys(item.targets[hub]), *wrong_words) if w in column)
             classes.setdefault(tuple(class_), []).append(i)
-        said = {
-            name: np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in some], axis=2)
-            for name, some in answers.items()
-        }
+
+        def best(logprob: np.ndarray) -> dict[str, np.ndarray]:
+            return {
+                name: np.stack([logprob[..., [column[w] for w in a if w in column]].max(2) for a in some], axis=2)
+                for name, some in answers.items()
+            }
+
+        said = best(logprob)
         wrong = np.empty_like(said[hub])
         for class_, numbers in classes.items():  # the mean over the class but the answer's own words
             others = np.array([[w not in answer for answer in answers[hub]] for w in class_], float)
@@ -106,6 +111,11 @@ def lens_experiment(
         for name in (hub, own):
             every["lens-probability", name] = np.exp(said[name])
             every["lens-first", name] = right[name][:, first].transpose(1, 2, 0)
+        if reading == "raw":
+            normed = word_logprobs(lens(reader, hidden, targets=words.ids).logprob, words.groups)
+            for name, of in best(normed.double().numpy()).items():
+                every["lens-gap", name] = np.exp(of) - np.exp(said[name])
+                curves["lens-gap", name] = every["lens-gap", name][index, :, target[name]]
         return curves, every
 
     index = np.arange(len(kept))
@@ -177,6 +187,7 @@ def untestable(model, items, hub: str, own: str, dropped: dict[str, int], *, ser
     names = [*targets, *(f"wrong {name}" for name in wrong)]
     curves = [("lens-probability", name) for name in names]
     curves += [("lens-first", name) for name in (hub, own, f"wrong {hub}")]
+    curves += [("lens-gap", name) for name in (hub, own) if reading == "raw"]
     tables = [
         curve(model, empty, experiment=experiment, series=name, reading=reading, dropped=sum(dropped.values()))
         for experiment, name in [*curves, ("lens-entropy", series)]
