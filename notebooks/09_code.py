@@ -190,6 +190,8 @@ roles = chapter.step(
 first = roles[(roles.experiment == "lens-first") & (roles.series == "name") & (roles.reading == "normed")]
 glue("says_name", first[first.control.isna()].sort_values("layer").value.iloc[-1], ".0%")
 glue("n_names", len({place.name for place in before_arguments}))
+
+# %% tags=["hide-input"]
 probability = roles[roles.experiment == "lens-probability"]
 show(
     figures.layer_curves(

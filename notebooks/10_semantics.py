@@ -243,6 +243,8 @@ roles = chapter.step(
         dropped=unread.counts + unused.counts,
     ),
 )
+
+# %% tags=["hide-input"]
 cells = roles[roles.experiment == "roles-confusion"].rename(columns={"series": "true role", "word": "role word"})
 show(
     figures.heatmap(

@@ -11,7 +11,6 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, knows_task
 from semhub_utils.models import LanguageModel, load_model
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters
-from semhub_utils.spokes.files import READ
 
 
 class Chapter:
@@ -94,7 +93,6 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, **parameters)
-    READ.clear()
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
     if needs not in model.modalities:

@@ -57,6 +57,7 @@ class Run:
         self._tables: dict[str, pd.DataFrame] = {}
         self._costs: dict[str, dict[str, float | None]] = {}
         self._used: set[Path] = set()
+        files.READ.clear()  # what a run reads is read after it has begun
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from semhub_utils.errors import SemhubError
 
 SHOWN = 3
 READ: set[str] = set()
-"""What was read since `chapter.begin`: a file by its own name and its folder's, a set of the hub by name and commit."""
+"""What was read since the last `results.Run` began: a file by its own name and its folder's, a set of the hub by name
+and commit."""
 
 
 class Skipped:
