@@ -152,7 +152,7 @@ def test_nouns_against_plain_transformers(loud, kind):
     items = seen.caption_items(pictures, kind)
     table, claims = experiments.noun_experiment(loud, {"words": items}, **PLAIN)
     for reading in ("normed", "raw", "as released"):
-        scores, own_side = [], []
+        scores, sides = [], {"right": [], "wrong": []}
         for item in items:
             p = oracle.patches(item.picture.image, reading).exp().mean(1)  # layer, token
 
@@ -162,15 +162,17 @@ def test_nouns_against_plain_transformers(loud, kind):
             if reading == "as released":
                 right, wrong = item.released
                 scores.append(sum(of(right)) - len(right) / len(wrong) * sum(of(wrong)))
-                own_side.append(sum(of(right)))
+                sides["right"].append(sum(of(right)))
+                sides["wrong"].append(len(right) / len(wrong) * sum(of(wrong)))
             else:
                 assert len(item.right) == len(item.wrong)
                 scores.append(np.mean(np.log(of(item.right)), axis=0) - np.mean(np.log(of(item.wrong)), axis=0))
-                own_side.append(np.mean([np.log(x) for x in of(item.right)], axis=0))
+                sides["right"].append(np.mean(of(item.right), axis=0))
+                sides["wrong"].append(np.mean(of(item.wrong), axis=0))
         near(claim_of(claims, "nouns/words", reading).values, np.mean(scores, axis=0))
-        if reading == "as released":
-            shown = table[(table.experiment == "nouns-probability") & (table.reading == reading)]
-            near(shown[shown.series == "right"].value, np.mean(own_side, axis=0))
+        shown = table[(table.experiment == "nouns-probability") & (table.reading == reading)]
+        for side, values in sides.items():
+            near(shown[shown.series == side].value, np.mean(values, axis=0))
 
 
 def test_segments_against_plain_transformers(loud):
