@@ -8,7 +8,8 @@ import torch
 import transformers
 from jaxtyping import Float
 
-from semhub_utils.errors import SemhubError, explained
+from semhub_utils.errors import SemhubError
+from semhub_utils.loading import explained
 from semhub_utils.models import device_of
 
 BATCH = 64

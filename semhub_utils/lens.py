@@ -114,13 +114,16 @@ def lens(
 
     rows = hidden.reshape(-1, hidden.shape[-1])
     wide = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}
-    as_it_is = [reading == "raw" and layer != model.n_layers for layer in layers or range(n_layers)]
-    as_it_is = torch.tensor(as_it_is, device=model.device).repeat(n_sites)[:, None]
+    as_it_is = None
+    if reading == "raw":
+        as_it_is = (torch.tensor(list(layers), device=model.device) != model.n_layers).repeat(n_sites)[:, None]
 
     def before_unembedding(start: int) -> Tensor:
-        block, plain = rows[start : start + n_rows], as_it_is[start : start + n_rows]
-        x = model.normalise(block)
-        return torch.where(plain, model.normalise(block, norm=False), x) if plain.any() else x
+        block = rows[start : start + n_rows]
+        if as_it_is is None:
+            return model.normalise(block)
+        plain = as_it_is[start : start + n_rows]
+        return torch.where(plain, model.normalise(block, norm=False), model.normalise(block))
 
     classes = None if classes is None else classes.to(**wide)
     mixture = None if weights is None else torch.zeros(n_layers, model.vocab_size, **wide)

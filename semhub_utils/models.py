@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from semhub_utils.errors import SemhubError, explained, out_of_memory
+from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Input, Prompt, Reader, Sound, without_video
+from semhub_utils.loading import explained
 from semhub_utils.structure import hook, read_structure, refuse
 
 DTYPES = {
