@@ -61,6 +61,8 @@ import pandas as pd
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, words
+from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import dictionary, facts, languages, texts
 
@@ -283,13 +285,12 @@ for name, some in items.items():
 # One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
 
 # %% tags=["hide-input"]
-options = {"hub": "english", "own": "own", "seed": seed}
+english_or_own = words.Lens("english", "own")
+options = {"readings": available_readings(model), "seed": seed}
 lens = chapter.each(
     "lens",
     items,
-    lambda name: experiments.both_readings(
-        experiments.lens_experiment, model, items[name], series=name, dropped=left_out[name], **options
-    ),
+    lambda name: core.run(english_or_own, model, items[name], series=name, dropped=left_out[name], **options),
     column="language",
 )
 
@@ -421,7 +422,7 @@ chapter.claims(
 parts = chapter.each(
     "parts",
     items,
-    lambda name: experiments.part_lens_experiment(model, items[name], series=name, seed=seed),
+    lambda name: words.by_part(english_or_own, model, items[name], series=name, seed=seed),
     column="language",
 )
 parts = parts[parts.experiment.isin(["lens-meaning", "lens-lead"])]

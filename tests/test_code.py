@@ -32,7 +32,7 @@ from semhub_utils.evidence import (
     judge,
     split_items,
 )
-from semhub_utils.experiments import ranges, steering
+from semhub_utils.experiments import core, ranges, steering, words
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
 from semhub_utils.models import randomised, wrap
@@ -403,13 +403,19 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(
     assert curves[curves.null_high.notna()].series.nunique() == 2
 
 
+def before_arguments(model, places, dropped=None, **options):
+    items, lost = experiments.argument_items(model, places)
+    options |= {"series": "arguments", "over": "moves_with", "dropped": {**(dropped or {}), **lost}}
+    return core.run(words.Lens("name", "argument"), model, items, **options)
+
+
 def test_argument_values(both):
     """Names of one token, the arguments as written; what is left out is counted."""
     model, oracle = both
     known = {"add": ("cat", "dog"), "first": ("the", "homeward"), "second": ("near", "red")}
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
     places, _ = code.argument_places(numbered(*sources), known)
-    table, claims = experiments.argument_experiment(model, places, **PLAIN)
+    table, claims = before_arguments(model, places, twins=())
     rows, expected, whole, same = [], [], set(), 0
     for site in sites(model, places)[0]:
         same += site.next_text == site.place.name
@@ -582,7 +588,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
     sources = [f"{f}(x{rng.randrange(12)}, x{rng.randrange(12)})" for f in functions for _ in range(4)]
     places, _ = code.argument_places(numbered(*sources), functions)
     model = planted(names, arrows)
-    table, claims = experiments.argument_experiment(model, places)
+    table, claims = before_arguments(model, places)
     found = {claim.experiment: judge(claim) for claim in claims}
     assert claims[0].n == len(sites(model, places)[0]), "all, also where the model goes on with the name itself"
     if known_to_the_model:
@@ -651,15 +657,15 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         arguments, _ = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
         calls, _ = code.range_places(numbered("for x in range(3): x"))
         tables = [
-            experiments.both_readings(experiments.and_experiment, model, commas, dropped={"before": 2}),
-            experiments.both_readings(experiments.argument_experiment, model, arguments, dropped={"before": 2}),
+            experiments.and_experiment(model, commas, dropped={"before": 2}),
+            before_arguments(model, arguments, dropped={"before": 2}),
             experiments.range_experiment(model, calls, dropped={"before": 2}),
         ]
         for table, claims in tables:
             for claim in claims:
                 verdict = judge(claim)
                 assert verdict.verdict == UNTESTABLE and claim.dropped["before"] == 2, claim.claim
-            assert len(table[table.experiment.isin(["and-probability", "lens-probability", "steering-dose"])])
+            assert len(table[table.experiment.isin(["and-probability", "lens-meaning", "steering-dose"])])
             assert "steering-dose" not in set(table.experiment) or table[table.series == "expected"].value.isna().all()
 
 

@@ -16,6 +16,7 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import core, words
 from semhub_utils.models import load_model
 from semhub_utils.spokes import dictionary, languages, texts
 from semhub_utils.spokes.dictionary import Entry
@@ -239,9 +240,7 @@ def test_words_are_read_where_they_come_next(tiny, name):
     read = [w for w in TEXT.rstrip(".").split() if w in ENTRIES and {w, *ENTRIES[w].english} <= whole]
     assert [item.targets["own"][0] for item in items] == read and 3 <= len(read) < len(ENTRIES)
     assert sum(dropped.values()) + len(items) == len(TEXT.split())
-    _, claims = experiments.lens_experiment(
-        model, items, hub="english", own="own", series="x", random_weights=False, dropped=dropped
-    )
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", twins=(), dropped=dropped)
     states, tokens = oracle.states(TEXT), model.tokenizer(TEXT, return_offsets_mapping=True)
     meaning, end = [], []
     for item in items:
@@ -300,9 +299,7 @@ def test_a_word_that_names_itself_often_counts_so(tiny):
 
     def claim(wrong):
         items = [LensItem("a", "8=3+", {"word": ("the",), "digit": ("5",)}, "c", wrong={"word": wrong})]
-        return experiments.lens_experiment(
-            tiny("llama"), items * 3, hub="word", own="digit", series="n", random_weights=False
-        )[1][0].values
+        return core.run(words.Lens("word", "digit"), tiny("llama"), items * 3, series="n", twins=())[1][0].values
 
     one, other, both = claim(("cat",)), claim(("dog",)), claim(("cat", "cat", "cat", "dog"))
     np.testing.assert_allclose(both, np.array(one) * 0.75 + np.array(other) * 0.25, atol=1e-6)
@@ -310,12 +307,10 @@ def test_a_word_that_names_itself_often_counts_so(tiny):
 
 def test_no_word_left_cannot_be_tested(tiny):
     model = tiny("llama")
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, model, [], hub="english", own="own", series="x", dropped={"several tokens": 40}
-    )
+    given = {"series": "x", "readings": ("normed", "raw"), "dropped": {"several tokens": 40}}
+    _, claims = core.run(words.Lens("english", "own"), model, [], **given)
     assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {"several tokens": 40}
-    assert {"english", "own", "wrong english"} <= set(table.series)
-    assert experiments.part_lens_experiment(model, [], series="x")[1] == []
+    assert words.by_part(words.Lens("english", "own"), model, [], series="x")[1] == []
     assert experiments.choice_table(model, [], own="own", series="x").empty
 
 
@@ -344,9 +339,7 @@ def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
     for name in ("planted", "islands"):
         model = organism(name)
         items, dropped = experiments.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
-        _, claims = experiments.lens_experiment(
-            model, items, hub="english", own="own", series="german", seed=4, dropped=dropped
-        )
+        _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4, dropped=dropped)
         found[name] = judge(claims[0]).verdict
         assert claims[0].n == 150 and dropped["not in the dictionary"] > 100
     assert found["planted"] == HOLDS and found["islands"] in (NOT, WEAKLY)
@@ -355,7 +348,7 @@ def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
 def test_parts_of_speech_are_the_same_items_apart(tiny):
     entries = {w: Entry(e.english, "verb" if w in ("red", "river", "mat") else "noun") for w, e in ENTRIES.items()}
     items, _ = words_of(tiny("llama"), [TEXT], entries)
-    table, claims = experiments.part_lens_experiment(tiny("llama"), items, series="x", random_weights=False)
+    table, claims = words.by_part(words.Lens("english", "own"), tiny("llama"), items, series="x", twins=())
     assert set(table.part) == {"noun", "verb"}
     whole = sum(c.n + sum(c.dropped.values()) for c in claims if c.experiment == "lens-meaning")
     assert whole == len(items)
@@ -402,7 +395,7 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     items, dropped = experiments.word_items(model, lines, "chinese", entries, {}, n_words=60)
     assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
-    _, claims = experiments.lens_experiment(model, items, hub="english", own="own", series="x", dropped=dropped)
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", dropped=dropped)
     assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from semhub_utils import cli, experiments, tuned
 from semhub_utils.errors import SemhubError
+from semhub_utils.experiments import core, words
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes, sounds
@@ -210,9 +211,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
         LensItem(p, p, {"word": ("the",), "digit": ("3",)}, p, wrong={"word": ("cat", "plus")}, group="g")
         for p in PROMPTS
     ]
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, found, items, hub="word", own="digit", series="n"
-    )
+    table, claims = core.run(words.Lens("word", "digit"), found, items, series="n", readings=("normed", "raw", "tuned"))
     assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3 + ["tuned"] * 3
     assert set(table.reading) == {"normed", "raw", "tuned"} and {type(r) for r in table.reading} == {str}
     assert "random weights" in claims[0].controls and "random weights" not in claims[6].controls

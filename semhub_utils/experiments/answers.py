@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
+from semhub_utils.experiments.common import asked, task_rows, text_of
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised

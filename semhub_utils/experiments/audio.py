@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import Result, asked, curve
+from semhub_utils.experiments.common import asked
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.right_words import RELEASED
 from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence

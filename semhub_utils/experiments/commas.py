@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.code import sites
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_sign_flip_p

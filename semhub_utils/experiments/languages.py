@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.common import Result
-from semhub_utils.experiments.lens import lens_experiment
+from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.experiments.token_types import fitting
 from semhub_utils.models import Encoding, LanguageModel
@@ -170,17 +169,3 @@ def _items(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -
             )
         )
     return found
-
-
-def part_lens_experiment(
-    model: LanguageModel, items: Sequence[LensItem], *, series: str, seed: int = 0, random_weights: bool = True
-) -> Result:
-    """`lens_experiment` for each part of speech alone, claims `<claim>/<series>, <part>`; the table adds `part`."""
-    tables, claims = [], []
-    for part in dict.fromkeys(item.group.partition(",")[0] for item in items):
-        chosen = [item for item in items if item.group.partition(",")[0] == part]
-        options = {"series": f"{series}, {part}", "seed": seed, "random_weights": random_weights}
-        table, found = lens_experiment(model, chosen, hub="english", own="own", **options)
-        tables.append(table.assign(part=part))
-        claims += found
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"experiment": [], "part": []}), claims

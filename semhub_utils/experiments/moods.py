@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import told_sides
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.sentiment import fitting_prompts
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised

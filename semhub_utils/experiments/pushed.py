@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence
 from semhub_utils.experiments.answers import EMPTY
-from semhub_utils.experiments.common import DRAWS, curve
+from semhub_utils.experiments.core import DRAWS, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.kinds import KindItem
 

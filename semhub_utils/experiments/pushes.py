@@ -13,7 +13,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
-from semhub_utils.experiments.common import Result, asked, curve
+from semhub_utils.experiments.common import asked
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.inputs import Encoding

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import Result, curve
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.positions import Values, read_items, readable_items
 from semhub_utils.experiments.weighed import sides, weighed_evidence
 from semhub_utils.lens import available_readings

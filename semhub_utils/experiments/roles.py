@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_permutation_p, random_pairings

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.evidence import evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.experiments.core import DRAWS, Result
 from semhub_utils.experiments.token_types import TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.lens import available_readings, lens

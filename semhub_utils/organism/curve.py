@@ -20,7 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence
-from semhub_utils.experiments import lens_experiment, similarity_experiment
+from semhub_utils.experiments import similarity_experiment
+from semhub_utils.experiments.core import run
+from semhub_utils.experiments.words import Lens
 from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.organism import zoo
 from semhub_utils.organism.exam import correct, exam, wilson
@@ -52,10 +54,11 @@ def snapshot(
     tables, found = [], []
     for series in types:
         chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        options = {"series": series, "seed": seed, "random_weights": random_weights}
+        options = {"series": series, "seed": seed}
+        twins = None if random_weights else ()
         for table, claims in (
-            similarity_experiment(model, facts.similarity_pairs(chosen), **options),
-            lens_experiment(model, facts.lens_items(chosen), hub="english", own="own", **options),
+            similarity_experiment(model, facts.similarity_pairs(chosen), random_weights=random_weights, **options),
+            run(Lens("english", "own"), model, facts.lens_items(chosen), twins=twins, **options),
         ):
             own = table[table.experiment.isin(KEPT)]
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
