@@ -62,7 +62,6 @@ from semhub_utils.experiments import core, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import code, facts
-from semhub_utils.spokes.programs import programs as draw
 
 chapter = begin("code", globals(), "programs")
 model = chapter.model
@@ -76,7 +75,7 @@ model = chapter.model
 # one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
 
 # %%
-found, skipped = draw(n_items, seed=seed, source=programs, data_dir=data_dir)
+found, skipped = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
 glue("n_programs", len(found))
 glue("n_skipped", sum(skipped.counts.values()))
 print("\n\n".join(program.text for program in found[:4]), skipped, sep="\n\n")

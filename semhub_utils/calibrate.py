@@ -32,7 +32,7 @@ from semhub_utils.organism.exam import exam, wilson
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.results import package_fingerprint
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
-from semhub_utils.spokes import arithmetic, facts, layers
+from semhub_utils.spokes import arithmetic, facts, languages
 from semhub_utils.states import hidden_states
 
 PARTS = ("truth", "alarms", "power")
@@ -162,8 +162,8 @@ def claims(
 
 
 @cache
-def _texts(seed: int) -> list[layers.TypeTexts]:
-    return layers.split_texts(LINES, COUNTED, seed=seed)[0]
+def _texts(seed: int) -> list[languages.TypeTexts]:
+    return languages.split_texts(LINES, COUNTED, seed=seed)[0]
 
 
 def verdicts(

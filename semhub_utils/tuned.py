@@ -237,7 +237,8 @@ def text_for(
     """What to train on, and what it is in words: the lines of `file`, or for a model that `semhub train` made, lines of
     its own world, drawn by `seed`, with questions about pictures or sounds among them if it takes such. Raises
     SemhubError where neither is there."""
-    from semhub_utils.spokes import files, texts  # items are none of a lens's business; only the command asks for them
+    # items are none of a lens's business; only the command asks for them
+    from semhub_utils.spokes import audio, files, languages, vision
 
     if file is not None:
         skipped = files.Skipped()
@@ -255,9 +256,9 @@ def text_for(
     sense = told.get("sense", {}).get("name")
     if sense:  # what sees or hears was taught its texts as its trunk
         told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
-    found = texts.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
+    found = languages.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
     if sense:
-        found += texts.mixed_questions(sense, SENSED, seed=seed)
+        found += (audio if sense == "hears" else vision).mixed_questions(SENSED, seed=seed)
         random.Random(seed).shuffle(found)
     beside_them = {"sees": f" and {SENSED} pictures", "hears": f" and {SENSED} sounds"}.get(sense, "")
     return found, f"{GENERATED} generated lines of all types{beside_them}, seed {seed}"

@@ -31,9 +31,9 @@ from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import SOUNDS, without_content
+from semhub_utils.spokes.audio import KindItem, kind_items
 from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.kinds import KindItem, kind_items
+from semhub_utils.spokes.items import SOUNDS, without_content
 from semhub_utils.tuned import Translators, text_for
 
 NAME = "qwen2-audio"

@@ -38,8 +38,8 @@ from semhub_utils.experiments.commas import _between
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
-from semhub_utils.spokes import code, facts, hub_data
-from semhub_utils.spokes.programs import Program, library, parse, programs
+from semhub_utils.spokes import code, facts, files
+from semhub_utils.spokes.code import Program, library, parse, programs
 from semhub_utils.tokens import word_row
 
 PLAIN = {"random_weights": False}
@@ -278,22 +278,22 @@ def test_mbpp_over_the_network_is_asked_for_by_name_and_commit(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     found, _ = programs(9, seed=0, source="mbpp")
     assert [p.text for p in found] == [f"x = [{k}, 2]" for k in (1, 2, 3, 4)]
-    name, revision = hub_data.SETS["mbpp"]
+    name, revision = files.SETS["mbpp"]
     assert asked == [(name, "full", revision, split) for split in ("train", "test", "validation", "prompt")]
-    assert all(len(commit) == 40 and int(commit, 16) for _, commit in hub_data.SETS.values())
+    assert all(len(commit) == 40 and int(commit, 16) for _, commit in files.SETS.values())
 
 
 def test_no_network_or_no_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
-        hub_data.hub_rows("a/b", "0" * 40, "train")
+        files.hub_rows("a/b", "0" * 40, "train")
 
     def load_dataset(*_, **__):
         raise ConnectionError("no route")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(SemhubError, match=r"a/b \(train, 0000000\) cannot be had from the hub \(ConnectionError\)"):
-        hub_data.hub_rows("a/b", "0" * 40, "train")
+        files.hub_rows("a/b", "0" * 40, "train")
 
 
 # ---- sites ----

@@ -23,7 +23,7 @@ from semhub_utils.organism.sensing import Asker, _lesson, answers, train_sense
 from semhub_utils.organism.tokenizer import build_tokenizer
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import PICTURES, SOUNDS, without_content
+from semhub_utils.spokes.items import PICTURES, SOUNDS, without_content
 
 SHIPPED = {"hub-sees": AutoModelForImageTextToText, "hub-hears": AutoModelForMultimodalLM}
 

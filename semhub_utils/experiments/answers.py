@@ -15,8 +15,7 @@ from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.emptied import emptied, ways
-from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.items import LensItem, emptied, ways
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import told_apart
 
@@ -40,7 +39,7 @@ def answer_experiment(
     (`wrong[own]`), the likeliest of those and the right one, the first of `targets[own]`. Claims `answers/<series>`, of
     the last layer alone: 1 if the right answer is given, minus 1 if it is the commonest of the item's group; against
     answers shuffled among the items of a group, those of an anchor together. Controls: the same pictures or sounds
-    without content (`spokes.emptied`), and random weights. Items are dropped and counted where the right or a wrong
+    without content (`spokes.items`), and random weights. Items are dropped and counted where the right or a wrong
     answer has no token, or one that another answer shares. over: what intervals are over, "cluster" or what the null
     moves together, "moves_with"; the rules count clusters.
 

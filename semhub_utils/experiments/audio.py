@@ -19,7 +19,7 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
 from semhub_utils.spokes.audio import SLOT, Clip, heard
-from semhub_utils.spokes.emptied import SOUNDS, emptied
+from semhub_utils.spokes.items import SOUNDS, emptied
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import target_table
 

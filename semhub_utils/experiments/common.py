@@ -32,8 +32,8 @@ def text_of(prompt: str | Input) -> str:
 
 
 def readable(model: LanguageModel, items: Sequence, skipped: Skipped, prompt: Callable[[Any], Prompt]) -> list:
-    """The items whose prompt, such as `seen.alone` of a picture, the model's own processor takes; the others, by their
-    `id`, are counted in `skipped`. Raises SemhubError if none is left."""
+    """The items whose prompt, such as `vision.alone` of a picture, the model's own processor takes; the others, by
+    their `id`, are counted in `skipped`. Raises SemhubError if none is left."""
     kept = []
     for item in items:
         try:

@@ -12,11 +12,18 @@ from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.experiments.token_types import fitting
 from semhub_utils.models import Encoding, LanguageModel
-from semhub_utils.spokes.dictionary import Dictionary, Entry
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.spokes.languages import CONTINUATION, WORLD_CONTINUATION, PairSet, ended, segments
-from semhub_utils.spokes.texts import Parallel
+from semhub_utils.spokes.languages import (
+    CONTINUATION,
+    WORLD_CONTINUATION,
+    Dictionary,
+    Entry,
+    PairSet,
+    Parallel,
+    ended,
+    segments,
+)
 from semhub_utils.tokens import single_words
 
 TOO_LONG = "longer than the model's context"

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.spokes.emptied import emptied
-from semhub_utils.spokes.seen import SeenItem, alone
+from semhub_utils.spokes.items import emptied
+from semhub_utils.spokes.vision import SeenItem, alone
 from semhub_utils.states import stream_states
 from semhub_utils.tokens import TargetTable, told_apart
 

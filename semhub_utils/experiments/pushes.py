@@ -20,7 +20,7 @@ from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.spokes.kinds import KindItem
+from semhub_utils.spokes.audio import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
 from semhub_utils.tokens import TargetTable, told_apart, word_row

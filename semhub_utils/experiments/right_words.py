@@ -13,8 +13,8 @@ from semhub_utils.experiments.positions import Values, read_items, readable_item
 from semhub_utils.experiments.weighed import sides, weighed_evidence
 from semhub_utils.lens import available_readings
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.emptied import PICTURES
-from semhub_utils.spokes.seen import SeenItem, of_kind
+from semhub_utils.spokes.items import PICTURES
+from semhub_utils.spokes.vision import SeenItem, of_kind
 from semhub_utils.tokens import TargetTable
 
 RELEASED = "as released"

@@ -15,8 +15,8 @@ from semhub_utils.experiments.core import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
-from semhub_utils.spokes.cogs import ROLES
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import told_apart
 
