@@ -38,7 +38,7 @@ SWAPS = swaps_module.SWAPS
 @pytest.fixture(scope="module")
 def known():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cogs, "GENERATED", 600)
+        patch.setattr(semantics, "GENERATED", 600)
         return semantics.meanings(seed=0)[0]
 
 
@@ -73,7 +73,7 @@ def conjuncts(form):
 
 def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
     assert len({m.id for m in known}) == len(known) == 600
-    monkeypatch.setattr(cogs, "GENERATED", 20)
+    monkeypatch.setattr(semantics, "GENERATED", 20)
     assert known[:20] == semantics.meanings(seed=0)[0] != semantics.meanings(seed=1)[0]
     for m in known[:300]:
         assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)

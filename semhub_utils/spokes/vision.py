@@ -521,6 +521,6 @@ def in_manner(
     return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead is None else plain[language]
 
 
-def said(word: str, language: str) -> tuple[str, str | None]:
+def said(key: str, language: str) -> tuple[str, str | None]:
     """A word in a language, and in English where that is another."""
-    return word(word, language), word if language != "english" else None
+    return word(key, language), key if language != "english" else None
