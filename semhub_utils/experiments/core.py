@@ -27,7 +27,7 @@ from semhub_utils.evidence import (
 )
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
-from semhub_utils.spokes.emptied import emptied, ways
+from semhub_utils.spokes.items import emptied, ways
 
 DRAWS = 1000
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
