@@ -8,13 +8,13 @@ for every claim is a change of `_controls`, and nothing else.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from semhub_utils.evidence import (
     ControlCurve,
@@ -44,7 +44,8 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words. prompts: what is read, where that is not each item's own prompt.
+    as a table of words. prompts: what is read, where that is not each item's own prompt. series, seed: of the run, for
+    what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -52,6 +53,17 @@ class Kept:
     target: np.ndarray | Mapping[str, np.ndarray] | None = None
     more: Any = None
     prompts: Sequence[Any] | None = None
+    series: str = ""
+    seed: int = 0
+
+    def only(self, of: Bool[np.ndarray, " item"] | None) -> "Kept":
+        """These items alone; all of them for None."""
+        if of is None:
+            return self
+        target = self.target
+        if target is not None:
+            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
+        return replace(self, items=list(compress(self.items, of)), target=target)
 
     def labels(self, name: str) -> list:
         return [getattr(item, name) for item in self.items]
@@ -72,11 +84,14 @@ class Kept:
 @dataclass(frozen=True)
 class Scores:
     """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
-    mean over all items."""
+    mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
+    their curve."""
 
     values: ByLayer | ByAnswer
-    controls: Mapping[str, Float[np.ndarray, "_ layer"]] = field(default_factory=dict)
+    controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "draw layer"]] = ()
+    of: Bool[np.ndarray, " item"] | None = None
+    alone: bool = False
 
 
 Numbers = dict[Key, ByLayer | ByAnswer | Scores | pd.DataFrame]
@@ -141,7 +156,8 @@ class Given:
 @dataclass(frozen=True)
 class Claim:
     """Which numbers are a claim, by what nulls, and what else `evidence` is told. of: the series of the numbers; last:
-    it is about layer L alone; embedded: the embedding layer is a control."""
+    it is about layer L alone; embedded: the embedding layer is a control; named, reading: what it and its reading go
+    by, where that is not `experiment` and the lens's."""
 
     experiment: str
     of: str = ""
@@ -151,6 +167,8 @@ class Claim:
     unit: str = ""
     null_in_words: str = ""
     outcome: bool = False  # successes are counted
+    named: str = ""
+    reading: str = ""
 
 
 @runtime_checkable
@@ -186,14 +204,14 @@ def run(
     dropped: what was left out before, with counts. columns: columns that every row gets. With no item left the claims
     are there without a number, which cannot be tested, and there is no curve.
     """
-    kept = experiment.fit(model, items)
+    kept = replace(experiment.fit(model, items), series=series, seed=seed)
     lost = {why: n for why, n in (Counter(dropped or {}) + Counter(kept.dropped)).items() if n}
     twins = range(seed, seed + TWINS) if twins is None else twins
     tables, claims = [], []
     for reading in readings:
         seeds = () if reading == "tuned" else twins  # other weights would need translators of their own
         own, beside = _read(experiment, model, kept, reading, seed, seeds)
-        shared = {"series": series, "reading": reading, "seed": seed, "drawn": kept.labels(over)}
+        shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]
         curves = _curves(experiment, model, kept, own, beside, dropped=sum(lost.values()), **shared)
         tables += [tidy(found), *curves]
@@ -214,16 +232,20 @@ def _read(
     prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
-        read = experiment.read(model, kept, emptied(prompts, way, seed=seed), reading)
-        beside[way] = {key: kept.own(_scores(of).values, key[1]) for key, of in read.items() if _is_numbers(of)}
+        beside[way] = _owned(kept, experiment.read(model, kept, emptied(prompts, way, seed=seed), reading))
     for twin in twins:
-        read = experiment.read(randomised(model, twin), kept, prompts, reading)
-        noise = {key: kept.own(_scores(of).values, key[1]) for key, of in read.items() if _is_numbers(of)}
+        noise = _owned(kept, experiment.read(randomised(model, twin), kept, prompts, reading))
         before = beside.get("random weights", {})
         beside["random weights"] = {
             key: np.concatenate([before[key], of]) if before else of for key, of in noise.items()
         }
     return own, beside
+
+
+def _owned(kept: Kept, read: Numbers) -> dict[Key, ByLayer]:
+    """The numbers of each item's own answer."""
+    numbers = ((key, _scores(of)) for key, of in read.items() if _is_numbers(of))
+    return {key: kept.only(scores.of).own(scores.values, key[1]) for key, scores in numbers}
 
 
 def _is_numbers(of: ByLayer | ByAnswer | Scores | pd.DataFrame) -> bool:
@@ -235,7 +257,7 @@ def _scores(of: ByLayer | ByAnswer | Scores) -> Scores:
 
 
 def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, embedded: bool) -> dict[str, np.ndarray]:
-    """The same numbers where nothing should show: what every claim and curve is set against."""
+    """The same numbers where nothing should show: what every claim and curve is set against; `kept`: of these."""
     found = {"embedding layer": kept.own(scores.values, key[1])[:, :1]} if embedded else {}
     found |= scores.controls
     found |= {name: numbers[key] for name, numbers in beside.items() if key in numbers}
@@ -244,28 +266,29 @@ def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, embedded: bo
 
 def _evidence(
     claim: Claim, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, drawn: list, dropped: Mapping[str, int],
+    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int],
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
     layers, at = ([last], slice(-1, None)) if claim.last else (range(last + 1), slice(None))
-    scores, controls, nulls = Scores(np.empty((0, last + 1))), {}, []
-    if own:
-        scores = _scores(own[key])
+    scores = _scores(own[key]) if own else Scores(np.empty((0, last + 1)))
+    kept, controls, nulls, least_p = kept.only(scores.of), {}, [], 0.0
+    if kept.items:
         controls = _controls(kept, key, scores, beside, claim.embedded)
         nulls = [d[:, at] for null in claim.nulls for d in null.draws(kept, scores, claim.of, DRAWS, seed)]
+        least_p = max((null.least(kept) for null in claim.nulls), default=0.0)
     values = kept.own(scores.values, claim.of)[:, at]
     return evidence(
-        f"{claim.experiment}/{series}",
+        f"{claim.named or claim.experiment}/{series}",
         values,
         nulls or [values],
         layers=layers,
         n_layers=last,
-        least_p=max((null.least(kept) for null in claim.nulls), default=0.0) if own else 0.0,
+        least_p=least_p,
         experiment=claim.experiment,
         series=series,
-        reading=reading,
+        reading=claim.reading or reading,
         clusters=kept.labels("cluster"),
-        drawn=drawn,
+        drawn=kept.labels(over),
         controls={name: of if isinstance(of, ControlCurve) else of[:, at] for name, of in controls.items()},
         dropped=dropped,
         outcome=claim.outcome,
@@ -277,7 +300,7 @@ def _evidence(
 
 def _curves(
     experiment: Experiment, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, drawn: list, dropped: int,
+    *, series: str, reading: str, seed: int, over: str, dropped: int,
 ) -> list[pd.DataFrame]:  # fmt: skip
     """Rows of every number that is no claim; where answers may change places, with that as the null."""
     claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []
@@ -286,19 +309,19 @@ def _curves(
             tables.append(of)
         elif key not in claimed:
             scores, (what, name, *more) = _scores(of), key
-            null = scores.null
-            if scores.values.ndim == 3:
-                null = Exchange().draws(kept, scores, name, FEW_DRAWS, seed)
+            about, null = kept.only(scores.of), scores.null
+            if scores.values.ndim == 3 and about.items:
+                null = Exchange().draws(about, scores, name, FEW_DRAWS, seed)
             table = curve(
                 model,
-                kept.own(scores.values, name),
+                about.own(scores.values, name),
                 experiment=what,
                 series=name or series,
                 reading=reading,
-                clusters=drawn,
+                clusters=about.labels(over),
                 dropped=dropped,
                 seed=seed,
-                controls=_controls(kept, key, scores, beside, False),
+                controls={} if scores.alone else _controls(about, key, scores, beside, False),
                 null=null,
             )
             tables.append(table.assign(**dict(*more)))
