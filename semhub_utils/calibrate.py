@@ -26,7 +26,8 @@ from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, E
 from semhub_utils.experiments import words
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.steering import STRENGTHS
-from semhub_utils.models import LanguageModel, load_model, randomised
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted, zoo
 from semhub_utils.organism.exam import exam, wilson
 from semhub_utils.organism.world import MAX_RESULT, World

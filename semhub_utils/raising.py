@@ -15,7 +15,8 @@ import pandas as pd
 
 from semhub_utils import calibrate
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy
-from semhub_utils.models import LanguageModel, load_model, randomised
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import zoo
 from semhub_utils.organism.asking import Ask, forms, write
 from semhub_utils.organism.controls import controls

@@ -27,8 +27,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Input
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding, Input
+from semhub_utils.models import LanguageModel
 from semhub_utils.organism.world import World
 from semhub_utils.organism.zoo import CARD, PREFIX
 from semhub_utils.places import TUNED as FILE
@@ -211,9 +211,9 @@ def held_out_kl(
 
 def _states(model: LanguageModel, encodings: Sequence[Encoding], positions) -> tuple[Tensor, Tensor]:
     """The states at layer L, and those of the layers below, layer first, on the model's device."""
-    from semhub_utils.states import collect  # `states` knows no lens
+    from semhub_utils.states import hidden_states  # `states` knows no lens
 
-    hidden = collect(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
+    hidden = hidden_states(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
     return hidden[:, -1], hidden[:, :-1].transpose(0, 1)
 
 

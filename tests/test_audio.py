@@ -566,7 +566,6 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
         (lambda m: kind_items(audio.clips(28)[25:], "english"), "do not say"),
         (lambda m: push_experiment(m, {"english": questions(m)}, by="magic"), "by 'magic'; unembedding or states"),
         (lambda m: audio.read_clips(3, data_dir="tests"), "neither ESC-10, ESC-50 nor VGGSound"),
-        (lambda m: label_words_experiment(m, [], series="s"), "None of the 0 words"),
     ],
 )
 def test_bad_input_is_one_sentence(model, call, sentence):

@@ -40,7 +40,7 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, files
 from semhub_utils.spokes.code import Program, library, parse, programs
-from semhub_utils.tokens import word_row
+from semhub_utils.tokens import WordForms, word_forms
 
 PLAIN = {"random_weights": False}
 
@@ -444,7 +444,7 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     places, _ = code.range_places(numbered(*sources))
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(3))
     rows = {"start": vector, "end": torch.zeros_like(vector)}
-    monkeypatch.setattr(ranges, "word_row", lambda model, word, prompt: rows[word])
+    monkeypatch.setattr(WordForms, "unembedding_row", lambda form, model: rows[form.word])
     monkeypatch.setattr(ranges, "only_argument", lambda said: said)
     monkeypatch.setattr(ranges, "calls_range", lambda said, wanted: said == wanted or len(said) % 2)
     monkeypatch.setattr(ranges, "LONGEST_ARGUMENT", 3)
@@ -494,8 +494,9 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
 def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
     model = tiny("llama")
     ids = list(one_token(model, "the", "range("))
-    assert torch.equal(word_row(model, "the", "range("), model.module.lm_head.weight.detach()[ids].mean(0))
-    assert word_row(model, "homeward", "range(") is None
+    one, several = word_forms(model, ["the", "homeward"], "range(")
+    assert torch.equal(one.unembedding_row(model), model.module.lm_head.weight.detach()[ids].mean(0))
+    assert several.unembedding_row(model) is None
 
 
 # ---- truth put in by hand ----

@@ -17,7 +17,7 @@ from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import core, words
-from semhub_utils.models import load_model
+from semhub_utils.loading import load_model
 from semhub_utils.spokes import languages
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import Pair

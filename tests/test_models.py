@@ -5,8 +5,6 @@ import gc
 import json
 import re
 import shutil
-import sys
-import types
 import weakref
 from functools import partial
 
@@ -17,10 +15,11 @@ from architectures import DECODERS, PROMPTS, make_module, make_tokenizer
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
 
-from semhub_utils import checks, models
+from semhub_utils import checks, loading
 from semhub_utils.checks import self_check
 from semhub_utils.errors import SemhubError
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.states import hidden_states
 
 
@@ -124,9 +123,7 @@ def test_load_from_a_folder(folder):
 
 
 def test_organisms_load_by_name(folder, monkeypatch):
-    zoo = types.ModuleType("semhub_utils.organism.zoo")
-    zoo.organism_path = lambda name: {"hub": folder}[name]
-    monkeypatch.setitem(sys.modules, "semhub_utils.organism.zoo", zoo)
+    monkeypatch.setattr(loading, "organism_path", lambda name: {"hub": folder}[name])
     assert load_model("organism:hub").fingerprint == load_model(str(folder)).fingerprint
 
 
@@ -305,7 +302,7 @@ def test_adding_zero_must_change_nothing(tiny, monkeypatch):
 
 def test_loading_runs_the_checks(folder, monkeypatch):
     seen = []
-    monkeypatch.setattr(checks, "self_check", lambda model: seen.append(model.model_id))
+    monkeypatch.setattr(loading, "self_check", lambda model: seen.append(model.model_id))
     load_model(str(folder))
     load_model(str(folder), check=False)
     assert seen == [str(folder)]
@@ -437,4 +434,4 @@ def test_device_and_dtype(folder):
     assert "device was 'cuda:7'" in sentence(str(folder), device="cuda:7") or torch.cuda.device_count() > 7
     assert "device was 'tpu'" in sentence(str(folder), device="tpu")
     assert "dtype was 'int8'; one of float64, float32" in sentence(str(folder), dtype="int8")
-    assert models.device_of(None).type in ("cpu", "cuda")
+    assert loading.device_of(None).type in ("cpu", "cuda")

@@ -23,7 +23,8 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_boun
 from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.core import FEW_DRAWS
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import semantics

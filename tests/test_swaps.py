@@ -18,7 +18,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import common, patched, patching, recolour
 from semhub_utils.inputs import Input
-from semhub_utils.models import load_model, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import wrap
 from semhub_utils.organism.scenes import COLOURS
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem

@@ -12,7 +12,8 @@ from semhub_utils import cli, experiments, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import core, words
 from semhub_utils.lens import available_readings, lens
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.results import Run

@@ -21,7 +21,8 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import answers as answers_module
 from semhub_utils.experiments import similarity as similarity_module
 from semhub_utils.experiments import weighed
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
 from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import vision

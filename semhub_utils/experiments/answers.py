@@ -17,7 +17,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem, emptied, ways
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 NO_ANSWER = "no token of its own for an answer"
 ALL, AMONG = "among all words", "among its answers"
@@ -63,7 +63,7 @@ def _answered(
 ) -> tuple[pd.DataFrame, Evidence]:
     choices = [(item.targets[own][0], *item.wrong.get(own, ())) for item in items]
     reading = AMONG if any(len(some) > 1 for some in choices) else ALL
-    words = told_apart(model, chain(*choices), text_of(items[0].prompt)) if items else None
+    words = target_table(model, chain(*choices), text_of(items[0].prompt)) if items else None
     column = {word: k for k, word in enumerate(words.words)} if words else {}
     apart = [len({*some} & {*column}) == len(some) for some in choices]
     kept = [(item, some) for item, some, ok in zip(items, choices, apart, strict=True) if ok]
@@ -118,7 +118,7 @@ def _answered(
     shares["answers-commonest", reading] = common
     if all("english" in item.targets for item in items):
         of_item = [item.targets["english"] for item in items]
-        english = told_apart(model, chain(*of_item), text_of(prompts[0]))
+        english = target_table(model, chain(*of_item), text_of(prompts[0]))
         said = np.array([*english.words, ""])[english.word_of_token(model.vocab_size)[top]] if english else top
         shares["answers-english", ALL] = np.array([word in some for word, some in zip(said, of_item, strict=True)])
     tables = [

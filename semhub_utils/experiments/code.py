@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding
+from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place
 from semhub_utils.spokes.items import LensItem
 

@@ -11,7 +11,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.experiments.token_types import fitting
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding
+from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import (
@@ -24,7 +25,7 @@ from semhub_utils.spokes.languages import (
     ended,
     segments,
 )
-from semhub_utils.tokens import single_words
+from semhub_utils.tokens import word_forms
 
 TOO_LONG = "longer than the model's context"
 FREQUENCY_BINS, LEAST_CLASS = 3, 6
@@ -114,7 +115,8 @@ def word_items(
             dropped[reason] += 1
         else:
             found.append((prefix, word, entry))
-    single = single_words(model, {w for _, _, entry in found for w in entry.english}) if found else set()
+    english = {w for _, _, entry in found for w in entry.english}
+    single = {form.word for form in word_forms(model, english) if form.single}
     ready = []
     for prefix, word, entry in found:
         english = tuple(w for w in entry.english if w in single)

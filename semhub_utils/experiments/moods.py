@@ -122,7 +122,7 @@ def _mass(model: LanguageModel, last: Tensor, words, sides: Sides, shape: tuple[
     fewer pairs, that are then used in turn; nan for a pair without words."""
     n, pairs, per_pair, layers = shape
     out = np.full((n, len(sides), per_pair, layers), np.nan)
-    if words is None:
+    if not words:
         return out
     logprob = word_logprobs(lens(model, last, targets=words.ids).logprob, words.groups).double()
     logprob = logprob.reshape(n, pairs, per_pair, layers, -1)

@@ -14,7 +14,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.items import PICTURES, emptied
 from semhub_utils.spokes.vision import Picture, SeenItem, alone, names, similarity_pairs
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 MAX_CELLS = 16_000  # of an overlay: words that a page can carry
 FEWEST = 5  # layers of an overlay, as long as one picture is left
@@ -60,8 +60,8 @@ def overlay(
     than to show fewer than FEWEST layers, the last pictures. No row for a model without a grid of patches.
     """
     readings = available_readings(model)
-    table = told_apart(model, words)
-    owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group] if table else []
+    table = target_table(model, words)
+    owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group]
     among = ("all words", "colours and things") if owner else ("all words",)
     rows, named = [], names(pictures)
     encodings = model.encode([alone(picture) for picture in named.values()])

@@ -16,7 +16,7 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import TargetTable, told_apart
+from semhub_utils.tokens import TargetTable, target_table
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Words:
 def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str) -> Kept:
     """The items with a word of one token for `hub` and for `own`, and a wrong hub word; the others by reason."""
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
-    table = told_apart(model, every, items[0].prompt) if items else None
-    if table is None:
+    table = target_table(model, every, items[0].prompt if items else "")
+    if not table:
         return Kept([], {"no token of its own for any word": len(items)} if items else {})
     single, kept, dropped = table.single, [], Counter()
     for item in items:
@@ -166,8 +166,9 @@ class Trajectory(Experiment):
         return (Claim("trajectory", self.hub, embedded=False),)
 
     def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
-        table = told_apart(model, [w for some in self.rows.values() for w in some], items[0].prompt) if items else None
-        token = {form.word: form.ids[0] for form in table.forms if form.single} if table else {}
+        words = [word for some in self.rows.values() for word in some]
+        table = target_table(model, words, items[0].prompt if items else "")
+        token = {form.word: form.ids[0] for form in table.forms if form.single}
         hubs = [word for word in self.rows[self.hub] if word in token]
         plane = len(token) > 2 and len(hubs) > 1
         kept = [i for i in items if plane and {i.targets[self.hub][0], i.targets[self.own][0]} <= {*token}]

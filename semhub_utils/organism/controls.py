@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from semhub_utils.models import load_model
+from semhub_utils.loading import load_model
 from semhub_utils.organism.corpus import Recipe
 from semhub_utils.organism.curve import LOG, answers, snapshot, training_curve
 from semhub_utils.organism.train import train
