@@ -44,8 +44,8 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words. prompts: what is read, where that is not each item's own prompt. series, seed: of the run, for
-    what an experiment names and draws by itself.
+    as a table of words. prompts: what is read, where that is not each item's own prompt. found: what was measured to
+    find them, shown whatever is left. series, seed: of the run, for what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -53,6 +53,7 @@ class Kept:
     target: np.ndarray | Mapping[str, np.ndarray] | None = None
     more: Any = None
     prompts: Sequence[Any] | None = None
+    found: "Numbers" = field(default_factory=dict)
     series: str = ""
     seed: int = 0
 
@@ -85,13 +86,15 @@ class Kept:
 class Scores:
     """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
     mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
-    their curve."""
+    their curve; layers: those of the columns, where these are not all; unit: where the reading tells it."""
 
     values: ByLayer | ByAnswer
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "draw layer"]] = ()
     of: Bool[np.ndarray, " item"] | None = None
     alone: bool = False
+    layers: Sequence[int] | None = None
+    unit: str = ""
 
 
 Numbers = dict[Key, ByLayer | ByAnswer | Scores | pd.DataFrame]
@@ -104,7 +107,7 @@ class Null(Protocol):
 
     def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]: ...
 
-    def least(self, kept: Kept) -> float: ...
+    def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -122,22 +125,27 @@ class Exchange:
             found.append(np.stack([np.nanmean(values[i, :, at[p]], 0) for i, p in stays]))
         return found
 
-    def least(self, kept: Kept) -> float:
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
         return max(least_permutation_p(kept.labels("group"), moved) for moved in kept.moved(self.by))
 
 
 @dataclass(frozen=True)
 class Flip:
-    """The sign of what moves together is drawn by a coin."""
+    """The sign of what moves together is drawn by a coin; items without a number have none."""
 
     by: str = "cluster"
 
     def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
         own = kept.own(scores.values, series)
-        return [sign_flip_null(own, clusters=moved, draws=n, seed=seed) for moved in kept.moved(self.by)]
+        seen = np.isfinite(own).all(1)
+        if not seen.any():
+            return [own[seen]]
+        moves = kept.only(seen).moved(self.by)
+        return [sign_flip_null(own[seen], clusters=moved, draws=n, seed=seed) for moved in moves]
 
-    def least(self, kept: Kept) -> float:
-        return max(map(least_sign_flip_p, kept.moved(self.by)))
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        seen = np.isfinite(kept.own(scores.values, series)).all(1)
+        return max(map(least_sign_flip_p, kept.only(seen).moved(self.by)), default=1.0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class Given:
     def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
         return list(scores.null)
 
-    def least(self, kept: Kept) -> float:
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
         return self.least_p
 
 
@@ -157,7 +165,8 @@ class Given:
 class Claim:
     """Which numbers are a claim, by what nulls, and what else `evidence` is told. of: the series of the numbers; last:
     it is about layer L alone; embedded: the embedding layer is a control; named, reading: what it and its reading go
-    by, where that is not `experiment` and the lens's."""
+    by, where that is not `experiment` and the lens's; ending: what stands behind the series in its name; series: what
+    its rows go by ("{}" being the run's)."""
 
     experiment: str
     of: str = ""
@@ -168,20 +177,33 @@ class Claim:
     null_in_words: str = ""
     outcome: bool = False  # successes are counted
     named: str = ""
+    ending: str = ""
+    series: str = "{}"
     reading: str = ""
 
 
 @runtime_checkable
 class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
-    emptied for controls, by default in all ways."""
+    emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
+    whether a model of such is a control."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
+    readings: ClassVar[Sequence[str]] = ("normed",)
+    random_weights: ClassVar[bool] = True
 
     def fit(self, model: LanguageModel, items: Sequence) -> Kept: ...
 
+    def choose(self, model: LanguageModel, kept: Kept) -> Kept:
+        """What is settled on some of the items before they are read, such as a layer."""
+        return kept
+
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers: ...
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        """What of it is read by random weights."""
+        return self.read(reader, kept, prompts, reading)
 
 
 def run(
@@ -190,14 +212,15 @@ def run(
     items: Sequence,
     *,
     series: str,
-    readings: Sequence[str] = ("normed",),
+    readings: Sequence[str] | None = None,
     over: str = "cluster",
     seed: int = 0,
     twins: Sequence[int] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first.
+    """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
+    default those that the experiment names).
 
     over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
     weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
@@ -206,14 +229,17 @@ def run(
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
     lost = {why: n for why, n in (Counter(dropped or {}) + Counter(kept.dropped)).items() if n}
-    twins = range(seed, seed + TWINS) if twins is None else twins
+    if twins is None:
+        twins = range(seed, seed + TWINS * experiment.random_weights)
+    if kept.items:
+        kept = experiment.choose(model, kept)
     tables, claims = [], []
-    for reading in readings:
+    for reading in experiment.readings if readings is None else readings:
         seeds = () if reading == "tuned" else twins  # other weights would need translators of their own
         own, beside = _read(experiment, model, kept, reading, seed, seeds)
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]
-        curves = _curves(experiment, model, kept, own, beside, dropped=sum(lost.values()), **shared)
+        curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
         tables += [tidy(found), *curves]
         claims += found
     return pd.concat(tables, ignore_index=True).assign(**(columns or {})), claims
@@ -234,7 +260,7 @@ def _read(
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         beside[way] = _owned(kept, experiment.read(model, kept, emptied(prompts, way, seed=seed), reading))
     for twin in twins:
-        noise = _owned(kept, experiment.read(randomised(model, twin), kept, prompts, reading))
+        noise = _owned(kept, experiment.beside(randomised(model, twin), kept, prompts, reading))
         before = beside.get("random weights", {})
         beside["random weights"] = {
             key: np.concatenate([before[key], of]) if before else of for key, of in noise.items()
@@ -269,30 +295,30 @@ def _evidence(
     *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int],
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
-    layers, at = ([last], slice(-1, None)) if claim.last else (range(last + 1), slice(None))
-    scores = _scores(own[key]) if own else Scores(np.empty((0, last + 1)))
+    scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(-claim.last, None)
+    layers = (range(last + 1) if scores.layers is None else scores.layers)[at]
     kept, controls, nulls, least_p = kept.only(scores.of), {}, [], 0.0
     if kept.items:
         controls = _controls(kept, key, scores, beside, claim.embedded)
         nulls = [d[:, at] for null in claim.nulls for d in null.draws(kept, scores, claim.of, DRAWS, seed)]
-        least_p = max((null.least(kept) for null in claim.nulls), default=0.0)
+        least_p = max((null.least(kept, scores, claim.of) for null in claim.nulls), default=0.0)
     values = kept.own(scores.values, claim.of)[:, at]
     return evidence(
-        f"{claim.named or claim.experiment}/{series}",
+        f"{claim.named or claim.experiment}/{series}{claim.ending}",
         values,
         nulls or [values],
         layers=layers,
         n_layers=last,
         least_p=least_p,
         experiment=claim.experiment,
-        series=series,
+        series=claim.series.format(series),
         reading=claim.reading or reading,
         clusters=kept.labels("cluster"),
         drawn=kept.labels(over),
         controls={name: of if isinstance(of, ControlCurve) else of[:, at] for name, of in controls.items()},
         dropped=dropped,
         outcome=claim.outcome,
-        unit=claim.unit,
+        unit=scores.unit or claim.unit,
         null_in_words=claim.null_in_words,
         seed=seed,
     )
@@ -323,6 +349,7 @@ def _curves(
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside, False),
                 null=null,
+                layers=scores.layers,
             )
             tables.append(table.assign(**dict(*more)))
     return tables
