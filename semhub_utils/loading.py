@@ -13,9 +13,9 @@ from semhub_utils.checks import self_check
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import without_video
 from semhub_utils.models import LanguageModel
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.structure import refuse
 from semhub_utils.tuned import find
+from semhub_utils.zoo import organism_path
 
 DTYPES = {
     "float64": torch.float64,

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import calibrate, cli
+from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import similarity_experiment, steering_experiment, words
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
-from semhub_utils.organism import planted, zoo
+from semhub_utils.organism import planted
 from semhub_utils.organism.exam import wilson
 from semhub_utils.organism.tokenizer import vocabulary
 from semhub_utils.organism.world import MAX_RESULT, World

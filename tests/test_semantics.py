@@ -25,13 +25,13 @@ from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import organism_path
 
 SWAPS = swaps_module.SWAPS
 

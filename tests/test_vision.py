@@ -25,10 +25,10 @@ from semhub_utils.experiments import weighed
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import PICTURES, emptied
+from semhub_utils.zoo import organism_path
 
 PLAIN = {"random_weights": False}
 NAMES = [*vision.COLOURS, *vision.SHAPES]
