@@ -28,7 +28,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from . import site
 from .errors import SemhubError
-from .results import check_parameters, data_digests, package_fingerprint, versions
+from .fingerprint import of_package, versions
+from .results import check_parameters, data_digests
 from .zoo import atomically, beside, is_folder, model_folder, model_slug, slug
 
 PACKAGE = Path(__file__).resolve().parent
@@ -255,7 +256,7 @@ def stamp(job: Job) -> dict[str, Any]:
     return {
         "parameters": job.parameters,
         "source": hashlib.sha256(job.chapter.path.read_bytes()).hexdigest(),
-        "package": package_fingerprint((".py", ".csv", ".js", ".css")),  # widgets hold their script
+        "package": of_package(),  # widgets hold their script
         "versions": versions(),
         "data": data_digests(job.given),
         "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()],
@@ -274,7 +275,8 @@ def _commit(job: Job) -> str | None:
 
 def _results(job: Job) -> list[str]:
     """The results files of this chapter and model that lie there now."""
-    return sorted(str(p) for p in job.results.glob("*") if p.name.split(".")[0] in (job.chapter.name, job.chapter.stem))
+    patterns = (f"{job.chapter.name}.claims.json", f"*/{job.chapter.name}.parquet")
+    return sorted(str(path) for pattern in patterns for path in job.results.glob(pattern))
 
 
 def is_done(job: Job) -> bool:
