@@ -230,7 +230,7 @@ def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) ->
 
 
 def data_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What lies now in each folder among the parameters (`fingerprint.folder_digest`), but the model's and the results'."""
+    """A digest of what lies now in each folder among the parameters, but the model's and the results'."""
     folders = {k: v for k, v in parameters.items() if k not in ("model_id", "results_dir") and is_folder(v)}
     return {name: folder_digest(folder, parameters.get("results_dir")) for name, folder in folders.items()}
 
