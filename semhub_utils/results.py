@@ -35,9 +35,12 @@ SCHEMA = 2
 COLUMNS = (
     "experiment", "data_type", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped"
 )  # fmt: skip
-KEY = ("experiment", "data_type", "series", "reading", "layer", "control")
-"""Columns that together tell rows apart, empty ones included: these, and those of book/conventions.md that a table
-has."""
+KEY = (
+    "experiment", "data_type", "series", "reading", "layer", "control", "item", "word", "text", "language", "ending",
+    "part", "condition", "direction", "strength", "measure", "artefact", "training", "model", "type", "tokens",
+    "milestone", "push", "prompt",
+)  # fmt: skip
+"""Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 

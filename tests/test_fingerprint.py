@@ -23,9 +23,9 @@ from semhub_utils import fingerprint
 from semhub_utils.fingerprint import Undigestible, digest, of_package, program
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.models import load_model, wrap
-from semhub_utils.zoo import organism_path
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Pair
+from semhub_utils.zoo import organism_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -147,8 +147,9 @@ def test_values_are_known_by_their_content():
         pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 2]}, index=[1, 0]), pd.DataFrame({"b": [1, 2]}),
         pd.DataFrame({"a": ["1", None]}), pd.Series([1, 2]), pair, replace(pair, words=("cow",)), [pair],
         picture("red"), picture("blue"), Input("seen", sounds=(Sound(np.zeros(4), 8),)), Input("seen"),
-        Input("seen", sounds=(Sound(np.ones(4), 8),)), Reads("english"), Reads("english", 0.25), Reads("spanish"), Reads,
-        digest, partial(digest, 1), partial(digest, 2), random.Random(1), random.Random(2), np, os.path.join, np.exp,
+        Input("seen", sounds=(Sound(np.ones(4), 8),)), Reads("english"), Reads("english", 0.25), Reads("spanish"),
+        Reads, digest, partial(digest, 1), partial(digest, 2), random.Random(1), random.Random(2), np,
+        os.path.join, np.exp,
     ]  # fmt: skip
     found = [digest(value) for value in values]
     assert len(set(found)) == len(values) and all(len(one) == 16 for one in found)

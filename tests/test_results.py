@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from semhub_utils import results
 from semhub_utils.chapter import Chapter, begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
-from semhub_utils.results import COLUMNS, SCHEMA, Run, check_parameters, glue, load_claims, load_results
+from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes import files
 from semhub_utils.spokes.code import programs
 from semhub_utils.zoo import model_slug
@@ -176,6 +177,12 @@ def test_tables_are_tidy_by_experiment_and_carry_their_provenance(tmp_path):
     assert set(provenance["versions"]) >= {"semhub_utils", "python", "torch", "transformers", "numpy"}
     assert provenance["peak_memory_bytes"] > 1e6 and provenance["seconds"] >= 0
     assert set(provenance["steps"]) == {"similarity", "trajectory"} and "anywhere" not in json.dumps(provenance)
+
+
+def test_the_conventions_name_the_columns_that_tell_rows_apart():
+    rows = (Path(__file__).parents[1] / "book/conventions.md").read_text("utf-8").partition("(tables)=")[2].splitlines()
+    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(KEY)
 
 
 def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):

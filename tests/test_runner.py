@@ -191,9 +191,9 @@ def test_retrained_weights_and_lost_results_are_run_again(book):
     (folder / "model.safetensors").write_text("one")
     (folder / "config.json").write_text("{}")
     write = """
-        from semhub_utils.results import model_slug
-        folder = Path(results_dir) / model_slug(model_id)
-        folder.mkdir(exist_ok=True)
+        from semhub_utils.zoo import model_slug
+        folder = Path(results_dir) / model_slug(model_id) / "similarity"
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "first.parquet").write_text("table")
     """
     chapter(book, "01_first", COUNT, write)
@@ -201,7 +201,7 @@ def test_retrained_weights_and_lost_results_are_run_again(book):
     assert run(book, models=["weights"])[0].skipped
     (folder / "model.safetensors").write_text("two, longer")
     assert not run(book, models=["weights"])[0].skipped
-    [table] = (book / "runs" / "results").glob("*/first.parquet")
+    [table] = (book / "runs" / "results").glob("*/*/first.parquet")
     table.unlink()
     assert not run(book, models=["weights"])[0].skipped
     assert calls(book, "weights") == "xxx"
@@ -359,8 +359,9 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
     assert given[-1]["OMP_NUM_THREADS"] == "5"
 
 
-def test_a_chapter_is_run_again_when_a_widgets_script_changed(monkeypatch):
-    monkeypatch.setattr(runner, "package_fingerprint", lambda kinds: " ".join(kinds))
-    chosen = runner.choose(REPOSITORY, "hypothesis")
-    [job] = runner.plan(chosen, [None], out=Path("unused"), results_dir=Path("unused"))
-    assert {".py", ".js", ".css"} <= set(runner.stamp(job)["package"].split())
+def test_a_chapter_is_run_again_when_a_file_of_the_package_changed(monkeypatch):
+    """Also the script of a widget."""
+    [job] = runner.plan(runner.choose(REPOSITORY, "hypothesis"), [None], out=Path("unused"), results_dir=Path("unused"))
+    before = runner.stamp(job)
+    monkeypatch.setattr(runner, "of_package", lambda: "another")
+    assert runner.stamp(job) != before
