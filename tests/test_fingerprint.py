@@ -22,7 +22,8 @@ from PIL import Image
 from semhub_utils import fingerprint
 from semhub_utils.fingerprint import Undigestible, digest, of_package, program
 from semhub_utils.inputs import Input, Sound
-from semhub_utils.models import load_model, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import wrap
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Pair
 from semhub_utils.zoo import organism_path
