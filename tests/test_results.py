@@ -216,7 +216,7 @@ def test_a_new_run_reads_anew(tmp_path):
     """What a chapter before it, in the same process, has read is not its data."""
     files.READ.add("coco/captions.json")
     given = PARAMETERS | {"revision": None, "device": "cpu", "dtype": "float32", "results_dir": str(tmp_path)}
-    assert begin("arithmetic", given).run.provenance()["data"] == "generated"
+    assert begin("arithmetic", given).results.provenance()["data"] == "generated"
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
