@@ -88,8 +88,8 @@ class Chapter:
 
     def knows(
         self,
-        ask: Callable[..., pd.DataFrame],
-        items: Sequence | Mapping[str, Sequence],
+        ask: Any,
+        items: Any,
         task: str = "",
         *,
         series: str = "",
