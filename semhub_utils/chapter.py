@@ -57,7 +57,7 @@ class Chapter:
     def find(self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None) -> Finding:
         """What `function` finds, or found in an earlier run with the same parameters and model. columns: written into
         every row."""
-        table = self.results.step(name, function).assign(**(columns or {}))
+        table = self.results.step(name, function, columns)
         return Finding(self.results, table, self.results.evidence[name])
 
     def find_each(self, name: str, names: Iterable[str], function: Callable[[str], StepResult]) -> Finding:
@@ -79,7 +79,7 @@ class Chapter:
         """A step for each of `names`, called "name one"; their tables one below the other. column: where it says whose
         a row is, besides data_type."""
         told = ["data_type", *filter(None, [column])]
-        tables = [self.run.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
+        tables = [self.results.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
         return pd.concat(tables, ignore_index=True)
 
     def evidence(self, claim: str) -> Evidence:
@@ -102,7 +102,8 @@ class Chapter:
             options = {"chance": chance, "clusters": ask.cluster.to_list(), "seed": self.seed}
             return knows_task(ask.value.to_numpy(float), task=items, **options)
         several = items if isinstance(items, Mapping) else {series: items}
-        found = self.find_each("task", several, lambda one: ask(self.model, several[one], own=own, series=one))
+        asked = {one: partial(ask, self.model, some, own=own, series=one) for one, some in several.items()}
+        found = self.find_each("task", several, lambda one: asked[one]())
         named = {one: task.format(name=one, Name=one.title()) for one in several}
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
