@@ -90,8 +90,8 @@ model = chapter.model
 # %%
 source = {"source": sentences, "data_dir": data_dir}
 found, skipped = languages.parallel_sentences(n_items, seed=seed, **source)
-continuation = experiments.known_continuation(model)
-readable = experiments.readable_sentences(model, found, continuation, skipped)
+continuation = languages.known_continuation(model.tokenizer)
+readable = core.readable(model, found, lambda s: languages.continued(s, continuation), skipped)
 sets = languages.pair_sets(readable, continuation)
 glue("n_sentences", len(readable))
 print(skipped)
@@ -260,7 +260,7 @@ counts = languages.word_counts(lines["english"][0])
 items, left_out = {}, {}
 for name, (entries, _) in known_words.items():
     own = lines[name][0]
-    items[name], left_out[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
+    items[name], left_out[name] = words.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
 pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for name, some in items.items()})
 
 # %% [markdown]
@@ -275,9 +275,7 @@ pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for 
 # %%
 preconditions = {}
 for name, some in items.items():
-    task = chapter.step(
-        f"task {name}", lambda: experiments.choice_table(model, some, own="own", series=f"words-{name}")
-    )
+    task = chapter.step(f"task {name}", lambda: words.choice_table(model, some, own="own", series=f"words-{name}"))
     preconditions[name] = chapter.knows(task, f"tell the next {name.title()} word from others of its class", chance=0.5)
     print(f"{name}: beats {task.value.mean():.0%} of the wrong words on {len(task)} items")
 
@@ -455,7 +453,7 @@ show(
 # %%
 asked = {name: facts.prompts(name, 250, seed=seed) for name in ("spanish", "chinese", "german")}
 twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
-task = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
+task = chapter.step("facts", lambda: words.task_table(model, twins, own="own", series="english"))
 known = chapter.knows(task, "answer the English questions whose states are written")
 
 # %% tags=["hide-input"]
