@@ -58,7 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, unsaid, words
+from semhub_utils.experiments import core, patching, unsaid, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
@@ -341,9 +341,7 @@ source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: words.task_table(model, ready, own="own", series="sentences"))
 lost = unread.counts + unmoved.counts
-patches = chapter.step(
-    "patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed, dropped=lost)
-)
+patches = chapter.step("patches", lambda: patching.interchange(model, moved, series="logic", seed=seed, dropped=lost))
 glue("unmoved", str(unmoved) or "No form was left out.")
 glue("parsing", parsing.value.mean(), ".0%")
 glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")

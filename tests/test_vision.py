@@ -411,9 +411,7 @@ def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
     )
     answers = [item.targets["own"][0] for item in items]
     common = shipped.tokenizer.convert_tokens_to_ids(max(answers, key=answers.count))
-    monkeypatch.setattr(
-        words, "lens", lambda *_, **__: SimpleNamespace(top_ids=torch.full((len(items), 1, 1), common))
-    )
+    monkeypatch.setattr(words, "lens", lambda *_, **__: SimpleNamespace(top_ids=torch.full((len(items), 1, 1), common)))
     _, [claim] = core.run(words.Answers(), shipped, items, series="english", twins=())
     assert judge(claim).verdict == NOT and abs(claim.values[0]) < 1e-9
 
