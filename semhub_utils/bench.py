@@ -24,9 +24,9 @@ from .bench_items import CHAPTERS, MEDIA, workloads
 from .bench_models import random_media_model, random_model
 from .errors import SemhubError
 from .models import LanguageModel, load_model
-from .results import atomically, model_slug
 from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
+from .zoo import atomically, model_slug
 
 # Workloads
 

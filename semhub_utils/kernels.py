@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill import execute_notebook
 from traitlets.config import Config
 
-from .results import atomically
+from .zoo import atomically
 
 
 class Kernels:

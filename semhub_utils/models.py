@@ -23,6 +23,7 @@ from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Input, Prompt, Reader, Sound, without_video
 from semhub_utils.loading import explained
 from semhub_utils.structure import hook, read_structure, refuse
+from semhub_utils.zoo import organism_path
 
 DTYPES = {
     "float64": torch.float64,
@@ -363,8 +364,6 @@ def device_of(device: str | torch.device | None) -> torch.device:
 def _resolve(model_id: str) -> str:
     """The folder or hub id behind a name."""
     if model_id.startswith("organism:"):
-        from semhub_utils.organism.zoo import organism_path  # read only when an organism is asked for
-
         return str(organism_path(model_id.removeprefix("organism:")))
     folder = Path(model_id)
     if folder.is_dir():

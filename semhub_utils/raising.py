@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from semhub_utils import calibrate
+from semhub_utils import calibrate, zoo
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy
 from semhub_utils.models import LanguageModel, load_model, randomised
-from semhub_utils.organism import zoo
 from semhub_utils.organism.asking import Ask, forms, write
 from semhub_utils.organism.controls import controls
 from semhub_utils.organism.corpus import Recipe
@@ -91,7 +90,7 @@ def abroad() -> pd.DataFrame:
     """
     rows = []
     for trunk in ("hub", "islands"):
-        card = json.loads((zoo.weights_dir() / f"{trunk}-sees" / zoo.CARD).read_text("utf-8"))
+        card = zoo.card(f"{trunk}-sees")
         scores = pd.DataFrame(card["scores"])
         scores = scores[(scores.group == "one") & (scores.kind == "colour") & scores.type.isin(LANGUAGES)]
         ask = Ask("colour", "", ("blue",))
@@ -111,7 +110,7 @@ def _files(name: str) -> list[Path]:
 
 
 def _label(path: Path) -> str:
-    card = json.loads((path.parent / zoo.CARD).read_text("utf-8"))
+    card = zoo.card(path.parent.name)
     return card["name"] + (f", seed {card['seed']}" if card["seed"] else "")
 
 

@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import sys
@@ -31,8 +30,8 @@ import pyarrow.parquet as pq
 from . import __version__
 from .errors import SemhubError
 from .evidence import UNTESTABLE, Evidence, Verdict, judge
-from .places import is_folder, model_slug, placeless, slug
 from .spokes import files
+from .zoo import atomically, is_folder, model_slug, placeless, slug
 
 COLUMNS = ("experiment", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped")
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
@@ -316,19 +315,6 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         return data.to_pandas(), json.loads(data.schema.metadata[b"semhub"])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
-
-
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill another file in the same folder, then put it in place: what is at `path` is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _finished(results_dir: str | Path, ending: str, chapter: str | None) -> list[Path]:

@@ -28,8 +28,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from . import site
 from .errors import SemhubError
-from .places import beside, is_folder, model_folder, model_slug, slug
-from .results import atomically, check_parameters, data_digests, package_fingerprint, versions
+from .results import check_parameters, data_digests, package_fingerprint, versions
+from .zoo import atomically, beside, is_folder, model_folder, model_slug, slug
 
 PACKAGE = Path(__file__).resolve().parent
 Parameters = dict[str, Any]

@@ -30,9 +30,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input
 from semhub_utils.models import Encoding, LanguageModel
 from semhub_utils.organism.world import World
-from semhub_utils.organism.zoo import CARD, PREFIX
-from semhub_utils.places import TUNED as FILE
-from semhub_utils.places import beside
+from semhub_utils.zoo import CARD, PREFIX, atomically, beside
+from semhub_utils.zoo import TUNED as FILE
 
 UNFINISHED = "tuned.part.safetensors"
 BLOCK = 8192  # tokens of the vocabulary at a time
@@ -122,8 +121,6 @@ def find(model: LanguageModel) -> Translators | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], about: dict) -> Path:
-    from semhub_utils.results import atomically
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomically(path, lambda to: save_file(tensors, to, {"about": json.dumps(about, ensure_ascii=False)}))

@@ -12,6 +12,7 @@ import torch
 from architectures import make_media_module
 from shared_data import shared
 
+from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
@@ -29,7 +30,6 @@ from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
 from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
-from semhub_utils.organism import zoo
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.emptied import SOUNDS, without_content
 from semhub_utils.spokes.files import Skipped

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import calibrate, cli
+from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import lens_experiment, similarity_experiment, steering_experiment, trajectory_experiment
 from semhub_utils.models import load_model, randomised
-from semhub_utils.organism import planted, zoo
+from semhub_utils.organism import planted
 from semhub_utils.organism.exam import wilson
 from semhub_utils.organism.tokenizer import vocabulary
 from semhub_utils.organism.world import MAX_RESULT, World

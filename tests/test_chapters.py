@@ -17,10 +17,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from semhub_utils import cli
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.results import COLUMNS
 from semhub_utils.spokes import facts
 from semhub_utils.spokes.arithmetic import number_word
+from semhub_utils.zoo import organism_path
 
 SENSES = {"12_audio": "qwen2-audio"}
 """Chapters of models that see or hear -> a tiny architecture of `architectures` to run them on."""

@@ -5,8 +5,6 @@ import gc
 import json
 import re
 import shutil
-import sys
-import types
 import weakref
 from functools import partial
 
@@ -22,6 +20,7 @@ from semhub_utils.checks import self_check
 from semhub_utils.errors import SemhubError
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import organism_path
 
 
 @pytest.fixture(scope="session")
@@ -123,11 +122,8 @@ def test_load_from_a_folder(folder):
     assert load_model(str(folder), dtype="bfloat16").dtype == torch.bfloat16
 
 
-def test_organisms_load_by_name(folder, monkeypatch):
-    zoo = types.ModuleType("semhub_utils.organism.zoo")
-    zoo.organism_path = lambda name: {"hub": folder}[name]
-    monkeypatch.setitem(sys.modules, "semhub_utils.organism.zoo", zoo)
-    assert load_model("organism:hub").fingerprint == load_model(str(folder)).fingerprint
+def test_organisms_load_by_name():
+    assert load_model("organism:hub").fingerprint == load_model(str(organism_path("hub"))).fingerprint
 
 
 def test_fingerprint_follows_weights_and_configuration(folder, copy_of):

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism import zoo
 from semhub_utils.organism.batches import Encoder
 from semhub_utils.organism.corpus import Generators, Recipe, lines
 from semhub_utils.organism.exam import EXAM_TYPES, correct, exam

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import cli, raising
+from semhub_utils import cli, raising, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.models import wrap
-from semhub_utils.organism import recipes, zoo
+from semhub_utils.organism import recipes
 from semhub_utils.organism.controls import ISLANDS, SMALL, TABLE, VARIANTS, controls, live
 from semhub_utils.organism.corpus import Recipe, lines
 from semhub_utils.organism.curve import CURVE, onset, snapshot, training_curve

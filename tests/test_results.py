@@ -173,7 +173,7 @@ run.step("two", lambda: os._exit(9))
 
 def test_a_step_that_fails_leaves_nothing(tmp_path, monkeypatch):
     run = Run("c", Model(), PARAMETERS, tmp_path)
-    monkeypatch.setattr(results.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]

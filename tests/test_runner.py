@@ -15,7 +15,7 @@ import pytest
 
 from semhub_utils import runner
 from semhub_utils.errors import SemhubError
-from semhub_utils.places import beside
+from semhub_utils.zoo import beside
 
 REPOSITORY = Path(runner.__file__).resolve().parents[1]
 

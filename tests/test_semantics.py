@@ -24,13 +24,13 @@ from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.common import FEW_DRAWS
 from semhub_utils.models import load_model, randomised, wrap
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import cogs, semantics
 from semhub_utils.spokes.cogs import ROLES
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import organism_path
 
 SWAPS = swaps_module.SWAPS
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
 
-from semhub_utils import raising
+from semhub_utils import raising, zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism import scenes, sounds, zoo
+from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.asking import ABROAD, ASK_TYPES, IMAGE, SOUND, Ask, forms, write
 from semhub_utils.organism.frames import LIST_AND
 from semhub_utils.organism.lexicon import surface

@@ -13,11 +13,11 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.texts import mixed_questions
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import organism_path
 
 LINES = [f"{text[i:]} {i}" for text in TEXT[:4] for i in range(0, 40, 4)]
 ARCHITECTURES = ["llama", "gpt2", "gemma2", "cohere", "granite", "opt-projected"]

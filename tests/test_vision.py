@@ -23,10 +23,10 @@ from semhub_utils.experiments import similarity as similarity_module
 from semhub_utils.experiments import weighed
 from semhub_utils.models import load_model, randomised, wrap
 from semhub_utils.organism import scenes
-from semhub_utils.organism.zoo import organism_path
 from semhub_utils.spokes import photographs, seen, vision
 from semhub_utils.spokes.emptied import PICTURES, emptied
 from semhub_utils.spokes.files import Skipped
+from semhub_utils.zoo import organism_path
 
 PLAIN = {"random_weights": False}
 NAMES = [*vision.COLOURS, *vision.SHAPES]

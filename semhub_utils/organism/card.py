@@ -14,7 +14,7 @@ import transformers
 
 from semhub_utils.organism.corpus import Generators, Recipe
 from semhub_utils.organism.exam import EXAM_TYPES, exam
-from semhub_utils.organism.zoo import CARD, sha256
+from semhub_utils.zoo import CARD, sha256
 
 
 def token_shares(counts: Counter[str]) -> dict[str, float]:

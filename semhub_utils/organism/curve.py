@@ -18,17 +18,17 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence
 from semhub_utils.experiments import lens_experiment, similarity_experiment
 from semhub_utils.models import LanguageModel, wrap
-from semhub_utils.organism import zoo
 from semhub_utils.organism.exam import correct, exam, wilson
 from semhub_utils.organism.world import Prompt, World
-from semhub_utils.results import atomically
 from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import facts
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import atomically
 
 CURVE, LOG = "curve.csv", "log.jsonl"
 N_ITEMS = 200

@@ -30,7 +30,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from semhub_utils.organism import scenes, sounds, zoo
+from semhub_utils import zoo
+from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.asking import ABROAD, IMAGE, SOUND, Ask
 from semhub_utils.organism.world import all_facts
 

@@ -36,7 +36,7 @@ from semhub_utils.organism.exam import exam, table, wilson
 from semhub_utils.organism.lexicon import LANGUAGES
 from semhub_utils.organism.recipes import RECIPES
 from semhub_utils.organism.senses import SENSES, Round, Sense, build
-from semhub_utils.organism.zoo import CARD, sha256
+from semhub_utils.zoo import CARD, sha256
 
 LOG_EVERY = 100
 REPLAY = 512
