@@ -8,7 +8,7 @@ from architectures import PROMPTS, TEXT
 from oracle import Oracle
 from safetensors.torch import save_file
 
-from semhub_utils import cli, experiments, tuned
+from semhub_utils import cli, experiments, training, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import load_model, randomised, wrap
@@ -87,11 +87,14 @@ def test_the_reading_against_the_oracle(tiny, name):
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
     """The folder, the translators, and the texts that the steps could draw from."""
-    folder, drawn, plain = tmp_path_factory.mktemp("tuned"), set(), tuned._step
+    folder, drawn, plain = tmp_path_factory.mktemp("tuned"), set(), training.run
+
+    def watched(stretches, *given, **more):
+        drawn.update(encoding.text for encoding in stretches[0][1]().texts)
+        return plain(stretches, *given, **more)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            tuned, "_step", lambda m, some, *rest: drawn.update(e.text for e in some) or plain(m, some, *rest)
-        )
+        patch.setattr(training, "run", watched)
         found = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
     return folder, found, drawn
 
@@ -135,7 +138,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny, tmp_path):
 
 def test_what_is_done_is_not_done_again(tiny, trained, monkeypatch):
     folder, found, _ = trained
-    monkeypatch.setattr(tuned, "_step", None)
+    monkeypatch.setattr(training, "run", None)
     again = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
     assert again.fingerprint == found.fingerprint
 
