@@ -5,7 +5,7 @@ import transformers
 from tokenizers import models
 
 from .models import LanguageModel, wrap
-from .organism.tokenizer import build_tokenizer, vocabulary
+from .organism.lexicon import build_tokenizer, vocabulary
 
 # Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
 # for tests.

@@ -248,18 +248,17 @@ def tune(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    if options.name.endswith(("sees", "hears")):
-        from .organism.sensing import train_sense
+    sense = options.name.endswith(("sees", "hears"))
+    if sense:
+        from .organism.lessons import train_sense as teach
+    else:
+        from .organism.llama import train as teach
 
-        print(train_sense(options.name, out, **given))
-        return 0
-    from .organism.train import train as train_organism
-
-    folder = train_organism(options.name, out, **given)
+    folder = teach(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _to_stderr("The time is up and the state is saved; the same command trains on from there.")
-    else:
-        from .organism.curve import write_curve
+    elif not sense:
+        from .experiments.raising import write_curve
 
         _to_stderr(f"looking at the checkpoints: {write_curve(folder)}")
     print(folder)
@@ -267,7 +266,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def controls(options: argparse.Namespace) -> int:
-    from .organism.controls import TABLE, run_controls
+    from .experiments.raising import TABLE, run_controls
 
     path = options.out or TABLE
     run_controls(range(options.seeds)).to_csv(path, index=False, float_format="%.4g")

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.zoo import atomically
+from semhub_utils.zoo import CARD, atomically, sha256
 
-UNFINISHED = "unfinished.safetensors"
+UNFINISHED, LOG, CHECKPOINTS = "unfinished.safetensors", "log.jsonl", "checkpoints"
 SAVE_EVERY = 100
 
 
@@ -38,9 +41,8 @@ class Stretch:
 
     betas = (0.9, 0.98)
     clip: Sequence[Sequence[Tensor]] = ()
-
-    def __init__(self, groups: list[dict[str, Any]], parts: dict[str, Tensor]):
-        self.groups, self.parts = groups, parts
+    groups: list[dict[str, Any]]
+    parts: dict[str, Tensor]
 
     def share(self, step: int) -> float:
         """Share of the full rates at a step, counted from 0."""
@@ -152,6 +154,51 @@ def _unfinished(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Tensor]
             "or that file removed, would do."
         )
     return tensors, about["done"]
+
+
+# ---- the folder of a model in training: its file, its log, perhaps checkpoints; when it is finished, its card ----
+
+
+def begun(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether there is anything left to train: the folder holds no card yet. What a training left that was not even
+    saved is cleared away. SemhubError where it cannot be written, or its card tells of other settings."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / CARD).exists():
+            made = json.loads((folder / CARD).read_text("utf-8"))
+            if any(made.get(name) != value for name, value in json.loads(json.dumps(settings)).items()):
+                raise SemhubError(f"{folder} holds the training of another {' or '.join(settings)}; another would do.")
+            return False
+        if not (folder / UNFINISHED).exists():
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            (folder / LOG).unlink(missing_ok=True)
+    except OSError as error:
+        raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error
+    return True
+
+
+def log(folder: Path, entry: dict[str, Any]) -> None:
+    """Add a line to a training's log."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def finish(folder: Path, model, reader, told: dict[str, Any], seconds: float) -> Path:
+    """Save a trained model with its tokenizer or processor, and its card: what is `told` of it, how it was trained, and
+    the hash of its weights."""
+    model.save_pretrained(folder)
+    reader.save_pretrained(folder)
+    made = told | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training": {
+            "minutes": round(seconds / 60, 1), "device": str(model.device), "threads": torch.get_num_threads(),
+            "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version(),
+        },
+        "sha256": sha256(folder / "model.safetensors"),
+    }  # fmt: skip
+    (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return folder
 
 
 # ---- tensors in files, and random numbers in JSON ----

@@ -341,8 +341,8 @@ class _Learner(training.Stretch):
         self.weight, self.bias = (
             torch.zeros(*shape, *more, device=model.device) for more in ((model.hidden_size,), ())
         )
-        parts = {"weight": self.weight, "bias": self.bias}
-        super().__init__([{"params": list(parts.values()), "lr": RATE, "weight_decay": 0.0}], parts)
+        self.parts = {"weight": self.weight, "bias": self.bias}
+        self.groups = [{"params": list(self.parts.values()), "lr": RATE, "weight_decay": 0.0}]
 
     def share(self, step: int) -> float:
         return min(1.0, (step + 1) / 20) * (1 - step / self.steps)

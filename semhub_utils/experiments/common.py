@@ -12,7 +12,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.models import LanguageModel
-from semhub_utils.organism.asking import IMAGE, SOUND
+from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
 

@@ -16,7 +16,7 @@ import numpy as np
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.organism import sounds as world
-from semhub_utils.organism.asking import SOUND, Ask
+from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.clips import esc, vggsound

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.frames import AND, FULL_STOP
+from semhub_utils.organism.lexicon import AND, FULL_STOP
 from semhub_utils.spokes.items import Pair
 from semhub_utils.spokes.texts import LANGUAGES, Parallel
 

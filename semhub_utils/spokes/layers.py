@@ -15,8 +15,7 @@ from pathlib import Path
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.frames import AND, FRAMES, RELATIONS
-from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.lexicon import AND, FRAMES, RELATIONS, surface
 from semhub_utils.organism.world import Fact, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import Skipped

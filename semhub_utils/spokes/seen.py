@@ -7,7 +7,7 @@ from textwrap import shorten
 import numpy as np
 
 from semhub_utils.inputs import Encoding, Input
-from semhub_utils.organism.asking import ABROAD
+from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes.items import LensItem, Pair
 from semhub_utils.spokes.swaps import in_manner
 from semhub_utils.spokes.vision import (

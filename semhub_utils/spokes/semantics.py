@@ -10,7 +10,7 @@ from itertools import zip_longest
 import numpy as np
 
 from semhub_utils.inputs import Encoding
-from semhub_utils.organism.frames import TAG
+from semhub_utils.organism.lexicon import TAG
 from semhub_utils.spokes.cogs import FUNCTION, ROLES, Meaning
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem, Pair, PatchItem

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
-from semhub_utils.organism.asking import Ask
+from semhub_utils.organism.corpus import Ask
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Input
-from semhub_utils.organism.asking import Ask, forms
-from semhub_utils.organism.corpus import Generators
+from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.lexicon import TYPES
 from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.spokes import audio, vision

@@ -19,7 +19,7 @@ from PIL import Image
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding
 from semhub_utils.organism import scenes as world
-from semhub_utils.organism.asking import IMAGE, Ask, forms, write
+from semhub_utils.organism.corpus import IMAGE, Ask, forms, write
 from semhub_utils.organism.lexicon import surface
 from semhub_utils.spokes.coco import Segment, cells
 
