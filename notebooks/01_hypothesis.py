@@ -57,7 +57,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.explorer import LensGrid
-from semhub_utils.spokes import facts, layers
+from semhub_utils.spokes import facts, languages
 
 chapter = begin("hypothesis", globals())
 model = chapter.model
@@ -90,7 +90,7 @@ grid
 # of the type there is on English text.
 
 # %%
-texts, _ = layers.split_texts(min(n_items, 40), 1000, seed=seed)
+texts, _ = languages.split_texts(min(n_items, 40), 1000, seed=seed)
 heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
 
 # %% tags=["hide-input"]

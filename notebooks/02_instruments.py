@@ -158,7 +158,7 @@ glue("pad_right", padding[padding.series == "right"].value.max(), ".0e")
 
 # %%
 words = [("five", ""), ("five", "three plus"), ("5", "8=3+"), ("verde", "el color es"), ("绿色", "草的颜色是")]
-forms = [word_forms(model, word, context) for word, context in words]
+forms = [word_forms(model, [word], context)[0] for word, context in words]
 pd.DataFrame(
     [
         (f.word, c, " | ".join(" ".join(p) for p in f.pieces), "yes" if f.single else "no")

@@ -57,6 +57,8 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, words
+from semhub_utils.lens import available_readings
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.results import glue
 from semhub_utils.spokes import arithmetic
@@ -173,8 +175,8 @@ chapter.claim(
 # %% tags=["hide-input"]
 lens = chapter.step(
     "lens",
-    lambda: experiments.both_readings(
-        experiments.lens_experiment, model, prompts, hub="word", own="digit", series="digits", seed=seed
+    lambda: core.run(
+        words.Lens("word", "digit"), model, prompts, series="digits", readings=available_readings(model), seed=seed
     ),
 )
 probability = lens[lens.experiment == "lens-probability"]
@@ -246,17 +248,17 @@ chapter.claim(
 # %% tags=["hide-input"]
 paths = chapter.step(
     "trajectories",
-    lambda: experiments.trajectory_experiment(
-        model, prompts, arithmetic.trajectory_words(), hub="word", own="digit", series="digits", seed=seed
+    lambda: core.run(
+        words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), model, prompts, series="digits", seed=seed
     ),
 )
 points = paths[paths.experiment == "trajectory-path"]
 some = points[points.series.isin(points.series.unique()[:: max(1, points.series.nunique() // 24)])]
-words = paths[paths.experiment == "trajectory-word"]
+rows = paths[paths.experiment == "trajectory-word"]
 show(
     figures.trajectories(
         some.assign(item=some.series, series="digits"),
-        words.assign(series=words.series.map({"word": "english", "digit": "digits"})),
+        rows.assign(series=rows.series.map({"word": "english", "digit": "digits"})),
         title="Do states pass by the words on their way to the digits?",
         alt="Paths of hidden states by layer in the plane of the unembedding rows of digits and number words.",
     ),

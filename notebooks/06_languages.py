@@ -61,8 +61,10 @@ import pandas as pd
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, words
+from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
-from semhub_utils.spokes import dictionary, facts, languages, texts
+from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
 model = chapter.model
@@ -87,7 +89,7 @@ model = chapter.model
 
 # %%
 source = {"source": sentences, "data_dir": data_dir}
-found, skipped = texts.parallel_sentences(n_items, seed=seed, **source)
+found, skipped = languages.parallel_sentences(n_items, seed=seed, **source)
 continuation = experiments.known_continuation(model)
 readable = experiments.readable_sentences(model, found, continuation, skipped)
 sets = languages.pair_sets(readable, continuation)
@@ -250,8 +252,8 @@ chapter.claims(
 # few hundred words of that world alone.
 
 # %%
-lines = {name: texts.running_text(name, n_words, seed=seed, **source) for name in texts.LANGUAGES}
-known_words = {name: dictionary.dictionary(name, data_dir) for name in lines if name != "english"}
+lines = {name: languages.running_text(name, n_words, seed=seed, **source) for name in languages.LANGUAGES}
+known_words = {name: languages.dictionary(name, data_dir) for name in lines if name != "english"}
 notes = [f"{name}: {note}" for some in (lines, known_words) for name, (_, note) in some.items() if note.counts]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
 counts = languages.word_counts(lines["english"][0])
@@ -283,13 +285,12 @@ for name, some in items.items():
 # One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
 
 # %% tags=["hide-input"]
-options = {"hub": "english", "own": "own", "seed": seed}
+english_or_own = words.Lens("english", "own")
+options = {"readings": available_readings(model), "seed": seed}
 lens = chapter.each(
     "lens",
     items,
-    lambda name: experiments.both_readings(
-        experiments.lens_experiment, model, items[name], series=name, dropped=left_out[name], **options
-    ),
+    lambda name: core.run(english_or_own, model, items[name], series=name, dropped=left_out[name], **options),
     column="language",
 )
 
@@ -421,7 +422,7 @@ chapter.claims(
 parts = chapter.each(
     "parts",
     items,
-    lambda name: experiments.part_lens_experiment(model, items[name], series=name, seed=seed),
+    lambda name: words.by_part(english_or_own, model, items[name], series=name, seed=seed),
     column="language",
 )
 parts = parts[parts.experiment.isin(["lens-meaning", "lens-lead"])]

@@ -61,7 +61,7 @@ from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.experiments.token_types import SMOOTHING
 from semhub_utils.results import glue
-from semhub_utils.spokes import layers
+from semhub_utils.spokes import languages
 
 chapter = begin("layers", globals(), "n_counted", "sentences")
 model = chapter.model
@@ -75,7 +75,7 @@ model = chapter.model
 # with code and sums as further types. Other lines of the same kind are only counted.
 
 # %%
-texts, skipped = layers.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
+texts, skipped = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
 print(str(skipped) or "Nothing was left out.")
 pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
 

@@ -65,7 +65,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.classifiers import sentiment_classifier
-from semhub_utils.models import load_model
+from semhub_utils.loading import load_model
 from semhub_utils.results import glue
 from semhub_utils.spokes import sentiment
 

@@ -58,9 +58,10 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, words
+from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import code, facts
-from semhub_utils.spokes.programs import programs as draw
 
 chapter = begin("code", globals(), "programs")
 model = chapter.model
@@ -74,7 +75,7 @@ model = chapter.model
 # one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
 
 # %%
-found, skipped = draw(n_items, seed=seed, source=programs, data_dir=data_dir)
+found, skipped = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
 glue("n_programs", len(found))
 glue("n_skipped", sum(skipped.counts.values()))
 print("\n\n".join(program.text for program in found[:4]), skipped, sep="\n\n")
@@ -181,10 +182,12 @@ chapter.claim(
 # A hundred places of one name are one finding: intervals are over names, and the null moves all places of a name together.
 
 # %% tags=["hide-input"]
+by_name, of_arguments = words.Lens("name", "argument"), {"over": "moves_with", "series": "arguments", "seed": seed}
+arguments, no_site = experiments.argument_items(model, before_arguments)
 roles = chapter.step(
     "roles",
-    lambda: experiments.both_readings(
-        experiments.argument_experiment, model, before_arguments, seed=seed, dropped=not_arguments
+    lambda: core.run(
+        by_name, model, arguments, readings=available_readings(model), dropped=not_arguments | no_site, **of_arguments
     ),
 )
 first = roles[(roles.experiment == "lens-first") & (roles.series == "name") & (roles.reading == "normed")]
@@ -223,10 +226,11 @@ chapter.claim(
 # %% tags=["hide-input"]
 builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
+some, lost = experiments.argument_items(model, builtins)
 chapter.step(
     "builtins",
-    lambda: experiments.argument_experiment(
-        model, builtins, series="builtins", seed=seed, dropped=not_arguments | copied
+    lambda: core.run(
+        by_name, model, some, dropped=not_arguments | copied | lost, **of_arguments | {"series": "builtins"}
     ),
 )
 chapter.claim(

@@ -59,7 +59,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.results import glue
-from semhub_utils.spokes import cogs, semantics
+from semhub_utils.spokes import semantics
 
 chapter = begin("semantics", globals(), "sentences")
 model = chapter.model
@@ -73,7 +73,7 @@ model = chapter.model
 # roles.
 
 # %%
-known, unread = cogs.meanings(seed=seed, source=sentences, data_dir=data_dir)
+known, unread = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
 pairs, unpaired = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = experiments.fitting(model, pairs, unpaired, "a", "b")
 swaps, unswapped = semantics.swap_items(known, n_items, seed=seed)

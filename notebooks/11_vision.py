@@ -61,7 +61,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.experiments import raising
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.results import glue
-from semhub_utils.spokes import photographs, seen, swaps, vision
+from semhub_utils.spokes import vision
 
 chapter = begin("vision", globals(), needs="image")
 model = chapter.model
@@ -75,11 +75,11 @@ model = chapter.model
 
 # %%
 plain = vision.plain_colours(n_items, seed=seed)
-pictures, left_out = photographs.pictures(n_items, seed=seed, data_dir=data_dir)
-pictures = experiments.readable(model, pictures, left_out, seen.alone)
-parted, unparted = photographs.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
-parted = experiments.readable(model, parted, unparted, seen.alone)
-notes = photographs.nouns_found_by(data_dir), str(left_out), str(unparted)
+pictures, left_out = vision.pictures(n_items, seed=seed, data_dir=data_dir)
+pictures = experiments.readable(model, pictures, left_out, vision.alone)
+parted, unparted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
+parted = experiments.readable(model, parted, unparted, vision.alone)
+notes = vision.nouns_found_by(data_dir), str(left_out), str(unparted)
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
 
@@ -93,7 +93,7 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 # %% tags=["hide-input"]
 manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
-english = {kind: seen.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
+english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
 task = {
     kind: chapter.step(f"task {kind}", lambda k=kind: experiments.task_table(model, english[k], own="own", series=k))
     for kind in english
@@ -173,7 +173,7 @@ chapter.claim(
 # places. A model that says *red* to everything gets nothing.
 
 # %% tags=["hide-input"]
-colours = chapter.step("colours", lambda: experiments.colour_experiment(model, seen.colour_items(plain), seed=seed))
+colours = chapter.step("colours", lambda: experiments.colour_experiment(model, vision.colour_items(plain), seed=seed))
 shares = colours[colours.experiment == "colours-probability"]
 shares = shares.assign(
     series=shares.series.map({"right": "its colour", "wrong": "another"}) + ", " + shares.reading, reading=""
@@ -231,7 +231,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
-read = {name: seen.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
+read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
 nouns = chapter.step("nouns", lambda: experiments.noun_experiment(model, read, seed=seed))
 own = nouns[nouns.experiment == "nouns"].assign(words=lambda table: table.series, series="own caption")
 show(
@@ -290,7 +290,7 @@ chapter.claim(
 # as well there, the model knows what is in the picture and not where.
 
 # %% tags=["hide-input"]
-named = {name: seen.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
+named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
 segments = chapter.step("segments", lambda: experiments.segment_experiment(model, named, seed=seed))
 there = segments[segments.experiment == "segments"].assign(words=lambda table: table.series, series="own word")
 show(
@@ -336,7 +336,7 @@ told = told.agg(right=("right", "mean"), word=("word", lambda some: some.mode()[
 show(
     figures.overlay(
         laid,
-        {name: picture.image for name, picture in seen.names(shown).items()},
+        {name: picture.image for name, picture in vision.names(shown).items()},
         title="Which word does each layer see where?",
         alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
         layer=model.n_layers // 2,
@@ -358,7 +358,7 @@ show(
 
 # %% tags=["hide-input"]
 asked = {
-    language + name: seen.ask_items(shapes, kind, language, manner=manner)
+    language + name: vision.ask_items(shapes, kind, language, manner=manner)
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in (vision.LANGUAGES if manner == "world" else vision.PLAIN[kind])
 }
@@ -442,7 +442,7 @@ show(
 
 # %% tags=["hide-input"]
 swapped = {
-    language: swaps.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
+    language: vision.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
     for language in ("english", "spanish")
 }
 patches = chapter.each(
@@ -513,7 +513,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)
-colouring = swaps.recolour_items(halves, manner=manner, seed=seed)
+colouring = vision.recolour_items(halves, manner=manner, seed=seed)
 recoloured = chapter.step(
     "recolour", lambda: experiments.recolour_experiment(model, colouring, series="two colours", seed=seed)
 )

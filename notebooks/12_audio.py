@@ -63,7 +63,7 @@ from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
 from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
-from semhub_utils.spokes import audio, kinds, swaps, vision
+from semhub_utils.spokes import audio, vision
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model
@@ -306,7 +306,7 @@ print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals.
 
 # %% tags=["hide-input"]
 asked = {
-    name: [item.asked for item in kinds.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
+    name: [item.asked for item in audio.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
 }
 answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, over="moves_with", seed=seed))
 task = answers[answers.experiment == "task-answers english"]
@@ -363,7 +363,7 @@ chapter.claims(
 # in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100 rows, at its depth.
 
 # %% tags=["hide-input"]
-pushed = {name: kinds.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
+pushed = {name: audio.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
 rows = chapter.step(
     "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)
 )
@@ -503,7 +503,7 @@ chapter.claims(
 # %% tags=["hide-input"]
 manner = "plain" if plain else "world"
 swapped = {
-    name: swaps.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed)
+    name: audio.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed)
     for name in ("english", "spanish")
 }
 patches = chapter.each(

@@ -23,10 +23,12 @@ import transformers
 from .bench_items import CHAPTERS, MEDIA, workloads
 from .bench_models import random_media_model, random_model
 from .errors import SemhubError
-from .models import LanguageModel, load_model
+from .loading import load_model
+from .models import LanguageModel
+from .results import model_slug
 from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
-from .zoo import atomically, model_slug
+from .zoo import atomically
 
 # Workloads
 

@@ -24,18 +24,9 @@ from .spokes import (
     arithmetic,
     audio,
     code,
-    cogs,
-    dictionary,
-    kinds,
     languages,
-    layers,
-    photographs,
-    programs,
-    seen,
     semantics,
     sentiment,
-    swaps,
-    texts,
     vision,
 )
 from .spokes.items import Pair
@@ -76,15 +67,15 @@ def _arithmetic(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     """Continued sentences of English and each other language; running text up to every word that the lens is asked."""
-    found, skipped = texts.parallel_sentences(8 * n, seed=seed)  # most have a word in common
+    found, skipped = languages.parallel_sentences(8 * n, seed=seed)  # most have a word in common
     continuation = experiments.known_continuation(model)
     found = experiments.readable_sentences(model, found, continuation, skipped)
     sets = [s for s in languages.pair_sets(found, continuation) if s.ending == "continued" and "-" not in s.series]
-    counts = languages.word_counts(texts.running_text("english", n, seed=seed)[0])
+    counts = languages.word_counts(languages.running_text("english", n, seed=seed)[0])
     words, whole = [], []
     for s in sets:
-        lines = texts.running_text(s.series, n // len(sets), seed=seed)[0]
-        known, _ = dictionary.dictionary(s.series)
+        lines = languages.running_text(s.series, n // len(sets), seed=seed)[0]
+        known, _ = languages.dictionary(s.series)
         whole += lines
         words += experiments.word_items(model, lines, s.series, known, counts, n_words=n, seed=seed)[0]
     return {
@@ -95,7 +86,7 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _layers(model: LanguageModel, n: int, seed: int) -> Works:
     """Lines of every type, read at every position for P(type | token)."""
-    found, _ = layers.split_texts(max(1, n // 8), 1, seed=seed)
+    found, _ = languages.split_texts(max(1, n // 8), 1, seed=seed)
     lines = [encoding for some in found for encoding in fitting(model, some.read)[0]]
     places = [text_positions(model, encoding) for encoding in lines]
     return {"lens": Workload([encoding.text for encoding in lines], places=places, classes=len(found))}
@@ -103,7 +94,7 @@ def _layers(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _steering(model: LanguageModel, n: int, seed: int) -> Works:
     """Prompts of every language, changed at as many first positions as the words have tokens."""
-    tasks = [sentiment.task(name, max(1, n // 16), seed=seed, tagged=True)[0] for name in texts.LANGUAGES]
+    tasks = [sentiment.task(name, max(1, n // 16), seed=seed, tagged=True)[0] for name in languages.LANGUAGES]
     width = word_vector(model, *tasks[0].vectors["english"]).shape[1]
     prompts = [prompt.prompt for task in tasks for prompt in task.prompts]
     return {
@@ -115,7 +106,7 @@ def _steering(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _code(model: LanguageModel, n: int, seed: int) -> Works:
     """Programs up to every comma and every argument; up to the bracket of `range`."""
-    found, _ = programs.programs(n, seed=seed)
+    found, _ = code.programs(n, seed=seed)
     read = sites(model, [*code.comma_places(found)[0], *code.argument_places(found)[0]])[0]
     ranges = sites(model, code.range_places(found)[0], ahead=False)[0]
     given = {"layers": _layer(model, RELEASED_DEPTH), "strengths": RANGES, "new_tokens": LONGEST_ARGUMENT}
@@ -127,7 +118,7 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _semantics(model: LanguageModel, n: int, seed: int) -> Works:
     """Sentences with their forms; sentences up to a name, behind another sentence."""
-    known, skipped = cogs.meanings(seed=seed)
+    known, skipped = semantics.meanings(seed=seed)
     pairs = experiments.fitting(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], skipped, "a", "b")
     roles = semantics.behind_another(semantics.role_items(known, n, seed=seed)[0], known, seed=seed)
     return {"lens": Workload([item.prompt for item in roles]), "similarity": _sides(pairs)}
@@ -136,8 +127,8 @@ def _semantics(model: LanguageModel, n: int, seed: int) -> Works:
 def _vision(model: LanguageModel, n: int, seed: int) -> Works:
     """Pictures with captions, read at every patch; pictures of two halves, one of which is overwritten from the middle
     layer on."""
-    pairs = seen.similarity_pairs(photographs.pictures(n // 4, seed=seed)[0])
-    halves = swaps.recolour_items(vision.two_halves(n // 4, seed=seed, held_out=None), seed=seed)
+    pairs = vision.similarity_pairs(vision.pictures(n // 4, seed=seed)[0])
+    halves = vision.recolour_items(vision.two_halves(n // 4, seed=seed, held_out=None), seed=seed)
     prompts = [asked(model, item.prompts[0]) for item in halves]
     places = [item.places(encoding) for item, encoding in zip(halves, model.encode(prompts), strict=True)]
     given = {"layers": tuple(range(model.n_layers // 2, model.n_layers + 1)), "mode": "replace", "strengths": (1.0,)}
@@ -151,7 +142,7 @@ def _vision(model: LanguageModel, n: int, seed: int) -> Works:
 def _audio(model: LanguageModel, n: int, seed: int) -> Works:
     """Clips with labels, read at every frame; clips of animals that are asked about, pushed at every frame."""
     clips = audio.clips(n // 4, seed=seed)
-    animals = kinds.kind_items(audio.animal_clips(n // 8, seed=seed, held_out=None), "english")
+    animals = audio.kind_items(audio.animal_clips(n // 8, seed=seed, held_out=None), "english")
     prompts: list[Prompt] = [audio.heard(clip) for clip in clips]
     given = {"layers": _layer(model, PUSH_DEPTH), "strengths": PUSHES, "new_tokens": 1}
     return {

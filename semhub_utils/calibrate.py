@@ -23,14 +23,17 @@ from tqdm.auto import tqdm
 from semhub_utils import experiments, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge, wilson
+from semhub_utils.experiments import words
+from semhub_utils.experiments.core import run
 from semhub_utils.experiments.steering import STRENGTHS
-from semhub_utils.models import LanguageModel, load_model, randomised
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.llama import exam
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.results import package_fingerprint
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
-from semhub_utils.spokes import arithmetic, facts, layers
+from semhub_utils.spokes import arithmetic, facts, languages
 from semhub_utils.states import hidden_states
 
 PARTS = ("truth", "alarms", "power")
@@ -147,10 +150,11 @@ def claims(
         steered = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
     given, alone = {"series": series, "seed": seed}, {"random_weights": False}
     found = experiments.similarity_experiment(model, pairs, **given, **alone)[1]
-    lens = {"hub": hub, "own": own, **given}
-    found += experiments.lens_experiment(model, read_for, **lens, **alone)[1]
+    given_words = {"series": series, "seed": seed, "twins": ()}
+    found += run(words.Lens(hub, own), model, read_for, **given_words)[1]
     if series == "arithmetic":
-        found += experiments.trajectory_experiment(model, read_for, arithmetic.trajectory_words(), **lens, **alone)[1]
+        plane = words.Trajectory(arithmetic.trajectory_words(), hub, own)
+        found += run(plane, model, read_for, **given_words)[1]
     else:
         texts = [t if t.name in ("english", series) else replace(t, read=()) for t in _texts(seed)]
         heard = experiments.layers_experiment(model, texts, seed=seed, **alone)[1]
@@ -159,8 +163,8 @@ def claims(
 
 
 @cache
-def _texts(seed: int) -> list[layers.TypeTexts]:
-    return layers.split_texts(LINES, COUNTED, seed=seed)[0]
+def _texts(seed: int) -> list[languages.TypeTexts]:
+    return languages.split_texts(LINES, COUNTED, seed=seed)[0]
 
 
 def verdicts(

@@ -9,7 +9,8 @@ import pandas as pd
 from semhub_utils.cards import Html, claim_card, verdict_table
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, knows_task
-from semhub_utils.models import LanguageModel, load_model
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters
 
 

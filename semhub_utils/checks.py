@@ -15,7 +15,7 @@ from torch import Tensor
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, collect
+from semhub_utils.states import Edit, hidden_states
 from semhub_utils.structure import relative_error, tolerance
 
 
@@ -82,7 +82,11 @@ def _sites(prompt: Encoding) -> list[int]:
 
 def _states(model: LanguageModel, prompts: list[Encoding], edit: Edit | None = None) -> Tensor:
     """Positions and all layers of all prompts in padded batches: [site, layer, hidden]."""
-    return collect(model, prompts, positions=[_sites(prompt) for prompt in prompts], edit=edit).hidden
+    return hidden_states(model, prompts, positions=[_sites(prompt) for prompt in prompts], edit=edit).hidden
+
+
+def _everywhere(model: LanguageModel, prompt: Encoding, layers: list[int]) -> Tensor:
+    return hidden_states(model, [prompt], positions="all", layers=layers).hidden
 
 
 def _library(model: LanguageModel, prompt: Encoding):
@@ -130,7 +134,7 @@ def _merge_is_where_said(model: LanguageModel, prompts: list[Encoding]) -> float
     """The positions whose embeddings are others than those of the same ids read as text."""
     for prompt in prompts[3:]:
         alone = replace(prompt, extras={name: v for name, v in prompt.extras.items() if name in PER_TOKEN})
-        read, as_text = (collect(model, [one], positions="all", layers=[0]).hidden[:, 0] for one in (prompt, alone))
+        read, as_text = (_everywhere(model, one, [0])[:, 0] for one in (prompt, alone))
         merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
         if merged != prompt.patches or (prompt.grid and prompt.grid[0] * prompt.grid[1] != len(merged)):
             return float("inf")
@@ -142,7 +146,7 @@ def _content_is_seen(model: LanguageModel, prompts: list[Encoding]) -> float:
     worst = 0.0
     for one, other in zip(prompts[3::3], prompts[5::3], strict=True):
         first, last = one.patches[0], one.patches[-1]
-        a, b = (collect(model, [prompt], positions="all", layers=[0, model.n_layers]).hidden for prompt in (one, other))
+        a, b = (_everywhere(model, prompt, [0, model.n_layers]) for prompt in (one, other))
         if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
             return float("inf")
         if first:

@@ -9,8 +9,7 @@ import transformers
 from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.loading import explained
-from semhub_utils.models import device_of
+from semhub_utils.loading import device_of, explained
 
 BATCH = 64
 MAX_TOKENS = 256  # of a text, where neither tokenizer nor configuration gives a smaller number

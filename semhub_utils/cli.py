@@ -188,7 +188,7 @@ def check(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from .checks import self_check
-    from .models import load_model
+    from .loading import load_model
 
     model = load_model(
         options.model, revision=options.revision, device=options.device, dtype=options.dtype, check=False
@@ -234,7 +234,7 @@ def calibrate(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     from . import tuned
-    from .models import load_model
+    from .loading import load_model
 
     texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)

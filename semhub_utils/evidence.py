@@ -204,20 +204,27 @@ def evidence(
     `null` must be the null of the mean over the items that have all their numbers; of several, the one with the largest
     p counts at each layer. `least_p` is the smallest p that its arrangements allow (see `shuffles`); the number of
     draws sets another. `drawn`: what intervals are over where that is coarser than the `clusters` that the rules count,
-    such as animals of which several sounds are heard. `controls`: curves, or the scores of the same items, of which one
-    column stands for all layers and none at all for no control. `null_in_words` and `unit` are for the reader.
+    such as animals of which several sounds are heard. `controls`: curves, or the scores of the same items (once for
+    each of several seeds), of which one column stands for all layers and none at all for no control. `null_in_words`
+    and `unit` are for the reader.
     `outcome`: the scores count successes (0, 1, or a difference of such), so that no success anywhere is an answer and
     not a lack of variance.
     """
     scores = np.asarray(scores, float)
     nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
-    layers, dropped, of = tuple(map(int, layers)), dict(dropped or {}), {"seed": seed}
-    of["clusters"] = drawn = clusters if drawn is None else drawn
+    layers, dropped = tuple(map(int, layers)), dict(dropped or {})
+    drawn = clusters if drawn is None else drawn
+
+    def as_curve(name: str, some: np.ndarray) -> ControlCurve:
+        labels = None if drawn is None else list(drawn) * (len(some) // len(drawn))
+        shown = len(layers) if some.shape[1] == 1 else 1
+        return control(name, some, n_layers_shown=shown, clusters=labels, seed=seed)
+
     controls = {
-        name: some if isinstance(some, ControlCurve)
-        else control(name, some, n_layers_shown=len(layers) if some.shape[1] == 1 else 1, **of)
-        for name, some in (controls or {}).items() if isinstance(some, ControlCurve) or len(some)
-    }  # fmt: skip
+        name: some if isinstance(some, ControlCurve) else as_curve(name, some)
+        for name, some in (controls or {}).items()
+        if isinstance(some, ControlCurve) or len(some)
+    }
     widths = [("scores", scores.shape[1]), *(("null", some.shape[1]) for some in nulls)]
     for name, width in [*widths, *((name, len(c.values)) for name, c in controls.items())]:
         if width != len(layers):

@@ -45,18 +45,6 @@ def available_readings(model: LanguageModel) -> tuple[str, ...]:
     return READINGS if model.translators is not None else READINGS[:2]
 
 
-def lens_logprobs(
-    model: LanguageModel,
-    hidden: Float[Tensor, "site layer hidden"],
-    targets: Int[Tensor, "site target"] | Int[Tensor, " target"],
-    *,
-    reading: Reading = "normed",
-    layers: Sequence[int] | None = None,
-) -> Float[Tensor, "site layer target"]:
-    """Log-probability of target tokens, the same for all sites or each site's own. Raises as `lens`."""
-    return lens(model, hidden, targets=targets, reading=reading, layers=layers).logprob
-
-
 def lens(
     model: LanguageModel,
     hidden: Float[Tensor, "site layer hidden"],

@@ -10,42 +10,19 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import torch
-import transformers
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from semhub_utils.errors import SemhubError, out_of_memory
-from semhub_utils.inputs import Encoding, Input, Prompt, Reader, Sound, without_video
-from semhub_utils.loading import explained
-from semhub_utils.structure import hook, read_structure, refuse
-from semhub_utils.zoo import organism_path
-
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-
-__all__ = ["DTYPES", "Encoding", "Input", "LanguageModel", "Sound", "load_model", "randomised", "wrap"]
-
-# Which of the library's classes reads a checkpoint; those that take pictures or sounds, and so a processor, come first.
-AUTO_CLASSES = (
-    "AutoModelForMultimodalLM",
-    "AutoModelForImageTextToText",
-    "AutoModelForCausalLM",
-    "AutoModelForSeq2SeqLM",
-)
+from semhub_utils.inputs import Encoding, Input, Prompt, Reader
+from semhub_utils.structure import hook, read_structure
 
 
 class LanguageModel:
-    """A decoder-only language model in evaluation mode. Made by `load_model` or `wrap`; raises SemhubError.
+    """A decoder-only language model in evaluation mode. Made by `loading.load_model` or `wrap`; raises SemhubError.
 
     modalities: which of "text", "image" and "sound" it reads. Wherever prompts are taken, each is a text or an `Input`.
     """
@@ -67,6 +44,7 @@ class LanguageModel:
         self.body = module.base_model  # runs everything but the unembedding
         self.reader = Reader(self.processor, module, model_id) if self.processor is not None else None
         self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
+        self._translators, self.find_translators = None, None
         self.twin: tuple[tuple, LanguageModel] | None = None  # of random weights, with what it was made by
 
     # What it is
@@ -108,12 +86,16 @@ class LanguageModel:
             digest.update(sample.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @cached_property
+    @property
     def translators(self):
-        """The tuned lens's translators, if they lie beside the model (`tuned.find`), else None; others may be set."""
-        from semhub_utils.tuned import find  # which is built on this module
+        """The tuned lens's translators: those set, or those that lie beside the model it was loaded from, else None."""
+        if self._translators is None and self.find_translators is not None:
+            self._translators, self.find_translators = self.find_translators(self), None
+        return self._translators
 
-        return find(self)
+    @translators.setter
+    def translators(self, found) -> None:
+        self._translators = found
 
     def depth(self, layer: int) -> float:
         return layer / self.n_layers
@@ -293,85 +275,9 @@ def randomised(model: LanguageModel, seed: int) -> LanguageModel:
     return model.twin[1]
 
 
-def load_model(
-    model_id: str,
-    *,
-    revision: str | None = None,
-    device: str | torch.device | None = None,
-    dtype: str = "float32",
-    check: bool = True,
-) -> LanguageModel:
-    """Load a hub id, a local folder or "organism:NAME", and check it (`semhub_utils.checks`).
-
-    Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
-    be loaded: what was given and what would do."""
-    if dtype not in DTYPES:
-        raise SemhubError(f"dtype was {dtype!r}; one of {', '.join(DTYPES)} would do.")
-    target = device_of(device)
-    source = _resolve(model_id)
-    where = {"revision": revision, "trust_remote_code": False}
-    with explained(model_id, revision, "configuration"):
-        config = transformers.AutoConfig.from_pretrained(source, **where)
-    if getattr(config, "is_encoder_decoder", False):
-        raise refuse(model_id, "is an encoder-decoder")
-    autos = [getattr(transformers, name) for name in AUTO_CLASSES if hasattr(transformers, name)]
-    auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
-    if auto is None:
-        raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    takes_more = auto is not transformers.AutoModelForCausalLM
-    with explained(model_id, revision, "processor" if takes_more else "tokenizer"):
-        reads = transformers.AutoProcessor if takes_more else transformers.AutoTokenizer
-        if takes_more and type(config) in PROCESSOR_MAPPING:
-            reads = without_video(PROCESSOR_MAPPING[type(config)])
-        tokenizer = reads.from_pretrained(source, **where)
-    with explained(model_id, revision, "weights"):
-        module, info = auto.from_pretrained(
-            source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
-        )
-    if info["missing_keys"]:
-        raise SemhubError(
-            f"{model_id} has no value for {len(info['missing_keys'])} weights, {sorted(info['missing_keys'])[0]} among "
-            "them; a checkpoint saved with its language-model head would do."
-        )
-    model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
-    if check:
-        from semhub_utils.checks import self_check  # the checks run the instruments, which are built on this module
-
-        self_check(model)
-    return model
-
-
 # Small parts
 
 
 def _short(text: str | Input) -> str:
     text = text.text if isinstance(text, Input) else text
     return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def device_of(device: str | torch.device | None) -> torch.device:
-    """The device of that name; by itself an accelerator if there is one. Raises SemhubError if it is not there."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SemhubError(f"device was {str(device)!r}, which is not available here; 'cpu' would do.") from error
-    return target
-
-
-def _resolve(model_id: str) -> str:
-    """The folder or hub id behind a name."""
-    if model_id.startswith("organism:"):
-        return str(organism_path(model_id.removeprefix("organism:")))
-    folder = Path(model_id)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise SemhubError(
-                f"The folder {model_id} has no config.json; a folder written by save_pretrained would do."
-            )
-        tokenizer_files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
-        if not any((folder / name).is_file() for name in tokenizer_files):
-            raise SemhubError(f"The folder {model_id} has no tokenizer; one saved into it by save_pretrained would do.")
-    return model_id

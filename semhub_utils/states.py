@@ -68,21 +68,7 @@ def hidden_states(
 ) -> States:
     """Hidden states of `prompts` at `positions` (an index for all prompts, a list for all, a list per prompt, or "all";
     negative from the end) and `layers` (all L+1 by default). Raises SemhubError on a bad prompt, position or layer."""
-    return collect(
-        model, model.encode(prompts), positions=positions, layers=layers, edit=edit, max_batch_tokens=max_batch_tokens
-    )
-
-
-def collect(
-    model: LanguageModel,
-    encodings: Sequence[Encoding],
-    *,
-    positions: Positions = -1,
-    layers: Sequence[int] | None = None,
-    edit: Edit | None = None,
-    max_batch_tokens: int | None = None,
-) -> States:
-    """As `hidden_states`, of prompts that are already encoded."""
+    encodings = model.encode(prompts)
     layers = check_layers(model, layers)
     wanted = resolve_positions(positions, encodings)
     first = [0, *torch.tensor([len(row) for row in wanted]).cumsum(0).tolist()] if wanted else [0]

@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Prompt, gather, pad
-from semhub_utils.lens import lens_logprobs
+from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import (
     Edit,
@@ -72,7 +72,7 @@ def next_token_logprobs(
     lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
     for numbers, states in run_batches(model, lengths, run, max_batch_tokens, copies=copies, kinds=kinds):
         last[torch.tensor(numbers)] = states
-    return lens_logprobs(model, last, targets).expand(-1, len(strengths), -1)
+    return lens(model, last, targets=targets).logprob.expand(-1, len(strengths), -1)
 
 
 def patched_states(

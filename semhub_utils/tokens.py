@@ -5,7 +5,7 @@ of the word; a form whose first characters are merged into the token before, or 
 left out. If any form is a single token, forms in several are left out too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,13 @@ class WordForms:
     single: bool
     pieces: tuple[tuple[str, ...], ...]
 
+    def unembedding_row(self, model: LanguageModel) -> Float[Tensor, " hidden"] | None:
+        """The word's row of the unembedding, in float32 on the cpu: the mean over its forms. None where it is not a
+        single token, or where rows are no states as they are of another width."""
+        if not self.single or model.unembedding.shape[1] != model.hidden_size:
+            return None
+        return model.unembedding[list(self.ids)].detach().float().mean(0).cpu()
+
 
 @dataclass(frozen=True)
 class TargetTable:
@@ -38,6 +45,9 @@ class TargetTable:
     ids: Int[Tensor, " target"]
     groups: tuple[tuple[int, ...], ...]
     dropped: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
 
     @property
     def single(self) -> set[str]:
@@ -52,68 +62,10 @@ class TargetTable:
         return found
 
 
-def word_forms(model: LanguageModel, word: str, context: str = "") -> WordForms:
-    """The tokens that `word` may begin with after `context`. Raises SemhubError if there is none."""
-    (forms,) = _forms(model, [word], context)
-    if not forms.ids:
-        after = f" after {context[-40:]!r}" if context else ""
-        raise SemhubError(
-            f"The tokenizer of {model.model_id} has no token for the word {word!r}{after}; a word it knows would do."
-        )
-    return forms
-
-
-def word_row(model: LanguageModel, word: str, context: str = "") -> Float[Tensor, " hidden"] | None:
-    """The unembedding row of a word, in float32 on the cpu: the mean over the forms it may have after `context`. None
-    where it is not a single token, or where rows are no states as they are of another width."""
-    try:
-        forms = word_forms(model, word, context)
-    except SemhubError:
-        return None
-    if not forms.single or model.unembedding.shape[1] != model.hidden_size:
-        return None
-    return model.unembedding[list(forms.ids)].detach().float().mean(0).cpu()
-
-
-def target_table(model: LanguageModel, words: Iterable[str], context: str = "") -> TargetTable:
-    """The forms of all words after `context`; words that share a token with another, and words without one, are
-    dropped. Raises SemhubError when none is left."""
-    words = tuple(dict.fromkeys(words))
-    forms = _forms(model, words, context)
-    owners: dict[int, list[str]] = {}
-    for form in forms:
-        for token in form.ids:
-            owners.setdefault(token, []).append(form.word)
-    dropped: dict[str, str] = {}
-    for form in forms:
-        rivals = {rival for token in form.ids for rival in owners[token]} - {form.word}
-        if not form.ids:
-            dropped[form.word] = "no token"
-        elif rivals:
-            dropped[form.word] = f"same token as {', '.join(sorted(rivals))}"
-    kept = tuple(form for form in forms if form.word not in dropped)
-    if not kept:
-        raise SemhubError(
-            f"None of the {len(words)} words {', '.join(words[:3])} ... has a token of its own in {model.model_id}; "
-            "words that begin with different tokens would do."
-        )
-    ids, groups = [], []
-    for form in kept:
-        groups.append(tuple(range(len(ids), len(ids) + len(form.ids))))
-        ids += form.ids
-    return TargetTable(tuple(form.word for form in kept), kept, torch.tensor(ids), tuple(groups), dropped)
-
-
-def told_apart(model: LanguageModel, words: Iterable[str], context: str = "") -> TargetTable | None:
-    """The `target_table` of some words, or None where none of them has a token of its own."""
-    try:
-        return target_table(model, words, context)
-    except SemhubError:
-        return None
-
-
-def _forms(model: LanguageModel, words: Sequence[str], context: str) -> list[WordForms]:
-    """Forms of all words after one context, with one call of the tokenizer; `ids` is empty where there is none."""
+def word_forms(model: LanguageModel, words: Iterable[str], context: str = "") -> list[WordForms]:
+    """The tokens that each word may begin with after `context`, by one call of the tokenizer; no `ids` where there is
+    none. Raises SemhubError on a blank word."""
+    words = list(words)
     for word in words:
         if not word.strip():
             raise SemhubError(f"The word {word!r} is blank; a word of at least one letter would do.")
@@ -131,6 +83,30 @@ def _forms(model: LanguageModel, words: Sequence[str], context: str) -> list[Wor
     return found
 
 
+def target_table(model: LanguageModel, words: Iterable[str], context: str = "") -> TargetTable:
+    """The forms of all words after `context`; words that share a token with another, and words without one, are
+    dropped. A table without words is false."""
+    forms = word_forms(model, dict.fromkeys(words), context)
+    owners: dict[int, list[str]] = {}
+    for form in forms:
+        for token in form.ids:
+            owners.setdefault(token, []).append(form.word)
+    dropped: dict[str, str] = {}
+    for form in forms:
+        rivals = {rival for token in form.ids for rival in owners[token]} - {form.word}
+        if not form.ids:
+            dropped[form.word] = "no token"
+        elif rivals:
+            dropped[form.word] = f"same token as {', '.join(sorted(rivals))}"
+    kept = tuple(form for form in forms if form.word not in dropped)
+    ids, groups = [], []
+    for form in kept:
+        groups.append(tuple(range(len(ids), len(ids) + len(form.ids))))
+        ids += form.ids
+    words = tuple(form.word for form in kept)
+    return TargetTable(words, kept, torch.tensor(ids, dtype=torch.long), tuple(groups), dropped)
+
+
 def _after(model: LanguageModel, ids: list[int], before: list[int]) -> list[int]:
     """The tokens of a word that follow the context's own; none where the two are merged. Bare spaces are skipped."""
     if ids[: len(before)] != before:
@@ -139,15 +115,3 @@ def _after(model: LanguageModel, ids: list[int], before: list[int]) -> list[int]
     while own and not model.tokenizer.decode(own[:1]).strip():
         own = own[1:]
     return own
-
-
-def single_words(model: LanguageModel, words: Iterable[str], context: str = "") -> set[str]:
-    """Those of `words` that are one token after `context`, with or without a leading space."""
-    return {form.word for form in _forms(model, list(dict.fromkeys(words)), context) if form.ids and form.single}
-
-
-def first_tokens(model: LanguageModel, words: Iterable[str]) -> Int[Tensor, " token"]:
-    """Ids of all tokens that are a whole word of `words`, with or without a leading space; words of several tokens
-    are left out."""
-    forms = _forms(model, list(dict.fromkeys(words)), "")
-    return torch.tensor(sorted({token for form in forms if form.single for token in form.ids}), dtype=torch.long)

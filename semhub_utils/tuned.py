@@ -24,8 +24,8 @@ from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Input
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding, Input
+from semhub_utils.models import LanguageModel
 from semhub_utils.organism.world import World
 from semhub_utils.zoo import CARD, PREFIX, beside
 from semhub_utils.zoo import TUNED as FILE
@@ -185,9 +185,9 @@ def held_out_kl(
 
 def _states(model: LanguageModel, encodings: Sequence[Encoding], positions) -> tuple[Tensor, Tensor]:
     """The states at layer L, and those of the layers below, layer first, on the model's device."""
-    from semhub_utils.states import collect  # `states` knows no lens
+    from semhub_utils.states import hidden_states  # `states` knows no lens
 
-    hidden = collect(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
+    hidden = hidden_states(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
     return hidden[:, -1], hidden[:, :-1].transpose(0, 1)
 
 
@@ -211,7 +211,8 @@ def text_for(
     """What to train on, and what it is in words: the lines of `file`, or for a model that `semhub train` made, lines of
     its own world, drawn by `seed`, with questions about pictures or sounds among them if it takes such. Raises
     SemhubError where neither is there."""
-    from semhub_utils.spokes import files, texts  # items are none of a lens's business; only the command asks for them
+    # items are none of a lens's business; only the command asks for them
+    from semhub_utils.spokes import audio, files, languages, vision
 
     if file is not None:
         skipped = files.Skipped()
@@ -229,9 +230,9 @@ def text_for(
     sense = told.get("sense", {}).get("name")
     if sense:  # what sees or hears was taught its texts as its trunk
         told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
-    found = texts.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
+    found = languages.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
     if sense:
-        found += texts.mixed_questions(sense, SENSED, seed=seed)
+        found += (audio if sense == "hears" else vision).mixed_questions(SENSED, seed=seed)
         random.Random(seed).shuffle(found)
     beside_them = {"sees": f" and {SENSED} pictures", "hears": f" and {SENSED} sounds"}.get(sense, "")
     return found, f"{GENERATED} generated lines of all types{beside_them}, seed {seed}"

@@ -13,10 +13,11 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,6 +37,7 @@ RUNS = {
     "organism:hub-hears": ("audio",),
     "gpt2": ("arithmetic", "languages"),
 }
+SHOWN = 15
 NUMBERS = ("value", "low", "high", "null_high", "p", "n", "dropped")
 TOLD_APART = ("experiment", "series", "reading", "layer", "control")
 
@@ -97,14 +99,15 @@ def differences(old, new, at: str = "") -> list[str]:
     return [] if old == new else [f"{at}: {old!r} is now {new!r}"]
 
 
-def rows_of(folder: Path, chapters: set[str]) -> dict[tuple, list[tuple]]:
-    """The rows of all tables below a model's results, by what tells them apart: experiment, series, reading, layer and
-    control, and of each the numbers that it has."""
+def rows_of(folder: Path, chapters: set[str] | None = None) -> dict[tuple, list[tuple]]:
+    """The rows with a value of all tables below a model's results (or those of some chapters, where each has a file of
+    its own), by what tells them apart: experiment, series, reading, layer and control; and of each its numbers."""
     found = defaultdict(list)
     for path in sorted(folder.rglob("*.parquet")):
-        if path.parent.name.endswith(".parts"):
+        if path.parent.name.endswith(".parts") or chapters is not None and path.stem not in chapters:
             continue
         table = pd.read_parquet(path)
+        table = table[table["value"].notna()]
         keys = [table[name] if name in table else pd.Series("", table.index) for name in TOLD_APART]
         keys = pd.concat(keys, axis=1, keys=TOLD_APART).astype(object).fillna("").astype(str)
         numbers = table.reindex(columns=list(NUMBERS)).astype(float).to_numpy()
@@ -155,15 +158,22 @@ def main() -> int:
     worst = 0
     for folder in sorted((out / "old" / options.against / "results").iterdir()):
         wanted = {path.name.split(".")[0] for path in folder.glob("*.claims.json")} & chapters
+        if not wanted or not any(
+            re.fullmatch(model.replace(":", "-") + r"(-[0-9a-f]{6})?", folder.name) for model in RUNS
+        ):
+            continue
         old, new = ({k: v for k, v in claims_of(at).items() if k.split("/")[0] in wanted}
                     for at in (folder, here / "results" / folder.name))  # fmt: skip
         lines = [f"the claim {name} is gone" for name in old if name not in new]
         lines += [f"the claim {name} is new" for name in new if name not in old]
         lines += [f"{name}{line}" for name in old if name in new for line in differences(old[name], new[name])]
-        lines += table_differences(*(rows_of(at, wanted) for at in (folder, here / "results" / folder.name)))
-        print(f"{folder.name}: {len(old)} claims, {len(lines)} differences")
-        for line in lines[:40]:
+        rows = rows_of(folder, wanted)
+        lines += table_differences(rows, rows_of(here / "results" / folder.name))
+        print(f"{folder.name}: {len(old)} claims, {sum(map(len, rows.values()))} rows, {len(lines)} differences")
+        for line in lines[:SHOWN]:
             print("   ", line)
+        if len(lines) > SHOWN:
+            print("    ... and of", Counter(line.partition(" | ")[0] for line in lines[SHOWN:]))
         worst = max(worst, len(lines))
     return int(worst > 0)
 

@@ -31,9 +31,9 @@ from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import SOUNDS, without_content
+from semhub_utils.spokes.audio import KindItem, kind_items
 from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.kinds import KindItem, kind_items
+from semhub_utils.spokes.items import SOUNDS, without_content
 from semhub_utils.tuned import Translators, text_for
 
 NAME = "qwen2-audio"
@@ -566,7 +566,6 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
         (lambda m: kind_items(audio.clips(28)[25:], "english"), "do not say"),
         (lambda m: push_experiment(m, {"english": questions(m)}, by="magic"), "by 'magic'; unembedding or states"),
         (lambda m: audio.read_clips(3, data_dir="tests"), "neither ESC-10, ESC-50 nor VGGSound"),
-        (lambda m: label_words_experiment(m, [], series="s"), "None of the 0 words"),
     ],
 )
 def test_bad_input_is_one_sentence(model, call, sentence):

@@ -12,8 +12,10 @@ import torch
 from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge, wilson
-from semhub_utils.experiments import lens_experiment, similarity_experiment, steering_experiment, trajectory_experiment
-from semhub_utils.models import load_model, randomised
+from semhub_utils.experiments import similarity_experiment, steering_experiment, words
+from semhub_utils.experiments.core import run
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.lexicon import english_tokens, vocabulary
 from semhub_utils.organism.world import MAX_RESULT, World
@@ -152,11 +154,10 @@ def arithmetic_verdicts(model):
     """The chapter's claims on its own items, judged though the model may not know the task."""
     chosen = arithmetic.items(250, 0, MAX_RESULT + 1)
     prompts, given = arithmetic.lens_items(chosen), {"series": "digits", "seed": 0}
-    lens = {"hub": "word", "own": "digit", **given}
     found = [
         *similarity_experiment(model, arithmetic.similarity_pairs(chosen), **given)[1],
-        *lens_experiment(model, prompts, **lens)[1],
-        *trajectory_experiment(model, prompts, arithmetic.trajectory_words(), **lens)[1],
+        *run(words.Lens("word", "digit"), model, prompts, **given)[1],
+        *run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), model, prompts, **given)[1],
         *steering_experiment(model, arithmetic.steering_items(chosen), **given)[1][:1],
     ]
     return {e.experiment: (judge(e).verdict, np.nanmin(e.p)) for e in found if e.experiment != "lens-end"}

@@ -165,7 +165,7 @@ def test_check_reports_and_fails(monkeypatch, capsys, passed):
     handle = types.SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
     handle.modalities = frozenset({"text", "image"})
     loaded = []
-    fake(monkeypatch, "models", load_model=lambda name, **options: loaded.append(options) or handle)
+    fake(monkeypatch, "loading", load_model=lambda name, **options: loaded.append(options) or handle)
     checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
     fake(monkeypatch, "checks", self_check=lambda model, raise_on_failure: checks)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
@@ -204,6 +204,6 @@ def test_any_sentence_of_ours_ends_with_2(monkeypatch, capsys):
     def refuse(*args, **options):
         raise SemhubError("No such model.")
 
-    monkeypatch.setattr("semhub_utils.models.load_model", refuse)
+    monkeypatch.setattr("semhub_utils.loading.load_model", refuse)
     assert cli.main(["check", "nowhere"]) == 2
     assert capsys.readouterr().err == "No such model.\n"

@@ -32,15 +32,15 @@ from semhub_utils.evidence import (
     judge,
     split_items,
 )
-from semhub_utils.experiments import ranges, steering
+from semhub_utils.experiments import core, ranges, steering, words
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
-from semhub_utils.spokes import code, facts, hub_data
-from semhub_utils.spokes.programs import Program, library, parse, programs
-from semhub_utils.tokens import word_row
+from semhub_utils.spokes import code, facts, files
+from semhub_utils.spokes.code import Program, library, parse, programs
+from semhub_utils.tokens import WordForms, word_forms
 
 PLAIN = {"random_weights": False}
 
@@ -278,22 +278,22 @@ def test_mbpp_over_the_network_is_asked_for_by_name_and_commit(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     found, _ = programs(9, seed=0, source="mbpp")
     assert [p.text for p in found] == [f"x = [{k}, 2]" for k in (1, 2, 3, 4)]
-    name, revision = hub_data.SETS["mbpp"]
+    name, revision = files.SETS["mbpp"]
     assert asked == [(name, "full", revision, split) for split in ("train", "test", "validation", "prompt")]
-    assert all(len(commit) == 40 and int(commit, 16) for _, commit in hub_data.SETS.values())
+    assert all(len(commit) == 40 and int(commit, 16) for _, commit in files.SETS.values())
 
 
 def test_no_network_or_no_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
-        hub_data.hub_rows("a/b", "0" * 40, "train")
+        files.hub_rows("a/b", "0" * 40, "train")
 
     def load_dataset(*_, **__):
         raise ConnectionError("no route")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(SemhubError, match=r"a/b \(train, 0000000\) cannot be had from the hub \(ConnectionError\)"):
-        hub_data.hub_rows("a/b", "0" * 40, "train")
+        files.hub_rows("a/b", "0" * 40, "train")
 
 
 # ---- sites ----
@@ -403,13 +403,19 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(
     assert curves[curves.null_high.notna()].series.nunique() == 2
 
 
+def before_arguments(model, places, dropped=None, **options):
+    items, lost = experiments.argument_items(model, places)
+    options |= {"series": "arguments", "over": "moves_with", "dropped": {**(dropped or {}), **lost}}
+    return core.run(words.Lens("name", "argument"), model, items, **options)
+
+
 def test_argument_values(both):
     """Names of one token, the arguments as written; what is left out is counted."""
     model, oracle = both
     known = {"add": ("cat", "dog"), "first": ("the", "homeward"), "second": ("near", "red")}
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
     places, _ = code.argument_places(numbered(*sources), known)
-    table, claims = experiments.argument_experiment(model, places, **PLAIN)
+    table, claims = before_arguments(model, places, twins=())
     rows, expected, whole, same = [], [], set(), 0
     for site in sites(model, places)[0]:
         same += site.next_text == site.place.name
@@ -438,7 +444,7 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     places, _ = code.range_places(numbered(*sources))
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(3))
     rows = {"start": vector, "end": torch.zeros_like(vector)}
-    monkeypatch.setattr(ranges, "word_row", lambda model, word, prompt: rows[word])
+    monkeypatch.setattr(WordForms, "unembedding_row", lambda form, model: rows[form.word])
     monkeypatch.setattr(ranges, "only_argument", lambda said: said)
     monkeypatch.setattr(ranges, "calls_range", lambda said, wanted: said == wanted or len(said) % 2)
     monkeypatch.setattr(ranges, "LONGEST_ARGUMENT", 3)
@@ -488,8 +494,9 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
 def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
     model = tiny("llama")
     ids = list(one_token(model, "the", "range("))
-    assert torch.equal(word_row(model, "the", "range("), model.module.lm_head.weight.detach()[ids].mean(0))
-    assert word_row(model, "homeward", "range(") is None
+    one, several = word_forms(model, ["the", "homeward"], "range(")
+    assert torch.equal(one.unembedding_row(model), model.module.lm_head.weight.detach()[ids].mean(0))
+    assert several.unembedding_row(model) is None
 
 
 # ---- truth put in by hand ----
@@ -582,7 +589,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
     sources = [f"{f}(x{rng.randrange(12)}, x{rng.randrange(12)})" for f in functions for _ in range(4)]
     places, _ = code.argument_places(numbered(*sources), functions)
     model = planted(names, arrows)
-    table, claims = experiments.argument_experiment(model, places)
+    table, claims = before_arguments(model, places)
     found = {claim.experiment: judge(claim) for claim in claims}
     assert claims[0].n == len(sites(model, places)[0]), "all, also where the model goes on with the name itself"
     if known_to_the_model:
@@ -651,15 +658,15 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         arguments, _ = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
         calls, _ = code.range_places(numbered("for x in range(3): x"))
         tables = [
-            experiments.both_readings(experiments.and_experiment, model, commas, dropped={"before": 2}),
-            experiments.both_readings(experiments.argument_experiment, model, arguments, dropped={"before": 2}),
+            experiments.and_experiment(model, commas, dropped={"before": 2}),
+            before_arguments(model, arguments, dropped={"before": 2}),
             experiments.range_experiment(model, calls, dropped={"before": 2}),
         ]
         for table, claims in tables:
             for claim in claims:
                 verdict = judge(claim)
                 assert verdict.verdict == UNTESTABLE and claim.dropped["before"] == 2, claim.claim
-            assert len(table[table.experiment.isin(["and-probability", "lens-probability", "steering-dose"])])
+            assert len(table[table.experiment.isin(["and-probability", "lens-meaning", "steering-dose"])])
             assert "steering-dose" not in set(table.experiment) or table[table.series == "expected"].value.isna().all()
 
 

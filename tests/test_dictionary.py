@@ -6,7 +6,7 @@ import pytest
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.spokes.dictionary import Entry, cedict, dictionary, world_dictionary
+from semhub_utils.spokes.languages import Entry, cedict, dictionary, world_dictionary
 
 LINES = """# a remark
 #! charset=UTF-8

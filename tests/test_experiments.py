@@ -16,8 +16,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.experiments import core, words
 from semhub_utils.experiments import steering as steering_module
-from semhub_utils.experiments.common import FEW_DRAWS
+from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.experiments.steering import says
 from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
@@ -129,9 +130,7 @@ def one_token_forms(model, word, context):
 def test_lens_values(both, reading):
     model, oracle = both
     items = number_items()
-    table, claims = experiments.lens_experiment(
-        model, items, hub="word", own="digit", series="n", reading=reading, **PLAIN
-    )
+    table, claims = core.run(words.Lens("word", "digit"), model, items, series="n", readings=(reading,), twins=())
     claims = {claim.experiment: claim for claim in claims}
     forms = {w: sorted(one_token_forms(model, w, items[0].prompt)) for w in (*NUMBERS, *NUMBERS.values())}
     assert all(forms[d] for d in NUMBERS), "the digits are tokens"
@@ -180,17 +179,18 @@ def test_lens_values(both, reading):
 def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
     """What is drawn grey is what the experiment itself gives on the same architecture with random weights."""
     model, of, lines = tiny("llama"), {"series": "n", "seed": 3}, number_pairs()[:12]
-    blank, words = randomised(model, 3), {"hub": "word", "own": "digit"}
+    blank = randomised(model, 3)
     rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
     both = {"baselines": ("corrected", "as released")}
     relation = np.array([[int(i != j) for j in lines] for i in lines])
 
     def tables(reader, **alone):
-        yield experiments.lens_experiment(reader, number_items(), **words, **of, **alone)[0]
+        twins = () if alone else None
+        yield core.run(words.Lens("word", "digit"), reader, number_items(), twins=twins, **of)[0]
         yield experiments.similarity_experiment(reader, lines, **both, **of, **alone)[0]
         yield experiments.punctuation_trap(reader, lines, seed=3)[0]
         yield experiments.relation_curves(reader, lines, relation, ("same", "other"), seed=3)
-        yield experiments.trajectory_experiment(reader, number_items(), rows, **words, **of, **alone)[0]
+        yield core.run(words.Trajectory(rows, "word", "digit"), reader, number_items(), twins=twins, **of)[0]
 
     found = set()
     for table, plain in zip(tables(model), tables(blank, **PLAIN), strict=True):
@@ -211,8 +211,8 @@ def test_the_null_of_a_lens_curve_is_what_words_of_other_items_get(tiny, random_
     items = [replace(item, group=str(k % 2)) for k, item in enumerate(number_items())]
     forms = {w: one_token_forms(model, w, items[0].prompt) for w in (*NUMBERS, *NUMBERS.values())}
     kept = [i for i in items if forms[i.targets["word"][0]]]
-    table, _ = experiments.lens_experiment(
-        model, items, hub="word", own="digit", series="n", seed=5, random_weights=random_weights
+    table, _ = core.run(
+        words.Lens("word", "digit"), model, items, series="n", seed=5, twins=None if random_weights else ()
     )
     logprob = [[oracle.normed(h) for h in oracle.states(i.prompt)[:, -1]] for i in kept]
     pairings = random_pairings(
@@ -254,7 +254,7 @@ def test_lens_first_counts_every_form_of_a_word(tiny):
     target = word.strip() if word else "the"
     wrong = "plus" if target != "plus" else "the"
     items = [LensItem("a", prompt, {"word": (target,), "digit": ("5",)}, "c", wrong={"word": (wrong,)})] * 4
-    table, _ = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    table, _ = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
     assert values(table, "lens-first", "word")[1] == (1.0 if word else 0.0)
     assert forms
 
@@ -268,7 +268,7 @@ def test_lens_drops_and_counts(tiny):
 
     assert not one_token_forms(model, "homeward", "8=3+") and one_token_forms(model, "the", "8=3+")
     items = [item("the", "5", ("cat",)), item("homeward", "5"), item("5", "5"), item("the", "3", ("homeward",))]
-    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    _, claims = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
     assert claims[0].n == 1
     assert claims[0].dropped == {
         "no single token of its own for the word": 1,
@@ -286,34 +286,24 @@ def test_two_words_of_one_first_token_are_not_told_apart(tiny):
         LensItem(w, "8=3+", {"word": (w,), "digit": ("5",)}, w, wrong={"word": ("the",)})
         for w in ("homeward", "homely")
     ] + [LensItem("cat", "8=3+", {"word": ("cat",), "digit": ("5",)}, "cat", wrong={"word": ("the",)})]
-    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n", **PLAIN)
+    _, claims = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
     assert claims[0].n == 1 and sum(claims[0].dropped.values()) == 2
 
 
-def test_nothing_left_cannot_be_tested_and_still_has_its_curves(tiny):
+def test_nothing_left_cannot_be_tested_and_has_no_curve(tiny):
     items = [LensItem("a", "8=3+", {"word": ("homeward",), "digit": ("5",)}, "c", wrong={"word": ("homely",)})] * 30
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, tiny("llama"), items, hub="word", own="digit", series="n"
-    )
+    table, claims = core.run(words.Lens("word", "digit"), tiny("llama"), items, series="n", readings=("normed", "raw"))
     assert len(claims) == 6
     for claim in claims:
         verdict = judge(claim)
         assert verdict.verdict == UNTESTABLE and "0 items are left" in verdict.reason
         assert sum(claim.dropped.values()) == 30
-    for experiment, series in (
-        ("lens-probability", "word"),
-        ("lens-probability", "wrong word"),
-        ("lens-first", "word"),
-    ):
-        assert np.isnan(values(table, experiment, series, reading="raw")).all()
-        assert len(values(table, experiment, series, reading="raw")) == 4
-    with pytest.raises(SemhubError, match="No item"):
-        experiments.lens_experiment(tiny("llama"), [], hub="word", own="digit", series="n")
+    assert set(table.experiment) == {"lens-meaning", "lens-lead", "lens-end"} and table.value.isna().all()
 
 
 def test_both_readings_puts_the_normed_evidence_first(tiny):
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, tiny("llama"), number_items(), hub="word", own="digit", series="n", **PLAIN
+    table, claims = core.run(
+        words.Lens("word", "digit"), tiny("llama"), number_items(), series="n", readings=("normed", "raw"), twins=()
     )
     assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3
     normed, raw = (values(table, "lens-probability", "digit", reading=r) for r in ("normed", "raw"))
@@ -344,11 +334,11 @@ def test_trajectory_values(both):
     model, oracle = both
     items = number_items()
     rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
-    table, [claim] = experiments.trajectory_experiment(model, items, rows, hub="word", own="digit", series="n")
-    points, words = (table[table.experiment == f"trajectory-{kind}"] for kind in ("path", "word"))
+    table, [claim] = core.run(words.Trajectory(rows, "word", "digit"), model, items, series="n")
+    points, drawn = (table[table.experiment == f"trajectory-{kind}"] for kind in ("path", "word"))
     kept = [w for w in rows["digit"] + rows["word"] if one_token_forms(model, w, items[0].prompt)]
-    assert set(words.word) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2
-    shown = words.set_index("word")[["x", "y"]].loc[kept].to_numpy(float)
+    assert set(drawn.word) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2
+    shown = drawn.set_index("word")[["x", "y"]].loc[kept].to_numpy(float)
     head = oracle.module.lm_head.weight.detach()
     forms = [model.tokenizer(items[0].prompt + w)["input_ids"][-1:] for w in kept]
     for k, w in enumerate(kept):  # the form without a space where that is one token
@@ -392,9 +382,8 @@ def test_trajectory_values(both):
 def test_no_plane_cannot_be_tested(tiny):
     rows = {"digit": ("3", "5"), "word": ("homeward", "seaward")}
     items = [LensItem("a", "8=3+", {"word": ("homeward",), "digit": ("5",)}, "c")] * 25
-    table, [claim] = experiments.trajectory_experiment(tiny("llama"), items, rows, hub="word", own="digit", series="n")
+    _, [claim] = core.run(words.Trajectory(rows, "word", "digit"), tiny("llama"), items, series="n")
     assert judge(claim).verdict == UNTESTABLE
-    assert table[table.experiment == "trajectory-path"].x.isna().all()
 
 
 # ---- running text ----
@@ -642,7 +631,7 @@ def planted_steering(targets):
 def test_planted_hub_is_found(hub):
     _, [claim] = experiments.similarity_experiment(hub, planted_pairs(), series="n")
     assert judge(claim).verdict == HOLDS and claim.values[1] > 0.5 > abs(claim.values[0])
-    _, claims = experiments.lens_experiment(hub, planted_items(), hub="word", own="digit", series="n")
+    _, claims = core.run(words.Lens("word", "digit"), hub, planted_items(), series="n")
     assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
         ("lens-meaning", "lens-end", "lens-lead"), HOLDS
     )
@@ -656,7 +645,7 @@ def test_planted_hub_is_found(hub):
 def test_planted_absence_is_not_found(islands):
     _, [claim] = experiments.similarity_experiment(islands, planted_pairs(), series="n")
     assert judge(claim).verdict == NOT
-    _, claims = experiments.lens_experiment(islands, planted_items(), hub="word", own="digit", series="n")
+    _, claims = core.run(words.Lens("word", "digit"), islands, planted_items(), series="n")
     verdicts = {c.experiment: judge(c).verdict for c in claims}
     assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
     moved = [(k + 7) % N for k in range(N)]
@@ -677,7 +666,7 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
     with torch.no_grad():
         model.module.lm_head.weight[N : 2 * N] = 4 * rows[N : 2 * N]
-    _, claims = experiments.lens_experiment(model, planted_items(), hub="word", own="digit", series="n")
+    _, claims = core.run(words.Lens("word", "digit"), model, planted_items(), series="n")
     verdicts = {c.experiment: judge(c) for c in claims}
     for name in ("lens-meaning", "lens-lead"):
         assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
@@ -697,7 +686,7 @@ def test_answers_that_are_likely_words_anyway_are_no_lead():
                  wrong={"word": tuple(f"w{j}" for j in range(N) if j != k % 10)}, group="g", anchor=f"w{k % 10}")
         for k, i in enumerate(planted_items())
     ]  # fmt: skip
-    _, claims = experiments.lens_experiment(model, items, hub="word", own="digit", series="n")
+    _, claims = core.run(words.Lens("word", "digit"), model, items, series="n")
     [lead] = [claim for claim in claims if claim.experiment == "lens-lead"]
     assert lead.low[1] > 0.5, "it does lead, in every item: flipped signs alone would be fooled"
     assert judge(lead).verdict == NOT
@@ -725,7 +714,7 @@ def test_random_weights_never_hold():
         options = {"series": "n", "seed": seed}
         found = [
             *experiments.similarity_experiment(model, planted_pairs(), **options)[1],
-            *experiments.lens_experiment(model, planted_items(), hub="word", own="digit", **options)[1],
+            *core.run(words.Lens("word", "digit"), model, planted_items(), **options)[1],
         ]
         for claim in found:
             if claim.experiment != "lens-end":  # a tied model may well write what it just read
@@ -738,7 +727,7 @@ def test_random_weights_never_hold():
 def test_tables_have_the_columns_of_the_house(hub):
     tables = [
         experiments.similarity_experiment(hub, planted_pairs(), series="n", **PLAIN)[0],
-        experiments.lens_experiment(hub, planted_items(), hub="word", own="digit", series="n", **PLAIN)[0],
+        core.run(words.Lens("word", "digit"), hub, planted_items(), series="n", twins=())[0],
     ]
     for table in tables:
         assert {"experiment", "series", "reading", "layer", "depth", "value", "low", "high", "n", "dropped"} <= set(

@@ -16,13 +16,23 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.models import load_model
-from semhub_utils.spokes import dictionary, languages, texts
-from semhub_utils.spokes.dictionary import Entry
+from semhub_utils.experiments import core, words
+from semhub_utils.loading import load_model
+from semhub_utils.spokes import languages
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import Pair
-from semhub_utils.spokes.languages import CONTINUATION, SHARED, WORLD_CONTINUATION, PairSet, ended, pair_sets, segments
-from semhub_utils.spokes.texts import LANGUAGES, Parallel
+from semhub_utils.spokes.languages import (
+    CONTINUATION,
+    LANGUAGES,
+    SHARED,
+    WORLD_CONTINUATION,
+    Entry,
+    PairSet,
+    Parallel,
+    ended,
+    pair_sets,
+    segments,
+)
 
 organism = cache(lambda name: load_model(f"organism:{name}", check=False))
 
@@ -62,7 +72,7 @@ def test_the_three_endings(text, language, continuation, said):
 
 
 def test_sentences_with_a_word_in_common_are_left_out_and_counted():
-    sentences, _ = texts.parallel_sentences(200, seed=1)
+    sentences, _ = languages.parallel_sentences(200, seed=1)
     sets = {(s.series, s.ending): s for s in pair_sets(sentences)}
     assert {series for series, _ in sets} == {
         "spanish", "chinese", "german", "spanish-chinese", "spanish-german", "chinese-german",
@@ -181,7 +191,7 @@ def test_similarity_within_forms_and_as_released(tiny, name):
 @pytest.mark.parametrize(("name", "fit"), [("planted", (HOLDS,)), ("islands", (NOT,))])
 def test_a_planted_hub_is_found_and_islands_are_not(name, fit):
     model = organism(name)
-    sentences, _ = texts.parallel_sentences(500, seed=11)
+    sentences, _ = languages.parallel_sentences(500, seed=11)
     sets = [s for s in pair_sets(sentences, WORLD_CONTINUATION) if s.ending == "continued" and s.series == "spanish"]
     _, claims = experiments.language_similarity(model, sets, seed=11)
     assert judge(claims[0]).verdict in fit, judge(claims[0]).reason
@@ -239,9 +249,7 @@ def test_words_are_read_where_they_come_next(tiny, name):
     read = [w for w in TEXT.rstrip(".").split() if w in ENTRIES and {w, *ENTRIES[w].english} <= whole]
     assert [item.targets["own"][0] for item in items] == read and 3 <= len(read) < len(ENTRIES)
     assert sum(dropped.values()) + len(items) == len(TEXT.split())
-    _, claims = experiments.lens_experiment(
-        model, items, hub="english", own="own", series="x", random_weights=False, dropped=dropped
-    )
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", twins=(), dropped=dropped)
     states, tokens = oracle.states(TEXT), model.tokenizer(TEXT, return_offsets_mapping=True)
     meaning, end = [], []
     for item in items:
@@ -300,9 +308,7 @@ def test_a_word_that_names_itself_often_counts_so(tiny):
 
     def claim(wrong):
         items = [LensItem("a", "8=3+", {"word": ("the",), "digit": ("5",)}, "c", wrong={"word": wrong})]
-        return experiments.lens_experiment(
-            tiny("llama"), items * 3, hub="word", own="digit", series="n", random_weights=False
-        )[1][0].values
+        return core.run(words.Lens("word", "digit"), tiny("llama"), items * 3, series="n", twins=())[1][0].values
 
     one, other, both = claim(("cat",)), claim(("dog",)), claim(("cat", "cat", "cat", "dog"))
     np.testing.assert_allclose(both, np.array(one) * 0.75 + np.array(other) * 0.25, atol=1e-6)
@@ -310,12 +316,10 @@ def test_a_word_that_names_itself_often_counts_so(tiny):
 
 def test_no_word_left_cannot_be_tested(tiny):
     model = tiny("llama")
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, model, [], hub="english", own="own", series="x", dropped={"several tokens": 40}
-    )
+    given = {"series": "x", "readings": ("normed", "raw"), "dropped": {"several tokens": 40}}
+    _, claims = core.run(words.Lens("english", "own"), model, [], **given)
     assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {"several tokens": 40}
-    assert {"english", "own", "wrong english"} <= set(table.series)
-    assert experiments.part_lens_experiment(model, [], series="x")[1] == []
+    assert words.by_part(words.Lens("english", "own"), model, [], series="x")[1] == []
     assert experiments.choice_table(model, [], own="own", series="x").empty
 
 
@@ -339,14 +343,12 @@ def test_the_choice_is_that_of_the_output(tiny):
 
 def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
     found = {}
-    counts = languages.word_counts(texts.running_text("english", 800, seed=4)[0])
-    lines, entries = texts.running_text("german", 150, seed=4)[0], dictionary.world_dictionary("de")
+    counts = languages.word_counts(languages.running_text("english", 800, seed=4)[0])
+    lines, entries = languages.running_text("german", 150, seed=4)[0], languages.world_dictionary("de")
     for name in ("planted", "islands"):
         model = organism(name)
         items, dropped = experiments.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
-        _, claims = experiments.lens_experiment(
-            model, items, hub="english", own="own", series="german", seed=4, dropped=dropped
-        )
+        _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4, dropped=dropped)
         found[name] = judge(claims[0]).verdict
         assert claims[0].n == 150 and dropped["not in the dictionary"] > 100
     assert found["planted"] == HOLDS and found["islands"] in (NOT, WEAKLY)
@@ -355,7 +357,7 @@ def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
 def test_parts_of_speech_are_the_same_items_apart(tiny):
     entries = {w: Entry(e.english, "verb" if w in ("red", "river", "mat") else "noun") for w, e in ENTRIES.items()}
     items, _ = words_of(tiny("llama"), [TEXT], entries)
-    table, claims = experiments.part_lens_experiment(tiny("llama"), items, series="x", random_weights=False)
+    table, claims = words.by_part(words.Lens("english", "own"), tiny("llama"), items, series="x", twins=())
     assert set(table.part) == {"noun", "verb"}
     whole = sum(c.n + sum(c.dropped.values()) for c in claims if c.experiment == "lens-meaning")
     assert whole == len(items)
@@ -381,7 +383,7 @@ def real(tmp_path_factory):
 @pytest.fixture(scope="module")
 def knows_nothing(tmp_path_factory):
     """knows_nothing(context): a random GPT-2 whose tokenizer has common words of all four languages."""
-    own = [line for name in LANGUAGES for line in texts.running_text(name, 200, seed=8)[0]]
+    own = [line for name in LANGUAGES for line in languages.running_text(name, 200, seed=8)[0]]
     own += [
         "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多"
     ] * 27
@@ -393,16 +395,16 @@ def knows_nothing(tmp_path_factory):
 
 def test_real_text_on_a_random_model(real, knows_nothing):
     model = load_model(knows_nothing(96), check=False)
-    found, skipped = texts.parallel_sentences(300, seed=0, data_dir=real)
+    found, skipped = languages.parallel_sentences(300, seed=0, data_dir=real)
     sentences = experiments.readable_sentences(model, found, CONTINUATION, skipped)
     assert 5 < len(sentences) < 300 and len(sentences) + skipped.counts["longer than the model's context"] == 300
     assert sentences[0].document.count(".") == 1
-    lines, _ = texts.running_text("chinese", 200, seed=0, data_dir=real)
-    entries, _ = dictionary.dictionary("chinese", real)
+    lines, _ = languages.running_text("chinese", 200, seed=0, data_dir=real)
+    entries, _ = languages.dictionary("chinese", real)
     items, dropped = experiments.word_items(model, lines, "chinese", entries, {}, n_words=60)
     assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
-    _, claims = experiments.lens_experiment(model, items, hub="english", own="own", series="x", dropped=dropped)
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", dropped=dropped)
     assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
 
 

@@ -22,7 +22,7 @@ from semhub_utils.lens import lens
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism.lexicon import surface
 from semhub_utils.shuffles import random_pairings
-from semhub_utils.spokes.layers import TypeTexts, split_texts
+from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 
 SMOOTHING = 0.25
@@ -485,9 +485,9 @@ def test_ntrex_itself():
 STAND_IN = """
 def load_dataset(name, config, *, revision, split):
     assert (name, split) == ("davidstap/NTREX", "test") and len(revision) == 40
-    from semhub_utils.spokes import texts
+    from semhub_utils.spokes import languages
     language = {"eng_Latn": "english", "spa_Latn": "spanish", "zho_Hans": "chinese", "deu_Latn": "german"}[config]
-    return [{"text": s.texts[language]} for s in texts.parallel_sentences(60, seed=1)[0]]
+    return [{"text": s.texts[language]} for s in languages.parallel_sentences(60, seed=1)[0]]
 """
 
 

@@ -7,7 +7,7 @@ from oracle import Oracle
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
-from semhub_utils.lens import lens, lens_logprobs, word_logprobs
+from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.states import hidden_states
 
 TARGETS = torch.tensor([3, 77, 310, 409])
@@ -41,7 +41,7 @@ def test_last_normed_layer_is_the_model(tiny):
         ids = torch.tensor([model.encode(["three plus five"])[0].ids])
         with torch.no_grad():
             expected = model.module(ids).logits[0, -1].log_softmax(-1)
-        ours = lens_logprobs(model, hidden, torch.arange(model.vocab_size))[0, 0]
+        ours = lens(model, hidden, targets=torch.arange(model.vocab_size)).logprob[0, 0]
         torch.testing.assert_close(ours, expected, atol=5e-5, rtol=0)
 
 
@@ -54,7 +54,7 @@ def test_raw_is_the_release_s_reading_whichever_layers_are_given(tiny):
         want = model.module.lm_head(torch.stack(theirs)[:, 0, -1]).log_softmax(-1)
     for layers in ([0, 1, 2, 3], [3, 1]):
         hidden = hidden_states(model, ["three plus five"]).hidden[:, layers]
-        ours = lens_logprobs(model, hidden, torch.arange(model.vocab_size), reading="raw", layers=layers)
+        ours = lens(model, hidden, targets=torch.arange(model.vocab_size), reading="raw", layers=layers).logprob
         torch.testing.assert_close(ours[0], want[layers], atol=5e-5, rtol=0)
 
 
@@ -62,7 +62,7 @@ def test_raw_is_the_release_s_reading_whichever_layers_are_given(tiny):
 def test_probabilities_sum_to_one(tiny, reading):
     model = tiny("gemma3")
     hidden = hidden_states(model, PROMPTS, positions="all").hidden
-    ours = lens_logprobs(model, hidden, torch.arange(model.vocab_size), reading=reading)
+    ours = lens(model, hidden, targets=torch.arange(model.vocab_size), reading=reading).logprob
     torch.testing.assert_close(ours.exp().sum(-1), torch.ones(hidden.shape[:2]), atol=1e-5, rtol=0)
 
 
@@ -80,19 +80,19 @@ def test_own_targets_for_each_site(tiny):
     model = tiny("gpt2")
     hidden = hidden_states(model, PROMPTS).hidden
     own = torch.randint(model.vocab_size, (len(PROMPTS), 3), generator=torch.Generator().manual_seed(0))
-    whole = lens_logprobs(model, hidden, torch.arange(model.vocab_size))
+    whole = lens(model, hidden, targets=torch.arange(model.vocab_size)).logprob
     expected = whole.gather(2, own[:, None].expand(-1, hidden.shape[1], -1))
-    torch.testing.assert_close(lens_logprobs(model, hidden, own), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(lens(model, hidden, targets=own).logprob, expected, atol=1e-6, rtol=0)
 
 
 def test_a_reading_by_layer_stands_before_the_norm(tiny):
     model = tiny("llama")
     layers = [0, 2, 3]
     hidden = hidden_states(model, PROMPTS, layers=layers).hidden
-    same = lens_logprobs(model, hidden, TARGETS, reading=lambda layer, h: h, layers=layers)
-    torch.testing.assert_close(same, lens_logprobs(model, hidden, TARGETS))
-    shifted = lens_logprobs(model, hidden, TARGETS, reading=lambda layer, h: h + layer, layers=layers)
-    expected = lens_logprobs(model, hidden + torch.tensor(layers)[None, :, None], TARGETS)
+    same = lens(model, hidden, targets=TARGETS, reading=lambda layer, h: h, layers=layers).logprob
+    torch.testing.assert_close(same, lens(model, hidden, targets=TARGETS).logprob)
+    shifted = lens(model, hidden, targets=TARGETS, reading=lambda layer, h: h + layer, layers=layers).logprob
+    expected = lens(model, hidden + torch.tensor(layers)[None, :, None], targets=TARGETS).logprob
     torch.testing.assert_close(shifted, expected)
 
 

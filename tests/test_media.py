@@ -11,9 +11,8 @@ from shared_data import shared
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import resample
-from semhub_utils.spokes.clips import esc, vggsound
-from semhub_utils.spokes.coco import Segment, cells, photos
-from semhub_utils.spokes.media import read_image, read_sound
+from semhub_utils.spokes.audio import esc, read_sound, vggsound
+from semhub_utils.spokes.coco import Segment, cells, photos, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

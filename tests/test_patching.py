@@ -11,7 +11,8 @@ from test_experiments import PLAIN, N, hub, islands, one_token_forms  # noqa: F4
 from semhub_utils import experiments
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
-from semhub_utils.models import load_model, randomised
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import PatchItem
 

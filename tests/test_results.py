@@ -19,7 +19,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, Run, check_parameters, glue, load_claims, load_results, model_slug
 from semhub_utils.spokes import files
-from semhub_utils.spokes.programs import programs
+from semhub_utils.spokes.code import programs
 
 
 @dataclass

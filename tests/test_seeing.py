@@ -12,9 +12,10 @@ from semhub_utils import checks
 from semhub_utils.checks import self_check
 from semhub_utils.cli import main
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Remade
-from semhub_utils.lens import lens, lens_logprobs
-from semhub_utils.models import Input, LanguageModel, Sound, load_model, randomised, wrap
+from semhub_utils.inputs import Input, Remade, Sound
+from semhub_utils.lens import lens
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.states import Edit, hidden_states
 from semhub_utils.steering import generate, next_token_logprobs, patched_states
 
@@ -95,7 +96,7 @@ def test_states_and_lens_agree_with_one_at_a_time(media, name):
         theirs, mine = plain.read(prompt), ours.hidden[ours.item == item]
         close(mine[:, :-1], torch.stack([h[0] for h in theirs.hidden_states[:-1]], dim=1))
         targets = model.text_vocab.nonzero()[:, 0]
-        close(lens_logprobs(model, mine[:, -1:], targets)[:, 0], theirs.logits[0].log_softmax(-1)[:, targets])
+        close(lens(model, mine[:, -1:], targets=targets).logprob[:, 0], theirs.logits[0].log_softmax(-1)[:, targets])
 
 
 @pytest.mark.parametrize("name", MEDIA)

@@ -22,13 +22,14 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
 from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
-from semhub_utils.experiments.common import FEW_DRAWS
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.experiments.core import FEW_DRAWS
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
-from semhub_utils.spokes import cogs, semantics
-from semhub_utils.spokes.cogs import ROLES
+from semhub_utils.spokes import semantics
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
 
@@ -38,8 +39,8 @@ SWAPS = swaps_module.SWAPS
 @pytest.fixture(scope="module")
 def known():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cogs, "GENERATED", 600)
-        return cogs.meanings(seed=0)[0]
+        patch.setattr(semantics, "GENERATED", 600)
+        return semantics.meanings(seed=0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def conjuncts(form):
 
 def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
     assert len({m.id for m in known}) == len(known) == 600
-    monkeypatch.setattr(cogs, "GENERATED", 20)
-    assert known[:20] == cogs.meanings(seed=0)[0] != cogs.meanings(seed=1)[0]
+    monkeypatch.setattr(semantics, "GENERATED", 20)
+    assert known[:20] == semantics.meanings(seed=0)[0] != semantics.meanings(seed=1)[0]
     for m in known[:300]:
         assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)
         passive = " is " in m.sentence
@@ -131,7 +132,7 @@ def test_partners_have_peers(known):
     assert len(pairs) == 60 == len({p.id for p in pairs})
     assert min(Counter(p.group for p in pairs).values()) > 1
     for pair in pairs:
-        content = [w for w in pair.a.split() if w not in cogs.FUNCTION]
+        content = [w for w in pair.a.split() if w not in semantics.FUNCTION]
         assert pair.anchor == content[-1] and pair.words[:2] == tuple(content[:2])
 
 
@@ -140,7 +141,7 @@ def test_names_that_no_order_of_conjuncts_turns_round_are_counted(known, monkeyp
     monkeypatch.setattr(random.Random, "shuffle", lambda self, x: next(tries) + 1 and shuffle(self, x))
     forms = ["see ( Emma , Liam ) AND run ( x _ 1 )", "see ( Emma , Liam ) AND like ( Liam , Emma )"]
     rows = [{"input": "Emma sees Liam .", "output": form} for form in forms]
-    fixed, turns = cogs.meanings_of_rows(rows, "rows")[0]
+    fixed, turns = semantics.meanings_of_rows(rows, "rows")[0]
     [item], skipped = semantics.swap_items([fixed, turns], 9, seed=0)
     assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and skipped.counts.total() == 1
     with pytest.raises(SemhubError, match="exactly two proper names.*1 × one order of the names.*rows:1"):
@@ -151,11 +152,11 @@ def test_a_set_without_an_item_is_refused_in_a_sentence(known):
     template = Counter(m.template for m in known)
     alone = [m for m in known if template[m.template] == 1]
     other = next(m for m in known if template[m.template] > 1)
-    _, skipped = semantics.similarity_pairs([*known, *cogs.meanings_of_rows([ODD], "rows")[0]], 9, seed=0)
+    _, skipped = semantics.similarity_pairs([*known, *semantics.meanings_of_rows([ODD], "rows")[0]], 9, seed=0)
     assert skipped.counts == {"alone in its template": len(alone) + 1}
     with pytest.raises(SemhubError, match="no two sentences of one template.*1 × alone in its template"):
         semantics.similarity_pairs([other], 9, seed=0)
-    plain, _ = cogs.meanings_of_rows([ODD], "rows")
+    plain, _ = semantics.meanings_of_rows([ODD], "rows")
     with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
         semantics.form_prompts(plain, 9, seed=0)
     with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
@@ -181,7 +182,7 @@ def folder_of(path, text, encoding="utf-8"):
 
 def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
     folder = folder_of(tmp_path, "\ufeff" + "\r\n".join([GOOD, *BAD.values(), GOOD.split("\tin")[0]]) + "\r\n")
-    known, skipped = cogs.meanings(seed=0, data_dir=folder)
+    known, skipped = semantics.meanings(seed=0, data_dir=folder)
     assert [m.id for m in known] == ["train.tsv:1", "train.tsv:7"] and known[0].form == GOOD.split("\t")[1]
     assert known[0].names == (("Emma", frozenset({"agent"})), ("Liam", frozenset({"theme"})))
     assert skipped.counts == dict.fromkeys(BAD, 1)
@@ -190,13 +191,13 @@ def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
 
 def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
     with pytest.raises(SemhubError, match="no cogs/train.tsv.*GitHub najoungkim/COGS"):
-        cogs.meanings(seed=0, data_dir=tmp_path)
+        semantics.meanings(seed=0, data_dir=tmp_path)
     folder = folder_of(tmp_path, "\n".join(BAD.values()))
     with pytest.raises(SemhubError, match="no sentence with its logical form.*1 × missing column"):
-        cogs.meanings(seed=0, data_dir=folder)
+        semantics.meanings(seed=0, data_dir=folder)
     (folder / "cogs" / "train.tsv").write_bytes("Renée".encode("latin-1"))
     with pytest.raises(SemhubError, match="not UTF-8"):
-        cogs.meanings(seed=0, data_dir=folder)
+        semantics.meanings(seed=0, data_dir=folder)
     nameless = [m for m in known if not m.names][:5]
     with pytest.raises(SemhubError, match="exactly two proper names"):
         semantics.swap_items(nameless, 5, seed=0)
@@ -207,13 +208,13 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
 @pytest.mark.parametrize("columns", [("input", "output"), ("sentence", "logical_form")])
 def test_rows_of_a_data_set_are_read_alike(columns):
     rows = [dict(zip(columns, GOOD.split("\t"), strict=False)), {"text": "x"}, dict.fromkeys(columns)]
-    [meaning], skipped = cogs.meanings_of_rows(rows, "COGS")
+    [meaning], skipped = semantics.meanings_of_rows(rows, "COGS")
     assert meaning.id == "COGS:1" and meaning.sentence == "Emma saw Liam ."
     assert skipped.counts == {"missing column": 1, "a word and no sentence": 1}
 
 
 def test_cogs_itself():
-    known, skipped = cogs.meanings(seed=0, data_dir=shared("cogs"))
+    known, skipped = semantics.meanings(seed=0, data_dir=shared("cogs"))
     assert len(known) == 24_155 - 143 and skipped.counts == {"a word and no sentence": 143}
     by_id = {m.id: m for m in known}
     assert by_id["train.tsv:5"].names == (("Levi", frozenset({"recipient"})), ("Charlotte", frozenset({"agent"})))

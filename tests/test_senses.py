@@ -21,7 +21,7 @@ from semhub_utils.organism.lexicon import LIST_AND, build_tokenizer, surface
 from semhub_utils.organism.senses import HEARS, SEES, build
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.emptied import PICTURES, SOUNDS, without_content
+from semhub_utils.spokes.items import PICTURES, SOUNDS, without_content
 
 SHIPPED = {"hub-sees": AutoModelForImageTextToText, "hub-hears": AutoModelForMultimodalLM}
 

@@ -6,7 +6,7 @@ from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.lens import lens_logprobs
+from semhub_utils.lens import lens
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, FrequencyPenalty, generate, next_token_logprobs, patched_states
 
@@ -122,7 +122,7 @@ def test_nothing_added_or_a_state_put_back_changes_nothing(tiny):
     model = tiny("qwen3")
     plain = next_token_logprobs(model, PROMPTS, TARGETS)
     hidden = hidden_states(model, PROMPTS).hidden
-    torch.testing.assert_close(plain[:, 0], lens_logprobs(model, hidden[:, -1:], TARGETS)[:, 0])
+    torch.testing.assert_close(plain[:, 0], lens(model, hidden[:, -1:], targets=TARGETS).logprob[:, 0])
     everywhere = Edit((0, 1, 2, 3), vectors(model), positions="all", strength=0.0)
     assert torch.equal(next_token_logprobs(model, PROMPTS, TARGETS, edit=everywhere), plain)
     for layer in range(model.n_layers + 1):

@@ -18,9 +18,10 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import common, patched, patching, recolour
 from semhub_utils.inputs import Input
-from semhub_utils.models import load_model, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import wrap
 from semhub_utils.organism.scenes import COLOURS
-from semhub_utils.spokes import audio, swaps, vision
+from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
 from semhub_utils.states import Edit, hidden_states
 from semhub_utils.steering import next_token_logprobs, patched_states
@@ -401,7 +402,7 @@ def test_the_length_of_what_is_put_is_nothing_to_a_model_that_norms_all_it_reads
 def test_items_of_pictures():
     pictures = [*vision.plain_colours(6), *vision.scenes(6, kinds=("one",)), *vision.two_halves(3)]
     for language in vision.LANGUAGES:
-        items = swaps.picture_patches(pictures, language, seed=1)
+        items = vision.picture_patches(pictures, language, seed=1)
         assert len(items) == 12, "two halves have no one colour"
         for item, there in zip(items, pictures, strict=False):
             own, new = there.areas[0].words[0], item.anchor
@@ -414,16 +415,16 @@ def test_items_of_pictures():
             assert item.other[1].split()[-1] in vision.SHAPES and item.other[1].split()[-1] not in there.words
             assert (item.answer[0], item.expected[0]) == tuple(vision.word(w, language) for w in (own, new))
             assert item.run[0].text.count(vision.SLOT) == 1 and item.run[0].images == (there.image,)
-    assert [i.id for i in items] == [i.id for i in swaps.picture_patches(pictures, "code", seed=1)]
-    assert [i.id for i in items] != [i.id for i in swaps.picture_patches(pictures, "code", seed=2)]
-    [plain] = swaps.picture_patches(pictures[:1], "spanish", manner="plain")
+    assert [i.id for i in items] == [i.id for i in vision.picture_patches(pictures, "code", seed=1)]
+    assert [i.id for i in items] != [i.id for i in vision.picture_patches(pictures, "code", seed=2)]
+    [plain] = vision.picture_patches(pictures[:1], "spanish", manner="plain")
     assert plain.run[0].text == "¿Cuál es el color de la imagen?\nEl color es"
 
 
 def test_items_of_sounds():
     clips = audio.clips(12, groups=("animal",))
     for language, kind in itertools.product(vision.LANGUAGES, ("name", "kind")):
-        items = swaps.sound_patches(clips, language, kind=kind)
+        items = audio.sound_patches(clips, language, kind=kind)
         of = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
         assert len(items) == sum(bool(answer) for answer in of.values()) > 9
         for item in items:
@@ -431,14 +432,14 @@ def test_items_of_sounds():
             assert of[own] != of[new] and new == item.anchor and item.answer[0] == vision.word(of[own], language)
             assert any(np.array_equal(c.samples, item.source[0].sounds[0].samples) for c in clips if c.label == new)
             assert item.expected[1] == (of[new] if language != "english" else None)
-            assert item.expected[0] == vision.word(of[new], language) and item.other[1].split()[-1] in swaps.SILENT
-    assert swaps.sound_patches(clips[:1], "english") == []
+            assert item.expected[0] == vision.word(of[new], language) and item.other[1].split()[-1] in audio.SILENT
+    assert audio.sound_patches(clips[:1], "english") == []
 
 
 @pytest.mark.parametrize("ask", ["colours", "side"])
 def test_items_of_two_halves(ask):
     pictures = vision.two_halves(20, held_out=None)
-    items = swaps.recolour_items([*vision.plain_colours(2), *pictures], ask=ask)
+    items = vision.recolour_items([*vision.plain_colours(2), *pictures], ask=ask)
     assert len(items) == 20
     replaced = set()
     for item, there in zip(items, pictures, strict=True):
@@ -462,15 +463,15 @@ def test_items_of_two_halves(ask):
             ]
     assert replaced == {0, 1}
     many = vision.two_halves(300, held_out=None)
-    pairs = {i.cluster: frozenset(p.words) for i, p in zip(swaps.recolour_items(many), many, strict=True)}
+    pairs = {i.cluster: frozenset(p.words) for i, p in zip(vision.recolour_items(many), many, strict=True)}
     assert len(pairs) == len({*pairs.values()}) == len({frozenset(p.words) for p in many}), "no pair in both parts"
-    [plain] = swaps.recolour_items(pictures[:1], manner="plain")
+    [plain] = vision.recolour_items(pictures[:1], manner="plain")
     assert [p.text for p in plain.prompts] == ["What are the two colors in the image?"]
 
 
 def test_the_patches_of_an_area_are_those_that_lie_there(media):
     [there] = vision.two_halves(1, split="across")
-    [item] = swaps.recolour_items([there])
+    [item] = vision.recolour_items([there])
     model = media("llava")
     [encoding] = model.encode([common.asked(model, item.prompts[0])])
     left = there.areas[0].words[0] == item.present
@@ -479,7 +480,7 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
     wide = there.patches(there.areas[0], (2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what is left of the middle
     assert wide == [0, 1, 4, 5]
     for shape in vision.scenes(9, kinds=("one",), held_out=None):  # no patch goes on showing the old colour
-        [patch] = swaps.picture_patches([shape], "english")
+        [patch] = vision.picture_patches([shape], "english")
         encoding, (x0, y0, x1, y1) = model.encode([Input("a", (shape.image,))])[0], shape.areas[0].box
         corners = [(k % 4 * 18, k // 4 * 18) for k in range(16)]
         touched = [x0 < x + 18 and x < x1 and y0 < y + 18 and y < y1 for x, y in corners]
@@ -487,27 +488,27 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
         assert set(shape.places(shape.areas[0], encoding)) < set(patch.places(encoding))
     untiled = encoding.__class__(**{**encoding.__dict__, "grid": None})
     assert item.places(untiled) == []
-    [plain] = swaps.picture_patches(vision.plain_colours(1), "english")
+    [plain] = vision.picture_patches(vision.plain_colours(1), "english")
     assert plain.places(untiled) == encoding.patches
 
 
 def test_colours_are_read_off_answers():
-    assert swaps.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
-    assert swaps.named_colours("english", "coloured, gray, blackish") == ("grey",)
-    assert swaps.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
+    assert vision.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
+    assert vision.named_colours("english", "coloured, gray, blackish") == ("grey",)
+    assert vision.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
         "red", "blue",
     )  # fmt: skip
-    assert swaps.named_colours("spanish", "red y azul") == ("blue",) and swaps.named_colours("code", "") == ()
+    assert vision.named_colours("spanish", "red y azul") == ("blue",) and vision.named_colours("code", "") == ()
 
 
 def test_a_model_is_asked_in_its_own_way(media):
-    model, [item] = media("llava"), swaps.picture_patches(vision.plain_colours(1), "english", manner="plain")
+    model, [item] = media("llava"), vision.picture_patches(vision.plain_colours(1), "english", manner="plain")
     question, answer = item.run[0].text.split("\n")
     assert common.asked(model, item.run[0]).text == f"{question} {answer}", "no template"
     model.processor.chat_template = "USER: <image>{{ messages[0].content[1].text }} ASSISTANT:"
     try:
         assert common.asked(model, item.run[0]).text == f"USER: <image>{question} ASSISTANT: {answer}"
-        [world] = swaps.picture_patches(vision.plain_colours(1), "english")
+        [world] = vision.picture_patches(vision.plain_colours(1), "english")
         assert common.asked(model, world.run[0]).text == world.run[0].text
     finally:
         model.processor.chat_template = None
@@ -519,12 +520,12 @@ def test_shipped_models_take_the_items(name, module, few_draws):
     """What they answer is not asked here."""
     model = load_model(f"organism:{name}", check=False)
     if module == "picture":
-        items = swaps.picture_patches([*vision.plain_colours(2), *vision.scenes(2, kinds=("one",))], "spanish")
-        halves = swaps.recolour_items(vision.two_halves(4, held_out=None), ask="side")
+        items = vision.picture_patches([*vision.plain_colours(2), *vision.scenes(2, kinds=("one",))], "spanish")
+        halves = vision.recolour_items(vision.two_halves(4, held_out=None), ask="side")
         table, [claim] = experiments.recolour_experiment(model, halves, series="c", max_new_tokens=1)
         assert claim.n == 3 and not claim.dropped and judge(claim).verdict == UNTESTABLE
     else:
-        items = swaps.sound_patches(audio.animal_clips(4), "spanish", kind="kind")
+        items = audio.sound_patches(audio.animal_clips(4), "spanish", kind="kind")
     table, claims = experiments.patch_experiment(model, items, series="spanish", **PLAIN)
     assert claims[0].n == len(items) == 4 and not claims[0].dropped
     assert len(table[table.experiment == "task-spanish"]) == 4
@@ -536,16 +537,16 @@ def test_shipped_models_take_the_items(name, module, few_draws):
 
 def test_bad_input_is_one_sentence(media, tiny):
     with pytest.raises(SemhubError, match="no question 'size'"):
-        swaps.sound_patches([], "english", kind="size")
+        audio.sound_patches([], "english", kind="size")
     with pytest.raises(SemhubError, match="no plain question 'side'"):
-        swaps.recolour_items([], ask="side", manner="plain")
+        vision.recolour_items([], ask="side", manner="plain")
     with pytest.raises(SemhubError, match="no manner 'loud'"):
-        swaps.picture_patches(vision.plain_colours(1), "english", manner="loud")
+        vision.picture_patches(vision.plain_colours(1), "english", manner="loud")
     with pytest.raises(SemhubError, match="no plain question in 'code'"):
-        swaps.picture_patches(vision.plain_colours(1), "code", manner="plain")
+        vision.picture_patches(vision.plain_colours(1), "code", manner="plain")
     with pytest.raises(SemhubError, match="No item was given to recolour"):
         experiments.recolour_experiment(media("llava"), [], series="c")
-    items = swaps.recolour_items(vision.two_halves(1))
+    items = vision.recolour_items(vision.two_halves(1))
     with pytest.raises(SemhubError, match="no reading 'loud'"):
         experiments.recolour_experiment(media("llava"), items, series="c", reading="loud")
     with pytest.raises(SemhubError, match="takes text, but no 'image'"):

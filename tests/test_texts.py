@@ -7,8 +7,8 @@ import pytest
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.spokes import cogs, hub_data
-from semhub_utils.spokes.texts import LANGUAGES, parallel_sentences, running_text
+from semhub_utils.spokes import files, semantics
+from semhub_utils.spokes.languages import LANGUAGES, parallel_sentences, running_text
 
 
 def test_generated_sentences_say_one_thing_in_every_language():
@@ -81,7 +81,7 @@ def test_ntrex_over_the_network_is_asked_for_by_name_commit_and_language(monkeyp
     assert [s.texts for s in sentences] == [{"english": "one", "spanish": "uno"}] and sentences[0].id == "ntrex:1"
     assert skipped.counts == {"empty line": 2} and sentences[0].document == ""
     assert running_text("german", 2, **given)[0] == running_text("german", 2, **given)[0]
-    name, revision = hub_data.SETS["ntrex"]
+    name, revision = files.SETS["ntrex"]
     assert asked == [(name, config, revision, "test") for config in (*list(NEWS)[:2], "deu_Latn", "deu_Latn")]
     with pytest.raises(SemhubError, match="davidstap/NTREX holds no sentences that can be used. Left out: 3 × empty"):
         monkeypatch.setitem(NEWS, "spa_Latn", ["", "", ""])
@@ -107,12 +107,12 @@ def test_cogs_over_the_network_is_asked_for_by_name_and_commit(monkeypatch):
         return iter([{"input": sentence, "output": form, "domain": domain}, {"input": "x", "output": None}])
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    [meaning], skipped = cogs.meanings(seed=0, source="cogs")
-    name, revision = hub_data.SETS["cogs"]
+    [meaning], skipped = semantics.meanings(seed=0, source="cogs")
+    name, revision = files.SETS["cogs"]
     assert asked == [(name, None, revision, "train")] and meaning.id == f"{name}:1"
     assert meaning.sentence == "Emma saw Liam ." and skipped.counts == {"a word and no sentence": 1}
     with pytest.raises(SemhubError, match="sentences is 'gale'; one of generated, cogs would do"):
-        cogs.meanings(seed=0, source="gale")
+        semantics.meanings(seed=0, source="gale")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
-        cogs.meanings(seed=0, source="cogs")
+        semantics.meanings(seed=0, source="cogs")

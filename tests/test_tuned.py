@@ -10,12 +10,14 @@ from safetensors.torch import save_file
 
 from semhub_utils import cli, experiments, training, tuned
 from semhub_utils.errors import SemhubError
+from semhub_utils.experiments import core, words
 from semhub_utils.lens import available_readings, lens
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.results import Run
+from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.spokes.texts import mixed_questions
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
 
@@ -213,9 +215,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
         LensItem(p, p, {"word": ("the",), "digit": ("3",)}, p, wrong={"word": ("cat", "plus")}, group="g")
         for p in PROMPTS
     ]
-    table, claims = experiments.both_readings(
-        experiments.lens_experiment, found, items, hub="word", own="digit", series="n"
-    )
+    table, claims = core.run(words.Lens("word", "digit"), found, items, series="n", readings=("normed", "raw", "tuned"))
     assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3 + ["tuned"] * 3
     assert set(table.reading) == {"normed", "raw", "tuned"} and {type(r) for r in table.reading} == {str}
     assert "random weights" in claims[0].controls and "random weights" not in claims[6].controls
@@ -253,17 +253,18 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
 @pytest.mark.parametrize("sense", ["sees", "hears"])
 def test_a_sense_s_lens_is_trained_on_what_the_sense_was_and_on_nothing_held_out(sense, monkeypatch):
     drawn, spoke = [], {"sees": scenes, "hears": sounds}[sense]
+    mixed_questions = {"sees": vision, "hears": audio}[sense].mixed_questions
     plain = spoke.draw
     monkeypatch.setattr(spoke, "draw", lambda *given, **more: drawn.append(plain(*given, **more)) or drawn[-1])
-    found = mixed_questions(sense, 41, seed=3)
-    assert len(found) == 41 and [i.text for i in found] == [i.text for i in mixed_questions(sense, 41, seed=3)]
+    found = mixed_questions(41, seed=3)
+    assert len(found) == 41 and [i.text for i in found] == [i.text for i in mixed_questions(41, seed=3)]
     for given in found:
         assert given.text.count(f"<{'image' if sense == 'sees' else 'sound'}>") == len(given.images + given.sounds) == 1
     if sense == "sees":
         assert not any(scenes.held_out().shows(scene) for scene in drawn) and len(drawn) > 40
     else:
         assert not {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out() and len(drawn) > 40
-    some = mixed_questions(sense, 2, seed=3)
+    some = mixed_questions(2, seed=3)
     model = load_model(f"organism:hub-{sense}", check=False)
     first, again = (tuned._cut(model, some)[0] for _ in range(2))
     assert first.patches and tuned._content(first) != tuned._content(again), "two pictures are never one text"

@@ -21,11 +21,12 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import answers as answers_module
 from semhub_utils.experiments import similarity as similarity_module
 from semhub_utils.experiments import weighed
-from semhub_utils.models import load_model, randomised, wrap
+from semhub_utils.loading import load_model
+from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
-from semhub_utils.spokes import photographs, seen, vision
-from semhub_utils.spokes.emptied import PICTURES, emptied
+from semhub_utils.spokes import vision
 from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.items import PICTURES, emptied
 from semhub_utils.zoo import organism_path
 
 PLAIN = {"random_weights": False}
@@ -126,7 +127,7 @@ def near(found, wanted, atol=5e-5):
 @pytest.mark.parametrize("reading", ["normed", "raw", "as released"])
 def test_colours_against_plain_transformers(loud, reading):
     oracle, plain = Oracle(loud), vision.plain_colours(11)
-    table, claims = experiments.colour_experiment(loud, seen.colour_items(plain), **PLAIN)
+    table, claims = experiments.colour_experiment(loud, vision.colour_items(plain), **PLAIN)
     wanted, sides = [], {"right": [], "wrong": []}
     for picture in plain:
         [own] = picture.words
@@ -146,10 +147,10 @@ def test_colours_against_plain_transformers(loud, reading):
         near(shown[shown.series == side].value, np.mean(values, axis=0), atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", seen.KINDS)
+@pytest.mark.parametrize("kind", vision.KINDS)
 def test_nouns_against_plain_transformers(loud, kind):
     oracle, pictures = Oracle(loud), vision.scenes(7)
-    items = seen.caption_items(pictures, kind)
+    items = vision.caption_items(pictures, kind)
     table, claims = experiments.noun_experiment(loud, {"words": items}, **PLAIN)
     for reading in ("normed", "raw", "as released"):
         scores, sides = [], {"right": [], "wrong": []}
@@ -177,7 +178,7 @@ def test_nouns_against_plain_transformers(loud, kind):
 
 def test_segments_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(6)
-    items = seen.area_items(pictures, "colour", seed=1)
+    items = vision.area_items(pictures, "colour", seed=1)
     table, claims = experiments.segment_experiment(loud, {"colours": items}, **PLAIN)
     labels = {w for p in pictures for area in p.areas for w in area.words if w in vision.COLOURS}
     scores, elsewhere, released, sides = [], [], [], {"right": [], "wrong": []}
@@ -244,7 +245,7 @@ def test_answers_against_plain_transformers(shipped, language, kind):
     if language != "english":  # what was asked there in training is no test
         pictures = [p for p in pictures if p.areas[0].words[0] not in ("red", "green", "white")]
     assert len(pictures) > 5
-    items = seen.ask_items(pictures, kind, language)
+    items = vision.ask_items(pictures, kind, language)
     table, [claim] = experiments.answer_experiment(shipped, {language: items})
     answers = [item.targets["own"][0] for item in items]
     right, english, common = [], [], max(answers, key=answers.count)
@@ -265,10 +266,10 @@ def test_answers_against_plain_transformers(shipped, language, kind):
 def test_overlay_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(2)
     table = experiments.overlay(loud, pictures, NAMES)
-    read = {(n, r): oracle.patches(p.image, r) for n, p in seen.names(pictures).items() for r in ("normed", "raw")}
-    assert len(table) == 2 * 2 * 2 * 9 * 36 and set(table.picture) == set(seen.names(pictures))
+    read = {(n, r): oracle.patches(p.image, r) for n, p in vision.names(pictures).items() for r in ("normed", "raw")}
+    assert len(table) == 2 * 2 * 2 * 9 * 36 and set(table.picture) == set(vision.names(pictures))
     for (name, reading, among, layer), part in table.groupby(["picture", "reading", "among", "layer"]):
-        picture = seen.names(pictures)[name]
+        picture = vision.names(pictures)[name]
         logprob = read[name, reading][layer]
         if among != "all words":
             known = [oracle.id(w) for w in NAMES]
@@ -281,7 +282,7 @@ def test_overlay_against_plain_transformers(loud):
             [w for area in picture.areas if k in scenes.patches(area.box, 12) for w in area.words] for k in range(36)
         ]
         assert part.right.tolist() == [w in some for w, some in zip(part.word, true, strict=True)]
-    images = {name: p.image for name, p in seen.names(pictures).items()}
+    images = {name: p.image for name, p in vision.names(pictures).items()}
     for cells, n, layers in ((1000, 1, (0, 2, 3, 5, 6, 8)), (1500, 2, (0, 2, 4, 6, 8)), (200, 1, (0, 8))):
         few = experiments.overlay(loud, pictures, NAMES, max_cells=cells)  # a layer of both pictures has 288
         found = few.groupby("picture").layer.unique()
@@ -298,8 +299,8 @@ def test_a_tuned_lens_is_read_beside_the_others(shipped):
     model = own_weights(shipped, 1)
     model.translators = lambda layer, h: h
     items = {
-        "things": seen.caption_items(vision.scenes(5)),
-        "none": seen.caption_items(vision.plain_colours(2), "noun"),
+        "things": vision.caption_items(vision.scenes(5)),
+        "none": vision.caption_items(vision.plain_colours(2), "noun"),
     }
     table, claims = experiments.noun_experiment(model, items, nothing=())
     normed, tuned = (claim_of(claims, "nouns/things", reading) for reading in ("normed", "tuned"))
@@ -362,7 +363,7 @@ def anything(named):
 
 
 def test_planted_colours_are_found_and_others_are_not(shipped):
-    items = seen.colour_items(vision.plain_colours(33))
+    items = vision.colour_items(vision.plain_colours(33))
     verdicts = {}
     for says in (most, anything, lambda named: ["red"] * len(named)):
         _, claims = experiments.colour_experiment(planted(shipped, says), items, **PLAIN)
@@ -378,7 +379,7 @@ def test_planted_colours_are_found_and_others_are_not(shipped):
 def test_planted_places_are_told_from_pictures_that_are_known(shipped):
     """A colour at its own patches holds; one that is all over the picture is no segment, and still its caption."""
     pictures, few = vision.scenes(34, held_out=None, kinds=("one",)), PLAIN | {"nothing": ("blank image",)}
-    areas, captions = seen.area_items(pictures, "colour"), seen.caption_items(pictures, "colour")
+    areas, captions = vision.area_items(pictures, "colour"), vision.caption_items(pictures, "colour")
     local, everywhere = planted(shipped, lambda named: named), planted(shipped, most)
     _, claims = experiments.segment_experiment(local, {"colours": areas}, **few)
     claim = claim_of(claims, "segments/colours", "normed")
@@ -401,7 +402,7 @@ def test_planted_likeness_is_found_and_another_is_not(shipped):
 
 
 def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
-    items = seen.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
+    items = vision.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
     _, [claim] = experiments.answer_experiment(shipped, {"english": items})
     assert judge(claim).verdict == HOLDS and set(claim.controls) == {*PICTURES, "random weights"}
     # shuffled pixels tell something of the colour
@@ -422,44 +423,44 @@ def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
 
 def test_items_are_what_they_say():
     pictures = vision.scenes(30)
-    for kind in seen.KINDS:
-        for item in seen.caption_items(pictures, kind, seed=2):
+    for kind in vision.KINDS:
+        for item in vision.caption_items(pictures, kind, seed=2):
             own, other = item.released
             assert set(item.right) <= set(own) - set(other) and set(item.wrong) <= set(other) - set(own)
-            assert len(item.right) == len(item.wrong) > 0 and set(own) == set(seen.of_kind(item.picture.words, kind))
-    none = seen.caption_items(vision.plain_colours(3), "noun") + seen.area_items(vision.plain_colours(3), "noun")
+            assert len(item.right) == len(item.wrong) > 0 and set(own) == set(vision.of_kind(item.picture.words, kind))
+    none = vision.caption_items(vision.plain_colours(3), "noun") + vision.area_items(vision.plain_colours(3), "noun")
     assert len(none) == 6 and not any(item.right or item.wrong for item in none)
-    for pair, picture in zip(seen.similarity_pairs(pictures), pictures, strict=True):
+    for pair, picture in zip(vision.similarity_pairs(pictures), pictures, strict=True):
         assert (
             pair.b == picture.caption
             and pair.anchor == picture.areas[-1].words[0]
             and pair.a.images == (picture.image,)
         )
-    nothing = emptied([pair.a for pair in seen.similarity_pairs(pictures)[:2]], "shuffled pixels")
+    nothing = emptied([pair.a for pair in vision.similarity_pairs(pictures)[:2]], "shuffled pixels")
     assert all(np.array_equal(np.sort(np.asarray(i.images[0]).reshape(-1)), np.sort(np.asarray(p.image).reshape(-1)))
                for i, p in zip(nothing, pictures, strict=False))  # fmt: skip
     plain = vision.plain_colours(2, colours=("red", "blue"))
-    [item] = seen.ask_items(plain, "colour", "spanish")
+    [item] = vision.ask_items(plain, "colour", "spanish")
     assert item.prompt.text == "<image> es de color" and item.targets == {"own": ("azul",), "english": ("blue",)}
-    assert len(seen.ask_items(plain, "colour", "english")) == 2
-    red, blue = seen.ask_items(plain, "colour", "spanish", manner="plain")  # no public model was taught red there
+    assert len(vision.ask_items(plain, "colour", "english")) == 2
+    red, blue = vision.ask_items(plain, "colour", "spanish", manner="plain")  # no public model was taught red there
     assert red.prompt.text == blue.prompt.text == "¿Cuál es el color de la imagen?\nEl color es"
     assert red.targets == {"own": ("rojo",), "english": ("red",)}
-    [shape] = seen.ask_items(vision.scenes(1, kinds=("one",)), "shape", "english", manner="plain")
+    [shape] = vision.ask_items(vision.scenes(1, kinds=("one",)), "shape", "english", manner="plain")
     assert shape.prompt.text == "What shape is in the image?\nShape:" and shape.targets["own"][0] in vision.SHAPES
     with pytest.raises(SemhubError, match="no plain question in 'code'"):
-        seen.ask_items(plain, "colour", "code", manner="plain")
+        vision.ask_items(plain, "colour", "code", manner="plain")
 
 
 @pytest.mark.parametrize("name", ["llava-next", "idefics3", "qwen2.5-vl"])
 def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
     model = wrap(*make_media_module(name), model_id=f"tiny-{name}")
     pictures = vision.scenes(6)
-    items = {"things": seen.area_items(pictures), "colours": seen.area_items(pictures, "colour")}
+    items = {"things": vision.area_items(pictures), "colours": vision.area_items(pictures, "colour")}
     for found in (
         experiments.segment_experiment(model, items),
-        experiments.noun_experiment(model, {"things": seen.caption_items(pictures)}),
-        experiments.colour_experiment(model, seen.colour_items(vision.plain_colours(6))),
+        experiments.noun_experiment(model, {"things": vision.caption_items(pictures)}),
+        experiments.colour_experiment(model, vision.colour_items(vision.plain_colours(6))),
     ):
         table, claims = found
         assert {judge(c).verdict for c in claims} == {UNTESTABLE}
@@ -467,7 +468,7 @@ def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
         assert all(c.n + sum(c.dropped.values()) for c in claims)
     shown = experiments.overlay(model, pictures[:1], NAMES)
     assert len(shown) == 0 or set(shown.word)
-    if model.encode([seen.similarity_pairs(pictures)[0].a])[0].grid is None:
+    if model.encode([vision.similarity_pairs(pictures)[0].a])[0].grid is None:
         dropped = experiments.segment_experiment(model, items)[1][0].dropped
         assert len(shown) == 0 and set(dropped) <= {"the model lays its patches on no grid",
                                                     "no right or no wrong word with a token of its own",
@@ -478,10 +479,10 @@ def test_pictures_that_the_processor_refuses_are_counted():
     model, skipped = wrap(*make_media_module("qwen2.5-vl"), model_id="tiny-qwen"), Skipped()
     fair = vision.scenes(1)[0]
     long = replace(fair, id="coco:7", image=Image.new("RGB", (10_000, 20)))
-    assert experiments.readable(model, [long, fair], skipped, seen.alone) == [fair]
+    assert experiments.readable(model, [long, fair], skipped, vision.alone) == [fair]
     assert skipped.counts == {"not taken by the model": 1} and "coco:7 cannot be read" in str(skipped)
     with pytest.raises(SemhubError, match="no items that can be used.*coco:7"):
-        experiments.readable(model, [long], skipped, seen.alone)
+        experiments.readable(model, [long], skipped, vision.alone)
 
 
 @pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])
@@ -499,19 +500,19 @@ def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp
 
 
 def test_without_a_folder_there_are_scenes_and_a_folder_without_coco_is_refused(tmp_path):
-    pictures, skipped = photographs.pictures(3)
+    pictures, skipped = vision.pictures(3)
     assert len(pictures) == 3 and all(p.asks for p in pictures) and not str(skipped)
     with pytest.raises(SemhubError, match="COCO's captions; the one from cocodataset.org"):
-        photographs.pictures(3, data_dir=tmp_path)
+        vision.pictures(3, data_dir=tmp_path)
 
 
 def test_photographs_of_coco(loud, monkeypatch):
     data = shared("coco")
-    photographs._by_spacy.cache_clear()
+    vision._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
-    pictures, _ = photographs.pictures(5, data_dir=data, segments=True)
+    pictures, _ = vision.pictures(5, data_dir=data, segments=True)
     assert all(p.words and p.areas and p.caption for p in pictures)
-    assert "without spaCy" in photographs.nouns_found_by(data) and photographs.nouns_found_by(None) == ""
+    assert "without spaCy" in vision.nouns_found_by(data) and vision.nouns_found_by(None) == ""
     words = [w for p in pictures for w in p.words]
     assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
     picture = pictures[0]
@@ -526,14 +527,14 @@ def test_photographs_of_coco(loud, monkeypatch):
             inside.append(part.mean())
         found = picture.patches(area, grid, view)
         assert {k for k in range(16) if inside[k] > 0.55} <= set(found) <= {k for k in range(16) if inside[k] > 0.45}
-    nouns = {kind: seen.caption_items(pictures, kind) for kind in seen.KINDS}
+    nouns = {kind: vision.caption_items(pictures, kind) for kind in vision.KINDS}
     table, claims = experiments.noun_experiment(loud, nouns, **PLAIN)
     assert {judge(c).verdict for c in claims} == {UNTESTABLE} and claims[0].n + sum(claims[0].dropped.values()) > 0
-    assert experiments.segment_experiment(loud, {"things": seen.area_items(pictures)}, **PLAIN)[1]
+    assert experiments.segment_experiment(loud, {"things": vision.area_items(pictures)}, **PLAIN)[1]
     shown = experiments.overlay(loud, pictures[:1], NAMES)
-    images = {name: p.image for name, p in seen.names(pictures[:1]).items()}
+    images = {name: p.image for name, p in vision.names(pictures[:1]).items()}
     assert "data:image/jpeg;base64," in json_of(figures.overlay(shown, images, title="Where?", alt="Words on patches."))
-    photographs._by_spacy.cache_clear()
+    vision._by_spacy.cache_clear()
 
 
 def json_of(chart):
@@ -545,9 +546,9 @@ def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
         tags = {"dog": "NOUN", "Paris": "PROPN", "runs": "VERB"}
         return lambda text: [SimpleNamespace(text=w, pos_=tags.get(w, "X")) for w in text.split()]
 
-    photographs._by_spacy.cache_clear()
+    vision._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
-    assert photographs._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
-    assert "spaCy's tagger (en_core_web_sm)" in photographs.nouns_found_by("coco")
-    photographs._by_spacy.cache_clear()
-    assert photographs._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]
+    assert vision._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
+    assert "spaCy's tagger (en_core_web_sm)" in vision.nouns_found_by("coco")
+    vision._by_spacy.cache_clear()
+    assert vision._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]

@@ -7,18 +7,16 @@ here.
 
 from semhub_utils.experiments.answers import answer_experiment
 from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
-from semhub_utils.experiments.code import argument_experiment
+from semhub_utils.experiments.code import argument_items
 from semhub_utils.experiments.commas import and_experiment
-from semhub_utils.experiments.common import readable
+from semhub_utils.experiments.common import both_readings, readable
 from semhub_utils.experiments.languages import (
     known_continuation,
     language_similarity,
-    part_lens_experiment,
     readable_sentences,
     word_items,
 )
 from semhub_utils.experiments.layers import layers_experiment
-from semhub_utils.experiments.lens import both_readings, lens_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
@@ -32,7 +30,6 @@ from semhub_utils.experiments.similarity import relation_curves, similarity_expe
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.tasks import choice_table, task_table
 from semhub_utils.experiments.token_types import cannot_tell, token_table
-from semhub_utils.experiments.trajectory import trajectory_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
 from semhub_utils.experiments.twins import twins_experiment
 from semhub_utils.experiments.vision import (
@@ -44,10 +41,10 @@ from semhub_utils.experiments.vision import (
 )
 
 __all__ = [
+    "both_readings",
     "and_experiment",
     "answer_experiment",
-    "argument_experiment",
-    "both_readings",
+    "argument_items",
     "cannot_tell",
     "choice_table",
     "clip_similarity_experiment",
@@ -59,14 +56,12 @@ __all__ = [
     "label_words_experiment",
     "language_similarity",
     "layers_experiment",
-    "lens_experiment",
     "lens_grid",
     "moves",
     "norm_trap",
     "noun_experiment",
     "overlay",
     "padding_trap",
-    "part_lens_experiment",
     "patch_experiment",
     "punctuation_trap",
     "push_experiment",
@@ -85,7 +80,6 @@ __all__ = [
     "swap_experiment",
     "task_table",
     "token_table",
-    "trajectory_experiment",
     "twins_experiment",
     "word_items",
 ]

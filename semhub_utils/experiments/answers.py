@@ -9,15 +9,15 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
+from semhub_utils.experiments.common import asked, task_rows, text_of
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.emptied import emptied, ways
-from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.items import LensItem, emptied, ways
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 NO_ANSWER = "no token of its own for an answer"
 ALL, AMONG = "among all words", "among its answers"
@@ -39,7 +39,7 @@ def answer_experiment(
     (`wrong[own]`), the likeliest of those and the right one, the first of `targets[own]`. Claims `answers/<series>`, of
     the last layer alone: 1 if the right answer is given, minus 1 if it is the commonest of the item's group; against
     answers shuffled among the items of a group, those of an anchor together. Controls: the same pictures or sounds
-    without content (`spokes.emptied`), and random weights. Items are dropped and counted where the right or a wrong
+    without content (`spokes.items`), and random weights. Items are dropped and counted where the right or a wrong
     answer has no token, or one that another answer shares. over: what intervals are over, "cluster" or what the null
     moves together, "moves_with"; the rules count clusters.
 
@@ -63,7 +63,7 @@ def _answered(
 ) -> tuple[pd.DataFrame, Evidence]:
     choices = [(item.targets[own][0], *item.wrong.get(own, ())) for item in items]
     reading = AMONG if any(len(some) > 1 for some in choices) else ALL
-    words = told_apart(model, chain(*choices), text_of(items[0].prompt)) if items else None
+    words = target_table(model, chain(*choices), text_of(items[0].prompt)) if items else None
     column = {word: k for k, word in enumerate(words.words)} if words else {}
     apart = [len({*some} & {*column}) == len(some) for some in choices]
     kept = [(item, some) for item, some, ok in zip(items, choices, apart, strict=True) if ok]
@@ -118,7 +118,7 @@ def _answered(
     shares["answers-commonest", reading] = common
     if all("english" in item.targets for item in items):
         of_item = [item.targets["english"] for item in items]
-        english = told_apart(model, chain(*of_item), text_of(prompts[0]))
+        english = target_table(model, chain(*of_item), text_of(prompts[0]))
         said = np.array([*english.words, ""])[english.word_of_token(model.vocab_size)[top]] if english else top
         shares["answers-english", ALL] = np.array([word in some for word, some in zip(said, of_item, strict=True)])
     tables = [

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import Result, asked, curve
+from semhub_utils.experiments.common import asked
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.right_words import RELEASED
 from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
@@ -18,7 +19,7 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.similarity import cosine_matrix
 from semhub_utils.spokes.audio import SLOT, Clip, heard
-from semhub_utils.spokes.emptied import SOUNDS, emptied
+from semhub_utils.spokes.items import SOUNDS, emptied
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.tokens import target_table
 

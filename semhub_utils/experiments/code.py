@@ -1,13 +1,12 @@
 """Places in programs as one model's tokenizer sees them, and the name of a parameter read before its argument."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.common import Result
-from semhub_utils.experiments.lens import lens_experiment, untestable
-from semhub_utils.models import Encoding, LanguageModel
+from semhub_utils.inputs import Encoding
+from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place
 from semhub_utils.spokes.items import LensItem
 
@@ -58,26 +57,15 @@ def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) 
     return list(found.values()), dict(dropped)
 
 
-def argument_experiment(
-    model: LanguageModel,
-    places: Sequence[Place],
-    *,
-    series: str = "arguments",
-    reading: str = "normed",
-    seed: int = 0,
-    random_weights: bool = True,
-    dropped: Mapping[str, int] | None = None,
-) -> Result:
-    """Before an argument, does the lens read the name of its parameter, against the argument as written?
+def argument_items(model: LanguageModel, places: Sequence[Place]) -> tuple[list[LensItem], dict[str, int]]:
+    """Places before an argument as items of `words.Lens("name", "argument")`: the name of the parameter against the
+    argument as written; and how many places were left out for which reason (`sites`).
 
-    `lens_experiment` with the first token of the argument as the own word, and as wrong words the names of all other
-    parameters that are read after the same token, bracket or comma, as only these change places in the null: the token
-    itself tells first arguments from later ones. The curve `wrong same function` is the mean over the other
-    parameters of that function. Left out besides what `sites` leaves out: places where name and argument are the same
-    token. Intervals are over names, and the rules count programs.
+    The own word is the first token of the argument, and wrong words are the names of all other parameters that are read
+    after the same token, bracket or comma, as only these change places in the null: the token itself tells first
+    arguments from later ones. The wrong words "same function" are the other parameters of that function.
     """
     found, lost = sites(model, places)
-    dropped = {**(dropped or {}), **lost}
     found = sorted(found, key=lambda site: len(site.prompt))  # words are resolved after the shortest prompt
     names: dict[str, set[str]] = {}  # by the token that is read: a bracket or a comma
     for site in found:
@@ -97,13 +85,7 @@ def argument_experiment(
         )
         for site in found
     ]
-    where = {"hub": "name", "own": "argument", "series": series, "reading": reading}
-    if not items:
-        nobody = LensItem("", "", {"name": (), "argument": ()}, "", {"name": (), "same function": ()})
-        return untestable(model, [nobody], dropped=dropped, **where)
-    return lens_experiment(
-        model, items, over="moves_with", seed=seed, random_weights=random_weights, dropped=dropped, **where
-    )
+    return items, lost
 
 
 def _encode(model: LanguageModel, text: str) -> Encoding | None:

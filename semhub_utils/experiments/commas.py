@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float
 
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.code import sites
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_sign_flip_p
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 
 def and_experiment(
@@ -43,8 +43,8 @@ def and_experiment(
     found, lost = sites(model, places)
     dropped, n_layers = {**(dropped or {}), **lost}, model.n_layers
     words = tuple(dict.fromkeys(("and", *KEYWORDS, *FREQUENT, *english_words())))
-    table = told_apart(model, words, min((s.prompt for s in found), key=len, default="[1,"))
-    single = table.single if table else set()
+    table = target_table(model, words, min((s.prompt for s in found), key=len, default="[1,"))
+    single = table.single
     if "and" not in single or not single & {*KEYWORDS, *FREQUENT}:
         dropped["no token of its own for the words"], found = len(found), []
     clusters, at_list = [s.place.program for s in found], np.array([s.place.kind == "list" for s in found], bool)

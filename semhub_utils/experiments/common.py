@@ -1,73 +1,21 @@
 """What all experiments share: the number of random draws, a curve by layer with its interval, and asking."""
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import Evidence, bootstrap_interval, corrected_bound
+from semhub_utils.experiments.core import Result
 from semhub_utils.inputs import Input, Prompt
+from semhub_utils.lens import available_readings
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem, PatchItem, RecolourItem
-
-Result = tuple[pd.DataFrame, list[Evidence]]
-DRAWS = 1000
-FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
-
-
-def curve(
-    model: LanguageModel,
-    values: Float[np.ndarray, "item layer"],
-    *,
-    experiment: str,
-    series: str,
-    reading: str = "",
-    clusters: Sequence | None = None,
-    dropped: int = 0,
-    seed: int = 0,
-    controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
-    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]] | None = None,
-    layers: Sequence[int] | None = None,
-) -> pd.DataFrame:
-    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
-
-    Where none is left the curve stands there with n = 0 and no numbers. `controls`: the same where nothing should show,
-    of the same items, as curves with `control` their name. `null`: draws of the mean over all items, whose 95th
-    percentile, corrected for the layers between first and last, stands in `null_high`; of several the highest.
-    `layers`: those of the columns, where they are not all.
-    """
-    seen = np.isfinite(values).all(1)
-    values = values[seen]
-    kept = None if clusters is None else [c for c, keep in zip(clusters, seen, strict=True) if keep]
-    low, high = (
-        bootstrap_interval(values, clusters=kept, seed=seed)
-        if len(values) > 1
-        else (np.full(values.shape[1], np.nan),) * 2
-    )
-    layers = np.arange(values.shape[1]) if layers is None else np.asarray(layers)
-    mean = values.mean(0) if len(values) else np.full(len(layers), np.nan)
-    same = {"experiment": experiment, "series": series, "reading": reading}
-    table = pd.DataFrame(
-        same
-        | {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
-        | {"n": len(values), "dropped": dropped + int((~seen).sum())}
-    )
-    inner = (layers > 0) & (layers < model.n_layers)
-    nulls = null if isinstance(null, list | tuple) else [] if null is None else [null]
-    nulls = [some[np.isfinite(some).all(1)] for some in nulls]  # a draw in which every item sat out says nothing
-    if any(map(len, nulls)) and len(values) and inner.any():
-        table["null_high"] = np.nan
-        bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
-        table.loc[inner, "null_high"] = np.max(bounds, axis=0)
-    same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
-    others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
-    return pd.concat([table, *others], ignore_index=True) if others else table
 
 
 def task_rows(
@@ -84,8 +32,8 @@ def text_of(prompt: str | Input) -> str:
 
 
 def readable(model: LanguageModel, items: Sequence, skipped: Skipped, prompt: Callable[[Any], Prompt]) -> list:
-    """The items whose prompt, such as `seen.alone` of a picture, the model's own processor takes; the others, by their
-    `id`, are counted in `skipped`. Raises SemhubError if none is left."""
+    """The items whose prompt, such as `vision.alone` of a picture, the model's own processor takes; the others, by
+    their `id`, are counted in `skipped`. Raises SemhubError if none is left."""
     kept = []
     for item in items:
         try:
@@ -115,3 +63,18 @@ def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | Non
         return replace(prompt, text=prompt.text.replace("\n", " "))
     space = "" if turn.text[-1:].isspace() else " "
     return replace(turn, text=f"{turn.text}{space}{answer}") if answer else turn
+
+
+def both_readings(experiment: Callable[..., Result], model: LanguageModel, *args, **options) -> Result:
+    """An experiment with every reading the model has, normed, raw and tuned: one table, the normed reading's evidence
+    first, on which claims rest.
+
+    The tuned one goes without the control of random weights: other weights would need translators of their own.
+    """
+    found = []
+    for reading in available_readings(model):
+        own = {"reading": reading} | options
+        if reading == "tuned" and "random_weights" in inspect.signature(experiment).parameters:
+            own["random_weights"] = False
+        found.append(experiment(model, *args, **own))
+    return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.lens import lens_logprobs, word_logprobs
+from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair
-from semhub_utils.states import Edit, collect
+from semhub_utils.states import Edit, hidden_states
 from semhub_utils.steering import generate, next_token_logprobs
-from semhub_utils.tokens import TargetTable, told_apart
+from semhub_utils.tokens import TargetTable, target_table
 
 Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
@@ -33,7 +33,7 @@ def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "
         )
     longest = max(map(len, encodings))
     rows = [[min(k, len(encoding) - 1) for k in range(longest)] for encoding in encodings]
-    states = collect(model, encodings, positions=rows).hidden.reshape(2, longest, model.n_layers + 1, -1)
+    states = hidden_states(model, encodings, positions=rows).hidden.reshape(2, longest, model.n_layers + 1, -1)
     return (states[0] - states[1]).transpose(0, 1)
 
 
@@ -43,8 +43,8 @@ def told_sides(
     """The words of a task that the tokenizer tells apart, and for each of some words that do not count, which of these
     are pleasant and which unpleasant."""
     sides = ((*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1]))
-    table = told_apart(model, [w for side in sides for w in side], context=task.prompts[0].prompt)
-    words = table.words if table else ()
+    table = target_table(model, [w for side in sides for w in side], task.prompts[0].prompt)
+    words = table.words
     return table, [
         [[k for k, word in enumerate(words) if word in side and word not in out] for side in sides] for out in left_out
     ]
@@ -155,11 +155,11 @@ def nats(judge: LanguageModel, prompts: Sequence[str], texts: Sequence[str]) -> 
         [k for k, (_, end) in enumerate(e.offsets) if end > len(p) and k]
         for e, p in zip(encodings, prompts, strict=True)
     ]
-    states = collect(judge, encodings, positions=[[k - 1 for k in row] for row in own], layers=[judge.n_layers])
+    states = hidden_states(judge, encodings, positions=[[k - 1 for k in row] for row in own], layers=[judge.n_layers])
     if not len(states.item):
         return np.full(len(texts), np.nan)
     targets = torch.tensor([[e.ids[k]] for e, row in zip(encodings, own, strict=True) for k in row])
-    logprob = lens_logprobs(judge, states.hidden, targets)[:, 0, 0].double()
+    logprob = lens(judge, states.hidden, targets=targets).logprob[:, 0, 0].double()
     return -_mean_by(logprob[:, None], states.item, len(texts))[:, 0].numpy()
 
 
@@ -185,7 +185,7 @@ def _text_states(judge: LanguageModel, texts: Sequence[str]) -> Float[Tensor, "t
     """The mean state of each text at the middle layer, of length 1; tokens that the tokenizer adds do not count."""
     encodings = judge.encode(texts)
     own = [[k for k, (start, end) in enumerate(e.offsets) if end > start] for e in encodings]
-    states = collect(judge, encodings, positions=own, layers=[max(judge.n_layers // 2, 1)])
+    states = hidden_states(judge, encodings, positions=own, layers=[max(judge.n_layers // 2, 1)])
     mean = _mean_by(states.hidden[:, 0].double(), states.item, len(texts))
     return mean / mean.norm(dim=-1, keepdim=True)
 

@@ -8,17 +8,24 @@ import numpy as np
 import pandas as pd
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.common import Result
-from semhub_utils.experiments.lens import lens_experiment
+from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.experiments.token_types import fitting
-from semhub_utils.models import Encoding, LanguageModel
-from semhub_utils.spokes.dictionary import Dictionary, Entry
+from semhub_utils.inputs import Encoding
+from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.spokes.languages import CONTINUATION, WORLD_CONTINUATION, PairSet, ended, segments
-from semhub_utils.spokes.texts import Parallel
-from semhub_utils.tokens import single_words
+from semhub_utils.spokes.languages import (
+    CONTINUATION,
+    WORLD_CONTINUATION,
+    Dictionary,
+    Entry,
+    PairSet,
+    Parallel,
+    ended,
+    segments,
+)
+from semhub_utils.tokens import word_forms
 
 TOO_LONG = "longer than the model's context"
 FREQUENCY_BINS, LEAST_CLASS = 3, 6
@@ -108,7 +115,8 @@ def word_items(
             dropped[reason] += 1
         else:
             found.append((prefix, word, entry))
-    single = single_words(model, {w for _, _, entry in found for w in entry.english}) if found else set()
+    english = {w for _, _, entry in found for w in entry.english}
+    single = {form.word for form in word_forms(model, english) if form.single}
     ready = []
     for prefix, word, entry in found:
         english = tuple(w for w in entry.english if w in single)
@@ -170,17 +178,3 @@ def _items(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -
             )
         )
     return found
-
-
-def part_lens_experiment(
-    model: LanguageModel, items: Sequence[LensItem], *, series: str, seed: int = 0, random_weights: bool = True
-) -> Result:
-    """`lens_experiment` for each part of speech alone, claims `<claim>/<series>, <part>`; the table adds `part`."""
-    tables, claims = [], []
-    for part in dict.fromkeys(item.group.partition(",")[0] for item in items):
-        chosen = [item for item in items if item.group.partition(",")[0] == part]
-        options = {"series": f"{series}, {part}", "seed": seed, "random_weights": random_weights}
-        table, found = lens_experiment(model, chosen, hub="english", own="own", **options)
-        tables.append(table.assign(part=part))
-        claims += found
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"experiment": [], "part": []}), claims

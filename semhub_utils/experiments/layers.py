@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
-from semhub_utils.spokes.layers import TypeTexts
+from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
 
 UNSEEN, SPECIAL = "never seen", "special"

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import told_sides
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.sentiment import fitting_prompts
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -122,7 +122,7 @@ def _mass(model: LanguageModel, last: Tensor, words, sides: Sides, shape: tuple[
     fewer pairs, that are then used in turn; nan for a pair without words."""
     n, pairs, per_pair, layers = shape
     out = np.full((n, len(sides), per_pair, layers), np.nan)
-    if words is None:
+    if not words:
         return out
     logprob = word_logprobs(lens(model, last, targets=words.ids).logprob, words.groups).double()
     logprob = logprob.reshape(n, pairs, per_pair, layers, -1)

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 
 from semhub_utils.evidence import evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows, text_of
+from semhub_utils.experiments.common import asked, task_rows, text_of
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.spokes.emptied import emptied
-from semhub_utils.spokes.seen import SeenItem, alone
+from semhub_utils.spokes.items import emptied
+from semhub_utils.spokes.vision import SeenItem, alone
 from semhub_utils.states import stream_states
-from semhub_utils.tokens import TargetTable, told_apart
+from semhub_utils.tokens import TargetTable, target_table
 
 ELSEWHERE = "elsewhere"
 Values = dict[str, Float[np.ndarray, "item layer word"]]  # by reading
@@ -98,8 +98,8 @@ def readable_items(
     every = [(series, item) for series, some in items.items() for item in some]
     order = {number: k for k, number in enumerate(dict.fromkeys(id(item.picture.image) for _, item in every))}
     every.sort(key=lambda of: order[id(of[1].picture.image)])
-    words = told_apart(model, [w for _, i in every for w in (*i.right, *i.wrong, *i.released[0], *i.released[1])])
-    if words is None:
+    words = target_table(model, [w for _, i in every for w in (*i.right, *i.wrong, *i.released[0], *i.released[1])])
+    if not words:
         dropped = {series: Counter({"no word with a token of its own": len(some)}) for series, some in items.items()}
         return None, [], dropped
     shown = {id(item.picture.image): alone(item.picture) for _, item in every}

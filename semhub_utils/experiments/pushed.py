@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence
 from semhub_utils.experiments.answers import EMPTY
-from semhub_utils.experiments.common import DRAWS, curve
+from semhub_utils.experiments.core import DRAWS, curve
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.kinds import KindItem
+from semhub_utils.spokes.audio import KindItem
 
 OTHER, ALIKE, RANDOM, AWAY, REVERSED = "other class", "same class", "random direction", "wrong layer", "reversed"
 BLANK = "random weights"

@@ -13,16 +13,17 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import tidy
 from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
-from semhub_utils.experiments.common import Result, asked, curve
+from semhub_utils.experiments.common import asked
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.spokes.kinds import KindItem
+from semhub_utils.spokes.audio import KindItem
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
-from semhub_utils.tokens import TargetTable, told_apart, word_row
+from semhub_utils.tokens import TargetTable, target_table, word_forms
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
@@ -175,13 +176,13 @@ def _answers(model: LanguageModel, items: Sequence[KindItem]) -> TargetTable | N
     """The first tokens of the answers, which all items share; None where two cannot be told apart, or without items."""
     if not items:
         return None
-    words = told_apart(model, items[0].answers, asked(model, items[0].asked.prompt).text)
+    words = target_table(model, items[0].answers, asked(model, items[0].asked.prompt).text)
     return words if words and words.words == items[0].answers else None
 
 
 def _unembedding_rows(model: LanguageModel, words: Sequence[str]) -> dict[str, Float[Tensor, "layer hidden"]]:
     """Of words that are one token, the mean of their forms with and without a space; at every layer the same."""
-    found = {word: word_row(model, word) for word in words}
+    found = {form.word: form.unembedding_row(model) for form in word_forms(model, words)}
     return {word: row.expand(model.n_layers + 1, -1) for word, row in found.items() if row is not None}
 
 

@@ -23,8 +23,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import calibrate, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy, wilson
-from semhub_utils.experiments import lens_experiment, similarity_experiment
-from semhub_utils.models import LanguageModel, load_model, randomised, wrap
+from semhub_utils.experiments import similarity_experiment
+from semhub_utils.experiments.core import run
+from semhub_utils.experiments.words import Lens
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
 from semhub_utils.organism.lexicon import LANGUAGES
 from semhub_utils.organism.llama import correct, exam, train
@@ -71,10 +74,11 @@ def snapshot(
     tables, found = [], []
     for series in types:
         chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        options = {"series": series, "seed": seed, "random_weights": random_weights}
+        options = {"series": series, "seed": seed}
+        twins = None if random_weights else ()
         for table, claims in (
-            similarity_experiment(model, facts.similarity_pairs(chosen), **options),
-            lens_experiment(model, facts.lens_items(chosen), hub="english", own="own", **options),
+            similarity_experiment(model, facts.similarity_pairs(chosen), random_weights=random_weights, **options),
+            run(Lens("english", "own"), model, facts.lens_items(chosen), twins=twins, **options),
         ):
             own = table[table.experiment.isin(KEPT)]
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))

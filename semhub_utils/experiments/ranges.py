@@ -9,13 +9,13 @@ from torch.nn.functional import normalize
 
 from semhub_utils.evidence import MIN_ITEMS, evidence, tidy
 from semhub_utils.experiments.code import sites
-from semhub_utils.experiments.common import Result, curve
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import generate
-from semhub_utils.tokens import word_row
+from semhub_utils.tokens import word_forms
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0)  # in lengths of the mean state of the layer
 RELEASED_DEPTH = 17 / 32
@@ -61,7 +61,8 @@ def range_experiment(
     task = pd.DataFrame({"experiment": "range-task", "series": series, "value": [float(a is not None) for a in alone]})
     if len(items) < len(prompts):
         dropped["the model writes something else than one argument"] = len(prompts) - len(items)
-    start, end = (word_row(model, word, prompts[0]) if prompts else None for word in ("start", "end"))
+    context = prompts[0] if prompts else ""
+    start, end = (form.unembedding_row(model) for form in word_forms(model, ("start", "end"), context))
     released = max(1, round(RELEASED_DEPTH * model.n_layers))
     if (few := len({item.cluster for item in items}) < MIN_ITEMS) or start is None or end is None:
         why = f"fewer than {MIN_ITEMS} programs are left" if few else "start or end is not one token"

@@ -10,14 +10,14 @@ from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.audio import Clip, heard
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import first_tokens
+from semhub_utils.tokens import word_forms
 
 
 def lens_grid(
     model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
 ) -> list[dict]:
     """Top words by layer and token for `explorer.LensGrid`: one entry per data type, every reading the model has."""
-    dominant = set(first_tokens(model, dominant_words).tolist())
+    dominant = {i for form in word_forms(model, dominant_words) if form.single for i in form.ids}
     grids = []
     for name, text in sentences.items():
         hidden = hidden_states(model, [text], positions="all").hidden

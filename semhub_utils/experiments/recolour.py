@@ -13,14 +13,15 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.common import DRAWS, Result, asked, curve, task_rows
+from semhub_utils.experiments.common import asked, task_rows
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.patched import OWN, mean_states
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import RecolourItem
 from semhub_utils.steering import Edit, generate
-from semhub_utils.tokens import word_row
+from semhub_utils.tokens import word_forms
 
 THIRD, RANDOM, PRESENT, ANOTHER = "third colour", "random direction", "present colour", "another colour"
 NOTHING = "nothing"
@@ -170,7 +171,8 @@ def _resolve(
     if not items:
         raise SemhubError("No item was given to recolour; at least one picture of two halves would do.")
     colours = dict.fromkeys(c for item in items for c in (item.present, item.third, item.another))
-    found = {colour: word_row(model, colour, items[0].prompts[0].text) for colour in colours}
+    forms = word_forms(model, colours, items[0].prompts[0].text)
+    found = {form.word: form.unembedding_row(model) for form in forms}
     rows = {colour: row for colour, row in found.items() if row is not None}
     kept, dropped = [], Counter()
     encodings = model.encode([item.prompts[0] for item in items])

@@ -8,13 +8,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import Result, curve
+from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.positions import Values, read_items, readable_items
 from semhub_utils.experiments.weighed import sides, weighed_evidence
 from semhub_utils.lens import available_readings
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.emptied import PICTURES
-from semhub_utils.spokes.seen import SeenItem, of_kind
+from semhub_utils.spokes.items import PICTURES
+from semhub_utils.spokes.vision import SeenItem, of_kind
 from semhub_utils.tokens import TargetTable
 
 RELEASED = "as released"

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
-from semhub_utils.spokes.cogs import ROLES
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 CLAIMS = ("lead", "same position")
 
@@ -187,5 +187,5 @@ def _role_claim(
 
 def _single(model: LanguageModel, words: Sequence[str], context: str) -> dict[str, tuple[int, ...]]:
     """The tokens of the words that are one token, and no other word's."""
-    table = told_apart(model, words, context)
-    return {form.word: form.ids for form in table.forms if form.single} if table else {}
+    table = target_table(model, words, context)
+    return {form.word: form.ids for form in table.forms if form.single}

@@ -21,8 +21,8 @@ from semhub_utils.evidence import (
     split_items,
     tidy,
 )
-from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
 from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, evidence, tidy
-from semhub_utils.experiments.common import DRAWS, FEW_DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, FEW_DRAWS, Result, curve
 from semhub_utils.inputs import Input
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import bootstrap_interval, evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
 from semhub_utils.experiments.continuations import CPU_TOKENS
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import SteerItem

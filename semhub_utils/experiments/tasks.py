@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.common import asked, task_rows, text_of
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart, word_forms
+from semhub_utils.tokens import target_table, word_forms
 
 
 def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
@@ -22,17 +21,13 @@ def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, ser
     hidden = hidden_states(model, [asked(model, item.prompt) for item in items], layers=[model.n_layers]).hidden
     top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
     texts = [text_of(item.prompt) for item in items]
-    ids = {(text, w): _ids(model, w, text) for text, i in zip(texts, items, strict=True) for w in i.targets[own]}
+    ids = {
+        (text, form.word): form.ids
+        for text, item in zip(texts, items, strict=True)
+        for form in word_forms(model, item.targets[own], text)
+    }
     right = [any(t in ids[text, w] for w in i.targets[own]) for t, text, i in zip(top, texts, items, strict=True)]
     return task_rows(series, items, right)
-
-
-def _ids(model: LanguageModel, word: str, context: str) -> tuple[int, ...]:
-    """The tokens `word` may begin with; none if it cannot be written after `context`, and so never is."""
-    try:
-        return word_forms(model, word, context).ids
-    except SemhubError:
-        return ()
 
 
 def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
@@ -43,8 +38,8 @@ def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, s
     """
     value = np.full(len(items), np.nan)
     every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
-    words = told_apart(model, every, text_of(items[0].prompt)) if items else None
-    if words is not None:
+    words = target_table(model, every, text_of(items[0].prompt)) if items else None
+    if words:
         hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
         logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
         column = {w: k for k, w in enumerate(words.words)}

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval
-from semhub_utils.models import Encoding, LanguageModel
-from semhub_utils.spokes.layers import TypeTexts
+from semhub_utils.inputs import Encoding
+from semhub_utils.models import LanguageModel
+from semhub_utils.spokes.languages import TypeTexts
 
 SMOOTHING = 0.1
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
-from semhub_utils.experiments.common import DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_sign_flip_p

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.evidence import evidence, tidy
-from semhub_utils.experiments.common import DRAWS, Result
+from semhub_utils.experiments.core import DRAWS, Result
 from semhub_utils.experiments.token_types import TokenTypes, count_tokens, fitting, text_positions
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
-from semhub_utils.spokes.layers import TypeTexts
+from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
 
 CHUNK = 100  # lines whose translations are held against each other: a column of the vocabulary for each

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semhub_utils.experiments.common import Result
+from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.emptied import PICTURES, emptied
-from semhub_utils.spokes.seen import SeenItem, alone, names, similarity_pairs
-from semhub_utils.spokes.vision import Picture
+from semhub_utils.spokes.items import PICTURES, emptied
+from semhub_utils.spokes.vision import Picture, SeenItem, alone, names, similarity_pairs
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import told_apart
+from semhub_utils.tokens import target_table
 
 MAX_CELLS = 16_000  # of an overlay: words that a page can carry
 FEWEST = 5  # layers of an overlay, as long as one picture is left
@@ -55,14 +54,14 @@ def overlay(
     """What the lens puts first at every patch, for `figures.overlay`: one row per picture, reading, layer, patch and
     `among` ("all words", or those of `words` that have a token of their own).
 
-    Columns: picture (`seen.names`), reading, among, layer, depth, row, column, rows,
+    Columns: picture (`vision.names`), reading, among, layer, depth, row, column, rows,
     columns, view (as in `Encoding`), word, value (its probability), right (the word is true of what the patch shows).
     Where there would be more than `max_cells` rows, layers are left out, evenly and of all pictures alike, and rather
     than to show fewer than FEWEST layers, the last pictures. No row for a model without a grid of patches.
     """
     readings = available_readings(model)
-    table = told_apart(model, words)
-    owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group] if table else []
+    table = target_table(model, words)
+    owner = [w for w, group in zip(table.words, table.groups, strict=True) for _ in group]
     among = ("all words", "colours and things") if owner else ("all words",)
     rows, named = [], names(pictures)
     encodings = model.encode([alone(picture) for picture in named.values()])

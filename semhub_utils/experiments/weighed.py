@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from semhub_utils.evidence import Evidence, evidence
-from semhub_utils.experiments.common import DRAWS
+from semhub_utils.experiments.core import DRAWS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings
 

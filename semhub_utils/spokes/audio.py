@@ -5,22 +5,25 @@ plain ones; every text in the world's sentences holds SLOT where the sound is. B
 for every source, combinations of pitch and length that no training clip has.
 """
 
+import csv
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Input, Sound
+from semhub_utils.inputs import Encoding, Input, Sound, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import vision
-from semhub_utils.spokes.clips import esc, vggsound
-from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.files import Skipped, find, noted, read_text, some
+from semhub_utils.spokes.items import LensItem, PatchItem
+from semhub_utils.spokes.vision import in_manner, said
 
 SLOT = SOUND
 GROUPS = world.GROUPS
@@ -29,6 +32,10 @@ PLAIN = {
     "name": {
         "english": "What is this sound?", "spanish": "¿Qué es este sonido?",
         "chinese": "这是什么声音？", "german": "Was ist das für ein Geräusch?",
+    },
+    "kind": {
+        "english": "What kind of animal makes this sound?", "spanish": "¿Qué tipo de animal hace este sonido?",
+        "chinese": "发出这种声音的是哪种动物？", "german": "Was für ein Tier macht dieses Geräusch?",
     },
     "mammal": {
         "english": "Is this animal a mammal?", "spanish": "¿Este animal es un mamífero?",
@@ -186,3 +193,222 @@ def _clip(drawn: world.Clip) -> Clip:
     held = (source, drawn.pitch_name, drawn.length_name) in world.held_out()
     return Clip(f"{content} {drawn.grain}", world.synthesise(drawn), RATE, source, group, words, kind_of(source), asks,
                 content, held)  # fmt: skip
+
+
+# Sounds of public sets
+
+Wanted = Callable[[str], object] | None
+"""Whether a label is wanted; None where all are."""
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound. source: the recording it was cut from; clips of one source are not independent."""
+
+    id: str
+    path: Path
+    label: str
+    source: str
+
+    def sound(self, rate: int) -> Sound:
+        return read_sound(self.path, rate)
+
+
+def esc(n: int, *, seed: int, data_dir: str | Path, wanted: Wanted = None) -> tuple[list[Recording], Skipped]:
+    """`n` clips (all there are, if that is fewer) drawn by `seed`: ESC-10's folders of `data_dir`/esc10, named as
+    "001 - Dog bark", or ESC-50's meta/esc50.csv and audio/ in `data_dir`/esc50. A file that cannot be read, or whose
+    label is not wanted, is skipped and counted. Raises SemhubError where neither is there."""
+    skipped = Skipped()
+    for root in (Path(data_dir) / name for name in ("esc10", "ESC-10-master", "ESC-10", ".")):
+        folders = [f for f in sorted(root.glob("*")) if f.is_dir() and re.fullmatch(r"\d+ - .+", f.name)]
+        if folders:
+            found = [
+                Recording(
+                    f"esc10:{path.stem}", path, folder.name.partition(" - ")[2].lower(), path.stem.rpartition("-")[0]
+                )
+                for folder in folders
+                for path in sorted(folder.iterdir())
+                if path.suffix.lower() in SUFFIXES
+            ]
+            return _readable(found, noted(root), n, seed, skipped, wanted), skipped
+    places = tuple(f"{root}/meta/esc50.csv" for root in ("esc50", "ESC-50-master", "ESC-50", "."))
+    path = find(data_dir, places, what="ESC-10 or ESC-50", source="GitHub karoldvl/ESC-10 or karolpiczak/ESC-50")
+    found = []
+    for place, row in _rows(path, ("filename", "category", "src_file"), skipped):
+        file = path.parent.parent / "audio" / row["filename"]
+        found.append(Recording(f"esc50:{file.stem}", file, row["category"].replace("_", " "), row["src_file"] or place))
+    return _readable(found, path, n, seed, skipped, wanted), skipped
+
+
+def vggsound(
+    n: int, *, seed: int, data_dir: str | Path, split: str = "test", wanted: Wanted = None
+) -> tuple[list[Recording], Skipped]:
+    """`n` clips of one split: `data_dir`/vggsound/vggsound.csv (video, second, label, split) and files named
+    <video>_<second in six digits>.wav, in that folder or one below. Those that are not there are skipped and counted,
+    and so are others as by `esc`. Raises SemhubError where the table is missing."""
+    places = ("vggsound/vggsound.csv", "vggsound.csv")
+    path = find(data_dir, places, what="VGGSound", source="robots.ox.ac.uk/~vgg/data/vggsound")
+    skipped, found = Skipped(), []
+    files = {file.stem: file for file in sorted(path.parent.rglob("*")) if file.suffix.lower() in SUFFIXES}
+    for place, (video, second, label, part) in _rows(path, ("video", "second", "label", "split"), skipped, head=False):
+        if part.strip() != split:
+            continue
+        name = f"{video}_{int(second):06d}" if second.strip().isdigit() else video
+        if name in files:
+            found.append(Recording(f"vggsound:{name}", files[name], label.strip(), video))
+        else:
+            skipped.add("no file", f"{place} ({name})")
+    return _readable(found, path, n, seed, skipped, wanted), skipped
+
+
+def _rows(path: Path, columns: tuple[str, ...], skipped: Skipped, head: bool = True):
+    """(place, row) of a table: by column name if it has a head, else as many values as there are columns."""
+    rows = list(csv.reader(read_text(path).splitlines()))
+    names = [name.strip() for name in rows[0]] if head and rows else list(columns)
+    if missing := set(columns) - set(names):
+        raise SemhubError(f"{path} has no column {min(missing)}; the table of the data set itself would do.")
+    for number, row in enumerate(rows[head:], 1 + head):
+        if len(row) == len(names):
+            yield f"{path.name}:{number}", dict(zip(names, row, strict=True)) if head else row
+        else:
+            skipped.add("row of another length", f"{path.name}:{number}")
+
+
+def _readable(
+    found: list[Recording], path: Path, n: int, seed: int, skipped: Skipped, wanted: Wanted
+) -> list[Recording]:
+    """`n` clips that can be read, drawn by `seed`; each is looked at now, so that no damaged one ends a run later. Of
+    labels that are wanted there may be none."""
+    if n < 1:
+        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
+    if wanted:
+        for clip in (clip for clip in found if not wanted(clip.label)):
+            skipped.add("another label", f"{clip.id} ({clip.label})")
+        found = [clip for clip in found if wanted(clip.label)]
+    drawn: list[Recording] = []
+    for number in np.random.default_rng(seed).permutation(len(found)):
+        if len(drawn) == n:
+            break
+        try:
+            read_sound(found[number].path, 16000)
+        except SemhubError as error:
+            skipped.add("unreadable file" if found[number].path.is_file() else "no file", str(error).split(";")[0])
+            continue
+        drawn.append(found[number])
+    return sorted(drawn if wanted else some(drawn, path, "sounds", skipped), key=lambda clip: clip.id)
+
+
+def read_sound(path: str | Path, rate: int) -> Sound:
+    """A sound file as one channel at `rate` samples a second: the mean of its channels, resampled, and made quieter as
+    a whole where it goes beyond -1 to 1. Raises SemhubError where the file is missing, no sound, empty, or holds values
+    that are no numbers."""
+    try:
+        samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
+        if not Path(path).is_file():
+            raise SemhubError(f"There is no sound {path}; the path of a file that exists would do.") from error
+        raise SemhubError(f"{path} is not a sound that can be read; a WAV, FLAC or OGG file would do.") from error
+    if not len(samples):
+        raise SemhubError(f"{path} has no samples; a sound of at least one would do.")
+    if not np.isfinite(samples).all():
+        raise SemhubError(f"{path} holds samples that are no numbers; a sound without them would do.")
+    sound = resample(samples.mean(1), own, rate)
+    return Sound((sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32), rate)
+
+
+# Items
+
+
+@dataclass(frozen=True, eq=False)
+class KindItem:
+    """A clip of an animal and a question of its kind. prompt: with SLOT where the sound is, or a plain question;
+    answers: words of the language, of which the first says that it is a mammal and the others that it is not; right:
+    which is true; other, alike: the English words of animals of the other class and of the own one."""
+
+    clip: Clip
+    prompt: str
+    answers: tuple[str, ...]
+    right: int
+    other: str
+    alike: str
+
+    @property
+    def asked(self) -> LensItem:
+        """The question with its sound, as an item: the true answer is its "own", the others are wrong."""
+        wrong = (*self.answers[: self.right], *self.answers[self.right + 1 :])
+        own = {"own": (self.answers[self.right],)}
+        prompt = heard(self.clip, self.prompt)
+        return LensItem(self.clip.id, prompt, own, self.clip.cluster, wrong={"own": wrong}, anchor=self.clip.label)
+
+
+def mixed_questions(n: int, *, seed: int) -> list[Input]:
+    """`n` clips with questions in English and their answers, of the kinds that the shipped models learnt from, nothing
+    held out among them."""
+    rng = random.Random(f"mixed questions hears {seed}")
+    found = clips(n, seed=seed, held_out=False)
+    return [heard(clip, vision.mixed_line(rng, clip.asks, SLOT)) for clip in found]
+
+
+def kind_items(
+    clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,), seed: int = 0
+) -> list[KindItem]:
+    """What kind of animal is it? In the world's own sentences, once in each of `forms`; or, plainly, once, whether it
+    is a mammal. Raises SemhubError on a clip without a kind, or a language or form that there is not."""
+    if plain and language not in YES_NO:
+        raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(YES_NO)} would do.")
+    items = []
+    for form in (0,) if plain else forms:
+        for clip in clips:
+            ask = clip.kind_ask
+            others = of_the_other_class(clip, seed=seed), of_the_own_class(clip, seed=seed)
+            if plain:
+                asked = PLAIN["mammal"][language], YES_NO[language], int(not clip.is_mammal)
+            else:
+                prompt, _ = question(ask, language, form=form)
+                answers = tuple(vision.word(kind, language) for kind in KINDS)
+                asked = prompt, answers, KINDS.index(clip.kind)
+            items.append(KindItem(clip, *asked, *others))
+    return items
+
+
+SILENT = ("table", "book", "bread", "hat", "rose", "moon")
+"""Things that do not sound."""
+
+
+def sound_patches(
+    clips: Sequence[Clip], language: str, *, kind: str = "name", manner: str = "world", form: int | None = None,
+    seed: int = 0,
+) -> list[PatchItem]:  # fmt: skip
+    """Every clip asked for its name, or for the kind of animal it is (`kind`="kind"), in a language, with the sentence
+    of another source of the clips drawn by `seed` ("Emma sees the cat"), of another kind there, a clip of it, and the
+    sentence of a thing that does not sound. Written into: all positions of the sound. Raises SemhubError on an unknown
+    kind, language or manner."""
+    if kind not in ("name", "kind"):
+        raise SemhubError(f"There is no question {kind!r} of sounds; one of name, kind would do.")
+    rng, items = random.Random(f"patches {seed}"), []
+    answers = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
+    for clip in clips:
+        own = answers[clip.label]
+        others = sorted({answer for answer in answers.values() if answer and answer != own})
+        if not own or not others:
+            continue
+        expected = rng.choice(others)  # first, or most would be mammals
+        new = rng.choice([label for label, answer in answers.items() if answer == expected])
+        silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
+        ask = Ask(kind, "", (own,))
+        prompt = in_manner(ask, language, manner, form, question, PLAIN[kind])
+        own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
+        items.append(
+            PatchItem(
+                id=f"{clip.id}: {new}", run=(heard(clip, prompt), own_text),
+                answer=said(own, language), source=(heard(like, prompt), new_text),
+                expected=said(expected, language), other=(None, other),
+                cluster=clip.cluster, group=f"{kind} {language} {form}", anchor=new, places=_frames,
+            )
+        )  # fmt: skip
+    return items
+
+
+def _frames(encoding: Encoding) -> list[int]:
+    return encoding.frames

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.inputs import rgb
 from semhub_utils.spokes.files import Skipped, find, read_text, some
-from semhub_utils.spokes.media import read_image
 
 SOURCE = "cocodataset.org (2017 Val)"
 
@@ -158,3 +158,19 @@ def _read(path: Path) -> dict:
     if not isinstance(read, dict) or not all(isinstance(read.get(key), list) for key in ("images", "annotations")):
         raise SemhubError(f"{path} has no images and annotations; the file of {SOURCE} would do.")
     return read
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """A picture file in RGB of 8 bits, upright as its EXIF says, on white where it is transparent, the first of several
+    frames. Raises SemhubError where the file is missing, no picture, or cut short."""
+    try:
+        with Image.open(path) as image:
+            return rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise SemhubError(f"There is no picture {path}; the path of a file that exists would do.") from error
+    except UnidentifiedImageError as error:
+        raise SemhubError(f"{path} is not a picture that can be read; a JPEG or PNG file would do.") from error
+    except Image.DecompressionBombError as error:
+        raise SemhubError(f"{path} is too large a picture; one of under 100 million pixels would do.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise SemhubError(f"{path} is damaged or cut short; a whole picture file would do.") from error

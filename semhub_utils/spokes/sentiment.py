@@ -21,7 +21,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.organism.lexicon import FRAMES, TAG, concepts, split_words, surface
 from semhub_utils.organism.world import fact_pieces, text
 from semhub_utils.spokes.files import Skipped, noted, read_text, some
-from semhub_utils.spokes.texts import LANGUAGES
+from semhub_utils.spokes.languages import LANGUAGES
 
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
 UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")

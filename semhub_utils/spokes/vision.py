@@ -8,20 +8,25 @@ By default the pictures are those held out: combinations that no training pictur
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding
+from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism import scenes as world
-from semhub_utils.organism.corpus import IMAGE, Ask, forms, write
-from semhub_utils.organism.lexicon import surface
-from semhub_utils.spokes.coco import Segment, cells
+from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
+from semhub_utils.organism.lexicon import concepts, surface
+from semhub_utils.spokes.coco import Segment, cells, photos
+from semhub_utils.spokes.files import Skipped
+from semhub_utils.spokes.items import LensItem, Pair, PatchItem, RecolourItem
 
 View = tuple[float, float, float, float]
 WHOLE: View = (0.0, 0.0, 1.0, 1.0)
@@ -108,7 +113,7 @@ def plain_colours(n: int, *, seed: int = 0, colours: Sequence[str] = COLOURS) ->
     unknown colour."""
     for colour in colours:
         _known("colour", colour, COLOURS)
-    rng = _drawn(n, f"plain {seed}")
+    rng = _rng(n, f"plain {seed}")
     return [_picture(world.Scene("plain", (colours[i % len(colours)],), grain=rng.getrandbits(32))) for i in range(n)]
 
 
@@ -117,7 +122,7 @@ def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True, split: st
     of colours in an order no training picture has; False, those of training; None, both."""
     if split is not None:
         _known("split", split, tuple(world.SIDES))
-    rng, found = _drawn(n, f"halves {seed}"), []
+    rng, found = _rng(n, f"halves {seed}"), []
     while len(found) < n:
         scene = world.draw(rng, "halves", held=held_out)
         if split in (None, scene.split):
@@ -131,7 +136,7 @@ def scenes(
     """`n` pictures of coloured shapes, `kinds` in turn, no two with the same caption as long as there are enough."""
     for kind in kinds:
         _known("kind of scene", kind, ("one", "two", "three"))
-    rng, found, seen, tries = _drawn(n, f"scenes {seed}"), [], set(), 0
+    rng, found, seen, tries = _rng(n, f"scenes {seed}"), [], set(), 0
     while len(found) < n:
         picture = _picture(world.draw(rng, kinds[len(found) % len(kinds)], held=held_out))
         tries += 1
@@ -189,7 +194,7 @@ def _picture(scene: world.Scene) -> Picture:
     )  # fmt: skip
 
 
-def _drawn(n: int, name: str) -> random.Random:
+def _rng(n: int, name: str) -> random.Random:
     if n < 1:
         raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
     return random.Random(name)
@@ -198,3 +203,324 @@ def _drawn(n: int, name: str) -> random.Random:
 def _known(what: str, given: str, there: Sequence[str]) -> None:
     if given not in there:
         raise SemhubError(f"There is no {what} {given!r}; one of {', '.join(there)} would do.")
+
+
+# Photographs
+
+SPACY = "en_core_web_sm"
+
+
+def pictures(
+    n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False
+) -> tuple[list[Picture], Skipped]:
+    """`n` photographs as `photos` draws and skips them; without `data_dir`, scenes of the shipped models' world.
+    caption: the first one; words: its nouns and colours; areas, with `segments`: what COCO says is where, by the last
+    word of its name. Raises SemhubError as that does."""
+    if data_dir is None:
+        return scenes(n, seed=seed), Skipped()
+    found, skipped = photos(n, seed=seed, data_dir=data_dir, segments=segments)
+    labels = frozenset(_named(segment.label) for photo in found for segment in photo.segments)
+    nouns = _by_spacy() or (lambda caption: _by_lexicon(caption, labels))
+    made = []
+    for photo in found:
+        caption = photo.captions[0]
+        colours = [w for w in _words(caption) if w in COLOURS]
+        areas = tuple(Area((0, 0, 0, 0), (_named(s.label),), s) for s in photo.segments)
+        words = tuple(dict.fromkeys([*colours, *nouns(caption)]))
+        made.append(Picture(photo.id, photo.image(), caption, words, areas, (), photo.id))
+    return made, skipped
+
+
+def nouns_found_by(data_dir: str | Path | None) -> str:
+    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
+    how = f"spaCy's tagger ({SPACY})" if _by_spacy() else "the book's lexicon and the names of segments, without spaCy"
+    return f"Nouns of captions are found by {how}." if data_dir else ""
+
+
+def _named(label: str) -> str:
+    """What a label is about: "dining table" is a table, "tree-merged" a tree."""
+    return label.split("-")[0].split()[-1].lower()
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
+@cache
+def _by_spacy() -> Callable[[str], list[str]] | None:
+    """The nouns of a caption by spaCy's tagger; None where it or its English model is not installed."""
+    try:
+        import spacy  # read only when photographs are
+
+        tagger = spacy.load(SPACY)
+    except (ImportError, OSError):
+        return None
+    return lambda caption: [word.text.lower() for word in tagger(caption) if word.pos_ in ("NOUN", "PROPN")]
+
+
+def _by_lexicon(caption: str, labels: Collection[str]) -> list[str]:
+    """The words of a caption that the world's lexicon knows as nouns, or that name a segment; in the plural too."""
+    known = {*labels, *(key for key, concept in concepts().items() if concept.kind == "noun")} - {*COLOURS}
+    return [w for w in _words(caption) if w in known or (w.endswith("s") and w[:-1] in known)]
+
+
+# Items
+
+KINDS = ("noun", "colour")
+
+
+@dataclass(frozen=True, eq=False)
+class SeenItem:
+    """A picture, or an area of it, and the English words it is read for. wrong: what the right ones are compared with,
+    word for word where there are as many; released: the right and wrong words of the paper's release, whose wrong ones
+    are scaled to the number of the right ones. group, anchor and cluster as in `items`."""
+
+    id: str
+    picture: Picture
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+    released: tuple[tuple[str, ...], tuple[str, ...]]
+    group: str
+    anchor: str
+    cluster: str
+    area: Area | None = None
+
+    def places(self, encoding: Encoding) -> list[int]:
+        """The positions of the picture, or those of the patches that are more than half inside the area; none where
+        the model lays its patches on no grid."""
+        return encoding.patches if self.area is None else self.picture.places(self.area, encoding)
+
+    def elsewhere(self, encoding: Encoding) -> list[int]:
+        """The positions in no area of the picture of which a right word is true; none where there is no area."""
+        if self.area is None or encoding.grid is None:
+            return []
+        same = [area for area in self.picture.areas if {*area.words} & {*self.right}]
+        taken = {place for area in same for place in self.picture.places(area, encoding)}
+        return [place for place in encoding.patches if place not in taken]
+
+
+def of_kind(words: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Those of a picture's words that are of a kind: "colour", or "noun", which are the others."""
+    return tuple(w for w in words if (w in COLOURS) == (kind == "colour"))
+
+
+def names(pictures: Sequence[Picture]) -> dict[str, Picture]:
+    """The pictures by a short name: what they show, or the beginning of the caption."""
+    return {" ".join(p.words) if p.asks else shorten(p.caption, 30, placeholder=" …"): p for p in pictures}
+
+
+def alone(picture: Picture) -> Input:
+    """A picture without a word, as a prompt."""
+    return Input("", (picture.image,))
+
+
+def similarity_pairs(pictures: Sequence[Picture]) -> list[Pair]:
+    """A picture and its caption. Group: how much it shows, as captions of the world are as long then; anchor: the
+    caption's last word; words: the first thing. Of photographs none is known."""
+    return [
+        Pair(
+            p.id, alone(p), p.caption, _group(p), p.cluster,
+            p.caption.split()[-1] if p.asks else "", (p.areas[0].words[-1],) if p.asks else (),
+        )
+        for p in pictures
+    ]  # fmt: skip
+
+
+def colour_items(pictures: Sequence[Picture]) -> list[SeenItem]:
+    """Plain pictures, read for their colour against all others. As released: against "white". As there are no more
+    colours than these, the unit is the picture; a null moves whole colours."""
+    found = []
+    for p in pictures:
+        (own,) = p.words
+        others = tuple(colour for colour in COLOURS if colour != own)
+        released = ((own,), ("white",)) if own != "white" else ((), ())
+        found.append(SeenItem(p.id, p, (own,), others, released, "plain", own, p.id))
+    return found
+
+
+def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
+    """Pictures, read for the words of a kind in their caption against those of the least overlapping other caption:
+    what both have left out, and as many of each, drawn by `seed`. As released: all of both, scaled. Group: how many
+    words. Where a picture has no word of the kind, or none that the other has not, there are none on either side."""
+    rng, found = np.random.default_rng(seed), []
+    pictures = [replace(p, words=of_kind(p.words, kind)) for p in pictures]
+    worded = [p for p in pictures if p.words]
+    others = {id(p): worded[j].words for p, j in zip(worded, least_overlapping(worded), strict=True)}
+    for p in pictures:
+        other = others.get(id(p), ())
+        own, wrong = ([w for w in some if w not in common] for some, common in ((p.words, other), (other, p.words)))
+        k = min(len(own), len(wrong))
+        right, wrong = (tuple(some[i] for i in sorted(rng.permutation(len(some))[:k])) for some in (own, wrong))
+        anchor = right[0] if p.asks and k == 1 else p.cluster
+        found.append(SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster))
+    return found
+
+
+def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
+    """Areas of pictures, read for their word of a kind (an area may have none) against all the words of areas that are
+    not true of the picture. As released: against one of these, drawn by `seed`. Anchor: the word; cluster: the
+    picture's content."""
+    rng, found = np.random.default_rng(seed), []
+    labels = list(dict.fromkeys(w for p in pictures for area in p.areas for w in of_kind(area.words, kind)))
+    for p in pictures:
+        shown = {w for area in p.areas for w in area.words}
+        wrong = tuple(w for w in labels if w not in shown)
+        for number, area in enumerate(p.areas):
+            right = of_kind(area.words, kind)[-1:]
+            drawn = (right, (wrong[rng.integers(len(wrong))],) if wrong else ())
+            anchor = right[0] if right else p.cluster
+            found.append(SeenItem(f"{p.id} {number}", p, right, wrong, drawn, "areas", anchor, p.cluster, area))
+    return found
+
+
+def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> list[LensItem]:
+    """The first question of a kind ("colour", "shape") that each picture allows, in a language and one of the two
+    manners of `vision`, cut before the answer. Targets: the answer there ("own") and in "english". Pictures that allow
+    none are left out, and in the world's sentences of other languages than English those few whose answer the shipped
+    model was taught there. Raises SemhubError on an unknown language or manner."""
+    found, taught = [], {*ABROAD} if manner == "world" and language != "english" else set()
+    for p in pictures:
+        ask = next((a for a in p.asks if a.kind == kind), None)
+        if ask is not None and not {*ask.answers} & taught:
+            text = in_manner(ask, language, manner, None, question, PLAIN[kind])
+            _, answer = question(ask, language)
+            words = {"own": (answer,), "english": ask.answers}
+            found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
+    return found
+
+
+def mixed_questions(n: int, *, seed: int) -> list[Input]:
+    """`n` pictures with questions in English and their answers, of the kinds that the shipped models learnt from,
+    nothing held out among them."""
+    rng, few = random.Random(f"mixed questions sees {seed}"), n // 4 or 1
+    shown = [*plain_colours(few, seed=seed), *two_halves(few, seed=seed, held_out=False)]
+    shown += scenes(max(1, n - len(shown)), seed=seed, held_out=False)
+    return [Input(mixed_line(rng, picture.asks, SLOT), (picture.image,)) for picture in shown[:n]]
+
+
+def mixed_line(rng: random.Random, asks: Sequence[Ask], slot: str) -> str:
+    """One of the questions with its answer, in one of its forms."""
+    ask = rng.choice(asks)
+    return " ".join(question(ask, "english", form=rng.choice(forms(ask.kind, "en")), what=slot))
+
+
+def _group(picture: Picture) -> str:
+    return picture.cluster.partition(":")[0]
+
+
+# Interventions
+
+ANSWERS = {
+    "colour": {"english": "The color is", "spanish": "El color es", "chinese": "颜色是", "german": "Die Farbe ist"},
+    "shape": {"english": "Shape:", "spanish": "Figura:", "chinese": "形状：", "german": "Form:"},
+    "name": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
+    "kind": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
+}  # fmt: skip
+"""Kind of question -> language -> how the answer to the plain question begins."""
+SPELLED = {"grey": ("grey", "gray")}
+
+
+def picture_patches(
+    pictures: Sequence[Picture], language: str, *, manner: str = "world", form: int | None = None, seed: int = 0
+) -> list[PatchItem]:
+    """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
+    colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
+    Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
+    are left out. Raises SemhubError on an unknown
+    language or manner."""
+    rng, items, shown = random.Random(f"patches {seed}"), [], _plain(seed)
+    for picture in pictures:
+        asks = [ask for ask in picture.asks if ask.kind == "colour"]
+        if len(picture.areas) != 1 or not asks:
+            continue
+        own = picture.areas[0].words[0]
+        new = rng.choice([c for c in COLOURS if c != own])
+        no_colour = rng.choice([s for s in SHAPES if s not in picture.words])
+        prompt = in_manner(asks[0], language, manner, form, question, PLAIN["colour"])
+        own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
+        answer, expected = (said(w, language) for w in (own, new))
+        kind = picture.id.partition(":")[0]
+        items.append(
+            PatchItem(
+                id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
+                source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
+                cluster=picture.cluster, group=f"{kind} {language} {form}", anchor=new,
+                places=partial(picture.places, picture.areas[0], share=0.0),
+            )
+        )  # fmt: skip
+    return items
+
+
+def recolour_items(
+    pictures: Sequence[Picture], language: str = "english", *, ask: str = "colours", manner: str = "world",
+    form: int | None = None, seed: int = 0,
+) -> list[RecolourItem]:  # fmt: skip
+    """Every picture of two halves, one of which, drawn by `seed`, a third colour is written into. Pictures of the same
+    two colours are one cluster, whichever comes first.
+
+    ask: "colours", both in one answer, in any order, or "side", the half that is written into and then the other, each
+    with a question of its own (in the world's sentences only). Raises SemhubError on an unknown question, language or
+    manner."""
+    if ask not in ("colours", "side") or (ask == "side" and manner == "plain"):
+        raise SemhubError(f"There is no {manner} question {ask!r} of two halves; 'colours' would do.")
+    rng, items, shown = random.Random(f"recolour {seed}"), [], _plain(seed)
+    for picture in pictures:
+        if not picture.split:
+            continue
+        half = rng.randrange(2)
+        areas = [picture.areas[half], picture.areas[1 - half]]
+        present, untouched = (area.words[0] for area in areas)
+        third, another = rng.sample([c for c in COLOURS if c not in picture.words], 2)
+        real = picture.image.copy()
+        real.paste(shown[third].crop(areas[0].box), areas[0].box)
+        asks = [a for a in picture.asks if a.kind == ask]
+        asks.sort(key=lambda a, present=present: present not in a.answers)  # the half that is written into first
+        prompts = [in_manner(a, language, manner, form, question, PLAIN["colours"], lead="") for a in asks]
+        before = [frozenset(a.answers) for a in asks]
+        items.append(
+            RecolourItem(
+                id=f"{picture.id}: {third}", prompts=tuple(Input(p, images=(picture.image,)) for p in prompts),
+                before=tuple(before), after=tuple(b - {present} | {third} if present in b else b for b in before),
+                present=present, third=third, another=another, places=partial(picture.places, areas[0]),
+                named=partial(named_colours, language), source=tuple(Input(p, images=(real,)) for p in prompts),
+                cluster=f"halves: {' '.join(sorted(picture.words))}",
+            )
+        )  # fmt: skip
+    return items
+
+
+def named_colours(language: str, text: str) -> tuple[str, ...]:
+    """The colours of the world, as English words, that the first line of a text in a language names, in order."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    found = {}
+    for colour in COLOURS:
+        words = SPELLED.get(colour, (colour,)) if language == "english" else (word(colour, language),)
+        edge = "" if language == "chinese" else r"\b"
+        pattern = f"{edge}({'|'.join(map(re.escape, words))}){edge}"
+        if named := re.search(pattern, line, re.IGNORECASE):
+            found[colour] = named.start()
+    return tuple(sorted(found, key=found.get))
+
+
+def _plain(seed: int) -> dict[str, Image.Image]:
+    """Each colour and a picture of it."""
+    return {p.words[0]: p.image for p in plain_colours(len(COLOURS), seed=seed)}
+
+
+def in_manner(
+    ask: Ask, language: str, manner: str, form: int | None, question: Callable, plain: dict[str, str],
+    lead: str | None = None,
+) -> str:  # fmt: skip
+    """A question in one of the two manners."""
+    if manner == "world":
+        return question(ask, language, form=form)[0]
+    if manner != "plain":
+        raise SemhubError(f"There is no manner {manner!r}; one of world, plain would do.")
+    if language not in plain:
+        raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(plain)} would do.")
+    return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead is None else plain[language]
+
+
+def said(key: str, language: str) -> tuple[str, str | None]:
+    """A word in a language, and in English where that is another."""
+    return word(key, language), key if language != "english" else None

@@ -1,0 +1,405 @@
+"""One experiment, run: its items read by a model and where nothing should show, its claims judged, its curves drawn.
+
+An experiment says which items one model can be asked (`fit`), what is read of them (`read`) and which of the numbers
+are claims (`claims`). Numbers are [item, layer], or [item, layer, answer] where answers may change places: what the
+item would score if that answer were its own. `run` does all else, the same way for every experiment: another control
+for every claim is a change of `_controls`, and nothing else.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from semhub_utils.evidence import (
+    ControlCurve,
+    Evidence,
+    bootstrap_interval,
+    corrected_bound,
+    evidence,
+    sign_flip_null,
+    tidy,
+)
+from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
+from semhub_utils.spokes.items import emptied, ways
+
+DRAWS = 1000
+FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
+TWINS = 1  # how many seeds of random weights stand beside a model
+
+ByLayer = Float[np.ndarray, "item layer"]
+ByAnswer = Float[np.ndarray, "item layer answer"]
+Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
+Result = tuple[pd.DataFrame, list[Evidence]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The items that one model can be asked, and why the others went.
+
+    target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
+    as a table of words. prompts: what is read, where that is not each item's own prompt. found: what was measured to
+    find them, shown whatever is left. series, seed: of the run, for what an experiment names and draws by itself.
+    """
+
+    items: Sequence[Any]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    target: np.ndarray | Mapping[str, np.ndarray] | None = None
+    more: Any = None
+    prompts: Sequence[Any] | None = None
+    found: "Numbers" = field(default_factory=dict)
+    series: str = ""
+    seed: int = 0
+
+    def only(self, of: Bool[np.ndarray, " item"] | None) -> "Kept":
+        """These items alone; all of them for None."""
+        if of is None:
+            return self
+        target = self.target
+        if target is not None:
+            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
+        return replace(self, items=list(compress(self.items, of)), target=target)
+
+    def labels(self, name: str) -> list:
+        return [getattr(item, name) for item in self.items]
+
+    def moved(self, by: str) -> list[list]:
+        """Per null, the labels of what moves together: one for each entry of a tuple, all of which must be beaten."""
+        of_items = (label if isinstance(label, tuple) else (label,) for label in self.labels(by))
+        return [list(labels) for labels in zip(*of_items, strict=True)]
+
+    def answers(self, series: str) -> np.ndarray:
+        return self.target[series] if isinstance(self.target, Mapping) else self.target
+
+    def own(self, values: ByLayer | ByAnswer, series: str = "") -> ByLayer:
+        """The numbers of each item's own answer."""
+        return values if values.ndim == 2 else values[np.arange(len(values)), :, self.answers(series)]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
+    mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
+    their curve; layers: those of the columns, where these are not all; unit: where the reading tells it."""
+
+    values: ByLayer | ByAnswer
+    controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
+    null: Sequence[Float[np.ndarray, "draw layer"]] = ()
+    of: Bool[np.ndarray, " item"] | None = None
+    alone: bool = False
+    layers: Sequence[int] | None = None
+    unit: str = ""
+
+
+Numbers = dict[Key, ByLayer | ByAnswer | Scores | pd.DataFrame]
+"""What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
+
+
+@runtime_checkable
+class Null(Protocol):
+    """How the numbers would come out if there were nothing: draws of their mean, and the least p these can give."""
+
+    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]: ...
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Answers change places among the items of a group, what moves together as one."""
+
+    by: str = "moves_with"
+
+    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+        values, at, found = scores.values, kept.answers(series), []
+        index, groups = np.arange(len(values)), kept.labels("group")
+        for moved in kept.moved(self.by):
+            pairings = random_pairings(len(values), groups=groups, clusters=moved, draws=n, seed=seed)
+            stays = ((index[p >= 0], p[p >= 0]) for p in pairings if (p >= 0).any())
+            found.append(np.stack([np.nanmean(values[i, :, at[p]], 0) for i, p in stays]))
+        return found
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        return max(least_permutation_p(kept.labels("group"), moved) for moved in kept.moved(self.by))
+
+
+@dataclass(frozen=True)
+class Flip:
+    """The sign of what moves together is drawn by a coin; items without a number have none."""
+
+    by: str = "cluster"
+
+    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+        own = kept.own(scores.values, series)
+        seen = np.isfinite(own).all(1)
+        if not seen.any():
+            return [own[seen]]
+        moves = kept.only(seen).moved(self.by)
+        return [sign_flip_null(own[seen], clusters=moved, draws=n, seed=seed) for moved in moves]
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        seen = np.isfinite(kept.own(scores.values, series)).all(1)
+        return max(map(least_sign_flip_p, kept.only(seen).moved(self.by)), default=1.0)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The draws that the scores bring along; `least_p`: the least p that their arrangements allow."""
+
+    least_p: float = 0.0
+
+    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+        return list(scores.null)
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        return self.least_p
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which numbers are a claim, by what nulls, and what else `evidence` is told. of: the series of the numbers; last:
+    it is about layer L alone; embedded: the embedding layer is a control; named, reading: what it and its reading go
+    by, where that is not `experiment` and the lens's; ending: what stands behind the series in its name; series: what
+    its rows go by ("{}" being the run's)."""
+
+    experiment: str
+    of: str = ""
+    nulls: tuple[Null, ...] = (Exchange(),)
+    last: bool = False
+    embedded: bool = True
+    unit: str = ""
+    null_in_words: str = ""
+    outcome: bool = False  # successes are counted
+    named: str = ""
+    ending: str = ""
+    series: str = "{}"
+    reading: str = ""
+
+
+@runtime_checkable
+class Experiment(Protocol):
+    """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
+    emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
+    whether a model of such is a control."""
+
+    claims: Sequence[Claim]
+    nothing: ClassVar[tuple[str, ...] | None] = None
+    readings: ClassVar[Sequence[str]] = ("normed",)
+    random_weights: ClassVar[bool] = True
+
+    def fit(self, model: LanguageModel, items: Sequence) -> Kept: ...
+
+    def choose(self, model: LanguageModel, kept: Kept) -> Kept:
+        """What is settled on some of the items before they are read, such as a layer."""
+        return kept
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers: ...
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        """What of it is read by random weights."""
+        return self.read(reader, kept, prompts, reading)
+
+
+def run(
+    experiment: Experiment,
+    model: LanguageModel,
+    items: Sequence,
+    *,
+    series: str,
+    readings: Sequence[str] | None = None,
+    over: str = "cluster",
+    seed: int = 0,
+    twins: Sequence[int] | None = None,
+    dropped: Mapping[str, int] | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> Result:
+    """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
+    default those that the experiment names).
+
+    over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
+    weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    dropped: what was left out before, with counts. columns: columns that every row gets. With no item left the claims
+    are there without a number, which cannot be tested, and there is no curve.
+    """
+    kept = replace(experiment.fit(model, items), series=series, seed=seed)
+    lost = {why: n for why, n in (Counter(dropped or {}) + Counter(kept.dropped)).items() if n}
+    if twins is None:
+        twins = range(seed, seed + TWINS * experiment.random_weights)
+    if kept.items:
+        kept = experiment.choose(model, kept)
+    tables, claims = [], []
+    for reading in experiment.readings if readings is None else readings:
+        seeds = () if reading == "tuned" else twins  # other weights would need translators of their own
+        own, beside = _read(experiment, model, kept, reading, seed, seeds)
+        shared = {"series": series, "reading": reading, "seed": seed, "over": over}
+        found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]
+        curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
+        tables += [tidy(found), *curves]
+        claims += found
+    return pd.concat(tables, ignore_index=True).assign(**(columns or {})), claims
+
+
+Beside = dict[str, dict[Key, ByLayer]]
+"""What is read where nothing should show, by control; of several seeds one below the other."""
+
+
+def _read(
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int]
+) -> tuple[Numbers, Beside]:
+    """What the model reads, and what is read where nothing should show."""
+    if not kept.items:
+        return {}, {}
+    prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
+    own, beside = experiment.read(model, kept, prompts, reading), {}
+    for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
+        beside[way] = _owned(kept, experiment.read(model, kept, emptied(prompts, way, seed=seed), reading))
+    for twin in twins:
+        noise = _owned(kept, experiment.beside(randomised(model, twin), kept, prompts, reading))
+        before = beside.get("random weights", {})
+        beside["random weights"] = {
+            key: np.concatenate([before[key], of]) if before else of for key, of in noise.items()
+        }
+    return own, beside
+
+
+def _owned(kept: Kept, read: Numbers) -> dict[Key, ByLayer]:
+    """The numbers of each item's own answer."""
+    numbers = ((key, _scores(of)) for key, of in read.items() if _is_numbers(of))
+    return {key: kept.only(scores.of).own(scores.values, key[1]) for key, scores in numbers}
+
+
+def _is_numbers(of: ByLayer | ByAnswer | Scores | pd.DataFrame) -> bool:
+    return not isinstance(of, pd.DataFrame)
+
+
+def _scores(of: ByLayer | ByAnswer | Scores) -> Scores:
+    return of if isinstance(of, Scores) else Scores(of)
+
+
+def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, embedded: bool) -> dict[str, np.ndarray]:
+    """The same numbers where nothing should show: what every claim and curve is set against; `kept`: of these."""
+    found = {"embedding layer": kept.own(scores.values, key[1])[:, :1]} if embedded else {}
+    found |= scores.controls
+    found |= {name: numbers[key] for name, numbers in beside.items() if key in numbers}
+    return {name: of for name, of in found.items() if isinstance(of, ControlCurve) or np.isfinite(of).all(1).any()}
+
+
+def _evidence(
+    claim: Claim, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
+    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int],
+) -> Evidence:  # fmt: skip
+    key, last = (claim.experiment, claim.of), model.n_layers
+    scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(-claim.last, None)
+    layers = (range(last + 1) if scores.layers is None else scores.layers)[at]
+    kept, controls, nulls, least_p = kept.only(scores.of), {}, [], 0.0
+    if kept.items:
+        controls = _controls(kept, key, scores, beside, claim.embedded)
+        nulls = [d[:, at] for null in claim.nulls for d in null.draws(kept, scores, claim.of, DRAWS, seed)]
+        least_p = max((null.least(kept, scores, claim.of) for null in claim.nulls), default=0.0)
+    values = kept.own(scores.values, claim.of)[:, at]
+    return evidence(
+        f"{claim.named or claim.experiment}/{series}{claim.ending}",
+        values,
+        nulls or [values],
+        layers=layers,
+        n_layers=last,
+        least_p=least_p,
+        experiment=claim.experiment,
+        series=claim.series.format(series),
+        reading=claim.reading or reading,
+        clusters=kept.labels("cluster"),
+        drawn=kept.labels(over),
+        controls={name: of if isinstance(of, ControlCurve) else of[:, at] for name, of in controls.items()},
+        dropped=dropped,
+        outcome=claim.outcome,
+        unit=scores.unit or claim.unit,
+        null_in_words=claim.null_in_words,
+        seed=seed,
+    )
+
+
+def _curves(
+    experiment: Experiment, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
+    *, series: str, reading: str, seed: int, over: str, dropped: int,
+) -> list[pd.DataFrame]:  # fmt: skip
+    """Rows of every number that is no claim; where answers may change places, with that as the null."""
+    claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []
+    for key, of in own.items():
+        if not _is_numbers(of):
+            tables.append(of)
+        elif key not in claimed:
+            scores, (what, name, *more) = _scores(of), key
+            about, null = kept.only(scores.of), scores.null
+            if scores.values.ndim == 3 and about.items:
+                null = Exchange().draws(about, scores, name, FEW_DRAWS, seed)
+            table = curve(
+                model,
+                about.own(scores.values, name),
+                experiment=what,
+                series=name or series,
+                reading=reading,
+                clusters=about.labels(over),
+                dropped=dropped,
+                seed=seed,
+                controls={} if scores.alone else _controls(about, key, scores, beside, False),
+                null=null,
+                layers=scores.layers,
+            )
+            tables.append(table.assign(**dict(*more)))
+    return tables
+
+
+def curve(
+    model: LanguageModel,
+    values: ByLayer,
+    *,
+    experiment: str,
+    series: str,
+    reading: str = "",
+    clusters: Sequence | None = None,
+    dropped: int = 0,
+    seed: int = 0,
+    controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
+    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]] | None = None,
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
+
+    Where none is left the curve stands there with n = 0 and no numbers. controls: the same where nothing should show,
+    of the same items (or of them several times over), as curves with `control` their name. null: draws of the mean over
+    all items, whose 95th percentile, corrected for the layers between first and last, stands in `null_high`; of several
+    the highest. layers: those of the columns, by default all, or the last where there is one column.
+    """
+    n_items, width = values.shape
+    labels = range(n_items) if clusters is None else list(clusters) * (n_items // max(len(clusters), 1))
+    seen = np.isfinite(values).all(1)
+    values = values[seen]
+    low = high = np.full(width, np.nan)
+    if len(values) > 1:
+        low, high = bootstrap_interval(values, clusters=list(compress(labels, seen)), seed=seed)
+    if layers is None:
+        layers = [model.n_layers] if width == 1 else range(width)
+    layers = np.asarray(layers)
+    mean = values.mean(0) if len(values) else np.full(width, np.nan)
+    same = {"experiment": experiment, "series": series, "reading": reading}
+    table = pd.DataFrame(
+        same
+        | {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
+        | {"n": len(values), "dropped": dropped + int((~seen).sum())}
+    )
+    inner = (layers > 0) & (layers < model.n_layers)
+    nulls = null if isinstance(null, list | tuple) else [] if null is None else [null]
+    nulls = [some[np.isfinite(some).all(1)] for some in nulls]  # a draw in which every item sat out says nothing
+    if any(map(len, nulls)) and len(values) and inner.any():
+        table["null_high"] = np.nan
+        bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
+        table.loc[inner, "null_high"] = np.max(bounds, axis=0)
+    same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
+    others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
+    return pd.concat([table, *others], ignore_index=True)
