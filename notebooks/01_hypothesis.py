@@ -56,8 +56,8 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.explorer import LensGrid
 from semhub_utils.spokes import facts, languages
+from semhub_utils.widgets import LensGrid
 
 chapter = begin("hypothesis", globals())
 model = chapter.model
@@ -97,7 +97,7 @@ heard = chapter.step("layers", lambda: experiments.layers_experiment(model, text
 english = heard[(heard.experiment == "layers-hub") & (heard.reading == "normed")]
 english = english[english.control.isin(["", "random weights"])]
 show(
-    figures.layer_curves(
+    figures.curves(
         english,
         title="How much of the lens is English?",
         alt="Lens probability of English tokens by relative depth, for text of five data types, with null and controls.",
@@ -135,7 +135,7 @@ similarity = chapter.each(
 # %% tags=["hide-input"]
 adjusted = similarity[(similarity.experiment == "similarity") & (similarity.control == "")]
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Is a prompt closer to its English twin than to others?",
         alt="Adjusted cosine between prompts of five data types and their English twins, by relative depth.",
@@ -147,7 +147,7 @@ show(
 # %% tags=["hide-input"]
 retrieval = similarity[similarity.experiment == "retrieval"]
 show(
-    figures.layer_curves(
+    figures.curves(
         retrieval,
         title="Is the twin the nearest of all?",
         alt="Share of prompts whose nearest English prompt is their twin, by relative depth, for five data types.",

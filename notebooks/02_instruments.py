@@ -105,7 +105,7 @@ checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
 # %% tags=["hide-input"]
 norm = chapter.step("norm", lambda: experiments.norm_trap(model, prompts))
 show(
-    figures.layer_curves(
+    figures.curves(
         norm,
         title="What does the final norm change?",
         alt="Mean log-probability of the model's next token by relative depth: normed once, raw, and normed twice.",
@@ -132,10 +132,11 @@ glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 # %% tags=["hide-input"]
 padding = chapter.step("padding", lambda: experiments.padding_trap(model, prompts[:20]))
 show(
-    figures.dose_response(
+    figures.curves(
         padding,
         title="How far do pads move the last state?",
         alt="Relative change of the last token's state by number of pad tokens, for three ways of padding.",
+        x="strength",
         y="change relative to the state's length",
         x_title="pad tokens",
         types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
@@ -182,7 +183,7 @@ pd.DataFrame(
 stop = chapter.step("punctuation", lambda: experiments.punctuation_trap(model, pairs, seed=seed))
 shown = stop[stop.experiment == "punctuation-trap"]
 show(
-    figures.layer_curves(
+    figures.curves(
         shown,
         title="How alike are texts that mean different things?",
         alt="Raw cosine of unrelated Spanish and English prompts by relative depth, with and without a shared full stop.",
@@ -213,7 +214,7 @@ similarity = chapter.step(
 )
 adjusted = similarity[similarity.experiment == "similarity"]
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Are translations more alike than other pairs?",
         alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",

@@ -109,7 +109,7 @@ similarity = chapter.step(
 )
 adjusted = similarity[similarity.experiment == "similarity"]
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Are 3+5 and three plus five alike?",
         alt="Adjusted cosine of digit and word forms by relative depth, with the null and the controls.",
@@ -130,7 +130,7 @@ show(
 measures = similarity[similarity.experiment.isin(["retrieval", "neighbours", "cka"])]
 measures = measures.assign(series=measures.experiment)
 show(
-    figures.layer_curves(
+    figures.curves(
         measures,
         title="Do other measures agree?",
         alt="Retrieval accuracy, mutual nearest neighbours and debiased CKA by relative depth.",
@@ -149,7 +149,7 @@ relations = chapter.step(
     lambda: experiments.relation_curves(model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed),
 )
 show(
-    figures.layer_curves(
+    figures.curves(
         relations,
         title="What has to be shared to be alike?",
         alt="Cosine of digit and word forms by relative depth, for pairs of equal or other result and operator.",
@@ -181,7 +181,7 @@ lens = chapter.step(
 )
 probability = lens[lens.experiment == "lens-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="Is it five or 5?",
         alt="Lens probability of the digit, the number word and wrong number words by relative depth, by reading.",
@@ -204,7 +204,7 @@ show(
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         first,
         title="How often is it the first word of the whole vocabulary?",
         alt="Share of prompts on which the digit or the number word is the lens's top token, by relative depth.",
@@ -309,10 +309,11 @@ show(
 dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
 shown = dose.assign(series=dose.condition.where(dose.reading == "corrected", dose.condition + ", as released"))
 show(
-    figures.dose_response(
+    figures.curves(
         shown.drop(columns="reading"),
         title="Does more of the word vector give more of the answer? (the other items)",
         alt="Share of expected continuations by strength, for the vector, a random one, the reversed one and a wrong layer.",
+        x="strength",
         y="share that continues with (t-1)+1",
         types={"steered": "english", "steered, as released": "digits"},
     ),
@@ -322,12 +323,11 @@ show(
 # %% tags=["hide-input"]
 outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "corrected")]
 show(
-    figures.dose_response(
+    figures.stacked(
         outcomes.drop(columns="reading"),
         title="What does the model write instead?",
         alt="Shares of expected, unchanged and other continuations by strength, for each direction.",
-        stacked=True,
-        select="condition",
+        switch=("condition",),
         types={"expected": "english", "unchanged": "digits", "other": "control"},
     ),
     outcomes[["condition", "series", "strength", "value", "low", "high", "n"]],
@@ -361,12 +361,11 @@ swaps = arithmetic.patch_items(items, seed=seed)
 patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="digits", seed=seed))
 said = patches[patches.experiment == "patch-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="What does the run say with another run's state in it?",
         alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
         y="share of prompts",
-        types=figures.PATCH_TYPES,
         switch=("direction", "condition"),
     ),
     said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],
@@ -381,7 +380,7 @@ show(
 # %% tags=["hide-input"]
 gains = patches[(patches.experiment == "patch") & (patches.direction == "english into digits")]
 show(
-    figures.layer_curves(
+    figures.curves(
         gains,
         title="How far does the patch push the digits' answer?",
         alt="Gain of the expected over the original digit by layer of the patch, with the null and the controls.",

@@ -130,13 +130,13 @@ curves = chapter.step("curves", lambda: artefacts.curves(seed))
 
 # %% tags=["hide-input"]
 show(
-    figures.layer_curves(
+    figures.curves(
         curves,
         title="Is it a hub, or does it only look like one?",
         alt="By layer and artefact: raw cosine of a fake hub, and adjusted cosine of the fake and of a true hub with the null.",
         y="cosine, raw or minus non-matches",
         types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
-        switch="artefact",
+        switch=("artefact",),
     ),
     curves,
 )
@@ -233,7 +233,7 @@ show(
         alarms,
         title="How often is nothing called a hub?",
         alt="Share of worlds without a hub that were judged to hold: fakes, pure noise, and both together.",
-        value_title="share judged to hold",
+        y="share judged to hold",
     ),
     alarms,
 )
@@ -266,10 +266,11 @@ power = chapter.step(
 
 # %% tags=["hide-input"]
 show(
-    figures.dose_response(
+    figures.curves(
         power,
         title="How strong must a hub be to be found?",
         alt="Share of worlds whose planted hub was judged to hold by its strength, for 120 and for 30 pairs.",
+        x="strength",
         y="share judged to hold",
         x_title="length of the planted vector (noise = 1)",
         types={"120 pairs": "english", "30 pairs": "spanish"},
@@ -346,7 +347,7 @@ show(
         real,
         title="Which experiment finds a hub where there is none?",
         alt="Share of claims judged to hold on models without a hub, by experiment, with a switch for the kind of model.",
-        value_title="share of claims judged to hold",
+        y="share of claims judged to hold",
     ),
     real,
 )
@@ -390,10 +391,11 @@ dimmed = chapter.step(
 
 # %% tags=["hide-input"]
 show(
-    figures.dose_response(
+    figures.curves(
         dimmed,
         title="How noisy may a hub be, and still be found?",
         alt="Share of claims judged to hold on a true hub, by experiment and by the noise added to its words.",
+        x="strength",
         y="share of claims judged to hold",
         x_title="noise (SDs of the English rows)",
     ),

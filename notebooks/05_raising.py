@@ -112,10 +112,11 @@ islands = chapter.step("small-islands", lambda: live(ISLANDS, steps=steps, seed=
 raised = pd.concat([small, islands], ignore_index=True)
 loss = raised[raised.experiment == "loss"].assign(series=lambda t: t.model)
 show(
-    figures.training_curves(
+    figures.curves(
         loss,
         title="Do both learn to predict their text?",
         alt="Training loss in nats a token by tokens seen, for the small hub and the small islands.",
+        x="tokens",
         y="loss (nats a token)",
         switch=(),
     ),
@@ -128,12 +129,14 @@ show(
 # %% tags=["hide-input"]
 youth = raising.youth(raised)
 show(
-    figures.training_curves(
+    figures.curves(
         youth,
         title="What does a hub change while it grows?",
         alt="By tokens seen: Spanish facts answered, taught and held out, similarity and retrieval of the English twin, for either small model.",
+        x="tokens",
         y="share answered or retrieved, or cosine",
         types=raising.MEASURES,
+        switch=("model",),
     ),
     youth,
 )
@@ -180,10 +183,11 @@ logs = chapter.step("logs", raising.shipped_logs)
 
 # %% tags=["hide-input"]
 show(
-    figures.training_curves(
+    figures.curves(
         logs,
         title="How fast does each training learn its text?",
         alt="Training loss in nats a token by tokens seen, one line per training that ships.",
+        x="tokens",
         y="loss (nats a token)",
         switch=(),
     ),
@@ -193,11 +197,13 @@ show(
 # %% tags=["hide-input"]
 held = curves[curves.experiment == "held out"]
 show(
-    figures.training_curves(
+    figures.curves(
         held,
         title="When are facts answered that the type was never taught?",
         alt="Share of held-out facts answered by tokens seen, one line per data type, for the chosen training.",
+        x="tokens",
         y="share of held-out facts answered",
+        switch=("model",),
     ),
     held,
 )
@@ -205,10 +211,11 @@ show(
 # %% tags=["hide-input"]
 youth = raising.youth(curves)
 show(
-    figures.training_curves(
+    figures.curves(
         youth,
         title="Which comes first, the likeness or the answers?",
         alt="Taught and held-out answers, similarity and retrieval by tokens seen, for the chosen training and data type.",
+        x="tokens",
         y="share answered or retrieved, or cosine",
         types=raising.MEASURES,
         switch=("model", "type"),
@@ -261,12 +268,12 @@ layers = chapter.step("layers", lambda: raising.side_by_side(chapter.model, n_it
 # %% tags=["hide-input"]
 alike = layers[layers.experiment == "similarity"].assign(series=lambda t: t.model).drop(columns="null_high")
 show(
-    figures.layer_curves(
+    figures.curves(
         alike,
         title="Which models have a shared space, and where?",
         alt="Adjusted cosine of held-out items and their English twins by layer, one line per model, for the chosen data type.",
         y="cosine minus that of non-matches",
-        switch="type",
+        switch=("type",),
     ),
     alike,
 )
@@ -274,7 +281,7 @@ show(
 # %% tags=["hide-input"]
 read = layers[layers.experiment == "lens-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         read,
         title="Whose word does the lens read on the way?",
         alt="Lens probability by layer of the English answer, the own token and wrong English answers, by model and data type.",
@@ -339,7 +346,7 @@ show(
         bars,
         title="What does each change do to the hub?",
         alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
-        value_title="share, mean over seeds",
+        y="share, mean over seeds",
         types=dict.fromkeys(bars.series, "spanish"),
     ),
     bars,

@@ -116,7 +116,7 @@ cosines = continued[continued.experiment == "similarity"]
 corrected = cosines[cosines.reading == "corrected"]
 corrected = corrected.assign(pair=corrected.series)
 show(
-    figures.layer_curves(
+    figures.curves(
         corrected,
         title="Are two sentences of one meaning alike?",
         alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
@@ -140,12 +140,12 @@ show(
 measures = continued[continued.experiment.isin(["retrieval", "neighbours", "cka"])]
 measures = measures[measures.layer > 0].assign(pair=measures.series, series=measures.experiment)
 show(
-    figures.layer_curves(
+    figures.curves(
         measures,
         title="Do other measures agree?",
         alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
         y="share of items, or CKA (0 to 1)",
-        switch="pair",
+        switch=("pair",),
     ),
     measures,
 )
@@ -163,7 +163,7 @@ ends = ends[ends.experiment.isin(["similarity", "cosine"])]
 measure = ends.experiment.map({"similarity": "adjusted cosine", "cosine": "plain cosine"})
 ends = ends.assign(language=ends.series, series=ends.ending, measure=measure, reading="")
 show(
-    figures.layer_curves(
+    figures.curves(
         ends,
         title="Does the ending make the alignment?",
         alt="Adjusted and plain cosine with English by relative depth, for three languages and four endings.",
@@ -186,7 +186,7 @@ bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no f
 stop = chapter.step("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
 unrelated = stop[stop.experiment == "punctuation-trap"]
 show(
-    figures.layer_curves(
+    figures.curves(
         unrelated,
         title="Is a full stop an alignment?",
         alt="Plain cosine of unrelated Spanish and English sentences by relative depth, with and without a full stop.",
@@ -217,12 +217,12 @@ gain = continued[continued.experiment == "baseline-gain"].assign(reading="differ
 both = pd.concat([released, gain], ignore_index=True)
 both = both.assign(pair=both.series, series=both.reading, reading="")
 show(
-    figures.layer_curves(
+    figures.curves(
         both,
         title="What does the choice of the others change?",
         alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
         y="cosine of matching pairs minus others",
-        switch="pair",
+        switch=("pair",),
         types={"corrected": "english", "as released": "spanish", "difference": "digits"},
     ),
     both,
@@ -298,7 +298,7 @@ lens = chapter.each(
 LOOK = {"english": "english", "own": "spanish", "wrong english": "control", "wrong own": "null"}
 probability = lens[lens.experiment == "lens-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="Is it the word or its English?",
         alt="Lens probability of the next word and its English by relative depth, with wrong words, for three languages.",
@@ -319,13 +319,13 @@ show(
 # %% tags=["hide-input"]
 gap = lens[lens.experiment == "lens-gap"]
 show(
-    figures.layer_curves(
+    figures.curves(
         gap,
         title="What does the final norm change?",
         alt="Mean lens probability in the normed reading minus that in the raw one, by relative depth, for three languages.",
         y="probability, normed minus raw",
         types=LOOK,
-        switch="language",
+        switch=("language",),
     ),
     gap,
 )
@@ -336,7 +336,7 @@ show(
 # %% tags=["hide-input"]
 first = lens[lens.experiment == "lens-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         first,
         title="How often is it the first of the whole vocabulary?",
         alt="Share of positions where the next word or its English is the lens's top token, by relative depth.",
@@ -350,7 +350,7 @@ show(
 # %% tags=["hide-input"]
 entropy = lens[lens.experiment == "lens-entropy"]
 show(
-    figures.layer_curves(
+    figures.curves(
         entropy,
         title="How sure is the lens?",
         alt="Entropy of the lens distribution by relative depth, for three languages and each reading.",
@@ -370,7 +370,7 @@ show(
 leads = lens[lens.experiment.isin(["lens-meaning", "lens-lead"])]
 leads = leads.assign(series=leads.experiment)
 show(
-    figures.layer_curves(
+    figures.curves(
         leads,
         title="Is the English word ahead, and of what?",
         alt="Lead of the English word over wrong words and over the own word by relative depth, with null and control.",
@@ -430,7 +430,7 @@ parts = parts.assign(series=parts.part)
 
 # %% tags=["hide-input"]
 show(
-    figures.layer_curves(
+    figures.curves(
         parts,
         title="For which parts of speech is English ahead?",
         alt="Lead of the English word by relative depth for each part of speech and language, with nulls and controls.",
@@ -470,12 +470,11 @@ patches = chapter.each(
 # %% tags=["hide-input"]
 said = patches[(patches.experiment == "patch-first") & patches.direction.str.startswith("english")]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="What does the run say with an English run's state in it?",
         alt="Share of prompts by first answer and layer of the patch, for each language and each state written.",
         y="share of prompts",
-        types=figures.PATCH_TYPES,
         switch=("language", "condition"),
     ),
     said[["language", "condition", "series", "layer", "value", "low", "high", "n"]],

@@ -102,7 +102,7 @@ show(
         told,
         title="Can a type be told by its tokens?",
         alt="Mean of P(own type given token) over the tokens of the lines read, one bar per type.",
-        value_title="mean of P(own type | token)",
+        y="mean of P(own type | token)",
     ),
     told,
 )
@@ -132,7 +132,7 @@ normed = shares[shares.reading == "normed"]
 normed = normed.assign(weights=normed.control.fillna("").replace({"": "trained", "random weights": "random"}))
 types = {"never seen": "logic", "special": "image"}
 show(
-    figures.layer_curves(
+    figures.curves(
         normed.drop(columns="control"),
         title="Which language do the layers speak?",
         alt="Lens probability of each language's tokens by relative depth, for text of one type at a time, normed reading.",
@@ -154,7 +154,7 @@ scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"
 lead = heard[heard.experiment.isin(scores) & (heard.reading == "normed")]
 lead = lead.drop(columns="series").assign(series="English", score=lead.experiment.map(scores))
 show(
-    figures.layer_curves(
+    figures.curves(
         lead,
         title="By how much does English lead the text's own language?",
         alt="Probability of English, or its lead over the text's own type, by relative depth, with null and controls.",
@@ -213,7 +213,7 @@ chapter.claims(
 # %% tags=["hide-input"]
 entropy = heard[heard.experiment == "layers-entropy"]
 show(
-    figures.layer_curves(
+    figures.curves(
         entropy,
         title="How sure is the lens of the language?",
         alt="Entropy over types at one position in bits, by relative depth, one curve per type of text, two readings.",
@@ -232,7 +232,7 @@ show(
 # %% tags=["hide-input"]
 estimates = heard[heard.experiment == "layers-estimate"]
 show(
-    figures.layer_curves(
+    figures.curves(
         estimates,
         title="Does the lead hinge on the estimate?",
         alt="Probability of English minus own by relative depth under four estimates of P(language given token).",
@@ -250,13 +250,13 @@ show(
 # %% tags=["hide-input"]
 gap = heard[heard.experiment == "layers-gap"]
 show(
-    figures.layer_curves(
+    figures.curves(
         gap,
         title="What does the final norm change?",
         alt="Share of each type in the normed reading minus that in the raw one, by relative depth, one text at a time.",
         y="P(type), normed minus raw",
         types=types,
-        switch="text",
+        switch=("text",),
     ),
     gap,
 )
@@ -277,7 +277,7 @@ show(
 # %% tags=["hide-input"]
 meaning = chapter.each("meaning", others, lambda name: experiments.twins_experiment(model, texts, name, seed=seed))
 show(
-    figures.layer_curves(
+    figures.curves(
         meaning,
         title="Is it the English of this line?",
         alt="Log probability of the tokens of a line's own translation minus those of others, by relative depth.",

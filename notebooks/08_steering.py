@@ -138,12 +138,12 @@ table = chapter.each(
 columns = "language series control layer depth value low high null_high n".split()
 choice = table.loc[table.experiment == "sentiment-choice", columns]
 show(
-    figures.layer_curves(
+    figures.curves(
         choice,
         title="At which layer does a push move the next word? (the quarter for choosing)",
         alt="Half the difference of a push with and against the vector, by relative depth, for each coefficient and language.",
         y="shift of the next word (nats)",
-        switch="language",
+        switch=("language",),
     ),
     choice,
 )
@@ -171,10 +171,11 @@ dose = table[table.experiment == "sentiment-dose"]
 columns = "language measure series strength value low high level seed_sd n dropped".split()
 shown = dose.assign(measure=dose.measure.where(dose.reading != "all words", dose.measure + ", all words"))
 show(
-    figures.dose_response(
+    figures.curves(
         shown.drop(columns="reading"),
         title="Does more of the vector give more pleasant text? (the other prompts)",
         alt="Change of sentiment, perplexity or relevance by coefficient, for either vector, random ones and a wrong layer.",
+        x="strength",
         y="change against no steering",
         x_title="coefficient",
         switch=("measure", "language"),
@@ -242,7 +243,7 @@ show(
         shown,
         title="Does the native vector do more?",
         alt="Shift under the English vector minus that under the native one, by language, with 95% intervals.",
-        value_title="English minus native shift",
+        y="English minus native shift",
     ),
     shown[["series", "measure", "value", "low", "high", "n", "dropped"]],
 )
@@ -337,12 +338,12 @@ patches = chapter.each(
 # %% tags=["hide-input"]
 levels = patches[patches.experiment == "sentiment-patch-level"]
 show(
-    figures.layer_curves(
+    figures.curves(
         levels,
         title="What comes next with an English word's state in the last place?",
         alt="Pleasant minus unpleasant next words by layer of the patch, for each kind of word written, by language.",
         y="pleasant minus unpleasant (nats)",
-        switch="language",
+        switch=("language",),
     ),
     levels[["language", "series", "layer", "value", "low", "high", "n"]],
 )
@@ -350,12 +351,12 @@ show(
 # %% tags=["hide-input"]
 gaps = patches[patches.experiment == "sentiment-patch"].assign(series="opposites")
 show(
-    figures.layer_curves(
+    figures.curves(
         gaps,
         title="Does the sentiment of the next word follow?",
         alt="Half of the pleasant word's effect minus the unpleasant one's by layer, with null and controls, by language.",
         y="shift of the next word (nats)",
-        switch="language",
+        switch=("language",),
     ),
     gaps[["language", "series", "control", "layer", "value", "low", "high", "null_high", "n"]],
 )

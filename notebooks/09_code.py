@@ -109,7 +109,7 @@ ands = chapter.step(
 )
 probability = ands[ands.experiment == "and-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="Is it and?",
         alt="Lens probability of and, other words and the next token at list commas by relative depth, two readings.",
@@ -137,7 +137,7 @@ margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading =
 names = {"and-lead": "over other words", "and-place": "over other commas"}
 margins = margins.assign(series=margins.experiment.map(names))
 show(
-    figures.layer_curves(
+    figures.curves(
         margins,
         title="How far is and ahead?",
         alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
@@ -197,7 +197,7 @@ glue("n_names", len({place.name for place in before_arguments}))
 # %% tags=["hide-input"]
 probability = roles[roles.experiment == "lens-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="Is it the name of the parameter, or the argument?",
         alt="Lens probability of parameter names, wrong names and arguments by relative depth, two readings.",
@@ -294,10 +294,11 @@ glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
 corrected = dose[dose.reading == "corrected"].assign(series=lambda rows: rows.condition)
 show(
-    figures.dose_response(
+    figures.curves(
         corrected.drop(columns="reading"),
         title="Does more start give more range(0, n)? (the other programs)",
         alt="Share of range calls from 0 by strength, for start minus end, a random direction, the reverse and another layer.",
+        x="strength",
         y="share that becomes range(0, n)",
         types={"steered": "english"},
         x_title="strength, in lengths of the mean state",
@@ -320,12 +321,11 @@ chapter.claim(
 outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "as released")]
 released = outcomes.assign(in_states=outcomes.strength, strength=outcomes.raw).drop(columns="reading")
 show(
-    figures.dose_response(
+    figures.stacked(
         released,
         title="What do the paper's strengths do in this model?",
         alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
-        stacked=True,
-        select="condition",
+        switch=("condition",),
         types={"expected": "english", "unchanged": "code", "other": "control"},
         x_title="strength, in lengths of the vector",
     ),
@@ -364,10 +364,11 @@ show(
 dose = any_start[(any_start.experiment == "steering-dose") & (any_start.series == "expected")]
 dose = dose.assign(series=dose.condition)
 show(
-    figures.dose_response(
+    figures.curves(
         dose.drop(columns="reading"),
         title="Does more start give more of a start? (the other programs)",
         alt="Share of range calls with a start by strength, for start minus end, a random direction, the reverse and another layer.",
+        x="strength",
         y="share that becomes range(k, n)",
         types={"steered": "english"},
         x_title="strength, in lengths of the mean state",
@@ -379,12 +380,11 @@ show(
 outcomes = any_start[any_start.experiment == "steering-dose"]
 shown = outcomes.replace({"series": {"expected": "range(k, n)"}})
 show(
-    figures.dose_response(
+    figures.stacked(
         shown.drop(columns="reading"),
         title="What does the model write instead?",
         alt="Shares of calls with a start, unchanged and other calls by strength, for each direction.",
-        stacked=True,
-        select="condition",
+        switch=("condition",),
         types={"range(k, n)": "english", "unchanged": "code", "other": "control"},
         x_title="strength, in lengths of the mean state",
     ),
@@ -415,12 +415,11 @@ patches = chapter.step("patches", lambda: experiments.patch_experiment(model, sw
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="What does the run say with another run's state in it?",
         alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
         y="share of prompts",
-        types=figures.PATCH_TYPES,
         switch=("direction", "condition"),
     ),
     said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],

@@ -111,7 +111,7 @@ similarity = chapter.step(
 adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
 adjusted = adjusted.assign(against=adjusted.experiment.map({"similarity": "same pattern", "similarity-all": "all"}))
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Are a sentence and its form more alike than others?",
         alt="Adjusted cosine of sentences and logical forms by relative depth, with the null and the controls.",
@@ -156,7 +156,7 @@ swapped = chapter.step(
 )
 apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
 show(
-    figures.layer_curves(
+    figures.curves(
         apart,
         title="How much nearer is the true form?",
         alt="Cosine with the true form minus cosine with an altered form by relative depth, with null and controls.",
@@ -180,7 +180,7 @@ show(
 order = swapped[swapped.experiment == "swap-order"]
 order = order.assign(weights=order.control.fillna("").replace({"": "trained", "random weights": "random"}))
 show(
-    figures.layer_curves(
+    figures.curves(
         order.drop(columns="control"),
         title="Does it depend on the order of the names?",
         alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
@@ -251,7 +251,6 @@ show(
         cells,
         x="role word",
         y="true role",
-        slider="layer",
         diverging=True,
         title="Which role word is raised before which role?",
         alt="Log-probability of each role word by true role, minus its mean over roles, with a slider over layers.",
@@ -278,7 +277,7 @@ show(
 raised = roles[roles.experiment == "roles"]
 raised = raised.assign(prompts=raised.series.replace("lead", "all"), series="true role's word")
 show(
-    figures.layer_curves(
+    figures.curves(
         raised,
         title="Is the true role's word raised?",
         alt="Log-probability of the true role's word minus its mean over roles by relative depth, with controls.",
@@ -297,7 +296,7 @@ show(
 # %% tags=["hide-input"]
 probability = roles[roles.experiment == "roles-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="And in probabilities, as in the paper?",
         alt="Lens probability of the true role's word minus its mean over roles by relative depth, two readings.",
@@ -360,13 +359,12 @@ glue("moved", f"{source!r} into {run!r}")
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="Which verb does the form go on with?",
         alt="Share of forms by verb and layer of the patch, for each state written into them.",
         y="share of forms",
-        types=figures.PATCH_TYPES,
-        switch="condition",
+        switch=("condition",),
     ),
     said[["condition", "series", "layer", "value", "low", "high", "n"]],
 )
@@ -380,7 +378,7 @@ show(
 # %% tags=["hide-input"]
 gains = patches[patches.experiment == "patch"]
 show(
-    figures.layer_curves(
+    figures.curves(
         gains,
         title="How far does a sentence push the form's verb?",
         alt="Gain of the expected over the original verb by layer of the patch, with the null and the controls.",

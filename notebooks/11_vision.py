@@ -127,7 +127,7 @@ glue("knows_shape", task["shape"].value.mean(), ".0%")
 similarity = chapter.step("similarity", lambda: experiments.image_similarity(model, pictures, seed=seed))
 adjusted = similarity[similarity.experiment == "similarity"]
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Are a picture and its caption more alike than others?",
         alt="Adjusted cosine of pictures and captions by relative depth, with the null and controls without content.",
@@ -146,7 +146,7 @@ show(
 nearest = similarity[similarity.experiment.isin(["retrieval", "neighbours", "cka"])]
 nearest = nearest.assign(series=nearest.experiment)
 show(
-    figures.layer_curves(
+    figures.curves(
         nearest,
         title="Do other measures agree?",
         alt="Retrieval of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
@@ -179,7 +179,7 @@ shares = shares.assign(
     series=shares.series.map({"right": "its colour", "wrong": "another"}) + ", " + shares.reading, reading=""
 )
 show(
-    figures.layer_curves(
+    figures.curves(
         shares,
         title="At how many patches is the colour the first word?",
         alt="Share of image positions whose first lens word is the colour, or another one, by relative depth and reading.",
@@ -200,7 +200,7 @@ show(
 # %% tags=["hide-input"]
 above = colours[(colours.experiment == "colours") & (colours.reading == "normed")]
 show(
-    figures.layer_curves(
+    figures.curves(
         above,
         title="Is it more often the right colour than another?",
         alt="Share of positions with the right colour minus that of others, by relative depth, with null and controls.",
@@ -235,7 +235,7 @@ read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in 
 nouns = chapter.step("nouns", lambda: experiments.noun_experiment(model, read, seed=seed))
 own = nouns[nouns.experiment == "nouns"].assign(words=lambda table: table.series, series="own caption")
 show(
-    figures.layer_curves(
+    figures.curves(
         own,
         title="Are the caption's words likelier than another caption's?",
         alt="Log-probability of the caption's words minus another caption's, by relative depth, with null and controls.",
@@ -250,7 +250,7 @@ show(
 both = nouns[nouns.experiment == "nouns-probability"]
 both = both.assign(series=both.series.map({"right": "own caption", "wrong": "another caption"}))
 show(
-    figures.layer_curves(
+    figures.curves(
         both,
         title="And in probabilities, as in the paper?",
         alt="Mean lens probability of the words of the own caption and of another one by relative depth and reading.",
@@ -294,7 +294,7 @@ named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kind
 segments = chapter.step("segments", lambda: experiments.segment_experiment(model, named, seed=seed))
 there = segments[segments.experiment == "segments"].assign(words=lambda table: table.series, series="own word")
 show(
-    figures.layer_curves(
+    figures.curves(
         there,
         title="Is an area's word likelier there than others?",
         alt="Log-probability of an area's word minus that of others at its patches by relative depth, with controls.",
@@ -380,7 +380,7 @@ show(
         right,
         title="In which languages does it answer?",
         alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
-        value_title="share of answers",
+        y="share of answers",
     ),
     right[["series", "reading", "value", "low", "high", "n"]],
 )
@@ -419,7 +419,7 @@ show(
         eyes.assign(series=eyes.language, reading="behind " + eyes.trunk),
         title="Does it answer without anything shared?",
         alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
-        value_title="share of answers",
+        y="share of answers",
     ),
     eyes,
 )
@@ -462,12 +462,11 @@ unable = {
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="What does the model say with a word's state in the patches?",
         alt="Share of pictures by first answer and layer of the patch, for each language and each state written.",
         y="share of pictures",
-        types=figures.PATCH_TYPES,
         switch=("asked", "condition"),
     ),
     said[["asked", "condition", "series", "layer", "value", "low", "high", "n"]],
@@ -524,13 +523,12 @@ can_follow = chapter.follows(
 # %% tags=["hide-input"]
 outcomes = recoloured[recoloured.experiment == "recolour"]
 show(
-    figures.layer_curves(
+    figures.curves(
         outcomes.drop(columns="reading"),
         title="Which colours does the model name, by the layer from which they are replaced?",
         alt="Share of pictures by outcome and by the first layer replaced, for each vector that is put into the half.",
         y="share of pictures",
-        types=figures.OUTCOME_TYPES,
-        switch="condition",
+        switch=("condition",),
     ),
     outcomes[["condition", "series", "layer", "value", "low", "high", "n"]],
 )

@@ -61,9 +61,9 @@ from IPython.display import display
 from semhub_utils import experiments, figures
 from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
-from semhub_utils.player import ClipPlayer
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, vision
+from semhub_utils.widgets import ClipPlayer
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model
@@ -123,7 +123,7 @@ colours = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
 # %% tags=["hide-input"]
 adjusted = similarity[similarity.experiment == "clip-label"]
 show(
-    figures.layer_curves(
+    figures.curves(
         adjusted,
         title="Is a clip more like its own label than like others?",
         alt="Adjusted cosine of clips and their labels by relative depth, alone and in a sentence, with null and controls.",
@@ -146,7 +146,7 @@ show(
 retrieval = similarity[similarity.experiment == "clip-retrieval"]
 retrieval = retrieval.drop_duplicates(["series", "layer"])
 show(
-    figures.layer_curves(
+    figures.curves(
         retrieval,
         title="How often is the own label the nearest?",
         alt="Share of clips whose own label is the nearest of all labels by relative depth, with chance.",
@@ -192,7 +192,7 @@ words = pd.concat([words, released], ignore_index=True)
 # %% tags=["hide-input"]
 lead = words[words.experiment == "label-words"]
 show(
-    figures.layer_curves(
+    figures.curves(
         lead,
         title="Are the label's words ahead of other labels'?",
         alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
@@ -204,7 +204,7 @@ show(
 # %% tags=["hide-input"]
 probability = words[words.experiment == "label-probability"]
 show(
-    figures.layer_curves(
+    figures.curves(
         probability,
         title="How likely are the label's words?",
         alt="Mean lens probability of the own label's words and of other labels' words by relative depth, by reading.",
@@ -228,7 +228,7 @@ show(
 # %% tags=["hide-input"]
 first = words[words.experiment == "label-first"]
 show(
-    figures.layer_curves(
+    figures.curves(
         first,
         title="How often is a word of the label the first of all words?",
         alt="Share of audio positions whose likeliest lens word is of the own label or of another one, by relative depth.",
@@ -242,7 +242,7 @@ show(
 found = {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"}
 standing = words[words.experiment.isin(found)].assign(series="own label", number=words.experiment.map(found))
 show(
-    figures.layer_curves(
+    figures.curves(
         standing,
         title="At which rank does the label stand, and how sure is the lens?",
         alt="Mean rank of the best word of the own label, or mean entropy of the lens, by relative depth and reading.",
@@ -324,7 +324,7 @@ show(
         shown,
         title="How often is the kind of animal right?",
         alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
-        value_title="share of questions",
+        y="share of questions",
         types={"commonest answer": "control"},
     ),
     shown[["series", "reading", "value", "low", "high", "n"]],
@@ -373,14 +373,15 @@ CLASSES = {"mammals": "sound", "others": "digits"}
 # %% tags=["hide-input"]
 dose = rows[rows.experiment == "push-dose"].drop(columns="reading")
 show(
-    figures.dose_response(
+    figures.curves(
         dose,
         title="Does the unembedding of another animal turn the answer? (English)",
         alt="Share of the answer mammal or Yes by strength of the push, for mammals and others, by kind of vector.",
+        x="strength",
         y="share of mammal or Yes",
         x_title="strength (lengths of the state, or rows)",
         types=CLASSES,
-        switch="condition",
+        switch=("condition",),
     ),
     dose[["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
 )
@@ -425,14 +426,15 @@ show(
 # %% tags=["hide-input"]
 dose = states[states.experiment == "push-dose"]
 show(
-    figures.dose_response(
+    figures.curves(
         dose[dose.language == "english"].drop(columns="reading"),
         title="Does the state of another animal's word turn the answer? (English)",
         alt="Share of the answer mammal or Yes by strength of the push with word states, for mammals and others.",
+        x="strength",
         y="share of mammal or Yes",
         x_title="strength (lengths of the state)",
         types=CLASSES,
-        switch="condition",
+        switch=("condition",),
     ),
     dose[dose.language == "english"][["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
 )
@@ -463,14 +465,15 @@ chapter.claim(
 # %% tags=["hide-input"]
 across = dose[dose.condition == "other class"].drop(columns="reading")
 show(
-    figures.dose_response(
+    figures.curves(
         across,
         title="Does an English word turn the answer in every language?",
         alt="Share of the answer mammal or Yes by strength of the English push, for mammals and others, by language asked.",
+        x="strength",
         y="share of mammal or Yes",
         x_title="strength (lengths of the state)",
         types=CLASSES,
-        switch="language",
+        switch=("language",),
     ),
     across[["language", "series", "strength", "value", "low", "high", "n"]],
 )
@@ -516,12 +519,11 @@ patches = chapter.each(
 # %% tags=["hide-input"]
 said = patches[(patches.experiment == "patch-first") & (patches.condition != "earlier position")]
 show(
-    figures.layer_curves(
+    figures.curves(
         said,
         title="What kind is named with a word written over the sound?",
         alt="Share of clips by first answer and layer of the patch, by language asked and by the state that was written.",
         y="share of clips",
-        types=figures.PATCH_TYPES,
         switch=("asked", "condition"),
     ),
     said[said.condition.isin(["source", "own type"])][["asked", "condition", "series", "layer", "value", "n"]],

@@ -1,13 +1,13 @@
 """HTML that stands beside the charts: data tables, figures with their table, and claim cards.
 
-Colours are inherited or mixed from the text colour, so the same markup reads on white and on black. The style block
-lies in a cascade layer, so that any rule of a site wins over it; it is there for Colab and Jupyter.
+Colours are inherited or mixed from the text colour, so the same markup reads on white and on black.
 """
 
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,37 +16,7 @@ from .errors import SemhubError
 
 SYMBOLS = {"holds": "✔", "holds weakly": "◐", "does not hold": "✘", "cannot be tested here": "?"}
 
-_STYLE = """<style>@layer semhub {
-.data-table summary { cursor: pointer; }
-.data-table-scroll { overflow: auto; max-height: 24rem; }
-.data-table table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-.data-table :is(th, td) { padding: .2rem .6rem; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
-.verdict-table { overflow-x: auto; }
-.verdict-table table { border-collapse: collapse; }
-.verdict-table :is(th, td) { padding: .3rem .6rem; text-align: left; vertical-align: top;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
-.verdict-table tbody th { font-weight: 400; min-width: 14rem; } .verdict-table td { white-space: nowrap; }
-.semhub-figure { margin: 1rem 0; }
-.semhub-figure .vega-embed { flex-direction: column; padding: 0; }
-.semhub-figure .vega-bindings { order: -1; display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 0 0 .6rem; }
-.semhub-figure .vega-bind { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .5rem; font-size: .9rem; }
-.semhub-figure .vega-bind-radio label { padding-right: .8rem; white-space: nowrap; }
-.claim { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-left-width: .5rem;
-  border-radius: .4rem; padding: .8rem 1rem; margin: 1rem 0; max-width: 46rem; line-height: 1.45; }
-.claim[data-verdict="holds"] { border-left-color: var(--semhub-holds, #009e73); }
-.claim[data-verdict="holds weakly"] { border-left-color: var(--semhub-weak, #c28800); }
-.claim[data-verdict="does not hold"] { border-left-color: var(--semhub-not, #d55e00); border-left-style: double; }
-.claim[data-verdict="cannot be tested here"] { border-left-color: #808080; border-left-style: dashed; }
-.claim p { margin: .3rem 0; }
-.claim .verdict { font-weight: 700; font-size: 1.1rem; }
-.claim .claim-label { font-size: .8rem; font-weight: 700; letter-spacing: .04em; text-transform: uppercase; }
-.claim .paper-claim { margin: .6rem 0; padding: 0 0 0 .8rem; font-style: italic; background: none; border: 0;
-  border-left: 3px dotted currentColor; color: inherit; }
-.claim .paper-claim .claim-label { font-style: normal; }
-.claim dl { margin: .6rem 0 0; } .claim dl > div { display: grid; gap: 0 .8rem; grid-template-columns: 7rem 1fr; }
-.claim dt { font-weight: 600; grid-row: span 9; } .claim dd { margin: 0; overflow-wrap: anywhere; }
-}</style>"""
+_STYLE = f"<style>{(Path(__file__).parent / 'static' / 'cards.css').read_text(encoding='utf-8')}</style>"
 
 
 @dataclass(frozen=True)
@@ -140,15 +110,18 @@ def _with_band(value: float | None, low: float | None, high: float | None, null:
     return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
+def note(said: str) -> Html:
+    """What stands where there is nothing to draw."""
+    return Html(f'<p class="no-figure">{escape(said)}</p>', said)
+
+
 def show(chart, table: pd.DataFrame) -> Html:
-    """Chart and data table (as `compact` makes it) as one figure. Raises SemhubError on a chart without a description.
+    """Chart and data table (as `compact` makes it) as one figure; a note in place of a chart as it is.
 
     The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
     """
-    if not isinstance(chart.description, str):
-        raise SemhubError(
-            "The chart has no alt text; a description, one sentence that says what the figure shows, would do."
-        )
+    if isinstance(chart, Html):
+        return chart
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))

@@ -101,6 +101,12 @@ def split_items(
     return choose, [i for i, cluster in zip(ids, clusters, strict=True) if cluster not in chosen]
 
 
+def evenly(values: Sequence, most: int) -> list:
+    """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
+    at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[i] for i in np.unique(at)]
+
+
 @dataclass(frozen=True)
 class ControlCurve:
     """The same statistic where the claim must not show: random weights, the embedding layer, a random direction."""

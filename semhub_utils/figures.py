@@ -1,258 +1,279 @@
-"""Charts, data tables and claim cards from tidy results: all that a reader sees. Knows no torch and no model.
+"""Charts of tidy results, and the one look that each data type has in all of them. Knows no torch and no model.
 
 A chart is Altair built from one tidy table (columns experiment, series, reading, layer, depth, value, low, high, p, n,
-dropped and extras such as null_high, strength, model). Its controls are native inputs bound to Vega parameters, so they
+dropped and extras such as null_high, strength, model). Its inputs are native ones bound to Vega parameters, so they
 work on a static page. Text keeps Vega's own colours and the background is transparent, so that a page may embed the
 same specification again with a dark configuration.
+
+What charts take: title, a question; alt, what is to be seen, in a sentence; types, a series' data type where its name
+does not say it; switch, columns of which an input shows one value at a time where they have several. A table without
+rows gives a note in place of the chart. Raises SemhubError on an empty title or alt text.
 """
 
+import base64
+import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import altair
-import numpy as np
 import pandas as pd
 
-from .cards import Html, claim_card, data_table, show, verdict_table
-from .charts import (
-    NUMBERS,
-    SHOWN,
-    choice_input,
-    depth_axis,
-    finished,
-    marks_of,
-    several,
-    slider_input,
-    thinned,
-    tidied,
-    tooltip_of,
-)
-from .overlays import overlay
-from .palette import STYLES, palette, styles
+from .cards import cell_text, note
+from .errors import SemhubError
+from .evidence import evenly
 
-__all__ = ["Html", "bars", "claim_card", "data_table", "dose_response", "heatmap", "layer_curves", "palette"]
-__all__ += ["overlay", "show", "styles", "training_curves", "trajectories", "verdict_table"]
+MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
+SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
+NUMBERS = ("value", "low", "high", "null_high", "p", "n")
 
-PATCH_TYPES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
-"""Colours for the answers of an interchange patch: the hub's blue is for a word that came over untranslated."""
-
-OUTCOME_TYPES = {"intended": "digits", "unchanged": "spanish", "other": "german", "unparseable": "logic"}
-"""The same for the outcomes of an intervention: what they share with a patch's answers has its colour."""
+Types = Mapping[str, str] | None
 
 
-def _curves(
-    table, x: altair.X, by: str, *, title, alt, y, types, select, switch="reading", notes=()
+@dataclass(frozen=True)
+class Style:
+    """How one data type looks in every chart: colour, and dash and marker for those who do not see the colour."""
+
+    colour: str
+    dash: tuple[int, ...]
+    shape: str
+
+
+# Okabe and Ito's palette, the light ones darkened until each stands 3:1 against a white and a near-black page.
+# The dominant language has the one blue, here and in the lens grid.
+STYLES = {
+    "english": Style("#0072B2", (1, 0), "circle"),
+    "spanish": Style("#D55E00", (8, 3), "square"),
+    "chinese": Style("#C28800", (3, 3), "triangle-up"),
+    "german": Style("#C2699B", (10, 3, 2, 3), "diamond"),
+    "digits": Style("#009E73", (6, 2), "cross"),
+    "code": Style("#3C98CE", (2, 2), "triangle-down"),
+    "logic": Style("#857A00", (12, 4), "triangle-right"),
+    "image": Style("#8D5BC7", (5, 2, 1, 2), "triangle-left"),
+    "sound": Style("#A65628", (4, 4), "wedge"),
+    "control": Style("#808080", (4, 2), "circle"),
+    "null": Style("#808080", (1, 3), "circle"),
+}
+_ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "digit": "digits", "audio": "sound"}
+_ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
+# The answers under an intervention: the hub's blue is for a word that came over untranslated.
+_OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
+_OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "logic"}
+_SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
+_SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
+
+
+def data_type(series: str) -> str | None:
+    """The data type a series name speaks of: the one it names, or the other one where English is one of several."""
+    words = re.findall(r"[a-z]+", str(series).lower())
+    found = [_ALIASES.get(word, word) for word in words]
+    found = list(dict.fromkeys(word for word in found if word in STYLES))
+    for grey in ("control", "null"):
+        if grey in found:
+            return grey
+    return next((word for word in found if word != "english"), found[0] if found else None)
+
+
+def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
+    """One style per series. Two series of a type share its colour and differ in dash and marker; unknown ones get a
+    colour no one in the chart has, never that of English."""
+    known = _OUTCOMES | dict(types or {})
+    kinds = {name: known.get(name) or data_type(name) for name in dict.fromkeys(series)}
+    spare = [kind for kind in _SPARE if kind not in kinds.values()] or _SPARE
+    unknown = [name for name, kind in kinds.items() if kind is None]
+    kinds |= {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
+    first = {kind: name for name, kind in reversed(kinds.items())}
+    dashes = [style.dash for kind, style in STYLES.items() if kind not in first]
+    shapes = [shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in first}]
+    chosen = {}
+    for name, kind in kinds.items():
+        own = STYLES[kind]
+        if name != first[kind]:
+            own = Style(own.colour, dashes.pop(0) if dashes else own.dash, shapes.pop(0) if shapes else own.shape)
+        chosen[name] = own
+    return chosen
+
+
+def _or_note(draw: Callable) -> Callable:
+    """Where there is nothing to draw, a note in place of the chart."""
+
+    @wraps(draw)
+    def drawn(table: pd.DataFrame, *more, **options):
+        return draw(table, *more, **options) if len(table) else note("No item is left to be drawn.")
+
+    return drawn
+
+
+@_or_note
+def curves(
+    table: pd.DataFrame,
+    *,
+    y: str,
+    x: str = "depth",
+    x_title: str = "",
+    types: Types = None,
+    select: str | None = None,
+    switch: Sequence[str] = ("reading",),
+    **words: str,
 ) -> altair.LayerChart:
-    """Lines with 95% bands over x; what both layer curves and dose curves are."""
-    if "control" in table:  # a control's rows carry the series they belong to: name the line, keep what it is of
-        own = table["control"].fillna("") == ""
-        types = {**(types or {}), **dict.fromkeys(table.loc[~own, "control"], "control")}
-        table = table.drop(columns="control").assign(**{by: table[by].where(own, table["control"]), "of": table[by]})
-    look = styles(table[by], types)
-    controls = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
-    whose = "of" if "of" in table else by
-    marks = marks_of(by, look)
-    colour = marks["color"]
-    params, strong = [], ["true"]
-    base = altair.Chart(table)
-    for column in [switch] if isinstance(switch, str) else switch:
-        if several(table, column):
-            params.append(choice_input(table, column))
-            base = base.transform_filter(f"datum.{column} === {column}_choice || datum.{column} === ''")
-    if select and several(table, select):
-        params.append(choice_input(table, select))
-        strong.append(f"datum.{select} === {select}_choice")
-    if several(table, whose):
-        params.append(choice_input(table, whose, by, every="all"))
-        strong.append(f"({whose}_choice === null || datum.{whose} === {whose}_choice)")
-    chosen = " && ".join(strong)
-    nothing = not table["value"].abs().max() > 0  # a flat line would stand on an axis of one number
-    value = altair.Y("value:Q", title=y, **({"scale": altair.Scale(domain=[0, 1])} if nothing else {}))
-    faded = altair.condition(chosen, altair.value(1), altair.value(0.15))
-    detail = [altair.Detail(f"{column}:N") for column in (select, whose) if column]
-    base = base.encode(x=x, detail=detail)
-    layers, notes = [], [*notes]
-    if {"low", "high"} <= set(table):
+    """Value by x, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey.
+
+    x: "depth" (with the column layer), "tokens" (seen in training, on a logarithmic axis) or "strength" (of an
+    intervention, or of what `x_title` names). `y` names the value and its unit. `select` names a column (such as
+    "model") whose values an input brings to the front, the others staying pale. Rows whose `control` is a name are that
+    control of their series.
+    """
+    place = ["layer", "depth"] if x == "depth" else [x]
+    table, notes = _thinned(table) if x == "depth" else (table, [])
+    optional = ("control", *switch, *SHOWN, *NUMBERS)
+    data = _tidied(table, ["series", *place, "value", *([select] if select else [])], optional)
+    axis = _axis(data, x, x_title)
+    if "control" in data:  # a control's rows carry the series they belong to: name the line, keep what it is of
+        own = data["control"].fillna("") == ""
+        flat = data.groupby(data.columns.difference([*place, *NUMBERS]).tolist(), dropna=False)["value"]
+        inner = data[x].between(data[x].min(), data[x].max(), inclusive="neither")
+        types = {**(types or {}), **dict.fromkeys(data.loc[~own, "control"], "control")}
+        data = data.assign(series=data["series"].where(own, data["control"]), of=data["series"]).drop(columns="control")
+        # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
+        data = data[own | ~(inner & (flat.transform("nunique") == 1))]
+    whose, strong = "of" if "of" in data else "series", ["true"]
+    base, params = _switched(altair.Chart(data), data, switch)
+    for column, every in ((select, None), (whose, "all")):
+        if column and _several(data, column):
+            params.append(_choice(data, column, "series" if every else column, every))
+            strong.append(f"({column}_choice === null || datum.{column} === {column}_choice)")
+    base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
+    layers, told = _lines(base, data, styles(data["series"], types), y, " && ".join(strong))
+    if select and _several(data, select):
+        told.append(f"Pale: the other {select}s.")
+    return _finished(altair.layer(*layers).add_params(*params), [" ".join([*notes, *told])], **words)
+
+
+def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y: str, chosen: str) -> tuple:
+    """Band, null, line and points of curves, strong where `chosen` is true; and what a reader has to be told."""
+    marks, layers, told = _marks(look), [], []
+    greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
+    if {"low", "high"} <= set(data):
         band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
-        layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=colour))
-        notes.append("Bands: 95% intervals.")
-    if "null_high" in table and table["null_high"].notna().any():
+        layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
+        told.append("Bands: 95% intervals.")
+    if "null_high" in data:
         known = f"({chosen}) && isValid(datum.null_high)"  # rows without one, such as controls, would cut the line
         null = base.transform_filter(known).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
-        null = null.encode(y=altair.Y("null_high:Q", title=y), color=altair.value(STYLES["null"].colour))
-        layers.append(null)
-        notes.append("Dotted: 95th percentile of the null, corrected for layers.")
-    if controls:
-        notes.append("Grey: controls.")
-    if select and several(table, select):
-        notes.append(f"Pale: the other {select}s.")
-    width = altair.condition(altair.FieldOneOfPredicate(by, controls), altair.value(1.2), altair.value(2.5))
-    line = base.mark_line(aria=False).encode(
-        y=value, color=colour, strokeDash=marks["strokeDash"], strokeWidth=width, opacity=faded
-    )
-    point = base.mark_point(filled=True, size=50).encode(
-        y=value, color=colour, shape=marks["shape"], opacity=faded, tooltip=tooltip_of(table)
-    )
-    return finished(altair.layer(*layers, line, point).add_params(*params), title, alt, [" ".join(notes)])
+        grey = altair.value(STYLES["null"].colour)
+        layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
+        told.append("Dotted: 95th percentile of the null, corrected for layers.")
+    told += ["Grey: controls."] * bool(greys)
+    nothing = not data["value"].abs().max() > 0  # a flat line would stand on an axis of one number
+    value = altair.Y("value:Q", title=y, scale=altair.Scale(domain=[0, 1]) if nothing else altair.Undefined)
+    opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
+    base = base.encode(y=value, color=marks["color"], opacity=opacity)
+    width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
+    line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
+    point = base.mark_point(filled=True, size=50).encode(shape=marks["shape"], tooltip=_tooltip(data))
+    return [*layers, line, point], told
 
 
-def layer_curves(
-    table: pd.DataFrame,
-    *,
-    title: str,
-    alt: str,
-    y: str,
-    types: Mapping[str, str] | None = None,
-    select: str | None = None,
-    switch: str | Sequence[str] = "reading",
-) -> altair.LayerChart:
-    """Value by layer, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey.
-
-    `y` names the value and its unit. Where the column `switch` (or each of several) has several values, an input shows
-    one at a time; `select` names a column (such as "model") whose values an input brings to the front, the others
-    staying pale. `types` maps a series to its data type where the name does not say it. Rows whose `control` is a name
-    are that control of their series, thin and grey.
-    """
-    needed = ["series", "layer", "depth", "value", *([select] if select else [])]
-    switches = [switch] if isinstance(switch, str) else switch
-    table, notes = thinned(table)
-    data = tidied(table, needed, ("control", *switches, *SHOWN, *NUMBERS))
-    axis = depth_axis(data)
-    if "control" in data:  # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
-        flat = data.groupby(data.columns.difference(["layer", "depth", *NUMBERS]).tolist(), dropna=False)
-        inner = data["layer"].between(data["layer"].min(), data["layer"].max(), inclusive="neither")
-        same = flat["value"].transform("nunique") == 1
-        data = data[(data["control"].fillna("") == "") | ~(inner & same)]
-    given = {"types": types, "select": select, "switch": switch, "notes": notes}
-    return _curves(data, axis, "series", title=title, alt=alt, y=y, **given)
-
-
-def training_curves(
-    table: pd.DataFrame,
-    *,
-    title: str,
-    alt: str,
-    y: str,
-    types: Mapping[str, str] | None = None,
-    switch: str | Sequence[str] = "model",
-) -> altair.LayerChart:
-    """Value by tokens seen (column `tokens`, on a logarithmic axis), one line per series with its 95% band; `switch` as
-    for `layer_curves`."""
-    switches = [switch] if isinstance(switch, str) else switch
-    data = tidied(table, ["series", "tokens", "value", *switches], (*SHOWN, *NUMBERS))
-    x = altair.X(
-        "tokens:Q", title="tokens seen", scale=altair.Scale(type="log", nice=False), axis=altair.Axis(format="~s")
-    )
-    return _curves(data, x, "series", title=title, alt=alt, y=y, types=types, select=None, switch=switch)
-
-
-def dose_response(
-    table: pd.DataFrame,
-    *,
-    title: str,
-    alt: str,
-    y: str = "share of answers",
-    by: str = "series",
-    stacked: bool = False,
-    types: Mapping[str, str] | None = None,
-    select: str | None = None,
-    x_title: str = "steering strength",
-    switch: str | Sequence[str] = "reading",
-):
-    """Value by steering strength, or by what `x_title` names. Lines with bands, one per `by` (outcome or condition);
-    or, stacked, the shares of all outcomes at each strength. `select` names a column (such as "condition") that a
-    switch chooses from; `switch`, for lines, as for `layer_curves`.
-    """
-    switches = [switch] if isinstance(switch, str) else switch
-    data = tidied(table, ["strength", "value", by, *([select] if select else [])], (*switches, *SHOWN, *NUMBERS))
-    if not stacked:
-        x = altair.X("strength:Q", title=x_title)
-        return _curves(data, x, by, title=title, alt=alt, y=y, types=types, select=select, switch=switch)
-    look = styles(data[by], types)
-    chart = altair.Chart(data.assign(rank=data[by].map(list(look).index)))
-    for column in (select, "reading"):
-        if column and several(data, column):
-            chart = chart.add_params(choice_input(data, column)).transform_filter(f"datum.{column} === {column}_choice")
-    chart = chart.mark_bar(stroke="#808080", strokeWidth=0.5).encode(
-        x=altair.X("strength:O", title=x_title, axis=altair.Axis(labelAngle=0)),
-        y=altair.Y("value:Q", title=y, stack="zero"),
-        color=marks_of(by, look)["color"],
+@_or_note
+def stacked(
+    table: pd.DataFrame, *, x_title: str = "", types: Types = None, switch: Sequence[str] = (), **words: str
+) -> altair.Chart:
+    """The shares of all outcomes (series) at each steering strength, one on top of the other."""
+    data = _tidied(table, ["strength", "value", "series"], (*switch, *SHOWN, *NUMBERS))
+    look = styles(data["series"], types)
+    base, params = _switched(altair.Chart(data.assign(rank=data["series"].map(list(look).index))), data, switch)
+    chart = base.mark_bar(stroke="#808080", strokeWidth=0.5).encode(
+        x=altair.X("strength:O", title=x_title or "steering strength", axis=altair.Axis(labelAngle=0)),
+        y=altair.Y("value:Q", title="share of answers", stack="zero"),
+        color=_marks(look)["color"],
         order=altair.Order("rank:Q"),
-        tooltip=tooltip_of(data),
+        tooltip=_tooltip(data),
     )
-    return finished(chart, title, alt)
+    return _finished(chart.add_params(*params), **words)
 
 
+@_or_note
+def bars(
+    table: pd.DataFrame, *, y: str, types: Types = None, switch: Sequence[str] = ("reading",), **words: str
+) -> altair.LayerChart:
+    """One bar per series with its 95% interval."""
+    data = _tidied(table, ["series", "value"], (*switch, *SHOWN, *NUMBERS))
+    look = styles(data["series"], types)
+    base, params = _switched(altair.Chart(data), data, switch)
+    base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=160)))
+    bar = base.mark_bar(opacity=0.85).encode(
+        x=altair.X("value:Q", title=y, axis=altair.Axis(labelFlush=False, labelSeparation=4)),
+        color=_marks(look)["color"].legend(None),
+        tooltip=_tooltip(data),
+    )
+    layers, notes = [bar], []
+    if {"low", "high"} <= set(data):
+        layers.append(base.mark_rule(strokeWidth=3, color="#808080", aria=False).encode(x="low:Q", x2="high:Q"))
+        notes.append("Grey rules: 95% intervals.")
+    chart = altair.layer(*layers).add_params(*params)
+    return _finished(chart, notes, height=min(max(34 * len(look), 120), 520), **words)
+
+
+@_or_note
 def heatmap(
     table: pd.DataFrame,
     *,
     x: str,
     y: str,
-    title: str,
-    alt: str,
     value_title: str,
-    x_title: str | None = None,
-    slider: str | None = None,
+    x_title: str = "",
     diverging: bool = False,
     switch: str = "reading",
-):
-    """Cells of `value` over two columns: layers by strengths, or a similarity matrix with a `slider` over layers.
-    `diverging` centres the colours on zero. Where the column `switch` has several values, an input shows one at a time;
-    if diverging, each has colours of its own.
-    """
-    table, notes = thinned(table)
-    data = tidied(table, [x, y, "value", *([slider] if slider else [])], (switch, *SHOWN, *NUMBERS))
+    **words: str,
+) -> altair.LayerChart:
+    """Cells of `value` over two columns, with a slider over layers where they are none of the two. `diverging` centres
+    the colours on zero; with several values of `switch` each then has colours of its own."""
+    table, notes = _thinned(table)
+    data = _tidied(table, [x, y, "value"], (switch, *SHOWN, *NUMBERS))
 
     def axis(column: str) -> dict:
         numeric = pd.api.types.is_numeric_dtype(data[column])
         order = sorted(data[column].unique()) if numeric else list(dict.fromkeys(data[column]))
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
-    value, choices, ends = data["value"], several(data, switch), altair.Undefined
+    value, choices, ends = data["value"], _several(data, switch), altair.Undefined
     if diverging and choices:  # each choice has a unit of its own
         bounds = value.abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
         ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]
     elif diverging:
-        bound = float(value.abs().max())
-        ends = [-bound, bound] if bound > 0 else [-1.0, 1.0]
+        bound = float(value.abs().max()) if value.abs().max() > 0 else 1.0
+        ends = [-bound, bound]
     elif choices and value.notna().any():  # one scale, to be compared
         ends = [float(value.min()), float(value.max())]
     scale = altair.Scale(scheme="blueorange" if diverging else "viridis", domain=ends)
-    base = altair.Chart(data).encode(
+    base, params = _switched(altair.Chart(data), data, [switch])
+    if "layer" not in (x, y) and _several(data, "layer"):
+        params.insert(0, _slider(data))
+        base = base.transform_filter("datum.layer === layer_choice")
+    base = base.encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
         y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),
     )
-    params = [slider_input(data, slider)] if slider and several(data, slider) else []
-    params += [choice_input(data, switch)] if choices else []
-    for name in (slider, switch):
-        if name and several(data, name):
-            base = base.transform_filter(f"datum.{name} === {name}_choice")
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=220)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
-    chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=tooltip_of(data, y, x))).add_params(*params)
-    rows = data[y].nunique()
-    return finished(chart, title, alt, notes, height=int(np.clip(26 * rows, 160, 520)))
+    chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
+    return _finished(chart, notes, height=min(max(26 * data[y].nunique(), 160), 520), **words)
 
 
-def trajectories(
-    table: pd.DataFrame,
-    words: pd.DataFrame,
-    *,
-    title: str,
-    alt: str,
-    types: Mapping[str, str] | None = None,
-) -> altair.LayerChart:
-    """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y;
-    without `item` each series is an item. `words`: word, series, x, y, labelled where their unembedding rows lie.
-    """
-    if "item" not in table:
-        table = table.assign(item=table["series"], series="hidden state")
-    table, notes = thinned(table)
-    paths = tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading"))
-    marks = tidied(words, ["word", "series", "x", "y"])
-    look = styles([*marks["series"], *paths["series"]], types)
-    encoded = marks_of("series", look)
-    colour, shape = encoded["color"], encoded["shape"]
+@_or_note
+def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = None, **words: str) -> altair.LayerChart:
+    """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y.
+    `targets`: word, series, x, y, labelled where their unembedding rows lie."""
+    table, notes = _thinned(table)
+    paths = _tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading"))
+    marks = _tidied(targets, ["word", "series", "x", "y"])
+    look = _marks(styles([*marks["series"], *paths["series"]], types))
+    del look["strokeDash"]
 
     def axis(kind, column: str, text: str):
         both = pd.concat([paths[column], marks[column]])
@@ -262,49 +283,224 @@ def trajectories(
         return kind(f"{column}:Q", title=text, scale=fixed, axis=altair.Axis(grid=False))
 
     place = {"x": axis(altair.X, "x", "first component"), "y": axis(altair.Y, "y", "second component")}
-    base = altair.Chart(paths).encode(**place)
+    base, target = altair.Chart(paths).encode(**place), altair.Chart(marks).encode(**place)
     line = base.transform_filter("datum.layer <= layer_choice").mark_line(strokeWidth=1.2, opacity=0.4, aria=False)
-    line = line.encode(color=colour, detail="item:N", order="layer:Q")
+    line = line.encode(color=look["color"], detail="item:N", order="layer:Q")
     point = base.transform_filter("datum.layer === layer_choice").mark_point(filled=True, size=70, opacity=0.9)
-    point = point.encode(color=colour, shape=shape, tooltip=tooltip_of(paths, "item", "word", "token"))
-    target = altair.Chart(marks).encode(**place)
-    dot = target.mark_point(filled=False, size=90, strokeWidth=2).encode(
-        color=colour, shape=shape, tooltip=["word", "series"]
-    )
+    point = point.encode(**look, tooltip=_tooltip(paths, "item", "word", "token"))
+    dot = target.mark_point(filled=False, size=90, strokeWidth=2).encode(**look, tooltip=["word", "series"])
     # "guide-label" gives the words the colour of the axis labels, in whatever configuration the page embeds
     label = target.mark_text(style="guide-label", dy=-12, fontSize=13, fontWeight="bold").encode(text="word:N")
-    chart = altair.layer(line, dot, label, point).add_params(slider_input(paths, "layer"))
-    notes = ["Open marks: words. Filled: states at the layer.", *notes]
-    return finished(chart, title, alt, notes, height=380)
+    chart = altair.layer(line, dot, label, point).add_params(_slider(paths))
+    return _finished(chart, ["Open marks: words. Filled: states at the layer.", *notes], height=380, **words)
 
 
-def bars(
-    table: pd.DataFrame,
-    *,
-    title: str,
-    alt: str,
-    value_title: str,
-    types: Mapping[str, str] | None = None,
-) -> altair.LayerChart:
-    """One bar per series with its 95% interval; two readings in the table give a switch."""
-    data = tidied(table, ["series", "value"], (*SHOWN, *NUMBERS))
-    look = styles(data["series"], types)
-    base = altair.Chart(data).encode(
-        y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=160))
+@_or_note
+def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **words: str) -> altair.LayerChart:
+    """A picture with a word on each of its patches: a slider over layers, a choice of picture and, where the table has
+    several, of reading and of `among` (which words were candidates), and a switch that fades words by probability.
+
+    `table`: one row per picture, reading, among, layer and patch, in reading order, with row, column, rows, columns,
+    view (the part of the picture under the patches, in shares of width and height), word, value (a probability), right
+    (outlined). images: PIL picture by its name in the table. layer: near which the slider starts. The page holds one
+    row of words per picture and layer, which Vega takes apart.
+    """
+    keys = ["picture", "reading", "among", "layer"]
+    rows = []
+    for key, part in table.groupby(keys, sort=False):
+        cells = {"word": part["word"].tolist(), "p": [float(f"{p:.2g}") for p in part["value"]]}
+        cells["right"] = part["right"].astype(int).tolist()
+        rows.append(dict(zip(keys, key, strict=True)) | {"layer": int(key[-1])} | cells)
+    first = table.drop_duplicates("picture").set_index("picture")
+    shown = [{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
+    # the size of a patch in pixels, so that patches are square at every width
+    size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
+    sizes = [altair.param(name=name, expr=expression) for name, expression in size.items()]
+    sizes.append(altair.param(name="unit", expr="min(width / columns, height / rows)"))
+    slider = _slider(table)
+    slider.param.value = min(map(int, table["layer"].unique()), key=lambda at: abs(at - layer))
+    fade = altair.param(name="fade", value=False, bind=altair.binding_checkbox(name="fade by probability: "))
+    base = altair.Chart(altair.InlineData(values=rows)).transform_filter("datum.layer === layer_choice")
+    base, params = _switched(base, table, ["picture", "reading", "among"], always="picture")
+    base = (
+        base.transform_flatten(["word", "p", "right"])
+        .transform_window(number="row_number()")
+        .transform_calculate(x="(datum.number - 1) % columns", y="floor((datum.number - 1) / columns)")
+        .transform_calculate(x2="datum.x + 1", y2="datum.y + 1", middle="datum.x + 0.5", centre="datum.y + 0.5")
+        .transform_calculate(share="format(datum.p, '.0%')", strength="fade ? 0.15 + 0.85 * datum.p : 1")
+        .transform_calculate(told="datum.word + ', ' + format(datum.p, '.2~%') + (datum.right ? ', true' : '')")
     )
-    switch = several(data, "reading")
-    if switch:
-        base = base.transform_filter("datum.reading === reading_choice")
-    bar = base.mark_bar(opacity=0.85).encode(
-        x=altair.X("value:Q", title=value_title, axis=altair.Axis(labelFlush=False, labelSeparation=4)),
-        color=marks_of("series", look)["color"].legend(None),
-        tooltip=tooltip_of(data),
+    photo = altair.Chart(altair.InlineData(values=shown)).transform_filter("datum.picture === picture_choice")
+    whole = {"width": altair.ExprRef("columns * unit"), "height": altair.ExprRef("rows * unit")}
+    photo = photo.transform_calculate(x="0", y="0").mark_image(align="left", baseline="top", aspect=False, **whole)
+    photo = photo.encode(url="url:N", **_place("x", "y"))
+    chart = altair.layer(photo, *_patches(base), *_words_on(base)).add_params(
+        *sizes, params[0], slider, *params[1:], fade
     )
-    layers, notes = [bar], []
-    if {"low", "high"} <= set(data):
-        layers.append(base.mark_rule(strokeWidth=3, color="#808080", aria=False).encode(x="low:Q", x2="high:Q"))
-        notes.append("Grey rules: 95% intervals.")
-    chart = altair.layer(*layers)
-    if switch:
-        chart = chart.add_params(choice_input(data, "reading"))
-    return finished(chart, title, alt, notes, height=int(np.clip(34 * len(look), 120, 520)))
+    return _finished(chart, ["Outlined: true of what the patch shows."], height=420, **words)
+
+
+def _place(x: str, y: str) -> dict:
+    """A place on a picture, in patches from its upper left corner."""
+    across = altair.Scale(domain=[0, altair.ExprRef("width / unit")], nice=False)
+    down = altair.Scale(domain=[altair.ExprRef("height / unit"), 0], nice=False)
+    return {"x": altair.X(f"{x}:Q", axis=None, scale=across), "y": altair.Y(f"{y}:Q", axis=None, scale=down)}
+
+
+def _patches(base: altair.Chart) -> list[altair.Chart]:
+    """What a pointer and a screen reader find on each patch, and the outline of those whose word is true."""
+    tips = [altair.Tooltip("word:N"), altair.Tooltip("p:Q", title="probability"), altair.Tooltip("layer:Q")]
+    cell = {**_place("x", "y"), "x2": "x2:Q", "y2": "y2:Q", "tooltip": tips}
+    true = base.transform_filter("datum.right === 1")
+    outline = [  # white in black, to be seen on any picture
+        true.mark_rect(fillOpacity=0, stroke=colour, strokeWidth=width, aria=False).encode(**cell)
+        for colour, width in (("#000000", 5), ("#ffffff", 2))
+    ]
+    return [base.mark_rect(fillOpacity=0).encode(**cell, description="told:N"), *outline]
+
+
+def _words_on(base: altair.Chart) -> list[altair.Chart]:
+    """Word and probability in the middle of each patch, white with a black halo."""
+    at = _place("middle", "centre") | {"opacity": altair.Opacity("strength:Q", scale=None, legend=None)}
+    same = {"limit": altair.ExprRef("unit"), "fontWeight": "bold", "aria": False}
+    drawn = []
+    for colour in ({"color": "#000000", "stroke": "#000000", "strokeWidth": 3}, {"color": "#ffffff"}):
+        for text, size, below in (("word:N", "unit / 6", "0"), ("share:N", "unit > 40 ? unit / 7 : 0", "unit / 4")):
+            place = {"fontSize": altair.ExprRef(size), "dy": altair.ExprRef(below)}
+            drawn.append(base.mark_text(**place, **colour, **same).encode(**at, text=text))
+    return drawn
+
+
+def _address(image: Any, view: Sequence[float], side: int = 336) -> str:
+    """The part of a picture under the patches as a data address that a page carries; black where it goes beyond."""
+    (width, height), (left, top, right, bottom) = image.size, view
+    image = image.convert("RGB").crop([round(v) for v in (left * width, top * height, right * width, bottom * height)])
+    image.thumbnail((side, side))
+    kind, file = "png" if max(image.size) < 100 else "jpeg", io.BytesIO()
+    image.save(file, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns a chart shows, optional ones if they say something; floats cut to five digits: pages stay small."""
+    said = [c for c in optional if c in table and (table[c].notna() & (table[c].astype(str) != "")).any()]
+    out = table[list(dict.fromkeys([*needed, *said]))].reset_index(drop=True)
+    for name in out:
+        if pd.api.types.is_integer_dtype(out[name]) and not out[name].isna().any():
+            out[name] = out[name].astype("int64")
+        elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
+            out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
+        elif out[name].dtype == object:
+            out[name] = [v if isinstance(v, str) else cell_text(v) for v in out[name]]
+    return out
+
+
+def _thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table and no note; of one too long for a chart, one layer in so many and the last of each model, the same for
+    every series, and a note that says so. The data table beside the chart keeps all."""
+    if len(table) <= MAX_ROWS or "layer" not in table:
+        return table, []
+    layers = sorted(table["layer"].unique())
+    models = table["model"].fillna("") if "model" in table else pd.Series("", table.index)
+    last = table["layer"] == table.groupby(models)["layer"].transform("max")
+    for step in range(2, len(layers)):
+        some = table[table["layer"].isin(evenly(layers, (len(layers) - 1) // step + 1)) | last]
+        if len(some) <= MAX_ROWS:
+            return some, [f"One layer in {step} is drawn, and the last."]
+    return table, []
+
+
+def _several(table: pd.DataFrame, column: str) -> bool:
+    return column in table and table[column].replace("", None).nunique() > 1
+
+
+def _switched(chart: altair.Chart, table: pd.DataFrame, columns: Iterable[str], always: str = "") -> tuple:
+    """The chart with one value at a time of each column that has several (and of `always`), and the inputs."""
+    params = []
+    for column in columns:
+        if _several(table, column) or column == always:
+            params.append(_choice(table, column))
+            chart = chart.transform_filter(f"datum.{column} === {column}_choice || datum.{column} === ''")
+    return chart, params
+
+
+def _choice(table: pd.DataFrame, column: str, label: str = "", every: str | None = None) -> altair.Parameter:
+    """A native input over a column's values: radio buttons for a few, a list for more; `every` adds "all"."""
+    values = [v for v in dict.fromkeys(table[column].dropna()) if v != ""]
+    labels = [str(v) for v in values]
+    options = [None, *values] if every else values
+    bind = altair.binding_select if every or len(values) > 5 else altair.binding_radio
+    bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{label or column}: ")
+    return altair.param(name=f"{column}_choice", value=options[0], bind=bound)
+
+
+def _slider(table: pd.DataFrame) -> altair.Parameter:
+    """A native slider over layers, or a list where their steps are uneven; starts at the last."""
+    layers = sorted(int(v) for v in table["layer"].unique())
+    steps = {b - a for a, b in zip(layers, layers[1:], strict=False)} or {1}
+    if len(steps) > 1:
+        bound = altair.binding_select(options=layers, name="layer: ")
+    else:
+        bound = altair.binding_range(min=layers[0], max=layers[-1], step=steps.pop(), name="layer: ")
+    return altair.param(name="layer_choice", value=layers[-1], bind=bound)
+
+
+def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
+    """Title, alt text and sizes that every chart shares. Lines are short enough for a phone."""
+    if not title.strip() or not alt.strip():
+        raise SemhubError("A chart was given no title or no alt text; give both, as sentences.")
+    below, head = [line for told in notes for line in textwrap.wrap(told, 44)], textwrap.wrap(title, 34)
+    heading = altair.TitleParams(head, subtitle=below, anchor="start", fontSize=14, subtitleFontSize=12, offset=12)
+    done = chart.properties(width="container", height=height, title=heading, description=alt)
+    done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}}
+    return (
+        done.configure(background="transparent", padding=4)
+        .configure_view(stroke=None)
+        .configure_axis(labelFontSize=12, titleFontSize=13, gridOpacity=0.35, domainColor="#808080")
+        .configure_legend(labelFontSize=12, titleFontSize=13, labelLimit=300, symbolStrokeWidth=2)
+    )
+
+
+def _marks(look: Mapping[str, Style]) -> dict[str, object]:
+    """Colour, dash and marker of the series as encodings that share one legend."""
+    names = list(look)
+    wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
+    # Measured on the page: Vega sets the height by the `width` from before the axes have taken their part of it, and a
+    # legend that folds by the `width` from after would push the title out. That it changed says when to measure again.
+    # 60: pixels beside a plot for its axis.
+    room = "(isFinite(containerSize()[0]) ? containerSize()[0] - 60 + 0 * width : width)"
+    columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor({room} / {wide})))")
+    legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90, symbolOpacity=1)
+
+    def of(channel, values: list):
+        return channel("series:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
+
+    return {
+        "color": of(altair.Color, [style.colour for style in look.values()]),
+        "strokeDash": of(altair.StrokeDash, [list(style.dash) for style in look.values()]),
+        "shape": of(altair.Shape, [style.shape for style in look.values()]),
+    }
+
+
+def _axis(table: pd.DataFrame, x: str, title: str) -> altair.X:
+    """Tokens on a logarithmic axis, strength, or relative depth from 0 to 1: where all curves have the same number of
+    layers, its ticks read "layer (depth)"."""
+    if x == "tokens":
+        scale, axis = altair.Scale(type="log", nice=False), altair.Axis(format="~s")
+        return altair.X("tokens:Q", title=title or "tokens seen", scale=scale, axis=axis)
+    if x == "strength":
+        return altair.X("strength:Q", title=title or "steering strength")
+    inner = table[table["depth"] > 0]
+    counts = {int(round(layer / depth)) for layer, depth in zip(inner["layer"], inner["depth"], strict=True)}
+    axis = {"title": "relative depth (0 embeddings, 1 last layer)"}
+    if len(counts) == 1:
+        last = counts.pop()
+        label = f"format(datum.value * {last}, 'd') + ' (' + format(datum.value, '.2f') + ')'"
+        axis = {"title": "layer (relative depth)", "labelExpr": label, "labelOverlap": "parity", "labelSeparation": 8}
+        axis["values"] = [layer / last for layer in range(last, -1, -math.ceil(last / 6))]
+    return altair.X("depth:Q", scale=altair.Scale(domain=[0, 1], nice=False), axis=altair.Axis(**axis))
+
+
+def _tooltip(table: pd.DataFrame, *first: str) -> list[altair.Tooltip]:
+    names = [c for c in dict.fromkeys([*first, *SHOWN, *NUMBERS]) if c in table]
+    return [altair.Tooltip(c, **({"format": ".3~g"} if table[c].dtype.kind == "f" else {})) for c in names]

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from semhub_utils import figures
-from semhub_utils.cards import SYMBOLS, cell_text, compact
+from semhub_utils.cards import SYMBOLS, cell_text, claim_card, compact, data_table, note, show, verdict_table
 from semhub_utils.errors import SemhubError
-from semhub_utils.palette import STYLES, data_type
+from semhub_utils.figures import STYLES, data_type, styles
 
 WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
 
@@ -56,12 +56,12 @@ def every(curves, dose) -> dict[str, tuple]:
     paths = path[path.series == "digit"]
     bars = one[one.layer == 8]
     return {
-        "layers": (figures.layer_curves(one, y="probability", **WORDS), one),
-        "models": (figures.layer_curves(curves, y="probability", select="model", **WORDS), curves),
-        "dose": (figures.dose_response(dose, select="condition", **WORDS), dose),
-        "stacked": (figures.dose_response(dose, select="condition", stacked=True, **WORDS), dose),
+        "layers": (figures.curves(one, y="probability", **WORDS), one),
+        "models": (figures.curves(curves, y="probability", select="model", **WORDS), curves),
+        "dose": (figures.curves(dose, x="strength", y="share", select="condition", **WORDS), dose),
+        "stacked": (figures.stacked(dose, switch=("condition",), **WORDS), dose),
         "matrix": (
-            figures.heatmap(matrix, x="column", y="row", slider="layer", diverging=True, value_title="cosine", **WORDS),
+            figures.heatmap(matrix, x="column", y="row", diverging=True, value_title="cosine", **WORDS),
             matrix,
         ),
         "choice": (
@@ -69,7 +69,7 @@ def every(curves, dose) -> dict[str, tuple]:
             choice,
         ),
         "trajectories": (figures.trajectories(paths, words, **WORDS), paths),
-        "bars": (figures.bars(bars, value_title="accuracy", **WORDS), bars),
+        "bars": (figures.bars(bars, y="accuracy", **WORDS), bars),
     }
 
 
@@ -151,13 +151,13 @@ def test_controls_are_bound_to_what_the_table_holds(every):
 
 
 def test_english_has_one_colour_and_no_one_else_has_it(every):
-    blue = figures.palette("english")
+    blue = STYLES["english"].colour
     for name, (chart, _) in every.items():
         for node in walk(chart.to_dict()):
             scale = node.get("color", {}).get("scale", {}) if isinstance(node.get("color"), dict) else {}
             for series, colour in zip(scale.get("domain", []), scale.get("range", []), strict=False):
                 assert (colour == blue) == (series == "English word"), (name, series)
-    given = figures.styles(["a", "b", "c", "d", "e", "f", "g", "h", "i", "English"])
+    given = styles(["a", "b", "c", "d", "e", "f", "g", "h", "i", "English"])
     assert [name for name, style in given.items() if style.colour == blue] == ["English"]
 
 
@@ -166,14 +166,12 @@ def test_series_names_give_their_type():
     assert data_type("es") == data_type("English–Spanish") == "spanish"
     assert data_type("Spanish, shuffled pairs") == "control"
     assert data_type("correct") is None
-    assert figures.styles(["R"], {"R": "code"})["R"].colour == figures.palette("code")
-    with pytest.raises(SemhubError, match="names no data type"):
-        figures.palette("mood")
+    assert styles(["R"], {"R": "code"})["R"].colour == STYLES["code"].colour
 
 
 def test_no_two_series_look_alike_without_colour():
     mixed = ["English word", "English distractor", "digit", "es", "zh", "random weights", "shuffled pairs", "x", "y"]
-    look = figures.styles(mixed)
+    look = styles(mixed)
     assert len({(style.dash, style.shape) for style in look.values()}) == len(mixed)
     assert len({style.dash for style in look.values()}) == len(mixed)
 
@@ -194,7 +192,7 @@ def test_every_colour_stands_out_on_a_light_and_a_dark_page():
 
 def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
     def axis(table):
-        spec = figures.layer_curves(table, y="p", **WORDS).to_dict()
+        spec = figures.curves(table, y="p", **WORDS).to_dict()
         return spec["layer"][-1]["encoding"]["x"]["axis"]
 
     same = axis(curves)
@@ -205,7 +203,7 @@ def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
 
 def test_a_switch_shows_one_value_of_any_column_at_a_time(curves):
     table = curves[curves.reading == "raw"]
-    spec = figures.layer_curves(table, y="probability", switch="model", **WORDS).to_dict()
+    spec = figures.curves(table, y="probability", switch=("model",), **WORDS).to_dict()
     [switch] = [p for p in spec["params"] if p["name"] == "model_choice"]
     assert switch["bind"]["options"] == ["hub", "islands"] and switch["value"] == "hub"
     filters = [t["filter"] for node in walk(spec) for t in node.get("transform", [])]
@@ -213,14 +211,14 @@ def test_a_switch_shows_one_value_of_any_column_at_a_time(curves):
 
 
 def test_the_dose_may_be_of_something_else(dose):
-    spec = figures.dose_response(dose, select="condition", x_title="pads", **WORDS).to_dict()
+    spec = figures.curves(dose, x="strength", y="share", select="condition", x_title="pads", **WORDS).to_dict()
     titles = {node["encoding"]["x"]["title"] for node in walk(spec) if "x" in node.get("encoding", {})}
     assert titles == {"pads"}
 
 
 def test_a_dose_chart_may_have_several_switches(dose):
     both = pd.concat([dose.assign(language=name) for name in ("Spanish", "zh")])
-    spec = figures.dose_response(both, switch=("language", "condition"), **WORDS).to_dict()
+    spec = figures.curves(both, x="strength", y="share", switch=("language", "condition"), **WORDS).to_dict()
     assert {"language_choice", "condition_choice"} <= {p["name"] for p in spec["params"]}
     filters = str([node["filter"] for node in walk(spec) if "filter" in node])
     assert "datum.language === language_choice" in filters and "datum.condition === condition_choice" in filters
@@ -230,13 +228,13 @@ def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     es, zh = (curves[curves.series == s].assign(series=t) for s, t in (("digit", "Spanish"), ("English word", "zh")))
     parts = [part.assign(control=name) for part in (es, zh) for name in ("", "embeddings", "an odd name")]
     table = pd.concat(parts).astype({"layer": "Int64", "n": "Int64"})
-    chart = figures.layer_curves(table[table.model == "hub"], y="cosine", **WORDS)
+    chart = figures.curves(table[table.model == "hub"], y="cosine", **WORDS)
     spec = chart.to_dict()
     line = next(
         n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "strokeDash" in n["encoding"]
     )
     look = dict(zip(*(line["encoding"]["color"]["scale"][k] for k in ("domain", "range")), strict=True))
-    grey = figures.palette("control")
+    grey = STYLES["control"].colour
     assert {name for name, colour in look.items() if colour == grey} == {"embeddings", "an odd name"}
     assert {d["field"] for d in line["encoding"]["detail"]} == {"of"}
     data = next(iter(spec["datasets"].values()))
@@ -246,26 +244,12 @@ def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     assert [p["bind"]["options"] for p in spec["params"] if p["name"] == "of_choice"] == [[None, "Spanish", "zh"]]
 
 
-def test_paths_without_items_are_one_per_series():
-    path = pd.DataFrame({"series": ["5=3+"] * 3 + ["4=1+"] * 3, "layer": [0, 1, 2] * 2, "x": range(6), "y": range(6)})
-    words = pd.DataFrame({"word": ["two"], "series": ["English word"], "x": [0.0], "y": [0.0]})
-    spec = figures.trajectories(path, words, **WORDS).to_dict()
-    data = max(spec["datasets"].values(), key=len)
-    assert [row["item"] for row in data] == path.series.tolist()
-    assert {row["series"] for row in data} == {"hidden state"}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda t: t.drop(columns="depth"), "no column depth; it has experiment"),
-        (lambda t: t.iloc[:0], "0 rows"),
-        (lambda t: pd.concat([t] * 500), "rows; a chart takes 1 to 5000"),
-    ],
-)
-def test_a_wrong_table_is_named(curves, change, said):
-    with pytest.raises(SemhubError, match=said):
-        figures.layer_curves(change(curves), y="p", **WORDS)
+def test_what_is_empty_gets_a_note_and_no_chart(curves):
+    none = curves[curves.experiment == "other"]
+    for draw, more in ((figures.curves, {"y": "p"}), (figures.bars, {"y": "p"}), (figures.stacked, {})):
+        shown = show(draw(none, **more, **WORDS), none)
+        assert shown.text == "No item is left to be drawn." and "vega" not in shown.html
+    assert "&lt;b&gt;" in note("3 x no <b>").html
 
 
 def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
@@ -285,8 +269,8 @@ def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
     assert len(long) == 5184
     words = pd.DataFrame({"word": ["one"], "series": ["English word"], "x": [0.0], "y": [0.0]})
     charts = {
-        "curves": figures.layer_curves(long, y="p", switch=("text", "reading"), **WORDS),
-        "matrix": figures.heatmap(long, x="series", y="text", slider="layer", value_title="cosine", **WORDS),
+        "curves": figures.curves(long, y="p", switch=("text", "reading"), **WORDS),
+        "matrix": figures.heatmap(long, x="series", y="text", value_title="cosine", **WORDS),
         "map": figures.heatmap(long, x="series", y="layer", value_title="cosine", **WORDS),
         "paths": figures.trajectories(long.assign(item=long.series + long.text), words, **WORDS),
     }
@@ -295,20 +279,18 @@ def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
         for _, of in data.groupby("series"):
             assert sorted(set(of.layer)) == [*range(0, 81, 2)], name
         assert "One layer in 2 is drawn, and the last." in " ".join(spec["title"]["subtitle"]), name
-    assert "<td>79</td>" in figures.show(charts["curves"], long).html
+    assert "<td>79</td>" in show(charts["curves"], long).html
     short = table(n_layers=77, model="short")
     both = pd.concat([long.assign(model="long"), short])
-    spec, data = drawn(figures.layer_curves(both, y="p", select="model", switch=("text", "reading"), **WORDS))
+    spec, data = drawn(figures.curves(both, y="p", select="model", switch=("text", "reading"), **WORDS))
     assert data.groupby("model").layer.max().to_dict() == {"long": 80, "short": 77} and len(data) <= 5000
-    spec, _ = drawn(figures.layer_curves(long[long.text != "d"], y="p", switch=("text", "reading"), **WORDS))
+    spec, _ = drawn(figures.curves(long[long.text != "d"], y="p", switch=("text", "reading"), **WORDS))
     assert "is drawn" not in str(spec["title"])
 
 
 def test_missing_words_are_refused(curves):
     with pytest.raises(SemhubError, match="no title or no alt text"):
-        figures.layer_curves(curves, y="p", title="A title?", alt=" ")
-    with pytest.raises(SemhubError, match="no alt text"):
-        figures.show(figures.altair.Chart(curves).mark_point(), curves)
+        figures.curves(curves, y="p", title="A title?", alt=" ")
 
 
 def parsed(html: str) -> ET.Element:
@@ -317,7 +299,7 @@ def parsed(html: str) -> ET.Element:
 
 def test_data_table_equals_the_data_and_is_accessible(curves):
     table = curves.assign(note="<script>&", p=np.nan)
-    details = parsed(figures.data_table(table, 'Say "x" & <y>'))
+    details = parsed(data_table(table, 'Say "x" & <y>'))
     head = details.findall(".//thead/tr/th")
     assert [th.text for th in head] == list(table.columns) and {th.get("scope") for th in head} == {"col"}
     rows = details.findall(".//tbody/tr")
@@ -333,14 +315,14 @@ def test_data_table_equals_the_data_and_is_accessible(curves):
 def test_show_puts_chart_and_table_together(every):
     chart, table = every["layers"]
     table = table.assign(empty=np.nan, control="")
-    shown = figures.show(chart, table)
+    shown = show(chart, table)
     html = shown._repr_html_()
     assert html.index("vegaEmbed") < html.index('class="data-table"')
     assert repr(shown) == WORDS["alt"] and WORDS["alt"] in html
     head = re.findall(r'<th scope="col">([^<]+)<', html)
     assert head == ["reading", "series", *(f"layer {k}" for k in range(9))], "what says nothing is left out"
     assert "(value [95% interval], 95th percentile of the null by layer; experiment: lens; model: hub; n: 50" in html
-    ids = re.findall(r'<div id="(altair-viz-\w+)"', html + figures.show(chart, table).html)
+    ids = re.findall(r'<div id="(altair-viz-\w+)"', html + show(chart, table).html)
     assert len(set(ids)) == 2, "two copies of a chart on a page must not share an id"
 
 
@@ -412,7 +394,7 @@ CLAIM = {
 
 @pytest.mark.parametrize("verdict", SYMBOLS)
 def test_claim_card_says_everything_and_escapes(verdict):
-    card = figures.claim_card({**CLAIM, "verdict": verdict}, "Paper says <i>so</i> & so")
+    card = claim_card({**CLAIM, "verdict": verdict}, "Paper says <i>so</i> & so")
     article = parsed(card.html[card.html.index("<article") :])
     assert article.get("class") == "claim" and article.get("data-verdict") == verdict
     by_class = {node.get("class"): "".join(node.itertext()) for node in article.iter() if node.get("class")}
@@ -432,21 +414,21 @@ def test_claim_card_says_everything_and_escapes(verdict):
 
 def test_claim_card_tells_other_readings():
     raw = {"verdict": "does not hold", "statistic": 0.1, "low": -0.2, "high": 0.3, "layer": 5}
-    text = figures.claim_card(CLAIM | {"verdict": "holds", "readings": {"raw": raw}}, "x").html
+    text = claim_card(CLAIM | {"verdict": "holds", "readings": {"raw": raw}}, "x").html
     assert "<dt>Other readings</dt><dd>raw: does not hold, 0.1 (95% interval -0.2 to 0.3) at layer 5</dd>" in text
-    assert "Other readings" not in figures.claim_card(CLAIM | {"verdict": "holds", "readings": {}}, "x").html
+    assert "Other readings" not in claim_card(CLAIM | {"verdict": "holds", "readings": {}}, "x").html
 
 
 def test_claim_card_without_numbers_and_with_a_wrong_verdict():
-    card = figures.claim_card({"id": "x", "verdict": "cannot be tested here"}, "Paper.")
+    card = claim_card({"id": "x", "verdict": "cannot be tested here"}, "Paper.")
     assert "Corrected p" not in card.html and "<dd>none</dd>" in card.html
     with pytest.raises(SemhubError, match="'maybe' is unknown; give one of holds"):
-        figures.claim_card({"verdict": "maybe"}, "Paper.")
+        claim_card({"verdict": "maybe"}, "Paper.")
 
 
 def test_verdict_table_lists_every_claim():
     claims = [{**CLAIM, "verdict": v} for v in SYMBOLS] + [{"id": "x", "verdict": "does not hold", "p": None}]
-    shown = figures.verdict_table(claims)
+    shown = verdict_table(claims)
     box = parsed(shown.html[shown.html.index("<div") :])
     rows = box.findall(".//tbody/tr")
     assert [row.get("data-verdict") for row in rows] == [*SYMBOLS, "does not hold"]
@@ -470,6 +452,6 @@ def test_controls_do_not_cut_the_null_line():
         for name in ("", "random weights")
         for k in range(3)
     ]
-    chart = figures.layer_curves(pd.DataFrame(rows), title="Is it there?", alt="A null and a control.", y="value")
+    chart = figures.curves(pd.DataFrame(rows), title="Is it there?", alt="A null and a control.", y="value")
     [null] = [layer for layer in chart.to_dict()["layer"] if layer["encoding"]["y"].get("field") == "null_high"]
     assert any("isValid(datum.null_high)" in str(step) for step in null["transform"])

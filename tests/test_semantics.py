@@ -588,7 +588,7 @@ def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
     cells = table[table.experiment == "roles-confusion"]
     assert (cells.n == 0).all() and len(cells) == 2 * 9 * 4
     words = {"title": "Which?", "alt": "Nothing at all to be seen here.", "value_title": "nats", "diverging": True}
-    figures.heatmap(cells, x="word", y="series", slider="layer", **words)
+    figures.heatmap(cells, x="word", y="series", **words)
 
 
 def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
@@ -596,14 +596,14 @@ def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
     table, _ = experiments.both_readings(experiments.role_experiment, one, items, ["ball"], random_weights=False)
     cells = table[table.experiment == "roles-confusion"]
     words = {"title": "Which?", "alt": "Role words by true role.", "value_title": "nats", "diverging": True}
-    spec = figures.heatmap(cells, x="word", y="series", slider="layer", **words).to_dict()
+    spec = figures.heatmap(cells, x="word", y="series", **words).to_dict()
     inputs = {param["name"]: param["bind"] for param in spec["params"]}
     assert inputs["reading_choice"]["options"] == ["normed", "raw"] and set(inputs) == {
         "reading_choice",
         "layer_choice",
     }
     [layer] = spec["layer"]
-    assert {"filter": "datum.reading === reading_choice"} in layer["transform"]
+    assert {"filter": "datum.reading === reading_choice || datum.reading === ''"} in layer["transform"]
     low, high = (end["expr"] for end in layer["encoding"]["color"]["scale"]["domain"])
     bounds = json.loads(high.removesuffix("[reading_choice]"))
     assert low == "-" + high

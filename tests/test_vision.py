@@ -15,6 +15,7 @@ from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import experiments, figures
+from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
@@ -290,7 +291,7 @@ def test_overlay_against_plain_transformers(loud):
         params = figures.overlay(few, images, title="Where?", alt="Words.", layer=4).to_dict()["params"]
         [start] = [param["value"] for param in params if param["name"] == "layer_choice"]
         assert start in layers and abs(start - 4) == min(abs(at - 4) for at in layers), "words to begin with"
-    page = figures.show(figures.overlay(table, images, title="Where?", alt="Words on patches."), table.head(3)).html
+    page = show(figures.overlay(table, images, title="Where?", alt="Words on patches.", layer=4), table.head(3)).html
     assert page.count("data:image/png;base64,") == 2 and len(page) < 200_000
 
 
@@ -533,7 +534,8 @@ def test_photographs_of_coco(loud, monkeypatch):
     assert experiments.segment_experiment(loud, {"things": vision.area_items(pictures)}, **PLAIN)[1]
     shown = experiments.overlay(loud, pictures[:1], NAMES)
     images = {name: p.image for name, p in vision.names(pictures[:1]).items()}
-    assert "data:image/jpeg;base64," in json_of(figures.overlay(shown, images, title="Where?", alt="Words on patches."))
+    chart = figures.overlay(shown, images, title="Where?", alt="Words on patches.", layer=4)
+    assert "data:image/jpeg;base64," in json_of(chart)
     vision._by_spacy.cache_clear()
 
 

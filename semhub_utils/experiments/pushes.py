@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import tidy
+from semhub_utils.evidence import evenly, tidy
 from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
 from semhub_utils.experiments.common import asked
@@ -86,8 +86,7 @@ def push_experiment(
         ]  # fmt: skip
         return pd.concat([tidy(claims), *blank], ignore_index=True).assign(by=by), claims
     last = max(model.n_layers - 1, 1)
-    tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
-    tried = tried if layers is None else list(layers)
+    tried = evenly(range(1, last + 1), MAX_LAYERS_TRIED) if layers is None else list(layers)
     prompts = {name: model.encode([asked(model, i.asked.prompt) for i in of[name]]) for name in items if tellable[name]}
     blank = randomised(model, seed) if random_weights else None
     lengths = {one: _lengths(one, prompts[first]) for one in (model, blank) if one}

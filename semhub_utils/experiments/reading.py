@@ -16,7 +16,7 @@ from semhub_utils.tokens import word_forms
 def lens_grid(
     model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
 ) -> list[dict]:
-    """Top words by layer and token for `explorer.LensGrid`: one entry per data type, every reading the model has."""
+    """Top words by layer and token for `widgets.LensGrid`: one entry per data type, every reading the model has."""
     dominant = {i for form in word_forms(model, dominant_words) if form.single for i in form.ids}
     grids = []
     for name, text in sentences.items():
@@ -39,7 +39,7 @@ def lens_grid(
 
 
 def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -> list[dict]:
-    """Top words by layer and frame for `player.ClipPlayer`: one entry per clip, every reading the model has."""
+    """Top words by layer and frame for `widgets.ClipPlayer`: one entry per clip, every reading the model has."""
     shown = []
     for clip, encoding in zip(clips, model.encode([heard(clip) for clip in clips]), strict=True):
         hidden = hidden_states(model, [encoding], positions=[encoding.frames]).hidden

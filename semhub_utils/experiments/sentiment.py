@@ -15,6 +15,7 @@ from semhub_utils.evidence import (
     UNTESTABLE,
     WEAKLY,
     Evidence,
+    evenly,
     evidence,
     judge,
     sign_flip_null,
@@ -110,7 +111,7 @@ def sentiment_experiment(
         """On the prompts for choosing, the mean over these vectors."""
         return mean(np.concatenate([halved(mass(parts[0], v, at, (-c, c))[..., 0]) for v in some], axis=1))
 
-    tried, choice, tables = _tried(model.n_layers), {}, []
+    tried, choice, tables = evenly(range(1, max(model.n_layers, 2)), MAX_LAYERS_TRIED), {}, []
     for c in (c for c in coefficients if c > 0):
         own = np.stack([half(at, c, *(v[None, at] for v in vectors.values())) for at in tried], axis=1)
         chance = np.stack([half(at, c, random(RANDOM_DIRECTIONS, at)) for at in tried], axis=1)
@@ -215,8 +216,3 @@ def fitting_prompts(
         )
     too_long = {"longer than the context": len(lengths) - len(kept)} if len(kept) < len(lengths) else {}
     return kept, {**task.dropped, **too_long}
-
-
-def _tried(n_layers: int) -> list[int]:
-    last = max(n_layers - 1, 1)
-    return np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import bootstrap_interval, evidence, sign_flip_null, split_items, tidy
+from semhub_utils.evidence import bootstrap_interval, evenly, evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.continuations import CPU_TOKENS
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.models import LanguageModel
@@ -71,8 +71,7 @@ def steering_experiment(
     if not all(parts):
         raise SemhubError(f"{len(items)} items of {series} cannot be split in two parts; more items would do.")
     last = max(model.n_layers - 1, 1)
-    tried = np.unique(np.linspace(1, last, min(MAX_LAYERS_TRIED, last)).round().astype(int)).tolist()
-    tried = tried if layers is None else list(layers)
+    tried = evenly(range(1, last + 1), MAX_LAYERS_TRIED) if layers is None else list(layers)
     vectors = {
         name: _difference(model, part) if vector is None else vector.float().expand(len(part), -1, -1)
         for name, part in zip(("choose", "report"), parts, strict=True)

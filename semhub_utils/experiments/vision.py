@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from semhub_utils.evidence import evenly
 from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.right_words import word_experiment
 from semhub_utils.experiments.similarity import similarity_experiment
@@ -73,7 +73,7 @@ def overlay(
 
     while len(shown) > 1 and room() < min(FEWEST, model.n_layers + 1):
         shown.pop()
-    layers = _spread(range(model.n_layers + 1), max(2, room()))
+    layers = evenly(range(model.n_layers + 1), max(2, room()))
     for (name, picture), encoding in shown:
         true = [set() for _ in encoding.patches]
         for area in picture.areas:
@@ -94,8 +94,3 @@ def overlay(
                         rows.append((name, reading, which, *at, encoding.view, said[i], p, said[i].lower() in true[k]))
     columns = ["picture", "reading", "among", "layer", "depth", "row", "column", "rows", "columns", "view", "word"]
     return pd.DataFrame(rows, columns=[*columns, "value", "right"])
-
-
-def _spread(layers: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the layers, evenly, first and last among them."""
-    return [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, min(count, len(layers))).round().astype(int))]
