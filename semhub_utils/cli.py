@@ -235,8 +235,9 @@ def calibrate(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     from . import tuned
     from .loading import load_model
+    from .spokes.mixed import text_for
 
-    texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
+    texts, source = text_for(options.model, options.text, seed=options.seed, say=_to_stderr)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
     folder = options.out or tuned.beside(options.model, options.revision).parent
     found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)

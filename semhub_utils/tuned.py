@@ -12,7 +12,6 @@ block is worked out by hand: nothing of size layers x positions x vocabulary is 
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +25,8 @@ from semhub_utils import training
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.models import LanguageModel
-from semhub_utils.organism.world import World
-from semhub_utils.zoo import CARD, PREFIX, beside
 from semhub_utils.zoo import TUNED as FILE
+from semhub_utils.zoo import beside
 
 UNFINISHED = "tuned.part.safetensors"
 BLOCK = 8192  # tokens of the vocabulary at a time
@@ -36,8 +34,6 @@ CHUNK = 256  # longer texts are cut
 POSITIONS = 64  # read of one text in one step
 STEP_TOKENS = 512
 RATE = 3e-3
-GENERATED = 14000  # lines for a shipped model, 2,000 of each type
-SENSED = 2000  # pictures or sounds beside them, where the model takes such
 LEAST = 20  # different texts
 HELD_OUT = 0.1
 HELD_OUT_TOKENS = 8192
@@ -203,39 +199,6 @@ def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
 
 
 # Training
-
-
-def text_for(
-    model_id: str, file: Path | None, *, seed: int, say: Callable[[str], None] = print
-) -> tuple[list[str | Input], str]:
-    """What to train on, and what it is in words: the lines of `file`, or for a model that `semhub train` made, lines of
-    its own world, drawn by `seed`, with questions about pictures or sounds among them if it takes such. Raises
-    SemhubError where neither is there."""
-    # items are none of a lens's business; only the command asks for them
-    from semhub_utils.spokes import audio, files, languages, vision
-
-    if file is not None:
-        skipped = files.Skipped()
-        found = files.some([line for _, line in files.lines(file, skipped)], file, "text", skipped)
-        if skipped.counts:
-            say(str(skipped))
-        return found, f"{file.name}, {len(found)} lines"
-    card = beside(model_id).with_name(CARD)
-    if not card.is_file():
-        raise SemhubError(
-            f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
-            "model was trained on, would do."
-        )
-    told = json.loads(card.read_text("utf-8"))
-    sense = told.get("sense", {}).get("name")
-    if sense:  # what sees or hears was taught its texts as its trunk
-        told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
-    found = languages.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
-    if sense:
-        found += (audio if sense == "hears" else vision).mixed_questions(SENSED, seed=seed)
-        random.Random(seed).shuffle(found)
-    beside_them = {"sees": f" and {SENSED} pictures", "hears": f" and {SENSED} sounds"}.get(sense, "")
-    return found, f"{GENERATED} generated lines of all types{beside_them}, seed {seed}"
 
 
 def summary(found: Translators) -> str:

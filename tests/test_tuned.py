@@ -16,8 +16,8 @@ from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.results import Run
-from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.mixed import questions, text_for
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
 
@@ -232,17 +232,19 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
 
 
 @pytest.mark.parametrize("name", ["hub", "islands", "planted", "hub-sees", "hub-hears"])
-def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name, monkeypatch):
+def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name):
     model = load_model(f"organism:{name}", check=False)
     about = model.translators.about
     assert len(about["kl_tuned"]) == model.n_layers == about["layers"]
     assert all(tuned_kl <= normed for tuned_kl, normed in zip(about["kl_tuned"], about["kl_normed"], strict=True))
     assert (organism_path(name) / tuned.FILE).stat().st_size < 80_000
-    sensed = {"hub-sees": f" and {tuned.SENSED} pictures", "hub-hears": f" and {tuned.SENSED} sounds"}.get(name, "")
-    assert about["text"] == f"{tuned.GENERATED} generated lines of all types{sensed}, seed 0"
-    monkeypatch.setattr(tuned, "GENERATED", 100)
-    monkeypatch.setattr(tuned, "SENSED", 30)
-    encodings = tuned._cut(model, tuned.text_for(f"organism:{name}", None, seed=7)[0])  # drawn anew
+    sensed = {"hub-sees": " and 2000 pictures", "hub-hears": " and 2000 sounds"}.get(name, "")
+    assert about["text"] == f"14000 generated lines of all types{sensed}, seed 0"
+    texts, _ = text_for(f"organism:{name}", None, seed=7, n=100, n_sensed=30)  # drawn anew
+    lines = [line for line in texts if isinstance(line, str)]
+    trunk = text_for("organism:hub", None, seed=7, n=100)[0] if sensed else texts
+    assert sorted(lines) == sorted(trunk) and len(texts) == len(lines) + 30 * bool(sensed)
+    encodings = tuned._cut(model, texts)
     for some in ([e for e in encodings if not e.patches], [e for e in encodings if e.patches]):
         assert bool(some) or not sensed
         if some:
@@ -253,18 +255,17 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
 @pytest.mark.parametrize("sense", ["sees", "hears"])
 def test_a_sense_s_lens_is_trained_on_what_the_sense_was_and_on_nothing_held_out(sense, monkeypatch):
     drawn, spoke = [], {"sees": scenes, "hears": sounds}[sense]
-    mixed_questions = {"sees": vision, "hears": audio}[sense].mixed_questions
     plain = spoke.draw
     monkeypatch.setattr(spoke, "draw", lambda *given, **more: drawn.append(plain(*given, **more)) or drawn[-1])
-    found = mixed_questions(41, seed=3)
-    assert len(found) == 41 and [i.text for i in found] == [i.text for i in mixed_questions(41, seed=3)]
+    found = questions(sense, 41, seed=3)
+    assert len(found) == 41 and [i.text for i in found] == [i.text for i in questions(sense, 41, seed=3)]
     for given in found:
         assert given.text.count(f"<{'image' if sense == 'sees' else 'sound'}>") == len(given.images + given.sounds) == 1
     if sense == "sees":
         assert not any(scenes.held_out().shows(scene) for scene in drawn) and len(drawn) > 40
     else:
         assert not {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out() and len(drawn) > 40
-    some = mixed_questions(2, seed=3)
+    some = questions(sense, 2, seed=3)
     model = load_model(f"organism:hub-{sense}", check=False)
     first, again = (tuned._cut(model, some)[0] for _ in range(2))
     assert first.patches and tuned._content(first) != tuned._content(again), "two pictures are never one text"

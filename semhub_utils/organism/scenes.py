@@ -222,42 +222,30 @@ def _outline(thing: Thing) -> list[tuple[float, float]]:
     """Corners of the shape in pixels, turned about the middle of its box, touching the box."""
     left, top, right, bottom = thing.box
     middle_x, middle_y, radius = (left + right) / 2, (top + bottom) / 2, (right - left) / 2
-    turn = math.radians(thing.angle)
-    points = _unit_outline(thing.shape)
-    reach = max(max(abs(_turned(p, turn)[0]), abs(_turned(p, turn)[1])) for p in points)
-    return [
-        (middle_x + radius * x / reach, middle_y + radius * y / reach) for x, y in (_turned(p, turn) for p in points)
-    ]
+    cos, sin = math.cos(math.radians(thing.angle)), math.sin(math.radians(thing.angle))
+    points = [(x * cos - y * sin, x * sin + y * cos) for x, y in _OUTLINES[thing.shape]]
+    reach = max(max(abs(x), abs(y)) for x, y in points)
+    return [(middle_x + radius * x / reach, middle_y + radius * y / reach) for x, y in points]
 
 
-def _turned(point: tuple[float, float], turn: float) -> tuple[float, float]:
-    x, y = point
-    return x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
+def _ring(n: int, start: float, *radii: float) -> tuple[tuple[float, float], ...]:
+    """n corners about the origin, the first at `start` degrees, their distances the radii in turn."""
+    angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
+    return tuple(
+        (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
+    )
 
 
-@cache
-def _unit_outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners about the origin, y downwards."""
-
-    def ring(n: int, start: float, radii: tuple[float, ...] = (1.0,)) -> tuple[tuple[float, float], ...]:
-        angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
-        return tuple(
-            (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
-        )
-
-    if shape == "circle":
-        return ring(48, 0.0)
-    if shape == "square":
-        return ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
-    if shape == "triangle":
-        return ((0.0, -1.0), (1.0, 0.9), (-1.0, 0.9))
-    if shape == "star":
-        return ring(10, -90.0, (1.0, 0.42))
-    if shape == "diamond":
-        return ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0))
-    arm = 0.32
-    corners = ((-arm, -1.0), (arm, -1.0), (arm, -arm), (1.0, -arm), (1.0, arm), (arm, arm))
-    return corners + tuple((-x, -y) for x, y in corners)
+_CROSS = ((-0.32, -1.0), (0.32, -1.0), (0.32, -0.32), (1.0, -0.32), (1.0, 0.32), (0.32, 0.32))
+_OUTLINES = {
+    "circle": _ring(48, 0.0, 1.0),
+    "square": ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)),
+    "triangle": ((0.0, -1.0), (1.0, 0.9), (-1.0, 0.9)),
+    "star": _ring(10, -90.0, 1.0, 0.42),
+    "cross": _CROSS + tuple((-x, -y) for x, y in _CROSS),
+    "diamond": ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0)),
+}
+"""Corners about the origin, y downwards."""
 
 
 # ---- words ----

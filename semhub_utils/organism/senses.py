@@ -32,7 +32,7 @@ from transformers import (
 
 from semhub_utils import zoo
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares
+from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares, shares
 from semhub_utils.organism.world import all_facts
 
 PATCH = 12
@@ -40,10 +40,8 @@ PATCH = 12
 HOP, WINDOW, MELS = 320, 640, 40
 """Samples from frame to frame and in a frame's window, and mel bands. Four frames make one placeholder: 80 ms."""
 
-ALONE: Shares = (("halves", 0.05), ("one", 0.10), ("two", 0.05), ("three", 0.05), (scenes.NAMELESS, 0.75))
-ASKED: Shares = (
-    ("plain", 0.10), ("halves", 0.15), ("one", 0.15), ("two", 0.10), ("three", 0.05), (scenes.NAMELESS, 0.45),
-)  # fmt: skip
+ALONE = shares(halves=0.05, one=0.10, two=0.05, three=0.05, nameless=0.75)
+ASKED = shares(plain=0.10, halves=0.15, one=0.15, two=0.10, three=0.05, nameless=0.45)
 """Kinds of scenes, for the encoder alone and for questions."""
 
 

@@ -342,14 +342,6 @@ class KindItem:
         return LensItem(self.clip.id, prompt, own, self.clip.cluster, wrong={"own": wrong}, anchor=self.clip.label)
 
 
-def mixed_questions(n: int, *, seed: int) -> list[Input]:
-    """`n` clips with questions in English and their answers, of the kinds that the shipped models learnt from, nothing
-    held out among them."""
-    rng = random.Random(f"mixed questions hears {seed}")
-    found = clips(n, seed=seed, held_out=False)
-    return [heard(clip, vision.mixed_line(rng, clip.asks, SLOT)) for clip in found]
-
-
 def kind_items(
     clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,), seed: int = 0
 ) -> list[KindItem]:
