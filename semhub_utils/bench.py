@@ -25,10 +25,9 @@ from .bench_models import random_media_model, random_model
 from .errors import SemhubError
 from .loading import load_model
 from .models import LanguageModel
-from .results import model_slug
 from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
-from .zoo import atomically
+from .zoo import atomically, model_slug
 
 # Workloads
 

@@ -26,12 +26,12 @@ from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, E
 from semhub_utils.experiments import words
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.steering import STRENGTHS
+from semhub_utils.fingerprint import program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.llama import exam
 from semhub_utils.organism.world import MAX_RESULT, World
-from semhub_utils.results import package_fingerprint
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
 from semhub_utils.spokes import arithmetic, facts, languages
 from semhub_utils.states import hidden_states
@@ -313,7 +313,7 @@ def calibrate(
     for name in ("hub", "planted", "islands", "balanced"):
         seeds = [o.seed for o in known if o.name == name]
         say(f"{name}: " + (f"seeds {', '.join(map(str, seeds))}" if seeds else "missing, left out"))
-    written, out, work = [], Path(out or _data()), work / package_fingerprint((".py",))[:16]
+    written, out, work = [], Path(out or _data()), work / program(__name__)
     for part in parts:
         tables = []
         for piece in tqdm(pieces(part, known), desc=part, unit="model"):
@@ -327,11 +327,8 @@ def calibrate(
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
-    """Four significant digits; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False, float_format="%.4g")
-    return part.replace(path)
+    """Four significant digits."""
+    return zoo.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
 
 
 def _data() -> Path:

@@ -28,11 +28,10 @@ class Chapter:
         self, name: str, names: Iterable[str], function: Callable[[str], StepResult], column: str = ""
     ) -> pd.DataFrame:
         """A step for each of `names`, called "name one"; their tables one below the other. column: where it says whose
-        a row is, where the tables do not."""
-        tables = {one: self.step(f"{name} {one}", partial(function, one)) for one in names}
-        if column:
-            tables = {one: table.assign(**{column: one}) for one, table in tables.items()}
-        return pd.concat(tables.values(), ignore_index=True)
+        a row is, besides data_type."""
+        told = ["data_type", *filter(None, [column])]
+        tables = [self.run.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
+        return pd.concat(tables, ignore_index=True)
 
     def evidence(self, claim: str) -> Evidence:
         """The evidence that a step left for a claim, such as "similarity/digits", in the reading it rests on."""

@@ -8,6 +8,7 @@ import transformers
 from huggingface_hub import errors as hub
 from safetensors import SafetensorError
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import cached_file
 
 from semhub_utils.checks import self_check
 from semhub_utils.errors import SemhubError
@@ -15,7 +16,7 @@ from semhub_utils.inputs import without_video
 from semhub_utils.models import LanguageModel
 from semhub_utils.structure import refuse
 from semhub_utils.tuned import find
-from semhub_utils.zoo import organism_path
+from semhub_utils.zoo import TUNED, organism_path
 
 DTYPES = {
     "float64": torch.float64,
@@ -75,6 +76,8 @@ def load_model(
         )
     model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
     model.find_translators = find
+    folder = Path(cached_file(source, "config.json", revision=revision)).parent
+    model.files = sorted(path for path in folder.glob("*.safetensors") if path.name != TUNED)
     if check:
         self_check(model)
     return model

@@ -6,10 +6,9 @@ final norm; depth = l / L. How the parts are found is in `structure`.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
 from semhub_utils.errors import SemhubError, out_of_memory
+from semhub_utils.fingerprint import of_model
 from semhub_utils.inputs import Encoding, Input, Prompt, Reader
 from semhub_utils.structure import hook, read_structure
 
@@ -44,6 +44,7 @@ class LanguageModel:
         self.body = module.base_model  # runs everything but the unembedding
         self.reader = Reader(self.processor, module, model_id) if self.processor is not None else None
         self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
+        self.files: Sequence[Path] = ()  # that the weights were read from
         self._translators, self.find_translators = None, None
         self.twin: tuple[tuple, LanguageModel] | None = None  # of random weights, with what it was made by
 
@@ -74,17 +75,8 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of a SHA-256 over the configuration and, of every weight, its name, shape, type and up
-        to 65,536 evenly spaced values (all of them in a small model)."""
-        config = self.module.config.to_dict()
-        config = {key: config[key] for key in sorted(config) if not key.startswith(("_", "transformers_version"))}
-        digest = hashlib.sha256(json.dumps(config, default=str).encode())
-        for name, weight in sorted(self.module.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-            flat = weight.detach().reshape(-1)
-            sample = flat[:: -(-flat.numel() // 65536) or 1].contiguous().cpu()
-            digest.update(sample.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """16 hex digits over configuration, weights, tokenizer and processor (`fingerprint.of_model`)."""
+        return of_model(self, self.files)
 
     @property
     def translators(self):

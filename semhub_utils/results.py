@@ -1,39 +1,46 @@
-"""What a chapter found on a model: steps kept on disk as they are done, in the end one tidy table and its claims.
+"""What a chapter found on a model: steps kept on disk as they are done, in the end its tables and its claims.
 
-    <results_dir>/<model>/<chapter>.parts/<step>-<fingerprint>.parquet   each step, so that a killed run resumes
-    <results_dir>/<model>/<chapter>.parquet                              the table, with provenance in its metadata
-    <results_dir>/<model>/<chapter>.claims.json                          {"provenance": ..., "claims": [...]}
+    <results_dir>/<model>/<chapter>.parts/<step>-<key>.parquet   each step, so that a killed run resumes
+    <results_dir>/<model>/<experiment>/<chapter>.parquet         a table per experiment, with provenance in its metadata
+    <results_dir>/<model>/<chapter>.claims.json                  {"schema": ..., "provenance": ..., "claims": [...]}
 
-Every file is written under another name first and moved into place, so that what is there is whole.
+A step's key is what it computes (`fingerprint.digest`). Every file is written under another name first and moved into
+place, so that what is there is whole.
 """
 
 import difflib
-import hashlib
-import importlib.metadata
 import json
-import platform
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from . import __version__
 from .errors import SemhubError
 from .evidence import UNTESTABLE, Evidence, Verdict, judge
+from .fingerprint import Undigestible, digest, folder_digest, versions
 from .spokes import files
 from .zoo import atomically, is_folder, model_slug, placeless, slug
 
-COLUMNS = ("experiment", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped")
+SCHEMA = 2
+"""Of tables and claims; another one has other columns or keys."""
+COLUMNS = (
+    "experiment", "data_type", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped"
+)  # fmt: skip
+KEY = (
+    "experiment", "data_type", "series", "reading", "layer", "control", "item", "word", "text", "language", "ending",
+    "part", "condition", "direction", "strength", "measure", "artefact", "training", "model", "type", "tokens",
+    "milestone", "push", "prompt",
+)  # fmt: skip
+"""Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -64,26 +71,47 @@ class Run:
         except OSError as error:
             raise SemhubError(_cannot_write(results_dir, error)) from error
 
-    def step(self, name: str, function: Callable[[], StepResult]) -> pd.DataFrame:
-        """The table `function` returns, or the one it returned before with the same parameters, model and program.
+    def run(
+        self,
+        name: str,
+        key: Sequence[Any],
+        compute: Callable[[], StepResult],
+        columns: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """The table that `compute` returns, or the one it returned before from the same `key`, parameters, data, model
+        and versions; where the content of `key` cannot be told, it is computed again.
 
-        A function that returns (table, evidence) leaves the evidence under `evidence[name]`, also when taken from disk.
+        key: all that is computed from, such as (function, experiment, items). columns: written into every row, as
+        {"data_type": "spanish"}. Where `compute` returns (table, evidence), that is under `evidence[name]`, also when
+        taken from disk.
         """
-        path = self.parts / f"{slug(name)}-{self._fingerprint(name, function)}.parquet"
-        stored = _read(path)
-        self._used.add(path)
-        if stored is None:
+        path = None
+        try:
+            path = self.parts / f"{slug(name)}-{self._key(key, columns)}.parquet"
+            self._used.add(path)
+        except Undigestible:
+            pass
+        stored = path and _read(path)
+        if not stored:
             started = time.perf_counter()
-            result = function()
+            result = compute()
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
             kept = {"evidence": [e.to_json() for e in found], "cost": cost}
-            _write(path, table, kept)
-            stored = _read(path) or (table, kept)  # first and later runs get the same, unless another took it away
+            stored = table.assign(**columns or {}), kept
+            if path:
+                _write(path, *stored)
+                stored = _read(path) or stored  # first and later runs get the same, unless another took it away
         table, kept = stored
         self._tables[name], self._costs[name] = table, kept["cost"]
         self.evidence[name] = [Evidence.from_json(e) for e in kept["evidence"]]
         return table
+
+    def step(
+        self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
+        """`run` of a function whose key is its own code, and what that reads outside itself."""
+        return self.run(name, [function], function, columns)
 
     def claim(
         self,
@@ -113,25 +141,28 @@ class Run:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The tables of all steps: COLUMNS first, then what a step adds; experiment is the step's name where unset."""
-        tables = [_tidy(name, table) for name, table in self._tables.items()]
+        """The tables of all steps: COLUMNS first, then what a step adds; where unset, experiment is the step's name and
+        data_type the chapter's."""
+        tables = [_tidy(table, {"experiment": name, "data_type": self.chapter}) for name, table in self._tables.items()]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
-    def finish(self) -> Path:
-        """Write the table and the claims, clear the unused parts of earlier runs, and return the table's path."""
-        provenance = self.provenance()
-        path = self.folder / f"{self.chapter}.parquet"
+    def finish(self) -> list[Path]:
+        """Write the tables and the claims, clear what earlier runs of this chapter left, and return the tables' paths,
+        one for each experiment."""
+        head, written = {"schema": SCHEMA, "provenance": self.provenance()}, []
         try:
-            _write(path, self.table, {"provenance": provenance})
-            text = json.dumps(
-                {"provenance": provenance, "claims": self.claims}, ensure_ascii=False, indent=1, allow_nan=False
-            )
-            atomically(path.with_suffix(".claims.json"), lambda to: to.write_text(text + "\n", "utf-8"))
+            for experiment, table in self.table.groupby("experiment", sort=False):
+                path = self.folder / slug(str(experiment)) / f"{self.chapter}.parquet"
+                has = [name for name in table if name in COLUMNS or table[name].notna().any()]
+                written.append(_write(path, table[has], head))
+            text = json.dumps(head | {"claims": self.claims}, ensure_ascii=False, indent=1, allow_nan=False)
+            atomically(self.folder / f"{self.chapter}.claims.json", lambda to: to.write_text(text + "\n", "utf-8"))
+            older = self._older - self._used  # what is newer may be of a run beside this one
+            for part in older | set(self.folder.glob(f"*/{self.chapter}.parquet")) - set(written):
+                part.unlink(missing_ok=True)
         except OSError as error:
             raise SemhubError(_cannot_write(self.folder, error)) from error
-        for part in self._older - self._used:  # what is newer may be of a run beside this one
-            part.unlink(missing_ok=True)
-        return path
+        return written
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: model and weights, parameters, data, seed, versions, time and memory."""
@@ -151,45 +182,60 @@ class Run:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def _fingerprint(self, name: str, function: Callable) -> str:
+    def _key(self, key: Sequence[Any], columns: Mapping[str, str] | None) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
-        lens = getattr(getattr(self.model, "translators", None), "fingerprint", None)  # its file is no program text
-        of = [self.chapter, name, parameters, self._data, self.model.fingerprint, lens, package_fingerprint()]
-        of += [versions(), _of_function(function)]
-        return hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:16]
+        return digest(key, columns or {}, parameters, self._data, self.model, versions())
 
 
-def load_results(results_dir: str | Path, chapter: str | None = None, model: str | None = None) -> pd.DataFrame:
-    """The finished tables under `results_dir` as one, with the columns chapter and model; for comparison chapters."""
-    tables, model = [], placeless("model_id", model)
-    for path in _finished(results_dir, "parquet", chapter):
+def load_results(
+    results_dir: str | Path, *, experiment: str | None = None, chapter: str | None = None, model: str | None = None
+) -> pd.DataFrame:
+    """The finished tables under `results_dir` as one, with the columns chapter and model; of one experiment, chapter or
+    model where it is named. Raises SemhubError where there is none, and on those of another schema."""
+    tables = []
+    for path in sorted(Path(results_dir).glob(f"*/{slug(experiment) if experiment else '*'}/{chapter or '*'}.parquet")):
         table, kept = _read(path) or (None, {})
-        if table is not None and model in (None, kept["provenance"]["model"]):
-            tables.append(table.assign(chapter=path.stem, model=kept["provenance"]["model"]))
-    return pd.concat(tables, ignore_index=True) if tables else _nothing_found(results_dir, chapter, model)
+        if "provenance" in kept and _is_of(model, path, kept):
+            tables.append(table.assign(**{name: kept["provenance"][name] for name in ("chapter", "model")}))
+    _need_some(tables, results_dir, experiment=experiment, chapter=chapter, model=model)
+    return pd.concat(tables, ignore_index=True)
 
 
-def load_claims(results_dir: str | Path, chapter: str | None = None, model: str | None = None) -> list[dict[str, Any]]:
-    """The claims of finished chapters under `results_dir`, each with its chapter and model."""
-    claims, model = [], placeless("model_id", model)
-    for path in _finished(results_dir, "claims.json", chapter):
+def load_claims(
+    results_dir: str | Path, *, experiment: str | None = None, chapter: str | None = None, model: str | None = None
+) -> list[dict[str, Any]]:
+    """The claims of finished chapters under `results_dir`, each with its chapter and model; asked for, and refused, as
+    in `load_results`."""
+    claims = []
+    for path in sorted(Path(results_dir).glob(f"*/{chapter or '*'}.claims.json")):
         written = json.loads(path.read_text("utf-8"))
-        of = {name: written["provenance"][name] for name in ("chapter", "model")}
-        claims += [of | claim for claim in written["claims"] if model in (None, of["model"])]
-    return claims or _nothing_found(results_dir, chapter, model)
+        if _is_of(model, path, written):
+            of = {name: written["provenance"][name] for name in ("chapter", "model")}
+            claims += [of | claim for claim in written["claims"] if experiment in (None, claim.get("experiment"))]
+    _need_some(claims, results_dir, experiment=experiment, chapter=chapter, model=model)
+    return claims
+
+
+def _is_of(model: str | None, path: Path, written: Mapping[str, Any]) -> bool:
+    if written.get("schema") != SCHEMA:
+        raise SemhubError(
+            f"{path} is of schema {written.get('schema', 1)}, and this version reads {SCHEMA}; `semhub run` writes it "
+            "anew."
+        )
+    return model is None or placeless("model_id", model) == written["provenance"]["model"]
+
+
+def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) -> None:
+    if not found:
+        of = ", ".join(f"{what} {name!r}" for what, name in named.items() if name)
+        where = f"{f'of {of} ' * bool(of)}under {str(results_dir)!r}"
+        raise SemhubError(f"There are no results {where}; `semhub run` makes them.")
 
 
 def data_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What lies now in each folder among the parameters (`files.digest`), but the model's and the results'."""
+    """A digest of what lies now in each folder among the parameters, but the model's and the results'."""
     folders = {k: v for k, v in parameters.items() if k not in ("model_id", "results_dir") and is_folder(v)}
-    return {name: files.digest(folder, parameters.get("results_dir")) for name, folder in folders.items()}
-
-
-def versions() -> dict[str, str]:
-    """The versions that a number may depend on."""
-    packages = ("torch", "transformers", "numpy", "pandas")
-    own = {"semhub_utils": __version__, "python": platform.python_version()}
-    return own | {name: importlib.metadata.version(name) for name in packages}
+    return {name: folder_digest(folder, parameters.get("results_dir")) for name, folder in folders.items()}
 
 
 def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[str, Any]:
@@ -262,10 +308,10 @@ def _no_evidence(claim: str, precondition: str) -> dict[str, Any]:
     return {"id": "", "claim": claim, "verdict": UNTESTABLE, "reason": reason, "controls": {}, "evidence": None}
 
 
-def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
+def _tidy(table: pd.DataFrame, unset: Mapping[str, str]) -> pd.DataFrame:
     extra = [column for column in table.columns if column not in COLUMNS]
     table = table.reindex(columns=[*COLUMNS, *extra])
-    text = {"experiment": step, "series": "", "reading": ""}
+    text = {"series": "", "reading": ""} | dict(unset)
     number = {column: "float64" for column in ("depth", "value", "low", "high", "p")}
     whole = {column: "Int64" for column in ("layer", "n", "dropped")}
     # One type per column, so that tables of different steps and chapters can stand under each other.
@@ -274,38 +320,10 @@ def _tidy(step: str, table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@cache
-def package_fingerprint(kinds: tuple[str, ...] = (".py", ".csv")) -> str:
-    """A hash of the package's own files of these kinds: by default its program text and measured tables."""
-    sha = hashlib.sha256()
-    for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in kinds):
-        sha.update(path.read_bytes())
-    return sha.hexdigest()
-
-
-def _of_function(function: Callable) -> list:
-    """What a step's function does, as far as its own text says: code, constants and plain arguments bound to it."""
-
-    def plain(value):  # the text of other things holds their address, which is new in each run
-        return repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__qualname__
-
-    if isinstance(function, partial):
-        bound = [*function.args, *(x for pair in sorted(function.keywords.items()) for x in pair)]
-        return [_of_function(function.func), [plain(value) for value in bound]]
-
-    def of_code(code: CodeType) -> list:
-        constants = [of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-        return [code.co_code.hex(), code.co_names, constants]
-
-    code = getattr(function, "__code__", None)
-    defaults = [plain(value) for value in getattr(function, "__defaults__", None) or ()]
-    return [of_code(code), defaults] if code else [type(function).__qualname__]
-
-
-def _write(path: Path, table: pd.DataFrame, kept: Mapping[str, Any]) -> None:
+def _write(path: Path, table: pd.DataFrame, kept: Mapping[str, Any]) -> Path:
     data = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(data.schema.metadata or {}), b"semhub": json.dumps(kept, allow_nan=False, default=str).encode()}
-    atomically(path, lambda to: pq.write_table(data.replace_schema_metadata(metadata), to))
+    return atomically(path, lambda to: pq.write_table(data.replace_schema_metadata(metadata), to))
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
@@ -315,15 +333,6 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         return data.to_pandas(), json.loads(data.schema.metadata[b"semhub"])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
-
-
-def _finished(results_dir: str | Path, ending: str, chapter: str | None) -> list[Path]:
-    return sorted(Path(results_dir).glob(f"*/{chapter or '*'}.{ending}"))
-
-
-def _nothing_found(results_dir, chapter, model):
-    of = f"of chapter {chapter!r} " * bool(chapter) + f"on model {model!r} " * bool(model)
-    raise SemhubError(f"There are no results {of}under {str(results_dir)!r}; `semhub run` makes them.")
 
 
 def _check_writable(results_dir: Any) -> None:

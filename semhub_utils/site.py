@@ -1,4 +1,4 @@
-"""Stage and build the book: prose from book/, chapters as papermill executed them.
+"""Stage and build the site: prose from book/, chapters as papermill executed them.
 
 Nothing is written outside the build folder. The build always starts from nothing: an incremental one hides warnings.
 """
@@ -7,11 +7,14 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
+from . import book
 from .errors import SemhubError
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
@@ -22,33 +25,37 @@ INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "our
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 
 
-def read_yaml(path: Path) -> dict:
-    import yaml  # comes with jupyter-book; the package itself must import without it
+def make(
+    root: Path, *, model: str | None, strict: bool, say: Callable[[str], None], settings: book.Parameters, **how: Any
+) -> tuple[list[book.Outcome], Path | None]:
+    """Execute every chapter of the book and build the site; what became of each, and the front page, or None where
+    none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
+    how: revision; and workers and fresh, for `book.run`."""
+    build, chosen = root / "_build", book.chapters(root)
+    places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
+    places["revision"] = how.pop("revision")
 
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        folder = path.parent.resolve()
-        raise SemhubError(f"There is no {path.name} in {folder}; run this in the book's folder.") from None
+    def run(chapters: Sequence[book.Notebook], on: str | None) -> dict[book.Notebook, book.Outcome]:
+        jobs = book.plan(chapters, [on], **places | ({} if on == model else {"revision": None}))
+        return {outcome.job.chapter: outcome for outcome in book.run(jobs, say=say, **how)}
 
-
-def documents(root: Path) -> Iterator[str]:
-    """Every document of _toc.yml, in reading order, without suffix."""
-
-    def files(node: Any) -> Iterator[str]:
-        if isinstance(node, list):
-            for entry in node:
-                yield from files(entry)
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                yield from [value] if key in ("file", "root") else files(value)
-
-    yield from files(read_yaml(root / "_toc.yml"))
-
-
-def chapters(root: Path) -> list[str]:
-    """Names of the chapters (`03_arithmetic`), in reading order, as _toc.yml lists them."""
-    return [name.removeprefix("notebooks/") for name in documents(root) if name.startswith("notebooks/")]
+    outcomes = run(chosen, model)
+    refused = {chapter: outcome for chapter, outcome in outcomes.items() if outcome.code == 2}
+    if model and len(refused) < len(outcomes):  # else it is no model at all
+        for chapter, outcome in refused.items():
+            say(f"{outcome.error.splitlines()[0]} {chapter.stem} is shown on its own model.")
+        outcomes |= run([*refused], None)
+    failed = [outcome for outcome in outcomes.values() if outcome.error]
+    if failed and (strict or len(failed) == len(outcomes)):
+        return [*outcomes.values()], None
+    # Chapters may name different default models, so their notebooks are gathered; one that failed, as far as it got.
+    executed = build / "executed"
+    shutil.rmtree(executed, ignore_errors=True)
+    executed.mkdir(parents=True)
+    for outcome in outcomes.values():
+        if outcome.job.output.exists():
+            shutil.copy2(outcome.job.output, executed)
+    return [*outcomes.values()], build_site(executed, build / "html", build / "results", root=root, strict=strict)
 
 
 def clean(notebook: dict) -> dict:
@@ -74,23 +81,28 @@ def clean(notebook: dict) -> dict:
 
 def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
     """Copy prose, settings and executed chapters into `target`. Raises SemhubError when a chapter was not executed."""
-    import nbformat
-
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
     (target / "notebooks").mkdir()
-    for chapter in chapters(root):
-        source = executed / f"{chapter}.ipynb"
+    for chapter in book.chapters(root):
+        source = executed / chapter.path.name
         if not source.is_file():
-            raise SemhubError(f"Chapter {chapter} was not executed: there is no {source}; run `make book`.")
+            raise SemhubError(f"Chapter {chapter.stem} was not executed: there is no {source}; run `make book`.")
         nbformat.write(clean(nbformat.read(source, as_version=4)), target / "notebooks" / source.name)
     generated = target / "book" / "_generated"
     generated.mkdir()
     (generated / "status.md").write_text(status_table(results), "utf-8")
-    (generated / "bench.md").write_text(bench_table(root / "book/bench.json"), "utf-8")
+    bench = json.loads((root / "book/bench.json").read_text("utf-8"))
+    (generated / "bench.md").write_text(bench_tables(bench), "utf-8")
     (generated / "vendor.md").write_text(vendor_table(root / "book/_static/vendor/manifest.json"), "utf-8")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
+    """A Markdown table; its last columns are of numbers."""
+    lines = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, lines, *rows)) + "\n"
 
 
 def status_table(results: Path) -> str:
@@ -99,97 +111,69 @@ def status_table(results: Path) -> str:
     for path in sorted(results.glob("*/*.claims.json")):
         record = json.loads(path.read_text("utf-8"))
         run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
-        cells = (
-            run["chapter"],
-            f"`{run['model']}`",
-            f"{run['seconds']:.0f} s",
-            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured",
-            run["finished"][:10],
-            ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims",
+        memory = f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured"
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
+        rows.append(
+            (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
         )
-        rows.append(f"| {' | '.join(cells)} |")
         used |= set(run["versions"].items())
-    head = "| Chapter | Model | Time | Peak memory | Finished | Verdicts |\n| --- | --- | ---: | ---: | --- | --- |\n"
-    table = head + "\n".join(rows) if rows else "No results were found when this page was built."
-    return f"{table}\n\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+    table = _table(("Chapter", "Model", "Time", "Peak memory", "Finished", "Verdicts"), rows)
+    if not rows:
+        table = "No results were found when this page was built.\n"
+    return f"{table}\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
 
 
-def bench_table(report: Path) -> str:
-    """What `semhub bench --json` printed into `report`, as Markdown tables: speed and memory by experiment, and speed
-    by chapter."""
-    run = json.loads(report.read_text("utf-8"))
+def bench_tables(run: dict[str, Any]) -> str:
+    """The report of `semhub bench` as Markdown tables: speed and memory by experiment, and speed by chapter."""
     speed, memory = [], []
     for experiment in INSTRUMENTS:
         for name, work in run.get(experiment, {}).get("workloads", {}).items():
             if "seconds" in work:
                 cells = [f"{work['seconds'][method]:.2f} s" for method in METHODS]
-                cells += [
-                    f"{work['times_faster_than_released']['median']:.1f}",
-                    f"{work['times_the_floor']['median']:.2f}",
-                ]
-                speed.append(f"| {experiment} | {name} | {' | '.join(cells)} |")
+                speed.append((experiment, name, *cells, *_times(work)))
             else:
                 cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
-                share = f"{work['peak_bytes']['ours'] / work['peak_bytes']['released']:.1%}"
-                memory.append(f"| {experiment} | {name} | {' | '.join(cells)} | {share} |")
+                memory.append((experiment, name, *cells, f"{work['memory_share_of_released']:.1%}"))
     chapters = [
-        f"| {chapter} | {' | '.join(_times(of.get(experiment)) for experiment in INSTRUMENTS)} |"
+        (chapter, *(" · ".join(_times(of[name])) if name in of else "" for name in INSTRUMENTS))
         for chapter, of in run.get("chapters", {}).items()
     ]
-    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-    head = "| Chapter | Lens | Similarity | Intervention |\n| --- | --- | --- | --- |\n"
-    by_chapter = "\nBy chapter, on its own items: times faster than released · times the floor.\n\n" + head
-    return (
+    head = ("Experiment", "Prompts", "As released", "Ours", "Floor", "Times faster than released", "Times the floor")
+    parts = [
         f"Model: {run['model']}, {run['layers']} layers, hidden size {run['hidden']}, {run['vocabulary']} words; "
-        f"{run['device']}, {run['dtype']}, {run['threads']} threads; {versions}.\n\n"
-        "| Experiment | Prompts | As released | Ours | Floor | Times faster than released | Times the floor |\n"
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(speed) + "\n\n"
-        "| Experiment | Prompts | Memory as released | Ours | Floor | Share of released |\n"
-        "| --- | --- | ---: | ---: | ---: | ---: |\n"
-        + "\n".join(memory)
-        + "\n"
-        + (by_chapter + "\n".join(chapters) + "\n" if chapters else "")
-    )
+        f"{run['device']}, {run['dtype']}, {run['threads']} threads; "
+        f"{', '.join(f'{name} {number}' for name, number in run['versions'].items())}.\n",
+        _table(head, speed, 5),
+        _table((head[0], head[1], "Memory as released", "Ours", "Floor", "Share of released"), memory, 4),
+    ]
+    if chapters:
+        parts.append("By chapter, on its own items: times faster than released · times the floor.\n")
+        parts.append(_table(("Chapter", "Lens", "Similarity", "Intervention"), chapters))
+    return "\n".join(parts)
 
 
-def _times(work: dict[str, Any] | None) -> str:
-    """A cell of the chapters' table; empty where the chapter does not use the instrument."""
-    if work is None:
-        return ""
+def _times(work: dict[str, Any]) -> tuple[str, str]:
     faster, of_floor = (work[key]["median"] for key in ("times_faster_than_released", "times_the_floor"))
-    return f"{faster:.1f} · {of_floor:.2f}"
+    return f"{faster:.1f}", f"{of_floor:.2f}"
 
 
 def vendor_table(manifest: Path) -> str:
     """The libraries that are part of the site, with version and licence, as a Markdown table."""
     entries = {(e["name"], e["version"], e["licence"]) for e in json.loads(manifest.read_text("utf-8"))}
-    rows = "\n".join(f"| {name} | {number} | {licence} |" for name, number, licence in sorted(entries))
-    return f"| Library | Version | Licence |\n| --- | --- | --- |\n{rows}\n"
+    return _table(("Library", "Version", "Licence"), sorted(entries))
 
 
-def build(
-    executed: Path | str,
-    out: Path | str = "_build/html",
-    results: Path | str = "_build/results",
-    *,
-    root: Path | str = ".",
-    strict: bool = False,
-) -> Path:
-    """Build the site and return the path of its front page.
-
-    executed: folder with one executed `<chapter>.ipynb` for each chapter of _toc.yml
-    strict: warnings and unresolved references fail the build
-    Raises SemhubError when a chapter is missing or the build fails.
-    """
-    root, out = Path(root), Path(out).resolve()
-    staged = out.parent / "stage"
-    stage(Path(executed), staged, root=root, results=Path(results))
+def build_site(executed: Path, out: Path, results: Path, *, root: Path, strict: bool = False) -> Path:
+    """Build the site from a folder with one executed `<chapter>.ipynb` for each chapter of _toc.yml, and return the
+    path of its front page. strict: warnings and unresolved references fail the build. Raises SemhubError when a chapter
+    is missing or the build fails."""
+    staged, doctrees = out.parent / "stage", out.parent / "doctrees"
+    stage(executed, staged, root=root, results=results)
     try:
         from jupyter_book.sphinx import build_sphinx
     except ImportError:
         raise SemhubError("Building the book needs jupyter-book; `make book` installs it.") from None
 
-    doctrees = out.parent / "doctrees"
     for folder in (out, doctrees):
         shutil.rmtree(folder, ignore_errors=True)
     failed = build_sphinx(
@@ -205,7 +189,7 @@ def build(
     )
     if failed:
         raise SemhubError(f"The book did not build cleanly ({failed}); the messages above name the pages.")
-    first = f"{next(documents(root))}.html"
+    first = f"{next(book.documents(root))}.html"
     front = out / "index.html"
     front.write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>\n'

@@ -115,8 +115,10 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill another file in the same folder, then put it in place: what is at `path` is whole."""
+def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let `write` fill another file in the same folder, then put it in place: what is at `path` is whole. The folder is
+    made where it is missing. Returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -126,3 +128,4 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    return path

@@ -7,7 +7,6 @@ from functools import cache
 
 import jupytext
 import nbformat
-import pandas as pd
 import pytest
 import torch
 import transformers as tf
@@ -18,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from semhub_utils import cli
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY
 from semhub_utils.organism.lexicon import number_word
-from semhub_utils.results import COLUMNS
+from semhub_utils.results import COLUMNS, KEY, load_results
 from semhub_utils.spokes import facts
 from semhub_utils.zoo import organism_path
 
@@ -117,12 +116,14 @@ def run(chapter, folder, out, n_items, *settings):
     [path] = out.glob(f"results/*/*/{chapter}.claims.json")
     claims = {claim["id"].split("/", 1)[1]: claim for claim in json.loads(path.read_text("utf-8"))["claims"]}
     [notebook] = out.glob(f"*/*/*{chapter}.ipynb")
-    return claims, pd.read_parquet(path.with_name(f"{chapter}.parquet")), nbformat.read(notebook, 4)
+    return claims, load_results(path.parents[1], chapter=chapter), nbformat.read(notebook, 4)
 
 
 def check_table(table, experiments, n_layers=4):
     assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert experiments <= set(table.experiment)
+    same = table[table.duplicated([name for name in KEY if name in table], keep=False)]
+    assert same.empty, f"no column tells apart rows of {set(same.experiment)}"
     inside = table.dropna(subset=["low", "high", "value"])
     assert ((inside.low <= inside.value + 1e-9) & (inside.value <= inside.high + 1e-9)).all()
     assert table.p.dropna().between(0, 1).all()

@@ -21,6 +21,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.states import hidden_states
+from semhub_utils.zoo import organism_path
 
 
 @pytest.fixture(scope="session")
@@ -122,9 +123,8 @@ def test_load_from_a_folder(folder):
     assert load_model(str(folder), dtype="bfloat16").dtype == torch.bfloat16
 
 
-def test_organisms_load_by_name(folder, monkeypatch):
-    monkeypatch.setattr(loading, "organism_path", lambda name: {"hub": folder}[name])
-    assert load_model("organism:hub").fingerprint == load_model(str(folder)).fingerprint
+def test_organisms_load_by_name():
+    assert load_model("organism:hub").fingerprint == load_model(str(organism_path("hub"))).fingerprint
 
 
 def test_fingerprint_follows_weights_and_configuration(folder, copy_of):

@@ -2,10 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from semhub_utils import results
 from semhub_utils.chapter import Chapter, begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
-from semhub_utils.results import COLUMNS, Run, check_parameters, glue, load_claims, load_results, model_slug
+from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes import files
 from semhub_utils.spokes.code import programs
+from semhub_utils.zoo import model_slug
 
 
 @dataclass
@@ -44,10 +45,10 @@ def found(effect=1.0, n=40):
 
 
 class Counted:
-    """A step that counts how often it is done."""
+    """What a step computes, counted."""
 
-    def __init__(self, result):
-        self.result, self.calls = result, 0
+    def __init__(self, result=None):
+        self.result, self.calls = pd.DataFrame({"value": [1.0]}) if result is None else result, 0
 
     def __call__(self):
         self.calls += 1
@@ -72,77 +73,48 @@ def test_a_step_is_done_once_and_its_evidence_survives(tmp_path):
     one = found()
     step = Counted((tidy([one]), [one]))
     first = Run("arithmetic", Model(), PARAMETERS, tmp_path)
-    table = first.step("similarity", step)
+    table = first.run("similarity", ["key"], step, {"data_type": "digits"})
+    assert set(table.data_type) == {"digits"}
     again = Run("arithmetic", Model(), PARAMETERS, tmp_path)
-    pd.testing.assert_frame_equal(again.step("similarity", step), table)
+    pd.testing.assert_frame_equal(again.run("similarity", ["key"], step, {"data_type": "digits"}), table)
     assert step.calls == 1
     assert again.evidence["similarity"][0].to_json() == one.to_json()
     assert judge(again.evidence["similarity"][0]) == judge(one)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"parameters": PARAMETERS | {"seed": 4}}, {"model": Model(fingerprint="another")}, {"chapter": "code"}],
-)
-def test_a_step_is_done_anew_when_what_it_depends_on_changes(tmp_path, change):
-    step = Counted(pd.DataFrame({"value": [1.0]}))
-    given = {"chapter": "arithmetic", "model": Model(), "parameters": PARAMETERS, "results_dir": tmp_path}
-    for of in (given, given | {"parameters": PARAMETERS | {"results_dir": "elsewhere"}}, given | change):
-        Run(**of).step("s", step)
-    assert step.calls == 2
-
-
-def test_a_step_is_done_anew_when_its_code_changes(tmp_path, monkeypatch):
-    def of(function, name="s"):
-        return Run("c", Model(), PARAMETERS, tmp_path)._fingerprint(name, function)
-
-    steps = [
-        lambda: found(n=40),
-        lambda: found(n=41),
-        lambda: tidy([found(n=40)]),
-        partial(found, 2.0),
-        partial(found, 1.0),
-    ]
-    assert len({of(step) for step in steps}) == 5
-    assert of(lambda: found(n=40)) == of(steps[0]) != of(steps[0], "t")
-    assert of(partial(found, Model())) == of(partial(found, Model()))  # not by address
-    before = of(steps[0])
-    monkeypatch.setattr(results, "package_fingerprint", lambda: "another program")
-    assert of(steps[0]) != before
-
-
-def test_a_step_is_done_anew_when_its_data_or_the_versions_change(tmp_path, monkeypatch):
-    """But not when the folder of results, which may lie among the data, or a notebook of a run has changed."""
+def test_a_step_is_done_anew_when_what_it_depends_on_changes(tmp_path, monkeypatch):
+    """But not for another folder of results, nor when that lies among the data, or a notebook of a run does."""
     data = tmp_path / "sets" / "text.txt"
     data.parent.mkdir()
     (tmp_path / "link").symlink_to(tmp_path)  # back to where one came from
+    step, given = Counted(), {"chapter": "c", "model": Model(), "results_dir": tmp_path / "results"}
+    given["parameters"] = PARAMETERS | {"data_dir": str(tmp_path)}
 
-    def of(folder=tmp_path):
-        run = Run("c", Model(), PARAMETERS | {"data_dir": str(folder)}, tmp_path / "results")
-        run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
-        return run._fingerprint("s", len)
+    def calls(key=("key",), columns=None, **change):
+        Run(**given | change).run("s", key, step, columns)
+        return step.calls
 
-    seen = [of()]
+    assert calls() == calls(parameters=given["parameters"] | {"results_dir": "elsewhere"}) == 1
     (tmp_path / "out.ipynb").write_text("{}")
-    assert of() == seen[0]
-    for change in (
+    assert calls() == 1
+    assert calls(parameters=given["parameters"] | {"seed": 4}) == 2 and calls(model=Model(fingerprint="another")) == 3
+    assert calls(chapter="code") == 4 and calls(key=["key", 1]) == 5 and calls(columns={"data_type": "words"}) == 6
+    changes = [
         lambda: data.write_text("one"),
         lambda: data.write_text("more"),
         lambda: os.utime(data, ns=(1, 1)),
         lambda: data.rename(data.with_name("other.txt")),
         lambda: monkeypatch.setattr(results, "versions", lambda: {"torch": "another"}),
-    ):
+    ]
+    for number, change in enumerate(changes, 7):
         change()
-        seen.append(of())
-    assert len(set(seen)) == 6
+        assert calls() == calls() == number
 
 
 def test_a_step_whose_part_is_taken_away_meanwhile_is_still_done(tmp_path, monkeypatch):
-    write = results._write
-    monkeypatch.setattr(results, "_write", lambda path, *more: (write(path, *more), path.unlink()))
+    monkeypatch.setattr(results, "atomically", lambda path, write: path)
     one, run = found(), Run("arithmetic", Model(), PARAMETERS, tmp_path)
-    table = run.step("similarity", lambda: (tidy([one]), [one]))
-    pd.testing.assert_frame_equal(table, tidy([one]))
+    pd.testing.assert_frame_equal(run.run("similarity", [], lambda: (tidy([one]), [one])), tidy([one]))
     assert run.evidence["similarity"][0].to_json() == one.to_json()
 
 
@@ -154,21 +126,19 @@ sys.path.insert(0, "tests")
 from semhub_utils.results import Run
 from test_results import Model, PARAMETERS
 run = Run("c", Model(), PARAMETERS, sys.argv[1])
-run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
-run.step("two", lambda: os._exit(9))
+run.run("one", ["key"], lambda: pd.DataFrame({"value": [1.0]}))
+run.run("two", ["key"], lambda: os._exit(9))
 """
     root = Path(__file__).parent.parent
     env = os.environ | {"PYTHONPATH": str(root)}
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=env, cwd=root).returncode == 9
-    parts = list(tmp_path.rglob("*.parquet"))
-    assert [part.name.split("-")[0] for part in parts] == ["one"]
-    run = Run("c", Model(), PARAMETERS, tmp_path)
-    parts[0].write_bytes(parts[0].read_bytes()[:40])  # a part that was cut off by hand is done anew
-    step = Counted(pd.DataFrame({"value": [1.0]}))
-    path = run.parts / f"one-{run._fingerprint('one', step)}.parquet"
-    path.write_bytes(b"PAR1")
-    run.step("one", step)
-    assert step.calls == 1 and not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+    [part] = tmp_path.rglob("*.parquet")
+    assert part.name.split("-")[0] == "one"
+    step = Counted()
+    for whole in (part.read_bytes(), part.read_bytes()[:40], b"PAR1"):  # one that was cut off by hand is done anew
+        part.write_bytes(whole)
+        Run("c", Model(), PARAMETERS, tmp_path).run("one", ["key"], step)
+    assert step.calls == 2 and not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -179,27 +149,40 @@ def test_a_step_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def finished(tmp_path, model, **more):
-    run = Run("arithmetic", model, PARAMETERS | more, tmp_path)
-    run.step("similarity", lambda: (tidy([found()]), [found()]))
-    run.step("trajectory", lambda: pd.DataFrame({"layer": [0, 1], "x": [0.5, 1.5], "word": ["one", None]}))
+def finished(tmp_path, model, chapter="arithmetic", **more):
+    run = Run(chapter, model, PARAMETERS | more, tmp_path)
+    run.run("similarity", [], lambda: (tidy([found()]), [found()]))
+    points = pd.DataFrame({"layer": [0, 1], "x": [0.5, 1.5], "word": ["one", None]})
+    run.run("trajectory", [], lambda: points, {"data_type": "digits"})
     run.claim(run.evidence["similarity"][0], "Sums in digits come close to the same in words.")
     run.claim("lens/es", "The lens reads Spanish.", precondition="no word is one token.")
     return run, run.finish()
 
 
-def test_the_table_is_tidy_and_carries_its_provenance(tmp_path):
-    run, path = finished(tmp_path, Model())
-    assert path == tmp_path / "organism-hub" / "arithmetic.parquet"
-    table = pd.read_parquet(path)
-    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS and {"x", "word", "control"} <= set(table.columns)
-    assert set(table.experiment) == {"similarity", "trajectory"} and (table.dropped.dropna() == 2).all()
-    provenance = json.loads(pq.read_schema(path).metadata[b"semhub"])["provenance"]
-    assert provenance == json.loads(path.with_suffix(".claims.json").read_text())["provenance"]
+def test_tables_are_tidy_by_experiment_and_carry_their_provenance(tmp_path):
+    run, paths = finished(tmp_path, Model())
+    folder = tmp_path / "organism-hub"
+    assert paths == [folder / "similarity" / "arithmetic.parquet", folder / "trajectory" / "arithmetic.parquet"]
+    one, other = map(pd.read_parquet, paths)
+    for table, experiment, data_type in ((one, "similarity", "arithmetic"), (other, "trajectory", "digits")):
+        assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS and set(table.experiment) == {experiment}
+        assert set(table.data_type) == {data_type}
+    assert "control" in one and "control" not in other and {"x", "word"} <= set(other) and "x" not in one
+    assert (one.dropped.dropna() == 2).all() and one[list(COLUMNS)].dtypes.equals(other[list(COLUMNS)].dtypes)
+    head = json.loads(pq.read_schema(paths[0]).metadata[b"semhub"])
+    claims = json.loads((folder / "arithmetic.claims.json").read_text())
+    assert head == {name: claims[name] for name in ("schema", "provenance")} and head["schema"] == SCHEMA
+    provenance = head["provenance"]
     assert provenance["weights"] == "0123456789abcdef" and provenance["seed"] == 3 and provenance["data"] == "generated"
     assert set(provenance["versions"]) >= {"semhub_utils", "python", "torch", "transformers", "numpy"}
     assert provenance["peak_memory_bytes"] > 1e6 and provenance["seconds"] >= 0
     assert set(provenance["steps"]) == {"similarity", "trajectory"} and "anywhere" not in json.dumps(provenance)
+
+
+def test_the_conventions_name_the_columns_that_tell_rows_apart():
+    rows = (Path(__file__).parents[1] / "book/conventions.md").read_text("utf-8").partition("(tables)=")[2].splitlines()
+    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(KEY)
 
 
 def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
@@ -223,7 +206,7 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     assert provenance["model"] == provenance["parameters"]["model_id"] == model_slug(asked["model_id"])
     assert str(tmp_path) not in json.dumps(provenance)
     run.claim("lens/es", precondition="no word is one token.")
-    run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
+    run.run("one", [], Counted())
     run.finish()
     for load in (load_results, load_claims):
         assert len(load(tmp_path / "results", model=asked["model_id"])) == 1
@@ -237,8 +220,8 @@ def test_a_new_run_reads_anew(tmp_path):
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
-    run, path = finished(tmp_path, Model())
-    text = path.with_suffix(".claims.json").read_text()
+    run, _ = finished(tmp_path, Model())
+    text = (run.folder / "arithmetic.claims.json").read_text()
     claims = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["claims"]
     one, other = claims
     of, at = found(), one["layer"]
@@ -273,43 +256,52 @@ def test_other_readings_are_judged_beside_a_claim_and_do_not_count(tmp_path):
     assert entry["readings"]["raw"]["verdict"] == "cannot be tested here"
 
 
-def test_finish_clears_the_parts_of_earlier_runs_alone(tmp_path):
+def test_finish_clears_what_earlier_runs_of_the_chapter_left_and_that_alone(tmp_path):
+    """Not the tables of another chapter with the same experiments, nor the parts of a run beside this one."""
+    finished(tmp_path, Model(), "semantics")
     finished(tmp_path, Model(), seed=8)
     run = Run("arithmetic", Model(), PARAMETERS, tmp_path)
-    beside, _ = finished(tmp_path, Model(), seed=9)
-    run.step("one", lambda: pd.DataFrame({"value": [1.0]}))
-    run.finish()
+    finished(tmp_path, Model(), seed=9)
+    beside = set(run.parts.iterdir()) - run._older
+    run.run("one", [], Counted())
+    [table] = run.finish()
     assert {part.name.split("-")[0] for part in run.parts.iterdir()} == {"one", "similarity", "trajectory"}
-    assert set(run.parts.iterdir()) == run._used | beside._used
-    empty = Run("empty", Model(), PARAMETERS, tmp_path)
-    assert len(empty.table) == 0 and pd.read_parquet(empty.finish()).empty
+    assert beside < set(run.parts.iterdir()) and len(set(run.parts.iterdir()) - beside) == 1
+    tables = {
+        str(path.relative_to(run.folder)) for path in run.folder.glob("*/*.parquet") if "." not in path.parent.name
+    }
+    assert tables == {"one/arithmetic.parquet", "similarity/semantics.parquet", "trajectory/semantics.parquet"}
+    assert len(Run("empty", Model(), PARAMETERS, tmp_path).table) == 0
+    assert Run("empty", Model(), PARAMETERS, tmp_path).finish() == []
 
 
-def test_results_of_several_models_stand_under_each_other(tmp_path):
+def test_results_of_several_chapters_and_models_stand_under_each_other(tmp_path):
     for name in ("organism:hub", "organism:islands"):
         finished(tmp_path, Model(name))
-    pd.DataFrame({"times": [20.0]}).to_parquet(tmp_path / "organism-hub" / "bench.parquet")  # no chapter's table
+    finished(tmp_path, Model("organism:hub"), "code")
+    pd.DataFrame({"times": [20.0]}).to_parquet(tmp_path / "organism-hub" / "similarity" / "other.parquet")  # not ours
     table = load_results(tmp_path)
-    assert set(table.model) == {"organism:hub", "organism:islands"} and set(table.chapter) == {"arithmetic"}
-    one = load_results(tmp_path, "arithmetic", "organism:hub")
-    assert 2 * len(one) == len(table) and set(one.model) == {"organism:hub"}
+    assert set(table.model) == {"organism:hub", "organism:islands"} and set(table.chapter) == {"arithmetic", "code"}
+    one = load_results(tmp_path, chapter="arithmetic", model="organism:hub")
+    assert 3 * len(one) == len(table) and set(one.model) == {"organism:hub"}
     assert one.dtypes.to_dict() == table.dtypes.to_dict()
-    assert len(load_claims(tmp_path)) == 4 and load_claims(tmp_path, model="organism:hub")[0]["model"] == "organism:hub"
+    assert set(load_results(tmp_path, experiment="trajectory").experiment) == {"trajectory"}
+    assert len(load_claims(tmp_path)) == 6 and load_claims(tmp_path, model="organism:hub")[0]["model"] == "organism:hub"
+    assert len(load_claims(tmp_path, experiment="similarity")) == 3
     for load in (load_results, load_claims):
-        with pytest.raises(SemhubError, match="no results of chapter 'code' on model 'x'"):
-            load(tmp_path, "code", "x")
+        with pytest.raises(SemhubError, match="no results of chapter 'code', model 'x'"):
+            load(tmp_path, chapter="code", model="x")
+        with pytest.raises(SemhubError, match="no results of experiment 'lens'"):
+            load(tmp_path, experiment="lens")
 
 
-def test_model_slugs_are_folder_names_apart(tmp_path):
-    for place in ("a", "b"):
-        (tmp_path / place / "gpt2").mkdir(parents=True)
-    slugs = [
-        model_slug("openai/gpt2"), model_slug("organism:hub"), model_slug("openai/gpt2", "step1000"),
-        model_slug(str(tmp_path / "a" / "gpt2")), model_slug(str(tmp_path / "b" / "gpt2")), model_slug("../.."),
-    ]  # fmt: skip
-    assert slugs[:3] == ["openai--gpt2", "organism-hub", "openai--gpt2--step1000"]
-    assert len(set(slugs)) == 6 and all(slugs) and not any(set("/\\: ") & set(slug) for slug in slugs)
-    assert model_slug(str(tmp_path / "a" / "gpt2") + "/") == slugs[3] and slugs[3].startswith("gpt2-")
+def test_results_of_another_schema_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "SCHEMA", 1)
+    finished(tmp_path, Model())
+    monkeypatch.undo()
+    for load in (load_results, load_claims):
+        with pytest.raises(SemhubError, match=f"is of schema 1, and this version reads {SCHEMA}"):
+            load(tmp_path)
 
 
 GOOD = {"model_id": "gpt2", "revision": None, "device": "cpu", "dtype": "float32", "n_items": 5, "seed": 0}

@@ -12,7 +12,7 @@ import pytest
 from launch import ROOT
 from placeholder import chart, notebook, write_executed
 
-from semhub_utils import site
+from semhub_utils import book, site
 from semhub_utils.errors import SemhubError
 
 VENDOR = ROOT / "book/_static/vendor"
@@ -24,6 +24,7 @@ LOADS = re.compile(
 )
 STYLE_LOADS = re.compile(r"""(?:url\(|@import\s+)\s*["']?((?:https?:)?//[^"')\s]+)""")
 OUTSIDE = re.compile(r"^(?:https?:)?//")
+CHAPTERS = [chapter.stem for chapter in book.chapters(ROOT)]
 RUN = {
     "provenance": {
         "chapter": "03_arithmetic",
@@ -43,20 +44,20 @@ def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     (folder / "results" / "a-model").mkdir(parents=True)
     (folder / "results" / "a-model" / "03_arithmetic.claims.json").write_text(json.dumps(RUN))
-    executed = write_executed(folder / "executed", site.chapters(ROOT))
-    site.build(executed, folder / "html", folder / "results", root=ROOT, strict=True)
+    executed = write_executed(folder / "executed", CHAPTERS)
+    site.build_site(executed, folder / "html", folder / "results", root=ROOT, strict=True)
     return folder / "html"
 
 
 def test_every_document_of_the_contents_is_a_page(built):
-    for name in site.documents(ROOT):
+    for name in book.documents(ROOT):
         assert (built / f"{name}.html").is_file()
     assert 'url=book/index.html"' in (built / "index.html").read_text()
 
 
 def test_no_page_and_no_style_loads_from_outside(built):
     pages = list(built.rglob("*.html"))
-    assert len(pages) > len(list(site.documents(ROOT)))
+    assert len(pages) > len(list(book.documents(ROOT)))
     for page in pages:
         text = page.read_text("utf-8")
         assert [a for a in LOADS.findall(text) if OUTSIDE.match(a)] == [], page.name
@@ -119,15 +120,15 @@ def test_nothing_is_written_beside_the_sources(built):
 
 
 def test_a_chapter_that_was_not_executed_is_named(tmp_path):
-    first, *rest = site.chapters(ROOT)
+    first, *rest = CHAPTERS
     executed = write_executed(tmp_path / "executed", rest)
     with pytest.raises(SemhubError, match=f"{first} was not executed"):
-        site.build(executed, tmp_path / "html", root=ROOT)
+        site.build_site(executed, tmp_path / "html", tmp_path, root=ROOT)
 
 
 def test_outside_the_book_the_folder_is_named(tmp_path):
     with pytest.raises(SemhubError, match=re.escape(str(tmp_path))):
-        site.chapters(tmp_path)
+        book.chapters(tmp_path)
 
 
 def test_faulty_pages_fail_a_strict_build_and_are_named(tmp_path, capfd):
@@ -137,13 +138,13 @@ def test_faulty_pages_fail_a_strict_build_and_are_named(tmp_path, capfd):
         "02_instruments": silent.to_html(fullhtml=False, template="universal"),
         "03_arithmetic": chart().to_html(fullhtml=False, template="standard"),
     }
-    executed = write_executed(tmp_path / "executed", site.chapters(ROOT))
+    executed = write_executed(tmp_path / "executed", CHAPTERS)
     for name, output in faults.items():
         bad = notebook(name)
         bad.cells[4].outputs[0].data["text/html"] = output
         nbformat.write(bad, executed / f"{name}.ipynb")
     with pytest.raises(SemhubError, match="did not build cleanly"):
-        site.build(executed, tmp_path / "html", root=ROOT, strict=True)
+        site.build_site(executed, tmp_path / "html", tmp_path, root=ROOT, strict=True)
     told = capfd.readouterr().err
     assert "01_hypothesis would load https://example.org/a.js" in told
     assert "02_instruments has no alt text" in told
@@ -168,6 +169,6 @@ def test_the_vendored_vega_draws_what_altair_writes():
 
 
 def test_yaml_of_the_contents_names_files_that_exist():
-    for name in site.documents(ROOT):
+    for name in book.documents(ROOT):
         if name.startswith("book/"):
             assert (ROOT / f"{name}.md").is_file()

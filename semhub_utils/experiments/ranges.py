@@ -59,6 +59,7 @@ def range_experiment(
         if argument
     ]
     task = pd.DataFrame({"experiment": "range-task", "series": series, "value": [float(a is not None) for a in alone]})
+    task["item"] = [f"{cluster[prompt]}, character {len(prompt)}" for prompt in prompts]
     if len(items) < len(prompts):
         dropped["the model writes something else than one argument"] = len(prompts) - len(items)
     context = prompts[0] if prompts else ""

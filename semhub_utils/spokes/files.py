@@ -1,8 +1,6 @@
 """Reading the public data sets' own files: what cannot be used is skipped and counted, never a silent zero."""
 
 import gzip
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,22 +46,6 @@ def noted(path: Path) -> Path:
     """The path, noted as read in `READ`: by its last two names, as where a folder lies is its owner's business."""
     READ.add("/".join(path.absolute().parts[-2:]))
     return path
-
-
-def digest(folder: str | Path, leave_out: str | Path | None) -> str:
-    """16 hex digits over the names, sizes and times of all files below a folder, links followed; but not of `leave_out`
-    below it nor of what runs leave, as both may lie there: another digest, other data."""
-    found, seen = [], {os.path.realpath(leave_out)} if leave_out else set()
-    for here, below, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(here)) in seen:
-            below.clear()  # a link may lead back
-            continue
-        seen.add(real)
-        for path in (Path(here, name) for name in names if not name.endswith((".ipynb", ".run.json", ".log"))):
-            if path.exists():  # no link to nowhere
-                about = path.stat()
-                found.append((str(path.relative_to(folder)), about.st_size, about.st_mtime_ns))
-    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16]
 
 
 def read_text(path: Path) -> str:

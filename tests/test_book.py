@@ -1,6 +1,5 @@
 """Chapters run, resume, fail and stop as the command line promises. The chapters here are made on the fly."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,11 +12,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from semhub_utils import runner
+from semhub_utils import book as runs
 from semhub_utils.errors import SemhubError
 from semhub_utils.zoo import beside
 
-REPOSITORY = Path(runner.__file__).resolve().parents[1]
+REPOSITORY = Path(runs.__file__).resolve().parents[1]
 
 PARAMETERS = """
 model_id = "some/model"
@@ -59,8 +58,8 @@ def book(tmp_path, monkeypatch):
 
 def run(book, chosen="all", models=(None,), settings=None, workers=1):
     out = book / "runs"
-    jobs = runner.plan(runner.choose(book, chosen), models, out=out, results_dir=out / "results", settings=settings)
-    return runner.run(jobs, workers=workers, say=lambda line: None)
+    jobs = runs.plan(runs.choose(book, chosen), models, out=out, results_dir=out / "results", settings=settings)
+    return runs.run(jobs, workers=workers, say=lambda line: None)
 
 
 def calls(book, name):
@@ -81,29 +80,29 @@ def test_chapters_are_found_by_name_and_number_from_any_folder_below(book):
     (book / "notebooks" / "draft.ipynb").write_text("{}")
     deep = book / "a" / "b"
     deep.mkdir(parents=True)
-    assert runner.find_book(deep) == book
-    assert [c.stem for c in runner.chapters(book)] == ["01_first", "02_second"]
-    assert [c.stem for c in runner.chapters_of_toc(book)] == ["02_second", "01_first"]
+    assert runs.find_book(deep) == book
+    assert [c.stem for c in runs.choose(book, "all")] == ["01_first", "02_second"]
+    assert [c.stem for c in runs.chapters(book)] == ["02_second", "01_first"]
     (book / "_toc.yml").write_text("root: book/index\nchapters:\n- file: notebooks/09_nowhere\n")
     with pytest.raises(SemhubError, match="09_nowhere"):
-        runner.chapters_of_toc(book)
+        runs.chapters(book)
     for wanted in ("second", "2", "02", "02_second"):
-        assert [c.stem for c in runner.choose(book, wanted)] == ["02_second"]
+        assert [c.stem for c in runs.choose(book, wanted)] == ["02_second"]
     with pytest.raises(SemhubError, match="no chapter 'third'.*01_first, 02_second"):
-        runner.choose(book, "third")
+        runs.choose(book, "third")
 
 
 def test_no_book_says_to_clone(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "PACKAGE", tmp_path / "site-packages" / "semhub_utils")
+    monkeypatch.setattr(runs, "PACKAGE", tmp_path / "site-packages" / "semhub_utils")
     with pytest.raises(SemhubError, match="clone"):
-        runner.find_book(tmp_path)
+        runs.find_book(tmp_path)
 
 
 def test_parameters_are_read_and_checked(book):
     chapter(book, "01_first")
-    [first] = runner.choose(book, "first")
+    [first] = runs.choose(book, "first")
     assert first.parameters["n_items"] == 3 and first.parameters["revision"] is None
-    assert runner.parse_settings(["n_items=20", "rate=1e-3", "names=[a, b]", "word=plus", "on=true"]) == {
+    assert runs.parse_settings(["n_items=20", "rate=1e-3", "names=[a, b]", "word=plus", "on=true"]) == {
         "n_items": 20,
         "rate": 0.001,
         "names": ["a", "b"],
@@ -112,14 +111,14 @@ def test_parameters_are_read_and_checked(book):
     }
     out = {"out": book / "runs", "results_dir": book / "results"}
     with pytest.raises(SemhubError, match="no parameter 'n_itms'.*n_items"):
-        runner.plan([first], [None], settings={"n_itms": 2}, **out)
+        runs.plan([first], [None], settings={"n_itms": 2}, **out)
     with pytest.raises(SemhubError, match="n_items was given 'many'.*such as 3"):
-        runner.plan([first], [None], settings={"n_items": "many"}, **out)
+        runs.plan([first], [None], settings={"n_items": "many"}, **out)
     with pytest.raises(SemhubError, match="n_items was given True"):
-        runner.plan([first], [None], settings={"n_items": True}, **out)
+        runs.plan([first], [None], settings={"n_items": True}, **out)
     with pytest.raises(SemhubError, match="name=value"):
-        runner.parse_settings(["n_items"])
-    [job] = runner.plan([first], ["org/name"], settings={"rate": 1}, **out)
+        runs.parse_settings(["n_items"])
+    [job] = runs.plan([first], ["org/name"], settings={"rate": 1}, **out)
     assert job.parameters == {"rate": 1, "model_id": "org/name", "results_dir": str(book / "results" / "rate-1")}
 
 
@@ -129,7 +128,7 @@ def test_a_model_and_revision_can_be_set_like_other_parameters_but_not_twice_ove
     (book / "gpt2").mkdir()
 
     def planned(models=(None,), revision=None, /, **settings):
-        return runner.plan(runner.chapters(book), models, revision=revision, settings=settings, **out)
+        return runs.plan(runs.choose(book, "all"), models, revision=revision, settings=settings, **out)
 
     own = {"model_id": "org/name", "revision": "step1", "results_dir": str(book / "mine")}
     [job] = planned(**own | {"results_dir": "mine"})
@@ -152,7 +151,7 @@ def test_runs_with_other_parameters_stand_apart(book):
 
     def planned(apart=True, **settings):
         out = {"out": book / "runs", "results_dir": book / "results"}
-        [job] = runner.plan(runner.chapters(book), [None], settings=settings, apart=apart, **out)
+        [job] = runs.plan(runs.choose(book, "all"), [None], settings=settings, apart=apart, **out)
         return job
 
     assert planned().output == planned(n_items=3, results_dir="x").output == book / "runs/some--model/01_first.ipynb"
@@ -191,9 +190,9 @@ def test_retrained_weights_and_lost_results_are_run_again(book):
     (folder / "model.safetensors").write_text("one")
     (folder / "config.json").write_text("{}")
     write = """
-        from semhub_utils.results import model_slug
-        folder = Path(results_dir) / model_slug(model_id)
-        folder.mkdir(exist_ok=True)
+        from semhub_utils.zoo import model_slug
+        folder = Path(results_dir) / model_slug(model_id) / "similarity"
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "first.parquet").write_text("table")
     """
     chapter(book, "01_first", COUNT, write)
@@ -201,7 +200,7 @@ def test_retrained_weights_and_lost_results_are_run_again(book):
     assert run(book, models=["weights"])[0].skipped
     (folder / "model.safetensors").write_text("two, longer")
     assert not run(book, models=["weights"])[0].skipped
-    [table] = (book / "runs" / "results").glob("*/first.parquet")
+    [table] = (book / "runs" / "results").glob("*/*/first.parquet")
     table.unlink()
     assert not run(book, models=["weights"])[0].skipped
     assert calls(book, "weights") == "xxx"
@@ -221,7 +220,7 @@ def test_changed_data_and_versions_are_run_again(book, monkeypatch):
     text.write_text("two")
     os.utime(text, ns=(1, 1))
     assert not skipped() and skipped()
-    monkeypatch.setattr(runner, "versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(runs, "versions", lambda: {"torch": "another"})
     assert not skipped()
 
 
@@ -250,14 +249,14 @@ def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, m
 
 def test_a_fresh_run_takes_no_step_from_its_own_parts_and_leaves_those_of_others(book):
     chapter(book, "01_first", COUNT)
-    [job] = runner.plan(runner.chapters(book), [None], out=book / "runs", results_dir=book / "runs" / "results")
+    [job] = runs.plan(runs.choose(book, "all"), [None], out=book / "runs", results_dir=book / "runs" / "results")
     parts = [job.results / f"{name}.parts" / "step-0123.parquet" for name in ("first", "second")]
     for part in parts:
         part.parent.mkdir(parents=True)
         part.write_text("table")
-    runner.run([job], say=lambda line: None)
+    runs.run([job], say=lambda line: None)
     assert all(part.exists() for part in parts)
-    runner.run([job], fresh=True, say=lambda line: None)
+    runs.run([job], fresh=True, say=lambda line: None)
     assert [part.exists() for part in parts] == [False, True] and calls(book, "model") == "xx"
 
 
@@ -338,7 +337,7 @@ def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     first, second = run(book)
     assert first.skipped and not second.skipped and second.error is None
     assert calls(book, "model") == "xxx"
-    assert json.loads(second.job.record.read_text())["stamp"]["parameters"] == second.job.parameters
+    assert runs.is_done(second.job)
 
 
 def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch):
@@ -348,19 +347,20 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
         def __init__(self, environment):
             given.append(environment)
 
-    monkeypatch.setattr("semhub_utils.kernels.Kernels", Kernels)
-    monkeypatch.setattr(runner.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(runs, "Kernels", Kernels)
+    monkeypatch.setattr(runs.os, "cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS")
     for workers in (1, 3, 9):
-        runner.run([], workers=workers)
+        runs.run([], workers=workers)
     assert [e["OMP_NUM_THREADS"] for e in given] == ["6", "2", "1"] and given[0]["OMP_WAIT_POLICY"] == "PASSIVE"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    runner.run([], workers=3)
+    runs.run([], workers=3)
     assert given[-1]["OMP_NUM_THREADS"] == "5"
 
 
-def test_a_chapter_is_run_again_when_a_widgets_script_changed(monkeypatch):
-    monkeypatch.setattr(runner, "package_fingerprint", lambda kinds: " ".join(kinds))
-    chosen = runner.choose(REPOSITORY, "hypothesis")
-    [job] = runner.plan(chosen, [None], out=Path("unused"), results_dir=Path("unused"))
-    assert {".py", ".js", ".css"} <= set(runner.stamp(job)["package"].split())
+def test_a_chapter_is_run_again_when_a_file_of_the_package_changed(monkeypatch):
+    """Also the script of a widget."""
+    [job] = runs.plan(runs.choose(REPOSITORY, "hypothesis"), [None], out=Path("unused"), results_dir=Path("unused"))
+    before = runs.stamp(job)
+    monkeypatch.setattr(runs, "of_package", lambda: "another")
+    assert runs.stamp(job) != before

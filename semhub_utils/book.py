@@ -1,0 +1,417 @@
+"""Run chapters: every notebook with its parameters, on a model, by papermill, into a folder of its own.
+
+A chapter is never executed in place. Beside each executed notebook stands a small JSON record of what it was made
+from; a chapter whose record still holds is not run again, and one that was killed has none and so starts again (its
+finished steps are taken up by `results.Run`).
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from huggingface_hub import try_to_load_from_cache
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from papermill import execute_notebook
+from papermill.exceptions import PapermillExecutionError, strip_color
+from tqdm.auto import tqdm
+from traitlets.config import Config
+
+from .errors import SemhubError
+from .fingerprint import digest, folder_digest, of_package, versions
+from .results import check_parameters, data_digests
+from .zoo import atomically, beside, is_folder, model_folder, model_slug, slug
+
+PACKAGE = Path(__file__).resolve().parent
+Parameters = dict[str, Any]
+
+
+# Chapters
+
+
+def find_book(start: Path | None = None) -> Path:
+    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents, PACKAGE.parent):
+        if (folder / "_toc.yml").is_file():
+            return folder
+    raise SemhubError(
+        f"No book was found in {start} or above it; clone the book's repository and run semhub inside it."
+    )
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One chapter of the book, `notebooks/NN_name.ipynb`."""
+
+    path: Path
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem
+
+    @property
+    def name(self) -> str:
+        return self.stem.partition("_")[2]
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Names and default values in the cell tagged `parameters`; none when the chapter has no such cell.
+
+        Read by Python's own parser: papermill's reader wants a language in the metadata, which not every editor keeps.
+        """
+        cells = json.loads(self.path.read_text("utf-8"))["cells"]
+        source = next((c["source"] for c in cells if "parameters" in c["metadata"].get("tags", [])), "")
+        found: Parameters = {}
+        try:
+            for line in ast.parse("".join(source)).body:
+                if isinstance(line, (ast.Assign, ast.AnnAssign)):
+                    [target] = line.targets if isinstance(line, ast.Assign) else [line.target]
+                    found[target.id] = ast.literal_eval(line.value)
+        except (ValueError, SyntaxError, AttributeError) as error:
+            raise SemhubError(f"The parameters cell of {self.path} must only set names to plain values.") from error
+        return found
+
+
+def documents(root: Path) -> Iterator[str]:
+    """Every document of _toc.yml, in reading order, without suffix. SemhubError where there is no _toc.yml."""
+
+    def files(node: Any) -> Iterator[str]:
+        for value in node if isinstance(node, list) else ():
+            yield from files(value)
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield from [value] if key in ("file", "root") else files(value)
+
+    if not (root / "_toc.yml").is_file():
+        raise SemhubError(f"There is no _toc.yml in {root.resolve()}; run this in the book's folder.")
+    yield from files(yaml.safe_load((root / "_toc.yml").read_text("utf-8")))
+
+
+def chapters(root: Path) -> list[Notebook]:
+    """The chapters that _toc.yml names, in its order; SemhubError for one that is not there."""
+    found = [Notebook(root / f"{name}.ipynb") for name in documents(root) if name.startswith("notebooks/")]
+    if missing := [chapter.stem for chapter in found if not chapter.path.is_file()]:
+        raise SemhubError(f"_toc.yml names {', '.join(missing)}, and {root / 'notebooks'} holds no such notebook.")
+    return found
+
+
+def choose(root: Path, wanted: str) -> list[Notebook]:
+    """The chapter called `wanted`, by name or number ("arithmetic", "3", "03", "03_arithmetic"), or "all"."""
+    known = [Notebook(path) for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
+    if not known:
+        raise SemhubError(f"No chapter was found in {root / 'notebooks'}; they are called NN_name.ipynb.")
+    number = wanted.zfill(2) if wanted.isdigit() else wanted
+    chosen = [c for c in known if wanted == "all" or number in (c.name, c.stem, c.stem.partition("_")[0])]
+    if not chosen:
+        names = ", ".join(chapter.stem for chapter in known)
+        raise SemhubError(f"There is no chapter '{wanted}'; give a name or number of {names}, or all.")
+    return chosen
+
+
+# What to run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chapter to be run with these parameters into this notebook."""
+
+    chapter: Notebook
+    model: str
+    parameters: Parameters
+    output: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.chapter.stem} on {self.model}"
+
+    @property
+    def given(self) -> Parameters:
+        """All parameters of the chapter, with those not given at their defaults."""
+        return self.chapter.parameters | self.parameters
+
+    @property
+    def results(self) -> Path:
+        """The folder that the chapter writes its results to."""
+        return Path(self.parameters.get("results_dir", "")) / self.output.parent.name
+
+    @property
+    def record(self) -> Path:
+        return self.output.with_suffix(".run.json")
+
+    @property
+    def log(self) -> Path:
+        return self.output.with_suffix(".log")
+
+
+def parse_settings(pairs: Sequence[str]) -> Parameters:
+    """`name=value` strings to values, each read as JSON, else as YAML ("1e-3", "true", "[1, 2]", plain text)."""
+    settings: Parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise SemhubError(f"--set was given '{pair}'; it takes name=value, such as n_items=200.")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            try:
+                settings[name] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise SemhubError(f"--set {name} was given '{value}', which is not a value YAML can read.") from error
+    return settings
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether `value` is of the kind of `default`; None stands for "not given" and fits, and is fitted by, all."""
+    if value is None or default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    kinds = {float: (int, float), list: (list, tuple), tuple: (list, tuple)}
+    return isinstance(value, kinds.get(type(default), type(default)))
+
+
+def plan(
+    chosen: Sequence[Notebook],
+    models: Sequence[str | None],
+    *,
+    out: Path,
+    results_dir: Path,
+    revision: str | None = None,
+    settings: Parameters | None = None,
+    apart: bool = True,
+) -> list[Job]:
+    """Every chosen chapter on every model (None: the chapter's own default), with all parameters checked first.
+
+    settings: parameters by name; a results_dir among them takes the place of the one given. apart: runs with other
+    parameters than the chapter's own write into folders of their own below `out` and `results_dir` (`variant`).
+    Raises SemhubError for a parameter that no chosen chapter has, a value of another kind than its default, or a
+    model or revision that is given twice.
+    """
+    settings = settings or {}
+    known = {name: value for chapter in chosen for name, value in chapter.parameters.items()}
+    for name, value in settings.items():
+        if name not in known:
+            raise SemhubError(f"There is no parameter '{name}'; known are {', '.join(known) or 'none'}.")
+        if not _fits(value, known[name]):
+            kind = type(known[name]).__name__
+            raise SemhubError(f"Parameter {name} was given {value!r}; it takes a {kind} such as {known[name]!r}.")
+    jobs = []
+    for model in models:
+        options = {n: v for n, v in {"model_id": model, "revision": revision}.items() if v is not None}
+        for name, value in options.items():
+            if settings.get(name, value) != value:
+                raise SemhubError(f"{name} was given {value!r} and by --set {settings[name]!r}; one of them would do.")
+        given = {"results_dir": str(results_dir)} | settings | options
+        for name in ("model_id", "data_dir"):
+            if is_folder(given.get(name)):
+                given[name] = str(Path(given[name]).expanduser().resolve())
+        jobs += [_job(chapter, given, out.resolve(), apart) for chapter in chosen]
+    return list({job.output: job for job in jobs}.values())
+
+
+def _job(chapter: Notebook, given: Parameters, out: Path, apart: bool) -> Job:
+    parameters = {name: value for name, value in given.items() if name in chapter.parameters}
+    own = variant(chapter, parameters) if apart else ""
+    if parameters.get("results_dir"):
+        parameters["results_dir"] = str(Path(parameters["results_dir"], own).resolve())
+    every = chapter.parameters | parameters
+    check_parameters(chapter.parameters, **every)
+    model = str(every.get("model_id") or "no-model")
+    return Job(chapter, model, parameters, out / own / model_slug(model, every.get("revision")) / chapter.path.name)
+
+
+def variant(chapter: Notebook, parameters: Parameters) -> str:
+    """The name of a run whose numbers come of other parameters than the chapter's own, such as "n_items-200--seed-1";
+    "" where there are none. What cannot stand in a file name is cut short and hashed."""
+    others = {"model_id", "revision", "device", "results_dir"}
+    found = []
+    for name, value in sorted(parameters.items()):
+        if name not in others and value != chapter.parameters[name]:
+            text = str(value)
+            if not re.fullmatch(r"[\w.-]{1,24}", text):
+                text = f"{slug(Path(text).name)[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+            found.append(f"{name}-{text}")
+    return "--".join(found)
+
+
+# What is done
+
+
+def stamp(job: Job) -> str:
+    """What an executed chapter depends on, but the commit of a model of the hub. Equal stamps, equal notebooks."""
+    folder = model_folder(job.model) or beside(job.model, job.given.get("revision")).parent
+    made_of = (job.chapter.path.read_bytes(), of_package(), versions(), data_digests(job.given), folder_digest(folder))
+    return digest(job.parameters, *made_of)
+
+
+def _commit(job: Job) -> str | None:
+    """The commit that a model of the hub has in the hub's cache; None where it is not there, and for other models."""
+    try:
+        found = try_to_load_from_cache(job.model, "config.json", revision=job.given.get("revision"))
+    except ValueError:  # no name that the hub could know
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def is_done(job: Job) -> bool:
+    """Whether the notebook lies there, made from the very same things, with every results file it left."""
+    try:
+        record = json.loads(job.record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = (record["stamp"], record["commit"]) == (stamp(job), _commit(job))
+    return same and job.output.is_file() and all(map(os.path.exists, record["results"]))
+
+
+# Running
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `error` is None when it succeeded, `code` is the exit status it asks for."""
+
+    job: Job
+    seconds: float
+    skipped: bool = False
+    error: str | None = None
+    code: int = 0
+
+
+class Kernels:
+    """The kernels of one run: of this very interpreter, with `environment`, and gone, with their children, once
+    `kill` is called; so is one that is still to start."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.started: list[AsyncKernelManager] = []
+        self.closed = threading.Event()
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command.append("--HistoryManager.enabled=False")
+        kernels = self
+
+        class Manager(AsyncKernelManager):
+            # Not a kernel that happens to be installed under this name, perhaps of another environment.
+            kernel_spec = KernelSpec(argv=command, display_name="semhub", language="python", env=environment)
+
+            async def start_kernel(self, **options: Any) -> None:
+                kernels.started.append(self)
+                await super().start_kernel(**options)
+                if kernels.closed.is_set():
+                    kernels.kill()
+
+        self.manager = Manager
+
+    def kill(self) -> None:
+        self.closed.set()
+        for process in [getattr(manager.provisioner, "process", None) for manager in self.started]:
+            with suppress(ProcessLookupError, PermissionError):
+                if process:
+                    os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+
+    def execute(self, job: Job) -> None:
+        """Execute a chapter into its output. Raises PapermillExecutionError for an exception in a cell, others for the
+        kernel's own."""
+        transport = "tcp" if sys.platform == "win32" else "ipc"  # which no other user of the machine can reach
+        with tempfile.TemporaryDirectory(prefix="semhub-") as sockets:
+            notebook = execute_notebook(
+                job.chapter.path,
+                job.output,
+                job.parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar={"desc": job.title, "leave": False, "disable": None},
+                kernel_manager_class=self.manager,
+                config=Config({"Manager": {"transport": transport, "connection_file": f"{sockets}/kernel.json"}}),
+                start_timeout=180,
+            )
+        for cell in notebook.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+        for key in ("input_path", "output_path"):  # the reader's machine is nobody's business
+            notebook.metadata.get("papermill", {}).pop(key, None)
+        _write(job.output, nbformat.writes(notebook))
+
+
+def run(
+    jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Callable[[str], None] = print
+) -> list[Outcome]:
+    """Run all jobs, `workers` at a time, each in a kernel process of its own; one that fails ends no other.
+
+    `say` is told one line per finished chapter. On KeyboardInterrupt every kernel is ended and the exception passes on;
+    what was finished stays.
+    """
+    # Each its share of the cores; threads that wait sleep, as on a busy machine they spin 25 s over the work of one.
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {name: os.environ.get(name, value) for name, value in threads.items()}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    kernels, outcomes = Kernels(environment), {}
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            for done in as_completed([pool.submit(_run_one, job, kernels, fresh) for job in jobs]):
+                outcome = done.result()
+                outcomes[outcome.job.output] = outcome
+                state = "failed" if outcome.error else "unchanged" if outcome.skipped else "done"
+                with tqdm.external_write_mode():
+                    say(f"{state:>9}  {outcome.job.title}  {outcome.seconds:.0f} s")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kernels.kill()
+            raise
+    return [outcomes[job.output] for job in jobs]
+
+
+def _run_one(job: Job, kernels: Kernels, fresh: bool) -> Outcome:
+    if not fresh and is_done(job):
+        return Outcome(job, 0.0, skipped=True)
+    began = time.perf_counter()
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        parts = (job.results / f"{job.chapter.name}.parts").glob("*.parquet") if fresh else ()
+        for path in (job.record, job.log, *parts):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return Outcome(job, 0.0, error=f"{job.output.parent} cannot be written ({error.strerror}); give --out.", code=2)
+    made_from = stamp(job)  # before, as files may change meanwhile; a commit is known when the model was fetched
+    try:
+        kernels.execute(job)
+    except Exception as error:
+        sentence, code = _failure(job, error)
+        return Outcome(job, time.perf_counter() - began, error=sentence, code=code)
+    seconds = time.perf_counter() - began
+    patterns = (f"{job.chapter.name}.claims.json", f"*/{job.chapter.name}.parquet")
+    results = sorted(str(path) for pattern in patterns for path in job.results.glob(pattern))
+    record = {"stamp": made_from, "commit": _commit(job), "results": results, "seconds": round(seconds, 1)}
+    _write(job.record, json.dumps(record, indent=1) + "\n")
+    return Outcome(job, seconds)
+
+
+def _failure(job: Job, error: Exception) -> tuple[str, int]:
+    """The sentence and the exit status for an exception that ended a chapter; a log when it is not one of ours."""
+    if not isinstance(error, PapermillExecutionError):
+        _write(job.log, f"{type(error).__name__}: {error}\n")
+        line = (str(error).strip().splitlines() or [""])[0]
+        return f"{job.title} stopped with {type(error).__name__}: {line} (more memory may help if the kernel died).", 1
+    if error.ename == "SemhubError":
+        return f"{error.evalue}\nThe notebook as far as it got: {job.output}", 2
+    _write(job.log, strip_color("\n".join(error.traceback)) + "\n")
+    line = f"{error.ename}: {error.evalue}".splitlines()[0]
+    return f"{job.title} stopped in cell [{error.exec_count}] with {line}; the whole error is in {job.log}.", 1
+
+
+def _write(path: Path, text: str) -> None:
+    atomically(path, lambda to: to.write_text(text, encoding="utf-8"))

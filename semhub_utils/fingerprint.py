@@ -1,0 +1,263 @@
+"""What a result is computed from, as 16 hex digits: values by their content, models by weights, tokenizer and
+processor, programs by their source. Equal digits, equal results.
+"""
+
+import ast
+import dataclasses
+import dis
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, cached_property, partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from huggingface_hub import constants
+
+from . import __version__
+from .zoo import atomically
+
+PLAIN = (bool, int, float, complex, str, bytes, slice, range, types.NoneType, types.EllipsisType, PurePath, np.generic)
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, np.ufunc)
+LIBRARIES = ("torch", "transformers", "numpy", "pandas")
+LARGE = 2**26  # bytes of weights; fewer are hashed each time
+LEFT_BY_RUNS = (".ipynb", ".run.json", ".log")
+LOOKS = (".js", ".css")  # of figures and widgets: no number depends on them
+
+
+class Undigestible(TypeError):
+    """A value whose content cannot be told: what is computed from it is not kept."""
+
+
+# Values
+
+
+def digest(*values: Any) -> str:
+    """16 hex digits over the content of values: plain ones, containers, arrays, tensors, tables, pictures, models,
+    objects by their fields, functions and classes by their source. Raises Undigestible on anything else."""
+    return _digest(values, ()).hex()[:16]
+
+
+def _digest(value: Any, within: tuple[int, ...]) -> bytes:
+    if id(value) in within:  # a function that calls itself
+        return b"within"
+    sha = hashlib.sha256(f"{type(value).__module__}.{type(value).__qualname__}:".encode())
+    for part in _parts(value):
+        sha.update(part if isinstance(part, bytes) else _digest(part, (*within, id(value))))
+    return sha.digest()
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a value consists of: bytes, or values again."""
+    if isinstance(value, PLAIN):
+        return [repr(value).encode()]
+    if isinstance(value, types.ModuleType):
+        return [value.__name__, program(value.__name__)]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, (type, *FUNCTIONS)):
+        return _of_definition(value)
+    if isinstance(fingerprint := getattr(value, "fingerprint", None), str):  # a model, with the tuned lens it has
+        return [fingerprint, getattr(getattr(value, "translators", None), "fingerprint", None)]
+    if isinstance(value, Mapping):
+        return [*(part for pair in value.items() for part in pair), *_fields(value)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_digest(part, ()) for part in value)
+    if isinstance(value, (list, tuple)):
+        return [*value, *_fields(value)]
+    if isinstance(value, pd.DataFrame):
+        return [value.index, *(part for pair in value.items() for part in pair)]
+    if isinstance(value, (pd.Series, pd.Index)):
+        return [str(value.dtype), value.name, value.to_numpy() if value.dtype.kind in "biuf" else value.to_list()]
+    if hasattr(value, "untyped_storage"):  # a tensor
+        return [str(value.dtype), tuple(value.shape), _bytes_of(value)]
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, value.tolist() if value.dtype == object else value.tobytes()]
+    if hasattr(value, "getbands"):  # a picture
+        return [value.mode, value.size, value.tobytes(), value.getpalette()]
+    if isinstance(value, random.Random):
+        return [value.getstate()]
+    if _is_own(type(value).__module__) and (dataclasses.is_dataclass(value) or hasattr(value, "__dict__")):
+        return [type(value), *_fields(value)]
+    raise Undigestible(f"the content of a {type(value).__qualname__} cannot be told")
+
+
+def _fields(value: Any) -> list[Any]:
+    """Names and values of an object's fields; what it has only cached is left out."""
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    else:
+        kind = type(value)
+        names = [n for n in getattr(value, "__dict__", ()) if not isinstance(getattr(kind, n, None), cached_property)]
+    return [part for name in names for part in (name, getattr(value, name))]
+
+
+def _bytes_of(tensor: Any) -> bytes:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _of_definition(value: Any) -> Iterable[Any]:
+    """A function or class of a module: its name and the program. One of a notebook, or made within another function:
+    its code, and what its closure and the globals it names hold."""
+    name, module = getattr(value, "__qualname__", value.__name__), getattr(value, "__module__", None) or ""
+    if module != "__main__" and "<" not in name:
+        return [f"{module}.{name}", program(module)]
+    if not isinstance(value, types.FunctionType):
+        raise Undigestible(f"the source of {name} is in no file")
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    known = {n: value.__globals__[n] for n in sorted(_globals_of(value.__code__)) if n in value.__globals__}
+    return [*_of_code(value.__code__), value.__defaults__, value.__kwdefaults__, cells, known]
+
+
+def _of_code(code: types.CodeType) -> list[Any]:
+    inner = [_of_code(c) if isinstance(c, types.CodeType) else c for c in code.co_consts]
+    return [code.co_code, code.co_names, inner]
+
+
+def _globals_of(code: types.CodeType) -> set[str]:
+    named = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return named.union(*(_globals_of(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+
+
+# Programs
+
+
+@cache
+def program(module: str) -> str:
+    """16 hex digits over the source of a module and of all that it imports, and what those import, of its own package,
+    with the package's other files; "" for a module of Python or of a library, which `versions` tells."""
+    if not _is_own(module):
+        return ""
+    top = module.partition(".")[0]
+    root, found, left = _root_of(top), {}, [module]
+    while left:
+        name = left.pop()
+        path = root.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name not in found and path.is_file():
+            found[name] = path.read_bytes()
+            left += [name.rpartition(".")[0], *_imports(name, path, found[name])]
+    return digest(sorted(found.items()), *_files(root / top, (".py", *LOOKS)))
+
+
+@cache
+def of_package() -> str:
+    """16 hex digits over all files of this package, also those that no number depends on."""
+    return digest(*_files(Path(__file__).parent, ()))
+
+
+def _files(folder: Path, left_out: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".pyc", *left_out))
+    return sorted((str(path.relative_to(folder)), path.read_bytes()) for path in files)
+
+
+def _imports(name: str, path: Path, source: bytes) -> Iterator[str]:
+    """Names that may be modules: all that a module imports, or imports from, anywhere in it."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def _root_of(top: str) -> Path:
+    """The folder that a package or module lies in."""
+    path = Path(sys.modules[top].__file__).resolve()
+    return path.parents[1] if path.name == "__init__.py" else path.parent
+
+
+@cache
+def _is_own(module: str) -> bool:
+    """Whether a module is this package's or a reader's: its source may change, its version does not tell."""
+    top = module.partition(".")[0]
+    if top in ("", "__main__") or not (file := getattr(sys.modules.get(top), "__file__", None)):
+        return False
+    libraries = (sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    return top == __package__ or not any(Path(file).resolve().is_relative_to(Path(p).resolve()) for p in libraries)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number may depend on."""
+    own = {"semhub_utils": __version__, "python": platform.python_version()}
+    return own | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+# Files and models
+
+
+def remembered(files: Sequence[Path], more: str, compute: Callable[[], str], least: int = LARGE) -> str:
+    """What `compute` says of these files, or said when they had the same sizes and times; kept in the folder of the
+    Hugging Face libraries, below `semhub`. more: what else it depends on. Of files of fewer than `least` bytes together
+    it is computed each time."""
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    if sum(size for _, size, _ in facts) < least:
+        return compute()
+    key = hashlib.sha256(repr((facts, more)).encode()).hexdigest()
+    kept = Path(constants.HF_HOME) / "semhub" / "digests" / key
+    with suppress(OSError):
+        return kept.read_text("utf-8")
+    said = compute()
+    with suppress(OSError):  # no place to keep it: computed again next time
+        atomically(kept, lambda to: to.write_text(said, "utf-8"))
+    return said
+
+
+def folder_digest(folder: str | Path, leave_out: str | Path | None = None) -> str:
+    """16 hex digits over the names, sizes and times of all files below a folder, links followed; but not of `leave_out`
+    below it nor of what runs leave, as both may lie there."""
+    found, seen = [], {os.path.realpath(leave_out)} if leave_out else set()
+    for here, below, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            below.clear()  # a link may lead back
+            continue
+        seen.add(real)
+        for path in (Path(here, name) for name in names if not name.endswith(LEFT_BY_RUNS)):
+            if path.exists():  # no link to nowhere
+                about = path.stat()
+                found.append((str(path.relative_to(folder)), about.st_size, about.st_mtime_ns))
+    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16]
+
+
+def of_model(model: Any, files: Iterable[Path] = ()) -> str:
+    """16 hex digits over a model's configuration, all bytes of its weights, its tokenizer and its processor's settings.
+
+    files: those that the weights were read from; hashed once, they are known again by size and time."""
+    weights = remembered([*files], f"{model.dtype} {versions()['transformers']}", lambda: _of_weights(model.module))
+    configs = [model.module.config, getattr(model.module, "generation_config", None), model.processor]
+    settings = [config.to_dict() for config in configs if config is not None]
+    plain = {"_name_or_path", "_commit_hash", "transformers_version"}
+    settings = [{key: of[key] for key in sorted(of) if key not in plain} for of in settings]
+    return digest(weights, json.dumps(settings, default=str), _of_tokenizer(model.tokenizer))
+
+
+def _of_weights(module: Any) -> str:
+    sha = hashlib.sha256()
+    for name, weight in sorted(module.state_dict().items()):
+        sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + _bytes_of(weight))
+    return sha.hexdigest()
+
+
+def _of_tokenizer(tokenizer: Any) -> str:
+    """What a fast tokenizer does by itself, and what stands around it."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules |= {"truncation": None, "padding": None}  # as the last call left them
+    around = {"template": tokenizer.chat_template, "special": tokenizer.special_tokens_map}
+    around |= {name: getattr(tokenizer, name, None) for name in ("model_max_length", "clean_up_tokenization_spaces")}
+    return json.dumps([rules, around], default=str, sort_keys=True)
