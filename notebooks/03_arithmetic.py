@@ -54,13 +54,10 @@ max_result = None  # results stay below this: 100 as in the paper, or as far as 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, words
-from semhub_utils.lens import available_readings
+from semhub_utils import experiments
+from semhub_utils.chapter import begin, glue
+from semhub_utils.experiments import words
 from semhub_utils.organism.world import MAX_RESULT
-from semhub_utils.results import glue
 from semhub_utils.spokes import arithmetic
 
 chapter = begin("arithmetic", globals(), "max_result")
@@ -86,9 +83,10 @@ prompts = arithmetic.lens_items(items)
 # hubs. So you first count how often the model, left alone, writes the right `t` after `r=o+` and `r=o*`.
 
 # %%
-task = chapter.step("task", lambda: experiments.task_table(model, prompts, own="digit", series="digits"))
-precondition = chapter.knows(task, "complete r=o+ and r=o* with the missing number")
-glue("task", task.value.mean(), ".0%")
+can_add = chapter.knows(
+    experiments.task_table, prompts, "complete r=o+ and r=o* with the missing number", own="digit", series="digits"
+)
+glue("task", can_add.share, ".0%")
 glue("n_items", len(items))
 glue("max_result", limit)
 
@@ -104,18 +102,14 @@ glue("max_result", limit)
 # length.
 
 # %% tags=["hide-input"]
-similarity = chapter.step(
+similarity = chapter.find(
     "similarity", lambda: experiments.similarity_experiment(model, pairs, series="digits", seed=seed)
 )
-adjusted = similarity[similarity.experiment == "similarity"]
-show(
-    figures.curves(
-        adjusted,
-        title="Are 3+5 and three plus five alike?",
-        alt="Adjusted cosine of digit and word forms by relative depth, with the null and the controls.",
-        y="cosine of matching pairs minus others",
-    ),
-    adjusted,
+similarity.curves(
+    "similarity",
+    "Are 3+5 and three plus five alike?",
+    alt="Adjusted cosine of digit and word forms by relative depth, with the null and the controls.",
+    y="cosine of matching pairs minus others",
 )
 
 # %% [markdown]
@@ -127,16 +121,12 @@ show(
 # neighbours, and do both sides span the same geometry (debiased CKA)?
 
 # %% tags=["hide-input"]
-measures = similarity[similarity.experiment.isin(["retrieval", "neighbours", "cka"])]
-measures = measures.assign(series=measures.experiment)
-show(
-    figures.curves(
-        measures,
-        title="Do other measures agree?",
-        alt="Retrieval accuracy, mutual nearest neighbours and debiased CKA by relative depth.",
-        y="share of items, or CKA (0 to 1)",
-    ),
-    measures,
+similarity.curves(
+    ["retrieval", "neighbours", "cka"],
+    "Do other measures agree?",
+    alt="Retrieval accuracy, mutual nearest neighbours and debiased CKA by relative depth.",
+    y="share of items, or CKA (0 to 1)",
+    by="measure",
 )
 
 # %% [markdown]
@@ -144,23 +134,20 @@ show(
 # plain cosine of digit and word forms by what the two items have in common.
 
 # %% tags=["hide-input"]
-relations = chapter.step(
+relations = chapter.find(
     "relations",
     lambda: experiments.relation_curves(model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed),
 )
-show(
-    figures.curves(
-        relations,
-        title="What has to be shared to be alike?",
-        alt="Cosine of digit and word forms by relative depth, for pairs of equal or other result and operator.",
-        y="cosine",
-    ),
-    relations,
+relations.curves(
+    "relations",
+    "What has to be shared to be alike?",
+    alt="Cosine of digit and word forms by relative depth, for pairs of equal or other result and operator.",
+    y="cosine",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "similarity/digits",
+similarity.claims(
+    "similarity",
     "At some middle layer, digit and word forms of one calculation are more alike than those of different ones.",
     paper="Matching pairs are more alike than others in the middle layers, and exact pairs the most.",
 )
@@ -173,22 +160,12 @@ chapter.claim(
 # number words whatever the sum is.
 
 # %% tags=["hide-input"]
-lens = chapter.step(
-    "lens",
-    lambda: core.run(
-        words.Lens("word", "digit"), model, prompts, series="digits", readings=available_readings(model), seed=seed
-    ),
-)
-probability = lens[lens.experiment == "lens-probability"]
-show(
-    figures.curves(
-        probability,
-        title="Is it five or 5?",
-        alt="Lens probability of the digit, the number word and wrong number words by relative depth, by reading.",
-        y="mean lens probability",
-        types={"word": "english", "digit": "digits", "wrong word": "control", "wrong digit": "null"},
-    ),
-    probability,
+lens = chapter.run(words.Lens("word", "digit"), prompts, series="digits", readings=True)
+lens.curves(
+    "lens-probability",
+    "Is it five or 5?",
+    alt="Lens probability of the digit, the number word and wrong number words by relative depth, by reading.",
+    y="mean lens probability",
 )
 
 # %% [markdown]
@@ -202,40 +179,35 @@ show(
 # on *normed*.
 
 # %% tags=["hide-input"]
-first = lens[lens.experiment == "lens-first"]
-show(
-    figures.curves(
-        first,
-        title="How often is it the first word of the whole vocabulary?",
-        alt="Share of prompts on which the digit or the number word is the lens's top token, by relative depth.",
-        y="share of prompts",
-        types={"word": "english", "digit": "digits"},
-    ),
-    first,
+lens.curves(
+    "lens-first",
+    "How often is it the first word of the whole vocabulary?",
+    alt="Share of prompts on which the digit or the number word is the lens's top token, by relative depth.",
+    y="share of prompts",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/digits",
+lens.claims(
+    "lens-meaning",
     "At some middle layer the right number word is above the wrong number words.",
     paper="The middle layers hold the English word of the number that comes next.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/digits",
+lens.claims(
+    "lens-lead",
     "At some middle layer the right number word is above the digit, and above the wrong words too.",
     paper="In the middle layers the number word is likelier than the digit.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/digits",
+lens.claims(
+    "lens-end",
     "At the last layer the digit is above the number word.",
     paper="The digit wins near the output.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% [markdown]
@@ -246,31 +218,18 @@ chapter.claim(
 # many times longer than rows. Move the slider.
 
 # %% tags=["hide-input"]
-paths = chapter.step(
-    "trajectories",
-    lambda: core.run(
-        words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), model, prompts, series="digits", seed=seed
-    ),
-)
-points = paths[paths.experiment == "trajectory-path"]
-some = points[points.series.isin(points.series.unique()[:: max(1, points.series.nunique() // 24)])]
-rows = paths[paths.experiment == "trajectory-word"]
-show(
-    figures.trajectories(
-        some.assign(item=some.series, series="digits"),
-        rows.assign(series=rows.series.map({"word": "english", "digit": "digits"})),
-        title="Do states pass by the words on their way to the digits?",
-        alt="Paths of hidden states by layer in the plane of the unembedding rows of digits and number words.",
-    ),
-    some[["series", "word", "token", "layer", "x", "y"]],
+paths = chapter.run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), prompts, series="digits")
+paths.trajectories(
+    "Do states pass by the words on their way to the digits?",
+    alt="Paths of hidden states by layer in the plane of the unembedding rows of digits and number words.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "trajectory/digits",
+paths.claims(
+    "trajectory",
     "In that plane, states at some middle layer are nearer to their own number word than to the other number words.",
     paper="Trajectories pass near the number words before they end at the digits.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% [markdown]
@@ -289,48 +248,36 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 sums = arithmetic.steering_items(items)
-steering = chapter.step("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
-choice = steering[steering.experiment == "steering-choice"]
-choice = choice.assign(direction=choice.control.fillna("").replace("", "word vector"))
-show(
-    figures.heatmap(
-        choice,
-        x="strength",
-        y="layer",
-        title="Which layer and strength? (the quarter for choosing)",
-        alt="Share of expected continuations by layer and strength on the items used for choosing, for either direction.",
-        value_title="share that continues with (t-1)+1",
-        switch="direction",
-    ),
-    choice[["direction", "layer", "strength", "value", "low", "high", "n"]],
+steering = chapter.find("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
+steering.heatmap(
+    "steering-choice",
+    "Which layer and strength? (the quarter for choosing)",
+    alt="Share of expected continuations by layer and strength on the items used for choosing, for either direction.",
+    x="strength",
+    y="layer",
+    value="share that continues with (t-1)+1",
+    called={"control": "direction", "": "word vector"},
 )
 
 # %% tags=["hide-input"]
-dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
-shown = dose.assign(series=dose.condition.where(dose.reading == "corrected", dose.condition + ", as released"))
-show(
-    figures.curves(
-        shown.drop(columns="reading"),
-        title="Does more of the word vector give more of the answer? (the other items)",
-        alt="Share of expected continuations by strength, for the vector, a random one, the reversed one and a wrong layer.",
-        x="strength",
-        y="share that continues with (t-1)+1",
-        types={"steered": "english", "steered, as released": "digits"},
-    ),
-    shown[["series", "strength", "value", "low", "high", "n"]],
+steering.dose(
+    "steering-dose",
+    "Does more of the word vector give more of the answer? (the other items)",
+    alt="Share of expected continuations by strength, for the vector, a random one, the reversed one and a wrong layer.",
+    y="share that continues with (t-1)+1",
+    by=("condition", "reading"),
+    called={"corrected": ""},
+    types={"steered": "english", "steered, as released": "digits"},
+    series="expected",
 )
 
 # %% tags=["hide-input"]
-outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "corrected")]
-show(
-    figures.stacked(
-        outcomes.drop(columns="reading"),
-        title="What does the model write instead?",
-        alt="Shares of expected, unchanged and other continuations by strength, for each direction.",
-        switch=("condition",),
-        types={"expected": "english", "unchanged": "digits", "other": "control"},
-    ),
-    outcomes[["condition", "series", "strength", "value", "low", "high", "n"]],
+steering.dose(
+    "steering-dose",
+    "What does the model write instead?",
+    alt="Shares of expected, unchanged and other continuations by strength, for each direction.",
+    types={"expected": "english", "unchanged": "digits", "other": "control"},
+    reading="corrected",
 )
 
 # %% [markdown]
@@ -338,11 +285,11 @@ show(
 # one block later. *corrected* (the other curves) adds it where it was read.
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "steering/digits",
+steering.claims(
+    "steering",
     "The word vector makes the model write its own (t-1)+1, more often than a random direction or other items' sums.",
     paper="Adding the difference of the word prompts makes the model write the number less one, and +1.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% [markdown]
@@ -358,17 +305,12 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 swaps = arithmetic.patch_items(items, seed=seed)
-patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="digits", seed=seed))
-said = patches[patches.experiment == "patch-first"]
-show(
-    figures.curves(
-        said,
-        title="What does the run say with another run's state in it?",
-        alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
-        y="share of prompts",
-        switch=("direction", "condition"),
-    ),
-    said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],
+patches = chapter.find("patches", lambda: experiments.patch_experiment(model, swaps, series="digits", seed=seed))
+patches.curves(
+    "patch-first",
+    "What does the run say with another run's state in it?",
+    alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
+    y="share of prompts",
 )
 
 # %% [markdown]
@@ -378,31 +320,28 @@ show(
 # expected answer over the original one, with the null.
 
 # %% tags=["hide-input"]
-gains = patches[(patches.experiment == "patch") & (patches.direction == "english into digits")]
-show(
-    figures.curves(
-        gains,
-        title="How far does the patch push the digits' answer?",
-        alt="Gain of the expected over the original digit by layer of the patch, with the null and the controls.",
-        y="gain in nats",
-    ),
-    gains[["series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+patches.curves(
+    "patch",
+    "How far does the patch push the digits' answer?",
+    alt="Gain of the expected over the original digit by layer of the patch, with the null and the controls.",
+    y="gain in nats",
+    direction="english into digits",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "patch/digits",
+patches.claims(
+    "patch",
     "At some middle layer, a state from number words pushes the digits' run to that state's own answer.",
     paper="A vector made of number words, added in a middle layer, changes the digits that the model writes.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "patch-answer/digits",
+patches.claims(
+    "patch-answer",
     "At some middle layer, the digits' run then writes that answer, as a digit.",
     paper="The paper adds differences of states; it moves no whole state.",
-    precondition=precondition,
+    needs=can_add,
 )
 
 # %% [markdown]

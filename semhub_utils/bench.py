@@ -4,32 +4,75 @@ All methods run in turn and in changing order, so that a busy machine disturbs t
 round and their median is reported, with the smallest and the largest.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import transformers
+from tokenizers import models
 
 from .bench_items import CHAPTERS, MEDIA, workloads
-from .bench_models import random_media_model, random_model
 from .errors import SemhubError
 from .loading import load_model
-from .models import LanguageModel
+from .models import LanguageModel, wrap
+from .organism.lexicon import build_tokenizer, vocabulary
 from .spokes import arithmetic
-from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Workload
-from .zoo import atomically, model_slug
+from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Read, Workload
+from .zoo import organism_path
 
-# Workloads
+# Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
+# for tests.
+SHAPES = {
+    "tiny": dict(hidden_size=128, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4, vocab_size=4000),
+    "small": dict(
+        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, vocab_size=50257
+    ),
+    "large": dict(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
+    ),
+}
+CONTEXT = 2048
+
+
+# Models and what they read
+
+
+def random_model(shape: str, device: str | None, dtype: str, medium: str = "text", seed: int = 0) -> LanguageModel:
+    """A Llama of `SHAPES[shape]` with random weights that reads what the shipped models read: by their tokenizer, and
+    for "image" and "sound" behind their encoder, with random weights too."""
+    heads = SHAPES[shape]["num_attention_heads"]
+    sizes = SHAPES[shape] | {"num_key_value_heads": heads // 4, "head_dim": SHAPES[shape]["hidden_size"] // heads}
+    sizes["max_position_embeddings"] = CONTEXT
+    if medium == "text":
+        kind, config, reads = transformers.AutoModelForCausalLM, transformers.LlamaConfig(**sizes), _tokenizer(shape)
+    else:
+        folder = organism_path({"image": "hub-sees", "sound": "hub-hears"}[medium])
+        kind, config = transformers.AutoModelForMultimodalLM, transformers.AutoConfig.from_pretrained(folder)
+        config.text_config.update(sizes)
+        reads = transformers.AutoProcessor.from_pretrained(folder)
+        reads.tokenizer.model_max_length = CONTEXT
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng(), torch.device(device):
+        torch.manual_seed(seed)
+        module = kind.from_config(config, dtype=getattr(torch, dtype))
+    return wrap(module, reads, model_id=f"random-{config.model_type}-{shape}")
+
+
+def _tokenizer(shape: str):
+    """The shipped models' own, with more words up to the size of the vocabulary."""
+    tokenizer = build_tokenizer()
+    words = dict.fromkeys(vocabulary())
+    words |= dict.fromkeys(f"<{i}>" for i in range(SHAPES[shape]["vocab_size"] - len(words)))
+    ids = {word: i for i, word in enumerate(words)}
+    tokenizer.backend_tokenizer.model = models.WordLevel(ids, unk_token=tokenizer.unk_token)
+    tokenizer.model_max_length = CONTEXT
+    return tokenizer
 
 
 def long_texts(model: LanguageModel, tokens: int, count: int, seed: int = 0) -> Workload:
@@ -80,6 +123,14 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def apart(one: Read, other: Read) -> float:
+    """How far two methods' readings differ: the largest difference of their numbers, or the share of the texts that
+    differ, as two ways of rounding may soon write on in different ways."""
+    if isinstance(one, list):
+        return sum(a != b for a, b in zip(one, other, strict=True)) / len(one)
+    return float((one - other).abs().max())
+
+
 def compare(methods: dict[str, Callable[[], Any]], device: torch.device, rounds: int, pairs: int) -> dict[str, Any]:
     """Run the methods in turn. `released` is slow and steady and runs once a round, the others `pairs` times in
     alternating order. Returns the seconds of each, both ratios, and by how much the readings of two of them differ."""
@@ -96,7 +147,7 @@ def compare(methods: dict[str, Callable[[], Any]], device: torch.device, rounds:
                 took[name], value = _timed(methods[name], device)
                 seconds[name].append(took[name])
                 if name == "ours":
-                    difference = float((reading - value).abs().max())
+                    difference = apart(reading, value)
             of_floor.append(took["ours"] / took["floor"])
         faster.append(slow / statistics.median(seconds["ours"][-pairs:]))
     return {
@@ -131,17 +182,43 @@ def bench(
     torch.set_num_threads(threads)
     if items not in (*CHAPTERS, "all"):
         raise SemhubError(f"items was {items!r}; the name of a chapter ({', '.join(CHAPTERS)}) or all would do.")
-    shape = shape or ("tiny" if quick else "small")
-    made = {"device": device, "dtype": dtype}
+    shape, made = shape or ("tiny" if quick else "small"), {"device": device, "dtype": dtype}
     model = load_model(model_id, **made) if model_id else random_model(shape, **made)
     if model.max_length is not None and model.max_length < 64 + NEW_TOKENS:
         raise SemhubError(
             f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + NEW_TOKENS}."
         )
-    n, turns, fewer = (16, (1, 3), (1, 2)) if quick else (32, (2, 4), (2, 3))
+    n = 16 if quick else 32
     if model_id and items != "all":
         workloads(items, model, n)  # what it cannot read is refused at once
-    report: dict[str, Any] = {
+    report = _about(model)
+    try:
+        for experiment, work in workloads("arithmetic", model, n).items():
+            report[experiment] = _headline(model, experiment, work, quick, say)
+        chapters = report["chapters"] = {}
+        for chapter in CHAPTERS if items == "all" else [items]:
+            if chapter == "arithmetic":
+                chapters[chapter] = {name: report[name]["workloads"]["arithmetic items"] for name in EXPERIMENTS}
+                continue
+            reads = model if model_id or chapter not in MEDIA else random_model(shape, **made, medium=MEDIA[chapter])
+            try:
+                works = workloads(chapter, reads, n)
+            except SemhubError as error:
+                if items != "all":
+                    raise
+                say(f"{chapter} is left out: {error}")
+                continue
+            for experiment, work in works.items():
+                found = _measured(reads, experiment, f"{chapter} items", work, say, (1, 2) if quick else (2, 3))
+                chapters.setdefault(chapter, {})[experiment] = found
+    except KeyboardInterrupt:
+        report["stopped"] = True
+    return report
+
+
+def _about(model: LanguageModel) -> dict[str, Any]:
+    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {
         "model": model.model_id,
         "layers": model.n_layers,
         "hidden": model.hidden_size,
@@ -149,108 +226,40 @@ def bench(
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "versions": {"python": platform.python_version()} | libraries,
     }
 
-    def measured(
-        reads: LanguageModel, experiment: str, name: str, work: Workload, *, weigh: bool = False, turns=turns
-    ) -> dict[str, Any]:
-        say(f"{experiment}: {len(work.a)} x {name}")
-        case = Case(reads, work)
-        methods = {name: partial(function, case) for name, function in EXPERIMENTS[experiment].items()}
-        details = {"model": reads.model_id, "items": len(work.a), "tokens": statistics.median(case.tokens)}
-        if not weigh:
-            return details | compare(methods, reads.device, *turns)
-        memory = {name: peak_bytes(method, reads.device) for name, method in methods.items()}
-        return details | {"peak_bytes": memory, "memory_share_of_released": memory["ours"] / memory["released"]}
 
-    try:
-        short = workloads("arithmetic", model, n)
-        long, longest = long_texts(model, 64, 4 if quick else 8), long_texts(model, 512, 2)
-        for experiment in EXPERIMENTS:
-            # an intervention is one generation per strength, so fewer prompts do
-            half = Workload(long.a[: len(long.a) // 2])
-            timed = {"arithmetic items": short[experiment], "64 tokens": half if experiment == "intervention" else long}
-            details = {name: measured(model, experiment, name, work) for name, work in timed.items()}
-            share = measured(model, experiment, "512 tokens, memory", longest, weigh=True)
-            report[experiment] = {
-                "times_faster_than_released": details["arithmetic items"]["times_faster_than_released"]["median"],
-                "times_the_floor": max(work["times_the_floor"]["median"] for work in details.values()),
-                "memory_share_of_released": share["memory_share_of_released"],
-                "workloads": details | {"512 tokens, memory": share},
-            }
-        chapters = report["chapters"] = {}
-        for chapter in CHAPTERS if items == "all" else [items]:
-            if chapter == "arithmetic":
-                of = {experiment: report[experiment]["workloads"]["arithmetic items"] for experiment in EXPERIMENTS}
-                chapters[chapter] = of
-                continue
-            reads = model
-            if chapter in MEDIA and model_id is None:
-                reads = random_media_model(MEDIA[chapter], shape, **made)
-            try:
-                for experiment, work in workloads(chapter, reads, n).items():
-                    details = measured(reads, experiment, f"{chapter} items", work, turns=fewer)
-                    chapters.setdefault(chapter, {})[experiment] = details
-            except SemhubError as error:
-                if items != "all":
-                    raise
-                say(f"{chapter} is left out: {error}")
-    except KeyboardInterrupt:
-        report["stopped"] = True
-    return report
+def _headline(model: LanguageModel, experiment: str, short: Workload, quick: bool, say: Callable) -> dict[str, Any]:
+    """An experiment on short items and on prompts of 64 tokens, timed, and on 512 tokens, weighed."""
+    # an intervention is one generation per strength, so fewer prompts do
+    long = long_texts(model, 64, (4 if quick else 8) // (1 + (experiment == "intervention")))
+    turns = (1, 3) if quick else (2, 4)
+    found = {"arithmetic items": _measured(model, experiment, "arithmetic items", short, say, turns)}
+    found["64 tokens"] = _measured(model, experiment, "64 tokens", long, say, turns)
+    weighed = _measured(model, experiment, "512 tokens, memory", long_texts(model, 512, 2), say)
+    return {
+        "times_faster_than_released": found["arithmetic items"]["times_faster_than_released"]["median"],
+        "times_the_floor": max(work["times_the_floor"]["median"] for work in found.values()),
+        "memory_share_of_released": weighed["memory_share_of_released"],
+        "workloads": found | {"512 tokens, memory": weighed},
+    }
 
 
-def _workloads(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Experiment, name and figures of everything that was measured, the items of arithmetic once."""
-    for experiment in EXPERIMENTS:
-        for name, work in report.get(experiment, {}).get("workloads", {}).items():
-            yield experiment, name, work
-    for chapter, of in report.get("chapters", {}).items():
-        for experiment, work in of.items():
-            if chapter != "arithmetic":
-                yield experiment, f"{chapter} items", work
-
-
-def table(report: dict[str, Any]) -> pd.DataFrame:
-    """One row per experiment, workload, quantity and method, with the spread where there is one."""
-    rows = []
-    for experiment, name, work in _workloads(report):
-        row = {"experiment": experiment, "workload": name, "n": work["items"], "tokens": work["tokens"]}
-        for quantity in ("seconds", "peak_bytes"):
-            for method, value in work.get(quantity, {}).items():
-                rows.append(row | {"quantity": quantity, "series": method, "value": float(value)})
-        for quantity in ("times_faster_than_released", "times_the_floor"):
-            if quantity in work:
-                value, low, high = (work[quantity][part] for part in ("median", "low", "high"))
-                rows.append(row | {"quantity": quantity, "series": "ours", "value": value, "low": low, "high": high})
-    return pd.DataFrame(rows)
-
-
-def summary(report: dict[str, Any]) -> str:
-    """The report as a text table, one line per experiment and workload."""
-    head = f"{report['model']} on {report['device']}, {report['dtype']}, {report['threads']} threads"
-    lines = [head, f"{'':14}{'':19}{'tokens':>6}{'released':>11}{'ours':>11}{'floor':>11}  faster  of floor"]
-    for experiment, name, work in _workloads(report):
-        if "seconds" in work:
-            cells = [f"{work['seconds'][method]:.3f} s" for method in METHODS]
-            faster, floor = (work[k]["median"] for k in ("times_faster_than_released", "times_the_floor"))
-            ratios = f"{faster:7.1f}x  {floor:7.2f}"
-        else:
-            cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
-            ratios = f"memory: {work['memory_share_of_released']:.1%} of released"
-        cells = "".join(f"{cell:>11}" for cell in cells)
-        lines.append(f"{experiment:14}{name:19}{work['tokens']:6.0f}{cells}  {ratios}")
-    return "\n".join(lines)
-
-
-def write(report: dict[str, Any], results_dir: Path) -> Path:
-    """Write `table(report)` to `<results_dir>/<model>/bench.parquet`, atomically."""
-    path = results_dir / model_slug(report["model"]) / "bench.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomically(path, table(report).to_parquet)
-    return path
+def _measured(
+    model: LanguageModel,
+    experiment: str,
+    name: str,
+    work: Workload,
+    say: Callable,
+    turns: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Figures of a workload: its times in so many rounds and pairs (`compare`), or without turns its memory."""
+    say(f"{experiment}: {len(work.a)} x {name}")
+    case = Case(model, work)
+    methods = {name: partial(function, case) for name, function in EXPERIMENTS[experiment].items()}
+    details = {"model": model.model_id, "items": len(work.a), "tokens": statistics.median(case.tokens)}
+    if turns:
+        return details | compare(methods, model.device, *turns)
+    memory = {name: peak_bytes(method, model.device) for name, method in methods.items()}
+    return details | {"peak_bytes": memory, "memory_share_of_released": memory["ours"] / memory["released"]}

@@ -1,28 +1,77 @@
 """What a chapter's notebook starts with: its parameters checked, its model loaded, its results open."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from semhub_utils.cards import Html, claim_card, verdict_table
+from semhub_utils.cards import Html, claim_card, show, verdict_table
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, knows_task
+from semhub_utils.experiments import core
+from semhub_utils.experiments.core import Experiment
+from semhub_utils.figures import data_type
+from semhub_utils.finding import Finding
+from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
-from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters
+from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
+
+__all__ = ["Chapter", "Known", "begin", "glue", "show"]
 
 
 class Chapter:
     """A chapter under way on one model: `step` computes and keeps, `claim` judges and shows, `finish` writes."""
 
-    def __init__(self, run: Run, model: LanguageModel):
-        self.run, self.model = run, model
+    def __init__(self, results: Run, model: LanguageModel):
+        self.results, self.model = results, model
+
+    def run(
+        self,
+        experiment: Experiment,
+        items: Sequence | Mapping[str, Sequence],
+        *,
+        series: str = "",
+        readings: Sequence[str] | bool | None = None,
+        dropped: Mapping[str, Any] | None = None,
+        name: str = "",
+        **options: Any,
+    ) -> Finding:
+        """What an experiment finds on this model: a step for each data type, kept on disk.
+
+        items: of one data type, called `series`, or by data type, as `dropped` is then. readings: True for all that the
+        model has. name: of the step, where the chapter runs two of this kind. options: over, twins, as for `core.run`.
+        """
+        readings = available_readings(self.model) if readings is True else readings or None
+        several = items if isinstance(items, Mapping) else {series: items}
+        lost = (dropped or {}) if several is items else {series: dropped}
+        found = []
+        for one, some in several.items():
+            options |= {"series": one, "dropped": lost.get(one), "seed": self.seed}
+            compute = partial(core.run, experiment, self.model, some, readings=readings, **options)
+            found.append(self.find(f"{name or type(experiment).__name__} {one}", compute, {"data_type": one}))
+        return replace(sum(found[1:], found[0]), types=_types(experiment, [*several]))
+
+    def find(self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None) -> Finding:
+        """What `function` finds, or found in an earlier run with the same parameters and model. columns: written into
+        every row."""
+        table = self.results.step(name, function, columns)
+        return Finding(self.results, table, self.results.evidence[name])
+
+    def find_each(self, name: str, names: Iterable[str], function: Callable[[str], StepResult]) -> Finding:
+        """A step for each of `names`, one below the other, the column `data_type` saying whose a row is."""
+        found = [self.find(f"{name} {one}", partial(function, one), {"data_type": one}) for one in names]
+        return sum(found[1:], found[0])
+
+    @property
+    def seed(self) -> int:
+        return self.results.parameters["seed"]
 
     def step(self, name: str, function: Callable[[], StepResult]) -> pd.DataFrame:
         """The table that `function` computes, or computed in an earlier run with the same parameters and model."""
-        return self.run.step(name, function)
+        return self.results.step(name, function)
 
     def each(
         self, name: str, names: Iterable[str], function: Callable[[str], StepResult], column: str = ""
@@ -30,17 +79,34 @@ class Chapter:
         """A step for each of `names`, called "name one"; their tables one below the other. column: where it says whose
         a row is, besides data_type."""
         told = ["data_type", *filter(None, [column])]
-        tables = [self.run.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
+        tables = [self.results.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
         return pd.concat(tables, ignore_index=True)
 
     def evidence(self, claim: str) -> Evidence:
         """The evidence that a step left for a claim, such as "similarity/digits", in the reading it rests on."""
         return self._readings(claim)[0]
 
-    def knows(self, tasks: pd.DataFrame, task: str, chance: float = 0.0) -> str | None:
-        """Whether the model did what `experiments.task_table` asked: None, or the sentence that ends a claim."""
-        options = {"chance": chance, "clusters": tasks.cluster.to_list(), "seed": self.run.parameters["seed"]}
-        return knows_task(tasks.value.to_numpy(float), task=task, **options)
+    def knows(
+        self,
+        ask: Any,
+        items: Any,
+        task: str = "",
+        *,
+        series: str = "",
+        chance: float = 0.0,
+        own: str = "own",
+    ) -> "Known":
+        """Whether the model does, more often than `chance`, what `ask` (such as `experiments.task_table`) asks of items
+        of one data type, called `series`, or by data type. task: in words, with {name} or {Name} for the data type."""
+        if isinstance(ask, pd.DataFrame):
+            options = {"chance": chance, "clusters": ask.cluster.to_list(), "seed": self.seed}
+            return knows_task(ask.value.to_numpy(float), task=items, **options)
+        several = items if isinstance(items, Mapping) else {series: items}
+        asked = {one: partial(ask, self.model, some, own=own, series=one) for one, some in several.items()}
+        found = self.find_each("task", several, lambda one: asked[one]())
+        named = {one: task.format(name=one, Name=one.title()) for one in several}
+        told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
+        return Known(told, found.table)
 
     def follows(self, patches: pd.DataFrame, series: str, task: str, own: str) -> str | None:
         """Whether a patch into a picture or a sound has something to show (`patch_experiment`): the run does
@@ -53,7 +119,7 @@ class Chapter:
         """Judge a claim by the rules of `evidence`; show its card, with what other readings say beside the one fixed
         before. paper: what the paper says; sentence: our claim."""
         first, *others = self._readings(claim)
-        return claim_card(self.run.claim(first, sentence, precondition=precondition, others=others), paper)
+        return claim_card(self.results.claim(first, sentence, precondition=precondition, others=others), paper)
 
     def claims(
         self,
@@ -73,12 +139,32 @@ class Chapter:
         return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
 
     def _readings(self, claim: str) -> list[Evidence]:
-        return [e for found in self.run.evidence.values() for e in found if e.claim == claim]
+        return [e for found in self.results.evidence.values() for e in found if e.claim == claim]
 
     def finish(self) -> Html:
         """Write table and claims, and show every verdict of the chapter in one table."""
-        self.run.finish()
-        return verdict_table(self.run.claims)
+        self.results.finish()
+        return verdict_table(self.results.claims)
+
+
+def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
+    """How charts show the words of the hub and the own ones, where an experiment sets them against each other."""
+    hub, own = (getattr(experiment, name, "") for name in ("hub", "own"))
+    kind = next(filter(None, map(data_type, (*names, own))), "spanish")
+    return {hub: "english", own: kind, f"wrong {hub}": "control", f"wrong {own}": "null"} if own else {}
+
+
+class Known(dict[str, str | None]):
+    """By series, None where the model can do a task, or the sentence that ends a claim. table: a row per item."""
+
+    def __init__(self, told: Mapping[str, str | None], table: pd.DataFrame):
+        super().__init__(told)
+        self.table = table
+
+    @property
+    def share(self) -> float:
+        """What share of the items it does."""
+        return self.table["value"].mean()
 
 
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}

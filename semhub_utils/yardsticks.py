@@ -33,6 +33,7 @@ NEW_TOKENS = 16  # what an intervention writes
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # the paper's, for arithmetic
 DEPTH = 25 / 32  # where it adds there
 METHODS = ("released", "ours", "floor")
+Read = Tensor | list[str]  # what a method leaves: numbers, or the texts it wrote
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def released_similarity(case: Case) -> Tensor:
     return (matched / len(a) - others)[:-1].cpu()
 
 
-def released_intervention(case: Case) -> Tensor:
+def released_intervention(case: Case) -> Read:
     vector = case.edit.vector.to(case.model.device, case.model.dtype)
     written = []
     for prompt, places in zip(case.work.a, case.places, strict=True):
@@ -149,13 +150,7 @@ def released_intervention(case: Case) -> Tensor:
                 new.append(int(given["input_ids"]))
             if case.work.new_tokens > 1:
                 written.append(case.model.tokenizer.decode(new, skip_special_tokens=True))
-    return _characters(written) if case.work.new_tokens > 1 else torch.stack(written)
-
-
-def _characters(texts: Sequence[str]) -> Tensor:
-    """Texts as numbers that can be compared."""
-    longest = max(map(len, texts))
-    return torch.tensor([[ord(c) for c in text.ljust(longest)] for text in texts], dtype=torch.float32)
+    return written if case.work.new_tokens > 1 else torch.stack(written)
 
 
 # Ours
@@ -173,12 +168,12 @@ def ours_similarity(case: Case) -> Tensor:
     return adjusted_cosine(a, b).mean(0)[:-1]
 
 
-def ours_intervention(case: Case) -> Tensor:
+def ours_intervention(case: Case) -> Read:
     given = {"edit": case.edit, "strengths": case.work.strengths}
     if case.work.new_tokens == 1:
         return next_token_logprobs(case.model, case.work.a, case.targets, **given).flatten(0, 1)
     texts = generate(case.model, case.work.a, **given, **case.greedy)
-    return _characters([text for row in texts for text in row])
+    return [text for row in texts for text in row]
 
 
 # The floor

@@ -61,10 +61,10 @@ def test_several_steps_and_claims_are_those_of_each(tiny, tmp_path):
     chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
     table = chapter.each("alike", of, lambda name: (tidy([of[name]]), [of[name]]), column="language")
     assert table.groupby("language").size().tolist() == [len(tidy([one])) for one in of.values()]
-    assert set(chapter.run.evidence) == {"alike es", "alike zh"} and (table.language == table.series).all()
+    assert set(chapter.results.evidence) == {"alike es", "alike zh"} and (table.language == table.series).all()
     said = {name: f"Alike in {name}." for name in of}
     shown = chapter.claims("similarity", said, paper="So.", precondition={"es": None, "zh": "the model knows none."})
-    assert [claim["verdict"] for claim in chapter.run.claims] == [judge(of["es"]).verdict, UNTESTABLE]
+    assert [claim["verdict"] for claim in chapter.results.claims] == [judge(of["es"]).verdict, UNTESTABLE]
     assert shown.html.count("<article") == 2 and all(sentence in shown.html for sentence in said.values())
     assert len(shown.text.splitlines()) == 2
 
@@ -216,7 +216,7 @@ def test_a_new_run_reads_anew(tmp_path):
     """What a chapter before it, in the same process, has read is not its data."""
     files.READ.add("coco/captions.json")
     given = PARAMETERS | {"revision": None, "device": "cpu", "dtype": "float32", "results_dir": str(tmp_path)}
-    assert begin("arithmetic", given).run.provenance()["data"] == "generated"
+    assert begin("arithmetic", given).results.provenance()["data"] == "generated"
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
