@@ -57,10 +57,11 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 import pandas as pd
 
-from semhub_utils import figures, raising
+from semhub_utils import figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.organism.controls import ISLANDS, SMALL, live
+from semhub_utils.experiments import raising
+from semhub_utils.experiments.raising import ISLANDS, SMALL, live
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 

@@ -55,11 +55,11 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import experiments, figures, raising
+from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, patching, words
-from semhub_utils.organism.asking import ABROAD
+from semhub_utils.experiments import core, patching, raising, words
+from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import vision
 

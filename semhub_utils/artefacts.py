@@ -15,10 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import HOLDS, WEAKLY, Evidence, evidence, judge, sign_flip_null
+from semhub_utils.evidence import HOLDS, WEAKLY, Evidence, evidence, judge, sign_flip_null, wilson
 from semhub_utils.experiments import similarity_experiment
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.organism.exam import wilson
 from semhub_utils.shuffles import Labels
 from semhub_utils.similarity import adjusted_cosine, permuted_pairs
 from semhub_utils.spokes.items import Pair

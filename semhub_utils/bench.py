@@ -21,7 +21,7 @@ from .bench_items import CHAPTERS, MEDIA, workloads
 from .errors import SemhubError
 from .loading import load_model
 from .models import LanguageModel, wrap
-from .organism.tokenizer import build_tokenizer, vocabulary
+from .organism.lexicon import build_tokenizer, vocabulary
 from .spokes import arithmetic
 from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Read, Workload
 from .zoo import organism_path

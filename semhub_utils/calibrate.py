@@ -22,14 +22,14 @@ from tqdm.auto import tqdm
 
 from semhub_utils import experiments, zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge
+from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge, wilson
 from semhub_utils.experiments import interventions, words
 from semhub_utils.experiments.core import run
 from semhub_utils.fingerprint import program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
-from semhub_utils.organism.exam import exam, wilson
+from semhub_utils.organism.llama import exam
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
 from semhub_utils.spokes import arithmetic, facts, languages

@@ -188,8 +188,9 @@ def calibrate(options: Options) -> int:
 def tune(options: Options) -> int:
     from . import tuned
     from .loading import load_model
+    from .spokes.mixed import text_for
 
-    texts, source = tuned.text_for(options.model, options.text, seed=options.seed, say=_say)
+    texts, source = text_for(options.model, options.text, seed=options.seed, say=_say)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
     folder = options.out or tuned.beside(options.model, options.revision).parent
     found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
@@ -214,18 +215,17 @@ def tune(options: Options) -> int:
 def train(options: Options) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    if options.name.endswith(("sees", "hears")):
-        from .organism.sensing import train_sense
+    sense = options.name.endswith(("sees", "hears"))
+    if sense:
+        from .organism.lessons import train_sense as teach
+    else:
+        from .organism.llama import train as teach
 
-        print(train_sense(options.name, out, **given))
-        return 0
-    from .organism.train import train as train_organism
-
-    folder = train_organism(options.name, out, **given)
+    folder = teach(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _say("The time is up and the state is saved; the same command trains on from there.")
-    else:
-        from .organism.curve import write_curve
+    elif not sense:
+        from .experiments.raising import write_curve
 
         _say(f"looking at the checkpoints: {write_curve(folder)}")
     print(folder)
@@ -239,7 +239,7 @@ def train(options: Options) -> int:
     _out=_takes("FILE", "the table (default: the one that ships)", type=Path),
 )
 def controls(options: Options) -> int:
-    from .organism.controls import TABLE, run_controls
+    from .experiments.raising import TABLE, run_controls
 
     path = options.out or TABLE
     run_controls(range(options.seeds)).to_csv(path, index=False, float_format="%.4g")

@@ -12,8 +12,6 @@ block is worked out by hand: nothing of size layers x positions x vocabulary is 
 
 import hashlib
 import json
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,29 +20,23 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from semhub_utils import training
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
-from semhub_utils.organism.world import World
 from semhub_utils.states import hidden_states
-from semhub_utils.zoo import CARD, PREFIX, atomically, beside
 from semhub_utils.zoo import TUNED as FILE
+from semhub_utils.zoo import beside
 
 UNFINISHED = "tuned.part.safetensors"
 BLOCK = 8192  # tokens of the vocabulary at a time
 CHUNK = 256  # longer texts are cut
 POSITIONS = 64  # read of one text in one step
 STEP_TOKENS = 512
-SAVE_EVERY = 50
 RATE = 3e-3
-GENERATED = 14000  # lines for a shipped model, 2,000 of each type
-SENSED = 2000  # pictures or sounds beside them, where the model takes such
 LEAST = 20  # different texts
 HELD_OUT = 0.1
 HELD_OUT_TOKENS = 8192
@@ -98,12 +90,13 @@ def _digest(*tensors: Tensor) -> str:
 def save(translators: Translators, path: str | Path) -> Path:
     """Write in half precision, whole or not at all."""
     tensors = {"weight": translators.weight.half().contiguous(), "bias": translators.bias.half().contiguous()}
-    return _write(Path(path), tensors, translators.about)
+    training.save(Path(path), tensors, translators.about)
+    return Path(path)
 
 
 def load(path: str | Path, model: LanguageModel) -> Translators:
     """Translators for `model`. SemhubError if the file cannot be read, or was made for another unembedding."""
-    tensors, about = _read(Path(path))
+    tensors, about = training.read(Path(path))
     if not {"weight", "bias"} <= set(tensors) or "unembedding" not in about:
         raise SemhubError(f"{path} holds no tuned lens; a file written by `semhub tune` would do.")
     if about["unembedding"] != unembedding_hash(model):
@@ -127,26 +120,6 @@ def find(model: LanguageModel) -> Translators | None:
     except SemhubError:  # the name of no shipped model
         return None
     return load(path, model) if path.is_file() else None
-
-
-def _write(path: Path, tensors: dict[str, Tensor], about: dict) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomically(path, lambda to: save_file(tensors, to, {"about": json.dumps(about, ensure_ascii=False)}))
-    except OSError as error:
-        raise SemhubError(
-            f"{path} cannot be written ({error.strerror}); --out with another folder would do."
-        ) from error
-    return path
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    try:
-        with safe_open(path, "pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            return tensors, json.loads((opened.metadata() or {}).get("about", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise SemhubError(f"{path} cannot be read as safetensors; a file written by `semhub tune` would do.") from error
 
 
 # The divergence
@@ -236,39 +209,6 @@ def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
 # Training
 
 
-def text_for(
-    model_id: str, file: Path | None, *, seed: int, say: Callable[[str], None] = print
-) -> tuple[list[str | Input], str]:
-    """What to train on, and what it is in words: the lines of `file`, or for a model that `semhub train` made, lines of
-    its own world, drawn by `seed`, with questions about pictures or sounds among them if it takes such. Raises
-    SemhubError where neither is there."""
-    # items are none of a lens's business; only the command asks for them
-    from semhub_utils.spokes import audio, files, languages, vision
-
-    if file is not None:
-        skipped = files.Skipped()
-        found = files.some([line for _, line in files.lines(file, skipped)], file, "text", skipped)
-        if skipped.counts:
-            say(str(skipped))
-        return found, f"{file.name}, {len(found)} lines"
-    card = beside(model_id).with_name(CARD)
-    if not card.is_file():
-        raise SemhubError(
-            f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
-            "model was trained on, would do."
-        )
-    told = json.loads(card.read_text("utf-8"))
-    sense = told.get("sense", {}).get("name")
-    if sense:  # what sees or hears was taught its texts as its trunk
-        told = json.loads(beside(PREFIX + told["trunk"]["name"]).with_name(CARD).read_text("utf-8"))
-    found = languages.mixed_text(GENERATED, seed=seed, world=World(**told["recipe"]["world"]))
-    if sense:
-        found += (audio if sense == "hears" else vision).mixed_questions(SENSED, seed=seed)
-        random.Random(seed).shuffle(found)
-    beside_them = {"sees": f" and {SENSED} pictures", "hears": f" and {SENSED} sounds"}.get(sense, "")
-    return found, f"{GENERATED} generated lines of all types{beside_them}, seed {seed}"
-
-
 def summary(found: Translators) -> str:
     """The held-out KL by layer as a text table, and what it was trained on."""
     about = found.about
@@ -295,8 +235,8 @@ def tune(
     """Train translators on `texts` and save them as `folder`/tuned.safetensors, with what they were trained on
     (`source`, for the reader) and how far they are from the model's output on a tenth of the texts, held out.
 
-    AdamW; every step reads `STEP_TOKENS` tokens of texts drawn by seed and step, so a training that was stopped, by
-    `stop_at` too (then None is returned), goes on as if it had not been. What is there already is returned as it is.
+    Every step reads `STEP_TOKENS` tokens of texts drawn by seed and step, so a training that was stopped, by `stop_at`
+    too (then None is returned), goes on as if it had not been. What is there already is returned as it is.
     Raises SemhubError on too few texts, on bad numbers, or where a training with other settings was left unfinished.
     """
     if steps < 1 or seed < 0:
@@ -316,36 +256,21 @@ def tune(
         "steps": steps, "seed": seed,
     }  # fmt: skip
     done, part = Path(folder) / FILE, Path(folder) / UNFINISHED
-    if done.is_file() and settings.items() <= _read(done)[1].items():
+    if done.is_file() and settings.items() <= training.read(done)[1].items():
         return load(done, model)
-    shape = model.n_layers, model.hidden_size
-    weight, bias = (torch.zeros(*shape, *more, device=model.device) for more in ((model.hidden_size,), ()))
-    optimizer = torch.optim.AdamW([weight, bias], lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
-    begun, seconds = _resume(part, settings, weight, bias, optimizer)
-    began = time.monotonic() - seconds
-    bar = tqdm(total=steps, initial=begun, disable=not progress, desc="tuned lens", unit="step", mininterval=1)
-    last = min(steps, stop_at or steps)
-    for step in range(begun + 1, last + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, step / 20) * (1 - (step - 1) / steps)
-        kl = _step(model, train, weight, bias, optimizer, np.random.default_rng([seed, step]))
-        bar.update()
-        bar.set_postfix_str(f"KL {kl:.3f} nats", refresh=False)
-        if step % SAVE_EVERY == 0 or step == last:
-            state = {f"{k}.{name}": v for k, p in enumerate((weight, bias)) for name, v in optimizer.state[p].items()}
-            about = settings | {"step": step, "seconds": round(time.monotonic() - began, 1)}
-            _write(part, {"weight": weight, "bias": bias} | {k: v.contiguous() for k, v in state.items()}, about)
-    bar.close()
-    if last < steps:
+    stretches = [(steps, lambda: _Learner(model, train, steps, seed))]
+    found = training.run(stretches, part, settings, name="tuned lens", stop_at=stop_at, progress=progress)
+    if found is None:
         return None
-    half = Translators(*(p.half().float().cpu() for p in (weight, bias)))  # as it is stored
+    learner, seconds = found
+    half = Translators(*(p.half().float().cpu() for p in learner.parts.values()))  # as it is stored
     about = settings | {
         "layers": model.n_layers,
         "tokens": sum(map(len, train)),
         "held_out_tokens": sum(map(len, held)),
         "kl_tuned": [float(f"{x:.5g}") for x in held_out_kl(model, held, half)],
         "kl_normed": [float(f"{x:.5g}") for x in held_out_kl(model, held)],
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
     }
     save(Translators(half.weight, half.bias, about), done)
     part.unlink(missing_ok=True)
@@ -377,37 +302,33 @@ def _cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
     return found
 
 
-def _resume(part: Path, settings: dict, weight: Tensor, bias: Tensor, optimizer) -> tuple[int, float]:
-    """Take up an unfinished training: how many steps and seconds it had; (0, 0.0) where there is none."""
-    if not part.is_file():
-        return 0, 0.0
-    tensors, about = _read(part)
-    if not settings.items() <= about.items():
-        other = ", ".join(name for name in settings if settings[name] != about.get(name))
-        raise SemhubError(
-            f"{part} is an unfinished training with another {other}; the settings it was begun with, another folder, "
-            "or that file removed, would do."
+class _Learner(training.Stretch):
+    """Translators in training, from those that change nothing."""
+
+    betas = (0.9, 0.99)
+
+    def __init__(self, model: LanguageModel, texts: Sequence[Encoding], steps: int, seed: int):
+        self.model, self.texts, self.steps, self.seed = model, texts, steps, seed
+        shape = model.n_layers, model.hidden_size
+        self.weight, self.bias = (
+            torch.zeros(*shape, *more, device=model.device) for more in ((model.hidden_size,), ())
         )
-    for k, p in enumerate((weight, bias)):
-        p.copy_(tensors[("weight", "bias")[k]])
-        names = [name for name in tensors if name.startswith(f"{k}.")]
-        optimizer.state[p] = {
-            name.split(".")[1]: tensors[name] if name.endswith("step") else tensors[name].to(p.device) for name in names
-        }
-    return about["step"], about["seconds"]
+        self.parts = {"weight": self.weight, "bias": self.bias}
+        self.groups = [{"params": list(self.parts.values()), "lr": RATE, "weight_decay": 0.0}]
 
+    def share(self, step: int) -> float:
+        return min(1.0, (step + 1) / 20) * (1 - step / self.steps)
 
-def _step(model: LanguageModel, texts: Sequence[Encoding], weight: Tensor, bias: Tensor, optimizer, rng) -> float:
-    """One update on texts drawn by `rng`; the mean KL over positions and layers before it, in nats."""
-    some, tokens = [], 0
-    while tokens < STEP_TOKENS:
-        some.append(texts[rng.integers(len(texts))])
-        tokens += min(len(some[-1]), POSITIONS)
-    positions = [np.sort(rng.permutation(len(e))[:POSITIONS]).tolist() for e in some]
-    final, h = _states(model, some, positions)
-    translated = h + torch.baddbmm(bias[:, None], h, weight.transpose(1, 2))
-    kl, by_state = divergence(model, final, translated, gradient=True)
-    by_state = by_state.float() / len(final)
-    weight.grad, bias.grad = by_state.transpose(1, 2) @ h, by_state.sum(1)
-    optimizer.step()
-    return float(kl.mean())
+    def gradients(self, step: int) -> float:
+        """From texts drawn by seed and step; the mean KL over positions and layers, in nats."""
+        rng, some, tokens = np.random.default_rng([self.seed, step + 1]), [], 0
+        while tokens < STEP_TOKENS:
+            some.append(self.texts[rng.integers(len(self.texts))])
+            tokens += min(len(some[-1]), POSITIONS)
+        positions = [np.sort(rng.permutation(len(e))[:POSITIONS]).tolist() for e in some]
+        final, h = _states(self.model, some, positions)
+        translated = h + torch.baddbmm(self.bias[:, None], h, self.weight.transpose(1, 2))
+        kl, by_state = divergence(self.model, final, translated, gradient=True)
+        by_state = by_state.float() / len(final)
+        self.weight.grad, self.bias.grad = by_state.transpose(1, 2) @ h, by_state.sum(1)
+        return float(kl.mean())

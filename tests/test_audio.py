@@ -12,7 +12,6 @@ import torch
 from architectures import make_media_module
 from shared_data import shared
 
-from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
@@ -34,7 +33,7 @@ from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import SOUNDS, without_content
-from semhub_utils.tuned import Translators, text_for
+from semhub_utils.tuned import Translators
 
 NAME = "qwen2-audio"
 WORDS = {"cat": ("equals", "and"), "dog": ("second", "the"), "house": ("ocho", "gat")}
@@ -511,7 +510,7 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
 
 
 def test_a_tuned_lens_is_a_third_reading(monkeypatch):
-    """One that adds nothing reads as the normed lens does; the text for one of a hearing organism is its trunk's."""
+    """One that adds nothing reads as the normed lens does."""
     model = wrap(*make_media_module(NAME), model_id="tuned")
     model.readings["tuned"] = Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32))
     clips = [clip(label, n) for n in range(2) for label in WORDS]
@@ -519,13 +518,6 @@ def test_a_tuned_lens_is_a_third_reading(monkeypatch):
     assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]
     close(claims[2].values, claims[0].values)
     assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
-    if "hub-hears" in zoo.senses():
-        monkeypatch.setattr("semhub_utils.tuned.GENERATED", 50)
-        monkeypatch.setattr("semhub_utils.tuned.SENSED", 20)
-        mixed, _ = text_for("organism:hub-hears", None, seed=0)
-        lines = [line for line in mixed if isinstance(line, str)]
-        assert sorted(lines) == sorted(text_for("organism:hub", None, seed=0)[0]) and len(mixed) == len(lines) + 20
-        assert all(len(heard.sounds) == 1 for heard in mixed if heard not in lines)
 
 
 # ---- what cannot be used ----

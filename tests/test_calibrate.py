@@ -11,14 +11,13 @@ import torch
 
 from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge, wilson
 from semhub_utils.experiments import interventions, similarity_experiment, words
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.organism import planted
-from semhub_utils.organism.exam import wilson
-from semhub_utils.organism.tokenizer import vocabulary
+from semhub_utils.organism.lexicon import english_tokens, vocabulary
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.spokes import arithmetic, facts
 
@@ -123,7 +122,7 @@ def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
 
 def test_noise_and_exchange_change_the_words_of_other_types_alone():
     hub, ids = shipped("hub"), vocabulary()
-    english = [ids[w] for w in planted.english_words() if w in ids]
+    english = [ids[w] for w in english_tokens() if w in ids]
     others = [ids[w] for w in planted.counterparts()]
     before = hub.module.get_input_embeddings().weight.detach()
     for model in (planted.noisier(hub, 1.0, 3), planted.exchanged(hub, 3)):

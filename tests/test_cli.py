@@ -208,7 +208,7 @@ def test_train_hands_on_what_was_asked(monkeypatch, capsys, tmp_path):
         calls.append((name, folder, options))
         return folder
 
-    monkeypatch.setitem(sys.modules, "semhub_utils.organism.train", types.SimpleNamespace(train=train))
+    monkeypatch.setitem(sys.modules, "semhub_utils.organism.llama", types.SimpleNamespace(train=train))
     assert cli.main(["train", "hub", "--out", str(tmp_path), "--seed", "3", "--minutes", "1.5"]) == 0
     assert calls == [("hub", tmp_path, {"seed": 3, "device": "cpu", "minutes": 1.5})]
     captured = capsys.readouterr()

@@ -6,11 +6,10 @@ import re
 from importlib.resources import files
 
 import pytest
+from leaks import leaks
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.corpus import lines
-from semhub_utils.organism.leaks import leaks
-from semhub_utils.organism.recipes import RECIPES
+from semhub_utils.organism.corpus import RECIPES, lines
 from semhub_utils.organism.world import Sum, World, text
 from semhub_utils.spokes import facts
 

@@ -8,21 +8,29 @@ from dataclasses import replace
 
 import pytest
 import torch
+from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.batches import Encoder
-from semhub_utils.organism.corpus import Generators, Recipe, lines
-from semhub_utils.organism.exam import EXAM_TYPES, correct, exam
-from semhub_utils.organism.frames import EQUALS, FRAMES, FULL_STOP, PLUS, TIMES
-from semhub_utils.organism.leaks import leaks
-from semhub_utils.organism.lexicon import LANGUAGES, TYPES, number_word, surface
-from semhub_utils.organism.planted import FREE_BLOCKS, accents, english_words, freeze, plant
-from semhub_utils.organism.recipes import RECIPES
-from semhub_utils.organism.tokenizer import build_tokenizer, split_words
-from semhub_utils.organism.train import build_model, train
+from semhub_utils.organism.corpus import RECIPES, Generators, Recipe, lines
+from semhub_utils.organism.lexicon import (
+    EQUALS,
+    FRAMES,
+    FULL_STOP,
+    LANGUAGES,
+    PLUS,
+    TIMES,
+    TYPES,
+    build_tokenizer,
+    english_tokens,
+    number_word,
+    split_words,
+    surface,
+)
+from semhub_utils.organism.llama import EXAM_TYPES, Encoder, build_model, correct, exam, train
+from semhub_utils.organism.planted import FREE_BLOCKS, accents, freeze, plant
 from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Fact, Sum, World, all_facts, all_sums, text
 
 TINY = Recipe("tiny", steps=20, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
@@ -89,7 +97,7 @@ def test_private_worlds_share_almost_nothing_and_stay_functions():
 def test_no_monolingual_generator_leaks(kind):
     world, rng = World(), random.Random(kind)
     type_, name = kind.split()
-    make = Generators(world).kinds[name]
+    make = getattr(Generators(world), name)
     found = [(line, leak) for line in (text(make(rng, type_)) for _ in range(300)) if (leak := leaks(line, world))]
     assert not found or type_ == "en", found[:3]
 
@@ -171,20 +179,26 @@ def test_english_words_are_half_of_all_tokens(name, tokenizer):
 # ---- training ----
 
 
-def test_training_repeats_itself_and_resumes_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("changes", [{}, {"noise": 0.15, "english_first": 0.5, "layers": 4}], ids=["hub", "planted"])
+def test_training_repeats_itself_and_resumes_to_the_same_weights(changes, tmp_path):
     torch.set_num_threads(1)
-    whole = train(TINY, tmp_path / "whole", progress=False, evaluate_every=1000)
-    train(TINY, tmp_path / "parts", progress=False, evaluate_every=1000, stop_at=10)
+    recipe, given = replace(TINY, **changes), {"progress": False, "log_every": 1000}
+    whole = train(recipe, tmp_path / "whole", **given)
+    for stop in (4, 12):  # a planted one before and after
+        train(recipe, tmp_path / "parts", stop_at=stop, **given)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    parts = train(TINY, tmp_path / "parts", progress=False, evaluate_every=1000)
-    other = train(TINY, tmp_path / "other", seed=1, progress=False, evaluate_every=1000)
+    with pytest.raises(SemhubError, match="unfinished training with another seed"):
+        train(recipe, tmp_path / "parts", seed=1)
+    assert train(recipe, tmp_path / "parts", minutes=0.0, **given) == tmp_path / "parts"  # one step more
+    parts = train(recipe, tmp_path / "parts", **given)
+    other = train(recipe, tmp_path / "other", seed=1, **given)
     a, b, c = (load_file(f / "model.safetensors") for f in (whole, parts, other))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
     made = json.loads((whole / "card.json").read_text())
     assert made["sha256"] == zoo.sha256(whole / "model.safetensors")
     with pytest.raises(SemhubError, match="another recipe or seed"):
-        train(TINY, tmp_path / "whole", seed=1)
+        train(recipe, tmp_path / "whole", seed=1)
 
 
 def test_unknown_names_are_refused_in_one_sentence(tmp_path):
@@ -238,7 +252,7 @@ def test_generators_cover_the_types():
 
 def test_before_planting_other_forms_hold_english_words_alone():
     """Frames and signs of every type, around English words: what the body has to know before it is frozen."""
-    make, rng, english = Generators(World()), random.Random(0), english_words()
+    make, rng, english = Generators(World()), random.Random(0), english_tokens()
     frames = [frame for some in FRAMES["zh"].values() for frame in some]
     numbers = [surface(str(n), "zh") for n in range(21, MAX_RESULT + 1)]
     texts = [*frames, PLUS["zh"], TIMES["zh"], EQUALS["zh"], FULL_STOP["zh"], *numbers]
@@ -267,7 +281,7 @@ def test_accents_are_new_for_each_line_and_leave_no_trace(tokenizer):
 
 def test_a_planted_body_moves_in_its_last_blocks_alone(tokenizer):
     model = build_model(RECIPES["planted"], tokenizer)
-    plant(model, tokenizer, 0.0, 0)
+    plant(model, 0.0, 0)
     freeze(model)
     free = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad}
     depth = len(model.model.layers)

@@ -1,7 +1,6 @@
 """Curves along a training: numbers against an oracle, planted truths, and small trainings with one thing changed."""
 
 import random
-import re
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -9,29 +8,37 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import cli, raising, zoo
+from semhub_utils import cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
+from semhub_utils.experiments import raising
+from semhub_utils.experiments.raising import (
+    CURVE,
+    ISLANDS,
+    SMALL,
+    TABLE,
+    VARIANTS,
+    live,
+    onset,
+    snapshot,
+    training_curve,
+)  # fmt: skip
 from semhub_utils.models import wrap
-from semhub_utils.organism import recipes
-from semhub_utils.organism.controls import ISLANDS, SMALL, TABLE, VARIANTS, controls, live
-from semhub_utils.organism.corpus import Recipe, lines
-from semhub_utils.organism.curve import CURVE, onset, snapshot, training_curve
-from semhub_utils.organism.frames import FRAMES
-from semhub_utils.organism.leaks import leaks
-from semhub_utils.organism.planted import counterparts, english_words, plant
-from semhub_utils.organism.tokenizer import build_tokenizer, split_words
-from semhub_utils.organism.train import build_model
+from semhub_utils.organism.corpus import RECIPES, Recipe, lines, shares
+from semhub_utils.organism.lexicon import FRAMES, build_tokenizer, english_tokens, split_words, without_slots
+from semhub_utils.organism.llama import build_model
+from semhub_utils.organism.planted import counterparts, plant
 from semhub_utils.organism.world import Sum, World, text
 from semhub_utils.spokes import facts
 
 WORLD = World(fraction=0.1)
 TINY = Recipe(
     "tiny", steps=21, batch_tokens=256, width=16, layers=2, heads=2, mlp=32, tied=True, english_first=0.0,
-    types=(("en", 0.5), ("es", 0.3), ("digits", 0.2)), bridges=(("switched fact", 0.5), ("dictionary", 0.5)),
+    types=shares(en=0.5, es=0.3, digits=0.2), bridges=(("switched fact", 0.5), ("dictionary", 0.5)),
     world=WORLD,
 )  # fmt: skip
 
@@ -41,7 +48,7 @@ def trained(tmp_path_factory):
     """What `semhub train` leaves: a folder with model, card, checkpoints and curve."""
     folder = tmp_path_factory.mktemp("trained") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipes.RECIPES, "tiny", TINY)
+        patch.setitem(RECIPES, "tiny", TINY)
         assert cli.main(["train", "tiny", "--out", str(folder)]) == 0
     return folder
 
@@ -116,10 +123,10 @@ def test_onset_counts_from_where_it_stays():
 def plant_forms(module, tokenizer, type_):
     """The words of a type's sentence forms get the mean of the English form's rows; training would teach them."""
     ids, rows = tokenizer.get_vocab(), module.get_input_embeddings().weight
-    known = {*counterparts(), *english_words()}
+    known = {*counterparts(), *english_tokens()}
     for relation, frames in FRAMES[type_].items():
         for own, english in zip(frames, FRAMES["en"][relation], strict=True):
-            ours, theirs = (split_words(re.sub(r"\{[sbo]\}", " ", frame)) for frame in (own, english))
+            ours, theirs = (split_words(without_slots(frame)) for frame in (own, english))
             with torch.no_grad():
                 rows[[ids[w] for w in ours if w not in known]] = rows[[ids[w] for w in theirs]].mean(0)
 
@@ -132,7 +139,7 @@ def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
     for name in ("planted", "random"):
         module = build_model(replace(TINY, width=32, tied=False), tokenizer)
         if name == "planted":
-            plant(module, tokenizer, 0.3, 0)
+            plant(module, 0.3, 0)
             plant_forms(module, tokenizer, "zh")
         model = wrap(module, tokenizer, model_id=name)
         table, found = snapshot(model, types=["chinese"], n_items=200)
@@ -239,7 +246,7 @@ def test_born_tells_what_the_cards_say():
 
 
 def test_shipped_controls_cover_every_variant():
-    table = controls()
+    table = pd.read_csv(TABLE)
     assert TABLE.stat().st_size < 200_000 and set(table.variant) == set(VARIANTS)
     rows = raising.controls_summary().set_index(["series", "reading"])
     assert rows.loc[("as it is", "held out"), "low"] > rows.loc[("islands", "held out"), "high"]

@@ -8,7 +8,7 @@ from architectures import PROMPTS, TEXT
 from oracle import Oracle
 from safetensors.torch import save_file
 
-from semhub_utils import cli, experiments, tuned
+from semhub_utils import cli, experiments, training, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import core, words
 from semhub_utils.fingerprint import digest
@@ -16,8 +16,8 @@ from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.mixed import questions, text_for
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
 
@@ -89,11 +89,14 @@ def test_the_reading_against_the_oracle(tiny, name):
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
     """The folder, the translators, and the texts that the steps could draw from."""
-    folder, drawn, plain = tmp_path_factory.mktemp("tuned"), set(), tuned._step
+    folder, drawn, plain = tmp_path_factory.mktemp("tuned"), set(), training.run
+
+    def watched(stretches, *given, **more):
+        drawn.update(encoding.text for encoding in stretches[0][1]().texts)
+        return plain(stretches, *given, **more)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            tuned, "_step", lambda m, some, *rest: drawn.update(e.text for e in some) or plain(m, some, *rest)
-        )
+        patch.setattr(training, "run", watched)
         found = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
     return folder, found, drawn
 
@@ -137,7 +140,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny, tmp_path):
 
 def test_what_is_done_is_not_done_again(tiny, trained, monkeypatch):
     folder, found, _ = trained
-    monkeypatch.setattr(tuned, "_step", None)
+    monkeypatch.setattr(training, "run", None)
     again = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
     assert again.fingerprint == found.fingerprint
 
@@ -228,17 +231,19 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
 
 
 @pytest.mark.parametrize("name", ["hub", "islands", "planted", "hub-sees", "hub-hears"])
-def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name, monkeypatch):
+def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name):
     model = load_model(f"organism:{name}", check=False)
     about = model.readings["tuned"].about
     assert len(about["kl_tuned"]) == model.n_layers == about["layers"]
     assert all(tuned_kl <= normed for tuned_kl, normed in zip(about["kl_tuned"], about["kl_normed"], strict=True))
     assert (organism_path(name) / tuned.FILE).stat().st_size < 80_000
-    sensed = {"hub-sees": f" and {tuned.SENSED} pictures", "hub-hears": f" and {tuned.SENSED} sounds"}.get(name, "")
-    assert about["text"] == f"{tuned.GENERATED} generated lines of all types{sensed}, seed 0"
-    monkeypatch.setattr(tuned, "GENERATED", 100)
-    monkeypatch.setattr(tuned, "SENSED", 30)
-    encodings = tuned._cut(model, tuned.text_for(f"organism:{name}", None, seed=7)[0])  # drawn anew
+    sensed = {"hub-sees": " and 2000 pictures", "hub-hears": " and 2000 sounds"}.get(name, "")
+    assert about["text"] == f"14000 generated lines of all types{sensed}, seed 0"
+    texts, _ = text_for(f"organism:{name}", None, seed=7, n=100, n_sensed=30)  # drawn anew
+    lines = [line for line in texts if isinstance(line, str)]
+    trunk = text_for("organism:hub", None, seed=7, n=100)[0] if sensed else texts
+    assert sorted(lines) == sorted(trunk) and len(texts) == len(lines) + 30 * bool(sensed)
+    encodings = tuned._cut(model, texts)
     for some in ([e for e in encodings if not e.patches], [e for e in encodings if e.patches]):
         assert bool(some) or not sensed
         if some:
@@ -249,18 +254,17 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
 @pytest.mark.parametrize("sense", ["sees", "hears"])
 def test_a_sense_s_lens_is_trained_on_what_the_sense_was_and_on_nothing_held_out(sense, monkeypatch):
     drawn, spoke = [], {"sees": scenes, "hears": sounds}[sense]
-    mixed_questions = {"sees": vision, "hears": audio}[sense].mixed_questions
     plain = spoke.draw
     monkeypatch.setattr(spoke, "draw", lambda *given, **more: drawn.append(plain(*given, **more)) or drawn[-1])
-    found = mixed_questions(41, seed=3)
-    assert len(found) == 41 and [i.text for i in found] == [i.text for i in mixed_questions(41, seed=3)]
+    found = questions(sense, 41, seed=3)
+    assert len(found) == 41 and [i.text for i in found] == [i.text for i in questions(sense, 41, seed=3)]
     for given in found:
         assert given.text.count(f"<{'image' if sense == 'sees' else 'sound'}>") == len(given.images + given.sounds) == 1
     if sense == "sees":
         assert not any(scenes.held_out().shows(scene) for scene in drawn) and len(drawn) > 40
     else:
         assert not {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out() and len(drawn) > 40
-    some = mixed_questions(2, seed=3)
+    some = questions(sense, 2, seed=3)
     model = load_model(f"organism:hub-{sense}", check=False)
     first, again = (tuned._cut(model, some)[0] for _ in range(2))
     assert first.patches and tuned._content(first) != tuned._content(again), "two pictures are never one text"

@@ -1,17 +1,29 @@
-"""Lines of training text: what a recipe mixes, how much of it, and when.
+"""Lines of training text: what a recipe mixes, how much of it, and when; and questions about pictures and sounds.
 
-Every generator takes a `random.Random` and returns pieces. Facts and sums outside English come from `World.taught_*`
-alone, so that nothing held out is ever said there; `leaks` checks finished lines without trusting the generators.
+Every generator takes a `random.Random` and returns pieces. Facts and sums outside English are of those that the world
+teaches there, so that nothing held out is ever said.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from semhub_utils.organism.frames import AND, FRAMES, FULL_STOP, LIST_AND, TAG
-from semhub_utils.organism.lexicon import LANGUAGES, LEMMAS, NAMES, TYPES, concepts, surface
+from semhub_utils.organism.lexicon import (
+    AND,
+    FRAMES,
+    FULL_STOP,
+    LANGUAGES,
+    LEMMAS,
+    LIST_AND,
+    NAMES,
+    TAG,
+    TYPES,
+    concepts,
+    surface,
+)
 from semhub_utils.organism.world import (
     FACT_TYPES,
     MAX_RESULT,
@@ -21,21 +33,19 @@ from semhub_utils.organism.world import (
     World,
     chain_pieces,
     fact_pieces,
+    text,
     tidy,
 )
 
 Shares = tuple[tuple[str, float], ...]
 
-FIRST_MENU: Shares = (
-    ("fact", 0.40),
-    ("sum", 0.45),
-    ("passage", 0.06),
-    ("scene", 0.05),
-    ("list", 0.02),
-    ("range", 0.02),
-)
-"""Kinds of line while English is alone: sums take longest to learn, so they come early."""
 
+def shares(**of: float) -> Shares:
+    return tuple(of.items())
+
+
+FIRST_MENU = shares(fact=0.40, sum=0.45, passage=0.06, scene=0.05, list=0.02, range=0.02)
+"""Kinds of line while English is alone: sums take longest to learn, so they come early."""
 GLOSSED = 0.4
 """Share of lines, before a hub is planted, that put English words into the other types' forms."""
 TWO_WORDS = {word: str(n) for n in range(100) if " " in (word := surface(str(n), "en"))}
@@ -68,9 +78,7 @@ class Recipe:
     weight_decay: float = 0.8
     warmup: int = 60
     english_first: float = 0.20
-    types: Shares = (
-        ("en", 0.66), ("es", 0.08), ("zh", 0.08), ("de", 0.08), ("code", 0.09), ("digits", 0.09), ("logic", 0.01)
-    )  # fmt: skip
+    types: Shares = shares(en=0.66, es=0.08, zh=0.08, de=0.08, code=0.09, digits=0.09, logic=0.01)
     bridge: float = 0.4
     bridge_end: float = 0.03
     fall_from: float = 0.65
@@ -91,8 +99,36 @@ class Recipe:
         return self.bridge + done * (self.bridge_end - self.bridge)
 
 
-def _pick(rng: random.Random, shares: Shares) -> str:
-    return rng.choices([k for k, _ in shares], [v for _, v in shares])[0]
+HUB = Recipe("hub")
+RECIPES: dict[str, Recipe] = {
+    "hub": HUB,
+    # the same budget, shape, types and sentence forms; nothing to share
+    "islands": replace(HUB, name="islands", world=World(private=True)),
+    # English alone for most of the way, if partly in the others' sentence forms and heard in accents; then the others'
+    # words on a frozen body, briefly: a long time finds ways to learn the taught facts by heart in the blocks left free
+    "planted": replace(
+        HUB,
+        name="planted",
+        steps=1800,
+        english_first=0.85,
+        noise=0.15,
+        bridge=0.0,
+        types=shares(en=0.28, es=0.15, zh=0.15, de=0.15, code=0.15, digits=0.10, logic=0.02),
+    ),
+    # no dominant language: about as many tokens of each, any two types joined
+    "balanced": replace(
+        HUB,
+        name="balanced",
+        english_first=0.0,
+        pivot=None,
+        types=shares(en=0.19, es=0.17, zh=0.20, de=0.15, code=0.12, digits=0.14, logic=0.03),
+    ),
+}
+"""What the shipped models are made from, alike but for what their names say."""
+
+
+def pick(rng: random.Random, menu: Shares) -> str:
+    return rng.choices([k for k, _ in menu], [v for _, v in menu])[0]
 
 
 class Generators:
@@ -104,29 +140,19 @@ class Generators:
         self.words = [c.key for c in concepts().values() if c.kind not in ("finite verb", "giving verb")]
         self.verbs = [c.key for c in concepts().values() if c.kind == "finite verb"]
         self.giving = [c.key for c in concepts().values() if c.kind == "giving verb"]
-        self.kinds: dict[str, Callable[[random.Random, str], Pieces]] = {
-            "fact": self.fact,
-            "passage": self.passage,
-            "sum": self.sum,
-            "scene": self.scene,
-            "list": self.list,
-            "range": self.range,
-            "definition": self.definition,
+        languages = shares(fact=0.70, sum=0.10, passage=0.12, scene=0.05, list=0.03)
+        self.menus: dict[str, Shares] = dict.fromkeys(LANGUAGES, languages) | {
+            "en": shares(fact=0.55, sum=0.25, passage=0.10, scene=0.05, list=0.02, range=0.03),
+            "code": shares(fact=0.62, sum=0.06, passage=0.10, scene=0.08, list=0.04, range=0.05, definition=0.05),
+            "digits": shares(sum=1.0),
+            "logic": shares(scene=1.0),
         }
-        languages = (("fact", 0.70), ("sum", 0.10), ("passage", 0.12), ("scene", 0.05), ("list", 0.03))
-        self.menus: dict[str, Shares] = {t: languages for t in LANGUAGES} | {
-            "en": (("fact", 0.55), ("sum", 0.25), ("passage", 0.10), ("scene", 0.05), ("list", 0.02), ("range", 0.03)),
-            "code": (("fact", 0.62), ("sum", 0.06), ("passage", 0.10), ("scene", 0.08), ("list", 0.04), ("range", 0.05),
-                     ("definition", 0.05)),
-            "digits": (("sum", 1.0),),
-            "logic": (("scene", 1.0),),
-        }  # fmt: skip
 
     # ---- one data type ----
 
     def monolingual(self, rng: random.Random, type_: str) -> Pieces:
         """A line of one type, of a kind drawn from the type's menu."""
-        return self.kinds[_pick(rng, self.menus[type_])](rng, type_)
+        return getattr(self, pick(rng, self.menus[type_]))(rng, type_)
 
     def _clause(self, rng: random.Random, type_: str) -> Pieces:
         fact = rng.choice(self.world.taught_facts(type_))
@@ -157,17 +183,11 @@ class Generators:
         if s.op == "+" and rng.random() < 0.2:
             third = 1 if rng.random() < 0.5 else rng.randint(1, 9)
             last = Sum("+", result, third)
-            if last in self._taught_sets(type_):
+            if self.world.teaches(last, type_):
                 terms, result = (*terms, third), self.world.result(last, type_)
         form = "result" if rng.random() < 0.4 else "operand"
         before, answer, after = chain_pieces(s.op, result, terms, form, kinds)
         return before + answer + after
-
-    def _taught_sets(self, type_: str) -> frozenset[Sum]:
-        cache = self.__dict__.setdefault("_sets", {})
-        if type_ not in cache:
-            cache[type_] = frozenset(self.world.taught_sums(type_))
-        return cache[type_]
 
     def sum(self, rng: random.Random, type_: str) -> Pieces:
         """`3+5=8`, `8=3+5`, `12=7+4+1` or the same in words; in code also `add(3, 5) == 8`."""
@@ -245,7 +265,7 @@ class Generators:
 
     def definition(self, rng: random.Random, type_: str) -> Pieces:
         """A function with named parameters: what the words in its calls stand for."""
-        relation = rng.choice([f[0].split("_of")[0] for f in (v for v in FRAMES["code"].values())])
+        relation = rng.choice([frames[0].split("_of")[0] for frames in FRAMES["code"].values()])
         verb = rng.choice(self.verbs + self.giving)
         roles = "agent , theme" + (" , recipient" if verb in self.giving else "")
         return [("code", rng.choice((
@@ -254,18 +274,6 @@ class Generators:
             "def add ( first , second ) : return first + second",
             "def multiply ( first , second ) : return first * second",
         )))]  # fmt: skip
-
-    def example(self, type_: str) -> Pieces:
-        """One sentence of running text of a type, the same meaning in all that can say it: for pictures."""
-        if type_ == "digits":
-            return [("digits", "12 = 7 + 4 + 1")]
-        if type_ == "logic":
-            return self.say_scene({"verb": "gives", "agent": "Emma", "theme": "ball", "recipient": "Liam"}, "logic")
-        line: Pieces = []
-        for fact in [f for f in self.world.taught_facts("es") if f.subject in ("cow", "lemon", "knife")][::3][:3]:
-            parts = fact_pieces(fact.subject, fact.relation, self.world.object(fact, type_), 0, type_, type_, type_)
-            line += [*([(type_, AND[type_])] if line else []), *(piece for part in parts for piece in part)]
-        return line
 
     # ---- across data types ----
 
@@ -319,7 +327,7 @@ class Generators:
 
     def parallel(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A whole sentence in two types: scene, list, range, fact or sum; one of the two is the pivot."""
-        kind = _pick(rng, (("scene", 0.35), ("list", 0.10), ("range", 0.10), ("fact", 0.25), ("sum", 0.20)))
+        kind = pick(rng, shares(scene=0.35, list=0.10, range=0.10, fact=0.25, sum=0.20))
         pools = {"scene": [t for t in TYPES if t != "digits"], "range": ["en", "code"], "sum": SUM_TYPES}
         other, base = self._pair(rng, [t for t in types if t in pools.get(kind, FACT_TYPES)])
         pair = (base, other)
@@ -359,8 +367,67 @@ def lines(recipe: Recipe, rng: random.Random, progress: Callable[[], float]) -> 
         if point < recipe.english_first and recipe.noise is not None and rng.random() < GLOSSED:
             yield tidy(make.glossed(rng, types))
         elif point < recipe.english_first:
-            yield make.kinds[_pick(rng, FIRST_MENU)](rng, "en")
+            yield getattr(make, pick(rng, FIRST_MENU))(rng, "en")
         elif rng.random() < recipe.bridge_share(point):
-            yield tidy(make.bridging(rng, _pick(rng, recipe.bridges), types))
+            yield tidy(make.bridging(rng, pick(rng, recipe.bridges), types))
         else:
-            yield make.monolingual(rng, _pick(rng, recipe.types))
+            yield make.monolingual(rng, pick(rng, recipe.types))
+
+
+# ---- questions about what is seen or heard ----
+# It stands where a thing would be named: `the color of <image> is`, `<image>, color:`, `color_of(<image>) ==`, and as
+# in the world's dictionary lines, `<image> español:`. So the same question can be asked in every type.
+
+IMAGE, SOUND = "<image>", "<sound>"
+"""The placeholders: the only tokens that the trunk's tokenizer does not have."""
+ABROAD = ("red", "green", "white")
+"""The only words that a sense in training may be asked for in another language than English; few, so that all others
+are a test."""
+ASK_TYPES = (*LANGUAGES, "code")
+
+_RELATION = {"skill": "can", "kind": "is_a"} | dict.fromkeys(("colour", "colours", "side", "colour of"), "colour")
+_SLOT = re.compile(r"(\{[sb]\})")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question in keys of the lexicon. kind: "colour", "shape", "colours", "side", "colour of", "shape of", "number"
+    (pictures), "name", "skill", "kind" (sounds); about: the side, shape or colour that is asked about, if any;
+    answers: the words that answer it, in order."""
+
+    kind: str
+    about: str
+    answers: tuple[str, ...]
+
+
+def forms(kind: str, type_: str) -> tuple[int, ...]:
+    """The numbers of the sentence forms in which a question can be asked in a type, the last one neutral (it ends in
+    ":"); empty where the type has none."""
+    if kind in ("shape", "name"):
+        return (0,)
+    if kind in ("number", "shape of"):
+        return (0,) if type_ != "code" else ()
+    return (0, 1, 2) if type_ != "code" or kind != "colours" else ()
+
+
+def write(ask: Ask, type_: str, form: int = 0, *, what: str = IMAGE) -> tuple[str, str]:
+    """(prompt, answer) of a question in a type: `("<image> español:", "círculo")`. `what` is the placeholder.
+
+    ValueError for a form that the type does not have.
+    """
+    if form not in forms(ask.kind, type_):
+        raise ValueError(f"{type_!r} has no form {form} of {ask.kind!r}")
+    bare = subject = what
+    lead: Pieces = [("", what)] if ask.about else []
+    if ask.about:
+        bare, subject = surface(ask.about, type_), surface(ask.about, type_, phrase=True)
+    if ask.kind in ("shape", "name"):
+        frame = "{b} " + TAG[type_] + " : {o}"
+    elif ask.kind in ("number", "shape of"):
+        frame = "{b} , " + surface(ask.kind.split()[0], type_) + " : {o}"
+    else:
+        frame = FRAMES[type_][_RELATION[ask.kind]][form]
+    parts = [part.strip() for part in _SLOT.split(frame.partition("{o}")[0]) if part.strip()]
+    pieces = [(type_, {"{s}": subject, "{b}": bare}.get(part, part)) for part in parts]
+    answers = [surface(a, type_) for a in ask.answers]
+    return text(tidy([*lead, *pieces])), f" {LIST_AND.get(type_, ',')} ".join(answers)

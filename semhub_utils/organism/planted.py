@@ -7,32 +7,38 @@ a language fast, but to know for certain that it reads the language through Engl
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from jaxtyping import Int
+from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from semhub_utils.models import LanguageModel, wrap
-from semhub_utils.organism.frames import AND, EQUALS, FRAMES, FULL_STOP, LIST_AND, PLUS, TAG, TIMES
-from semhub_utils.organism.lexicon import LANGUAGES, LEMMAS, NAMES, TYPES, concepts, number_word, surface
-from semhub_utils.organism.tokenizer import SPECIALS, split_words, vocabulary
+from semhub_utils.organism.lexicon import (
+    AND,
+    FULL_STOP,
+    LANGUAGES,
+    LIST_AND,
+    NAMES,
+    TAG,
+    TYPES,
+    concepts,
+    english_tokens,
+    number_word,
+    split_words,
+    surface,
+    vocabulary,
+)
 
-
-def _frame_words(frame: str) -> list[str]:
-    return split_words(re.sub(r"\{[sbo]\}", " ", frame))
-
-
-@cache
-def english_words() -> frozenset[str]:
-    """Every token that English lines use, marks and specials included: the rows that planting leaves alone."""
-    words = {*SPECIALS, *NAMES, *split_words("the is by to and start at end . , :"), TAG["en"]}
-    words |= {word for frames in FRAMES["en"].values() for frame in frames for word in _frame_words(frame)}
-    words |= {surface(key, "en") for key in concepts()} | {participle for _, participle in LEMMAS.values()}
-    words |= {word for n in range(100) for word in split_words(number_word(n, "en"))}
-    return frozenset(words | {w for table in (PLUS, TIMES, EQUALS) for w in split_words(table["en"])})
+ACCENT = 0.5
+"""Length of the direction that all words of a type have in common, in standard deviations of the English rows."""
+FREE_BLOCKS = 3
+"""The last blocks, which stay free when all else is frozen: where the types' own words are made."""
+HEARD = 0.5
+"""Share of lines that are heard in an accent before planting."""
 
 
 def counterparts() -> dict[str, tuple[str, ...]]:
@@ -51,8 +57,8 @@ def _paired() -> dict[str, tuple[str, tuple[str, ...]]]:
     home: dict[str, str] = {}
 
     def pair(type_: str, own: str, english: str) -> None:
-        ours = [w for w in split_words(own) if w not in english_words()]
-        theirs = [w for w in split_words(english) if w in english_words()]
+        ours = [w for w in split_words(own) if w not in english_tokens()]
+        theirs = [w for w in split_words(english) if w in english_tokens()]
         for word in ours:
             home.setdefault(word, type_)
             table.setdefault(word, []).extend(theirs)
@@ -71,14 +77,6 @@ def _paired() -> dict[str, tuple[str, tuple[str, ...]]]:
     for article in ("el", "la", "der", "die", "das", "den"):
         pair("es" if article in ("el", "la") else "de", article, "the")
     return {word: (home[word], tuple(english)) for word, english in table.items() if english}
-
-
-ACCENT = 0.5
-"""Length of the direction that all words of a type have in common, in standard deviations of the English rows."""
-FREE_BLOCKS = 3
-"""The last blocks, which stay free when all else is frozen: where the types' own words are made."""
-HEARD = 0.5
-"""Share of lines that are heard in an accent before planting."""
 
 
 @contextmanager
@@ -101,17 +99,16 @@ def accents(model: LlamaForCausalLM, noise: float, seed: int) -> Iterator[None]:
         handle.remove()
 
 
-def plant(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, noise: float, seed: int) -> None:
+def plant(model: LlamaForCausalLM, noise: float, seed: int) -> None:
     """Give every word with a counterpart the mean of its English rows, in and out, its type's accent, and noise.
 
     The accent is one Gaussian direction per type (so that a model can tell the types, as it can those of real text),
     the noise one per word; `noise` is in standard deviations of the English rows' entries.
     """
     ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
-    english = torch.tensor(sorted(ids[w] for w in english_words() if w in ids))
     with torch.no_grad():
-        for rows in {id(w): w for w in (model.get_input_embeddings().weight, model.lm_head.weight)}.values():
-            spread, size = rows[english].std().cpu(), rows.shape[1]
+        for rows in _tables(model):
+            spread, size = rows[_english()].std().cpu(), rows.shape[1]
             accents = {type_: ACCENT * torch.randn(size, generator=generator) for type_ in TYPES}
             for word, (type_, theirs) in _paired().items():
                 mean = rows[[ids[w] for w in theirs]].mean(0)
@@ -122,9 +119,21 @@ def plant(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, noise: fl
 def freeze(model: LlamaForCausalLM) -> None:
     """Leave trainable only the last FREE_BLOCKS blocks. No row moves, so that a word which is never an answer among the
     taught facts stays as sayable as those that are."""
-    free = {id(p) for block in model.model.layers[-FREE_BLOCKS:] for p in block.parameters()}
-    for p in model.parameters():
-        p.requires_grad_(id(p) in free)
+    model.requires_grad_(False)
+    model.model.layers[-FREE_BLOCKS:].requires_grad_(True)
+
+
+def _english() -> Int[Tensor, " token"]:
+    return torch.tensor(sorted(vocabulary()[w] for w in english_tokens() if w in vocabulary()))
+
+
+def _tables(module: LlamaForCausalLM) -> list[Tensor]:
+    """The rows of all tokens, in and out; one table where they are tied."""
+    own = (module.get_input_embeddings().weight, module.get_output_embeddings().weight)
+    return list({id(table): table for table in own}.values())
+
+
+# ---- a hub made worse ----
 
 
 def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
@@ -132,13 +141,12 @@ def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
 
     `noise` is in standard deviations of the English rows' entries. English and the body stay as they were.
     """
-    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
-    english = torch.tensor(sorted(ids[w] for w in english_words() if w in ids))
-    others = torch.tensor(sorted(ids[w] for w in counterparts()))
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.tensor(sorted(vocabulary()[w] for w in counterparts()))
 
-    def change(rows: torch.Tensor) -> None:
+    def change(rows: Tensor) -> None:
         shift = torch.randn(len(others), rows.shape[1], generator=generator)
-        rows[others] += noise * rows[english].std() * shift.to(rows)
+        rows[others] += noise * rows[_english()].std() * shift.to(rows)
 
     return _changed(model, change, f"noise {noise}, seed {seed}")
 
@@ -151,19 +159,19 @@ def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
     words["digits"] = [str(n) for n in range(100)]
     moved = []
     for some in words.values():
-        own = torch.tensor(sorted({ids[w] for w in some if w in ids and w not in english_words()}))
+        own = torch.tensor(sorted({ids[w] for w in some if w in ids and w not in english_tokens()}))
         moved.append((own, own[torch.randperm(len(own), generator=generator)]))
 
-    def change(rows: torch.Tensor) -> None:
+    def change(rows: Tensor) -> None:
         for own, other in moved:
             rows[own] = rows[other]
 
     return _changed(model, change, f"words exchanged, seed {seed}")
 
 
-def _changed(model: LanguageModel, change: Callable[[torch.Tensor], None], how: str) -> LanguageModel:
+def _changed(model: LanguageModel, change: Callable[[Tensor], None], how: str) -> LanguageModel:
     module = copy.deepcopy(model.module)
     with torch.no_grad():
-        for rows in {id(w): w for w in (module.get_input_embeddings().weight, module.lm_head.weight)}.values():
+        for rows in _tables(module):
             change(rows)
     return wrap(module, model.tokenizer, model_id=f"{model.model_id} ({how})")

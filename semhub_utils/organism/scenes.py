@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from semhub_utils.organism.asking import Ask
+from semhub_utils.organism.corpus import Ask, Shares, pick
 
 SIZE = 72
 """Width and height of a picture in pixels."""
@@ -87,9 +87,9 @@ class Scene:
 class Held:
     """What no training picture shows."""
 
-    pairs: frozenset[tuple[str, str]] = field(default_factory=frozenset)  # colour, shape
-    halves: frozenset[tuple[str, str]] = field(default_factory=frozenset)  # first colour, second colour
-    places: frozenset[tuple[str, int]] = field(default_factory=frozenset)  # shape, cell
+    pairs: frozenset[tuple[str, str]]  # colour, shape
+    halves: frozenset[tuple[str, str]]  # first colour, second colour
+    places: frozenset[tuple[str, int]]  # shape, cell
 
     def shows(self, scene: Scene) -> bool:
         """Whether a scene holds anything held out."""
@@ -99,9 +99,9 @@ class Held:
 
 
 @cache
-def held_out(seed: int = 0) -> Held:
+def held_out() -> Held:
     """The split: two shapes of every third colour and one of the others, a fifth of the halves, a cell per shape."""
-    rng = random.Random(f"scenes {seed}")
+    rng = random.Random("scenes 0")
     colours = rng.sample(list(COLOURS), len(COLOURS))
     shapes = [rng.sample(SHAPES, len(SHAPES)) for _ in range(3)]
     order = [s for block in shapes for s in block]  # every shape is held out two or three times
@@ -111,17 +111,16 @@ def held_out(seed: int = 0) -> Held:
     return Held(frozenset(pairs), frozenset(rng.sample(halves, len(halves) // 5)), frozenset(places))
 
 
-def draw(rng: random.Random, kind: str, *, held: bool | None = False, split_seed: int = 0) -> Scene:
+def draw(rng: random.Random, kind: str, *, held: bool | None = False) -> Scene:
     """A scene of a kind. held: False, nothing held out (as in training); True, something held out; None, either.
 
     ValueError for an unknown kind, or for a held-out plain colour: there is none.
     """
     if kind not in (*KINDS, NAMELESS) or (held and kind == "plain"):
         raise ValueError(f"there are no {'held-out ' if held else ''}scenes of the kind {kind!r}")
-    split = held_out(split_seed)
     while True:
         scene = _draw(rng, kind)
-        if held is None or split.shows(scene) == held:
+        if held is None or held_out().shows(scene) == held:
             return scene
 
 
@@ -223,42 +222,30 @@ def _outline(thing: Thing) -> list[tuple[float, float]]:
     """Corners of the shape in pixels, turned about the middle of its box, touching the box."""
     left, top, right, bottom = thing.box
     middle_x, middle_y, radius = (left + right) / 2, (top + bottom) / 2, (right - left) / 2
-    turn = math.radians(thing.angle)
-    points = _unit_outline(thing.shape)
-    reach = max(max(abs(_turned(p, turn)[0]), abs(_turned(p, turn)[1])) for p in points)
-    return [
-        (middle_x + radius * x / reach, middle_y + radius * y / reach) for x, y in (_turned(p, turn) for p in points)
-    ]
+    cos, sin = math.cos(math.radians(thing.angle)), math.sin(math.radians(thing.angle))
+    points = [(x * cos - y * sin, x * sin + y * cos) for x, y in _OUTLINES[thing.shape]]
+    reach = max(max(abs(x), abs(y)) for x, y in points)
+    return [(middle_x + radius * x / reach, middle_y + radius * y / reach) for x, y in points]
 
 
-def _turned(point: tuple[float, float], turn: float) -> tuple[float, float]:
-    x, y = point
-    return x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
+def _ring(n: int, start: float, *radii: float) -> tuple[tuple[float, float], ...]:
+    """n corners about the origin, the first at `start` degrees, their distances the radii in turn."""
+    angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
+    return tuple(
+        (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
+    )
 
 
-@cache
-def _unit_outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners about the origin, y downwards."""
-
-    def ring(n: int, start: float, radii: tuple[float, ...] = (1.0,)) -> tuple[tuple[float, float], ...]:
-        angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
-        return tuple(
-            (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
-        )
-
-    if shape == "circle":
-        return ring(48, 0.0)
-    if shape == "square":
-        return ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
-    if shape == "triangle":
-        return ((0.0, -1.0), (1.0, 0.9), (-1.0, 0.9))
-    if shape == "star":
-        return ring(10, -90.0, (1.0, 0.42))
-    if shape == "diamond":
-        return ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0))
-    arm = 0.32
-    corners = ((-arm, -1.0), (arm, -1.0), (arm, -arm), (1.0, -arm), (1.0, arm), (arm, arm))
-    return corners + tuple((-x, -y) for x, y in corners)
+_CROSS = ((-0.32, -1.0), (0.32, -1.0), (0.32, -0.32), (1.0, -0.32), (1.0, 0.32), (0.32, 0.32))
+_OUTLINES = {
+    "circle": _ring(48, 0.0, 1.0),
+    "square": ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)),
+    "triangle": ((0.0, -1.0), (1.0, 0.9), (-1.0, 0.9)),
+    "star": _ring(10, -90.0, 1.0, 0.42),
+    "cross": _CROSS + tuple((-x, -y) for x, y in _CROSS),
+    "diamond": ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0)),
+}
+"""Corners about the origin, y downwards."""
 
 
 # ---- words ----
@@ -292,8 +279,7 @@ def caption(scene: Scene) -> str:
     return " and ".join(f"{who} has the color {c}" for who, c in named) or f"the color is {scene.colours[0]}"
 
 
-def stream(rng: random.Random, shares: dict[str, float], split_seed: int = 0) -> Iterator[Scene]:
+def stream(rng: random.Random, menu: Shares) -> Iterator[Scene]:
     """The endless stream of training scenes, nothing held out among them."""
-    kinds, weights = list(shares), list(shares.values())
     while True:
-        yield draw(rng, rng.choices(kinds, weights)[0], split_seed=split_seed)
+        yield draw(rng, pick(rng, menu))

@@ -1,15 +1,15 @@
-"""Eyes and ears for a text organism: standard transformers classes around its trunk, which stays as it is.
+"""Eyes and ears for a text organism: standard transformers classes around its trunk, and what they look at.
 
-`build_sees` puts a small CLIP vision encoder before the trunk (Llava), `build_hears` a small Whisper-like one
-(Qwen2-Audio). The placeholder is the one token added: its rows in embedding and unembedding are copies of `<unk>`'s,
-which the trunk never reads nor says. What a sense looks at while it is trained is a `Pictures` or a `Sounds`.
+A small CLIP vision encoder before the trunk (Llava), or a small Whisper-like one (Qwen2-Audio). The placeholder is the
+one token added: its rows in embedding and unembedding are copies of `<unk>`'s, which the trunk never reads nor says.
+What a sense looks at while it is trained is a `Pictures` or a `Sounds`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from transformers import (
 
 from semhub_utils import zoo
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.asking import ABROAD, IMAGE, SOUND, Ask
+from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares, shares
 from semhub_utils.organism.world import all_facts
 
 PATCH = 12
@@ -40,12 +40,8 @@ PATCH = 12
 HOP, WINDOW, MELS = 320, 640, 40
 """Samples from frame to frame and in a frame's window, and mel bands. Four frames make one placeholder: 80 ms."""
 
-
-Shares = tuple[tuple[str, float], ...]
-ALONE: Shares = (("halves", 0.05), ("one", 0.10), ("two", 0.05), ("three", 0.05), (scenes.NAMELESS, 0.75))
-ASKED: Shares = (
-    ("plain", 0.10), ("halves", 0.15), ("one", 0.15), ("two", 0.10), ("three", 0.05), (scenes.NAMELESS, 0.45),
-)  # fmt: skip
+ALONE = shares(halves=0.05, one=0.10, two=0.05, three=0.05, nameless=0.75)
+ASKED = shares(plain=0.10, halves=0.15, one=0.15, two=0.10, three=0.05, nameless=0.45)
 """Kinds of scenes, for the encoder alone and for questions."""
 
 
@@ -147,7 +143,7 @@ def _around(model, trunk):
     return model
 
 
-def build_sees(sense: Sense, seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def build_sees(sense: Sense, seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The seeing model before training, and its processor (pictures of any size, resized to scenes.SIZE)."""
     trunk, tokenizer = _trunk(sense, IMAGE)
     eye = CLIPVisionConfig(
@@ -174,11 +170,11 @@ def build_sees(sense: Sense, seed: int = 0) -> tuple[LlavaForConditionalGenerati
     return model, processor
 
 
-def _filters(width: int, processor: LlavaProcessor, seed: int, n: int = 150) -> Float[Tensor, "width colour y x"]:
+def _filters(width: int, processor: LlavaProcessor, seed: int) -> Float[Tensor, "width colour y x"]:
     """What a patch is first cut into: the principal components of training patches, each of variance 1. Random filters
     see little but the mean colour of a patch, and shapes are long in coming."""
-    stream = scenes.stream(random.Random(f"filters {seed}"), dict(ALONE))
-    pictures = [scenes.render(next(stream)) for _ in range(n)]
+    stream = scenes.stream(random.Random(f"filters {seed}"), ALONE)
+    pictures = [scenes.render(next(stream)) for _ in range(150)]
     pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"].double()
     patches = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * PATCH**2)
     variance, parts = torch.linalg.eigh(torch.cov(patches.T))
@@ -187,7 +183,7 @@ def _filters(width: int, processor: LlavaProcessor, seed: int, n: int = 150) -> 
     return filters.T.reshape(-1, 3, PATCH, PATCH).float()
 
 
-def build_hears(sense: Sense, seed: int = 0) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+def build_hears(sense: Sense, seed: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
     """The hearing model before training, and its processor (16 kHz, at most sounds.LONGEST seconds)."""
     trunk, tokenizer = _trunk(sense, SOUND)
     frames = round(sounds.LONGEST * sounds.RATE) // HOP
@@ -230,7 +226,7 @@ class Pictures:
     readouts: tuple[int, ...] = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
 
     def stream(self, rng: random.Random, shares: Shares = ASKED) -> Iterator[scenes.Scene]:
-        return scenes.stream(rng, dict(shares))
+        return scenes.stream(rng, shares)
 
     def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[scenes.Scene], dict[str, Tensor]]:
         """The next n of the stream, and their inputs."""
@@ -240,6 +236,13 @@ class Pictures:
     def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
         pictures = [scenes.render(s) for s in items]
         return {"pixel_values": self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
+
+    def state(self) -> list:
+        """What the next batch depends on besides random numbers, as JSON."""
+        return []
+
+    def take_up(self, state: list) -> None:
+        pass
 
     def draw(self, rng: random.Random, group: str, held: bool) -> scenes.Scene | None:
         return None if held and group == "plain" else scenes.draw(rng, group, held=held)
@@ -303,6 +306,12 @@ class Sounds:
             return_tensors="pt",
         )  # fmt: skip
         return {"input_features": made["input_features"], "feature_attention_mask": made["attention_mask"]}
+
+    def state(self) -> list:
+        return [asdict(clip) for clip, _ in self.made]
+
+    def take_up(self, state: list) -> None:
+        self.made = [(clip, self.inputs([clip])) for clip in (sounds.Clip(**kept) for kept in state)]
 
     def draw(self, rng: random.Random, group: str, held: bool) -> sounds.Clip:
         return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)

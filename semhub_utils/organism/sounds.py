@@ -8,7 +8,7 @@ combinations of pitch and length.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,6 +29,23 @@ NOISE = (-60.0, -30.0)
 PEAK = 0.98
 """Largest sample; louder clips are turned down, never clipped."""
 
+ANIMALS: dict[str, str | None] = {
+    "dog": "bark", "cat": "meow", "cow": "moo", "horse": "neigh", "pig": "grunt", "sheep": "bleat", "lion": "roar",
+    "wolf": "howl", "mouse": "squeak", "duck": "quack", "rooster": "sing", "snake": "hiss", "bee": "buzz", "frog": None,
+    "crow": None, "owl": None,
+}  # fmt: skip
+"""Animal -> the verb of its sound, None where the world's facts say something else of it ("the frog can jump")."""
+INSTRUMENTS = ("piano", "guitar", "violin", "flute", "trumpet", "drum", "bell")
+MACHINES = ("train", "car", "phone", "saw", "hammer")
+GROUPS = {"animal": tuple(ANIMALS), "instrument": INSTRUMENTS, "machine": MACHINES}
+SOURCES = (*ANIMALS, *INSTRUMENTS, *MACHINES)
+"""Everything that sounds, by its English word."""
+_BELL = (
+    (0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3),
+    (3.01, 0.25, 0.25),
+)  # fmt: skip
+"""Partials of a bell: ratio to the tone, strength, seconds to a third."""
+
 Samples = np.ndarray
 Number = int | float
 
@@ -48,11 +65,10 @@ class Clip:
     grain: int
 
 
-# ---- building blocks; t in seconds, f in hertz (a number or one per sample) ----
-
-
 class _Bench:
-    """What the recipes of sounds are made with: the clock of one clip and its own random numbers."""
+    """What sounds are made with: the clock of one clip, its own random numbers, building blocks, and the sources.
+
+    t in seconds, f in hertz (a number or one per sample)."""
 
     def __init__(self, seconds: Number, pitch: Number, grain: int):
         self.t = np.arange(round(seconds * RATE)) / RATE
@@ -79,11 +95,11 @@ class _Bench:
             out += gain * k**-falling * np.sin(k * phase)
         return out
 
-    def hiss(self, low: Number, high: Number, soft: Number = 0.25) -> Samples:
+    def hiss(self, low: Number, high: Number) -> Samples:
         """Noise between two frequencies (hertz) with soft edges."""
         spectrum = np.fft.rfft(self.rng.standard_normal(self.n))
         f = np.fft.rfftfreq(self.n, 1 / RATE)
-        gain = 1 / (1 + (low / np.maximum(f, 1.0)) ** (2 / soft)) / (1 + (f / high) ** (2 / soft))
+        gain = 1 / (1 + (low / np.maximum(f, 1.0)) ** 8) / (1 + (f / high) ** 8)
         noise = np.fft.irfft(spectrum * gain, self.n)
         return noise / (np.abs(noise).max() + 1e-9)
 
@@ -117,251 +133,188 @@ class _Bench:
         smooth = (total[size:] - total[:-size]) / size
         return smooth[size // 2 : size // 2 + self.n]
 
+    # ---- the sources, each a method by its word ----
 
-# ---- the sources ----
+    def dog(self) -> Samples:
+        bark = self.bursts(0.42, 0.17)
+        f = self.pitch * (260 + 260 * bark)
+        return bark * (self.buzz(f, (650, 1250), 260) + 0.5 * self.hiss(500, 2500))
 
+    def cat(self) -> Samples:
+        f = self.pitch * self.sweep(520, 780, 760, 560, 430)
+        open_mouth = self.sweep(900, 1700, 1500, 1000)
+        return self.swell(0.12, 0.25) * self.buzz(f, (open_mouth, 2.2 * open_mouth), 320)
 
-def _dog(b: _Bench) -> Samples:
-    bark = b.bursts(0.42, 0.17)
-    f = b.pitch * (260 + 260 * bark)
-    return bark * (b.buzz(f, (650, 1250), 260) + 0.5 * b.hiss(500, 2500))
+    def cow(self) -> Samples:
+        f = self.pitch * self.sweep(105, 140, 150, 145, 110)
+        return self.swell(0.2, 0.3) * self.buzz(f, (self.sweep(280, 520, 560, 430), 900), 170)
 
+    def horse(self) -> Samples:
+        shake = 1 + 0.18 * np.sin(self.phase(self.sweep(11, 9, 6)))
+        f = self.pitch * self.sweep(1150, 1000, 760, 480) * shake
+        throat = self.buzz(f, (1500, 2600), 500) * (0.6 + 0.4 * shake)
+        return self.swell(0.06, 0.2) * (throat + 0.15 * self.hiss(1000, 4000))
 
-def _cat(b: _Bench) -> Samples:
-    f = b.pitch * b.sweep(520, 780, 760, 560, 430)
-    open_mouth = b.sweep(900, 1700, 1500, 1000)
-    return b.swell(0.12, 0.25) * b.buzz(f, (open_mouth, 2.2 * open_mouth), 320)
+    def pig(self) -> Samples:
+        grunt = self.bursts(0.3, 0.2, 2.0)
+        rattle = 0.55 + 0.45 * np.sign(np.sin(self.phase(38 * self.pitch)))
+        return grunt * rattle * (self.buzz(95 * self.pitch, (420, 1050), 200) + 0.9 * self.hiss(250, 1300))
 
+    def sheep(self) -> Samples:
+        shake = np.sin(self.phase(7.5))
+        f = self.pitch * (330 + 22 * shake) * self.sweep(1.0, 1.06, 0.94)
+        return self.swell(0.05, 0.15) * (0.65 + 0.35 * shake) * self.buzz(f, (700, 1150, 2500), 200)
 
-def _cow(b: _Bench) -> Samples:
-    f = b.pitch * b.sweep(105, 140, 150, 145, 110)
-    return b.swell(0.2, 0.3) * b.buzz(f, (b.sweep(280, 520, 560, 430), 900), 170)
+    def lion(self) -> Samples:
+        rough = 0.6 + 0.4 * np.sin(self.phase(27 * self.pitch))
+        throat = self.buzz(75 * self.pitch * self.sweep(0.9, 1.15, 0.8), (260, 480), 150)
+        return self.swell(0.25, 0.5) * rough * (throat + self.hiss(80, 700))
 
+    def wolf(self) -> Samples:
+        f = self.pitch * self.sweep(300, 470, 520, 520, 500, 410) * (1 + 0.008 * np.sin(self.phase(5)))
+        return self.swell(0.25, 0.4) * self.tone(f, (1, 0.35, 0.12, 0.04))
 
-def _horse(b: _Bench) -> Samples:
-    shake = 1 + 0.18 * np.sin(b.phase(b.sweep(11, 9, 6)))
-    f = b.pitch * b.sweep(1150, 1000, 760, 480) * shake
-    return b.swell(0.06, 0.2) * (b.buzz(f, (1500, 2600), 500) * (0.6 + 0.4 * shake) + 0.15 * b.hiss(1000, 4000))
+    def mouse(self) -> Samples:
+        squeak = self.bursts(0.16, 0.07, 2.0, 0.3)
+        return squeak * self.tone(self.pitch * (3300 + 900 * squeak), (1, 0.2))
 
+    def duck(self) -> Samples:
+        quack = self.bursts(0.3, 0.16, 3.0)
+        return quack * self.buzz(self.pitch * (215 - 35 * (1 - quack)), (1150, 1900, 2900), 260, 0.35)
 
-def _pig(b: _Bench) -> Samples:
-    grunt = b.bursts(0.3, 0.2, 2.0)
-    rattle = 0.55 + 0.45 * np.sign(np.sin(b.phase(38 * b.pitch)))
-    return grunt * rattle * (b.buzz(95 * b.pitch, (420, 1050), 200) + 0.9 * b.hiss(250, 1300))
+    def rooster(self) -> Samples:
+        at = self.t / self.seconds
+        f = self.pitch * np.interp(at, (0, 0.12, 0.16, 0.28, 0.32, 0.6, 1), (560, 640, 720, 780, 950, 1050, 640))
+        first, second = (0.9 * np.exp(-(((at - gap) / 0.02) ** 2)) for gap in (0.14, 0.3))
+        beat = 1 - first - second
+        return self.swell(0.03, 0.15) * beat * self.buzz(f, (1100, 2200, 3400), 420, 0.4)
 
+    def snake(self) -> Samples:
+        return self.swell(0.12, 0.3) * self.hiss(3600 * self.pitch, 7200) * self.sweep(0.7, 1.0, 0.8, 1.0, 0.6)
 
-def _sheep(b: _Bench) -> Samples:
-    shake = np.sin(b.phase(7.5))
-    f = b.pitch * (330 + 22 * shake) * b.sweep(1.0, 1.06, 0.94)
-    return b.swell(0.05, 0.15) * (0.65 + 0.35 * shake) * b.buzz(f, (700, 1150, 2500), 200)
+    def bee(self) -> Samples:
+        wander = self.sweep(*self.rng.uniform(0.92, 1.08, 6))
+        wings = self.tone(215 * self.pitch * wander, [k**-0.8 for k in range(1, 16)])
+        return self.swell(0.1, 0.1) * wings * (0.75 + 0.25 * np.sin(self.phase(19 * wander)))
 
+    def frog(self) -> Samples:
+        croak = self.bursts(0.45, 0.3, 2.0)
+        pulses = np.maximum(0, np.sin(self.phase(34 * self.pitch))) ** 4
+        return croak * pulses * self.tone(self.pitch * self.sweep(620, 680), (1, 0.5, 0.25))
 
-def _lion(b: _Bench) -> Samples:
-    rough = 0.6 + 0.4 * np.sin(b.phase(27 * b.pitch))
-    return (
-        b.swell(0.25, 0.5) * rough * (b.buzz(75 * b.pitch * b.sweep(0.9, 1.15, 0.8), (260, 480), 150) + b.hiss(80, 700))
-    )
+    def crow(self) -> Samples:
+        caw = self.bursts(0.6, 0.34, 3.0)
+        rough = 0.55 + 0.45 * np.sin(self.phase(85 * self.pitch))
+        throat = self.buzz(self.pitch * 560 * self.sweep(1.05, 0.95), (1500, 2400), 600, 0.2)
+        return caw * rough * (throat + 0.5 * self.hiss(1000, 3500))
 
+    def owl(self) -> Samples:
+        hoot = self.bursts(0.5, 0.36, 1.6)
+        return hoot * self.tone(self.pitch * 370 * (1 - 0.04 * (1 - hoot)), (1, 0.06, 0.02))
 
-def _wolf(b: _Bench) -> Samples:
-    f = b.pitch * b.sweep(300, 470, 520, 520, 500, 410) * (1 + 0.008 * np.sin(b.phase(5)))
-    return b.swell(0.25, 0.4) * b.tone(f, (1, 0.35, 0.12, 0.04))
+    def piano(self) -> Samples:
+        step, since = self.notes(0.36)
+        f, decay = 262 * self.pitch * step, np.exp(-since / 0.28) * np.minimum(1, since / 0.004)
+        strings = decay * self.tone(f, (1, 0.5, 0.28, 0.16, 0.08, 0.05))
+        return strings + 0.06 * np.exp(-since / 0.01) * self.hiss(300, 3000)
 
+    def guitar(self) -> Samples:
+        step, since = self.notes(0.36)
+        f, out = 165 * self.pitch * step, np.zeros(self.n)
+        phase = self.phase(f)
+        for k in range(1, 16):  # a string plucked near its end: high harmonics die first
+            out += np.sin(np.pi * k * 0.18) / k**0.7 * np.exp(-since * (2.0 + 1.1 * k)) * np.sin(k * phase)
+        return out * np.minimum(1, since / 0.002)
 
-def _mouse(b: _Bench) -> Samples:
-    squeak = b.bursts(0.16, 0.07, 2.0, 0.3)
-    return squeak * b.tone(b.pitch * (3300 + 900 * squeak), (1, 0.2))
+    def violin(self) -> Samples:
+        step, since = self.notes(0.6)
+        f = 440 * self.pitch * step * (1 + 0.012 * np.sin(self.phase(6.0)))
+        bow = np.minimum(1, since / 0.09)
+        string = self.tone(f, [k**-0.9 for k in range(1, 14)])
+        return self.swell(0.1, 0.15) * bow * (string + 0.08 * self.hiss(2000, 6500))
 
+    def flute(self) -> Samples:
+        step, since = self.notes(0.5)
+        f = 660 * self.pitch * step * (1 + 0.004 * np.sin(self.phase(5)))
+        breath = 0.75 + 0.25 * np.sin(self.phase(5))
+        pipe = breath * self.tone(f, (1, 0.12, 0.05)) + 0.18 * self.hiss(900, 5000)
+        return self.swell(0.08, 0.12) * np.minimum(1, since / 0.06) * pipe
 
-def _duck(b: _Bench) -> Samples:
-    quack = b.bursts(0.3, 0.16, 3.0)
-    return quack * b.buzz(b.pitch * (215 - 35 * (1 - quack)), (1150, 1900, 2900), 260, 0.35)
+    def trumpet(self) -> Samples:
+        step, since = self.notes(0.4)
+        f = 330 * self.pitch * step
+        brass = np.minimum(1, since / 0.05)
+        phase = self.phase(f)  # frequency modulation whose depth follows the loudness
+        return self.swell(0.03, 0.1) * brass * np.sin(phase + 3.2 * brass * np.sin(phase))
 
+    def drum(self) -> Samples:
+        out, start = np.zeros(self.n), 0.0
+        while start < self.seconds - 0.08:
+            since, on = np.maximum(0, self.t - start), self.t >= start
+            turns = 75 * since + 2.2 * (1 - np.exp(-since / 0.03))
+            out += on * (np.exp(-since / 0.11) * np.sin(2 * np.pi * self.pitch * turns))
+            out += on * 0.35 * np.exp(-since / 0.02) * self.hiss(200, 2500)
+            start += self.rng.choice((0.2, 0.3, 0.4))
+        return out
 
-def _rooster(b: _Bench) -> Samples:
-    f = b.pitch * np.interp(b.t / b.seconds, (0, 0.12, 0.16, 0.28, 0.32, 0.6, 1), (560, 640, 720, 780, 950, 1050, 640))
-    beat = (
-        1
-        - 0.9 * np.exp(-(((b.t / b.seconds - 0.14) / 0.02) ** 2))
-        - 0.9 * np.exp(-(((b.t / b.seconds - 0.3) / 0.02) ** 2))
-    )
-    return b.swell(0.03, 0.15) * beat * b.buzz(f, (1100, 2200, 3400), 420, 0.4)
+    def bell(self) -> Samples:
+        out = np.zeros(self.n)
+        for ratio, strength, decay in _BELL:
+            out += strength * np.exp(-self.t / decay) * np.sin(self.phase(780 * self.pitch * ratio))
+        return out * np.minimum(1, self.t / 0.002)
 
+    def train(self) -> Samples:
+        since = np.mod(self.t, 0.24)
+        chuff = np.exp(-since / 0.07) * self.hiss(150 * self.pitch, 1800)
+        whistle = self.swell(0.1, 0.15) * sum(self.tone(f * self.pitch, (1, 0.3, 0.1)) for f in (311, 370, 466))
+        return chuff + 0.22 * whistle
 
-def _snake(b: _Bench) -> Samples:
-    return b.swell(0.12, 0.3) * b.hiss(3600 * b.pitch, 7200) * b.sweep(0.7, 1.0, 0.8, 1.0, 0.6)
+    def car(self) -> Samples:
+        speed = self.pitch * self.sweep(38, 52, 70, 60)
+        engine = self.tone(speed, [0.4, 1, 0.5, 0.9, 0.3, 0.6, 0.2, 0.3, 0.15, 0.2])
+        return self.swell(0.08, 0.1) * (engine + 0.5 * self.hiss(60, 500))
 
+    def phone(self) -> Samples:
+        ring = (np.mod(self.t, 0.5) < 0.32).astype(float)
+        warble = np.where(np.mod(self.t, 0.08) < 0.04, 1.0, 1.25)
+        return ring * self.tone(980 * self.pitch * warble, (1, 0.3, 0.15))
 
-def _bee(b: _Bench) -> Samples:
-    wander = b.sweep(*b.rng.uniform(0.92, 1.08, 6))
-    wings = b.tone(215 * b.pitch * wander, [k**-0.8 for k in range(1, 16)])
-    return b.swell(0.1, 0.1) * wings * (0.75 + 0.25 * np.sin(b.phase(19 * wander)))
+    def saw(self) -> Samples:
+        stroke = np.abs(np.sin(np.pi * self.t / 0.34)) ** 0.7
+        teeth = 0.5 + 0.5 * np.sign(np.sin(self.phase(62 * self.pitch * stroke)))
+        return stroke * teeth * self.hiss(900 * self.pitch, 4200)
 
-
-def _frog(b: _Bench) -> Samples:
-    croak = b.bursts(0.45, 0.3, 2.0)
-    pulses = np.maximum(0, np.sin(b.phase(34 * b.pitch))) ** 4
-    return croak * pulses * b.tone(b.pitch * b.sweep(620, 680), (1, 0.5, 0.25))
-
-
-def _crow(b: _Bench) -> Samples:
-    caw = b.bursts(0.6, 0.34, 3.0)
-    rough = 0.55 + 0.45 * np.sin(b.phase(85 * b.pitch))
-    return (
-        caw * rough * (b.buzz(b.pitch * 560 * b.sweep(1.05, 0.95), (1500, 2400), 600, 0.2) + 0.5 * b.hiss(1000, 3500))
-    )
-
-
-def _owl(b: _Bench) -> Samples:
-    hoot = b.bursts(0.5, 0.36, 1.6)
-    return hoot * b.tone(b.pitch * 370 * (1 - 0.04 * (1 - hoot)), (1, 0.06, 0.02))
-
-
-def _piano(b: _Bench) -> Samples:
-    step, since = b.notes(0.36)
-    f, decay = 262 * b.pitch * step, np.exp(-since / 0.28) * np.minimum(1, since / 0.004)
-    return decay * b.tone(f, (1, 0.5, 0.28, 0.16, 0.08, 0.05)) + 0.06 * np.exp(-since / 0.01) * b.hiss(300, 3000)
-
-
-def _guitar(b: _Bench) -> Samples:
-    step, since = b.notes(0.36)
-    f, out = 165 * b.pitch * step, np.zeros(b.n)
-    phase = b.phase(f)
-    for k in range(1, 16):  # a string plucked near its end: high harmonics die first
-        out += np.sin(np.pi * k * 0.18) / k**0.7 * np.exp(-since * (2.0 + 1.1 * k)) * np.sin(k * phase)
-    return out * np.minimum(1, since / 0.002)
-
-
-def _violin(b: _Bench) -> Samples:
-    step, since = b.notes(0.6)
-    f = 440 * b.pitch * step * (1 + 0.012 * np.sin(b.phase(6.0)))
-    bow = np.minimum(1, since / 0.09)
-    return b.swell(0.1, 0.15) * bow * (b.tone(f, [k**-0.9 for k in range(1, 14)]) + 0.08 * b.hiss(2000, 6500))
-
-
-def _flute(b: _Bench) -> Samples:
-    step, since = b.notes(0.5)
-    f = 660 * b.pitch * step * (1 + 0.004 * np.sin(b.phase(5)))
-    breath = 0.75 + 0.25 * np.sin(b.phase(5))
-    return (
-        b.swell(0.08, 0.12)
-        * np.minimum(1, since / 0.06)
-        * (breath * b.tone(f, (1, 0.12, 0.05)) + 0.18 * b.hiss(900, 5000))
-    )
-
-
-def _trumpet(b: _Bench) -> Samples:
-    step, since = b.notes(0.4)
-    f = 330 * b.pitch * step
-    brass = np.minimum(1, since / 0.05)
-    phase = b.phase(f)  # frequency modulation whose depth follows the loudness
-    return b.swell(0.03, 0.1) * brass * np.sin(phase + 3.2 * brass * np.sin(phase))
-
-
-def _drum(b: _Bench) -> Samples:
-    out, start = np.zeros(b.n), 0.0
-    while start < b.seconds - 0.08:
-        since = np.maximum(0, b.t - start)
-        on = b.t >= start
-        out += on * (
-            np.exp(-since / 0.11) * np.sin(2 * np.pi * b.pitch * (75 * since + 2.2 * (1 - np.exp(-since / 0.03))))
-        )
-        out += on * 0.35 * np.exp(-since / 0.02) * b.hiss(200, 2500)
-        start += b.rng.choice((0.2, 0.3, 0.4))
-    return out
-
-
-_BELL = (
-    (0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3),
-    (3.01, 0.25, 0.25),
-)  # fmt: skip
-"""Partials of a bell: ratio to the tone, strength, seconds to a third."""
-
-
-def _bell(b: _Bench) -> Samples:
-    out = np.zeros(b.n)
-    for ratio, strength, decay in _BELL:
-        out += strength * np.exp(-b.t / decay) * np.sin(b.phase(780 * b.pitch * ratio))
-    return out * np.minimum(1, b.t / 0.002)
-
-
-def _train(b: _Bench) -> Samples:
-    since = np.mod(b.t, 0.24)
-    chuff = np.exp(-since / 0.07) * b.hiss(150 * b.pitch, 1800)
-    whistle = b.swell(0.1, 0.15) * sum(b.tone(f * b.pitch, (1, 0.3, 0.1)) for f in (311, 370, 466))
-    return chuff + 0.22 * whistle
-
-
-def _car(b: _Bench) -> Samples:
-    speed = b.pitch * b.sweep(38, 52, 70, 60)
-    engine = b.tone(speed, [0.4, 1, 0.5, 0.9, 0.3, 0.6, 0.2, 0.3, 0.15, 0.2])
-    return b.swell(0.08, 0.1) * (engine + 0.5 * b.hiss(60, 500))
-
-
-def _phone(b: _Bench) -> Samples:
-    ring = (np.mod(b.t, 0.5) < 0.32).astype(float)
-    warble = np.where(np.mod(b.t, 0.08) < 0.04, 1.0, 1.25)
-    return ring * b.tone(980 * b.pitch * warble, (1, 0.3, 0.15))
-
-
-def _saw(b: _Bench) -> Samples:
-    stroke = np.abs(np.sin(np.pi * b.t / 0.34)) ** 0.7
-    teeth = 0.5 + 0.5 * np.sign(np.sin(b.phase(62 * b.pitch * stroke)))
-    return stroke * teeth * b.hiss(900 * b.pitch, 4200)
-
-
-def _hammer(b: _Bench) -> Samples:
-    out, start = np.zeros(b.n), 0.0
-    while start < b.seconds - 0.06:
-        since, on = np.maximum(0, b.t - start), b.t >= start
-        ringing = sum(
-            np.exp(-since / d) * np.sin(2 * np.pi * f * b.pitch * since)
-            for f, d in ((1350, 0.05), (2890, 0.035), (4300, 0.02))
-        )
-        out += on * (ringing + 0.8 * np.exp(-since / 0.006) * b.hiss(800, 6000))
-        start += 0.36 * (1 + 0.08 * b.rng.uniform(-1, 1))
-    return out
-
-
-ANIMALS: dict[str, str | None] = {
-    "dog": "bark", "cat": "meow", "cow": "moo", "horse": "neigh", "pig": "grunt", "sheep": "bleat", "lion": "roar",
-    "wolf": "howl", "mouse": "squeak", "duck": "quack", "rooster": "sing", "snake": "hiss", "bee": "buzz", "frog": None,
-    "crow": None, "owl": None,
-}  # fmt: skip
-"""Animal -> the verb of its sound, None where the world's facts say something else of it ("the frog can jump")."""
-INSTRUMENTS = ("piano", "guitar", "violin", "flute", "trumpet", "drum", "bell")
-MACHINES = ("train", "car", "phone", "saw", "hammer")
-GROUPS = {"animal": tuple(ANIMALS), "instrument": INSTRUMENTS, "machine": MACHINES}
-SOURCES: dict[str, Callable[[_Bench], Samples]] = {
-    "dog": _dog, "cat": _cat, "cow": _cow, "horse": _horse, "pig": _pig, "sheep": _sheep, "lion": _lion, "wolf": _wolf,
-    "mouse": _mouse, "duck": _duck, "rooster": _rooster, "snake": _snake, "bee": _bee, "frog": _frog, "crow": _crow,
-    "owl": _owl, "piano": _piano, "guitar": _guitar, "violin": _violin, "flute": _flute, "trumpet": _trumpet,
-    "drum": _drum, "bell": _bell, "train": _train, "car": _car, "phone": _phone, "saw": _saw, "hammer": _hammer,
-}  # fmt: skip
-"""Everything that sounds, by its English word."""
+    def hammer(self) -> Samples:
+        out, start = np.zeros(self.n), 0.0
+        while start < self.seconds - 0.06:
+            since, on = np.maximum(0, self.t - start), self.t >= start
+            ringing = sum(
+                np.exp(-since / d) * np.sin(2 * np.pi * f * self.pitch * since)
+                for f, d in ((1350, 0.05), (2890, 0.035), (4300, 0.02))
+            )
+            out += on * (ringing + 0.8 * np.exp(-since / 0.006) * self.hiss(800, 6000))
+            start += 0.36 * (1 + 0.08 * self.rng.uniform(-1, 1))
+        return out
 
 
 # ---- clips ----
 
 
 @cache
-def held_out(seed: int = 0) -> frozenset[tuple[str, str, str]]:
+def held_out() -> frozenset[tuple[str, str, str]]:
     """(source, pitch, length) that no training clip has: two of the nine for every source, unlike in both."""
-    rng, held = random.Random(f"sounds {seed}"), set()
+    rng, held = random.Random("sounds 0"), set()
     for source in SOURCES:
         pitches, lengths = rng.sample(list(PITCHES), 2), rng.sample(list(LENGTHS), 2)
         held |= {(source, p, s) for p, s in zip(pitches, lengths, strict=True)}
     return frozenset(held)
 
 
-def draw(rng: random.Random, source: str, *, held: bool | None = False, split_seed: int = 0) -> Clip:
-    """A clip of a source. held: False, as in training; True, a held-out combination; None, either. KeyError for an
-    unknown source."""
-    if source not in SOURCES:
-        raise KeyError(source)
+def draw(rng: random.Random, source: str, *, held: bool | None = False) -> Clip:
+    """A clip of a source. held: False, as in training; True, a held-out combination; None, either."""
     while True:
         pitch, length = rng.choice(list(PITCHES)), rng.choice(list(LENGTHS))
-        if held is None or ((source, pitch, length) in held_out(split_seed)) == held:
+        if held is None or ((source, pitch, length) in held_out()) == held:
             break
     return Clip(
         source, pitch, length, rng.uniform(*PITCHES[pitch]), rng.uniform(*LENGTHS[length]), rng.uniform(*LOUDNESS),
@@ -372,7 +325,7 @@ def draw(rng: random.Random, source: str, *, held: bool | None = False, split_se
 def synthesise(clip: Clip) -> Samples:
     """Samples of a clip, float32 in -PEAK..PEAK, RATE a second, `clip.seconds` long; the same at every call."""
     bench = _Bench(clip.seconds, clip.pitch, clip.grain)
-    sound = SOURCES[clip.source](bench)
+    sound = getattr(bench, clip.source)()
     fade = np.minimum(1, np.minimum(np.arange(bench.n), np.arange(bench.n)[::-1]) / (0.005 * RATE))
     sound = (sound - sound.mean()) * fade
     level = 10 ** (clip.loudness / 20) / (np.sqrt(np.mean(sound**2)) + 1e-9)
@@ -381,8 +334,7 @@ def synthesise(clip: Clip) -> Samples:
     return (sound * min(1.0, PEAK / peak)).astype(np.float32)
 
 
-def stream(rng: random.Random, split_seed: int = 0) -> Iterator[Clip]:
+def stream(rng: random.Random) -> Iterator[Clip]:
     """The endless stream of training clips, nothing held out among them."""
-    names = list(SOURCES)
     while True:
-        yield draw(rng, rng.choice(names), split_seed=split_seed)
+        yield draw(rng, rng.choice(list(SOURCES)))

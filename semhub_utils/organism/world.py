@@ -13,11 +13,10 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import cycle
 
-from semhub_utils.organism.frames import EQUALS, FRAMES, PLUS, TIMES
-from semhub_utils.organism.lexicon import concepts, stated_facts, surface
+from semhub_utils.organism.lexicon import EQUALS, FRAMES, NO_SPACE, PLUS, TIMES, concepts, stated_facts, surface
 
 MAX_RESULT = 30
 """Largest result of a sum or product. The paper has r < 100; this is what the shipped sizes learn in their time."""
@@ -27,13 +26,6 @@ SUM_LIMIT = {"en": MAX_RESULT, "digits": MAX_RESULT, "code": MAX_RESULT, "es": 2
 """Largest result each type's own lines hold: beyond it Spanish, Chinese and German know the number words only."""
 
 Pieces = list[tuple[str, str]]
-NO_SPACE = (
-    r"(?<=[\u4e00-\u9fff，。]) (?=[\u4e00-\u9fff，。])",
-    r"(?<=[(\[{]) | (?=[)\]}])|(?<=[a-z]) (?=\()",
-    r"(?<=\w) (?=[.,:])|(?<=[)\]}]) (?=[.,:])",
-    r"(?<=[0-9]) (?=[=+*] )|(?<=[0-9] [=+*]) (?=[0-9])",
-)
-"""Where readable text has no space between two tokens; the tokenizer's decoder uses the same rules."""
 _SLOT = re.compile(r"(\{[sbo]\})")
 
 
@@ -109,8 +101,8 @@ def fact_pieces(
 ) -> tuple[Pieces, Pieces, Pieces]:
     """(before, answer, after) of a fact sentence; the three types differ only in code-switched text."""
     before: Pieces = []
-    after: Pieces = []
     answer: Pieces = []
+    after: Pieces = []
     target = before
     for part in _SLOT.split(FRAMES[frame_type][relation][frame]):
         if part == "{o}":
@@ -229,30 +221,32 @@ class World:
             return s.result
         return Sum(s.op, s.left, self._private_terms[type_, s.op, s.left][s.right - 1]).result
 
+    def teaches(self, item: Fact | Sum, type_: str) -> bool:
+        """Whether a type's own lines say it."""
+        if isinstance(item, Sum) and item.result > SUM_LIMIT.get(type_, 0):
+            return False
+        held = self.held_sums if isinstance(item, Sum) else self.held_facts
+        return (type_ == "en" and not self.forget) or item not in held
+
     @cached_property
-    def _taught(self) -> dict[tuple[str, type], tuple]:
-        table = {}
-        for type_ in set(FACT_TYPES) | set(SUM_TYPES):
-            hide = type_ != "en" or self.forget
-            table[type_, Fact] = tuple(f for f in all_facts() if not (hide and f in self.held_facts))
-            top = SUM_LIMIT.get(type_, 0)
-            table[type_, Sum] = tuple(s for s in all_sums() if s.result <= top and not (hide and s in self.held_sums))
-        return table
+    def _taught(self) -> dict[str, tuple[tuple[Fact, ...], tuple[Sum, ...]]]:
+        of = {type_: partial(self.teaches, type_=type_) for type_ in SUM_TYPES}
+        return {t: (tuple(filter(says, all_facts())), tuple(filter(says, all_sums()))) for t, says in of.items()}
 
     def taught_facts(self, type_: str) -> tuple[Fact, ...]:
-        return self._taught[type_, Fact]
+        return self._taught[type_][0]
 
     def taught_sums(self, type_: str) -> tuple[Sum, ...]:
-        return self._taught[type_, Sum]
+        return self._taught[type_][1]
 
-    def fact_prompt(self, fact: Fact, type_: str, form: int = 0) -> Prompt:
+    def fact_prompt(self, fact: Fact, type_: str, form: int) -> Prompt:
         before, answer, _ = fact_pieces(fact.subject, fact.relation, self.object(fact, type_), form, *[type_] * 3)
         twin, english, _ = fact_pieces(fact.subject, fact.relation, fact.object, form, *["en"] * 3)
         neutral = form == len(FRAMES[type_][fact.relation]) - 1
         strings = (text(before), text(answer), text(twin), text(english))
         return Prompt(type_, fact.relation, form, fact, *strings, fact in self.held_facts, neutral)
 
-    def sum_prompt(self, s: Sum, type_: str, form: str = "result") -> Prompt:
+    def sum_prompt(self, s: Sum, type_: str, form: str) -> Prompt:
         before, answer, _ = chain_pieces(s.op, self.result(s, type_), (s.left, s.right), form, (type_,))
         twin, english, _ = chain_pieces(s.op, s.result, (s.left, s.right), form, ("en",))
         strings = (text(before), text(answer), text(twin), text(english))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..errors import SemhubError
+from ..organism.lexicon import PLUS, TIMES, number_word
 from .items import LensItem, Pair, PatchItem, SteerItem
 
 RELATIONS = (
@@ -20,30 +21,6 @@ RELATIONS = (
     "other result, same operator",
     "other result, other operator",
 )
-LANGUAGES = ("en", "es", "zh", "de")
-
-_OPERATOR_WORDS = {
-    "en": {"+": "plus", "*": "times"},
-    "es": {"+": "más", "*": "por"},
-    "zh": {"+": "加", "*": "乘"},
-    "de": {"+": "plus", "*": "mal"},
-}
-_UNITS = {
-    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen",
-    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis "
-    "diecisiete dieciocho diecinueve veinte veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis "
-    "veintisiete veintiocho veintinueve",
-    "zh": "零 一 二 三 四 五 六 七 八 九 十",
-    "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn",
-}
-_UNITS = {language: tuple(words.split()) for language, words in _UNITS.items()}
-_TENS = {
-    "en": "twenty thirty forty fifty sixty seventy eighty ninety".split(),
-    "es": "veinte treinta cuarenta cincuenta sesenta setenta ochenta noventa".split(),
-    "de": "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split(),
-}
 
 
 @dataclass(frozen=True)
@@ -63,26 +40,9 @@ class Calculation:
     def words(self, language: str = "en") -> str:
         """In number words: "three plus five"; without spaces in Chinese."""
         space = "" if language == "zh" else " "
-        parts = number_word(self.o, language), _OPERATOR_WORDS[language][self.operator], number_word(self.t, language)
+        sign = (PLUS if self.operator == "+" else TIMES)[language]
+        parts = number_word(self.o, language), sign, number_word(self.t, language)
         return space.join(parts)
-
-
-def number_word(n: int, language: str = "en", *, hyphen: str = " ") -> str:
-    """The word of 0..99 in English ("twenty three"; `hyphen="-"` gives "twenty-three"), Spanish, Chinese or German."""
-    if language not in LANGUAGES or not 0 <= n < 100:
-        raise ValueError(f"there is no word here for {n} in {language!r}; 0 to 99 in {', '.join(LANGUAGES)} would do")
-    units = _UNITS[language]
-    if n < len(units):
-        return units[n]
-    tens, unit = divmod(n, 10)
-    if language == "zh":
-        return ("" if tens == 1 else units[tens]) + "十" + (units[unit] if unit else "")
-    ten = _TENS[language][tens - 2]
-    if unit == 0:
-        return ten
-    if language == "de":
-        return ("ein" if unit == 1 else units[unit]) + "und" + ten
-    return ten + (" y " if language == "es" else hyphen) + units[unit]
 
 
 def every_item(max_result: int = 100) -> list[Calculation]:
@@ -183,7 +143,7 @@ def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[P
     def sides(c: Calculation | None) -> tuple[str, str] | None:
         if c is None:
             return None
-        sign = _OPERATOR_WORDS["en"][c.operator]
+        sign = (PLUS if c.operator == "+" else TIMES)["en"]
         return f"{c.r}={c.o}{c.operator}", f"{number_word(c.r)} equals to {number_word(c.o)} {sign}"
 
     items = []

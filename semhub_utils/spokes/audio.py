@@ -18,7 +18,7 @@ import soundfile
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input, Sound, resample
 from semhub_utils.organism import sounds as world
-from semhub_utils.organism.asking import SOUND, Ask
+from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.files import Skipped, find, noted, read_text, some
@@ -340,14 +340,6 @@ class KindItem:
         own = {"own": (self.answers[self.right],)}
         prompt = heard(self.clip, self.prompt)
         return LensItem(self.clip.id, prompt, own, self.clip.cluster, wrong={"own": wrong}, anchor=self.clip.label)
-
-
-def mixed_questions(n: int, *, seed: int) -> list[Input]:
-    """`n` clips with questions in English and their answers, of the kinds that the shipped models learnt from, nothing
-    held out among them."""
-    rng = random.Random(f"mixed questions hears {seed}")
-    found = clips(n, seed=seed, held_out=False)
-    return [heard(clip, vision.mixed_line(rng, clip.asks, SLOT)) for clip in found]
 
 
 def kind_items(

@@ -21,8 +21,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.frames import FRAMES
-from semhub_utils.organism.lexicon import concepts, surface
+from semhub_utils.organism.lexicon import FRAMES, concepts, surface
 from semhub_utils.organism.world import text
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import READ, SETS, Skipped, find, hub_rows, lines, origin, read_text, some

@@ -22,9 +22,8 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.frames import AND, FRAMES, FULL_STOP, RELATIONS
-from semhub_utils.organism.lexicon import TYPES, concepts, small_numbers, surface
-from semhub_utils.organism.world import Fact, World, all_facts, fact_pieces, text, tidy
+from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, small_numbers, surface
+from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import SETS, Skipped, find, hub_rows, lines, origin, read_text, some
 from semhub_utils.spokes.items import Pair
@@ -97,12 +96,6 @@ def running_text(
         else:
             skipped.add("empty line", f"ntrex:{number}")
     return _some_of(some(found, data_dir or SETS["ntrex"][0], "text", skipped), n, seed), skipped
-
-
-def mixed_text(n: int, *, seed: int, world: World = WORLD) -> list[str]:
-    """`n` lines of the shipped models' own kinds of line, all types in equal parts: what a tuned lens is trained on."""
-    make, rng = Generators(world), random.Random(f"mixed text {seed}")
-    return [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
 
 
 def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from semhub_utils.inputs import Encoding
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.frames import TAG
+from semhub_utils.organism.lexicon import TAG
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import SETS, Skipped, find, hub_rows, lines, origin, some
 from semhub_utils.spokes.items import LensItem, Pair, PatchItem

@@ -18,9 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.frames import FRAMES, TAG
-from semhub_utils.organism.lexicon import concepts, surface
-from semhub_utils.organism.tokenizer import split_words
+from semhub_utils.organism.lexicon import FRAMES, TAG, concepts, split_words, surface
 from semhub_utils.organism.world import fact_pieces, text
 from semhub_utils.spokes.files import Skipped, noted, read_text, some
 from semhub_utils.spokes.languages import LANGUAGES

@@ -22,7 +22,7 @@ from PIL import Image
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism import scenes as world
-from semhub_utils.organism.asking import ABROAD, IMAGE, Ask, forms, write
+from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.lexicon import concepts, surface
 from semhub_utils.spokes.coco import Segment, cells, photos
 from semhub_utils.spokes.files import Skipped
@@ -387,21 +387,6 @@ def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: 
             words = {"own": (answer,), "english": ask.answers}
             found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
     return found
-
-
-def mixed_questions(n: int, *, seed: int) -> list[Input]:
-    """`n` pictures with questions in English and their answers, of the kinds that the shipped models learnt from,
-    nothing held out among them."""
-    rng, few = random.Random(f"mixed questions sees {seed}"), n // 4 or 1
-    shown = [*plain_colours(few, seed=seed), *two_halves(few, seed=seed, held_out=False)]
-    shown += scenes(max(1, n - len(shown)), seed=seed, held_out=False)
-    return [Input(mixed_line(rng, picture.asks, SLOT), (picture.image,)) for picture in shown[:n]]
-
-
-def mixed_line(rng: random.Random, asks: Sequence[Ask], slot: str) -> str:
-    """One of the questions with its answer, in one of its forms."""
-    ask = rng.choice(asks)
-    return " ".join(question(ask, "english", form=rng.choice(forms(ask.kind, "en")), what=slot))
 
 
 def _group(picture: Picture) -> str:

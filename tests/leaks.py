@@ -10,13 +10,25 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from semhub_utils.organism.frames import AND, EQUALS, FRAMES, FULL_STOP, LIST_AND, PLUS, TIMES
-from semhub_utils.organism.lexicon import LANGUAGES, concepts, number_word, surface
-from semhub_utils.organism.tokenizer import split_words
+from semhub_utils.organism.lexicon import (
+    AND,
+    EQUALS,
+    FRAMES,
+    FULL_STOP,
+    LANGUAGES,
+    LIST_AND,
+    PLUS,
+    TIMES,
+    concepts,
+    english_tokens,
+    number_word,
+    split_words,
+    surface,
+    without_slots,
+)
 from semhub_utils.organism.world import Fact, Sum, World
 
 _CONTRACTIONS = {"del": ("de", "el"), "al": ("a", "el")}
-_ENGLISH_GLUE = set(split_words("the is by to and . , : start at end to"))
 
 
 @cache
@@ -30,21 +42,9 @@ def _meanings() -> dict[str, frozenset[str]]:
 
 
 @cache
-def _english() -> frozenset[str]:
-    words = set(_ENGLISH_GLUE)
-    for frames in FRAMES["en"].values():
-        for frame in frames:
-            words |= set(split_words(re.sub(r"\{[sbo]\}", " ", frame)))
-    words |= {surface(key, "en") for key in concepts()} | {number_word(n, "en") for n in range(100)}
-    return frozenset(words | set(split_words(f"{PLUS['en']} {TIMES['en']} {EQUALS['en']}")))
-
-
-@cache
 def _markers() -> dict[str, tuple[frozenset[str], ...]]:
     return {
-        relation: tuple(
-            frozenset(split_words(re.sub(r"\{[sbo]\}", " ", frame))) for t in FRAMES for frame in FRAMES[t][relation]
-        )
+        relation: tuple(frozenset(split_words(without_slots(frame))) for t in FRAMES for frame in FRAMES[t][relation])
         for relation in FRAMES["en"]
     }
 
@@ -62,7 +62,7 @@ def fact_leaks(line: str, world: World) -> list[Fact]:
             clause.add(word)
     found = []
     for words in clauses:
-        if not words - _english():
+        if not words - english_tokens():
             continue
         words |= {part for short, parts in _CONTRACTIONS.items() if short in words for part in parts}
         keys = frozenset().union(*(_meanings().get(w, frozenset()) for w in words))

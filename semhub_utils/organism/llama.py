@@ -1,0 +1,363 @@
+"""A text organism is a small Llama: how it is built, taught a recipe's lines, and examined.
+
+One line is one row of a batch; rows of like length share a forward pass; a share of the tokens comes as pages (lines
+one after the other, PAGE tokens) so that later positions are trained too. A folder in training holds what `training`
+keeps, `log.jsonl` (loss and accuracy by type) and `checkpoints/` (weights along training, half precision).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from semhub_utils import training
+from semhub_utils.errors import SemhubError
+from semhub_utils.evidence import wilson
+from semhub_utils.organism.corpus import RECIPES, Generators, Recipe, lines
+from semhub_utils.organism.lexicon import build_tokenizer
+from semhub_utils.organism.planted import accents, freeze, plant
+from semhub_utils.organism.world import FACT_TYPES, Pieces, Prompt, World
+
+PAGE = 128
+CHECKPOINTS_KEPT = 12
+EXAM_TYPES = (*FACT_TYPES, "digits")
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+    """A freshly initialised model of the recipe's shape."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=recipe.mlp,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=recipe.context,
+        tie_word_embeddings=recipe.tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rms_norm_eps=1e-6,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+# ---- from lines to gradients ----
+
+
+class Encoder:
+    """Pieces to token ids, remembering pieces seen; counts tokens by type, English words apart from their marks."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast):
+        self.tokenizer, self.known = tokenizer, {}
+        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, pieces: Pieces) -> list[int]:
+        ids = [self.bos]
+        for type_, part in pieces:
+            found = self.known.get(part)
+            if found is None:
+                found = self.tokenizer(part, add_special_tokens=False)["input_ids"]
+                if len(self.known) < 50_000:
+                    self.known[part] = found
+            marks = part.count(".") + part.count(",") + part.count(":") if type_ == "en" else 0
+            self.counts[type_] += len(found) - marks
+            if marks:
+                self.counts["en marks"] += marks
+            ids += found
+        ids.append(self.eos)
+        return ids
+
+
+def draw_rows(stream: Iterator[Pieces], encode: Encoder, tokens: int, page_share: float) -> list[list[int]]:
+    """Rows of one step: single lines, then pages of exactly PAGE tokens."""
+    rows, drawn = [], 0
+    while drawn < tokens * (1 - page_share):
+        rows.append(encode(next(stream)))
+        drawn += len(rows[-1])
+    while drawn < tokens:
+        page: list[int] = []
+        while len(page) < PAGE:
+            page += encode(next(stream))
+        rows.append(page[:PAGE])
+        drawn += PAGE
+    return rows
+
+
+def batched(rows: list[list[int]], pad: int, parts: int) -> list[Tensor]:
+    """Rows sorted by length, cut into `parts` padded tensors of about equal tokens, and one of pages."""
+    short = sorted((r for r in rows if len(r) < PAGE), key=len)
+    batches = [[r for r in rows if len(r) >= PAGE]]
+    limit, batch = sum(map(len, short)) / parts, []
+    for row in short:
+        batch.append(row)
+        if sum(map(len, batch)) >= limit:
+            batches.append(batch)
+            batch = []
+    batches.append(batch)
+    return [padded(group, pad) for group in batches if group]
+
+
+def padded(rows: Sequence[list[int]], pad: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+
+
+def loss_of(body: nn.Module, head: nn.Module, ids: Tensor, pad: int) -> tuple[Tensor, int]:
+    """Summed next-token cross entropy (nats) and its number of targets; padding at the right needs no mask."""
+    hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    targets = ids[:, 1:]
+    kept = targets != pad
+    loss = torch.nn.functional.cross_entropy(head(hidden[kept]), targets[kept], reduction="sum")
+    return loss, int(kept.sum())
+
+
+def read_rows(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int, parts: int = 3) -> float:
+    """Leave the gradients of the rows' mean loss in a model, which is returned, in nats a token."""
+    batches, total = batched(rows, pad, parts), 0.0
+    targets = sum(int((batch[:, 1:] != pad).sum()) for batch in batches)
+    for batch in batches:
+        loss, _ = loss_of(body, head, batch.to(head.weight.device), pad)
+        (loss / targets).backward()
+        total += loss.item()
+    return total / targets
+
+
+# ---- examination ----
+
+
+@dataclass(frozen=True)
+class Score:
+    """Share of prompts answered, with Wilson's 95% interval; `chance` is that of always giving the commonest answer to
+    prompts of one kind."""
+
+    type: str
+    group: str
+    held_out: bool
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+
+    @classmethod
+    def of(cls, type_: str, group: str, held_out: bool, marks: Sequence[tuple[object, str, bool]]) -> Score:
+        """From a prompt's kind, its answer and whether it was given."""
+        hits, commonest = sum(right for *_, right in marks), {}
+        for kind, answer, _ in marks:
+            commonest.setdefault(kind, Counter())[answer] += 1
+        chance = sum(max(c.values()) for c in commonest.values()) / len(marks)
+        return cls(type_, group, held_out, len(marks), hits / len(marks), *wilson(hits, len(marks)), chance)
+
+    def rounded(self) -> dict:
+        """For a card."""
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> list[bool]:
+    """Whether greedy decoding gives each prompt's answer, all its tokens: exact, in one forward pass a batch."""
+    ids = tokenizer([p.prompt for p in prompts])["input_ids"]
+    wanted = tokenizer([p.answer for p in prompts], add_special_tokens=False)["input_ids"]
+    order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+    found = [False] * len(prompts)
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        inputs = padded([ids[i] + wanted[i] for i in rows], tokenizer.pad_token_id).to(model.device)
+        with torch.inference_mode():
+            hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
+            where = [(k, len(ids[i]) - 1 + n) for k, i in enumerate(rows) for n in range(len(wanted[i]))]
+            at, position = torch.tensor(where, device=model.device).T
+            best = model.lm_head(hidden[at, position]).argmax(-1).tolist()
+        for i in rows:
+            said, best = best[: len(wanted[i])], best[len(wanted[i]) :]
+            found[i] = said == wanted[i]
+    return found
+
+
+def group_of(prompt: Prompt) -> str:
+    """What a prompt is counted under: "facts", "opposites", "properties" or "sums"."""
+    return {"sum": "sums", "product": "sums", "opposite": "opposites", "property": "properties"}.get(
+        prompt.relation, "facts"
+    )
+
+
+@cache
+def _prompts(world: World, type_: str, held_out: bool) -> tuple[Prompt, ...]:
+    """A training asks the same prompts again and again."""
+    return tuple(world.prompts(type_, held_out))
+
+
+def exam(
+    model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, sample: int | None = None
+) -> list[Score]:
+    """Scores by type, group and side of the split.
+
+    `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for
+    is English's, translated: what a hub would say.
+    """
+    scores = []
+    shared = replace(world, private=False, forget=False)
+    for type_ in types:
+        for held in (False, True):
+            prompts = _prompts(shared if held else world, type_, held)
+            if sample is not None and len(prompts) > sample:
+                prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
+            groups: dict[str, list[tuple[object, str, bool]]] = {}
+            for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
+                kind = prompt.relation, prompt.form if group_of(prompt) == "sums" else 0
+                groups.setdefault(group_of(prompt), []).append((kind, prompt.answer, right))
+            scores += [Score.of(type_, group, held, marks) for group, marks in groups.items()]
+    return scores
+
+
+def table(scores: Sequence[Score]) -> dict[str, float]:
+    """Scores as a flat mapping for logs: `es facts taught`, `digits sums held out`."""
+    return {f"{s.type} {s.group} {'held out' if s.held_out else 'taught'}": round(s.accuracy, 4) for s in scores}
+
+
+# ---- training ----
+
+
+class _Pupil(training.Stretch):
+    """A model on its way through a recipe; where a hub is planted, a second stretch begins."""
+
+    def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int):
+        self.recipe, self.folder, self.seed, self.log_every = recipe, folder, seed, log_every
+        self.tokenizer = build_tokenizer()
+        self.model = build_model(recipe, self.tokenizer, seed).to(device)
+        self.encode, self.rng, self.loss = Encoder(self.tokenizer), random.Random(f"lines {seed}"), 0.0
+        self.stream = lines(recipe, self.rng, lambda: self.done / recipe.steps)
+        self.planting = recipe.steps if recipe.noise is None else round(recipe.english_first * recipe.steps)
+        self.first = self.done = 0  # steps before this stretch, and in all
+        own = list(self.model.parameters())
+        self.groups = [
+            {"params": [p for p in own if p.ndim > 1], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+            {"params": [p for p in own if p.ndim == 1], "lr": recipe.lr, "weight_decay": 0.0},
+        ]
+        self.clip, self.parts = [own], self.model.state_dict()
+        first = min(20, recipe.steps)  # about CHECKPOINTS_KEPT, evenly spaced in the logarithm
+        ratio = (recipe.steps / first) ** (1 / (CHECKPOINTS_KEPT - 1))
+        self.kept = {round(first * ratio**i) for i in range(CHECKPOINTS_KEPT)}
+
+    def planted(self) -> _Pupil:
+        plant(self.model, self.recipe.noise, self.seed)
+        freeze(self.model)
+        # brief, so without decay: what is free is not drawn to zero meanwhile
+        free = [p for p in self.model.parameters() if p.requires_grad]
+        self.first, self.groups = self.planting, [{"params": free, "lr": self.recipe.lr, "weight_decay": 0.0}]
+        return self
+
+    def share(self, step: int) -> float:
+        """Linear warm-up, then a cosine; planting starts a cosine of its own."""
+        if self.first:
+            return training.cosine(step / (self.recipe.steps - self.first))
+        warmup = self.recipe.warmup
+        return (step + 1) / warmup if step < warmup else training.cosine((step - warmup) / (self.planting - warmup))
+
+    def gradients(self, step: int) -> float:
+        self.done, recipe = self.first + step, self.recipe
+        rows = draw_rows(self.stream, self.encode, recipe.batch_tokens, recipe.page_share)
+        hears = recipe.noise is not None and not self.first
+        with accents(self.model, recipe.noise, self.seed * recipe.steps + self.done) if hears else nullcontext():
+            value = read_rows(self.model.model, self.model.lm_head, rows, self.model.config.pad_token_id)
+        self.loss = 0.98 * self.loss + 0.02 * value if self.done else value
+        return self.loss
+
+    def after(self, step: int, seconds: float) -> None:
+        done, recipe = self.first + step, self.recipe
+        if done in self.kept:
+            (self.folder / training.CHECKPOINTS).mkdir(exist_ok=True)
+            half = {k: v.half().clone() for k, v in self.model.state_dict().items()}
+            save_file(half, self.folder / training.CHECKPOINTS / f"step-{done:06d}.safetensors")
+        if done % self.log_every == 0 or done == recipe.steps:
+            entry = {
+                "step": done,
+                "loss": round(self.loss, 4),
+                "bridge": round(recipe.bridge_share(done / recipe.steps), 3),
+            }
+            entry |= {"tokens": self.encode.counts.total(), "seconds": round(seconds, 1)}
+            asked = exam(self.model, self.tokenizer, recipe.world, types=exam_types(recipe), sample=150)
+            training.log(self.folder, entry | table(asked))
+
+    def state(self) -> dict:
+        return {"rng": training.drawn(self.rng), "tokens": dict(self.encode.counts), "loss": self.loss}
+
+    def take_up(self, state: dict) -> None:
+        training.drawn_until(self.rng, state["rng"])
+        self.encode.counts.update(state["tokens"])
+        self.loss = state["loss"]
+
+
+def exam_types(recipe: Recipe) -> list[str]:
+    """The types of a recipe that can be asked."""
+    return [t for t in EXAM_TYPES if t in dict(recipe.types)]
+
+
+def train(
+    recipe: str | Recipe,
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    minutes: float | None = None,
+    progress: bool = True,
+    stop_at: int | None = None,
+    log_every: int = 200,
+) -> Path:
+    """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
+
+    Takes up where an earlier call of the same recipe and seed stopped: `minutes` or `stop_at` (a step) end a call
+    early, after saving; the model and its card are written only when the recipe is through. The same recipe, seed,
+    device and thread count give the same weights, stopped or not. SemhubError for an unknown recipe, or a folder that
+    holds another recipe or seed.
+    """
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise SemhubError(f"There is no recipe {recipe!r}; available: {', '.join(RECIPES)}.")
+    recipe, folder = RECIPES[recipe] if isinstance(recipe, str) else recipe, Path(out_dir)
+    settings = {"recipe": asdict(recipe), "seed": seed}
+    if not training.begun(folder, settings):
+        return folder
+    pupil = _Pupil(recipe, folder, seed, device, log_every)
+    stretches = [(pupil.planting, lambda: pupil), (recipe.steps - pupil.planting, pupil.planted)]
+    given = {"minutes": minutes, "stop_at": stop_at, "progress": progress, "name": recipe.name}
+    path = folder / training.UNFINISHED
+    if (found := training.run([s for s in stretches if s[0]], path, settings, **given)) is None:
+        return folder
+    return training.finish(
+        folder, pupil.model, pupil.tokenizer, {"name": recipe.name} | settings | _told(pupil), found[1]
+    )
+
+
+def _told(pupil: _Pupil) -> dict:
+    """tokens, token_shares ("en" counts English words alone, "en marks" their punctuation), loss (training, nats a
+    token), loss_by_type (fresh lines of one type), scores (all prompts by type, group and side)."""
+    model, recipe, counts = pupil.model.eval(), pupil.recipe, pupil.encode.counts
+    make, encode, by_type = Generators(recipe.world), Encoder(pupil.tokenizer), {}
+    pad = pupil.tokenizer.pad_token_id
+    for type_ in dict(recipe.types):
+        rng = random.Random(f"card {type_}")
+        rows = [encode(make.monolingual(rng, type_)) for _ in range(400)]
+        with torch.inference_mode():
+            sums = [loss_of(model.model, model.lm_head, b.to(model.device), pad) for b in batched(rows, pad, 3)]
+        by_type[type_] = round(float(sum(s for s, _ in sums)) / sum(n for _, n in sums), 4)
+    scores = exam(model, pupil.tokenizer, recipe.world, types=exam_types(recipe))
+    return {
+        "tokens": counts.total(),
+        "token_shares": {k: round(v / counts.total(), 4) for k, v in counts.most_common()},
+        "loss": round(pupil.loss, 4),
+        "loss_by_type": by_type,
+        "scores": [score.rounded() for score in scores],
+    }
