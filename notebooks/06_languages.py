@@ -58,10 +58,10 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 import pandas as pd
 
-from semhub_utils import experiments, figures
+from semhub_utils import figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, patching, words
+from semhub_utils.experiments import alike, core, patching, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts, languages
@@ -110,7 +110,7 @@ pd.DataFrame(
 # are those of the same form (in generated text) or of about the same length (in real text). Partners are shuffled in the same way.
 
 # %% tags=["hide-input"]
-similarity = chapter.step("similarity", lambda: experiments.language_similarity(model, sets, seed=seed))
+similarity = chapter.step("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
 continued = similarity[similarity.ending == "continued"]
 cosines = continued[continued.experiment == "similarity"]
 corrected = cosines[cosines.reading == "corrected"]
@@ -183,7 +183,7 @@ show(
 
 # %% tags=["hide-input"]
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
-stop = chapter.step("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
+stop = chapter.step("full stop", lambda: core.run(alike.Punctuation(), model, bare, series="", seed=seed))
 unrelated = stop[stop.experiment == "punctuation-trap"]
 show(
     figures.curves(

@@ -55,10 +55,10 @@ sentences = None  # "generated", or "cogs" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import experiments, figures
+from semhub_utils import figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, patching, unsaid, words
+from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
@@ -108,7 +108,9 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 # %% tags=["hide-input"]
 similarity = chapter.step(
     "similarity",
-    lambda: experiments.form_similarity_experiment(model, pairs, seed=seed, dropped=unread.counts + unpaired.counts),
+    lambda: core.run(
+        alike.AlikeForms(), model, pairs, series="others", seed=seed, dropped=unread.counts + unpaired.counts
+    ),
 )
 adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
 adjusted = adjusted.assign(against=adjusted.experiment.map({"similarity": "same pattern", "similarity-all": "all"}))
@@ -154,7 +156,9 @@ chapter.claim(
 # %% tags=["hide-input"]
 swapped = chapter.step(
     "swaps",
-    lambda: experiments.swap_experiment(model, swaps, seed=seed, dropped=unread.counts + unswapped.counts),
+    lambda: core.run(
+        alike.Swapped(), model, swaps, series="names swapped", seed=seed, dropped=unread.counts + unswapped.counts
+    ),
 )
 apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
 show(

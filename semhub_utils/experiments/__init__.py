@@ -5,23 +5,19 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.audio import clip_similarity_experiment, label_words_experiment
+from semhub_utils.experiments.audio import label_words_experiment
 from semhub_utils.experiments.common import both_readings
-from semhub_utils.experiments.languages import language_similarity
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.recolour import recolour_experiment
-from semhub_utils.experiments.semantics import form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
-from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
 from semhub_utils.experiments.token_types import cannot_tell, token_table
-from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
+from semhub_utils.experiments.traps import norm_trap, padding_trap
 from semhub_utils.experiments.twins import twins_experiment
 from semhub_utils.experiments.vision import (
     colour_experiment,
-    image_similarity,
     noun_experiment,
     overlay,
     segment_experiment,
@@ -30,12 +26,8 @@ from semhub_utils.experiments.vision import (
 __all__ = [
     "both_readings",
     "cannot_tell",
-    "clip_similarity_experiment",
     "colour_experiment",
-    "form_similarity_experiment",
-    "image_similarity",
     "label_words_experiment",
-    "language_similarity",
     "layers_experiment",
     "lens_grid",
     "moves",
@@ -43,16 +35,12 @@ __all__ = [
     "noun_experiment",
     "overlay",
     "padding_trap",
-    "punctuation_trap",
     "push_experiment",
     "recolour_experiment",
-    "relation_curves",
     "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",
-    "similarity_experiment",
     "sound_lens",
-    "swap_experiment",
     "token_table",
     "twins_experiment",
 ]

@@ -30,6 +30,7 @@ from semhub_utils.experiments.core import (
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
+from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import Dictionary, Entry, segments
 from semhub_utils.states import hidden_states
