@@ -10,7 +10,7 @@ import torch
 from architectures import make_module
 from oracle import Oracle
 from shared_data import shared
-from test_experiments import PLAIN, N, two_worlds, values
+from test_experiments import N, two_worlds, values
 
 from semhub_utils import experiments
 from semhub_utils import lens as lens_module
@@ -25,6 +25,7 @@ from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 
+PLAIN = {"random_weights": False}
 SMOOTHING = 0.25
 TO = str.maketrans("ec", "wd")  # the letter of its words in two_worlds
 TEXTS = [
