@@ -54,14 +54,10 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-
-from semhub_utils import artefacts, calibrate, figures
+from semhub_utils import artefacts, calibrate
 from semhub_utils.artefacts import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, glue, listing
 from semhub_utils.evidence import judge
-from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 
 chapter = begin("fooled", globals())
@@ -105,40 +101,27 @@ verdict.verdict, verdict.layer
 # both get what the second column says.
 
 # %% tags=["hide-input"]
-pd.DataFrame(
-    [
-        (
-            kind.name,
-            kind.story,
-            "which items share it"
-            if kind.groups is not None
-            else "what each speaks of"
-            if kind.concepts is not None
-            else "",
-        )
-        for kind in ARTEFACTS
-    ],
-    columns=["artefact", "what the sides share", "what a careful reader knows of the items"],
-).style.hide(axis="index")
+known = {kind.name: "which items share it" for kind in ARTEFACTS if kind.groups is not None}
+known |= {
+    kind.name: "what each speaks of" for kind in ARTEFACTS if kind.concepts is not None and kind.name not in known
+}
+listing(
+    [(kind.name, kind.story, known.get(kind.name, "")) for kind in ARTEFACTS],
+    ["artefact", "what the sides share", "what a careful reader knows of the items"],
+)
 
 # %% [markdown]
 # Choose one. The first curve is what raw cosine sees in the fake. The second is what is left of it when non-matches are
 # subtracted. The third is the same for a true hub, planted at layers 3 and 4 *under the same artefact*.
 
-# %%
-curves = chapter.step("curves", lambda: artefacts.curves(seed))
-
 # %% tags=["hide-input"]
-show(
-    figures.curves(
-        curves,
-        title="Is it a hub, or does it only look like one?",
-        alt="By layer and artefact: raw cosine of a fake hub, and adjusted cosine of the fake and of a true hub with the null.",
-        y="cosine, raw or minus non-matches",
-        types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
-        switch=("artefact",),
-    ),
-    curves,
+curves = chapter.find("curves", lambda: artefacts.curves(seed))
+curves.curves(
+    "artefact-curves",
+    "Is it a hub, or does it only look like one?",
+    alt="By layer and artefact: raw cosine of a fake hub, and adjusted cosine of the fake and of a true hub with the null.",
+    y="cosine, raw or minus non-matches",
+    types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
 )
 
 # %% [markdown]
@@ -155,20 +138,19 @@ show(
 # claim stands above the embedding layer. Only the third is what this book does.
 
 # %%
-fakes = chapter.step("fakes", lambda: artefacts.fake_trials(n_items, seed))
+fakes = chapter.find("fakes", lambda: artefacts.fake_trials(n_items, seed))
 
 # %% tags=["hide-input"]
-order = ["raw cosine", "careless", "careful", "truth"]
-shares = fakes.pivot(index="series", columns="reading", values="value").loc[[kind.name for kind in ARTEFACTS], order]
-shares.columns = [
-    "raw cosine of the fake",
-    "fake holds, careless",
-    "fake holds, careful",
-    "true hub holds",
-]
-shares.rename_axis("artefact").reset_index().style.hide(axis="index").format(
-    {name: "{:.2f}" if name.startswith("raw") else "{:.0%}" for name in shares}
-)
+readings = {
+    "raw cosine": "raw cosine of the fake",
+    "careless": "fake holds, careless",
+    "careful": "fake holds, careful",
+    "truth": "true hub holds",
+}
+shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readings)
+shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readings.values()]]
+formats = {name: "{:.2f}" if name.startswith("raw") else "{:.0%}" for name in shares}
+listing(shares.rename_axis("artefact").reset_index(), **formats)
 
 # %% tags=["hide-input"]
 glue("raw_least", shares.iloc[:, 0].min(), ".2f")
@@ -190,14 +172,14 @@ glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 # in the fake's place. The control of the claim after it is the careless reader.
 
 # %% tags=["hide-input"]
-chapter.claim(
+fakes.claims(
     "raw",
     "To raw cosine, each of the seven fakes looks more like a hub than a true, modest hub does.",
     paper="Nothing: it shows cosines minus those of non-matching pairs.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+fakes.claims(
     "told-apart",
     "The evidence calls true hubs hubs more often than it does fakes with the same artefact.",
     paper="Nothing: most of its figures have no null and no interval.",
@@ -213,34 +195,21 @@ chapter.claim(
 # over worlds of pure noise and over all the fakes. This book allows itself one in twenty.
 
 # %%
-noise = chapter.step("noise", lambda: artefacts.noise_trials(12 * n_items, seed + 1))
-careful = fakes[fakes.reading == "careful"]
-strict = noise[noise.reading == "careful"]
-alarms = chapter.step(
+noise = chapter.find("noise", lambda: artefacts.noise_trials(12 * n_items, seed + 1))
+strict = {"all fakes": fakes.rows(reading="careful"), "pure noise": noise.rows(reading="careful")}
+alarms = chapter.find("alarms", lambda: artefacts.false_alarms(strict))
+
+# %% tags=["hide-input"]
+alarms.bars(
     "alarms",
-    lambda: pd.DataFrame(
-        [
-            artefacts.pooled(careful, "all fakes"),
-            artefacts.pooled(strict, "pure noise"),
-            artefacts.pooled(pd.concat([careful, strict]), "together"),
-        ]
-    ),
+    "How often is nothing called a hub?",
+    alt="Share of worlds without a hub that were judged to hold: fakes, pure noise, and both together.",
+    y="share judged to hold",
 )
 
 # %% tags=["hide-input"]
-show(
-    figures.bars(
-        alarms,
-        title="How often is nothing called a hub?",
-        alt="Share of worlds without a hub that were judged to hold: fakes, pure noise, and both together.",
-        y="share judged to hold",
-    ),
-    alarms,
-)
-
-# %% tags=["hide-input"]
-together = alarms.set_index("series").loc["together"]
-weakly = noise[noise.reading == "careful, weakly"].iloc[0]
+together = alarms.rows(series="together").iloc[0]
+weakly = noise.rows(reading="careful, weakly").iloc[0]
 glue("alarms", together.value, ".1%")
 glue("alarms_low", together.low, ".1%")
 glue("alarms_high", together.high, ".1%")
@@ -260,26 +229,21 @@ glue("weakly_high", weakly.high, ".1%")
 # length of the planted vector in units of the noise; at a strength $s$ the matching pairs have a cosine of $s^2 / (1 + s^2)$.
 
 # %%
-power = chapter.step(
-    "power", lambda: artefacts.power_trials(n_items, [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6], [PAIRS, 30], seed + 2)
+strengths = [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6]
+power = chapter.find("power", lambda: artefacts.power_trials(n_items, strengths, [PAIRS, 30], seed + 2))
+
+# %% tags=["hide-input"]
+power.dose(
+    "power",
+    "How strong must a hub be to be found?",
+    alt="Share of worlds whose planted hub was judged to hold by its strength, for 120 and for 30 pairs.",
+    y="share judged to hold",
+    x_title="length of the planted vector (noise = 1)",
+    types={"120 pairs": "english", "30 pairs": "spanish"},
 )
 
 # %% tags=["hide-input"]
-show(
-    figures.curves(
-        power,
-        title="How strong must a hub be to be found?",
-        alt="Share of worlds whose planted hub was judged to hold by its strength, for 120 and for 30 pairs.",
-        x="strength",
-        y="share judged to hold",
-        x_title="length of the planted vector (noise = 1)",
-        types={"120 pairs": "english", "30 pairs": "spanish"},
-    ),
-    power,
-)
-
-# %% tags=["hide-input"]
-found = power[power.value >= 0.8].groupby("series").strength.min()
+found = power.table[power.table.value >= 0.8].groupby("series").strength.min()
 many, few = (found.get(f"{n} pairs", float("nan")) for n in (PAIRS, 30))
 glue("needs_many", many, ".2g")
 glue("cosine_many", many**2 / (1 + many**2), ".2f")
@@ -300,16 +264,16 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 
 # %%
 twins = facts.similarity_pairs(facts.prompts("spanish", 4 * n_items, seed=seed, held_out=False))
-blank = chapter.step(
+blank = chapter.find(
     "random-weights",
     lambda: artefacts.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),
-)
+).table
 
 # %% tags=["hide-input"]
-blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models").style.hide(axis="index")
+listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-row = artefacts.pooled(pd.DataFrame({"value": blank.verdict == "holds", "n": 1}), "random weights")
+row = artefacts.pooled(blank.assign(value=blank.verdict == "holds", n=1), "random weights")
 glue("blank", int((blank.verdict == "holds").sum()))
 glue("blank_high", row["high"], ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
@@ -332,24 +296,16 @@ glue("blank_above", int((blank.low > 0).sum()))
 # weights stand beside it as a control.
 
 # %%
-real = chapter.step(
-    "real-alarms",
-    lambda: (
-        calibrate.shares(calibrate.read("alarms"), ["experiment", "model"])
-        .rename(columns={"experiment": "series", "model": "reading"})
-        .assign(experiment="real-alarms")
-    ),
-)
+names = {"experiment": "series", "model": "reading"}
+counted = calibrate.shares(calibrate.read("alarms"), [*names]).rename(columns=names)
+real = chapter.find("real-alarms", lambda: counted.assign(experiment="real-alarms"))
 
 # %% tags=["hide-input"]
-show(
-    figures.bars(
-        real,
-        title="Which experiment finds a hub where there is none?",
-        alt="Share of claims judged to hold on models without a hub, by experiment, with a switch for the kind of model.",
-        y="share of claims judged to hold",
-    ),
-    real,
+real.bars(
+    "real-alarms",
+    "Which experiment finds a hub where there is none?",
+    alt="Share of claims judged to hold on models without a hub, by experiment, with a switch for the kind of model.",
+    y="share of claims judged to hold",
 )
 
 # %% tags=["hide-input"]
@@ -380,34 +336,25 @@ glue("real_high", all_claims.high, ".1%")
 # body and the English words stay as they were.
 
 # %%
-dimmed = chapter.step(
+names = {"experiment": "series", "noise": "strength"}
+counted = calibrate.shares(calibrate.read("power"), [*names]).rename(columns=names)
+dimmed = chapter.find("real-power", lambda: counted.assign(experiment="real-power"))
+
+# %% tags=["hide-input"]
+dimmed.dose(
     "real-power",
-    lambda: (
-        calibrate.shares(calibrate.read("power"), ["experiment", "noise"])
-        .rename(columns={"experiment": "series", "noise": "strength"})
-        .assign(experiment="real-power")
-    ),
+    "How noisy may a hub be, and still be found?",
+    alt="Share of claims judged to hold on a true hub, by experiment and by the noise added to its words.",
+    y="share of claims judged to hold",
+    x_title="noise (SDs of the English rows)",
 )
 
 # %% tags=["hide-input"]
-show(
-    figures.curves(
-        dimmed,
-        title="How noisy may a hub be, and still be found?",
-        alt="Share of claims judged to hold on a true hub, by experiment and by the noise added to its words.",
-        x="strength",
-        y="share of claims judged to hold",
-        x_title="noise (SDs of the English rows)",
-    ),
-    dimmed,
-)
-
-# %% tags=["hide-input"]
-clear = dimmed[dimmed.strength == 0].set_index("series").value
+clear = dimmed.rows(strength=0).set_index("series").value
 glue("power_model", calibrate.read("power").model[0])
 glue("power_first", clear.idxmin())
 glue("power_first_share", clear.min(), ".0%")
-glue("power_last", dimmed[dimmed.strength > 0].groupby("series").value.mean().idxmax())
+glue("power_last", dimmed.table[dimmed.table.strength > 0].groupby("series").value.mean().idxmax())
 
 # %% [markdown]
 # This is the shipped organism called {glue}`power_model`. Without noise, the claim that is missed most often is {glue}`power_first`, which holds

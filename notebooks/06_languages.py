@@ -56,14 +56,9 @@ sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, words
-from semhub_utils.lens import available_readings
-from semhub_utils.results import glue
+from semhub_utils import experiments
+from semhub_utils.chapter import begin, glue, left_out, listing
+from semhub_utils.experiments import words
 from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
@@ -95,9 +90,9 @@ readable = experiments.readable_sentences(model, found, continuation, skipped)
 sets = languages.pair_sets(readable, continuation)
 glue("n_sentences", len(readable))
 print(skipped)
-pd.DataFrame(
+listing(
     [(s.series, s.ending, p.a, p.b, len(s.pairs), sum(s.dropped.values())) for s in sets for p in s.pairs[:1]],
-    columns=["languages", "ending", "one side", "other side", "pairs", "left out"],
+    ["languages", "ending", "one side", "other side", "pairs", "left out"],
 )
 
 # %% [markdown]
@@ -110,20 +105,15 @@ pd.DataFrame(
 # are those of the same form (in generated text) or of about the same length (in real text). Partners are shuffled in the same way.
 
 # %% tags=["hide-input"]
-similarity = chapter.step("similarity", lambda: experiments.language_similarity(model, sets, seed=seed))
-continued = similarity[similarity.ending == "continued"]
-cosines = continued[continued.experiment == "similarity"]
-corrected = cosines[cosines.reading == "corrected"]
-corrected = corrected.assign(pair=corrected.series)
-show(
-    figures.curves(
-        corrected,
-        title="Are two sentences of one meaning alike?",
-        alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
-        y="cosine of matching pairs minus others",
-        select="pair",
-    ),
-    corrected,
+similarity = chapter.find("similarity", lambda: experiments.language_similarity(model, sets, seed=seed))
+continued, names = similarity.of(ending="continued"), ("spanish", "chinese", "german")
+continued.changed(lambda table: table.assign(pair=table.series)).curves(
+    "similarity",
+    "Are two sentences of one meaning alike?",
+    alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
+    y="cosine of matching pairs minus others",
+    select="pair",
+    reading="corrected",
 )
 
 # %% [markdown]
@@ -137,17 +127,14 @@ show(
 # the form.
 
 # %% tags=["hide-input"]
-measures = continued[continued.experiment.isin(["retrieval", "neighbours", "cka"])]
-measures = measures[measures.layer > 0].assign(pair=measures.series, series=measures.experiment)
-show(
-    figures.curves(
-        measures,
-        title="Do other measures agree?",
-        alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
-        y="share of items, or CKA (0 to 1)",
-        switch=("pair",),
-    ),
-    measures,
+continued.curves(
+    ["retrieval", "neighbours", "cka"],
+    "Do other measures agree?",
+    alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
+    y="share of items, or CKA (0 to 1)",
+    by="measure",
+    called={"series": "pair"},
+    layer=range(1, model.n_layers + 1),
 )
 
 # %% [markdown]
@@ -158,19 +145,15 @@ show(
 # full stop does to a reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
 
 # %% tags=["hide-input"]
-ends = similarity[similarity.series.isin(["spanish", "chinese", "german"]) & (similarity.reading != "as released")]
-ends = ends[ends.experiment.isin(["similarity", "cosine"])]
-measure = ends.experiment.map({"similarity": "adjusted cosine", "cosine": "plain cosine"})
-ends = ends.assign(language=ends.series, series=ends.ending, measure=measure, reading="")
-show(
-    figures.curves(
-        ends,
-        title="Does the ending make the alignment?",
-        alt="Adjusted and plain cosine with English by relative depth, for three languages and four endings.",
-        y="cosine",
-        switch=("language", "measure"),
-    ),
-    ends,
+similarity.curves(
+    {"similarity": "adjusted cosine", "cosine": "plain cosine"},
+    "Does the ending make the alignment?",
+    alt="Adjusted and plain cosine with English by relative depth, for three languages and four endings.",
+    y="cosine",
+    by="ending",
+    called={"series": "language"},
+    series=names,
+    reading=("", "corrected"),
 )
 
 # %% [markdown]
@@ -183,23 +166,19 @@ show(
 
 # %% tags=["hide-input"]
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
-stop = chapter.step("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
-unrelated = stop[stop.experiment == "punctuation-trap"]
-show(
-    figures.curves(
-        unrelated,
-        title="Is a full stop an alignment?",
-        alt="Plain cosine of unrelated Spanish and English sentences by relative depth, with and without a full stop.",
-        y="plain cosine",
-    ),
-    unrelated,
+stop = chapter.find("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
+stop.curves(
+    "punctuation-trap",
+    "Is a full stop an alignment?",
+    alt="Plain cosine of unrelated Spanish and English sentences by relative depth, with and without a full stop.",
+    y="plain cosine",
 )
 
 # %% [markdown]
 # Grey is the same architecture with random weights. The claim asks for more than these show.
 
 # %% tags=["hide-input"]
-chapter.claim(
+stop.claims(
     "shared-punctuation",
     "A full stop behind both makes Spanish and English sentences of different meaning more alike.",
     paper="Sentences that end in a full stop are continued, so that their last token has something to predict.",
@@ -212,30 +191,24 @@ chapter.claim(
 # pairs; *difference* is what this baseline adds over the one used here.
 
 # %% tags=["hide-input"]
-released = cosines[(cosines.reading == "corrected") | (cosines.layer > 0)]
-gain = continued[continued.experiment == "baseline-gain"].assign(reading="difference")
-both = pd.concat([released, gain], ignore_index=True)
-both = both.assign(pair=both.series, series=both.reading, reading="")
-show(
-    figures.curves(
-        both,
-        title="What does the choice of the others change?",
-        alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
-        y="cosine of matching pairs minus others",
-        switch=("pair",),
-        types={"corrected": "english", "as released": "spanish", "difference": "digits"},
-    ),
-    both,
+gain = continued.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
+from_one = continued.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
+(continued.of("similarity", reading="corrected") + from_one + gain).curves(
+    (),
+    "What does the choice of the others change?",
+    alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
+    y="cosine of matching pairs minus others",
+    by="reading",
+    called={"series": "pair"},
+    types={"corrected": "english", "as released": "spanish", "difference": "digits"},
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+similarity.claims(
     "similarity",
-    {
-        name: f"At some middle layer {name.title()} and English sentences of one meaning are more alike than others of the same form."
-        for name in ("spanish", "chinese", "german")
-    },
+    "At some middle layer {Name} and English sentences of one meaning are more alike than others of the same form.",
     paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
+    of=names,
 )
 
 # %% [markdown]
@@ -253,15 +226,15 @@ chapter.claims(
 
 # %%
 lines = {name: languages.running_text(name, n_words, seed=seed, **source) for name in languages.LANGUAGES}
-known_words = {name: languages.dictionary(name, data_dir) for name in lines if name != "english"}
+known_words = {name: languages.dictionary(name, data_dir) for name in names}
 notes = [f"{name}: {note}" for some in (lines, known_words) for name, (_, note) in some.items() if note.counts]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
 counts = languages.word_counts(lines["english"][0])
-items, left_out = {}, {}
+items, lost = {}, {}
 for name, (entries, _) in known_words.items():
     own = lines[name][0]
-    items[name], left_out[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
-pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for name, some in items.items()})
+    items[name], lost[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
+left_out(items, lost)
 
 # %% [markdown]
 # The table counts words: what was left out for which reason, and how many are read. Wrong words stand beside each right one, or
@@ -273,40 +246,23 @@ pd.DataFrame(left_out).T.fillna(0).astype(int).assign(read={name: len(some) for 
 # that comes next likelier than other words of its class?
 
 # %%
-preconditions = {}
-for name, some in items.items():
-    task = chapter.step(
-        f"task {name}", lambda: experiments.choice_table(model, some, own="own", series=f"words-{name}")
-    )
-    preconditions[name] = chapter.knows(task, f"tell the next {name.title()} word from others of its class", chance=0.5)
-    print(f"{name}: beats {task.value.mean():.0%} of the wrong words on {len(task)} items")
+reads = chapter.knows(experiments.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
+beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
+listing(beaten.reset_index(), beats="{:.0%}")
 
 # %% [markdown]
 # One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
 
 # %% tags=["hide-input"]
 english_or_own = words.Lens("english", "own")
-options = {"readings": available_readings(model), "seed": seed}
-lens = chapter.each(
-    "lens",
-    items,
-    lambda name: core.run(english_or_own, model, items[name], series=name, dropped=left_out[name], **options),
-    column="language",
-)
+lens = chapter.run(english_or_own, items, dropped=lost, readings=True)
 
 # %% tags=["hide-input"]
-LOOK = {"english": "english", "own": "spanish", "wrong english": "control", "wrong own": "null"}
-probability = lens[lens.experiment == "lens-probability"]
-show(
-    figures.curves(
-        probability,
-        title="Is it the word or its English?",
-        alt="Lens probability of the next word and its English by relative depth, with wrong words, for three languages.",
-        y="mean lens probability",
-        types=LOOK,
-        switch=("language", "reading"),
-    ),
-    probability,
+lens.curves(
+    "lens-probability",
+    "Is it the word or its English?",
+    alt="Lens probability of the next word and its English by relative depth, with wrong words, for three languages.",
+    y="mean lens probability",
 )
 
 # %% [markdown]
@@ -317,46 +273,30 @@ show(
 # claims rest on *normed*. How far the first two readings are apart, the next figure shows:
 
 # %% tags=["hide-input"]
-gap = lens[lens.experiment == "lens-gap"]
-show(
-    figures.curves(
-        gap,
-        title="What does the final norm change?",
-        alt="Mean lens probability in the normed reading minus that in the raw one, by relative depth, for three languages.",
-        y="probability, normed minus raw",
-        types=LOOK,
-        switch=("language",),
-    ),
-    gap,
+lens.curves(
+    "lens-gap",
+    "What does the final norm change?",
+    alt="Mean lens probability in the normed reading minus that in the raw one, by relative depth, for three languages.",
+    y="probability, normed minus raw",
 )
 
 # %% [markdown]
 # A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
 
 # %% tags=["hide-input"]
-first = lens[lens.experiment == "lens-first"]
-show(
-    figures.curves(
-        first,
-        title="How often is it the first of the whole vocabulary?",
-        alt="Share of positions where the next word or its English is the lens's top token, by relative depth.",
-        y="share of positions",
-        types=LOOK,
-        switch=("language", "reading"),
-    ),
-    first,
+lens.curves(
+    "lens-first",
+    "How often is it the first of the whole vocabulary?",
+    alt="Share of positions where the next word or its English is the lens's top token, by relative depth.",
+    y="share of positions",
 )
 
 # %% tags=["hide-input"]
-entropy = lens[lens.experiment == "lens-entropy"]
-show(
-    figures.curves(
-        entropy,
-        title="How sure is the lens?",
-        alt="Entropy of the lens distribution by relative depth, for three languages and each reading.",
-        y="entropy (nats)",
-    ),
-    entropy,
+lens.curves(
+    "lens-entropy",
+    "How sure is the lens?",
+    alt="Entropy of the lens distribution by relative depth, for three languages and each reading.",
+    y="entropy (nats)",
 )
 
 # %% [markdown]
@@ -367,48 +307,37 @@ show(
 # random weights.
 
 # %% tags=["hide-input"]
-leads = lens[lens.experiment.isin(["lens-meaning", "lens-lead"])]
-leads = leads.assign(series=leads.experiment)
-show(
-    figures.curves(
-        leads,
-        title="Is the English word ahead, and of what?",
-        alt="Lead of the English word over wrong words and over the own word by relative depth, with null and control.",
-        y="difference of log-probability (nats)",
-        types={"lens-meaning": "english", "lens-lead": "digits"},
-        switch=("language", "reading"),
-    ),
-    leads,
+lens.curves(
+    ["lens-meaning", "lens-lead"],
+    "Is the English word ahead, and of what?",
+    alt="Lead of the English word over wrong words and over the own word by relative depth, with null and control.",
+    y="difference of log-probability (nats)",
+    by="measure",
+    types={"lens-meaning": "english", "lens-lead": "digits"},
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+lens.claims(
     "lens-meaning",
-    {
-        name: f"At some middle layer the English of the next {name.title()} word is above wrong English words."
-        for name in items
-    },
+    "At some middle layer the English of the next {Name} word is above wrong English words.",
     paper="The middle layers hold the English translation (there of Chinese words).",
-    precondition=preconditions,
+    needs=reads,
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+lens.claims(
     "lens-lead",
-    {
-        name: f"At some middle layer the English of the next {name.title()} word is above that word too."
-        for name in items
-    },
+    "At some middle layer the English of the next {Name} word is above that word too.",
     paper="In the middle layers the English translation is likelier than the word itself.",
-    precondition=preconditions,
+    needs=reads,
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+lens.claims(
     "lens-end",
-    {name: f"At the last layer the {name.title()} word is above its English." for name in items},
+    "At the last layer the {Name} word is above its English.",
     paper="The word itself wins near the output.",
-    precondition=preconditions,
+    needs=reads,
 )
 
 # %% [markdown]
@@ -419,26 +348,18 @@ chapter.claims(
 # the pinyin is in capitals, *verb* where the first gloss begins with "to", *other* for the rest.
 
 # %% tags=["hide-input"]
-parts = chapter.each(
-    "parts",
-    items,
-    lambda name: words.by_part(english_or_own, model, items[name], series=name, seed=seed),
-    column="language",
+parts = chapter.find_each(
+    "parts", items, lambda name: words.by_part(english_or_own, model, items[name], series=name, seed=seed)
 )
-parts = parts[parts.experiment.isin(["lens-meaning", "lens-lead"])]
-parts = parts.assign(series=parts.part)
 
 # %% tags=["hide-input"]
-show(
-    figures.curves(
-        parts,
-        title="For which parts of speech is English ahead?",
-        alt="Lead of the English word by relative depth for each part of speech and language, with nulls and controls.",
-        y="difference of log-probability (nats)",
-        switch=("language", "experiment"),
-    ),
-    parts,
-) if len(parts) else "No word of any language could be read."
+parts.curves(
+    ["lens-meaning", "lens-lead"],
+    "For which parts of speech is English ahead?",
+    alt="Lead of the English word by relative depth for each part of speech and language, with nulls and controls.",
+    y="difference of log-probability (nats)",
+    by="part",
+)
 
 # %% [markdown]
 # A part with few words has a wide band. Look at its `n` before its height.
@@ -453,31 +374,25 @@ show(
 # And a late state holds the English word itself: then the run says that word, which the figure calls *untranslated*.
 
 # %%
-asked = {name: facts.prompts(name, 250, seed=seed) for name in ("spanish", "chinese", "german")}
+asked = {name: facts.prompts(name, 250, seed=seed) for name in names}
 twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
-task = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
-known = chapter.knows(task, "answer the English questions whose states are written")
-
-# %% tags=["hide-input"]
-swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
-patches = chapter.each(
-    "patches",
-    asked,
-    lambda name: experiments.patch_experiment(model, swaps[name], series=name, seed=seed),
-    column="language",
+answers = chapter.knows(
+    experiments.task_table, twins, "answer the English questions whose states are written", series="english"
 )
 
 # %% tags=["hide-input"]
-said = patches[(patches.experiment == "patch-first") & patches.direction.str.startswith("english")]
-show(
-    figures.curves(
-        said,
-        title="What does the run say with an English run's state in it?",
-        alt="Share of prompts by first answer and layer of the patch, for each language and each state written.",
-        y="share of prompts",
-        switch=("language", "condition"),
-    ),
-    said[["language", "condition", "series", "layer", "value", "low", "high", "n"]],
+swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
+patches = chapter.find_each(
+    "patches", swaps, lambda name: experiments.patch_experiment(model, swaps[name], series=name, seed=seed)
+)
+
+# %% tags=["hide-input"]
+patches.curves(
+    "patch-first",
+    "What does the run say with an English run's state in it?",
+    alt="Share of prompts by first answer and layer of the patch, for each language and each state written.",
+    y="share of prompts",
+    direction=[f"english into {name}" for name in names],
 )
 
 # %% [markdown]
@@ -486,25 +401,19 @@ show(
 # the state as far in a direction that means nothing.
 
 # %% tags=["hide-input"]
-chapter.claims(
+patches.claims(
     "patch",
-    {
-        name: f"At some middle layer, a state from an English question pushes the {name.title()} run to that state's own answer."
-        for name in asked
-    },
+    "At some middle layer, a state from an English question pushes the {Name} run to that state's own answer.",
     paper="A vector made in English changes what the model writes.",
-    precondition=known,
+    needs=answers["english"],
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+patches.claims(
     "patch-answer",
-    {
-        name: f"At some middle layer, a state from an English question makes the {name.title()} run say that answer in {name.title()}."
-        for name in asked
-    },
+    "At some middle layer, a state from an English question makes the {Name} run say that answer in {Name}.",
     paper="Nothing: it moves no whole state.",
-    precondition=known,
+    needs=answers["english"],
 )
 
 # %% [markdown]

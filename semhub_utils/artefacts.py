@@ -5,7 +5,7 @@ meaning to both sides. A planted truth adds, at layers 3 and 4, a vector of the 
 Every artefact can be had without and with a truth under it; no model is needed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -289,6 +289,12 @@ def pooled(table: pd.DataFrame, name: str) -> dict[str, float | int | str]:
     """The shares of several rows as one, weighted by their worlds, with Wilson's 95% interval."""
     hits = int(round((table.value * table.n).sum()))
     return _row(name, "", hits, int(table.n.sum()))
+
+
+def false_alarms(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row for each of several tables, by name, and one for all together, each `pooled`."""
+    every = {**tables, "together": pd.concat(tables.values())}
+    return pd.DataFrame([pooled(table, name) for name, table in every.items()])
 
 
 def _seeds(worlds: int, seed: int) -> range:

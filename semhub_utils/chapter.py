@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from semhub_utils.cards import Html, claim_card, show, verdict_table
+from semhub_utils.cards import Html, claim_card, verdict_table
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence, knows_task
 from semhub_utils.experiments import core
@@ -19,7 +19,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 
-__all__ = ["Chapter", "Known", "begin", "glue", "show"]
+__all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
 
 class Chapter:
@@ -165,6 +165,19 @@ class Known(dict[str, str | None]):
     def share(self) -> float:
         """What share of the items it does."""
         return self.table["value"].mean()
+
+
+def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = None, **formats: Any) -> Any:
+    """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
+    {"share": "{:.0%}"}."""
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
+    return table.style.hide(axis="index").format(formats)
+
+
+def left_out(items: Mapping[str, Sequence], dropped: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """By data type, how many items were left out for which reason, and how many are read."""
+    reasons = pd.DataFrame(dropped).T.fillna(0).astype(int)
+    return reasons.assign(read={name: len(some) for name, some in items.items()})
 
 
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}

@@ -430,7 +430,8 @@ def _choice(table: pd.DataFrame, column: str, label: str = "", every: str | None
     labels = [str(v) for v in values]
     options = [None, *values] if every else values
     bind = altair.binding_select if every or len(values) > 5 else altair.binding_radio
-    bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{label or column}: ")
+    name = (label or column).replace("_", " ")
+    bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{name}: ")
     return altair.param(name=f"{column}_choice", value=options[0], bind=bound)
 
 

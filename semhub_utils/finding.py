@@ -43,12 +43,17 @@ class Finding:
             table = table[table["experiment"].isin(wanted)]
         for column, values in where.items():
             values = [values] if isinstance(values, str | int | float) else list(values)
-            table = table[table[column].fillna("").isin(values)] if column in table else table
+            if column in table:
+                table = table[table[column].where(table[column].notna(), "").isin(values)]
         return table
 
     def of(self, experiment: Which = (), **where: Any) -> "Finding":
         """The finding with these `rows` alone."""
         return Finding(self.run, self.rows(experiment, **where), self.evidence, self.types)
+
+    def changed(self, how: Callable[[pd.DataFrame], pd.DataFrame]) -> "Finding":
+        """The finding with another table, made from its own."""
+        return Finding(self.run, how(self.table), self.evidence, self.types)
 
     def __add__(self, other: "Finding") -> "Finding":
         """Both, one below the other."""
@@ -108,13 +113,13 @@ class Finding:
         return show(chart, told.reset_index())
 
     def claims(
-        self, claim: str, sentence: str, *, paper: str, needs: str | None | Mapping[str, str | None] = None
+        self, claim: str, sentence: str, *, paper: str, needs: Needs = None, of: Sequence[str] | None = None
     ) -> Html:
         """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `evidence`, and show a card
         for each, with what other readings say beside the one fixed before.
 
         sentence: our claim, with {name} or {Name} for the series; paper: what the paper says; needs: the sentence of a
-        precondition that failed, of all or by series.
+        precondition that failed, of all or by series; of: the series that are claimed, where not all are.
         """
         found: dict[str, list[Evidence]] = {}
         for evidence in self.evidence:
@@ -125,6 +130,8 @@ class Finding:
         cards = []
         for first, *others in found.values():
             name = first.claim.partition("/")[2]
+            if of is not None and name not in of:
+                continue
             why = needs[name] if isinstance(needs, Mapping) else needs
             said = sentence.format(name=name, Name=name.title())
             cards.append(claim_card(self.run.claim(first, said, precondition=why, others=others), paper))
@@ -167,7 +174,7 @@ def _laid_out(
     table: pd.DataFrame, experiment: Which, by: Sequence[str], called: Names, places: Sequence[str | None]
 ) -> tuple[pd.DataFrame, list[str]]:
     """The table as it is drawn, lines or bars under `series`, and the columns that need a switch."""
-    if not isinstance(experiment, str):
+    if not isinstance(experiment, str) and len(experiment) > 1:
         labels = experiment if isinstance(experiment, Mapping) else {}
         table = table.assign(measure=[labels.get(name, name) for name in table["experiment"]])
     columns = {old: new for old, new in called.items() if old in table}
@@ -191,4 +198,4 @@ def _laid_out(
 
 def _tells(table: pd.DataFrame, one: str, other: str) -> bool:
     """Whether each value of one column goes with a single value of the other."""
-    return table.groupby(one)[other].nunique().max() <= 1
+    return bool(table.groupby(one)[other].nunique().max() <= 1)

@@ -1,0 +1,127 @@
+"""A result in a chapter: which rows a chart shows, what gets a switch, what is said where nothing is left; claims."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from test_results import PARAMETERS, Model, found
+
+from semhub_utils.chapter import Chapter, left_out, listing
+from semhub_utils.evidence import UNTESTABLE
+from semhub_utils.finding import Finding
+from semhub_utils.results import Run
+
+WORDS = {"alt": "Two curves, and a band around each of them."}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run("arithmetic", Model(), PARAMETERS, tmp_path)
+
+
+@pytest.fixture
+def lens(run):
+    cells = itertools.product(("spanish", "zh"), ("normed", "raw"), ("first", "second"), ("own", "english"), range(3))
+    columns = ["data_type", "reading", "experiment", "series", "layer"]
+    table = pd.DataFrame(cells, columns=columns).assign(depth=lambda t: t.layer / 2, value=lambda t: t.layer / 9)
+    blank = table.assign(control="random weights", value=0.0)
+    return Finding(run, pd.concat([table.assign(control=None), blank], ignore_index=True))
+
+
+def spec_of(shown) -> dict:
+    start = re.search(r"\}\)\((?=\{)", shown.html).end()
+    return json.JSONDecoder().raw_decode(shown.html[start:])[0]
+
+
+def inputs(shown) -> dict[str, list]:
+    return {p["name"]: p["bind"]["options"] for p in spec_of(shown)["params"] if "bind" in p}
+
+
+def drawn(shown) -> pd.DataFrame:
+    return pd.DataFrame(max(spec_of(shown)["datasets"].values(), key=len))
+
+
+def test_whatever_has_several_values_gets_a_switch(lens):
+    shown = lens.curves("first", "Which?", y="p", **WORDS)
+    switches = {"data_type_choice": ["spanish", "zh"], "reading_choice": ["normed", "raw"]}
+    assert inputs(shown) == switches | {"of_choice": [None, "own", "english"]}
+    one = lens.curves("first", "Which?", y="p", reading="raw", data_type="zh", control="", **WORDS)
+    assert list(inputs(one)) == ["series_choice"] and len(drawn(one)) == 6 and "control" not in drawn(one)
+    told = drawn(lens.curves("first", "Which?", y="p", layer=range(1, 3), **WORDS))
+    assert set(told.layer) == {1, 2}
+
+
+def test_what_lines_and_switches_are_called(lens):
+    both = lens.curves(["first", "second"], "Which?", y="p", by="measure", called={"series": "word"}, **WORDS)
+    assert set(drawn(both).of) == {"first", "second"} and inputs(both)["word_choice"] == ["own", "english"]
+    named = lens.curves({"first": "one", "second": "two"}, "Which?", y="p", called={"own": "itself"}, **WORDS)
+    assert inputs(named)["measure_choice"] == ["one", "two"] and set(drawn(named).of) == {"itself", "english"}
+    joined = lens.curves("first", "Which?", y="p", by=("series", "reading"), called={"normed": ""}, control="", **WORDS)
+    assert set(drawn(joined).series) == {"own", "own, raw", "english", "english, raw"}
+    alone = lens.curves("first", "Which?", y="p", by="word", called={"series": "of what"}, control="", **WORDS)
+    assert set(drawn(alone).series) == {"word"} and "of what_choice" in inputs(alone)
+    weights = lens.curves("first", "Which?", y="p", called={"control": "weights", "": "trained"}, **WORDS)
+    assert inputs(weights)["weights_choice"] == ["trained", "random weights"]
+
+
+def test_a_column_that_another_tells_gets_no_switch(run):
+    rows = [(name, name.title(), k) for name in ("spanish", "german") for k in range(3)]
+    table = pd.DataFrame(rows, columns=["series", "data_type", "layer"]).assign(depth=lambda t: t.layer / 2, value=1.0)
+    assert list(inputs(Finding(run, table).curves((), "Which?", y="p", **WORDS))) == ["series_choice"]
+
+
+def test_where_nothing_is_left_the_reason_is_told(run, lens):
+    empty = replace(found(), n=0, dropped={"no single token <b>": 12})
+    nothing = Finding(run, lens.table.iloc[:0], [empty, empty])
+    for shown in (
+        nothing.curves("first", "Which?", y="p", **WORDS),
+        nothing.trajectories("Which?", **WORDS),
+        nothing.dose("first", "Which?", **WORDS),
+    ):
+        assert shown.text == "No item is left: 12 x no single token <b>." and "&lt;b&gt;" in shown.html
+    assert lens.bars("third", "Which?", y="p", **WORDS).text == "No item is left to be drawn."
+
+
+def test_claims_are_judged_with_what_each_needs(run):
+    of = {name: replace(found(), claim=f"similarity/{name}", series=name) for name in ("es", "zh", "de")}
+    raw = replace(of["es"], reading="raw")
+    one = Finding(run, pd.DataFrame(), [*of.values(), raw, replace(found(), claim="similarity/es/as released")])
+    needs = {"es": None, "zh": "the model knows no Zh."}
+    shown = one.claims("similarity", "Alike in {name}, {Name}.", paper="So.", needs=needs, of=("es", "zh"))
+    assert shown.html.count("<article") == 2 and "Alike in es, Es." in shown.html
+    assert [claim["verdict"] == UNTESTABLE for claim in run.claims] == [False, True]
+    assert list(run.claims[0]["readings"]) == ["raw"] and not run.claims[1]["readings"]
+    assert one.claims("similarity/de", "One.", paper="So.").text.endswith(")") and one.one("similarity/zh") is of["zh"]
+    with pytest.raises(ValueError, match="no claim 'lens'"):
+        one.claims("lens", "None.", paper="So.")
+
+
+def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
+    model = tiny("llama")
+    chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
+
+    def ask(model, items, *, own, series):
+        rows = {"experiment": f"task-{series}", "series": items, "cluster": items, "value": float(series == "es")}
+        return pd.DataFrame(rows | {"n": 1})
+
+    items = {name: [str(k) for k in range(30)] for name in ("es", "zh")}
+    known = chapter.knows(ask, items, "say {Name}")
+    assert known["es"] is None and "the model cannot say Zh" in known["zh"] and known.share == 0.5
+    assert set(known.table.data_type) == {"es", "zh"}
+
+
+def test_tables_of_a_chapter():
+    shown = listing([("a", 0.5), ("b", 1)], ["name", "share"], share="{:.0%}").to_html()
+    assert "50%" in shown and "100%" in shown and "<th >0</th>" not in shown
+    lost = left_out({"es": [1, 2], "zh": []}, {"es": {}, "zh": {"too long": 3}})
+    assert lost.loc["zh"].to_dict() == {"too long": 3, "read": 0} and lost.loc["es", "read"] == 2
+
+
+def test_a_finding_knows_no_torch():
+    program = "import sys, semhub_utils.finding; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
