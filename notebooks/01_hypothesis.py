@@ -56,6 +56,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import alike, core
 from semhub_utils.spokes import facts, languages
 from semhub_utils.widgets import LensGrid
 
@@ -129,7 +130,7 @@ pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items
 similarity = chapter.each(
     "similarity",
     facts.TYPES,
-    lambda name: experiments.similarity_experiment(model, pairs[name], series=name, seed=seed),
+    lambda name: core.run(alike.Alike(), model, pairs[name], series=name, seed=seed),
 )
 
 # %% tags=["hide-input"]

@@ -60,6 +60,7 @@ from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.checks import self_check
+from semhub_utils.experiments import alike, core
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 from semhub_utils.tokens import word_forms
@@ -180,7 +181,7 @@ pd.DataFrame(
 # token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
 
 # %% tags=["hide-input"]
-stop = chapter.step("punctuation", lambda: experiments.punctuation_trap(model, pairs, seed=seed))
+stop = chapter.step("punctuation", lambda: core.run(alike.Punctuation(), model, pairs, series="", seed=seed))
 shown = stop[stop.experiment == "punctuation-trap"]
 show(
     figures.curves(
@@ -209,9 +210,7 @@ chapter.claim(
 # all pairs share then cancels. The same pairs, measured that way:
 
 # %% tags=["hide-input"]
-similarity = chapter.step(
-    "similarity", lambda: experiments.similarity_experiment(model, pairs, series="spanish", seed=seed)
-)
+similarity = chapter.step("similarity", lambda: core.run(alike.Alike(), model, pairs, series="spanish", seed=seed))
 adjusted = similarity[similarity.experiment == "similarity"]
 show(
     figures.curves(

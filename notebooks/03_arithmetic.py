@@ -56,7 +56,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import experiments
 from semhub_utils.chapter import begin, glue
-from semhub_utils.experiments import words
+from semhub_utils.experiments import alike, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
 
@@ -102,9 +102,7 @@ glue("max_result", limit)
 # length.
 
 # %% tags=["hide-input"]
-similarity = chapter.find(
-    "similarity", lambda: experiments.similarity_experiment(model, pairs, series="digits", seed=seed)
-)
+similarity = chapter.run(alike.Alike(), pairs, series="digits")
 similarity.curves(
     "similarity",
     "Are 3+5 and three plus five alike?",
@@ -134,10 +132,7 @@ similarity.curves(
 # plain cosine of digit and word forms by what the two items have in common.
 
 # %% tags=["hide-input"]
-relations = chapter.find(
-    "relations",
-    lambda: experiments.relation_curves(model, pairs, arithmetic.relations(items), arithmetic.RELATIONS, seed=seed),
-)
+relations = chapter.run(alike.Related(arithmetic.relations(items), arithmetic.RELATIONS), pairs)
 relations.curves(
     "relations",
     "What has to be shared to be alike?",

@@ -58,7 +58,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import experiments
 from semhub_utils.chapter import begin, glue, left_out, listing
-from semhub_utils.experiments import words
+from semhub_utils.experiments import alike, words
 from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
@@ -105,7 +105,7 @@ listing(
 # are those of the same form (in generated text) or of about the same length (in real text). Partners are shuffled in the same way.
 
 # %% tags=["hide-input"]
-similarity = chapter.find("similarity", lambda: experiments.language_similarity(model, sets, seed=seed))
+similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
 continued, names = similarity.of(ending="continued"), ("spanish", "chinese", "german")
 continued.changed(lambda table: table.assign(pair=table.series)).curves(
     "similarity",
@@ -166,7 +166,7 @@ similarity.curves(
 
 # %% tags=["hide-input"]
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
-stop = chapter.find("full stop", lambda: experiments.punctuation_trap(model, bare, seed=seed))
+stop = chapter.run(alike.Punctuation(), bare)
 stop.curves(
     "punctuation-trap",
     "Is a full stop an alignment?",

@@ -58,6 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import alike, core
 from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
 
@@ -75,14 +76,14 @@ model = chapter.model
 # %%
 known, unread = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
 pairs, unpaired = semantics.similarity_pairs(known, n_items, seed=seed)
-pairs = experiments.fitting(model, pairs, unpaired, "a", "b")
+pairs = core.fitting(model, pairs, unpaired, "a", "b")
 swaps, unswapped = semantics.swap_items(known, n_items, seed=seed)
-swaps = experiments.fitting(model, swaps, unswapped, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
+swaps = core.fitting(model, swaps, unswapped, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
 forms, uncut = semantics.form_prompts(known, n_items, seed=seed)
-forms = experiments.fitting(model, forms, uncut, "prompt")
+forms = core.fitting(model, forms, uncut, "prompt")
 task = chapter.step("task", lambda: experiments.task_table(model, forms, own="own", series="forms"))
 glue("task", task.value.mean(), ".0%")
 left_out = {"lines": unread, "pairs": unpaired, "swaps": unswapped, "forms to go on with": uncut}
@@ -106,7 +107,9 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 # %% tags=["hide-input"]
 similarity = chapter.step(
     "similarity",
-    lambda: experiments.form_similarity_experiment(model, pairs, seed=seed, dropped=unread.counts + unpaired.counts),
+    lambda: core.run(
+        alike.AlikeForms(), model, pairs, series="others", seed=seed, dropped=unread.counts + unpaired.counts
+    ),
 )
 adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
 adjusted = adjusted.assign(against=adjusted.experiment.map({"similarity": "same pattern", "similarity-all": "all"}))
@@ -152,7 +155,9 @@ chapter.claim(
 # %% tags=["hide-input"]
 swapped = chapter.step(
     "swaps",
-    lambda: experiments.swap_experiment(model, swaps, seed=seed, dropped=unread.counts + unswapped.counts),
+    lambda: core.run(
+        alike.Swapped(), model, swaps, series="names swapped", seed=seed, dropped=unread.counts + unswapped.counts
+    ),
 )
 apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
 show(
@@ -224,7 +229,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 prompts, unused = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
-placed = {item.id: item for item in experiments.fitting(model, placed, unused, "prompt")}
+placed = {item.id: item for item in core.fitting(model, placed, unused, "prompt")}
 prompts = [item for item in prompts if item.id in placed]  # as these are shorter, they fit too
 others = semantics.form_words(known)
 glue("unused", str(unused) or "Every name had something to read before it.")
@@ -337,7 +342,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 moved, unmoved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = experiments.fitting(model, moved, unmoved, "run", "source", "other")
+moved = core.fitting(model, moved, unmoved, "run", "source", "other")
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))

@@ -58,6 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import alike, core
 from semhub_utils.organism.asking import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import vision
@@ -123,7 +124,10 @@ glue("knows_shape", task["shape"].value.mean(), ".0%")
 # mean colour), with its pixels shuffled, and replaced by white noise; and a model with random weights.
 
 # %% tags=["hide-input"]
-similarity = chapter.step("similarity", lambda: experiments.image_similarity(model, pictures, seed=seed))
+captions, baselines = vision.similarity_pairs(pictures), (alike.CORRECTED, alike.RELEASED)
+similarity = chapter.step(
+    "similarity", lambda: core.run(alike.Alike(baselines), model, captions, series="captions", seed=seed)
+)
 adjusted = similarity[similarity.experiment == "similarity"]
 show(
     figures.curves(

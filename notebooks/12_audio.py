@@ -61,6 +61,7 @@ from IPython.display import display
 from semhub_utils import experiments, figures
 from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import alike, core
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
@@ -113,10 +114,9 @@ display(player, Html(data_table(player.summary()), "The commonest first word by 
 
 # %% tags=["hide-input"]
 ways = {"sound alone": "{}", "in a sentence": "{} is a kind of"}
+over = {"over": "moves_with", "seed": seed}  # intervals are over labels
 similarity = chapter.each(
-    "similarity",
-    ways,
-    lambda name: experiments.clip_similarity_experiment(model, clips, series=name, frame=ways[name], seed=seed),
+    "similarity", ways, lambda name: core.run(alike.AlikeLabel(ways[name]), model, clips, series=name, **over)
 )
 colours = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.evidence import HOLDS, WEAKLY, Evidence, evidence, judge, sign_flip_null
-from semhub_utils.experiments import similarity_experiment
+from semhub_utils.experiments.alike import Alike
+from semhub_utils.experiments.core import run
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism.exam import wilson
-from semhub_utils.shuffles import Labels
-from semhub_utils.similarity import adjusted_cosine, permuted_pairs
+from semhub_utils.shuffles import Labels, random_pairings
+from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes.items import Pair
 
 PAIRS, LAYERS, HIDDEN = 120, 7, 48
@@ -145,12 +146,19 @@ def examine(
 ) -> Evidence:
     """The evidence that two sides share meaning, as for a model: adjusted cosine, partners shuffled within groups and
     by concept, the embedding layer as control."""
-    scores = adjusted_cosine(a, b).numpy()
-    null = permuted_pairs(a, b, groups=groups, clusters=concepts, draws=draws, seed=seed).numpy()
+    scores = adjusted_cosine(a, b)
+    null = scores.exchanged(random_pairings(len(a), groups=groups, clusters=concepts, draws=draws, seed=seed))
     layers = range(a.shape[1])
-    controls = {"embedding layer": scores[:, :1]}
+    controls = {"embedding layer": scores.own[:, :1]}
     return evidence(
-        "similarity", scores, null, layers=layers, n_layers=layers[-1], clusters=concepts, controls=controls, seed=seed
+        "similarity",
+        scores.own,
+        null,
+        layers=layers,
+        n_layers=layers[-1],
+        clusters=concepts,
+        controls=controls,
+        seed=seed,
     )
 
 
@@ -273,9 +281,7 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence[Pair], *, models:
     the layer that the verdict rests on. They have no random weights beside them as a control: they are that control."""
     rows = []
     for s in range(seed, seed + models):
-        _, [e] = similarity_experiment(
-            randomised(model, s), pairs, series="random weights", seed=s, random_weights=False
-        )
+        _, [e] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
         verdict = judge(e)
         row = {"series": f"seed {s}", "verdict": verdict.verdict, "n": e.n}
         if verdict.layer is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from . import experiments
 from .errors import SemhubError
+from .experiments import core
 from .experiments.code import sites
 from .experiments.common import asked
 from .experiments.continuations import word_vector
@@ -119,7 +120,7 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
 def _semantics(model: LanguageModel, n: int, seed: int) -> Works:
     """Sentences with their forms; sentences up to a name, behind another sentence."""
     known, skipped = semantics.meanings(seed=seed)
-    pairs = experiments.fitting(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], skipped, "a", "b")
+    pairs = core.fitting(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], skipped, "a", "b")
     roles = semantics.behind_another(semantics.role_items(known, n, seed=seed)[0], known, seed=seed)
     return {"lens": Workload([item.prompt for item in roles]), "similarity": _sides(pairs)}
 

@@ -24,6 +24,7 @@ from semhub_utils import experiments, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge
 from semhub_utils.experiments import words
+from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.steering import STRENGTHS
 from semhub_utils.fingerprint import program
@@ -32,7 +33,8 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.exam import exam, wilson
 from semhub_utils.organism.world import MAX_RESULT, World
-from semhub_utils.similarity import permuted_pairs, retrieval_accuracy
+from semhub_utils.shuffles import random_pairings
+from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import arithmetic, facts, languages
 from semhub_utils.states import hidden_states
 
@@ -149,8 +151,8 @@ def claims(
         pairs, read_for, hub, own = facts.similarity_pairs(chosen), facts.lens_items(chosen), "english", "own"
         steered = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
     given, alone = {"series": series, "seed": seed}, {"random_weights": False}
-    found = experiments.similarity_experiment(model, pairs, **given, **alone)[1]
     given_words = {"series": series, "seed": seed, "twins": ()}
+    found = run(Alike(), model, pairs, **given_words)[1]
     found += run(words.Lens(hub, own), model, read_for, **given_words)[1]
     if series == "arithmetic":
         plane = words.Trajectory(arithmetic.trajectory_words(), hub, own)
@@ -233,14 +235,14 @@ def retrieval(model: LanguageModel, series: str, *, n: int = ITEMS, seed: int = 
     pairs = facts.similarity_pairs(facts.prompts(series, n, seed=seed))
     a, b = (hidden_states(model, [getattr(pair, side) for pair in pairs]).hidden for side in "ab")
     groups = [pair.group for pair in pairs]
+    scores = retrieval_accuracy(a, b)
     nulls = [
-        permuted_pairs(a, b, groups=groups, clusters=by, draws=DRAWS, seed=seed, measure="retrieval").numpy()
+        scores.exchanged(random_pairings(len(pairs), groups=groups, clusters=by, draws=DRAWS, seed=seed))
         for by in zip(*(pair.moves_with for pair in pairs), strict=True)
     ]
     given = {"layers": range(model.n_layers + 1), "n_layers": model.n_layers, "seed": seed}
     clusters = [pair.cluster for pair in pairs]
-    scores = retrieval_accuracy(a, b).numpy()
-    return evidence(f"retrieval/{series}", scores, nulls, clusters=clusters, experiment="retrieval", **given)
+    return evidence(f"retrieval/{series}", scores.own, nulls, clusters=clusters, experiment="retrieval", **given)
 
 
 def _numbers(e: Evidence) -> dict:

@@ -9,17 +9,28 @@ match itself never counts as one. Items without any allowed non-match get nan an
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .shuffles import Labels, codes, random_pairings
+from .shuffles import Labels, codes
 
 BLOCKS = 20  # of the jackknife
-MEASURES = ("adjusted_cosine", "retrieval", "neighbours", "cka")
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A measure of pairs. own: of the pairs as given, by item (or by block, where the measure is of all at once).
+    exchanged: its mean when row i of `a` is paired with row pairing[i] of `b` (-1 sits out), the same at every layer;
+    what meaningless pairs would give, without a number for every pair and layer at once."""
+
+    own: Float[np.ndarray, "item layer"]
+    exchanged: Callable[[Int[np.ndarray, "draw item"]], Float[np.ndarray, "draw layer"]]
 
 
 def cosine_matrix(
@@ -33,96 +44,47 @@ def adjusted_cosine(
     a: Float[Tensor, "item layer hidden"],
     b: Float[Tensor, "item layer hidden"],
     mask: Bool[Tensor, "item item"] | None = None,
-) -> Float[Tensor, "item layer"]:
+) -> Matches:
     """Per item: the cosine of the match minus the mean cosine of its non-matches, half from either side.
 
     Without a mask the mean over items is the paper's baseline-adjusted cosine: matching pairs minus all off-diagonal
     pairs (Eq. 1).
     """
-    return _observed(a, b, partial(_adjusted_scorer, mask=mask))
+    return _matches(a, b, partial(_adjusted_scorer, mask=mask))
 
 
-def retrieval_accuracy(
-    a: Float[Tensor, "item layer hidden"],
-    b: Float[Tensor, "item layer hidden"],
-    mask: Bool[Tensor, "item item"] | None = None,
-) -> Float[Tensor, "item layer"]:
+def retrieval_accuracy(a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer hidden"]) -> Matches:
     """Per item: is the match the nearest by cosine? The mean of both directions; m items tied for nearest get 1/m."""
-    return _observed(a, b, partial(_retrieval_scorer, mask=mask))
+    return _matches(a, b, _retrieval_scorer)
 
 
 def mutual_neighbours(
     a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"], k: int = 10
-) -> Float[Tensor, "item layer"]:
-    """Per item: the share of its k nearest neighbours in `a` that are among its k nearest in `b` (arXiv 2405.07987)."""
-    return _observed(a, b, partial(_neighbour_scorer, k=k))
+) -> Matches:
+    """Per item: the share of its k nearest neighbours in `a` that are among its k nearest in `b` (arXiv 2405.07987).
+    A whole space is compared, so pairings have to be one to one."""
+    return _matches(a, b, partial(_neighbour_scorer, k=k))
 
 
 def debiased_cka(
-    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"]
-) -> Float[Tensor, "layer"]:
+    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"], clusters: Labels = ()
+) -> Matches:
     """Linear CKA with the unbiased HSIC (arXiv 2010.15327, Eq. 3): 0 on average for unrelated states.
 
     The biased form is high on random data once hidden exceeds items (arXiv 2405.01012). 0 where a side is the same for
-    all items. Needs at least 4 items.
+    all items. Needs at least 4 items, and pairings one to one. One number for all; with `clusters` numbers whose mean
+    it is and whose spread is its own: the jackknife's pseudo-values, each of BLOCKS blocks of clusters left out in
+    turn, where enough items would be left.
     """
-    return _observed(a, b, _cka_scorer)[0]
-
-
-def cka_jackknife(
-    a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer other_hidden"], clusters: Labels
-) -> Float[Tensor, "block layer"]:
-    """Debiased CKA as numbers whose mean it is and whose spread is its own: the jackknife's pseudo-values, each block
-    of clusters left out in turn. One row where too few items would be left."""
-    whole, of = debiased_cka(a, b)[None], torch.as_tensor(codes(clusters), device=a.device) % BLOCKS
+    whole = _matches(a, b, _cka_scorer)
+    if not len(clusters):
+        return whole
+    of = torch.as_tensor(codes(clusters), device=a.device) % BLOCKS
     blocks = of.unique()
     if len(blocks) < 2 or len(a) - of.bincount().max() < 4:
         return whole
-    without = torch.stack([debiased_cka(a[of != k], b[of != k]) for k in blocks])
-    return whole - (len(blocks) - 1) * (without - without.mean(0))
-
-
-def permuted_pairs(
-    a: Float[Tensor, "item layer hidden"],
-    b: Float[Tensor, "item layer other_hidden"],
-    *,
-    groups: Labels | None = None,
-    clusters: Labels | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-    mask: Bool[Tensor, "item item"] | None = None,
-    measure: str = "adjusted_cosine",
-    k: int = 10,
-) -> Float[Tensor, "draw layer"]:
-    """The mean of a measure when items are paired at random within their group: what meaningless pairs would give.
-
-    One draw uses the same pairing at every layer, as a maximum over layers needs. Items of one cluster (one concept
-    in several items) move together, to one other cluster: moving them one by one would make the null too narrow. An
-    item whose new cluster has none of its group sits that draw out. "neighbours" and "cka" compare whole spaces and
-    need one-to-one pairings, so they take no clusters.
-    """
-    if measure not in MEASURES:
-        raise ValueError(f"measure is {measure!r}; one of {', '.join(MEASURES)} would do")
-    if clusters is not None and measure in ("neighbours", "cka"):
-        raise ValueError(f"{measure} needs one-to-one pairings and takes no clusters")
-    if mask is not None:
-        swapped = same_group([0] * len(a) if groups is None else groups).fill_diagonal_(False)
-        if not mask.cpu()[swapped].all():
-            raise ValueError("the mask forbids pairs within a group, so permuted pairs could not be scored")
-    pairing = random_pairings(len(a), groups=groups, clusters=clusters, draws=draws, seed=seed)
-    pairing = torch.as_tensor(pairing, device=a.device)
-    scorers = {
-        "adjusted_cosine": partial(_adjusted_scorer, mask=mask),
-        "retrieval": partial(_retrieval_scorer, mask=mask),
-        "neighbours": partial(_neighbour_scorer, k=k),
-        "cka": _cka_scorer,
-    }
-    null = []
-    for x, y in _layers(a, b):
-        score = scorers[measure](x, y)
-        # A few draws at a time: the gathered scores stay small beside the item x item matrix.
-        null.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in pairing.split(256)]))
-    return torch.stack(null, dim=1)
+    without = np.concatenate([_matches(a[of != k], b[of != k], _cka_scorer).own for k in blocks])
+    return replace(whole, own=whole.own - (len(blocks) - 1) * (without - without.mean(0)))
 
 
 def same_group(groups: Labels) -> Bool[Tensor, "item item"]:
@@ -136,9 +98,19 @@ def same_group(groups: Labels) -> Bool[Tensor, "item item"]:
 Scorer = Callable[[Int[Tensor, "draw item"]], Float[Tensor, "draw item"]]
 
 
-def _observed(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -> Float[Tensor, "item layer"]:
+def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -> Matches:
     as_given = torch.arange(len(a), device=a.device)[None]
-    return torch.stack([scorer(x, y)(as_given)[0] for x, y in _layers(a, b)], dim=1)
+    own = torch.stack([scorer(x, y)(as_given)[0] for x, y in _layers(a, b)], dim=1)
+
+    def exchanged(pairings: Int[np.ndarray, "draw item"]) -> Float[np.ndarray, "draw layer"]:
+        found, chosen = [], torch.as_tensor(pairings, device=a.device)
+        for x, y in _layers(a, b):
+            score = scorer(x, y)
+            # A few draws at a time: the gathered scores stay small beside the item x item matrix.
+            found.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in chosen.split(256)]))
+        return torch.stack(found, dim=1).double().cpu().numpy()
+
+    return Matches(own.double().cpu().numpy(), exchanged)
 
 
 def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
@@ -151,16 +123,13 @@ def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
     return _pair_scorer(adjusted.masked_fill((others_in_row < 1) | (others_in_column < 1), torch.nan))
 
 
-def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
+def _retrieval_scorer(x: Tensor, y: Tensor) -> Scorer:
     cosine = _cosines(x, y)
-    allowed = _allowed(mask, cosine)
-    cosine = cosine.masked_fill(~allowed, -torch.inf)
     hit = torch.zeros_like(cosine)
     for direction in (0, 1):
         best = cosine >= cosine.amax(direction, keepdim=True) - 1e-6  # equal up to float32 rounding
         hit += best / best.sum(direction, keepdim=True) / 2
-    alone = (allowed.sum(1)[:, None] < 2) | (allowed.sum(0)[None] < 2)
-    return _pair_scorer(hit.masked_fill(alone, torch.nan))
+    return _pair_scorer(hit)
 
 
 def _neighbour_scorer(x: Tensor, y: Tensor, k: int) -> Scorer:

@@ -14,7 +14,8 @@ from semhub_utils import artefacts
 from semhub_utils.artefacts import ARTEFACTS, NOISE, careful, careless, examine, raw_cosine
 from semhub_utils.evidence import evidence, judge
 from semhub_utils.models import randomised
-from semhub_utils.similarity import adjusted_cosine, permuted_pairs, same_group
+from semhub_utils.shuffles import random_pairings
+from semhub_utils.similarity import adjusted_cosine, same_group
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
 
@@ -68,8 +69,8 @@ def test_concepts_counted_as_many_items_fool_a_null_that_moves_items_one_by_one(
 def test_comparing_within_groups_centres_the_statistic_itself():
     length = NAMED["equal length"]
     a, b = length.states(0)
-    assert adjusted_cosine(a, b)[:, 1:].mean() > 0.3
-    assert abs(adjusted_cosine(a, b, same_group(length.groups))[:, 1:].mean()) < 0.02
+    assert adjusted_cosine(a, b).own[:, 1:].mean() > 0.3
+    assert abs(adjusted_cosine(a, b, same_group(length.groups)).own[:, 1:].mean()) < 0.02
 
 
 def test_raw_cosine_is_that_of_each_pair():
@@ -188,13 +189,13 @@ def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items()
             vectors = {word: torch.randn(64, generator=make) for pair in pairs for word in pair.words}
             state = torch.stack([sum(vectors[word] for word in pair.words) for pair in pairs])
             sides.append(state[:, None].repeat(1, 5, 1) + 0.3 * torch.randn(len(pairs), 5, 64, generator=make))
-        scores = adjusted_cosine(*sides).numpy()
+        scores = adjusted_cosine(*sides)
         nulls = [
-            permuted_pairs(*sides, groups=groups, clusters=by, draws=199, seed=seed).numpy()
+            scores.exchanged(random_pairings(len(pairs), groups=groups, clusters=by, draws=199, seed=seed))
             for by in zip(*(pair.moves_with for pair in pairs), strict=True)
         ]
         for name, null in {"answers": nulls[0], "all": nulls}.items():
-            told[name].append(min(evidence("c", scores, null, layers=range(5), n_layers=4).p[1:4]) < 0.05)
+            told[name].append(min(evidence("c", scores.own, null, layers=range(5), n_layers=4).p[1:4]) < 0.05)
     assert sum(told["all"]) <= 3 < sum(told["answers"])  # three in thirty: one chance in twenty at a rate of .05
 
 
@@ -208,6 +209,6 @@ def test_digits_and_words_that_do_share_are_found():
 def judged_arithmetic(a, b, calculations, together):
     pairs = arithmetic.similarity_pairs(calculations)
     groups, moved = [pair.group for pair in pairs], [getattr(pair, together) for pair in pairs]
-    null = permuted_pairs(a, b, groups=groups, clusters=moved, draws=199, seed=0).numpy()
-    clusters = [pair.cluster for pair in pairs]
-    return judge(evidence("c", adjusted_cosine(a, b).numpy(), null, layers=range(5), n_layers=4, clusters=clusters))
+    scores, clusters = adjusted_cosine(a, b), [pair.cluster for pair in pairs]
+    null = scores.exchanged(random_pairings(len(pairs), groups=groups, clusters=moved, draws=199, seed=0))
+    return judge(evidence("c", scores.own, null, layers=range(5), n_layers=4, clusters=clusters))

@@ -16,17 +16,18 @@ from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
+    alike,
     answer_experiment,
     both_readings,
-    clip_similarity_experiment,
+    core,
     label_words_experiment,
     push_experiment,
     readable,
     sound_lens,
 )
-from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
 from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
+from semhub_utils.experiments.regions import Labels
 from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
@@ -133,6 +134,10 @@ def close(ours, theirs, rtol=2e-4):
     np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), atol=5e-5, rtol=rtol)
 
 
+def labels_of(model, clips, frame="{}"):
+    return core.run(alike.AlikeLabel(frame), model, clips, series="s", over="moves_with", twins=())
+
+
 # ---- the numbers ----
 
 
@@ -141,7 +146,7 @@ GROUPS = {"cat": "animal", "dog": "animal", "house": "thing", "river": "thing", 
 
 def test_similarity_agrees_with_one_at_a_time(model, plain):
     clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
-    table, claims = clip_similarity_experiment(model, clips, series="s", frame="{} plus", random_weights=False)
+    table, claims = labels_of(model, clips, "{} plus")
     a = [plain.states("<end><audio> plus", c.samples)[0][:, -1] for c in clips]  # the tokenizer puts nothing first
     b = {label: plain.states(f"<end>{label} plus")[0][:, -1] for label in WORDS}
     cosine = {label: torch.stack([torch.cosine_similarity(x, b[label], dim=-1) for x in a]) for label in WORDS}
@@ -408,7 +413,7 @@ def labelled(n_labels=12, each=3, n_layers=4, seed=0):
     rng = np.random.default_rng(seed)
     names = [f"w{k}" for k in range(n_labels)]
     clips = [replace(clip("cat", n), label=names[n % n_labels], cluster=str(n)) for n in range(n_labels * each)]
-    labels = Labels.made(clips, [(c.label,) for c in clips])
+    labels = Labels.of_clips(clips, [(c.label,) for c in clips])
     accident = np.repeat(rng.standard_normal((n_labels, 1, n_labels)), n_layers, 1)
     return clips, labels, accident[labels.of] + 0.1 * rng.standard_normal((len(clips), n_layers, n_labels))
 
@@ -534,7 +539,7 @@ def test_a_tuned_lens_is_a_third_reading(monkeypatch):
 
 def test_a_model_without_ears_is_refused(tiny):
     with pytest.raises(SemhubError, match="takes text, but no 'sound'"):
-        clip_similarity_experiment(tiny("llama"), [clip("cat", 0)], series="s")
+        labels_of(tiny("llama"), [clip("cat", 0)])
 
 
 def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
@@ -545,7 +550,7 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
     alone = [clip("cat", n) for n in range(3)]
     _, (claim,) = label_words_experiment(model, alone, series="s")
     assert claim.dropped == {"no label of as many words to compare with": 3}
-    table, claims = clip_similarity_experiment(model, alone, series="s")
+    table, claims = labels_of(model, alone)
     assert judge(claims[0]).verdict == UNTESTABLE and claims[0].dropped == {"without a number": 3}
     same = [replace(item, answers=("five", "five")) for item in questions(model)]
     table, (claim,) = answer_experiment(model, {"s": [item.asked for item in same]})
@@ -595,8 +600,10 @@ def test_recordings_of_esc10(model):
     by_label = {c.label: c for c in clips}
     assert all(c.words == tuple(c.label.split()) and c.cluster for c in by_label.values())
     clips = [replace(c, words=WORDS[list(WORDS)[n % 5]]) for n, c in enumerate(clips)]  # words that tiny has
-    for experiment in (clip_similarity_experiment, label_words_experiment):
-        table, claims = experiment(model, clips, series="s", random_weights=False)
+    for _, claims in (
+        labels_of(model, clips),
+        label_words_experiment(model, clips, series="s", random_weights=False),
+    ):
         assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
 
 

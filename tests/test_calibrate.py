@@ -12,7 +12,8 @@ import torch
 from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import similarity_experiment, steering_experiment, words
+from semhub_utils.experiments import steering_experiment, words
+from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
@@ -115,7 +116,7 @@ def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
     hub = shipped("hub")
     pairs = facts.similarity_pairs(facts.prompts("spanish", 120))
     told = [
-        judge(similarity_experiment(model, pairs, series="spanish", random_weights=False)[1][0]).verdict
+        judge(run(Alike(), model, pairs, series="spanish", twins=())[1][0]).verdict
         for model in (hub, planted.exchanged(hub, 0), planted.exchanged(hub, 1))
     ]
     assert told == [HOLDS, NOT, NOT]
@@ -156,7 +157,7 @@ def arithmetic_verdicts(model):
     chosen = arithmetic.items(250, 0, MAX_RESULT + 1)
     prompts, given = arithmetic.lens_items(chosen), {"series": "digits", "seed": 0}
     found = [
-        *similarity_experiment(model, arithmetic.similarity_pairs(chosen), **given)[1],
+        *run(Alike(), model, arithmetic.similarity_pairs(chosen), **given)[1],
         *run(words.Lens("word", "digit"), model, prompts, **given)[1],
         *run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), model, prompts, **given)[1],
         *steering_experiment(model, arithmetic.steering_items(chosen), **given)[1][:1],

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import alike, core, words
 from semhub_utils.experiments import steering as steering_module
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.experiments.steering import says
@@ -25,7 +25,6 @@ from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
-PLAIN = {"random_weights": False}
 
 
 def values(table, experiment, series=None, **where):
@@ -75,7 +74,7 @@ def cosine(x, y):
 def test_similarity_values(both):
     model, oracle = both
     pairs = number_pairs()
-    table, [claim] = experiments.similarity_experiment(model, pairs, series="numbers", seed=3)
+    table, [claim] = core.run(alike.Alike(), model, pairs, series="numbers", seed=3)
     a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
     n = len(pairs)
     for layer in range(model.n_layers + 1):
@@ -98,7 +97,8 @@ def test_relation_values(both):
     n = len(pairs)
     first = [p.a[0] for p in pairs]
     relation = np.array([[0 if i == j else 1 + (first[i] != first[j]) for j in range(n)] for i in range(n)])
-    table = experiments.relation_curves(model, pairs, relation, ("same", "first", "other", "never"), seed=1)
+    related = alike.Related(relation, ("same", "first", "other", "never"))
+    table, _ = core.run(related, model, pairs, series="n", seed=1)
     a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
     for index, name in enumerate(("same", "first", "other")):
         for layer in range(model.n_layers + 1):
@@ -113,7 +113,7 @@ def test_relation_values(both):
 
 def test_too_few_pairs(tiny):
     with pytest.raises(SemhubError, match="3 pairs"):
-        experiments.similarity_experiment(tiny("llama"), number_pairs()[:3], series="x")
+        core.run(alike.Alike(), tiny("llama"), number_pairs()[:3], series="x")
 
 
 # ---- lens ----
@@ -181,19 +181,20 @@ def test_the_control_of_a_curve_is_the_curve_of_random_weights(tiny):
     model, of, lines = tiny("llama"), {"series": "n", "seed": 3}, number_pairs()[:12]
     blank = randomised(model, 3)
     rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
-    both = {"baselines": ("corrected", "as released")}
     relation = np.array([[int(i != j) for j in lines] for i in lines])
 
-    def tables(reader, **alone):
-        twins = () if alone else None
-        yield core.run(words.Lens("word", "digit"), reader, number_items(), twins=twins, **of)[0]
-        yield experiments.similarity_experiment(reader, lines, **both, **of, **alone)[0]
-        yield experiments.punctuation_trap(reader, lines, seed=3)[0]
-        yield experiments.relation_curves(reader, lines, relation, ("same", "other"), seed=3)
-        yield core.run(words.Trajectory(rows, "word", "digit"), reader, number_items(), twins=twins, **of)[0]
+    def tables(reader, twins):
+        for experiment, items in (
+            (words.Lens("word", "digit"), number_items()),
+            (alike.Alike((alike.CORRECTED, alike.RELEASED)), lines),
+            (alike.Punctuation(), lines),
+            (alike.Related(relation, ("same", "other")), lines),
+            (words.Trajectory(rows, "word", "digit"), number_items()),
+        ):
+            yield core.run(experiment, reader, items, twins=twins, **of)[0]
 
     found = set()
-    for table, plain in zip(tables(model), tables(blank, **PLAIN), strict=True):
+    for table, plain in zip(tables(model, None), tables(blank, ()), strict=True):
         drawn = table[(table.control == "random weights") & ~table.experiment.isin(["similarity"])]
         for (experiment, series), control in drawn.groupby(["experiment", "series"]):
             np.testing.assert_allclose(control.value, values(plain, experiment, series), atol=1e-6)
@@ -440,7 +441,7 @@ def test_punctuation_trap_values(both):
     model, oracle = both
     forms = [("3", "2", "a"), ("3", "2", "b"), ("5", "7", "c"), ("9", "8", "d")]  # the first two mean one thing
     pairs = [Pair(c, f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", "g", cluster=a, anchor=b) for a, b, c in forms]
-    table, [claim] = experiments.punctuation_trap(model, pairs)
+    table, [claim] = core.run(alike.Punctuation(), model, pairs, series="")
     beside = [2, 2, 3, 0]
     for name, end in (("as they are", ""), ("both end in a full stop", ".")):
         a, b = last_states(oracle, [p.a + end for p in pairs]), last_states(oracle, [p.b + end for p in pairs])
@@ -451,7 +452,7 @@ def test_punctuation_trap_values(both):
     )
     np.testing.assert_allclose(claim.values, gain, atol=1e-6)
     with pytest.raises(SemhubError, match="one thing"):
-        experiments.punctuation_trap(model, pairs[:2])
+        core.run(alike.Punctuation(), model, pairs[:2], series="")
 
 
 # ---- steering ----
@@ -629,7 +630,7 @@ def planted_steering(targets):
 
 
 def test_planted_hub_is_found(hub):
-    _, [claim] = experiments.similarity_experiment(hub, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), hub, planted_pairs(), series="n")
     assert judge(claim).verdict == HOLDS and claim.values[1] > 0.5 > abs(claim.values[0])
     _, claims = core.run(words.Lens("word", "digit"), hub, planted_items(), series="n")
     assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
@@ -643,7 +644,7 @@ def test_planted_hub_is_found(hub):
 
 
 def test_planted_absence_is_not_found(islands):
-    _, [claim] = experiments.similarity_experiment(islands, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), islands, planted_pairs(), series="n")
     assert judge(claim).verdict == NOT
     _, claims = core.run(words.Lens("word", "digit"), islands, planted_items(), series="n")
     verdicts = {c.experiment: judge(c).verdict for c in claims}
@@ -661,7 +662,7 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
         model.module.model.layers[0].self_attn.o_proj.weight.zero_()
         rows = model.module.model.embed_tokens.weight
         rows[:N] = rows[N : 2 * N] + 0.3 * torch.randn(rows[:N].shape, generator=torch.Generator().manual_seed(0)) / 16
-    _, [claim] = experiments.similarity_experiment(model, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), model, planted_pairs(), series="n")
     verdict = judge(claim)
     assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
     with torch.no_grad():
@@ -671,7 +672,7 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     for name in ("lens-meaning", "lens-lead"):
         assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
     same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
-    _, [claim] = experiments.similarity_experiment(islands, same, series="n")
+    _, [claim] = core.run(alike.Alike(), islands, same, series="n")
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01
 
 
@@ -713,7 +714,7 @@ def test_random_weights_never_hold():
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
         options = {"series": "n", "seed": seed}
         found = [
-            *experiments.similarity_experiment(model, planted_pairs(), **options)[1],
+            *core.run(alike.Alike(), model, planted_pairs(), **options)[1],
             *core.run(words.Lens("word", "digit"), model, planted_items(), **options)[1],
         ]
         for claim in found:
@@ -726,7 +727,7 @@ def test_random_weights_never_hold():
 
 def test_tables_have_the_columns_of_the_house(hub):
     tables = [
-        experiments.similarity_experiment(hub, planted_pairs(), series="n", **PLAIN)[0],
+        core.run(alike.Alike(), hub, planted_pairs(), series="n", twins=())[0],
         core.run(words.Lens("word", "digit"), hub, planted_items(), series="n", twins=())[0],
     ]
     for table in tables:

@@ -16,7 +16,7 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import alike, core, words
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import languages
 from semhub_utils.spokes.files import Skipped
@@ -133,7 +133,7 @@ def test_sentences_beyond_the_context_are_counted_and_none_left_is_a_sentence(ti
         experiments.readable_sentences(model, sentences[1:2], CONTINUATION, Skipped())
     few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
     with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
-        experiments.language_similarity(model, [few])
+        alike.alike_sets(model, [few])
 
 
 # ---- similarity ----
@@ -152,7 +152,7 @@ def small_sets():
 def test_similarity_within_forms_and_as_released(tiny, name):
     model = tiny(name)
     sets = small_sets()
-    table, claims = experiments.language_similarity(model, sets, seed=2, random_weights=False)
+    table, claims = alike.alike_sets(model, sets, seed=2)
     oracle = Oracle(name, model.module, model.tokenizer)
     pairs = sets[0].pairs
     a, b = (np.stack([oracle.states(getattr(p, side))[:, -1].numpy() for p in pairs]) for side in "ab")
@@ -193,7 +193,7 @@ def test_a_planted_hub_is_found_and_islands_are_not(name, fit):
     model = organism(name)
     sentences, _ = languages.parallel_sentences(500, seed=11)
     sets = [s for s in pair_sets(sentences, WORLD_CONTINUATION) if s.ending == "continued" and s.series == "spanish"]
-    _, claims = experiments.language_similarity(model, sets, seed=11)
+    _, claims = alike.alike_sets(model, sets, seed=11)
     assert judge(claims[0]).verdict in fit, judge(claims[0]).reason
 
 

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments, figures
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.experiments import alike, core
 from semhub_utils.experiments import roles as roles_module
-from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
@@ -33,7 +33,15 @@ from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
 
-SWAPS = swaps_module.SWAPS
+SWAPS = [f"names {name}" for name in alike.SWAPS]
+
+
+def forms_of(model, pairs, **options):
+    return core.run(alike.AlikeForms(), model, pairs, series="others", seed=1, **options)
+
+
+def swaps_of(model, items, **options):
+    return core.run(alike.Swapped(), model, items, series=SWAPS[0], **{"seed": 1} | options)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +255,7 @@ def test_similarity_values(both, known):
     """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
     model, oracle = both
     pairs = semantics.similarity_pairs(known, 24, seed=3)[0]
-    table, claims = experiments.form_similarity_experiment(model, pairs, seed=1, random_weights=False)
+    table, claims = forms_of(model, pairs, twins=())
     forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
     groups = [pair.group for pair in pairs]
     assert 1 < len(set(groups)) < 12 and [claim.reading for claim in claims] == ["as written", "no full stop"]
@@ -267,7 +275,7 @@ def test_similarity_values(both, known):
 def test_swap_values(both, known):
     model, oracle = both
     items = semantics.swap_items(known, 6, seed=3)[0]
-    table, claims = experiments.swap_experiment(model, items, seed=1, dropped={"before": 7})
+    table, claims = swaps_of(model, items, dropped={"before": 7})
     assert {tuple(claim.dropped.items()) for claim in claims} == {(("before", 7),)}
     last = {text: oracle.states(text)[:, -1] for i in items for text in (*i.forms, i.sentence, i.sentence[:-2])}
     for reading in ("as written", "no full stop"):
@@ -288,7 +296,7 @@ def test_swap_values(both, known):
             own = {"same meaning"} if claim.series != "swapped, any order" else set()
             assert set(claim.controls) == {"embedding layer", "random weights"} | own
         in_order = [p for p, item in zip(found[SWAPS[0]], items, strict=True) if item.in_order]
-        got = values(table, "swap-order", reading=reading, series=swaps_module.ORDERS[True])
+        got = values(table, "swap-order", reading=reading, series=alike.ORDERS[True])
         np.testing.assert_allclose(got, np.mean(in_order, 0), atol=2e-6)
 
 
@@ -303,13 +311,13 @@ def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, kno
     pairs, swaps = semantics.similarity_pairs(known, 24, seed=3)[0], semantics.swap_items(known, 12, seed=3)[0]
     prompts = semantics.role_items(known, 24, seed=5)[0]
 
-    def tables(model, **options):
-        yield experiments.form_similarity_experiment(model, pairs, seed=1, **options)[0]
-        yield experiments.swap_experiment(model, swaps, seed=1, **options)[0]
-        yield experiments.role_experiment(model, prompts, ["ball", "see"], seed=1, **options)[0]
+    def tables(model, twins):
+        yield forms_of(model, pairs, twins=twins)[0]
+        yield swaps_of(model, swaps, twins=twins)[0]
+        yield experiments.role_experiment(model, prompts, ["ball", "see"], seed=1, random_weights=twins is None)[0]
 
     found = set()
-    for table, plain in zip(tables(one), tables(randomised(one, 1), random_weights=False), strict=True):
+    for table, plain in zip(tables(one, None), tables(randomised(one, 1), ()), strict=True):
         drawn = table[table.control == "random weights"]
         for (experiment, series, reading), rows in drawn.groupby(["experiment", "series", "reading"]):
             want = curve_of(plain, experiment, series=series, reading=reading)
@@ -322,11 +330,11 @@ def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, kno
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
     """By a coin per pair of names, per name and per verb, one item after the other; the highest counts."""
     items, reading = semantics.swap_items(known, 40, seed=3)[0], "no full stop"
-    table, claims = experiments.swap_experiment(one, items, seed=1, random_weights=False)
+    table, claims = swaps_of(one, items, twins=())
     texts = list(dict.fromkeys(text for i in items for text in (i.form, i.swapped, i.sentence[:-2])))
     last = dict(zip(texts, hidden_states(one, texts).hidden.double(), strict=True))
     inner, near = slice(1, one.n_layers), {"rtol": 1e-4, "atol": 1e-9}
-    for order, series in swaps_module.ORDERS.items():
+    for order, series in alike.ORDERS.items():
         own = [i for i in items if i.in_order == order]
         scores = [
             torch.cosine_similarity(last[i.sentence[:-2]], last[i.form], dim=-1)
@@ -538,17 +546,17 @@ def fake_states(items, knows):
 def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
     items = [i for i in semantics.swap_items(known, 140, seed=0)[0] if "recipient" not in i.form][:80]
     for knows, want in ((True, HOLDS), (False, NOT)):
-        monkeypatch.setattr(swaps_module, "hidden_states", fake_states(items, knows))
-        table, claims = experiments.swap_experiment(one, items, random_weights=False)
+        monkeypatch.setattr(alike, "hidden_states", fake_states(items, knows))
+        table, claims = swaps_of(one, items, seed=0, twins=())
         assert {judge(claim).verdict for claim in claims} == {want}, [judge(claim).reason for claim in claims]
-        parted = [values(table, "swap-order", series=s, reading="as written")[1] for s in swaps_module.ORDERS.values()]
+        parted = [values(table, "swap-order", series=s, reading="as written")[1] for s in alike.ORDERS.values()]
         if not knows:  # each order by itself looks like knowledge, or like its contrary, and the shuffle has its cost
             assert parted[0] > 0.05 and parted[1] < -0.05
             assert claims[1].low[1] > 0.05
 
 
 def test_random_weights_never_hold(known, tokenizer, monkeypatch):
-    for module in (roles_module, swaps_module):
+    for module in (roles_module, core):
         monkeypatch.setattr(module, "DRAWS", 199)
     weak = Counter()
     swaps, (items, _) = semantics.swap_items(known, 60, seed=1)[0], semantics.role_items(known, 90, seed=1)
@@ -557,7 +565,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
         options = {"seed": seed}
         found = experiments.role_experiment(model, items, others, **options)[1]
-        for claim in found + experiments.swap_experiment(model, swaps, **options)[1]:
+        for claim in found + swaps_of(model, swaps, **options)[1]:
             assert judge(claim).verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
             weak[claim.claim] += judge(claim).verdict == WEAKLY
     assert max(weak.values()) <= 2, weak
@@ -568,15 +576,15 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
 
 def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
     model, items, skipped = one, semantics.swap_items(known, 40, seed=0)[0], Skipped()
-    assert experiments.fitting(model, items, skipped, "sentence", "form") == items and not str(skipped)
+    assert core.fitting(model, items, skipped, "sentence", "form") == items and not str(skipped)
     lengths = [len(model.encode([item.form])[0]) for item in items]
     monkeypatch.setattr(model, "max_length", min(lengths))
-    kept = experiments.fitting(model, items, skipped, "sentence", "form")
+    kept = core.fitting(model, items, skipped, "sentence", "form")
     assert kept == [item for item, length in zip(items, lengths, strict=True) if length == min(lengths)]
     assert skipped.counts.total() + len(kept) == 40 and f"model's {min(lengths)} tokens" in str(skipped)
     monkeypatch.setattr(model, "max_length", 3)
     with pytest.raises(SemhubError, match="No sentence with its form fits in tiny.*40 × longer than"):
-        experiments.fitting(model, items, Skipped(), "sentence", "form")
+        core.fitting(model, items, Skipped(), "sentence", "form")
 
 
 def test_without_role_words_the_claims_cannot_be_tested(tiny, known):

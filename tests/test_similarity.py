@@ -10,11 +10,9 @@ from semhub_utils.evidence import corrected_p
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.similarity import (
     adjusted_cosine,
-    cka_jackknife,
     cosine_matrix,
     debiased_cka,
     mutual_neighbours,
-    permuted_pairs,
     retrieval_accuracy,
     same_group,
 )
@@ -47,7 +45,7 @@ def test_cosine_matrix_is_the_cosine():
 def test_adjusted_cosine_against_loops(masked):
     a, b = states()
     groups = [i % 4 for i in range(len(a))]
-    got = adjusted_cosine(a, b, same_group(groups) if masked else None)
+    got = adjusted_cosine(a, b, same_group(groups) if masked else None).own
     for layer in range(3):
         for i in range(len(a)):
             others = [j for j in range(len(a)) if j != i and (not masked or groups[j] == groups[i])]
@@ -61,34 +59,33 @@ def test_its_mean_is_the_papers_matching_minus_all_others():
     full = cosine_matrix(a, b)
     off = ~torch.eye(len(a), dtype=torch.bool)
     paper = full.diagonal(dim1=1, dim2=2).mean(1) - torch.stack([layer[off].mean() for layer in full])
-    assert torch.allclose(adjusted_cosine(a, b).mean(0), paper, atol=1e-12)
+    np.testing.assert_allclose(adjusted_cosine(a, b).own.mean(0), paper, atol=1e-12)
 
 
 def test_an_item_without_others_has_no_number():
     a, b = states()
     groups = [0] * 22 + [1]
-    for measure in (adjusted_cosine, retrieval_accuracy):
-        got = measure(a, b, same_group(groups))
-        assert got[22].isnan().all() and not got[:22].isnan().any()
-    assert not permuted_pairs(a, b, groups=groups, mask=same_group(groups), draws=5).isnan().any()
+    got = adjusted_cosine(a, b, same_group(groups))
+    assert np.isnan(got.own[22]).all() and not np.isnan(got.own[:22]).any()
+    assert not np.isnan(got.exchanged(random_pairings(23, groups=groups, draws=5, seed=0))).any()
 
 
 def test_retrieval_against_loops_and_ties():
     a, b = states()
-    got = retrieval_accuracy(a, b)
+    got = retrieval_accuracy(a, b).own
     for layer in range(3):
         for i in range(len(a)):
             there = np.argmax([cosine(a[i, layer], b[j, layer]) for j in range(len(a))]) == i
             back = np.argmax([cosine(a[j, layer], b[i, layer]) for j in range(len(a))]) == i
             assert got[i, layer] == (int(there) + int(back)) / 2
     same = torch.ones(10, 1, 4)
-    assert torch.allclose(retrieval_accuracy(same, same), torch.full((10, 1), 0.1))  # all tied: chance, not 1
-    assert retrieval_accuracy(a, a).eq(1).all()
+    np.testing.assert_allclose(retrieval_accuracy(same, same).own, 0.1, rtol=1e-6)  # all tied: chance, not 1
+    assert (retrieval_accuracy(a, a).own == 1).all()
 
 
 def test_mutual_neighbours_against_sets():
     a, b = states(n=15)
-    got = mutual_neighbours(a, b, k=4)
+    got = mutual_neighbours(a, b, k=4).own
     for layer in range(3):
         near = []
         for side in (a[:, layer], b[:, layer]):
@@ -96,7 +93,7 @@ def test_mutual_neighbours_against_sets():
             near.append([set(row) for row in np.argsort(-cosines)[:, :4]])
         for i in range(15):
             assert got[i, layer] == pytest.approx(len(near[0][i] & near[1][i]) / 4)
-    assert mutual_neighbours(a, a, k=4).eq(1).all()
+    assert (mutual_neighbours(a, a, k=4).own == 1).all()
     with pytest.raises(ValueError, match="1 to 14"):
         mutual_neighbours(a, b, k=15)
 
@@ -112,7 +109,7 @@ def unbiased_hsic(k, m):
 
 def test_debiased_cka_against_the_estimator_written_out():
     a, b = states(n=19, hidden=30)
-    got = debiased_cka(a, b)
+    [got] = debiased_cka(a, b).own
     for layer in range(3):
         x, y = a[:, layer].double().numpy(), b[:, layer].double().numpy()
         k, m = x @ x.T, y @ y.T
@@ -122,29 +119,23 @@ def test_debiased_cka_against_the_estimator_written_out():
 
 def test_debiased_cka_is_zero_on_noise_and_blind_to_rotation_and_scale():
     make = torch.Generator().manual_seed(3)
-    values = torch.cat([debiased_cka(*torch.randn(2, 20, 1, 200, generator=make)) for _ in range(100)])
+    values = np.array([debiased_cka(*torch.randn(2, 20, 1, 200, generator=make)).own for _ in range(100)])
     assert abs(values.mean()) < 3 * values.std() / 10 and values.mean() < 0.05  # the biased form gives .9 here
     a = torch.randn(20, 1, 12, generator=make)
     turn = torch.linalg.qr(torch.randn(12, 12, generator=make))[0]
-    assert debiased_cka(a, 5 * a @ turn + 1).item() == pytest.approx(1, abs=1e-5)
+    assert debiased_cka(a, 5 * a @ turn + 1).own.item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("measure", ["adjusted_cosine", "retrieval", "neighbours", "cka"])
-def test_permuted_pairs_is_the_measure_of_the_permuted_items(measure):
+@pytest.mark.parametrize("measure", [adjusted_cosine, retrieval_accuracy, mutual_neighbours, debiased_cka])
+def test_exchanged_is_the_measure_of_the_exchanged_items(measure):
     a, b = states(n=30)
-    groups = [i % 3 for i in range(30)]
-    of = {
-        "adjusted_cosine": lambda a, b: adjusted_cosine(a, b).mean(0),
-        "retrieval": lambda a, b: retrieval_accuracy(a, b).mean(0),
-        "neighbours": lambda a, b: mutual_neighbours(a, b, 5).mean(0),
-        "cka": debiased_cka,
-    }[measure]
-    null = permuted_pairs(a, b, groups=groups, draws=300, seed=7, measure=measure, k=5)
-    pairing = random_pairings(30, groups=groups, draws=300, seed=7)
+    pairing = random_pairings(30, groups=[i % 3 for i in range(30)], draws=300, seed=7)
+    found = measure(a, b)
+    null = found.exchanged(pairing)
     for draw in (0, 1, 299):
-        assert torch.allclose(null[draw], of(a, b[pairing[draw]]), atol=1e-5)
+        np.testing.assert_allclose(null[draw], measure(a, b[pairing[draw]]).own.mean(0), atol=1e-5)
     # the planted layer stands out of its null, the empty one does not
-    p = corrected_p(of(a, b).numpy(), null.numpy())
+    p = corrected_p(found.own.mean(0), null)
     assert p[1] < 0.01 < 0.05 < p[0]
 
 
@@ -152,12 +143,10 @@ def test_masked_null_is_the_masked_measure_of_the_permuted_items():
     a, b = states(n=30)
     groups = ["x", "y", "z"] * 10
     mask = same_group(groups)
-    null = permuted_pairs(a, b, groups=groups, draws=3, seed=1, mask=mask)
     pairing = random_pairings(30, groups=groups, draws=3, seed=1)
+    null = adjusted_cosine(a, b, mask).exchanged(pairing)
     for draw in range(3):
-        assert torch.allclose(null[draw], adjusted_cosine(a, b[pairing[draw]], mask).mean(0), atol=1e-6)
-    with pytest.raises(ValueError, match="mask"):
-        permuted_pairs(a, b, draws=3, mask=mask)
+        np.testing.assert_allclose(null[draw], adjusted_cosine(a, b[pairing[draw]], mask).own.mean(0), atol=1e-6)
 
 
 def test_pairings_stay_in_their_group_and_are_permutations():
@@ -199,15 +188,17 @@ def test_permuting_clusters_keeps_the_error_rate_and_permuting_items_does_not():
             for _ in range(2)
         )
         for name, of in {"items": None, "clusters": clusters}.items():
-            null = permuted_pairs(a, b, clusters=of, draws=99, seed=trial)
-            false_alarms[name] += corrected_p(adjusted_cosine(a, b).mean(0).numpy(), null.numpy())[0] <= 0.05
+            found = adjusted_cosine(a, b)
+            null = found.exchanged(random_pairings(120, clusters=of, draws=99, seed=trial))
+            false_alarms[name] += corrected_p(found.own.mean(0), null)[0] <= 0.05
     assert false_alarms["clusters"] <= 8  # 3 expected; more than 8 of 60 has probability .004
     assert false_alarms["items"] > 12
 
 
 def test_half_precision_states_are_read_in_float32():
     a, b = states()
-    assert adjusted_cosine(a.bfloat16(), b.bfloat16()).dtype == torch.float32
+    want = adjusted_cosine(a.bfloat16().float(), b.bfloat16().float()).own
+    np.testing.assert_array_equal(adjusted_cosine(a.bfloat16(), b.bfloat16()).own, want)
 
 
 def test_the_jackknife_of_cka_is_as_wide_as_fresh_items_are_apart():
@@ -215,25 +206,25 @@ def test_the_jackknife_of_cka_is_as_wide_as_fresh_items_are_apart():
     found, spread = [], []
     for seed in range(40):
         a, b = (side.repeat_interleave(2, 0) + 0.01 for side in states(n=60, seed=seed))
-        rows = cka_jackknife(a, b, [k // 2 for k in range(120)])
-        torch.testing.assert_close(rows.mean(0), debiased_cka(a, b), atol=1e-5, rtol=0)
+        rows = debiased_cka(a, b, [k // 2 for k in range(120)]).own
+        np.testing.assert_allclose(rows.mean(0), debiased_cka(a, b).own[0], atol=1e-5)
         found.append(rows.mean(0))
-        spread.append(rows.std(0) / len(rows) ** 0.5)
-    ratio = torch.stack(spread).mean(0) / torch.stack(found).std(0)
+        spread.append(rows.std(0, ddof=1) / len(rows) ** 0.5)
+    ratio = np.mean(spread, 0) / np.std(found, 0, ddof=1)
     assert ((0.7 < ratio) & (ratio < 1.6)).all(), ratio  # if anything too wide, where nothing is shared
     a, b = states(n=5)
-    assert len(cka_jackknife(a, b, list("aabbb"))) == 1, "too few items would be left"
+    assert len(debiased_cka(a, b, list("aabbb")).own) == 1, "too few items would be left"
 
 
 def test_cka_of_states_that_are_all_the_same_is_zero_at_that_layer_alone():
     """As of the embeddings of a last token that all texts share: what is left but rounding is no geometry."""
     a, b = states(n=40)
-    want = cka_jackknife(a, b, range(40))
+    want = debiased_cka(a, b, range(40)).own
     same = torch.randn(a.shape[-1])
     a[:, 0], b[:, 0] = same, 3 * same
     assert (a[:, 0] - a[:, 0].mean(0)).abs().max() > 0, "rounding"
-    rows = cka_jackknife(a, b, range(40))
-    assert (rows[:, 0] == 0).all() and torch.equal(rows[:, 1:], want[:, 1:]) and a.shape[1] > 1
-    assert (permuted_pairs(a, b, measure="cka", draws=3)[:, 0] == 0).all()
+    found = debiased_cka(a, b, range(40))
+    assert (found.own[:, 0] == 0).all() and np.array_equal(found.own[:, 1:], want[:, 1:]) and a.shape[1] > 1
+    assert (found.exchanged(random_pairings(40, draws=3, seed=0))[:, 0] == 0).all()
     b[:, 0] = torch.randn(40, b.shape[-1])
-    assert debiased_cka(a, b)[0] == 0
+    assert debiased_cka(a, b).own[0, 0] == 0

@@ -19,9 +19,8 @@ from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.experiments import alike, core, weighed
 from semhub_utils.experiments import answers as answers_module
-from semhub_utils.experiments import similarity as similarity_module
-from semhub_utils.experiments import weighed
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
@@ -37,7 +36,7 @@ NAMES = [*vision.COLOURS, *vision.SHAPES]
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (weighed, answers_module, similarity_module):
+        for module in (weighed, answers_module, core):
             patch.setattr(module, "DRAWS", 199)
         yield
 
@@ -116,6 +115,11 @@ class Oracle:
 def claim_of(claims, name, reading):
     [claim] = [c for c in claims if c.claim == name and c.reading == reading]
     return claim
+
+
+def captions_of(model, pictures):
+    pairs, baselines = vision.similarity_pairs(pictures), (alike.CORRECTED, alike.RELEASED)
+    return core.run(alike.Alike(baselines), model, pairs, series="captions", twins=())
 
 
 def near(found, wanted, atol=5e-5):
@@ -212,7 +216,7 @@ def test_segments_against_plain_transformers(loud):
 
 def test_similarity_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(9)
-    _, claims = experiments.image_similarity(loud, pictures, **PLAIN)
+    _, claims = captions_of(loud, pictures)
     b = torch.stack([oracle.states(text=p.caption)[0][:, -1] for p in pictures])
     kinds = [p.cluster.split(":")[0] for p in pictures]
     pixels = [np.asarray(p.image) for p in pictures]
@@ -223,7 +227,7 @@ def test_similarity_against_plain_transformers(loud):
         "white noise": [np.random.default_rng(n).integers(0, 256, x.shape) for n, x in enumerate(pixels)],
     }
     empty = {way: [Image.fromarray(x.astype(np.uint8)) for x in some] for way, some in empty.items()}
-    for reading, alike in (("corrected", True), ("as released", False)):
+    for reading, within in (("corrected", True), ("as released", False)):
         claim = claim_of(claims, "similarity/captions", reading)
         assert set(empty) == set(PICTURES) < set(claim.controls)
         for way, shown in ({"": [p.image for p in pictures]} | empty).items():
@@ -232,7 +236,7 @@ def test_similarity_against_plain_transformers(loud):
             cos = cosine_similarity(a[:, None], b[None], dim=-1)
             scores = []
             for i in range(9):
-                others = [j for j in range(9) if j != i and (kinds[i] == kinds[j] or not alike)]
+                others = [j for j in range(9) if j != i and (kinds[i] == kinds[j] or not within)]
                 scores.append(cos[i, i] - cos[i, others].mean(0) / 2 - cos[others, i].mean(0) / 2)
             near(values, torch.stack(scores).mean(0))
 
@@ -397,7 +401,7 @@ def test_planted_places_are_told_from_pictures_that_are_known(shipped):
 def test_planted_likeness_is_found_and_another_is_not(shipped):
     pictures = vision.scenes(34, held_out=None, kinds=("one",))
     for says, wanted in ((most, HOLDS), (anything, NOT)):
-        _, claims = experiments.image_similarity(planted(shipped, says), pictures, **PLAIN)
+        _, claims = captions_of(planted(shipped, says), pictures)
         verdict = judge(claim_of(claims, "similarity/captions", "corrected"))
         assert verdict.verdict == wanted, verdict.reason
 

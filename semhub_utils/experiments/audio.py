@@ -9,18 +9,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import asked
 from semhub_utils.experiments.core import Result, curve
-from semhub_utils.experiments.labels import Labels
+from semhub_utils.experiments.regions import Labels
 from semhub_utils.experiments.right_words import RELEASED
 from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.similarity import cosine_matrix
-from semhub_utils.spokes.audio import SLOT, Clip, heard
+from semhub_utils.spokes.audio import Clip, heard
 from semhub_utils.spokes.items import SOUNDS, emptied
-from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.states import stream_states
 from semhub_utils.tokens import target_table
 
 TIMES = 8  # equal parts of a clip in the figure over time
@@ -28,56 +26,6 @@ BATCH = 4096  # tokens of clips at a time, of which all layers are held
 NULL = "labels shuffled among clips of a group"
 TINY = 1e-300  # a probability that is 0 has no logarithm
 Read = Callable[[LanguageModel, Sequence[Input]], Float[np.ndarray, "item layer label"]]
-
-
-def clip_similarity_experiment(
-    model: LanguageModel,
-    clips: Sequence[Clip],
-    *,
-    series: str,
-    frame: str = "{}",
-    seed: int = 0,
-    random_weights: bool = True,
-    dropped: Mapping[str, int] | None = None,
-) -> Result:
-    """Is a clip closer to its own label's text than to other labels' (Eq. 1)? States at the last token; `frame` is the
-    sentence that the sound, or the label's text, stands in.
-
-    Claim `clip-label/<series>`: cosine with the own label minus the mean with other labels, against labels shuffled
-    among clips of a group. Reading "corrected" takes the other labels of the own group (animals with animals), "as
-    released" those of all clips. Controls: the embedding layer, the same clips without content (SOUNDS) and random
-    weights. The table adds `clip-retrieval`: is the own label the nearest of all? (labels that tie share the answer;
-    series "chance"); and the plain cosine (`clip-cosine`).
-    """
-    labels = Labels.made(clips, [(clip.label,) for clip in clips])
-    frame = model.anchor + frame
-    texts = [frame.format(label) for (label,) in labels.names]
-
-    def read(reader: LanguageModel, prompts: Sequence[Input]) -> Float[np.ndarray, "item layer label"]:
-        sounds = hidden_states(reader, [asked(reader, prompt) for prompt in prompts]).hidden
-        cosines = cosine_matrix(sounds, hidden_states(reader, texts).hidden).permute(1, 0, 2).double().numpy()
-        return cosines.round(9)  # so that what is one text to the end is 0 apart
-
-    prompts = [heard(clip, frame.format(SLOT)) for clip in clips]
-    cosine = read(model, prompts)
-    blank = _controls(model, prompts, read, seed=seed, random_weights=random_weights)
-    readings = {"corrected": labels.different & labels.together, "as released": labels.different}
-    common = {"clusters": labels.of.tolist(), "series": series, "seed": seed}
-    of = common | _moved(clips, labels) | {"experiment": "clip-label", "dropped": dropped, "unit": "cosine"}
-    claims = [
-        weighed_evidence(
-            model, f"clip-label/{series}", cosine, labels.weights(others), others=blank, reading=reading, **of
-        )
-        for reading, others in readings.items()
-    ]
-    nearest = cosine >= cosine.max(2, keepdims=True) - 1e-6
-    own = np.eye(len(texts))[labels.of]
-    shares = {series: weigh(nearest / nearest.sum(2, keepdims=True), own)}
-    shares["chance"] = np.full_like(shares[series], 1 / len(texts))
-    shown = [("clip-retrieval", name, values) for name, values in shares.items()]
-    shown.append(("clip-cosine", series, weigh(cosine, own)))
-    tables = [curve(model, values, **common | {"experiment": what, "series": name}) for what, name, values in shown]
-    return pd.concat([tidy(claims), *tables], ignore_index=True), claims
 
 
 def label_words_experiment(
@@ -109,11 +57,11 @@ def label_words_experiment(
     left = [(clip, tuple(word for word in clip.words if word in single)) for clip in clips]
     kept = [(clip, label) for clip, label in left if label]
     reasons = {"no single token of its own for a word of the label": len(left) - len(kept)}
-    labels = Labels.made(*_columns(kept))
+    labels = Labels.of_clips(*_columns(kept))
     compared = _compared(labels, reading, seed).any(1)[labels.of]
     reasons["no label of as many words to compare with"] = int((~compared).sum())
     clips, names = _columns([pair for pair, some in zip(kept, compared, strict=True) if some])
-    labels = Labels.made(clips, names)
+    labels = Labels.of_clips(clips, names)
     others, released = _compared(labels, reading, seed), reading == RELEASED
     dropped = dict(dropped or {}) | {reason: count for reason, count in reasons.items() if count}
     weights, empty = labels.weights(others), np.empty((0, model.n_layers + 1))

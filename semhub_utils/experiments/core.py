@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import (
     ControlCurve,
     Evidence,
@@ -27,6 +28,7 @@ from semhub_utils.evidence import (
 )
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
+from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import emptied, ways
 
 DRAWS = 1000
@@ -35,8 +37,61 @@ TWINS = 1  # how many seeds of random weights stand beside a model
 
 ByLayer = Float[np.ndarray, "item layer"]
 ByAnswer = Float[np.ndarray, "item layer answer"]
+Pairings = Int[np.ndarray, "draw item"]
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 Result = tuple[pd.DataFrame, list[Evidence]]
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """Numbers whose answers may change places: each item's own, and the means over items if they did. Like
+    [item, layer, answer], but for what would not fit in memory so (`similarity.Matches`)."""
+
+    own: ByLayer
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]: ...
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Numbers by word, of which a score is the weighed sum, and by what each word counts for each item; another item's
+    answer is its weights."""
+
+    values: Float[np.ndarray, "item layer word"]
+    weights: Float[np.ndarray, "item word"]
+
+    @property
+    def own(self) -> ByLayer:
+        return np.einsum("ilw,iw->il", self.values, self.weights)
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        by_layer = (numbers @ self.weights.T for numbers in np.moveaxis(self.values, 1, 0))  # one layer at a time
+        return np.stack([_means(scores[:, None], np.arange(len(scores)), pairings)[:, 0] for scores in by_layer], 1)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Numbers [item, layer, answer] with the index of each item's own answer."""
+
+    values: ByAnswer
+    target: Int[np.ndarray, " item"]
+
+    @property
+    def own(self) -> ByLayer:
+        return self.values[np.arange(len(self.values)), :, self.target]
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        return _means(self.values, self.target, pairings)
+
+
+def _means(values: ByAnswer, target: Int[np.ndarray, " item"], pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+    index, found = np.arange(len(values)), []
+    for pairing in pairings:
+        stays = pairing >= 0
+        rows = values[index[stays], :, target[pairing[stays]]]
+        with np.errstate(invalid="ignore"):  # nan where nobody has a number
+            found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
+    return np.stack(found)
 
 
 @dataclass(frozen=True)
@@ -67,37 +122,47 @@ class Kept:
         return replace(self, items=list(compress(self.items, of)), target=target)
 
     def labels(self, name: str) -> list:
-        return [getattr(item, name) for item in self.items]
+        return [getattr(item, name) if name else "" for item in self.items]
 
     def moved(self, by: str) -> list[list]:
-        """Per null, the labels of what moves together: one for each entry of a tuple, all of which must be beaten."""
+        """Per null, the labels of what moves together: one for each entry of a tuple, all of which must be beaten; by
+        "", each item by itself."""
+        if not by:
+            return [list(range(len(self.items)))]
         of_items = (label if isinstance(label, tuple) else (label,) for label in self.labels(by))
         return [list(labels) for labels in zip(*of_items, strict=True)]
 
-    def answers(self, series: str) -> np.ndarray:
-        return self.target[series] if isinstance(self.target, Mapping) else self.target
+    def exchangeable(self, values: "Values", series: str) -> Exchangeable:
+        target = self.target[series] if isinstance(self.target, Mapping) else self.target
+        return _Answers(values, target) if isinstance(values, np.ndarray) else values
 
-    def own(self, values: ByLayer | ByAnswer, series: str = "") -> ByLayer:
+    def own(self, values: "Values", series: str = "") -> ByLayer:
         """The numbers of each item's own answer."""
-        return values if values.ndim == 2 else values[np.arange(len(values)), :, self.answers(series)]
+        return self.exchangeable(values, series).own if exchanges(values) else values
 
 
 @dataclass(frozen=True)
 class Scores:
     """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
     mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
-    their curve; layers: those of the columns, where these are not all; unit: where the reading tells it."""
+    their curve; layers: those of the columns, where these are not all; unit: where the reading tells it. nulls, draws:
+    what their curve is set against (None: an exchange, if answers may change places), and by how many draws; flipped:
+    the part of the numbers whose sign a coin turns (None: all)."""
 
-    values: ByLayer | ByAnswer
+    values: "Values"
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "draw layer"]] = ()
     of: Bool[np.ndarray, " item"] | None = None
     alone: bool = False
     layers: Sequence[int] | None = None
     unit: str = ""
+    nulls: "Sequence[Null] | None" = None
+    draws: int = FEW_DRAWS
+    flipped: ByLayer | None = None
 
 
-Numbers = dict[Key, ByLayer | ByAnswer | Scores | pd.DataFrame]
+Values = ByLayer | ByAnswer | Exchangeable
+Numbers = dict[Key, Values | Scores | pd.DataFrame]
 """What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
 
 
@@ -112,21 +177,22 @@ class Null(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """Answers change places among the items of a group, what moves together as one."""
+    """Answers change places among the items of a group, what moves together as one; by "", each item by itself, and
+    within "", among all."""
 
     by: str = "moves_with"
+    within: str = "group"
 
     def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
-        values, at, found = scores.values, kept.answers(series), []
-        index, groups = np.arange(len(values)), kept.labels("group")
+        values, found = kept.exchangeable(scores.values, series), []
         for moved in kept.moved(self.by):
-            pairings = random_pairings(len(values), groups=groups, clusters=moved, draws=n, seed=seed)
-            stays = ((index[p >= 0], p[p >= 0]) for p in pairings if (p >= 0).any())
-            found.append(np.stack([np.nanmean(values[i, :, at[p]], 0) for i, p in stays]))
+            groups = kept.labels(self.within)
+            pairings = random_pairings(len(groups), groups=groups, clusters=moved, draws=n, seed=seed)
+            found.append(values.exchanged(pairings[(pairings >= 0).any(1)]))
         return found
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        return max(least_permutation_p(kept.labels("group"), moved) for moved in kept.moved(self.by))
+        return max(least_permutation_p(kept.labels(self.within), moved) for moved in kept.moved(self.by))
 
 
 @dataclass(frozen=True)
@@ -140,8 +206,9 @@ class Flip:
         seen = np.isfinite(own).all(1)
         if not seen.any():
             return [own[seen]]
-        moves = kept.only(seen).moved(self.by)
-        return [sign_flip_null(own[seen], clusters=moved, draws=n, seed=seed) for moved in moves]
+        turned = (own if scores.flipped is None else scores.flipped)[seen]
+        stays, moves = (own[seen] - turned).mean(0), kept.only(seen).moved(self.by)
+        return [stays + sign_flip_null(turned, clusters=moved, draws=n, seed=seed) for moved in moves]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
         seen = np.isfinite(kept.own(scores.values, series)).all(1)
@@ -274,11 +341,16 @@ def _owned(kept: Kept, read: Numbers) -> dict[Key, ByLayer]:
     return {key: kept.only(scores.of).own(scores.values, key[1]) for key, scores in numbers}
 
 
-def _is_numbers(of: ByLayer | ByAnswer | Scores | pd.DataFrame) -> bool:
+def exchanges(values: Values) -> bool:
+    """Whether answers may change places."""
+    return not isinstance(values, np.ndarray) or values.ndim == 3
+
+
+def _is_numbers(of: Values | Scores | pd.DataFrame) -> bool:
     return not isinstance(of, pd.DataFrame)
 
 
-def _scores(of: ByLayer | ByAnswer | Scores) -> Scores:
+def _scores(of: Values | Scores) -> Scores:
     return of if isinstance(of, Scores) else Scores(of)
 
 
@@ -304,7 +376,7 @@ def _evidence(
         least_p = max((null.least(kept, scores, claim.of) for null in claim.nulls), default=0.0)
     values = kept.own(scores.values, claim.of)[:, at]
     return evidence(
-        f"{claim.named or claim.experiment}/{series}{claim.ending}",
+        "/".join(filter(None, (claim.named or claim.experiment, series))) + claim.ending,
         values,
         nulls or [values],
         layers=layers,
@@ -335,20 +407,22 @@ def _curves(
             tables.append(of)
         elif key not in claimed:
             scores, (what, name, *more) = _scores(of), key
-            about, null = kept.only(scores.of), scores.null
-            if scores.values.ndim == 3 and about.items:
-                null = Exchange().draws(about, scores, name, FEW_DRAWS, seed)
+            about, nulls = kept.only(scores.of), scores.nulls
+            if nulls is None:
+                nulls = (Exchange(),) if exchanges(scores.values) and about.items else ()
+            null = [d for one in nulls for d in one.draws(about, scores, name, scores.draws, seed)]
+            values, drawn = about.own(scores.values, name), about.labels(over)
             table = curve(
                 model,
-                about.own(scores.values, name),
+                values,
                 experiment=what,
                 series=name or series,
                 reading=reading,
-                clusters=about.labels(over),
+                clusters=drawn if len(drawn) == len(values) else None,  # blocks of items stand for themselves
                 dropped=dropped,
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside, False),
-                null=null,
+                null=null or scores.null,
                 layers=scores.layers,
             )
             tables.append(table.assign(**dict(*more)))
@@ -403,3 +477,21 @@ def curve(
     same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
     others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
     return pd.concat([table, *others], ignore_index=True)
+
+
+def fitting(model: LanguageModel, items: Sequence, skipped: Skipped, *fields: str) -> list:
+    """The items whose texts, the attributes `fields` (a text or some), all fit in the model's context; the others are
+    counted in `skipped`. Raises SemhubError if none does."""
+    values = [[getattr(item, field) for field in fields] for item in items]
+    own = [[t for v in row for t in (v if isinstance(v, tuple) else (v,)) if t is not None] for row in values]
+    texts = [text for row in own for text in row]
+    lengths = iter(map(len, model.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]))
+    longest, kept = [max([next(lengths) for _ in row]) for row in own], []
+    for item, length in zip(items, longest, strict=True):
+        if model.max_length is None or length <= model.max_length:
+            kept.append(item)
+        else:
+            skipped.add(f"longer than the model's {model.max_length} tokens", item.id)
+    if not kept:
+        raise SemhubError(f"No sentence with its form fits in {model.model_id}. {skipped} A longer context would do.")
+    return kept

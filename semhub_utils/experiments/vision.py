@@ -8,27 +8,14 @@ import pandas as pd
 from semhub_utils.evidence import evenly
 from semhub_utils.experiments.core import Result
 from semhub_utils.experiments.right_words import word_experiment
-from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.items import PICTURES, emptied
-from semhub_utils.spokes.vision import Picture, SeenItem, alone, names, similarity_pairs
+from semhub_utils.spokes.vision import Picture, SeenItem, alone, names
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table
 
 MAX_CELLS = 16_000  # of an overlay: words that a page can carry
 FEWEST = 5  # layers of an overlay, as long as one picture is left
-
-
-def image_similarity(model: LanguageModel, pictures: Sequence[Picture], *, seed: int = 0, **options: Any) -> Result:
-    """`similarity_experiment` of pictures with their captions (claim `similarity/captions`): against captions of as
-    many things ("corrected") and against all ("as released"). Controls besides those: pictures of nothing."""
-    pairs = similarity_pairs(pictures)
-    empty = {way: emptied([pair.a for pair in pairs], way, seed=seed) for way in PICTURES}
-    return similarity_experiment(
-        model, pairs, series="captions", seed=seed, baselines=("corrected", "as released"),
-        empty=empty, **options,
-    )  # fmt: skip
 
 
 def colour_experiment(model: LanguageModel, items: Sequence[SeenItem], **options: Any) -> Result:

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Evidence
-from semhub_utils.experiments import similarity_experiment
+from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.words import Lens
 from semhub_utils.models import LanguageModel, wrap
@@ -57,7 +57,7 @@ def snapshot(
         options = {"series": series, "seed": seed}
         twins = None if random_weights else ()
         for table, claims in (
-            similarity_experiment(model, facts.similarity_pairs(chosen), random_weights=random_weights, **options),
+            run(Alike(), model, facts.similarity_pairs(chosen), twins=twins, **options),
             run(Lens("english", "own"), model, facts.lens_items(chosen), twins=twins, **options),
         ):
             own = table[table.experiment.isin(KEPT)]
@@ -132,7 +132,7 @@ def training_curve(
 def _alike(model: LanguageModel, chosen: Sequence[Prompt]) -> Bool[np.ndarray, " item"]:
     sides = [p.prompt for p in chosen], [p.english_prompt for p in chosen]
     a, b = (hidden_states(model, texts, layers=[model.n_layers // 2]).hidden for texts in sides)
-    return (retrieval_accuracy(a, b)[:, 0] > 0.99).numpy()
+    return retrieval_accuracy(a, b).own[:, 0] > 0.99
 
 
 def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int | float]) -> Float[np.ndarray, " item"]:
