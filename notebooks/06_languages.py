@@ -61,7 +61,7 @@ import pandas as pd
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import core, patching, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts, languages
@@ -463,7 +463,7 @@ swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.it
 patches = chapter.each(
     "patches",
     asked,
-    lambda name: experiments.patch_experiment(model, swaps[name], series=name, seed=seed),
+    lambda name: patching.interchange(model, swaps[name], series=name, seed=seed),
     column="language",
 )
 
