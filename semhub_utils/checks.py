@@ -33,8 +33,12 @@ class Check:
 def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[Check]:
     """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
     noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
-    prompts = _prompts(model)
-    checks = []
+    with model.store.counted("self-check", off=True):
+        return _checked(model, raise_on_failure)
+
+
+def _checked(model: LanguageModel, raise_on_failure: bool) -> list[Check]:
+    prompts, checks = _prompts(model), []
     for name, (meaning, measure) in CHECKS.items():
         value, bound = measure(model, prompts), tolerance(model.dtype, model.n_layers)
         checks.append(Check(name, value, bound, value <= bound, meaning))

@@ -69,8 +69,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, (type, *FUNCTIONS)):
         return _of_definition(value)
-    if isinstance(fingerprint := getattr(value, "fingerprint", None), str):  # a model, with the tuned lens it has
-        return [fingerprint, getattr(getattr(value, "translators", None), "fingerprint", None)]
+    if isinstance(fingerprint := getattr(value, "fingerprint", None), str):  # a model, with the readings made for it
+        return [fingerprint, {name: of.fingerprint for name, of in getattr(value, "readings", {}).items()}]
     if isinstance(value, Mapping):
         return [*(part for pair in value.items() for part in pair), *_fields(value)]
     if isinstance(value, (set, frozenset)):

@@ -5,6 +5,7 @@ placeholder and the model's own id for what it merges there; `semhub_utils.check
 really merges.
 """
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,6 +74,13 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def content(self) -> str:
+        """A digest of the pictures and sounds, as the model is given them."""
+        if isinstance(self.extras, Remade):
+            return self.extras.content
+        return content_of(self.extras)
+
     @property
     def kind(self) -> tuple:
         """Prompts share a batch only where this is equal: what they hold besides text, and of which shape."""
@@ -80,12 +88,21 @@ class Encoding:
         return tuple((name,) if name in PER_TOKEN else (name, *shape[1:]) for name, shape in shapes.items())
 
 
+def content_of(extras: Mapping[str, Tensor]) -> str:
+    """16 hex digits of a SHA-256 over the extras of a prompt."""
+    sha = hashlib.sha256()
+    for name, value in extras.items():
+        sha.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        sha.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
 class Remade(Mapping[str, Tensor]):
     """Extras that are made anew whenever they are asked for, since those of all prompts together would fill the
     memory."""
 
-    def __init__(self, make: Callable[[], Mapping[str, Tensor]], shapes: Mapping[str, torch.Size]):
-        self.make, self.shapes = make, shapes
+    def __init__(self, make: Callable[[], Mapping[str, Tensor]], shapes: Mapping[str, torch.Size], content: str):
+        self.make, self.shapes, self.content = make, shapes, content
 
     def __getitem__(self, name: str) -> Tensor:
         return self.make()[name]
@@ -233,7 +250,7 @@ class Reader:
             if kept > KEPT_BYTES:
                 shapes = {name: value.shape for name, value in encoding.extras.items()}
                 again = partial(lambda prompt, where: self.read(prompt, where).extras, prompt, f"Prompt {number}")
-                encoding = replace(encoding, extras=Remade(again, shapes))
+                encoding = replace(encoding, extras=Remade(again, shapes, encoding.content))
             read[number] = encoding
         return read
 

@@ -1,48 +1,165 @@
-"""The logit lens: what the unembedding says of a hidden state, in blocks over the vocabulary.
+"""The logit lens: what a reading says of hidden states, and the readings that every model has.
 
-Readings: "normed" applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L
-it is the model's own distribution. "raw" is what the paper's release reads: the state as it is before layer L, and
-normed at layer L, whose state the library hands over normed; so the last point stands on another scale. "tuned" puts
-the model's translators before the final norm (`tuned`), where it has them. A reading may also be any function
-(layer, h) -> h, put before the final norm.
+A reading is an object: from the states of a layer and what is asked (words, or the likeliest k) to scores. "normed"
+applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L it is the model's
+own distribution. "raw" is what the paper's release reads: the state as it is before layer L, and normed at layer L,
+whose state the library hands over normed; so the last point stands on another scale. Others are made for one model and
+stand in its `readings`, such as the tuned lens (`tuned`).
 
-Nothing of size layers x positions x vocabulary is made: blocks of the vocabulary pass by, with a running maximum and
-sum.
+Those that end in the unembedding read all layers in one pass, in blocks over the vocabulary with a running maximum and
+sum: nothing of size layers x positions x vocabulary is made.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.models import LanguageModel
 
-Reading = str | Callable[[int, Tensor], Tensor]
-READINGS = ("normed", "raw", "tuned")
-TABLE = {"cpu": (1024, 1024), "other": (8192, 8192)}  # rows and tokens of the largest table made: 4 MB, near the cache
+TABLE = {"cpu": (1024, 1024), "other": (4096, 32768)}  # rows and tokens of the largest table made; 4 MB is near a cache
 LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
-class LensReading:
-    """What was asked for; the rest is None. Log-probabilities are natural; rank 1 is the likeliest token."""
+class Asked:
+    """What is asked of the states of some sites. classes: numbers that belong to each token, such as
+    P(language | token), whose mean under the scores' distribution is wanted. weights: one per site, by which the sites'
+    distributions are summed."""
 
-    logprob: Float[Tensor, "site layer target"] | None = None
-    rank: Int[Tensor, "site layer target"] | None = None
-    entropy: Float[Tensor, "site layer"] | None = None  # nats
-    top_ids: Int[Tensor, "site layer k"] | None = None
-    top_logprobs: Float[Tensor, "site layer k"] | None = None
-    expected: Float[Tensor, "site layer class"] | None = None  # of each column of `classes`
-    mixture: Float[Tensor, "layer vocab"] | None = None  # the sites' distributions, summed with `weights`
+    targets: Int[Tensor, "site target"] | None = None
+    top_k: int = 0
+    rank: bool = False
+    entropy: bool = False
+    classes: Float[Tensor, "vocab class"] | None = None
+    weights: Float[Tensor, " site"] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was asked for, of one layer or of several; the rest is None. Log-probabilities are natural; rank 1 is the
+    likeliest token."""
+
+    logprob: Float[Tensor, "site *layer target"] | None = None
+    rank: Int[Tensor, "site *layer target"] | None = None
+    entropy: Float[Tensor, "site *layer"] | None = None  # nats
+    top_ids: Int[Tensor, "site *layer k"] | None = None
+    top_logprobs: Float[Tensor, "site *layer k"] | None = None
+    expected: Float[Tensor, "site *layer class"] | None = None  # of each column of `classes`
+    mixture: Float[Tensor, "*layer vocab"] | None = None  # the sites' distributions, summed with `weights`
+
+
+class Reading(ABC):
+    """A way to read words off hidden states.
+
+    name: what tables call it. random_weights: whether it can be used on other weights of the same architecture, and so
+    on a random twin. by_layer: whether it needs to know whose states it is given. fingerprint: what tells it from
+    another of its name.
+    """
+
+    name: str
+    random_weights: ClassVar[bool] = True
+    by_layer: ClassVar[bool] = True
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def read(self, model: LanguageModel, hidden: Float[Tensor, "site hidden"], layer: int, asked: Asked) -> Scores:
+        """Scores of the states of one layer, before the final norm."""
+
+    def read_layers(
+        self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int], asked: Asked
+    ) -> Scores:
+        """How it looks at several layers: by itself at one after the other."""
+        found = [self.read(model, hidden[:, k], layer, asked) for k, layer in enumerate(layers)]
+        given = [f.name for f in fields(Scores) if getattr(found[0], f.name) is not None]
+        at = {name: 0 if name == "mixture" else 1 for name in given}
+        return Scores(**{name: torch.stack([getattr(of, name) for of in found], at[name]) for name in given})
+
+
+class ThroughUnembedding(Reading):
+    """A reading that is a map of the states before the unembedding."""
+
+    @abstractmethod
+    def inputs(
+        self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]
+    ) -> Float[Tensor, "site layer input"]:
+        """What is put before the unembedding."""
+
+    def read(self, model: LanguageModel, hidden: Float[Tensor, "site hidden"], layer: int, asked: Asked) -> Scores:
+        found = self.read_layers(model, hidden[:, None], [layer], asked)
+        at = {"mixture": 0}
+        given = {f.name: getattr(found, f.name) for f in fields(Scores)}
+        return Scores(**{name: of.squeeze(at.get(name, 1)) for name, of in given.items() if of is not None})
+
+    def read_layers(
+        self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int], asked: Asked
+    ) -> Scores:
+        n_rows, n_tokens = TABLE["cpu" if model.device.type == "cpu" else "other"]
+        wide, mixture = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}, None
+        if asked.weights is not None:
+            mixture = torch.zeros(len(layers), model.vocab_size, **wide)
+        classes = None if asked.classes is None else asked.classes.to(**wide)
+        step, parts = max(1, n_rows // len(layers)), []
+        with torch.inference_mode():
+            for start in range(0, max(1, len(hidden)), step):
+                sites = slice(start, start + step)
+                part = Asked(
+                    None if asked.targets is None else asked.targets[sites].to(model.device),
+                    asked.top_k, asked.rank, asked.entropy, classes,
+                    None if asked.weights is None else asked.weights[sites].to(**wide),
+                )  # fmt: skip
+                x = self.inputs(model, hidden[sites], layers)
+                parts.append(_read_block(model, x, part, n_tokens, mixture))
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return Scores(**found, mixture=mixture)
+
+
+@dataclass(frozen=True)
+class Normed(ThroughUnembedding):
+    name: str = "normed"
+    by_layer: ClassVar[bool] = False
+
+    def inputs(self, model, hidden, layers):
+        return model.normalise(hidden.flatten(0, 1)).reshape(*hidden.shape[:2], -1)
+
+
+@dataclass(frozen=True)
+class Raw(ThroughUnembedding):
+    name: str = "raw"
+
+    def inputs(self, model, hidden, layers):
+        found = [model.normalise(hidden[:, k], norm=layer == model.n_layers) for k, layer in enumerate(layers)]
+        return torch.stack(found, dim=1)
+
+
+READINGS: dict[str, Reading] = {reading.name: reading for reading in (Normed(), Raw())}
+"""Those that every model has."""
 
 
 def available_readings(model: LanguageModel) -> tuple[str, ...]:
-    """Those of READINGS that the model can be read by: "tuned" only where it has translators."""
-    return READINGS if model.translators is not None else READINGS[:2]
+    """The names of the readings that the model can be read by; the first is the one on which claims rest."""
+    return (*READINGS, *model.readings)
+
+
+def reading_of(model: LanguageModel, reading: str | Reading) -> Reading:
+    """A reading by its name. Raises SemhubError where the model has none of that name."""
+    if isinstance(reading, Reading):
+        return reading
+    known = READINGS | model.readings
+    if reading not in known:
+        hint = f"; `semhub tune {model.model_id}` makes a tuned lens" if reading == "tuned" else ""
+        raise SemhubError(f"{model.model_id} has no reading {reading!r}{hint}; {' or '.join(known)} would do.")
+    return known[reading]
 
 
 def lens(
@@ -55,16 +172,15 @@ def lens(
     entropy: bool = False,
     classes: Float[Tensor, "vocab class"] | None = None,
     weights: Float[Tensor, " site"] | None = None,
-    reading: Reading = "normed",
+    reading: str | Reading = "normed",
     layers: Sequence[int] | None = None,
-) -> LensReading:
-    """Read hidden states (before the final norm, as `hidden_states` gives them) through the unembedding.
+) -> Scores:
+    """Read hidden states (before the final norm, as `hidden_states` gives them); what comes out lies on the cpu.
 
-    classes: numbers that belong to each token, such as P(language | token); `expected` is their mean under the lens's
-    distribution, one more product per block. weights: one per site; `mixture` takes a second pass over the vocabulary.
-    layers: the layer of each entry of `hidden`'s second axis, for all readings but "normed"; not needed where all of
-    0..L are there. Raises SemhubError on a target outside the vocabulary, an unknown reading, a tuned one of a model
-    without translators, layers that are missing, ranks without targets, or classes that are not one row per token.
+    targets: of each site, or the same for all. classes, weights: as in `Asked`; a mixture takes a second pass over the
+    vocabulary. layers: the layer of each entry of `hidden`'s second axis, for readings that need it; not needed where
+    all of 0..L are there. Raises SemhubError on a target outside the vocabulary, a reading that the model has not,
+    layers that are missing, ranks without targets, or classes that are not one row per token.
     """
     n_sites, n_layers, _ = hidden.shape
     if targets is not None:
@@ -75,76 +191,19 @@ def lens(
         targets = targets.expand(n_sites, -1) if targets.ndim == 1 else targets
     elif rank:
         raise SemhubError("A rank was asked without targets; targets=... would do.")
-    if reading == "tuned":
-        reading = model.translators
-        if reading is None:
-            raise SemhubError(
-                f"{model.model_id} has no tuned lens; `semhub tune {model.model_id}` makes one, or the reading "
-                "'normed' would do."
-            )
-    if callable(reading) or reading == "raw":
-        if layers is None and n_layers == model.n_layers + 1:
-            layers = range(n_layers)
-        if layers is None or len(layers) != n_layers:
-            raise SemhubError(
-                f"A reading by layer needs the layer of each of the {n_layers} states; layers=... would do."
-            )
-    if callable(reading):
-        hidden = torch.stack([reading(layer, hidden[:, k]) for k, layer in enumerate(layers)], dim=1)
-    elif reading not in ("normed", "raw"):
-        raise SemhubError(f"reading was {reading!r}; {', '.join(READINGS)} or a function of layer and state would do.")
+    reading = reading_of(model, reading)
+    if layers is None and (n_layers == model.n_layers + 1 or not reading.by_layer):
+        layers = range(n_layers)
+    if layers is None or len(layers) != n_layers:
+        raise SemhubError(f"A reading by layer needs the layer of each of the {n_layers} states; layers=... would do.")
     if not 0 <= top_k <= model.vocab_size:
         raise SemhubError(f"top_k was {top_k}; 0 to {model.vocab_size} would do.")
-
-    if classes is not None:
-        if len(classes) != model.vocab_size:
-            raise SemhubError(f"classes has {len(classes)} rows; one for each of {model.vocab_size} tokens would do.")
-
-    rows = hidden.reshape(-1, hidden.shape[-1])
-    wide = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}
-    as_it_is = None
-    if reading == "raw":
-        as_it_is = (torch.tensor(list(layers), device=model.device) != model.n_layers).repeat(n_sites)[:, None]
-
-    def before_unembedding(start: int) -> Tensor:
-        block = rows[start : start + n_rows]
-        if as_it_is is None:
-            return model.normalise(block)
-        plain = as_it_is[start : start + n_rows]
-        return torch.where(plain, model.normalise(block, norm=False), model.normalise(block))
-
-    classes = None if classes is None else classes.to(**wide)
-    mixture = None if weights is None else torch.zeros(n_layers, model.vocab_size, **wide)
-    row_weights = None if weights is None else weights.to(**wide).repeat_interleave(n_layers)
-    row_targets = None if targets is None else targets.repeat_interleave(n_layers, 0).to(model.device)
-    n_rows, n_tokens = TABLE["cpu" if model.device.type == "cpu" else "other"]
-    with torch.inference_mode():
-        parts = [
-            _read_rows(
-                model,
-                before_unembedding(start),
-                None if row_targets is None else row_targets[start : start + n_rows],
-                n_tokens,
-                top_k=top_k,
-                rank=rank,
-                entropy=entropy,
-                classes=classes,
-                mixture=mixture,
-                weights=None if row_weights is None else row_weights[start : start + n_rows],
-                first_row=start,
-            )
-            for start in range(0, len(rows), n_rows)
-        ]
-    asked = {
-        "logprob": targets is not None,
-        "rank": rank,
-        "entropy": entropy,
-        "top_ids": top_k > 0,
-        "top_logprobs": top_k > 0,
-        "expected": classes is not None,
-    }
-    found = {name: _join(parts, name, n_sites, n_layers) for name, wanted in asked.items() if wanted}
-    return LensReading(**found, mixture=None if mixture is None else mixture.cpu())
+    if classes is not None and len(classes) != model.vocab_size:
+        raise SemhubError(f"classes has {len(classes)} rows; one for each of {model.vocab_size} tokens would do.")
+    asked = Asked(targets, top_k, rank, entropy, classes, weights)
+    found = reading.read_layers(model, hidden, layers, asked)
+    given = {f.name: getattr(found, f.name) for f in fields(Scores)}
+    return replace(found, **{name: of.cpu() for name, of in given.items() if of is not None})
 
 
 def word_logprobs(
@@ -154,72 +213,131 @@ def word_logprobs(
     return torch.stack([logprob[..., list(group)].logsumexp(-1) for group in groups], dim=-1)
 
 
-def _join(parts: list[dict[str, Tensor]], name: str, n_sites: int, n_layers: int) -> Tensor:
-    whole = torch.cat([part[name] for part in parts])
-    return whole.reshape(n_sites, n_layers, *whole.shape[1:])
+# One block of rows against the whole vocabulary
 
 
-def _read_rows(
-    model: LanguageModel,
-    x: Tensor,
-    targets: Tensor | None,
-    n_tokens: int,
-    *,
-    top_k: int,
-    rank: bool,
-    entropy: bool,
-    classes: Tensor | None,
-    mixture: Tensor | None,
-    weights: Tensor | None,
-    first_row: int,
+@dataclass
+class _Pass:
+    """What is known of some rows when part of the vocabulary has passed by: the largest logit, the sums over tokens of
+    exp(logit - peak), and, if asked, of that times the logit and times the classes; the likeliest tokens, and how many
+    are above each target."""
+
+    peak: Float[Tensor, "row 1"]
+    total: Float[Tensor, "row 1"]
+    weighted: Float[Tensor, "row 1"] | None = None
+    in_class: Float[Tensor, "row class"] | None = None
+    best: Float[Tensor, "row k"] | None = None
+    best_ids: Int[Tensor, "row k"] | None = None
+    above: Int[Tensor, "row target"] | None = None
+
+
+def _read_block(
+    model: LanguageModel, x: Float[Tensor, "site layer input"], asked: Asked, n_tokens: int, mixture: Tensor | None
 ) -> dict[str, Tensor]:
-    """One block of rows [row, input] against the whole vocabulary, a block at a time; `mixture` is added to."""
-    n_rows = len(x)
+    """All that is asked of some sites at all layers; `mixture` [layer, vocab] is added to."""
+    shape, x = x.shape[:2], x.flatten(0, 1)
+    targets = None if asked.targets is None else asked.targets.repeat_interleave(shape[1], 0)
     if targets is not None:
         ids, column = targets.unique(return_inverse=True)
         own = model.unembed(x, ids).gather(1, column)
-        above = torch.zeros_like(targets)
-    peak = x.new_full((n_rows, 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
-    total, weighted = torch.zeros_like(peak), torch.zeros_like(peak)  # of exp(logit - peak), and of that times logit
-    in_class = None if classes is None else peak.new_zeros(n_rows, classes.shape[1])  # of exp(logit - peak) times class
-    best, best_ids = peak[:, :0], torch.empty(n_rows, 0, dtype=torch.long, device=x.device)
-
+    peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
+    so_far = _Pass(peak, torch.zeros_like(peak))
+    if asked.entropy:
+        so_far.weighted = torch.zeros_like(peak)
+    if asked.classes is not None:
+        so_far.in_class = peak.new_zeros(len(x), asked.classes.shape[1])
+    if asked.top_k:
+        so_far.best, so_far.best_ids = peak[:, :0], torch.empty(len(x), 0, dtype=torch.long, device=x.device)
+    if asked.rank:
+        so_far.above = torch.zeros_like(targets)
+    n_blocks = -(-model.vocab_size // n_tokens)
+    n_tokens = -(-model.vocab_size // n_blocks)  # of one size
     for start in range(0, model.vocab_size, n_tokens):
         block = model.unembed(x, slice(start, start + n_tokens))
-        if rank:
-            is_above = torch.empty_like(block)  # as numbers, which are summed faster than truth values
-            for k in range(targets.shape[1]):
-                above[:, k] += torch.gt(block, own[:, k : k + 1], out=is_above).sum(1).long()
-            # a token is not above itself, whatever the rounding of two products
-            inside = (targets >= start) & (targets < start + block.shape[1])
-            itself = block.gather(1, (targets - start).clamp(0, block.shape[1] - 1))
-            above -= (inside & (itself > own)).long()
-        if top_k:
-            values, places = block.topk(min(top_k, block.shape[1]), dim=1)
-            values, ids_here = torch.cat([best, values], 1), torch.cat([best_ids, places + start], 1)
-            best, order = values.topk(min(top_k, values.shape[1]), dim=1)
-            best_ids = ids_here.gather(1, order)
-        new_peak = torch.maximum(peak, block.amax(1, keepdim=True))
-        shrink = (peak - new_peak).exp()
-        if entropy:
-            mass = (block - new_peak).mul_(LOG2_E).exp2_()  # three times as fast as exp on a cpu
-            weighted = weighted * shrink + torch.linalg.vecdot(mass, block)[:, None]
-        else:
-            mass = block.sub_(new_peak).mul_(LOG2_E).exp2_()
-        total = total * shrink + mass.sum(1, keepdim=True)
-        if classes is not None:
-            in_class = in_class * shrink + mass @ classes[start : start + n_tokens]
-        peak = new_peak
+        if asked.rank:
+            so_far.above += _above(block, own, targets, start)
+        if asked.top_k:
+            _merge_best(so_far, block, start, asked.top_k)
+        _fold_in(so_far, block, None if asked.classes is None else asked.classes[start : start + n_tokens])
 
-    log_total = peak + total.log()
-    found = {"top_ids": best_ids, "top_logprobs": best - log_total, "entropy": (log_total - weighted / total)[:, 0]}
-    if classes is not None:
-        found["expected"] = in_class / total
+    log_total = so_far.peak + so_far.total.log()
+    found: dict[str, Tensor] = {}
+    if asked.top_k:
+        found |= {"top_ids": so_far.best_ids, "top_logprobs": so_far.best - log_total}
+    if asked.entropy:
+        found["entropy"] = (log_total - so_far.weighted / so_far.total)[:, 0]
+    if asked.classes is not None:
+        found["expected"] = so_far.in_class / so_far.total
+    if targets is not None:
+        found["logprob"] = own - log_total
+    if asked.rank:
+        found["rank"] = so_far.above + 1
     if mixture is not None:  # a row's distribution is known only once its total is
-        layer = torch.arange(first_row, first_row + n_rows, device=x.device) % len(mixture)
+        layer, weights = torch.arange(len(x), device=x.device) % shape[1], asked.weights.repeat_interleave(shape[1])
         for start in range(0, model.vocab_size, n_tokens):
             mass = model.unembed(x, slice(start, start + n_tokens)).sub_(log_total).exp_().mul_(weights[:, None])
             mixture[:, start : start + n_tokens].index_add_(0, layer, mass)
-    if targets is not None:
-        found |= {"logprob": own - log_total, "rank": above + 1}
-    return {name: value.cpu() for name, value in found.items()}
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in found.items()}
+
+
+def _above(block: Tensor, own: Tensor, targets: Tensor, start: int) -> Int[Tensor, "row target"]:
+    """How many tokens of a block of logits, which begins at `start`, are above each target."""
+    is_above, above = torch.empty_like(block), torch.zeros_like(targets)  # as numbers, which are summed faster
+    for k in range(targets.shape[1]):
+        above[:, k] = torch.gt(block, own[:, k : k + 1], out=is_above).sum(1).long()
+    # a token is not above itself, whatever the rounding of two products
+    inside = (targets >= start) & (targets < start + block.shape[1])
+    itself = block.gather(1, (targets - start).clamp(0, block.shape[1] - 1))
+    return above - (inside & (itself > own)).long()
+
+
+def _merge_best(so_far: _Pass, block: Tensor, start: int, top_k: int) -> None:
+    values, places = block.topk(min(top_k, block.shape[1]), dim=1)
+    values, ids = torch.cat([so_far.best, values], 1), torch.cat([so_far.best_ids, places + start], 1)
+    so_far.best, order = values.topk(min(top_k, values.shape[1]), dim=1)
+    so_far.best_ids = ids.gather(1, order)
+
+
+def _fold_in(so_far: _Pass, block: Float[Tensor, "row token"], classes: Tensor | None) -> None:
+    """Take a block of logits, which is written over, into the running sums."""
+    if classes is None and block.is_cuda:
+        so_far.peak, so_far.total, so_far.weighted = _online()(block, so_far.peak, so_far.total, so_far.weighted)
+        return
+    peak = torch.maximum(so_far.peak, block.amax(1, keepdim=True))
+    shrink = (so_far.peak - peak).exp()
+    if so_far.weighted is not None:
+        mass = (block - peak).mul_(LOG2_E).exp2_()  # three times as fast as exp on a cpu
+        so_far.weighted = so_far.weighted * shrink + torch.linalg.vecdot(mass, block)[:, None]
+    else:
+        mass = block.sub_(peak).mul_(LOG2_E).exp2_()
+    so_far.total = so_far.total * shrink + mass.sum(1, keepdim=True)
+    if classes is not None:
+        so_far.in_class = so_far.in_class * shrink + mass @ classes
+    so_far.peak = peak
+
+
+def _softmax_step(block: Tensor, peak: Tensor, total: Tensor, weighted: Tensor | None):
+    """The running sums after one more block of logits, in one pass over it once it is compiled."""
+    higher = torch.maximum(peak, block.amax(1, keepdim=True))
+    shrink, mass = (peak - higher).exp(), (block - higher).exp()
+    if weighted is not None:
+        weighted = weighted * shrink + (mass * block).sum(1, keepdim=True)
+    return higher, total * shrink + mass.sum(1, keepdim=True), weighted
+
+
+@cache
+def _online() -> Callable[..., tuple]:
+    """`_softmax_step`, compiled where torch can compile here."""
+    compiled, works = torch.compile(_softmax_step, dynamic=True), [True]
+
+    def step(*given) -> tuple:
+        if works[0]:
+            try:
+                return compiled(*given)
+            except Exception as error:  # whatever a compiler that is missing or broken raises
+                if isinstance(error, RuntimeError) and out_of_memory(error):
+                    raise
+                works[0] = False
+        return _softmax_step(*given)
+
+    return step

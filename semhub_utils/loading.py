@@ -75,7 +75,7 @@ def load_model(
             "them; a checkpoint saved with its language-model head would do."
         )
     model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
-    model.find_translators = find
+    model.find_readings = lambda model: {found.name: found for found in [find(model)] if found is not None}
     folder = Path(cached_file(source, "config.json", revision=revision)).parent
     model.files = sorted(path for path in folder.glob("*.safetensors") if path.name != TUNED)
     if check:

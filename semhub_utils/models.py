@@ -6,7 +6,8 @@ final norm; depth = l / L. How the parts are found is in `structure`.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,37 +19,92 @@ from transformers import Cache, ProcessorMixin
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.fingerprint import of_model
 from semhub_utils.inputs import Encoding, Input, Prompt, Reader
-from semhub_utils.structure import hook, read_structure
+from semhub_utils.store import Store, kept_bytes
+from semhub_utils.structure import Structure, hook, read_structure
+
+
+@dataclass
+class Body:
+    """What a forward needs: the library's module, and where its parts are."""
+
+    module: nn.Module
+    structure: Structure
+
+
+class Hook:
+    """A hook in place on a handle, which is told when it goes."""
+
+    def __init__(self, model: "LanguageModel", handle):
+        self.model, self.handle = model, handle
+        model.hooked += 1
+
+    def remove(self) -> None:
+        self.model.hooked -= self.handle is not None
+        if self.handle is not None:
+            self.handle.remove()
+        self.handle = None
 
 
 class LanguageModel:
     """A decoder-only language model in evaluation mode. Made by `loading.load_model` or `wrap`; raises SemhubError.
 
     modalities: which of "text", "image" and "sound" it reads. Wherever prompts are taken, each is a text or an `Input`.
+    store: the states it has read, and what it has forwarded. twins: its likes of random weights.
     """
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
         self.processor = tokenizer if isinstance(tokenizer, ProcessorMixin) else None
         tokenizer = tokenizer if self.processor is None else self.processor.tokenizer
-        self.module, self.tokenizer, self.model_id, self.revision = module.eval(), tokenizer, model_id, revision
+        self.tokenizer, self.model_id, self.revision = tokenizer, model_id, revision
         if not getattr(tokenizer, "is_fast", False):
             raise SemhubError(
                 f"The tokenizer of {model_id} gives no character offsets; a checkpoint with a fast tokenizer "
                 "(tokenizer.json) would do."
             )
-        self.structure = read_structure(module, model_id)
-        self.blocks, self.n_layers = self.structure.blocks, len(self.structure.blocks)
+        self.store = Store(kept_bytes(module.get_output_embeddings().weight.device))
+        self._body = self._embodied(module)
+        self.n_layers = len(self.blocks)
         text = module.config.get_text_config(decoder=True)
         self.hidden_size: int = text.hidden_size
         self.max_length: int | None = getattr(text, "max_position_embeddings", None)
-        self.body = module.base_model  # runs everything but the unembedding
         self.reader = Reader(self.processor, module, model_id) if self.processor is not None else None
         self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
         self.files: Sequence[Path] = ()  # that the weights were read from
-        self._translators, self.find_translators = None, None
-        self.twin: tuple[tuple, LanguageModel] | None = None  # of random weights, with what it was made by
+        self.twins: dict[Hashable, RandomTwin] = {}
+        self.twin_in_memory: RandomTwin | None = None
+        self.find_readings: Callable[[LanguageModel], dict] | None = None
+        self._readings: dict = {}
+        self.hooked = 0  # hooks of `hook` in place, which may change what is read
+        self.shares_keys = True  # until it is seen to keep something else than keys and values
+
+    def _embodied(self, module: nn.Module) -> Body:
+        body = Body(module.eval(), read_structure(module, self.model_id))
+
+        def count(block, args, kwargs) -> None:
+            states = args[0] if args else kwargs["hidden_states"]
+            self.store.forwarded[self.store.purpose] += states.shape[0] * states.shape[1]
+
+        body.structure.blocks[0].register_forward_pre_hook(count, with_kwargs=True)
+        return body
 
     # What it is
+
+    @property
+    def module(self) -> nn.Module:
+        """The library's module; everything but the unembedding is its `base_model`."""
+        return self._body.module
+
+    @property
+    def structure(self) -> Structure:
+        return self._body.structure
+
+    @property
+    def config(self):
+        return self.module.config
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return self.structure.blocks
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:
@@ -73,21 +129,29 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         return self.unembedding.dtype
 
+    def device_of_layer(self, layer: int) -> torch.device:
+        """Where the states of a layer lie."""
+        return next(self.blocks[max(layer - 1, 0)].parameters()).device
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over configuration, weights, tokenizer and processor (`fingerprint.of_model`)."""
         return of_model(self, self.files)
 
     @property
-    def translators(self):
-        """The tuned lens's translators: those set, or those that lie beside the model it was loaded from, else None."""
-        if self._translators is None and self.find_translators is not None:
-            self._translators, self.find_translators = self.find_translators(self), None
-        return self._translators
+    def weights(self) -> Hashable:
+        """What tells these weights from others of this handle and its twins; not the same once they were changed."""
+        parts = self.module.parameters()
+        return self.dtype, sum(0 if part.is_inference() else part._version for part in parts)
 
-    @translators.setter
-    def translators(self, found) -> None:
-        self._translators = found
+    @property
+    def readings(self) -> dict:
+        """The readings that were made for these weights alone, by name, beside those that every model has (`lens`):
+        those that lie beside the model it was loaded from, and those that are put here."""
+        if self.find_readings is not None:
+            find, self.find_readings = self.find_readings, None
+            self._readings = find(self) | self._readings
+        return self._readings
 
     def depth(self, layer: int) -> float:
         return layer / self.n_layers
@@ -189,15 +253,14 @@ class LanguageModel:
 
         keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
         """
-        extras = {name: value.to(self.device) for name, value in (extras or {}).items()}
-        return self.body(
-            input_ids=ids.to(self.device), use_cache=keep or after is not None, past_key_values=after, **extras
-        )
+        device = self.module.get_input_embeddings().weight.device
+        given = {name: value.to(device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
+        return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
 
     def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]):
         """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes
         that state's place. Returns the handle that removes the hook."""
-        return hook(self.blocks, layer, see)
+        return Hook(self, hook(self.blocks, layer, see))
 
     # Hidden state to logits
 
@@ -244,27 +307,65 @@ def wrap(module: nn.Module, tokenizer, *, model_id: str) -> LanguageModel:
     return LanguageModel(module, tokenizer, model_id=model_id)
 
 
-def randomised(model: LanguageModel, seed: int) -> LanguageModel:
-    """The same architecture and tokenizer with new random weights, on the same device and in the same dtype; the global
-    random state is left alone. The last one made lives as long as `model` does. Raises SemhubError where memory has no
-    room for it."""
-    key = (seed, model.device, model.dtype)
-    if model.twin is None or model.twin[0] != key:
-        model.twin, config = None, copy.deepcopy(model.module.config)
+class RandomTwin(LanguageModel):
+    """The same architecture and tokenizer with random weights, which are made from their seed when they are needed; of
+    the twins of a model one at a time has any."""
+
+    def __init__(self, model: LanguageModel, seed: int):
+        self.like, self.seed, self._dtype, self._device = model, seed, model.dtype, model.device
+        self.model_id, self.revision = f"{model.model_id} (random weights, seed {seed})", model.revision
+        same = ("tokenizer", "processor", "reader", "modalities", "n_layers", "hidden_size", "max_length", "store")
+        for name in same:
+            setattr(self, name, getattr(model, name))
+        self._made: Body | None = None
+        self.twins, self.twin_in_memory, self.hooked, self.shares_keys, self.files = {}, None, 0, True, ()
+
+    @property
+    def _body(self) -> Body:
+        if self.like.twin_in_memory is not self:
+            if self.like.twin_in_memory is not None:
+                self.like.twin_in_memory._made = None
+            self.like.twin_in_memory, self._made = self, None
+        if self._made is None:
+            self._made = self._embodied(self._random_module())
+        return self._made
+
+    def _random_module(self) -> nn.Module:
+        module, devices = self.like.module, [self._device] if self._device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), model.device:
-                torch.manual_seed(seed)
-                module = type(model.module)._from_config(config, dtype=model.dtype)
+            with torch.random.fork_rng(devices=devices), self._device:
+                torch.manual_seed(self.seed)
+                return type(module)._from_config(copy.deepcopy(module.config), dtype=self._dtype)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise SemhubError(
-                f"{model.model_id} leaves no room on {model.device} for as many random weights, which are its control; "
-                "a device with twice the memory, a smaller model or dtype='bfloat16' would do."
+                f"{self.like.model_id} leaves no room on {self._device} for as many random weights, which are its "
+                "control; a device with twice the memory, a smaller model or dtype='bfloat16' would do."
             ) from error
-        name = f"{model.model_id} (random weights, seed {seed})"
-        model.twin = key, LanguageModel(module, model.processor or model.tokenizer, model_id=name)
-    return model.twin[1]
+
+    vocab_size = property(lambda self: self.like.vocab_size)
+    config = property(lambda self: self.like.config)
+    device = property(lambda self: self._device)
+    dtype = property(lambda self: self._dtype)
+    weights = property(lambda self: (self._dtype, f"random {self.seed}"))
+
+    def device_of_layer(self, layer: int) -> torch.device:
+        return self._device
+
+    @property
+    def readings(self) -> dict:
+        """Those of the model that say that they can be used on other weights."""
+        return {name: reading for name, reading in self.like.readings.items() if reading.random_weights}
+
+
+def randomised(model: LanguageModel, seed: int) -> LanguageModel:
+    """The model's twin of random weights, on the same device and in the same dtype; the global random state is left
+    alone. A forward or an unembedding raises SemhubError where memory has no room for it."""
+    key = (seed, model.device, model.dtype)
+    if key not in model.twins:
+        model.twins[key] = RandomTwin(model, seed)
+    return model.twins[key]
 
 
 # Small parts

@@ -78,8 +78,41 @@ def cka_jackknife(
     blocks = of.unique()
     if len(blocks) < 2 or len(a) - of.bincount().max() < 4:
         return whole
-    without = torch.stack([debiased_cka(a[of != k], b[of != k]) for k in blocks])
+    without = torch.stack([_cka_without(x, y, of) for x, y in _layers(a, b)], dim=1).to(whole)
     return whole - (len(blocks) - 1) * (without - without.mean(0))
+
+
+def _cka_without(
+    x: Float[Tensor, "item hidden"], y: Float[Tensor, "item other"], of: Int[Tensor, " item"]
+) -> Float[Tensor, " block"]:
+    """Debiased CKA with each block of items left out in turn, from sums over both Gram matrices alone: centring changes
+    none of it, so that a part of the items has the same products as all of them."""
+    block = torch.nn.functional.one_hot(of.cpu().unique(return_inverse=True)[1]).double()  # [item, block]
+    grams = [_products(z).double().cpu() for z in (x, y)]  # no model's device need know float64
+    left = len(x) - block.sum(0)
+    constant = [_varies_little(gram, z, block) for gram, z in zip(grams, (x, y), strict=True)]
+    grams = [gram.fill_diagonal_(0) for gram in grams]
+    # by item and block, the sum over the items that are left, which an item left out has no part in
+    rows = [(gram.sum(1)[:, None] - gram @ block) * (1 - block) for gram in grams]
+
+    def inner(i: int, j: int) -> Float[Tensor, " block"]:
+        of_blocks = block.T @ (grams[i] * grams[j]) @ block
+        products = of_blocks.sum() - 2 * of_blocks.sum(1) + of_blocks.diagonal()
+        sums = rows[i].sum(0) * rows[j].sum(0) / ((left - 1) * (left - 2))
+        return products - 2 / (left - 2) * (rows[i] * rows[j]).sum(0) + sums
+
+    scale = (inner(0, 0) * inner(1, 1)).clamp_min(0).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+    return (inner(0, 1) / scale).masked_fill(constant[0] | constant[1], 0.0)
+
+
+def _varies_little(
+    gram: Float[Tensor, "item item"], z: Float[Tensor, "item hidden"], block: Float[Tensor, "item block"]
+) -> Bool[Tensor, " block"]:
+    """Whether what is left without each block is the same for all items, but for rounding (`_products`)."""
+    left, diagonal = 1 - block, gram.diagonal()
+    apart = diagonal @ left - ((gram @ left) * left).sum(0) / left.sum(0)  # in units of all items' own variation
+    whole, own = (z.double().cpu().square().sum(1) @ left), (z - z.mean(0)).norm().double().cpu() ** 2
+    return apart * own <= 1e-12 * whole
 
 
 def permuted_pairs(
@@ -181,20 +214,22 @@ def _cka_scorer(x: Tensor, y: Tensor) -> Scorer:
     if n < 4:
         raise ValueError(f"debiased CKA needs at least 4 items, and there are {n}")
 
-    def gram(z: Tensor) -> Tensor:
-        apart = z - z.mean(0)
-        if apart.norm() <= 1e-6 * z.norm():  # of rounding alone anything may come
-            return z.new_zeros(n, n)
-        apart = apart / apart.norm()
-        return _u_centred(apart @ apart.T)
-
-    k, m = gram(x), gram(y)
+    k, m = _u_centred(_products(x)), _u_centred(_products(y))
     scale = ((k * k).sum() * (m * m).sum()).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
 
     def score(pairing: Tensor) -> Tensor:
         return torch.stack([(k * m.index_select(0, p).index_select(1, p)).sum() for p in pairing])[:, None] / scale
 
     return score
+
+
+def _products(z: Float[Tensor, "item hidden"]) -> Float[Tensor, "item item"]:
+    """Products of centred states, of length 1 together; 0 where they are the same for all items."""
+    apart = z - z.mean(0)
+    if apart.norm() <= 1e-6 * z.norm():  # of rounding alone anything may come
+        return z.new_zeros(len(z), len(z))
+    apart = apart / apart.norm()
+    return apart @ apart.T
 
 
 def _u_centred(gram: Float[Tensor, "item item"]) -> Float[Tensor, "item item"]:

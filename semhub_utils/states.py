@@ -1,14 +1,14 @@
-"""Hidden states at chosen positions and layers of many prompts, batched, memory bounded, nothing else kept.
+"""Hidden states at chosen positions and layers of many prompts, batched, memory bounded, read once.
 
 Prompts are sorted by length and batched by a budget of tokens; a batch that does not fit in memory is halved. A prompt
-with which a longer one begins is read there, so that the places of one text cost one forward. Only the asked states
-leave the forward, and the forward ends at the highest asked layer. Results keep the order of the prompts.
+with which a longer one begins is read there, so that the places of one text cost one forward. What was read before is
+taken from the handle's store, and as much of a forward is kept there as has room. States stay on their block's device,
+and the forward ends at the highest layer that is kept. Results keep the order of the prompts.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
+from semhub_utils.store import TEXT, Chunk
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -29,7 +30,7 @@ PADDING = 16  # the share of the budget, one in so many, that may be padding: ab
 class States:
     """Hidden states by site. A site is one position of one prompt; sites follow the order of prompts and positions."""
 
-    hidden: Float[Tensor, "site layer hidden"]  # float32, cpu
+    hidden: Float[Tensor, "site layer hidden"]  # float32, on the device of the highest layer's block
     item: Int[Tensor, " site"]
     position: Int[Tensor, " site"]
     layers: tuple[int, ...]
@@ -54,7 +55,7 @@ class Edit:
 
 
 class _Enough(Exception):
-    """Ends a forward when the highest asked layer has been seen."""
+    """Ends a forward when the highest layer that is wanted has been seen."""
 
 
 def hidden_states(
@@ -68,15 +69,12 @@ def hidden_states(
 ) -> States:
     """Hidden states of `prompts` at `positions` (an index for all prompts, a list for all, a list per prompt, or "all";
     negative from the end) and `layers` (all L+1 by default). Raises SemhubError on a bad prompt, position or layer."""
-    encodings = model.encode(prompts)
-    layers = check_layers(model, layers)
-    wanted = resolve_positions(positions, encodings)
-    first = [0, *torch.tensor([len(row) for row in wanted]).cumsum(0).tolist()] if wanted else [0]
-    hidden = torch.empty(first[-1], len(layers), model.hidden_size)
-    for numbers, states in _stream(model, encodings, wanted, layers, edit, max_batch_tokens):
-        sites = list(chain.from_iterable(range(first[n], first[n + 1]) for n in numbers))
-        hidden[torch.tensor(sites, dtype=torch.long)] = states
-    return States(hidden, *_sites(range(len(wanted)), wanted), layers)
+    ask = _Ask(model, prompts, positions, layers, edit, max_batch_tokens)
+    first = [0, *torch.tensor([len(row) for row in ask.wanted]).cumsum(0).tolist()] if ask.wanted else [0]
+    hidden = ask.empty(first[-1])
+    for numbers, fill in ask.batches():
+        fill(hidden, [site for n in numbers for site in range(first[n], first[n + 1])])
+    return States(hidden, *ask.sites(range(len(ask.wanted))), ask.layers)
 
 
 def stream_states(
@@ -85,71 +83,187 @@ def stream_states(
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
-    edit: Edit | None = None,
     max_batch_tokens: int | None = None,
 ) -> Iterator[States]:
     """As `hidden_states`, one batch of prompts at a time, in the order in which they were run (`item` says which)."""
-    encodings = model.encode(prompts)
-    layers = check_layers(model, layers)
-    wanted = resolve_positions(positions, encodings)
-    for numbers, hidden in _stream(model, encodings, wanted, layers, edit, max_batch_tokens):
-        yield States(hidden, *_sites(numbers, wanted), layers)
+    ask = _Ask(model, prompts, positions, layers, None, max_batch_tokens)
+    for numbers, fill in ask.batches():
+        item, position = ask.sites(numbers)
+        hidden = ask.empty(len(item))
+        fill(hidden, list(range(len(item))))
+        yield States(hidden, item, position, ask.layers)
 
 
-def _sites(numbers: Sequence[int], wanted: list[list[int]]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
-    item = [n for n in numbers for _ in wanted[n]]
-    return torch.tensor(item, dtype=torch.long), torch.tensor([p for n in numbers for p in wanted[n]], dtype=torch.long)
+Fill = Callable[[Tensor, list[int]], None]  # writes the states of a batch into [site, layer, hidden], at these sites
 
 
-def _stream(model, encodings, wanted, layers, edit, max_batch_tokens) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of prompt numbers with their states [site, layer, hidden] on the cpu."""
-    top = max(layers)
-    plan = EditPlan(model, edit, encodings) if edit is not None else None
-    inside = read_inside(model, encodings) if plan is None else {n: [n] for n in range(len(encodings))}
+class _Ask:
+    """What is asked of a model: positions of prompts, and layers; and the way to it."""
 
-    def run(heads: list[int]) -> Tensor:
-        heads = [h for h in heads if any(wanted[n] for n in inside[h])]
-        sites = [(row, place) for row, h in enumerate(heads) for n in inside[h] for place in wanted[n]]
+    def __init__(self, model, prompts, positions, layers, edit, max_batch_tokens):
+        self.model, self.encodings, self.budget = model, model.encode(prompts), max_batch_tokens
+        self.layers = check_layers(model, layers)
+        self.wanted = resolve_positions(positions, self.encodings)
+        self.plan = EditPlan(model, [edit], self.encodings) if edit is not None else None
+        self.store, self.weights, self.off = model.store, model.weights, model.store.off or model.hooked > 0
+
+    def sites(self, numbers: Sequence[int]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
+        """Prompt and position of every site of some prompts."""
+        item = [n for n in numbers for _ in self.wanted[n]]
+        position = [p for n in numbers for p in self.wanted[n]]
+        return torch.tensor(item, dtype=torch.long), torch.tensor(position, dtype=torch.long)
+
+    def empty(self, n_sites: int) -> Float[Tensor, "site layer hidden"]:
         with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
-            kept = torch.empty(len(sites), len(layers), model.hidden_size, device=model.device)
-        if not heads:
-            return kept
-        rows, columns = torch.tensor(sites, device=model.device).T
+            where = self.model.device_of_layer(max(self.layers))
+            return torch.empty(n_sites, len(self.layers), self.model.hidden_size, device=where)
 
-        def keeper(layer: int) -> Callable[[Tensor], None]:
-            def keep(h: Tensor) -> None:
-                kept[:, layers.index(layer)] = h[rows, columns].float()
-                if layer == top:
-                    raise _Enough
+    def batches(self) -> Iterator[tuple[list[int], Fill]]:
+        """Prompt numbers, and what writes their states: first those that are kept, then those that are forwarded."""
+        numbers = [n for n, row in enumerate(self.wanted) if row]
+        if self.plan is not None:
+            yield from self._edited(numbers)
+            return
+        self.paths = [self.store.path(root_of(self.model, e), e.ids) for e in self.encodings]
+        for n in numbers if self.store.purpose == "read" else ():
+            self.store.note_read(self.weights, self.paths[n][-1], len(self.paths[n]))
+        missing, group, found = [], [], []
+        for n in numbers:
+            places = None
+            if not self.off:
+                places = self.store.places(self.weights, self.layers, self.paths[n], self.wanted[n])
+            if places is None:
+                missing.append(n)
+                continue
+            group, found = [*group, n], found + places
+            if len(found) >= BATCH_TOKENS["cpu"]:
+                yield group, self._from_store(found)
+                group, found = [], []
+        if group:
+            yield group, self._from_store(found)
+        yield from self._forwarded(missing)
 
-            return keep
+    def _from_store(self, found: list[tuple[int, int]]) -> Fill:
+        def fill(hidden: Tensor, sites: list[int]) -> None:
+            of: dict[int, tuple[list[int], list[int]]] = {}
+            for site, (number, row) in zip(sites, found, strict=True):
+                of.setdefault(number, ([], []))[0].append(site)
+                of[number][1].append(row)
+            for number, (some, rows) in of.items():
+                self._write(hidden, some, self.store.chunk(number), rows)
 
-        with ExitStack() as stack:
-            if plan is not None:  # first, so that what is kept is what was edited
-                stack.enter_context(plan.attached(heads))
-            for layer in set(layers):
-                stack.callback(model.hook(layer, keeper(layer)).remove)
-            with suppress(_Enough):
-                together = [encodings[h] for h in heads]
-                model.run(pad(together), gather(together))
-        return kept
+        return fill
 
-    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
-    for heads, kept in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds, which=list(inside)):
-        yield [n for h in heads for n in inside[h]], kept.cpu()
+    def _write(self, hidden: Tensor, sites: list[int], chunk: Chunk, rows: list[int]) -> None:
+        at = torch.tensor(sites, device=hidden.device)
+        with torch.inference_mode(False):
+            for k, layer in enumerate(self.layers):
+                part = chunk.states[layer]
+                if rows != list(range(len(part))):
+                    part = part[torch.tensor(rows, device=part.device)]
+                hidden[at, k] = part.to(hidden.device, hidden.dtype)
+
+    def _forwarded(self, numbers: list[int]) -> Iterator[tuple[list[int], Fill]]:
+        """What is not kept, run."""
+        inside = read_inside(self.model, self.encodings, numbers)
+        kept, everywhere = self._kept(inside)
+
+        def run(heads: list[int]) -> tuple[list[int], Chunk]:
+            some = [n for h in heads for n in inside[h]]
+            together, width = [self.encodings[h] for h in heads], max(len(self.encodings[h]) for h in heads)
+            at: dict[int, int] = {}  # node -> position in the batch, all its prompts in a line
+            for row, h in enumerate(heads):
+                asked = range(len(together[row])) if everywhere else {p for n in inside[h] for p in self.wanted[n]}
+                for p in asked:
+                    at.setdefault(self.paths[h][p], row * width + p)
+            places = None if everywhere else list(at.values())
+            states = _forward(self.model, pad(together), gather(together), kept, places)
+            return some, Chunk(at if everywhere else {node: k for k, node in enumerate(at)}, states)
+
+        lengths, kinds = [len(e) for e in self.encodings], [e.kind for e in self.encodings]
+        for _, (some, chunk) in run_batches(self.model, lengths, run, self.budget, kinds=kinds, which=list(inside)):
+            rows = [chunk.rows[self.paths[n][p]] for n in some for p in self.wanted[n]]
+            if not self.off:
+                self.store.add(self.weights, chunk)
+            yield some, lambda hidden, sites, chunk=chunk, rows=rows: self._write(hidden, sites, chunk, rows)
+
+    def _kept(self, inside: dict[int, list[int]]) -> tuple[list[int], bool]:
+        """Which layers are kept of a forward, and whether of all positions: as much as there is room for."""
+        every = range(self.model.n_layers + 1)
+        size = self.model.hidden_size * min(4, self.model.dtype.itemsize) * len(every)
+        room = 0 if self.off else self.store.limit - self.store.held
+        if sum(len(self.encodings[h]) for h in inside) * size <= room:
+            return list(every), True
+        asked = sum(len(self.wanted[n]) for some in inside.values() for n in some)
+        return (list(every) if asked * size <= room else sorted(set(self.layers))), False
+
+    def _edited(self, numbers: list[int]) -> Iterator[tuple[list[int], Fill]]:
+        """States under the edit, of which nothing is kept."""
+        layers = sorted(set(self.layers))
+
+        def run(some: list[int]) -> Chunk:
+            together, width = [self.encodings[n] for n in some], max(len(self.encodings[n]) for n in some)
+            places = [row * width + p for row, n in enumerate(some) for p in self.wanted[n]]
+            with self.plan.attached([(n, 0) for n in some]), self.store.counted("edit"):
+                return Chunk({}, _forward(self.model, pad(together), gather(together), layers, places))
+
+        lengths, kinds = [len(e) for e in self.encodings], [e.kind for e in self.encodings]
+        for some, chunk in run_batches(self.model, lengths, run, self.budget, kinds=kinds, which=numbers):
+            rows = list(range(sum(len(self.wanted[n]) for n in some)))
+            yield some, lambda hidden, sites, chunk=chunk, rows=rows: self._write(hidden, sites, chunk, rows)
 
 
-def read_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> dict[int, list[int]]:
-    """By number of a prompt that is run, the prompts that are read in its forward: itself and those it begins with, as
-    no token reaches an earlier position. What holds more than text is read by itself."""
-    head = list(range(len(encodings)))
-    texts = [] if switches_by_length(model) else [n for n in head if not encodings[n].extras]
+def _forward(
+    model: LanguageModel, ids: Int[Tensor, "item token"], extras, layers: list[int], places: list[int] | None
+) -> dict[int, Float[Tensor, "place hidden"]]:
+    """States of a batch by layer, at places counted through its rows, all of them without a copy by default; in the
+    dtype of the model, but never wider than float32."""
+    states: dict[int, Tensor] = {}
+
+    def keeper(layer: int) -> Callable[[Tensor], None]:
+        def keep(h: Tensor) -> None:
+            flat = h.flatten(0, 1)
+            flat = flat if places is None else flat[torch.tensor(places, device=h.device)]
+            states[layer] = flat.float() if flat.dtype == torch.float64 else flat
+            if layer == layers[-1]:
+                raise _Enough
+
+        return keep
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(model.hook(layer, keeper(layer)).remove)
+        with suppress(_Enough):
+            model.run(ids, extras)
+    return states
+
+
+def root_of(model: LanguageModel, encoding: Encoding) -> Hashable:
+    """What the states of a prompt depend on besides weights and the tokens up to their position."""
+    if encoding.extras:
+        return encoding.content, tuple(encoding.ids)
+    return len(encoding) if switches_by_length(model) else TEXT
+
+
+def read_inside(
+    model: LanguageModel, encodings: Sequence[Encoding], which: Sequence[int] | None = None
+) -> dict[int, list[int]]:
+    """By number of a prompt that is run, the prompts of `which` (all by default) that are read in its forward: itself
+    and those it begins with, as no token reaches an earlier position. What holds more than text is read by itself, or
+    with its equals."""
+    which = range(len(encodings)) if which is None else which
+    head = {n: n for n in which}
+    texts = [] if switches_by_length(model) else [n for n in which if not encodings[n].extras]
     texts.sort(key=lambda n: encodings[n].ids)  # a prompt stands just before those that begin with it
     for n, after in zip(texts[-2::-1], texts[:0:-1], strict=True):
         if encodings[after].ids[: len(encodings[n])] == encodings[n].ids:
             head[n] = head[after]
-    inside: dict[int, list[int]] = {h: [] for h in sorted(set(head))}
-    for n, h in enumerate(head):
+    equals: dict[Hashable, int] = {}
+    for n in which:
+        if head[n] == n and (encodings[n].extras or switches_by_length(model)):
+            head[n] = equals.setdefault((root_of(model, encodings[n]), tuple(encodings[n].ids)), n)
+    inside: dict[int, list[int]] = {h: [] for h in sorted(set(head.values()))}
+    for n, h in head.items():
         inside[h].append(n)
     return inside
 
@@ -177,7 +291,7 @@ def run_batches(
     kinds = kinds if kinds is not None else [()] * len(lengths)
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
-    alike = equal_lengths or switches_by_length(model)
+    alike, cleared = equal_lengths or switches_by_length(model), False
     while queue:
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
@@ -194,12 +308,13 @@ def run_batches(
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            if count == 1:
+            room = not cleared and model.store.clear()
+            if count == 1 and not room:
                 raise SemhubError(
                     f"A prompt of {lengths[numbers[0]]} tokens does not fit in the memory of {model.device}; a shorter "
                     "prompt, a smaller model or dtype='bfloat16' would do."
                 ) from error
-            budget = count * lengths[numbers[-1]] // 2
+            cleared, budget = True, budget if room else count * lengths[numbers[-1]] // 2
             if model.device.type == "cuda":
                 torch.cuda.empty_cache()
             continue
@@ -209,7 +324,7 @@ def run_batches(
 
 def switches_by_length(model: LanguageModel) -> bool:
     """Rotary scalings that depend on the longest prompt of a batch would let prompts change one another."""
-    rope = getattr(model.module.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
@@ -260,69 +375,92 @@ def resolve_positions(positions: Positions, encodings: Sequence[Encoding]) -> li
 
 
 class EditPlan:
-    """An edit checked against a model and its prompts, ready to be attached to any batch of them."""
+    """Edits checked against a model and its prompts, ready to be attached to any batch of rows. A row is a prompt under
+    an edit, by their numbers."""
 
-    def __init__(self, model: LanguageModel, edit: Edit, encodings: Sequence[Encoding]):
-        check_layers(model, edit.layers)
+    def __init__(self, model: LanguageModel, edits: Sequence[Edit], encodings: Sequence[Encoding]):
+        self.model, self.edits, self.encodings = model, edits, encodings
+        self.positions = [resolve_positions(edit.positions, encodings) for edit in edits]
+        banks = [self._bank(edit, rows) for edit, rows in zip(edits, self.positions, strict=True)]
+        self.bank = torch.cat([bank.flatten(0, 1) for bank in banks])  # every vector once
+        self.shapes = [bank.shape[:2] for bank in banks]
+        self.offsets = torch.tensor([0, *(len(bank.flatten(0, 1)) for bank in banks)]).cumsum(0).tolist()
+
+    def _bank(self, edit: Edit, rows: list[list[int]]) -> Float[Tensor, "item position hidden"]:
+        """The vectors of an edit, one standing for all items or positions where it has but one."""
+        check_layers(self.model, edit.layers)
         if edit.mode not in ("add", "replace", "turn"):
             raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add', 'replace' or 'turn' would do.")
-        self.model, self.edit = model, edit
-        self.positions = resolve_positions(edit.positions, encodings)
-        count = {len(row) for row in self.positions}
-        shapes = [(model.hidden_size,), (len(encodings), model.hidden_size)]
-        shapes += [(len(encodings), *count, model.hidden_size)] * (len(count) == 1)
+        n, count, size = len(self.encodings), {len(row) for row in rows}, self.model.hidden_size
+        shapes = [(size,), (n, size)] + [(n, *count, size)] * (len(count) == 1)
         if tuple(edit.vector.shape) not in shapes:
             raise SemhubError(
                 f"The edit's vector has shape {tuple(edit.vector.shape)}; {' or '.join(map(str, shapes))} would do."
             )
-        self.lengths = [len(encoding) for encoding in encodings]
-        vector = edit.vector.float()  # [item, position, hidden], one position standing for all where it has none
-        self.vectors = vector if vector.ndim == 3 else vector.expand(len(encodings), -1)[:, None]
+        vector = edit.vector.float()
+        return vector if vector.ndim == 3 else vector[:, None] if vector.ndim == 2 else vector[None, None]
 
-    def shared(self, numbers: list[int]) -> int:
-        """How many leading tokens of these prompts no edit reaches, the last token of each left out."""
-        if not shares_beginnings(self.model):
-            return 0
-        return min(min((*self.positions[n], self.lengths[n] - 1)) for n in numbers)
+    def start(self, n: int) -> int:
+        """How many leading tokens of a prompt no edit reaches, its last token left out."""
+        last = len(self.encodings[n]) - 1
+        return min(min((*rows[n], last)) for rows in self.positions) if shares_beginnings(self.model) else 0
+
+    def _vector(self, n: int, k: int, place: int) -> int:
+        """The row of the bank that belongs to a position of a prompt under an edit."""
+        items, places = self.shapes[k]
+        return self.offsets[k] + (n if items > 1 else 0) * places + place % places
+
+    def note(self) -> None:
+        """Count the tokens from the first edited position on, once for every different prompt and edit."""
+        store, weights = self.model.store, self.model.weights
+        if store.purpose != "read":
+            return
+        marks = (self.bank.cpu() @ torch.linspace(1, 2, self.bank.shape[1])).tolist()
+        for n, encoding in enumerate(self.encodings):
+            node = store.path(root_of(self.model, encoding), encoding.ids)[-1]
+            for k, edit in enumerate(self.edits):
+                row = self.positions[k][n]
+                if row:
+                    vectors = tuple(marks[self._vector(n, k, place)] for place in range(len(row)))
+                    key = (weights, node, tuple(row), vectors, *edit.layers, edit.mode, edit.strength)
+                    store.note_edit(key, len(encoding) - min(*row, len(encoding) - 1))
 
     @contextmanager
-    def attached(
-        self, numbers: list[int], *, strengths: Sequence[float] = (1.0,), prompt_only: bool = False, start: int = 0
-    ):
-        """While open, forwards over prompts `numbers`, each repeated once per strength, are edited; with `prompt_only`
-        the first forward alone, which in a generation with a cache is the one that reads the prompt. start: the
-        position that comes first in the forward, those before it being in a cache."""
-        copies, device = len(strengths), self.model.device
-        sites = [
-            (row * copies + copy, position - start, number, place % self.vectors.shape[1], strength)
-            for row, number in enumerate(numbers)
-            for copy, strength in enumerate(strengths)
-            for place, position in enumerate(self.positions[number])
-        ]
-        rows, columns, items, places, factors = (
-            torch.tensor([site[k] for site in sites], device=device) for k in range(5)
-        )
-        vectors = self.vectors[items.long().cpu(), places.long().cpu()].to(device)
-        factors = factors.float()[:, None] * self.edit.strength
+    def attached(self, rows: Sequence[tuple[int, int]], *, once: bool = False, start: int = 0):
+        """While open, forwards over these rows are edited; `once`: the first of them alone, which in a generation with
+        a cache is the one that reads the prompt. start: the position that comes first in the forward, those before it
+        being in a cache."""
+        sites: dict[int, list[tuple]] = {}
+        for row, (n, k) in enumerate(rows):
+            edit = self.edits[k]
+            keep, turn = 1.0 if edit.mode == "add" else 1.0 - edit.strength, edit.mode == "turn"
+            for place, position in enumerate(self.positions[k][n]):
+                vector = self._vector(n, k, place)
+                for layer in set(edit.layers):
+                    site = (row, position - start, vector, float(edit.strength), keep, turn)
+                    sites.setdefault(layer, []).append(site)
 
-        def changer(layer: int) -> Callable[[Tensor], Tensor | None]:
+        def changer(some: list[tuple]) -> Callable[[Tensor], Tensor | None]:
+            row, column, vector, *of = (torch.tensor(part) for part in zip(*some, strict=True))
+            toward, done = self.bank[vector.to(self.bank.device)], []
+
             def change(h: Tensor) -> Tensor | None:
-                if not sites or (prompt_only and layer in done):
+                if done and once:
                     return None
-                done.add(layer)
-                old = h[rows, columns].float()
-                toward = vectors
-                if self.edit.mode == "turn":
-                    toward = torch.nn.functional.normalize(vectors, dim=-1) * old.norm(dim=-1, keepdim=True)
-                new = old + factors * (vectors if self.edit.mode == "add" else toward - old)
+                done.append(True)
+                at = row.to(h.device), column.to(h.device)
+                strength, keep, turn = (part.to(h.device)[:, None] for part in of)
+                old, new = h[at].float(), toward.to(h.device)
+                if turn.any():
+                    turned = torch.nn.functional.normalize(new, dim=-1) * old.norm(dim=-1, keepdim=True)
+                    new = torch.where(turn, turned, new)
                 h = h.clone()
-                h[rows, columns] = new.to(h.dtype)
+                h[at] = (keep * old + strength * new).to(h.dtype)
                 return h
 
             return change
 
-        done: set[int] = set()
         with ExitStack() as stack:
-            for layer in set(self.edit.layers):
-                stack.callback(self.model.hook(layer, changer(layer)).remove)
+            for layer, some in sites.items():
+                stack.callback(self.model.hook(layer, changer(some)).remove)
             yield

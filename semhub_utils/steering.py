@@ -2,12 +2,14 @@
 
 Layer l is where a state is read by `hidden_states` and where it is changed here: the output of block l. (The paper's
 arithmetic run reads the input of a block and adds at its output, one block later; layers=(l + 1,) with a vector read
-at l repeats that.) Strengths are rows of one batch, never runs of their own.
+at l repeats that.) Edits and strengths are rows of one batch, never runs of their own, and what stands before the first
+edited position is read once: its keys and values are kept in the handle's store.
 """
 
+import copy
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -16,20 +18,50 @@ from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcess
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Prompt, gather, pad
+from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import (
-    Edit,
-    EditPlan,
-    Positions,
-    check_layers,
-    resolve_positions,
-    run_batches,
-    shares_beginnings,
-)
+from semhub_utils.states import Edit, EditPlan, Positions, hidden_states, root_of, run_batches
 
-__all__ = ["Edit", "FrequencyPenalty", "generate", "next_token_logprobs", "patched_states"]
+__all__ = ["Edit", "FrequencyPenalty", "edited_states", "generate", "next_token_logprobs", "patched_states"]
+
+
+def edited_states(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    edits: Sequence[Edit],
+    *,
+    max_batch_tokens: int | None = None,
+) -> Float[Tensor, "item edit hidden"]:
+    """The last token's state at layer L, before the final norm, of each prompt under each edit. Edits may differ in
+    layers, positions, vectors, mode and strength. Raises SemhubError on a bad prompt or edit."""
+    encodings = model.encode(prompts)
+    plan = EditPlan(model, edits, encodings)
+    plan.note()
+    starts, many = [plan.start(n) for n in range(len(encodings))], len(edits)
+    with torch.inference_mode(False):
+        where = model.device_of_layer(model.n_layers)
+        ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
+
+    def run(rows: list[int]) -> Tensor:
+        once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
+        together, seen = [encodings[n] for n in once], []
+        past, start = beginning(model, together, starts[once[0]], of)
+        last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
+        with plan.attached([divmod(row, many) for row in rows], start=start):
+            handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
+            try:
+                model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
+            finally:
+                handle.remove()
+        return seen[0]
+
+    lengths = [len(e) for e in encodings for _ in range(many)]
+    kinds = [(e.kind, start) for e, start in zip(encodings, starts, strict=True) for _ in range(many)]
+    with model.store.counted("edit"):
+        for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
+            ends[torch.tensor(rows)] = states
+    return ends.unflatten(0, (len(encodings), many))
 
 
 def next_token_logprobs(
@@ -41,37 +73,13 @@ def next_token_logprobs(
     strengths: Sequence[float] = (1.0,),
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item strength target"]:
-    """Log-probability of target tokens after each prompt, for each strength (times the edit's own).
-
-    What stands before the first edited position is read once for all strengths. Only the last position's state leaves
-    the forward, and only the asked targets leave the lens. Without an edit the strengths make no difference and one is
-    computed. Raises SemhubError on a bad prompt, edit or target.
-    """
-    encodings = model.encode(prompts)
-    plan = EditPlan(model, edit, encodings) if edit is not None else None
-    copies = len(strengths) if plan else 1
-    last = torch.empty(len(encodings), copies, model.hidden_size)
-
-    def run(numbers: list[int]) -> Tensor:
-        seen: list[Tensor] = []
-        together = [encodings[n] for n in numbers]
-        ids, rows = pad(together), torch.arange(len(numbers)).repeat_interleave(copies)
-        start = plan.shared(numbers) if copies > 1 else 0
-        past = _read_once(model, ids[:, :start], rows) if start else None
-        start = start if past is not None else 0
-        ends = torch.tensor([len(encodings[n]) - 1 - start for n in numbers], device=model.device)
-        ends = ends.repeat_interleave(copies)
-        with plan.attached(numbers, strengths=strengths, start=start) if plan else nullcontext():
-            handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(ends)), ends].float()))
-            try:
-                model.run(ids[rows, start:], gather([together[row] for row in rows]), after=past)
-            finally:
-                handle.remove()
-        return seen[0].reshape(len(numbers), copies, -1).cpu()
-
-    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
-    for numbers, states in run_batches(model, lengths, run, max_batch_tokens, copies=copies, kinds=kinds):
-        last[torch.tensor(numbers)] = states
+    """Log-probability of target tokens after each prompt, for each strength (times the edit's own). Without an edit the
+    strengths make no difference. Raises SemhubError on a bad prompt, edit or target."""
+    if edit is None:
+        last = hidden_states(model, prompts, layers=[model.n_layers], max_batch_tokens=max_batch_tokens).hidden
+    else:
+        edits = [replace(edit, strength=edit.strength * strength) for strength in strengths]
+        last = edited_states(model, prompts, edits, max_batch_tokens=max_batch_tokens)
     return lens(model, last, targets=targets).logprob.expand(-1, len(strengths), -1)
 
 
@@ -84,66 +92,51 @@ def patched_states(
     positions: Positions = -1,
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item patch hidden"]:
-    """The last token's state at layer L, before the final norm, where the states of `positions` (by default the last
-    token) at `layers[k]` were replaced by `vectors[:, k]`, for each k in turn.
+    """As `edited_states`, where the states of `positions` (by default the last token) at `layers[k]` are replaced by
+    `vectors[:, k]`, for each k in turn. Raises SemhubError as there, or on vectors of another shape."""
+    encodings = model.encode(prompts)
+    shape = (len(encodings), len(layers), model.hidden_size)
+    if vectors.shape != shape:
+        raise SemhubError(f"The patches have shape {tuple(vectors.shape)}; {shape} would do.")
+    edits = [Edit((layer,), vectors[:, k], positions, mode="replace") for k, layer in enumerate(layers)]
+    return edited_states(model, encodings, edits, max_batch_tokens=max_batch_tokens)
 
-    Patches are rows of a batch, as many as its budget holds, those of one prompt in several batches where need be; what
-    stands before the first position is read once in each. Raises SemhubError on a bad prompt, position or layer, or
-    vectors of another shape.
-    """
-    encodings, copies = model.encode(prompts), len(check_layers(model, layers))
-    wanted = resolve_positions(positions, encodings)
-    if vectors.shape != (len(encodings), copies, model.hidden_size):
-        raise SemhubError(
-            f"The patches have shape {tuple(vectors.shape)}; {(len(encodings), copies, model.hidden_size)} would do."
+
+def beginning(
+    model: LanguageModel, encodings: Sequence[Encoding], start: int, rows: Int[Tensor, " row"]
+) -> tuple[Cache | None, int]:
+    """The keys and values of the first `start` tokens of some prompts, one row for each of `rows` (numbers of prompts),
+    and `start`; (None, 0) where there is nothing to share, or the model keeps something else than keys and values."""
+    if not start or not model.shares_keys:
+        return None, 0
+    store, weights = model.store, model.weights
+    nodes = [store.path(root_of(model, e), e.ids[:start])[-1] for e in encodings]
+    found = {node: store.past(weights, node) for node in nodes}
+    if missing := [k for k, node in enumerate(nodes) if found[node] is None and nodes.index(node) == k]:
+        past = getattr(model.run(pad(encodings)[missing, :start], keep=True), "past_key_values", None)
+        if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):
+            model.shares_keys = False
+            return None, 0
+        for row, k in enumerate(missing):
+            one = found[nodes[k]] = _with_layers(past, lambda part, row=row: part[row : row + 1].clone())
+            store.keep_past(weights, nodes[k], one, sum(x.keys.nbytes + x.values.nbytes for x in one.layers))
+    parts = [found[node] for node in nodes]
+    joined = _with_layers(parts[0], lambda part: part)
+    for k, layer in enumerate(joined.layers):
+        at = rows.to(layer.keys.device)
+        layer.keys, layer.values = (
+            torch.cat([getattr(of.layers[k], name) for of in parts])[at] for name in ("keys", "values")
         )
-    vectors, ends = vectors.flatten(0, 1), torch.empty(len(encodings) * copies, model.hidden_size)
-    first = [0] * len(encodings)
-    if shares_beginnings(model):
-        first = [min((*row, len(e) - 1)) for row, e in zip(wanted, encodings, strict=True)]
-
-    def run(patches: list[int]) -> Tensor:
-        items = [patch // copies for patch in patches]
-        once, rows = torch.tensor(items).unique(return_inverse=True)
-        ids, new = pad([encodings[n] for n in once]), vectors[patches].to(model.device)
-        start = first[items[0]]
-        past = _read_once(model, ids[:, :start], rows) if start else None
-        start = start if past is not None else 0
-        seen: list[Tensor] = []
-
-        def change(layer: int, h: Tensor) -> Tensor:
-            sites = [
-                (row, place - start)
-                for row, patch in enumerate(patches)
-                if layers[patch % copies] == layer
-                for place in wanted[items[row]]
-            ]
-            h, (rows, columns) = h.clone(), (list(part) for part in zip(*sites, strict=True)) if sites else ([], [])
-            h[rows, columns] = new[rows].to(h.dtype)
-            return h
-
-        with ExitStack() as stack:
-            for layer in {layers[patch % copies] for patch in patches}:
-                stack.callback(model.hook(layer, partial(change, layer)).remove)
-            stack.callback(model.hook(model.n_layers, lambda h: seen.append(h[:, -1].float())).remove)
-            model.run(ids[rows, start:], gather([encodings[n] for n in items]), after=past)
-        return seen[0].cpu()
-
-    lengths = [len(e) for e in encodings for _ in range(copies)]
-    kinds = [(e.kind, len(e), start) for start, e in zip(first, encodings, strict=True) for _ in range(copies)]
-    for patches, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-        ends[torch.tensor(patches)] = states
-    return ends.unflatten(0, (len(encodings), copies))
+    return joined, start
 
 
-def _read_once(model: LanguageModel, ids: Int[Tensor, "item token"], rows: Int[Tensor, " row"]) -> Cache | None:
-    """The cache after `ids`, one row for each of `rows` (numbers of items), or None where the model keeps something
-    else than keys and values."""
-    past = getattr(model.run(ids, keep=True), "past_key_values", None)
-    if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):
-        return None
-    past.batch_select_indices(rows.to(model.device))
-    return past
+def _with_layers(past: Cache, change) -> Cache:
+    """The same cache with changed keys and values, the given one left alone."""
+    new = copy.copy(past)
+    new.layers = [copy.copy(layer) for layer in past.layers]
+    for layer in new.layers:
+        layer.keys, layer.values = change(layer.keys), change(layer.values)
+    return new
 
 
 class FrequencyPenalty(LogitsProcessor):
@@ -185,33 +178,30 @@ def generate(
                 f"Prompt {number} has {len(encoding)} tokens and {max_new_tokens} more were asked; {model.model_id} "
                 f"takes at most {model.max_length} together."
             )
-    plan = EditPlan(model, edit, encodings) if edit is not None else None
+    edits = [replace(edit, strength=edit.strength * strength) for strength in strengths] if edit is not None else []
+    plan = EditPlan(model, edits, encodings) if edits else None
     copies = len(strengths)
     texts: list[list[str]] = [[] for _ in encodings]
 
     def run(numbers: list[int]) -> list[str]:
         together = [encodings[n] for n in numbers]
-        ids, rows = pad(together).to(model.device), torch.arange(len(numbers)).repeat_interleave(copies)
+        of = torch.arange(len(numbers)).repeat_interleave(copies)
+        ids = pad(together).to(model.device)[of.to(model.device)]
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
-        start = plan.shared(numbers) if plan and copies > 1 else 0
-        past = _read_once(model, ids[:, :start], rows) if start else None
-        ids, begun = ids[rows], {"past_key_values": past} if past is not None else {}
-        start = start if begun else 0
-        given = {"attention_mask": torch.ones_like(ids)}
-        given |= {name: value.to(model.device) for name, value in gather([together[row] for row in rows]).items()}
-        with plan.attached(numbers, strengths=strengths, prompt_only=True, start=start) if plan else nullcontext():
-            out = model.module.generate(
-                input_ids=ids,
-                **given,
-                logits_processor=LogitsProcessorList(penalty),
-                **begun,
-            )
+        start = min(map(plan.start, numbers)) if plan and copies > 1 else 0
+        past, start = beginning(model, together, start, of)
+        given = {"attention_mask": torch.ones_like(ids)} | ({} if past is None else {"past_key_values": past})
+        given |= {name: value.to(model.device) for name, value in gather([together[k] for k in of]).items()}
+        rows = [(n, k) for n in numbers for k in range(copies)]
+        with plan.attached(rows, once=True, start=start) if plan else nullcontext():
+            out = model.module.generate(input_ids=ids, logits_processor=LogitsProcessorList(penalty), **given)
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
 
     batching = {"copies": copies, "equal_lengths": True, "kinds": [encoding.kind for encoding in encodings]}
     lengths = [len(encoding) for encoding in encodings]
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _settings(model, max_new_tokens, sampling):
+    settings, counted = _settings(model, max_new_tokens, sampling), model.store.counted("generation")
+    with torch.random.fork_rng(devices=devices), settings, counted:
         torch.manual_seed(seed)
         for numbers, written in run_batches(model, lengths, run, max_batch_tokens, **batching):
             for row, number in enumerate(numbers):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Input
+from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.world import World
+from semhub_utils.states import hidden_states
 from semhub_utils.zoo import CARD, PREFIX, atomically, beside
 from semhub_utils.zoo import TUNED as FILE
 
@@ -48,8 +51,8 @@ HELD_OUT_TOKENS = 8192
 
 
 @dataclass(frozen=True)
-class Translators:
-    """A reading for `lens.lens`: called with a layer and its states, it gives what is put before the final norm.
+class Translators(ThroughUnembedding):
+    """The reading "tuned": called with a layer and its states, it gives what is put before the final norm.
 
     about: what the file says of itself, plain JSON: model, unembedding (its hash), text, tokens, steps, seed, seconds,
     held_out_tokens, and per layer 0..L-1 the held-out KL in nats, kl_tuned and kl_normed.
@@ -58,6 +61,12 @@ class Translators:
     weight: Float[Tensor, "layer hidden hidden"]
     bias: Float[Tensor, "layer hidden"]
     about: dict = field(default_factory=dict)
+    name: ClassVar[str] = "tuned"
+    random_weights: ClassVar[bool] = False  # other weights would need translators of their own
+
+    def inputs(self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]) -> Tensor:
+        found = [model.normalise(self(layer, hidden[:, k])) for k, layer in enumerate(layers)]
+        return torch.stack(found, dim=1)
 
     def __call__(self, layer: int, h: Float[Tensor, "*row hidden"]) -> Float[Tensor, "*row hidden"]:
         if layer == len(self.weight):
@@ -208,9 +217,8 @@ def held_out_kl(
 
 def _states(model: LanguageModel, encodings: Sequence[Encoding], positions) -> tuple[Tensor, Tensor]:
     """The states at layer L, and those of the layers below, layer first, on the model's device."""
-    from semhub_utils.states import hidden_states  # `states` knows no lens
-
-    hidden = hidden_states(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
+    with model.store.counted("training", off=True):
+        hidden = hidden_states(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
     return hidden[:, -1], hidden[:, :-1].transpose(0, 1)
 
 

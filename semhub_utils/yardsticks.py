@@ -157,6 +157,7 @@ def released_intervention(case: Case) -> Read:
 
 
 def ours_lens(case: Case) -> Tensor:
+    case.model.store.clear()  # what is kept would cost nothing
     hidden = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers).hidden
     if case.classes is not None:
         return lens(case.model, hidden, classes=case.classes, reading="raw", layers=case.layers).expected[:, :-1]
@@ -164,11 +165,13 @@ def ours_lens(case: Case) -> Tensor:
 
 
 def ours_similarity(case: Case) -> Tensor:
+    case.model.store.clear()
     a, b = (hidden_states(case.model, side, layers=case.layers).hidden for side in (case.work.a, case.work.b))
     return adjusted_cosine(a, b).mean(0)[:-1]
 
 
 def ours_intervention(case: Case) -> Read:
+    case.model.store.clear()
     given = {"edit": case.edit, "strengths": case.work.strengths}
     if case.work.new_tokens == 1:
         return next_token_logprobs(case.model, case.work.a, case.targets, **given).flatten(0, 1)

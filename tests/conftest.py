@@ -30,5 +30,11 @@ def tokenizers():
 
 @pytest.fixture(scope="session")
 def tiny(tokenizers):
-    """tiny(architecture): the handle of a tiny random model with the byte-level tokenizer."""
-    return cache(lambda name: wrap(make_module(name), tokenizers("byte"), model_id=f"tiny-{name}"))
+    """tiny(architecture): the handle of a tiny random model with the byte-level tokenizer, which has kept nothing."""
+    made = cache(lambda name: wrap(make_module(name), tokenizers("byte"), model_id=f"tiny-{name}"))
+
+    def handle(name):
+        made(name).store.clear()
+        return made(name)
+
+    return handle

@@ -514,7 +514,7 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
 def test_a_tuned_lens_is_a_third_reading(monkeypatch):
     """One that adds nothing reads as the normed lens does; the text for one of a hearing organism is its trunk's."""
     model = wrap(*make_media_module(NAME), model_id="tuned")
-    monkeypatch.setattr(model, "translators", Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32)), raising=False)
+    model.readings["tuned"] = Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32))
     clips = [clip(label, n) for n in range(2) for label in WORDS]
     table, claims = both_readings(label_words_experiment, model, clips, series="s", random_weights=False)
     assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]

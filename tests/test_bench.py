@@ -130,7 +130,8 @@ def test_sharing_what_is_not_edited_changes_nothing(model, positions, monkeypatc
     edit = Edit(layers=(2, 3), vector=vector, positions=positions)
     given = dict(targets=torch.arange(9), edit=edit, strengths=(0.0, 1.0, -2.0))
     shared = steering.next_token_logprobs(model, prompts, max_batch_tokens=30, **given)
-    monkeypatch.setattr(EditPlan, "shared", lambda plan, numbers: 0)
+    model.store.clear()
+    monkeypatch.setattr(EditPlan, "start", lambda plan, n: 0)
     apart = steering.next_token_logprobs(model, prompts, **given)
     torch.testing.assert_close(shared, apart, rtol=5e-5, atol=5e-5)
     assert (shared[:, 0] - shared[:, 1]).abs().max() > 1e-3

@@ -1,5 +1,8 @@
 """The lens against full softmax tables, its properties, and what it refuses."""
 
+from dataclasses import dataclass
+
+import gpu
 import pytest
 import torch
 from architectures import DECODERS, PROMPTS
@@ -7,8 +10,13 @@ from oracle import Oracle
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
-from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.experiments.core import run
+from semhub_utils.experiments.words import Lens
+from semhub_utils.lens import Asked, Reading, Scores, ThroughUnembedding, available_readings, lens, word_logprobs
+from semhub_utils.models import randomised, wrap
+from semhub_utils.spokes.items import LensItem
 from semhub_utils.states import hidden_states
+from semhub_utils.tokens import target_table
 
 TARGETS = torch.tensor([3, 77, 310, 409])
 
@@ -85,15 +93,76 @@ def test_own_targets_for_each_site(tiny):
     torch.testing.assert_close(lens(model, hidden, targets=own).logprob, expected, atol=1e-6, rtol=0)
 
 
+@dataclass(frozen=True)
+class Shifted(ThroughUnembedding):
+    """A map of each layer's states before the final norm, as a Jacobian one would be."""
+
+    by: float
+    name: str = "shifted"
+
+    def inputs(self, model, hidden, layers):
+        return model.normalise((hidden + self.by * torch.tensor(layers)[None, :, None]).flatten(0, 1)).unflatten(
+            0, hidden.shape[:2]
+        )
+
+
+@dataclass(frozen=True)
+class Neighbours(Reading):
+    """Words by the tokens of the nearest of a bank of states, without an unembedding."""
+
+    bank: torch.Tensor  # [state, layer, hidden]
+    tokens: torch.Tensor
+    name: str = "neighbours"
+
+    def read(self, model, hidden, layer, asked):
+        near = torch.zeros(len(hidden), model.vocab_size)
+        near.index_add_(1, self.tokens, torch.cdist(hidden, self.bank[:, layer]).neg().softmax(1))
+        logprob = (near + 1e-9).log()
+        top = logprob.topk(asked.top_k)
+        given = {} if asked.targets is None else {"logprob": logprob.gather(1, asked.targets)}
+        given |= {"top_ids": top.indices, "top_logprobs": top.values} if asked.top_k else {}
+        return Scores(**given | ({"entropy": -(near * logprob).sum(1)} if asked.entropy else {}))
+
+
 def test_a_reading_by_layer_stands_before_the_norm(tiny):
-    model = tiny("llama")
-    layers = [0, 2, 3]
+    model, layers = tiny("llama"), [0, 2, 3]
     hidden = hidden_states(model, PROMPTS, layers=layers).hidden
-    same = lens(model, hidden, targets=TARGETS, reading=lambda layer, h: h, layers=layers).logprob
+    same = lens(model, hidden, targets=TARGETS, reading=Shifted(0.0), layers=layers).logprob
     torch.testing.assert_close(same, lens(model, hidden, targets=TARGETS).logprob)
-    shifted = lens(model, hidden, targets=TARGETS, reading=lambda layer, h: h + layer, layers=layers).logprob
+    shifted = lens(model, hidden, targets=TARGETS, reading=Shifted(1.0), layers=layers).logprob
     expected = lens(model, hidden + torch.tensor(layers)[None, :, None], targets=TARGETS).logprob
     torch.testing.assert_close(shifted, expected)
+    alone = Shifted(1.0).read(model, hidden[:, 1], 2, Asked(TARGETS.expand(len(hidden), -1), weights=hidden[:, 0, 0]))
+    torch.testing.assert_close(alone.logprob, expected[:, 1])
+    assert alone.mixture.shape == (model.vocab_size,)
+
+
+def test_readings_from_outside_pass_through_an_experiment(tiny):
+    """One before the unembedding and one without: named, found on the model, and on its random twin if they say so."""
+    plain = tiny("llama")
+    model = wrap(plain.module, plain.tokenizer, model_id="read in four ways")
+    bank = hidden_states(model, PROMPTS).hidden
+    known = target_table(model, ["the", "3", "cat"])
+    made = Neighbours(bank, known.ids[torch.arange(len(bank)) % len(known.ids)])
+    model.readings.update(shifted=Shifted(0.5), neighbours=made)
+    assert available_readings(model) == ("normed", "raw", "shifted", "neighbours")
+    assert available_readings(randomised(model, 0)) == available_readings(model)
+    hidden = hidden_states(model, PROMPTS).hidden
+    by_name, by_object = (lens(model, hidden, targets=known.ids, top_k=2, reading=r) for r in ("neighbours", made))
+    assert torch.equal(by_name.logprob, by_object.logprob) and by_name.top_ids.shape == (*hidden.shape[:2], 2)
+    words = {"word": ("the", "cat"), "digit": ("3",)}
+    items = [
+        LensItem(p, p, {"word": (w,), "digit": ("3",)}, p, wrong={"word": words["word"][1 - k : 2 - k]}, group="g")
+        for p in PROMPTS
+        for k, w in enumerate(words["word"])
+    ]
+    table, claims = run(Lens("word", "digit"), model, items, series="s", readings=available_readings(model))
+    assert [c.reading for c in claims[::3]] == [*available_readings(model)] and {*table.reading} == {
+        *map(str, model.readings),
+        "normed",
+        "raw",
+    }
+    assert all("random weights" in c.controls for c in claims if c.claim.startswith("lens-meaning"))
 
 
 def test_half_precision_is_accumulated_in_float32(tiny):
@@ -122,11 +191,17 @@ def test_what_is_refused(tiny):
         ({"targets": torch.tensor([410])}, "outside the vocabulary"),
         ({"targets": torch.tensor([-1])}, "outside the vocabulary"),
         ({"rank": True}, "without targets"),
-        ({"reading": "tuned"}, "has no tuned lens"),
+        ({"reading": "tuned"}, "has no reading 'tuned'; `semhub tune"),
         ({"reading": "cooked"}, "'cooked'"),
-        ({"reading": lambda layer, h: h}, "layers="),
+        ({"reading": Shifted(0.0)}, "layers="),
         ({"reading": "raw"}, "layers="),
         ({"top_k": 411}, "top_k was 411"),
     ]:
         with pytest.raises(SemhubError, match=said):
             lens(model, hidden, **arguments)
+
+
+def test_the_gpu_script_measures_on_a_cpu_too():
+    found = gpu.measure("tiny", 4, 6, "float32", "cpu")
+    assert set(found) == {*gpu.AT_LEAST, *gpu.AT_MOST} and all(value > 0 for value in found.values())
+    assert gpu.missed({"last position": 0.96, "all positions": 0.8, "lens": 1.3}) == ["all positions", "lens"]

@@ -161,7 +161,7 @@ def test_a_random_twin_is_made_once_and_as_the_library_makes_it(folder):
     assert all(torch.equal(weight, plain[name]) for name, weight in twin.module.state_dict().items())
     assert randomised(model, 3) is twin and randomised(model, 4) is not twin
     gone = weakref.ref(randomised(model, 4))
-    del model
+    del model, twin
     gc.collect()
     assert gone() is None
     half = load_model(str(folder), check=False, dtype="bfloat16")
@@ -181,10 +181,10 @@ def test_random_weights_that_do_not_fit_are_one_sentence(folder, monkeypatch):
     monkeypatch.setattr(type(model.module), "_from_config", full)
     error = torch.OutOfMemoryError(said)
     with pytest.raises(SemhubError, match="leaves no room on cpu for as many random weights, .* would do"):
-        randomised(model, 0)
+        hidden_states(randomised(model, 0), PROMPTS)
     error = RuntimeError("shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="multiplied"):
-        randomised(model, 0)
+        hidden_states(randomised(model, 0), PROMPTS)
 
 
 def test_no_pad_token_is_needed(tiny):

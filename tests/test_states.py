@@ -38,6 +38,7 @@ def test_positions_layers_and_order(tiny):
         ([[1], [], [2, 0], [-1], [0, 1, -1]], [[1], [], [2, 0], [lengths[3] - 1], [0, 1, lengths[4] - 1]]),
     ]:
         for budget in (None, 1, 12):
+            model.store.clear()
             some = hidden_states(model, PROMPTS, positions=positions, layers=[3, 0], max_batch_tokens=budget)
             sites = [int(first[item]) + place for item, row in enumerate(wanted) for place in row]
             torch.testing.assert_close(some.hidden, every.hidden[sites][:, [3, 0]])
@@ -49,6 +50,7 @@ def test_positions_layers_and_order(tiny):
 def test_streaming_gives_the_same_a_batch_at_a_time(tiny):
     model = tiny("llama")
     whole = hidden_states(model, PROMPTS, positions=[0, -1])
+    model.store.clear()
     parts = list(stream_states(model, PROMPTS, positions=[0, -1], max_batch_tokens=12))
     assert len(parts) > 1
     found = {(i, p): h for s in parts for i, p, h in zip(s.item.tolist(), s.position.tolist(), s.hidden, strict=True)}
@@ -72,6 +74,7 @@ def test_a_prompt_that_begins_another_is_read_in_its_forward(tiny, name, monkeyp
     parts = [replace(long, ids=long.ids[:k], offsets=long.offsets[:k]) for k in (4, len(long), 2, 4)]
     prompts, places = [*parts, PROMPTS[0]], [[-1], [0, -1], [0, 1], [-2, -1], [-1]]
     alone = [hidden_states(model, [p], positions=row).hidden for p, row in zip(prompts, places, strict=True)]
+    model.store.clear()
     run = model.run
     monkeypatch.setattr(model, "run", lambda ids, extras: rows.append(len(ids)) or run(ids, extras))
     found = hidden_states(model, prompts, positions=places)
@@ -109,6 +112,7 @@ def test_blocks_above_the_highest_asked_layer_do_not_run(tiny):
     model, seen = tiny("llama"), []
     handles = [block.register_forward_hook(lambda *_, n=n: seen.append(n)) for n, block in enumerate(model.blocks, 1)]
     try:
+        model.store.limit = 0  # or all layers are kept, as there is room
         for layers, run in [([0], []), ([1, 0], [1]), ([3], [1, 2, 3])]:
             seen.clear()
             hidden_states(model, PROMPTS[:1], layers=layers)

@@ -199,14 +199,14 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     model.module.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
     assert available_readings(load_model(str(tmp_path), check=False)) == ("normed", "raw")
-    with pytest.raises(SemhubError, match="has no tuned lens; `semhub tune"):
+    with pytest.raises(SemhubError, match="has no reading 'tuned'; `semhub tune"):
         lens(load_model(str(tmp_path), check=False), torch.zeros(1, 4, model.hidden_size), top_k=1, reading="tuned")
     (tmp_path / tuned.FILE).write_bytes((trained[0] / tuned.FILE).read_bytes())
     found = load_model(str(tmp_path), check=False)
     assert available_readings(found) == ("normed", "raw", "tuned")
     assert available_readings(randomised(found, 0)) == ("normed", "raw")
     hidden = hidden_states(found, PROMPTS).hidden
-    named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.translators))
+    named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.readings["tuned"]))
     assert torch.equal(named, given)
     items = [
         LensItem(p, p, {"word": ("the",), "digit": ("3",)}, p, wrong={"word": ("cat", "plus")}, group="g")
@@ -223,14 +223,14 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     [grid] = experiments.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]
     before = digest(found)
-    found.translators = some_translators(found)
+    found.readings["tuned"] = some_translators(found)
     assert digest(found) != before, "another lens is another result"
 
 
 @pytest.mark.parametrize("name", ["hub", "islands", "planted", "hub-sees", "hub-hears"])
 def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name, monkeypatch):
     model = load_model(f"organism:{name}", check=False)
-    about = model.translators.about
+    about = model.readings["tuned"].about
     assert len(about["kl_tuned"]) == model.n_layers == about["layers"]
     assert all(tuned_kl <= normed for tuned_kl, normed in zip(about["kl_tuned"], about["kl_normed"], strict=True))
     assert (organism_path(name) / tuned.FILE).stat().st_size < 80_000
@@ -242,7 +242,7 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
     for some in ([e for e in encodings if not e.patches], [e for e in encodings if e.patches]):
         assert bool(some) or not sensed
         if some:
-            after, normed = tuned.held_out_kl(model, some, model.translators), tuned.held_out_kl(model, some)
+            after, normed = tuned.held_out_kl(model, some, model.readings["tuned"]), tuned.held_out_kl(model, some)
             assert (after <= normed).all()
 
 
@@ -281,7 +281,8 @@ def test_the_command_trains_from_a_file(tiny, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'm' / tuned.FILE}\n"
     assert "1 × empty line" in captured.err and "3 steps" in captured.err and "normed    tuned" in captured.err
-    assert load_model(str(tmp_path / "m"), check=False).translators.about["text"] == f"lines.txt, {len(LINES)} lines"
+    found = load_model(str(tmp_path / "m"), check=False).readings["tuned"]
+    assert found.about["text"] == f"lines.txt, {len(LINES)} lines"
     low = [*asked, "--text", str(tmp_path / "lines.txt"), "--dtype", "bfloat16", "--out", str(tmp_path / "low")]
     assert cli.main(low) == 0 and (tmp_path / "low" / tuned.FILE).is_file()
     capsys.readouterr()

@@ -28,6 +28,7 @@ from semhub_utils.organism import scenes
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import PICTURES, emptied
+from semhub_utils.tuned import Translators
 from semhub_utils.zoo import organism_path
 
 PLAIN = {"random_weights": False}
@@ -298,7 +299,8 @@ def test_overlay_against_plain_transformers(loud):
 def test_a_tuned_lens_is_read_beside_the_others(shipped):
     """Translators that change nothing give the normed reading again, without the control of random weights."""
     model = own_weights(shipped, 1)
-    model.translators = lambda layer, h: h
+    shape = (model.n_layers, model.hidden_size)
+    model.readings["tuned"] = Translators(torch.zeros(*shape, model.hidden_size), torch.zeros(*shape))
     items = {
         "things": vision.caption_items(vision.scenes(5)),
         "none": vision.caption_items(vision.plain_colours(2), "noun"),

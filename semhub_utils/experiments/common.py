@@ -11,7 +11,7 @@ import pandas as pd
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.core import Result
 from semhub_utils.inputs import Input, Prompt
-from semhub_utils.lens import available_readings
+from semhub_utils.lens import available_readings, reading_of
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.asking import IMAGE, SOUND
 from semhub_utils.spokes.files import Skipped, some
@@ -74,7 +74,8 @@ def both_readings(experiment: Callable[..., Result], model: LanguageModel, *args
     found = []
     for reading in available_readings(model):
         own = {"reading": reading} | options
-        if reading == "tuned" and "random_weights" in inspect.signature(experiment).parameters:
+        takes = inspect.signature(experiment).parameters
+        if not reading_of(model, reading).random_weights and "random_weights" in takes:
             own["random_weights"] = False
         found.append(experiment(model, *args, **own))
     return pd.concat([table for table, _ in found], ignore_index=True), [claim for _, some in found for claim in some]

@@ -25,6 +25,7 @@ from semhub_utils.evidence import (
     sign_flip_null,
     tidy,
 )
+from semhub_utils.lens import reading_of
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.items import emptied, ways
@@ -235,7 +236,7 @@ def run(
         kept = experiment.choose(model, kept)
     tables, claims = [], []
     for reading in experiment.readings if readings is None else readings:
-        seeds = () if reading == "tuned" else twins  # other weights would need translators of their own
+        seeds = twins if reading_of(model, reading).random_weights else ()
         own, beside = _read(experiment, model, kept, reading, seed, seeds)
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]

@@ -13,7 +13,7 @@ from torch import Tensor
 from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
-from semhub_utils.lens import available_readings, lens
+from semhub_utils.lens import available_readings, lens, reading_of
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.languages import TypeTexts
@@ -74,7 +74,7 @@ def layers_experiment(
         ask["clusters"] = some.clusters_of(encoding.text for encoding in encodings)
         for reading in available_readings(model):
             heard[reading][some.name] = _listen(model, **ask, reading=reading, shuffled=shuffled)
-            if noise_model is not None and reading != "tuned":
+            if noise_model is not None and reading_of(model, reading).random_weights:
                 noise[reading][some.name] = _listen(noise_model, **ask, reading=reading)
     tables = [_curves(model, heard, noise, types.names, name, hub, dropped[name], seed) for name in types.names]
     claims = [

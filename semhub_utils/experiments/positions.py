@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from semhub_utils.inputs import Encoding, Prompt
-from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.lens import lens, reading_of, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.spokes.items import emptied
 from semhub_utils.spokes.vision import SeenItem, alone
@@ -84,8 +84,9 @@ def read_items(
     others = {way: read(model, emptied(shown, way, seed=seed), (0,)) for way in nothing}
     if any(item.area for _, item, _ in kept):
         others[ELSEWHERE] = {reading: value[1::2] for reading, value in both.items()}
-    if random_weights:  # other weights would need translators of their own
-        others["random weights"] = read(randomised(model, seed), prompts, (0,), readings[:2])
+    if random_weights:
+        usable = [reading for reading in readings if reading_of(model, reading).random_weights]
+        others["random weights"] = read(randomised(model, seed), prompts, (0,), usable)
     return {reading: value[0::2] for reading, value in both.items()}, others
 
 
