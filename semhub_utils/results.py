@@ -10,7 +10,6 @@ place, so that what is there is whole.
 
 import difflib
 import json
-import re
 import sys
 import tempfile
 import time
@@ -359,17 +358,14 @@ def _is_whole(value: Any, at_least: int) -> bool:
 
 
 def _is_device(value: Any) -> bool:
-    if value is None:
+    if value in (None, "cpu"):
         return True
-    if not isinstance(value, str) or not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", value):
-        return False
-    if value == "cpu":
-        return True
-    import torch  # only where an accelerator is asked for
+    from .loading import device_of  # only where an accelerator is asked for
 
-    kind, _, index = value.partition(":")
-    backend = torch.backends.mps if kind == "mps" else getattr(torch, kind)
-    return backend.is_available() and (not index or int(index) < backend.device_count())
+    try:
+        return isinstance(value, str) and device_of(value).type not in ("cpu", "meta")
+    except SemhubError:
+        return False
 
 
 def _peak_memory(model: Any) -> int | None:

@@ -116,6 +116,18 @@ def rows_of(folder: Path, chapters: set[str] | None = None) -> dict[tuple, list[
     return found
 
 
+def untold(folder: Path) -> list[str]:
+    """Tables below a model's results with rows that the columns of `results.KEY` do not tell apart."""
+    from semhub_utils.results import KEY
+
+    lines = []
+    for path in sorted(path for path in folder.glob("*/*.parquet") if path.parent.suffix != ".parts"):
+        table = pd.read_parquet(path)
+        if same := int(table.duplicated([name for name in KEY if name in table], keep=False).sum()):
+            lines.append(f"{path.parent.name} of {path.stem}: no column tells {same} of {len(table)} rows apart")
+    return lines
+
+
 def table_differences(old: dict[tuple, list[tuple]], new: dict[tuple, list[tuple]]) -> list[str]:
     """Rows of the old tables that the new ones have not. Rows that no column above tells apart are taken in order of
     their numbers."""
@@ -169,6 +181,7 @@ def main() -> int:
         lines += [f"{name}{line}" for name in old if name in new for line in differences(old[name], new[name])]
         rows = rows_of(folder, wanted)
         lines += table_differences(rows, rows_of(here / "results" / folder.name))
+        lines += untold(here / "results" / folder.name)
         print(f"{folder.name}: {len(old)} claims, {sum(map(len, rows.values()))} rows, {len(lines)} differences")
         for line in lines[:SHOWN]:
             print("   ", line)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -164,64 +166,54 @@ def test_runs_with_other_parameters_stand_apart(book):
     assert planned(apart=False, n_items=4).output == planned().output
 
 
-def test_a_run_leaves_its_source_alone_and_is_not_done_twice(book):
-    source = chapter(book, "01_first", COUNT)
-    before = source.read_bytes()
-    [outcome] = run(book, settings={"n_items": 7})
-    assert outcome.error is None and not outcome.skipped
-    assert source.read_bytes() == before
-    executed = nbformat.read(outcome.job.output, 4)
-    assert "n_items is 7" in executed.cells[2].outputs[0].text
-    assert executed.cells[1].metadata.tags == ["injected-parameters", "remove-cell"]
-    assert calls(book, "model") == "x"
-
-    [again] = run(book, settings={"n_items": 7})
-    assert again.skipped and calls(book, "model") == "x"
-    [other] = run(book, settings={"n_items": 8})
-    assert not other.skipped and calls(book, "model") == "xx"
-    chapter(book, "01_first", COUNT + "# changed\n")
-    [changed] = run(book, settings={"n_items": 8})
-    assert not changed.skipped and calls(book, "model") == "xxx"
+@contextmanager
+def changed(path: Path, text: str | None):
+    """Meanwhile the file holds another text, or none is there; then all is as before, its time too."""
+    before, times = path.read_text(), path.stat()
+    path.unlink() if text is None else path.write_text(text)
+    yield
+    path.write_text(before)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_retrained_weights_and_lost_results_are_run_again(book):
-    folder = book / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_text("one")
-    (folder / "config.json").write_text("{}")
+def test_a_run_leaves_its_source_alone_and_is_done_again_only_when_something_changed(book, monkeypatch):
+    """Its source, a parameter, the model's weights, the data, a library, a file of the package, such as the script of a
+    widget, or the results that are there; but not when what runs leave lies among the data."""
     write = """
         from semhub_utils.zoo import model_slug
         folder = Path(results_dir) / model_slug(model_id) / "similarity"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "first.parquet").write_text("table")
     """
-    chapter(book, "01_first", COUNT, write)
-    assert not run(book, models=["weights"])[0].skipped
-    assert run(book, models=["weights"])[0].skipped
-    (folder / "model.safetensors").write_text("two, longer")
-    assert not run(book, models=["weights"])[0].skipped
-    [table] = (book / "runs" / "results").glob("*/*/first.parquet")
-    table.unlink()
-    assert not run(book, models=["weights"])[0].skipped
-    assert calls(book, "weights") == "xxx"
+    source = chapter(book, "01_first", COUNT, write, parameters=PARAMETERS + "data_dir = None\n")
+    (book / "weights").mkdir()
+    for name in ("weights/model.safetensors", "weights/config.json", "text.txt"):
+        (book / name).write_text("one")
+    before, settings = source.read_bytes(), {"n_items": 7, "data_dir": str(book)}
+    [outcome] = run(book, models=["weights"], settings=settings)
+    assert outcome.error is None and not outcome.skipped and source.read_bytes() == before
+    executed = nbformat.read(outcome.job.output, 4)
+    assert "n_items is 7" in executed.cells[2].outputs[0].text
+    assert executed.cells[1].metadata.tags == ["injected-parameters", "remove-cell"]
+    assert run(book, models=["weights"], settings=settings)[0].skipped and calls(book, "weights") == "x"
 
-
-def test_changed_data_and_versions_are_run_again(book, monkeypatch):
-    """Also by the names, sizes and times of files alone; but not for what runs leave, which may lie there too."""
-    chapter(book, "01_first", COUNT, parameters=PARAMETERS + "data_dir = None\n")
-    (book / "set").mkdir()
-    text = book / "set" / "text.txt"
-    text.write_text("one")
-
-    def skipped():
-        return run(book, settings={"data_dir": str(book)})[0].skipped
-
-    assert not skipped() and skipped()
-    text.write_text("two")
-    os.utime(text, ns=(1, 1))
-    assert not skipped() and skipped()
-    monkeypatch.setattr(runs, "versions", lambda: {"torch": "another"})
-    assert not skipped()
+    [table] = (book / "runs" / "results").glob("**/first.parquet")
+    lost = [(table, None), (outcome.job.output, None)]
+    for path, text in [(source, before.decode() + " "), (book / "weights/model.safetensors", "two, longer"),
+                       (book / "text.txt", "two"), *lost]:  # fmt: skip
+        with changed(path, text):
+            assert not runs.is_done(replace(outcome.job, chapter=runs.Notebook(source))), path
+        assert runs.is_done(outcome.job)
+    assert not runs.is_done(replace(outcome.job, parameters=outcome.job.parameters | {"n_items": 8}))
+    os.utime(book / "text.txt", ns=(1, 1))
+    assert not runs.is_done(outcome.job)
+    assert not run(book, models=["weights"], settings=settings)[0].skipped and calls(book, "weights") == "xx"
+    for name, other in (("versions", {"torch": "another"}), ("of_package", "another")):
+        assert runs.is_done(outcome.job)
+        monkeypatch.setattr(runs, name, lambda other=other: other)
+        assert not runs.is_done(outcome.job)
+        monkeypatch.undo()
+        monkeypatch.chdir(book)
 
 
 def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, monkeypatch):
@@ -356,11 +348,3 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     runs.run([], workers=3)
     assert given[-1]["OMP_NUM_THREADS"] == "5"
-
-
-def test_a_chapter_is_run_again_when_a_file_of_the_package_changed(monkeypatch):
-    """Also the script of a widget."""
-    [job] = runs.plan(runs.choose(REPOSITORY, "hypothesis"), [None], out=Path("unused"), results_dir=Path("unused"))
-    before = runs.stamp(job)
-    monkeypatch.setattr(runs, "of_package", lambda: "another")
-    assert runs.stamp(job) != before
