@@ -35,17 +35,12 @@ def prompts(
 ) -> list[Prompt]:
     """`n_items` prompts of a type, each with its English twin, drawn by `seed`: facts, and sums for digits.
 
-    All there are, if that is fewer (`exists` says how many). Raises SemhubError on an unknown type or n_items below 1.
+    All there are, if that is fewer. Raises SemhubError on an unknown type or n_items below 1.
     """
     found = _every(data_type, held_out, world)
     if n_items < 1:
         raise SemhubError(f"n_items is {n_items}; a number from 1 to {len(found)} would do for {data_type}.")
     return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])]
-
-
-def exists(data_type: str, *, held_out: bool = True) -> int:
-    """How many prompts of a type there are."""
-    return len(_every(data_type, held_out, WORLD))
 
 
 @cache
