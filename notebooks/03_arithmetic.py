@@ -84,7 +84,7 @@ prompts = arithmetic.lens_items(items)
 
 # %%
 can_add = chapter.knows(
-    experiments.task_table, prompts, "complete r=o+ and r=o* with the missing number", own="digit", series="digits"
+    words.task_table, prompts, "complete r=o+ and r=o* with the missing number", own="digit", series="digits"
 )
 glue("task", can_add.share, ".0%")
 glue("n_items", len(items))

@@ -58,7 +58,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import experiments
 from semhub_utils.chapter import begin, glue, left_out, listing
-from semhub_utils.experiments import words
+from semhub_utils.experiments import core, words
 from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
@@ -85,8 +85,8 @@ model = chapter.model
 # %%
 source = {"source": sentences, "data_dir": data_dir}
 found, skipped = languages.parallel_sentences(n_items, seed=seed, **source)
-continuation = experiments.known_continuation(model)
-readable = experiments.readable_sentences(model, found, continuation, skipped)
+continuation = languages.known_continuation(model.tokenizer)
+readable = core.readable(model, found, lambda s: languages.continued(s, continuation), skipped)
 sets = languages.pair_sets(readable, continuation)
 glue("n_sentences", len(readable))
 print(skipped)
@@ -233,7 +233,7 @@ counts = languages.word_counts(lines["english"][0])
 items, lost = {}, {}
 for name, (entries, _) in known_words.items():
     own = lines[name][0]
-    items[name], lost[name] = experiments.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
+    items[name], lost[name] = words.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
 left_out(items, lost)
 
 # %% [markdown]
@@ -246,7 +246,7 @@ left_out(items, lost)
 # that comes next likelier than other words of its class?
 
 # %%
-reads = chapter.knows(experiments.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
+reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
 beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
 listing(beaten.reset_index(), beats="{:.0%}")
 
@@ -377,7 +377,7 @@ parts.curves(
 asked = {name: facts.prompts(name, 250, seed=seed) for name in names}
 twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
 answers = chapter.knows(
-    experiments.task_table, twins, "answer the English questions whose states are written", series="english"
+    words.task_table, twins, "answer the English questions whose states are written", series="english"
 )
 
 # %% tags=["hide-input"]

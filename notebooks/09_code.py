@@ -58,7 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import core, unsaid, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import code, facts
@@ -105,7 +105,9 @@ ranges, not_ranges = code.range_places(found)
 # %% tags=["hide-input"]
 ands = chapter.step(
     "and",
-    lambda: experiments.both_readings(experiments.and_experiment, model, commas, seed=seed, dropped=not_commas),
+    lambda: core.run(
+        unsaid.Ands(), model, commas, series="lists", readings=available_readings(model), seed=seed, dropped=not_commas
+    ),
 )
 probability = ands[ands.experiment == "and-probability"]
 show(
@@ -183,7 +185,7 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 by_name, of_arguments = words.Lens("name", "argument"), {"over": "moves_with", "series": "arguments", "seed": seed}
-arguments, no_site = experiments.argument_items(model, before_arguments)
+arguments, no_site = unsaid.argument_items(model, before_arguments)
 roles = chapter.step(
     "roles",
     lambda: core.run(
@@ -226,7 +228,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
-some, lost = experiments.argument_items(model, builtins)
+some, lost = unsaid.argument_items(model, builtins)
 chapter.step(
     "builtins",
     lambda: core.run(
@@ -407,7 +409,7 @@ chapter.claim(
 # %%
 asked = facts.prompts("code", 250, seed=seed)
 twins = facts.english_twins(asked)
-answered = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
+answered = chapter.step("facts", lambda: words.task_table(model, twins, own="own", series="english"))
 known = chapter.knows(answered, "answer the English questions whose states are written")
 swaps = facts.patch_items(asked, seed=seed)
 patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="code", seed=seed))

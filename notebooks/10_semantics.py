@@ -58,6 +58,8 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, unsaid, words
+from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
 
@@ -75,15 +77,15 @@ model = chapter.model
 # %%
 known, unread = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
 pairs, unpaired = semantics.similarity_pairs(known, n_items, seed=seed)
-pairs = experiments.fitting(model, pairs, unpaired, "a", "b")
+pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b), unpaired)
 swaps, unswapped = semantics.swap_items(known, n_items, seed=seed)
-swaps = experiments.fitting(model, swaps, unswapped, "sentence", "form", "swapped", "shuffled", "swapped_shuffled")
+swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms), unswapped)
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
 forms, uncut = semantics.form_prompts(known, n_items, seed=seed)
-forms = experiments.fitting(model, forms, uncut, "prompt")
-task = chapter.step("task", lambda: experiments.task_table(model, forms, own="own", series="forms"))
+forms = core.readable(model, forms, lambda item: item.prompt, uncut)
+task = chapter.step("task", lambda: words.task_table(model, forms, own="own", series="forms"))
 glue("task", task.value.mean(), ".0%")
 left_out = {"lines": unread, "pairs": unpaired, "swaps": unswapped, "forms to go on with": uncut}
 notes = [f"{name.capitalize()}: {some}" for name, some in left_out.items() if some.counts]
@@ -224,23 +226,20 @@ chapter.claim(
 # %% tags=["hide-input"]
 prompts, unused = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
-placed = {item.id: item for item in experiments.fitting(model, placed, unused, "prompt")}
-prompts = [item for item in prompts if item.id in placed]  # as these are shorter, they fit too
-others = semantics.form_words(known)
+placed = core.readable(model, placed, lambda item: item.prompt, unused)
+fit = {item.id for item in placed}  # without another sentence before them they are shorter, and fit too
+asked = {"lead": [item for item in prompts if item.id in fit], "same position": placed}
+others = tuple(semantics.form_words(known))
 glue("unused", str(unused) or "Every name had something to read before it.")
-[(item.prompt, item.targets["role"][0]) for item in prompts[:6]]
+[(item.prompt, item.targets["role"][0]) for item in asked["lead"][:6]]
 
 # %% tags=["hide-input"]
-roles = chapter.step(
+options = {"readings": available_readings(model), "seed": seed, "dropped": unread.counts + unused.counts}
+roles = chapter.each(
     "roles",
-    lambda: experiments.both_readings(
-        experiments.role_experiment,
-        model,
-        prompts,
-        others,
-        placed=list(placed.values()),
-        seed=seed,
-        dropped=unread.counts + unused.counts,
+    asked,
+    lambda name: core.run(
+        unsaid.Roles(others, same_position=name != "lead"), model, asked[name], series=name, **options
     ),
 )
 
@@ -337,10 +336,10 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 moved, unmoved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = experiments.fitting(model, moved, unmoved, "run", "source", "other")
+moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())), unmoved)
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
-parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))
+parsing = chapter.step("sentences", lambda: words.task_table(model, ready, own="own", series="sentences"))
 lost = unread.counts + unmoved.counts
 patches = chapter.step(
     "patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed, dropped=lost)

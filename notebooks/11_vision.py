@@ -58,7 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import raising
+from semhub_utils.experiments import core, raising, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import vision
@@ -76,9 +76,9 @@ model = chapter.model
 # %%
 plain = vision.plain_colours(n_items, seed=seed)
 pictures, left_out = vision.pictures(n_items, seed=seed, data_dir=data_dir)
-pictures = experiments.readable(model, pictures, left_out, vision.alone)
+pictures = core.readable(model, pictures, vision.alone, left_out)
 parted, unparted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
-parted = experiments.readable(model, parted, unparted, vision.alone)
+parted = core.readable(model, parted, vision.alone, unparted)
 notes = vision.nouns_found_by(data_dir), str(left_out), str(unparted)
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
@@ -95,7 +95,7 @@ manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
 english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
 task = {
-    kind: chapter.step(f"task {kind}", lambda k=kind: experiments.task_table(model, english[k], own="own", series=k))
+    kind: chapter.step(f"task {kind}", lambda k=kind: words.task_table(model, english[k], own="own", series=k))
     for kind in english
 }
 precondition = chapter.knows(task["colour"], "name the colour of a shape in English")
@@ -327,8 +327,10 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 shown = parted[:3]
-words = list(dict.fromkeys([*vision.COLOURS, *(w for picture in parted for area in picture.areas for w in area.words)]))
-laid = chapter.step("overlay", lambda: experiments.overlay(model, shown, words))
+every_word = [word for picture in parted for area in picture.areas for word in area.words]
+laid = chapter.step(
+    "overlay", lambda: experiments.overlay(model, shown, list(dict.fromkeys([*vision.COLOURS, *every_word])))
+)
 
 # %% tags=["hide-input"]
 told = laid.groupby(["picture", "reading", "among", "layer"], sort=False)
@@ -362,11 +364,15 @@ asked = {
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in (vision.LANGUAGES if manner == "world" else vision.PLAIN[kind])
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, over="moves_with", seed=seed))
+answers = chapter.each(
+    "answers",
+    asked,
+    lambda name: core.run(words.Answers(), model, asked[name], series=name, over="moves_with", seed=seed),
+)
 most = answers[answers.experiment == "answers-commonest"].set_index("series").value
 glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
-glue("most_colour", most["english"], ".0%")
-glue("most_shape", most["english, shape"], ".0%")
+glue("most_colour", most.get("english", float("nan")), ".0%")
+glue("most_shape", most.get("english, shape", float("nan")), ".0%")
 
 # %% tags=["hide-input"]
 said = {"answers": "the right word", "answers-english": "the English word for it"}

@@ -61,6 +61,7 @@ from IPython.display import display
 from semhub_utils import experiments, figures
 from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import core, words
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
@@ -80,7 +81,7 @@ model = chapter.model
 # %%
 if data_dir:
     clips, skipped = audio.read_clips(n_items, seed=seed, data_dir=data_dir)
-    clips = experiments.readable(model, clips, skipped, audio.heard)
+    clips = core.readable(model, clips, audio.heard, skipped)
 else:
     clips, skipped = audio.clips(n_items, seed=seed), ""
 glue("n_clips", len(clips))
@@ -179,7 +180,7 @@ chapter.claim(
 # authors do, with one label that has no word in common, however long it is and whatever its group, in probabilities.
 
 # %% tags=["hide-input"]
-words = chapter.step(
+labelled = chapter.step(
     "words",
     lambda: experiments.both_readings(experiments.label_words_experiment, model, clips, series="sound", seed=seed),
 )
@@ -187,10 +188,10 @@ as_paper = {"reading": "as released", "seed": seed, "random_weights": False}
 released = chapter.step(
     "words as released", lambda: experiments.label_words_experiment(model, clips, series="sound", **as_paper)
 )
-words = pd.concat([words, released], ignore_index=True)
+labelled = pd.concat([labelled, released], ignore_index=True)
 
 # %% tags=["hide-input"]
-lead = words[words.experiment == "label-words"]
+lead = labelled[labelled.experiment == "label-words"]
 show(
     figures.curves(
         lead,
@@ -202,7 +203,7 @@ show(
 )
 
 # %% tags=["hide-input"]
-probability = words[words.experiment == "label-probability"]
+probability = labelled[labelled.experiment == "label-probability"]
 show(
     figures.curves(
         probability,
@@ -226,7 +227,7 @@ show(
 # goes while the sound does.
 
 # %% tags=["hide-input"]
-first = words[words.experiment == "label-first"]
+first = labelled[labelled.experiment == "label-first"]
 show(
     figures.curves(
         first,
@@ -240,7 +241,7 @@ show(
 
 # %% tags=["hide-input"]
 found = {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"}
-standing = words[words.experiment.isin(found)].assign(series="own label", number=words.experiment.map(found))
+standing = labelled[labelled.experiment.isin(found)].assign(series="own label", number=labelled.experiment.map(found))
 show(
     figures.curves(
         standing,
@@ -254,7 +255,7 @@ show(
 )
 
 # %% tags=["hide-input"]
-over_time = words[words.experiment == "label-time"]
+over_time = labelled[labelled.experiment == "label-time"]
 show(
     figures.heatmap(
         over_time,
@@ -297,7 +298,7 @@ plain = not model_id.startswith("organism:") if plain_questions is None else pla
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
     animals, others = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
-    known = animals = experiments.readable(model, animals, others, audio.heard) if animals else []
+    known = animals = core.readable(model, animals, audio.heard, others) if animals else []
 else:
     animals, others = audio.animal_clips(n_items, seed=seed, held_out=None), ""
     every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
@@ -308,7 +309,11 @@ print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals.
 asked = {
     name: [item.asked for item in audio.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
 }
-answers = chapter.step("answers", lambda: experiments.answer_experiment(model, asked, over="moves_with", seed=seed))
+answers = chapter.each(
+    "answers",
+    asked,
+    lambda name: core.run(words.Answers(among=True), model, asked[name], series=name, over="moves_with", seed=seed),
+)
 task = answers[answers.experiment == "task-answers english"]
 commonest = answers[(answers.experiment == "answers-commonest") & (answers.series == "english")]
 share = commonest.value.fillna(0).max()

@@ -7,17 +7,17 @@ are the book's own; there is no released method to compare them with.
 
 from collections.abc import Callable, Sequence
 
-from . import experiments
 from .errors import SemhubError
-from .experiments.code import sites
-from .experiments.common import asked
 from .experiments.continuations import word_vector
+from .experiments.core import readable
 from .experiments.pushes import RELEASED as PUSHES
 from .experiments.pushes import RELEASED_DEPTH as PUSH_DEPTH
 from .experiments.ranges import LONGEST_ARGUMENT, RELEASED_DEPTH
 from .experiments.ranges import RELEASED_STRENGTHS as RANGES
 from .experiments.sentiment import COEFFICIENTS, PAPER_DEPTH
 from .experiments.token_types import fitting, text_positions
+from .experiments.unsaid import sites
+from .experiments.words import asked, word_items
 from .inputs import Prompt
 from .models import LanguageModel
 from .spokes import (
@@ -68,8 +68,8 @@ def _arithmetic(model: LanguageModel, n: int, seed: int) -> Works:
 def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     """Continued sentences of English and each other language; running text up to every word that the lens is asked."""
     found, skipped = languages.parallel_sentences(8 * n, seed=seed)  # most have a word in common
-    continuation = experiments.known_continuation(model)
-    found = experiments.readable_sentences(model, found, continuation, skipped)
+    continuation = languages.known_continuation(model.tokenizer)
+    found = readable(model, found, lambda s: languages.continued(s, continuation), skipped)
     sets = [s for s in languages.pair_sets(found, continuation) if s.ending == "continued" and "-" not in s.series]
     counts = languages.word_counts(languages.running_text("english", n, seed=seed)[0])
     words, whole = [], []
@@ -77,7 +77,7 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
         lines = languages.running_text(s.series, n // len(sets), seed=seed)[0]
         known, _ = languages.dictionary(s.series)
         whole += lines
-        words += experiments.word_items(model, lines, s.series, known, counts, n_words=n, seed=seed)[0]
+        words += word_items(model, lines, s.series, known, counts, n_words=n, seed=seed)[0]
     return {
         "lens": Workload([item.prompt for item in words], texts=whole),
         "similarity": _sides([pair for s in sets for pair in s.pairs[: n // len(sets)]]),
@@ -119,7 +119,7 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
 def _semantics(model: LanguageModel, n: int, seed: int) -> Works:
     """Sentences with their forms; sentences up to a name, behind another sentence."""
     known, skipped = semantics.meanings(seed=seed)
-    pairs = experiments.fitting(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], skipped, "a", "b")
+    pairs = readable(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], lambda p: (p.a, p.b), skipped)
     roles = semantics.behind_another(semantics.role_items(known, n, seed=seed)[0], known, seed=seed)
     return {"lens": Workload([item.prompt for item in roles]), "similarity": _sides(pairs)}
 

@@ -96,7 +96,7 @@ class Chapter:
         chance: float = 0.0,
         own: str = "own",
     ) -> "Known":
-        """Whether the model does, more often than `chance`, what `ask` (such as `experiments.task_table`) asks of items
+        """Whether the model does, more often than `chance`, what `ask` (such as `words.task_table`) asks of items
         of one data type, called `series`, or by data type. task: in words, with {name} or {Name} for the data type."""
         if isinstance(ask, pd.DataFrame):
             options = {"chance": chance, "clusters": ask.cluster.to_list(), "seed": self.seed}

@@ -15,14 +15,14 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import (
-    answer_experiment,
     both_readings,
     clip_similarity_experiment,
     label_words_experiment,
     push_experiment,
-    readable,
     sound_lens,
+    words,
 )
+from semhub_utils.experiments.core import readable, run
 from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
 from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
@@ -260,7 +260,7 @@ def questions(model, n=12, prompt="<sound> plus", answers=("five", "three", "eig
 
 def test_kind_answers_agree_with_one_at_a_time(model, plain):
     items = questions(model)
-    table, (claim,) = answer_experiment(model, {"s": [item.asked for item in items]}, random_weights=False)
+    table, (claim,) = run(words.Answers(among=True), model, [item.asked for item in items], series="s", twins=())
     assert set(claim.controls) == {*SOUNDS}
     said, outright = [], []
     for item in items:
@@ -272,9 +272,8 @@ def test_kind_answers_agree_with_one_at_a_time(model, plain):
     close(rows["among all words"], np.mean(outright))
     close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
     gain = np.array(said, float)[:, None] - [[item.right == 0] for item in items]
-    _, (drawn,) = answer_experiment(
-        model, {"s": [item.asked for item in items]}, over="moves_with", random_weights=False
-    )
+    given = {"series": "s", "over": "moves_with", "twins": ()}
+    _, (drawn,) = run(words.Answers(among=True), model, [item.asked for item in items], **given)
     animals = [item.clip.label for item in items]
     assert drawn.n_clusters == 12 and claim.n_clusters == 12
     close([drawn.low, drawn.high], bootstrap_interval(gain, clusters=animals))
@@ -540,9 +539,8 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
     table, claims = clip_similarity_experiment(model, alone, series="s")
     assert judge(claims[0]).verdict == UNTESTABLE and claims[0].dropped == {"without a number": 3}
     same = [replace(item, answers=("five", "five")) for item in questions(model)]
-    table, (claim,) = answer_experiment(model, {"s": [item.asked for item in same]})
+    _, (claim,) = run(words.Answers(among=True), model, [item.asked for item in same], series="s")
     assert judge(claim).verdict == UNTESTABLE and claim.dropped == {"no token of its own for an answer": 12}
-    assert table[table.experiment == "answers"].value.isna().all()
     strange = [replace(item, other="crocodile") for item in questions(model)]
     for items, why in ((same, "no token of its own for an answer"), (strange, "no single token for an animal")):
         table, claims = push_experiment(model, {"english": items})
@@ -624,7 +622,7 @@ def test_animals_of_esc10():
 
 def test_a_clip_of_which_the_model_makes_no_position_is_counted(model):
     clips, skipped = [clip("cat", 0), clip("dog", 1, seconds=0.015)], Skipped()
-    assert readable(model, clips, skipped, audio.heard) == clips[:1]
+    assert readable(model, clips, audio.heard, skipped) == clips[:1]
     assert skipped.counts.total() == 1 and "dog1 has no position" in str(skipped)
 
 

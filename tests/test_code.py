@@ -32,17 +32,14 @@ from semhub_utils.evidence import (
     judge,
     split_items,
 )
-from semhub_utils.experiments import core, ranges, steering, words
-from semhub_utils.experiments.code import sites
-from semhub_utils.experiments.commas import _between
-from semhub_utils.models import randomised, wrap
+from semhub_utils.experiments import core, ranges, steering, unsaid, words
+from semhub_utils.experiments.unsaid import sites
+from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts, files
 from semhub_utils.spokes.code import Program, library, parse, programs
 from semhub_utils.tokens import WordForms, word_forms
-
-PLAIN = {"random_weights": False}
 
 
 def numbered(*sources):
@@ -342,13 +339,13 @@ def one_token(model, word, prompt):
 
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])
-def test_and_values(both, reading, monkeypatch):
+def test_and_values(both, reading):
+    """Claims and curves; the null of "and" shuffles kinds, what is of one program and one kind together."""
     model, oracle = both
-    monkeypatch.setattr("semhub_utils.experiments.commas.KEYWORDS", ("near", "not", "dog"))
-    monkeypatch.setattr("semhub_utils.experiments.commas.FREQUENT", ("the", "cat", "homeward"))
     places, _ = code.comma_places(numbered(*LISTS, *CALLS))
-    table, claims = experiments.and_experiment(model, places, reading=reading, **PLAIN)
-    rows = {"list": [], "call": []}
+    ands = unsaid.Ands(keywords=("near", "not", "dog"), frequent=("the", "cat", "homeward"))
+    table, claims = core.run(ands, model, places, series="lists", readings=(reading,), twins=(), seed=3)
+    rows, by_cell = {"list": [], "call": []}, {}
     for place in places:
         prompt = place.text[: place.at]
         following = model.tokenizer(place.text)["input_ids"][len(model.tokenizer(prompt)["input_ids"])]
@@ -359,38 +356,17 @@ def test_and_values(both, reading, monkeypatch):
         frequent = torch.stack([word[w].exp() for w in ("the", "cat")]).mean(0).log()
         rival = torch.stack([frequent, *(word[w] for w in ("near", "not", "dog") if w in word)]).amax(0)
         rows[place.kind].append([word["and"] - rival, word["and"], logprob[:, following] - word["and"]])
+        by_cell.setdefault((place.program, place.kind), []).append(word["and"].exp().numpy())
     lists, calls = (np.array([[v.numpy() for v in row] for row in rows[kind]]) for kind in ("list", "call"))
     claims = {claim.experiment: claim for claim in claims}
     np.testing.assert_allclose(claims["and-lead"].values, lists[:, 0].mean(0), atol=5e-5)
     np.testing.assert_allclose(claims["and-place"].values, lists[:, 1].mean(0) - calls[:, 1].mean(0), atol=5e-5)
     np.testing.assert_allclose(claims["and-end"].values, lists[:, 2, -1:].mean(0), atol=5e-5)
-    shown = table[(table.experiment == "and-probability") & (table.series == "and")].sort_values("layer").value
-    np.testing.assert_allclose(shown, np.exp(lists[:, 1]).mean(0), rtol=1e-4)
     assert claims["and-lead"].n == 12 and claims["and-lead"].n_clusters == 6 and claims["and-place"].n == 18
-
-
-@pytest.mark.parametrize("reading", ["normed", "raw"])
-def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(tiny, reading):
-    model = tiny("llama")
-    places, _ = code.comma_places(numbered(*LISTS, *CALLS))
-    given = {"reading": reading, "seed": 3}
-    table, claims = experiments.and_experiment(model, places, **given)
-    plain, blank = experiments.and_experiment(randomised(model, 3), places, **given, **PLAIN)
-    for claim, other in zip(claims, blank, strict=True):
-        np.testing.assert_allclose(claim.controls["random weights"].values, other.values, atol=1e-6)
-    curves, plain = (t[t.experiment == "and-probability"] for t in (table, plain))
-    drawn = curves[curves.control == "random weights"].sort_values(["series", "layer"])
-    np.testing.assert_allclose(drawn.value, plain.sort_values(["series", "layer"]).value, rtol=1e-5)
-    assert len(set(drawn.series)) == 4
-    oracle = Oracle("llama", model.module, model.tokenizer)
-    inner = slice(1, model.n_layers)
-    ids, by_cell = one_token(model, "and", min((p.text[: p.at] for p in places), key=len)), {}
-    for place in places:
-        p = oracle.read(oracle.states(place.text[: place.at])[:, -1], reading)[:, ids].exp().sum(1).numpy()
-        by_cell.setdefault((place.program, place.kind), []).append(p)
-    cells = list(by_cell)
+    assert set(claims["and-lead"].controls) == {"embedding layer"} and not claims["and-place"].controls
+    curves, inner, cells = table[table.experiment == "and-probability"], slice(1, model.n_layers), list(by_cell)
     for series, kind in (("and", "list"), ("and, between arguments", "call")):
-        own = curves[(curves.series == series) & curves.control.isna()].sort_values("layer")
+        own = curves[curves.series == series].sort_values("layer")
         value = np.mean([p for cell in cells if cell[1] == kind for p in by_cell[cell]], axis=0)
         np.testing.assert_allclose(own.value, value, rtol=1e-4)
         draws, rng = [], np.random.default_rng(3)
@@ -404,7 +380,7 @@ def test_the_controls_and_the_null_of_and_are_random_weights_and_shuffled_kinds(
 
 
 def before_arguments(model, places, dropped=None, **options):
-    items, lost = experiments.argument_items(model, places)
+    items, lost = unsaid.argument_items(model, places)
     options |= {"series": "arguments", "over": "moves_with", "dropped": {**(dropped or {}), **lost}}
     return core.run(words.Lens("name", "argument"), model, items, **options)
 
@@ -554,7 +530,7 @@ def and_programs():
 )
 def test_and_is_found_where_it_was_put(arrows, verdicts):
     places, _ = code.comma_places(and_programs())
-    _, claims = experiments.and_experiment(planted([*WORDS, *ENGLISH], arrows), places)
+    _, claims = core.run(unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows), places, series="lists")
     found = {claim.experiment: judge(claim).verdict for claim in claims}
     for name, verdict in zip(("and-lead", "and-place"), verdicts, strict=True):
         if verdict == NOT:  # weakly so by chance, one time in twenty; and "and" may be the same everywhere
@@ -571,7 +547,7 @@ def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
     for seed in range(5):
         sizes = {"vocab_size": len(names), "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
-        _, claims = experiments.and_experiment(model, places, seed=seed, **PLAIN)
+        _, claims = core.run(unsaid.Ands(), model, places, series="lists", seed=seed, twins=())
         alarms += sum(judge(claim).verdict == HOLDS for claim in claims if claim.experiment != "and-end")
         fooled += any(claim.low[at] > 0.1 for claim in claims if claim.experiment == "and-place" for at in claim.window)
     assert fooled >= 2, "no interval is above zero: there was nothing to be fooled by"
@@ -638,13 +614,15 @@ def test_the_interval_of_a_difference_is_that_of_two_means():
     first = np.arange(260) < 60
     scores = -9 + np.where(first, 0.8, 0.0)[:, None] + make.normal(size=(260, 2))
     clusters = [str(k) for k in range(260)]
-    apart, null, least = _between(scores, first, clusters, 0)
+    apart = unsaid.difference(scores, first)
+    one, other = unsaid.kinds_shuffled(scores, first, clusters, 0)
+    null = one - other
     want = scores[first].mean(0) - scores[~first].mean(0)
     np.testing.assert_allclose(apart.mean(0), want)
     low, high = bootstrap_interval(apart, clusters=clusters)
     error = np.sqrt(scores[first].var(0, ddof=1) / 60 + scores[~first].var(0, ddof=1) / 200)
     np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.15)
-    assert abs(null.mean()) < 0.03 and null.std() == pytest.approx(error.mean(), rel=0.15) and least < 1e-9
+    assert abs(null.mean()) < 0.03 and null.std() == pytest.approx(error.mean(), rel=0.15)
 
 
 # ---- nothing to read ----
@@ -658,7 +636,7 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         arguments, _ = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
         calls, _ = code.range_places(numbered("for x in range(3): x"))
         tables = [
-            experiments.and_experiment(model, commas, dropped={"before": 2}),
+            core.run(unsaid.Ands(), model, commas, series="lists", dropped={"before": 2}),
             before_arguments(model, arguments, dropped={"before": 2}),
             experiments.range_experiment(model, calls, dropped={"before": 2}),
         ]
@@ -666,7 +644,7 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
             for claim in claims:
                 verdict = judge(claim)
                 assert verdict.verdict == UNTESTABLE and claim.dropped["before"] == 2, claim.claim
-            assert len(table[table.experiment.isin(["and-probability", "lens-meaning", "steering-dose"])])
+            assert len(table[table.experiment.isin(["and-lead", "lens-meaning", "steering-dose"])])
             assert "steering-dose" not in set(table.experiment) or table[table.series == "expected"].value.isna().all()
 
 

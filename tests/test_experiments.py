@@ -318,7 +318,7 @@ def test_task_values(both):
     told = [k for k, top in enumerate(tops) if said[k] and top in one_token_forms(model, said[k], items[k].prompt)]
     for k in told[::2]:  # what it does say is right
         items[k] = LensItem("told", items[k].prompt, {"digit": (said[k],)}, "c")
-    table = experiments.task_table(model, items, own="digit", series="n")
+    table = words.task_table(model, items, own="digit", series="n")
     want = [
         float(top in one_token_forms(model, i.targets["digit"][0], i.prompt))
         for top, i in zip(tops, items, strict=True)
@@ -635,7 +635,7 @@ def test_planted_hub_is_found(hub):
     assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
         ("lens-meaning", "lens-end", "lens-lead"), HOLDS
     )
-    table = experiments.task_table(hub, planted_items(), own="digit", series="n")
+    table = words.task_table(hub, planted_items(), own="digit", series="n")
     assert table.value.eq(1).all()
     moved = [(k + 7) % N for k in range(N)]
     table, claims = experiments.steering_experiment(hub, planted_steering(moved), series="n", max_new_tokens=1)
@@ -651,7 +651,7 @@ def test_planted_absence_is_not_found(islands):
     moved = [(k + 7) % N for k in range(N)]
     _, claims = experiments.steering_experiment(islands, planted_steering(moved), series="n", max_new_tokens=1)
     assert judge(claims[0]).verdict == NOT
-    assert experiments.task_table(islands, planted_items(), own="digit", series="n").value.eq(1).all()
+    assert words.task_table(islands, planted_items(), own="digit", series="n").value.eq(1).all()
 
 
 def test_similarity_already_in_the_embeddings_is_no_hub(islands):

@@ -118,19 +118,19 @@ def test_real_sentences_are_grouped_by_length():
 
 
 def test_the_continuation_is_the_paper_s_unless_its_words_are_unknown(tiny):
-    assert experiments.known_continuation(tiny("llama")) is CONTINUATION
-    assert experiments.known_continuation(organism("hub")) is WORLD_CONTINUATION
+    assert languages.known_continuation(tiny("llama").tokenizer) is CONTINUATION
+    assert languages.known_continuation(organism("hub").tokenizer) is WORLD_CONTINUATION
 
 
 def test_sentences_beyond_the_context_are_counted_and_none_left_is_a_sentence(tiny):
     model, long = tiny("llama"), "the dog saw the cat " * 30  # of 64 tokens
     sentences = [Parallel(f"s{n}", {"english": "the cat", "spanish": "el gato"}, "g") for n in range(3)]
     sentences[1] = Parallel("s1", {"english": "the cat", "spanish": long}, "g")
-    kept = experiments.readable_sentences(model, sentences, CONTINUATION, skipped := Skipped())
+    kept = core.readable(model, sentences, languages.continued, skipped := Skipped())
     assert [s.id for s in kept] == ["s0", "s2"]
     assert skipped.counts == {"longer than the model's context": 1} and "s1" in str(skipped)
-    with pytest.raises(SemhubError, match="no sentences that can be used.*longer than"):
-        experiments.readable_sentences(model, sentences[1:2], CONTINUATION, Skipped())
+    with pytest.raises(SemhubError, match="no items that can be used.*longer than"):
+        core.readable(model, sentences[1:2], languages.continued, Skipped())
     few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
     with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
         experiments.language_similarity(model, [few])
@@ -232,7 +232,7 @@ ENTRIES = {
 
 def words_of(model, lines, entries=ENTRIES, **options):
     counts = languages.word_counts(["two two nine"])
-    return experiments.word_items(model, lines, "spanish", entries, counts, n_words=99, **options)
+    return words.word_items(model, lines, "spanish", entries, counts, n_words=99, **options)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -291,7 +291,7 @@ def test_what_is_left_out_is_counted_by_reason(tiny):
 def test_wrong_words_are_of_one_kind_and_as_frequent(tiny):
     counts = Counter({f"w{k}": k for k in range(30)})
     ready = [("x", f"own{k}", Entry((f"w{k}",), "noun" if k % 2 else "verb", "f")) for k in range(30)] * 2
-    items = experiments.languages._items(ready, counts)
+    items = words.matched(ready, counts)
     for item in items:
         k = int(item.targets["english"][0][1:])
         assert item.group.startswith("noun" if k % 2 else "verb")
@@ -320,14 +320,14 @@ def test_no_word_left_cannot_be_tested(tiny):
     _, claims = core.run(words.Lens("english", "own"), model, [], **given)
     assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {"several tokens": 40}
     assert words.by_part(words.Lens("english", "own"), model, [], series="x")[1] == []
-    assert experiments.choice_table(model, [], own="own", series="x").empty
+    assert words.choice_table(model, [], own="own", series="x").empty
 
 
 def test_the_choice_is_that_of_the_output(tiny):
     model = tiny("gpt2")
     oracle = Oracle("gpt2", model.module, model.tokenizer)
     items, _ = words_of(model, [TEXT])
-    table = experiments.choice_table(model, items, own="own", series="x")
+    table = words.choice_table(model, items, own="own", series="x")
     assert len(table) == len(items)
     for item, value in zip(items, table.value, strict=True):
         logits = oracle.logits(oracle.ids(item.prompt))[-1]
@@ -347,7 +347,7 @@ def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
     lines, entries = languages.running_text("german", 150, seed=4)[0], languages.world_dictionary("de")
     for name in ("planted", "islands"):
         model = organism(name)
-        items, dropped = experiments.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
+        items, dropped = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
         _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4, dropped=dropped)
         found[name] = judge(claims[0]).verdict
         assert claims[0].n == 150 and dropped["not in the dictionary"] > 100
@@ -396,12 +396,12 @@ def knows_nothing(tmp_path_factory):
 def test_real_text_on_a_random_model(real, knows_nothing):
     model = load_model(knows_nothing(96), check=False)
     found, skipped = languages.parallel_sentences(300, seed=0, data_dir=real)
-    sentences = experiments.readable_sentences(model, found, CONTINUATION, skipped)
+    sentences = core.readable(model, found, languages.continued, skipped)
     assert 5 < len(sentences) < 300 and len(sentences) + skipped.counts["longer than the model's context"] == 300
     assert sentences[0].document.count(".") == 1
     lines, _ = languages.running_text("chinese", 200, seed=0, data_dir=real)
     entries, _ = languages.dictionary("chinese", real)
-    items, dropped = experiments.word_items(model, lines, "chinese", entries, {}, n_words=60)
+    items, dropped = words.word_items(model, lines, "chinese", entries, {}, n_words=60)
     assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
     _, claims = core.run(words.Lens("english", "own"), model, items, series="x", dropped=dropped)

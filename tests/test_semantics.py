@@ -4,6 +4,8 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import dataclass
+from itertools import product
 from types import SimpleNamespace
 from zlib import crc32
 
@@ -20,7 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments, figures
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
-from semhub_utils.experiments import roles as roles_module
+from semhub_utils.experiments import core, unsaid
 from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
@@ -301,12 +303,10 @@ def curve_of(table, experiment, control="", **where):
 
 def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
     pairs, swaps = semantics.similarity_pairs(known, 24, seed=3)[0], semantics.swap_items(known, 12, seed=3)[0]
-    prompts = semantics.role_items(known, 24, seed=5)[0]
 
     def tables(model, **options):
         yield experiments.form_similarity_experiment(model, pairs, seed=1, **options)[0]
         yield experiments.swap_experiment(model, swaps, seed=1, **options)[0]
-        yield experiments.role_experiment(model, prompts, ["ball", "see"], seed=1, **options)[0]
 
     found = set()
     for table, plain in zip(tables(one), tables(randomised(one, 1), random_weights=False), strict=True):
@@ -316,7 +316,7 @@ def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, kno
             np.testing.assert_allclose(rows.value, want.value, atol=1e-6, err_msg=experiment)
             found.add(experiment)
         assert table[table.experiment == "cka"][["low", "high"]].notna().all(axis=None)
-    assert found >= {"similarity", "similarity-all", "cka", "swap", "swap-order", "roles", "roles-probability"}
+    assert found >= {"similarity", "similarity-all", "cka", "swap", "swap-order"}
 
 
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
@@ -350,7 +350,7 @@ def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
 def test_the_null_of_role_probabilities_shuffles_the_roles(one, known):
     items = semantics.role_items(known, 30, seed=5)[0]
     oracle = Oracle("llama", one.module, one.tokenizer)
-    table, _ = experiments.role_experiment(one, items, ["ball"], seed=2, random_weights=False)
+    table, _ = core.run(unsaid.Roles(("ball",)), one, items, series="lead", seed=2, twins=())
     ids = [one.tokenizer(role, add_special_tokens=False)["input_ids"][0] for role in ROLES]
     p = np.stack([[oracle.normed(h)[ids].exp().numpy() for h in oracle.states(i.prompt)[:, -1]] for i in items])
     true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
@@ -373,11 +373,18 @@ def test_the_null_of_role_probabilities_shuffles_the_roles(one, known):
     )
 
 
+def role_claims(model, items, others, placed=None, **options):
+    """Both claims: of all prompts, and of those (or `placed`) at like positions; the table is of the first."""
+    table, lead = core.run(unsaid.Roles(tuple(others)), model, items, series="lead", **options)
+    same = core.run(unsaid.Roles(tuple(others), True), model, placed or items, series="same position", **options)[1]
+    return table, lead + same
+
+
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_role_values(both, known, reading):
     model, oracle = both
     items = semantics.role_items(known, 24, seed=5)[0]
-    table, claims = experiments.role_experiment(model, items, ["ball", "see"], reading=reading, random_weights=False)
+    table, claims = role_claims(model, items, ["ball", "see"], readings=(reading,), twins=())
     ids = [model.tokenizer(role, add_special_tokens=False)["input_ids"] for role in ROLES]
     assert all(len(some) == 1 for some in ids)
     logprob = np.stack(
@@ -418,12 +425,9 @@ def test_a_word_likely_everywhere_wins_nothing():
     logprob, roles = rng.normal(size=(12, 3, 3)), np.arange(12) % 3
     places = np.zeros(12, np.int64)
     shifted = logprob + np.array([5.0, -2.0, 0.0])
-    np.testing.assert_allclose(
-        roles_module.raised(shifted, roles, places), roles_module.raised(logprob, roles, places), atol=1e-12
-    )
-    cells = [roles_module.raised(logprob, roles, places, np.full(12, j)) for j in range(3)]
-    means = np.array([[cell[roles == r].mean() for cell in cells] for r in range(3)])
-    np.testing.assert_allclose(means.sum(0), 0, atol=1e-12)
+    above = unsaid.above_roles(logprob, roles, places)
+    np.testing.assert_allclose(unsaid.above_roles(shifted, roles, places), above, atol=1e-12)
+    np.testing.assert_allclose(sum(above[roles == r].mean(0) for r in range(3)), 0, atol=1e-12)
 
 
 # ---- truth put in by hand ----
@@ -470,11 +474,11 @@ def verdicts(claims):
 def test_planted_roles_are_found_and_planted_absence_is_not():
     true, places = [k % 3 for k in range(60)], [k // 3 % 4 for k in range(60)]
     items = cue_items(true, places)
-    table, claims = experiments.role_experiment(role_world(true), items, OTHERS)
+    table, claims = role_claims(role_world(true), items, OTHERS)
     assert verdicts(claims) == {"lead": HOLDS, "same position": HOLDS} and claims[0].values[1] > 1
     cells = table[(table.experiment == "roles-confusion") & (table.layer == 1)]
     assert ((cells.series == cells.word) == (cells.value > 0)).all() and len(cells) == 9
-    _, claims = experiments.role_experiment(role_world([None] * 60), items, OTHERS)
+    _, claims = role_claims(role_world([None] * 60), items, OTHERS)
     assert verdicts(claims) == {"lead": NOT, "same position": NOT}
 
 
@@ -482,33 +486,42 @@ def test_a_word_of_the_position_is_no_word_of_the_role():
     """Block 1 raises the role that is usual where the name stands; true roles differ from it in every fifth item."""
     places = [k % 3 for k in range(60)]
     true = [(k + (k // 3 % 5 == 0) * (1 + k % 2)) % 3 for k in range(60)]
-    _, claims = experiments.role_experiment(role_world(places), cue_items(true, places), OTHERS)
+    _, claims = role_claims(role_world(places), cue_items(true, places), OTHERS)
     assert verdicts(claims) == {"lead": HOLDS, "same position": NOT}
     # moved to one position the prompts are compared with each other, whatever their own positions were
     items = cue_items(true, places)
     placed = cue_items(true, [0] * 60)[:45]
-    _, claims = experiments.role_experiment(role_world(places), items, OTHERS, placed=placed, random_weights=False)
+    _, claims = role_claims(role_world(places), items, OTHERS, placed, twins=())
     assert [claim.n for claim in claims] == [60, 45] and claims[1].values[1] > 0.5
 
 
-def test_few_last_words_that_fit_by_accident_need_the_other_words(one, monkeypatch):
+@dataclass(frozen=True)
+class ReadByAccident(unsaid.Roles):
     """Three last words with unrelated effects on every word, counted as twenty-four clusters."""
-    monkeypatch.setattr(roles_module, "DRAWS", 199)
-    model, roles = one, np.arange(72) % 3
-    clusters = [f"{role} {k % 8}" for k, role in enumerate(roles)]
-    alarms = {"both": 0, "shuffled roles alone": 0}
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        effect = rng.normal(size=(3, 43))
-        logprob = (effect[roles] + 0.3 * rng.normal(size=(72, 43)))[:, None] + 0.01 * rng.normal(size=(72, 4, 43))
-        for name, columns in (("both", 43), ("shuffled roles alone", 3)):
-            claim = roles_module._role_claim(
-                model, "lead", logprob[:, :, :columns], None, roles, np.zeros(72, np.int64), clusters, 3, {},
-                reading="normed", seed=seed,
-            )  # fmt: skip
-            alarms[name] += np.nanmin(claim.p) < 0.05
-            assert columns > 3 or judge(claim).verdict == UNTESTABLE
-    assert alarms["both"] <= 4 < alarms["shuffled roles alone"]  # one expected of twenty; five and more: p < .003
+
+    n_others: int = 0
+    seed: int = 0
+
+    def fit(self, model, items):
+        words = unsaid.RoleWords(ROLES, {str(k): (k,) for k in range(3 + self.n_others)}, np.zeros(72, int))
+        return core.Kept(items, {}, np.arange(72) % 3, words)
+
+    def read(self, reader, kept, prompts, reading):
+        rng = np.random.default_rng(self.seed)
+        logprob = rng.normal(size=(3, 43))[kept.target] + 0.3 * rng.normal(size=(72, 43))
+        logprob = logprob[:, None] + 0.01 * rng.normal(size=(72, 4, 43))
+        return {("roles", ""): unsaid.above_roles(logprob[:, :, : 3 + self.n_others], kept.target, kept.more.places)}
+
+
+def test_few_last_words_that_fit_by_accident_need_the_other_words(one):
+    items = [LensItem(str(k), "x", {}, f"{k % 3} {k % 8}") for k in range(72)]
+    alarms = {40: 0, 0: 0}
+    for seed, n_others in product(range(20), alarms):
+        accident = ReadByAccident((), n_others=n_others, seed=seed)
+        _, [claim] = core.run(accident, one, items, series="lead", seed=seed, twins=())
+        alarms[n_others] += np.nanmin(claim.p) < 0.05
+        assert n_others or judge(claim).verdict == UNTESTABLE
+    assert alarms[40] <= 4 < alarms[0]  # one expected of twenty; five and more: p < .003
 
 
 def fake_states(items, knows):
@@ -548,7 +561,7 @@ def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, 
 
 
 def test_random_weights_never_hold(known, tokenizer, monkeypatch):
-    for module in (roles_module, swaps_module):
+    for module in (core, swaps_module):
         monkeypatch.setattr(module, "DRAWS", 199)
     weak = Counter()
     swaps, (items, _) = semantics.swap_items(known, 60, seed=1)[0], semantics.role_items(known, 90, seed=1)
@@ -556,7 +569,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
     for seed in range(4):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
         options = {"seed": seed}
-        found = experiments.role_experiment(model, items, others, **options)[1]
+        found = role_claims(model, items, others, **options)[1]
         for claim in found + experiments.swap_experiment(model, swaps, **options)[1]:
             assert judge(claim).verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
             weak[claim.claim] += judge(claim).verdict == WEAKLY
@@ -568,32 +581,31 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
 
 def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
     model, items, skipped = one, semantics.swap_items(known, 40, seed=0)[0], Skipped()
-    assert experiments.fitting(model, items, skipped, "sentence", "form") == items and not str(skipped)
+
+    def texts(item):
+        return item.sentence, item.form, None
+
+    assert core.readable(model, items, texts, skipped) == items and not str(skipped)
     lengths = [len(model.encode([item.form])[0]) for item in items]
     monkeypatch.setattr(model, "max_length", min(lengths))
-    kept = experiments.fitting(model, items, skipped, "sentence", "form")
+    kept = core.readable(model, items, texts, skipped)
     assert kept == [item for item, length in zip(items, lengths, strict=True) if length == min(lengths)]
-    assert skipped.counts.total() + len(kept) == 40 and f"model's {min(lengths)} tokens" in str(skipped)
-    monkeypatch.setattr(model, "max_length", 3)
-    with pytest.raises(SemhubError, match="No sentence with its form fits in tiny.*40 × longer than"):
-        experiments.fitting(model, items, Skipped(), "sentence", "form")
+    assert skipped.counts == {"longer than the model's context": 40 - len(kept)}
+    assert core.readable(model, items, texts, room=1) == [], "without a count nothing is refused"
+    with pytest.raises(SemhubError, match="The set holds no items that can be used.*40 × longer than"):
+        core.readable(model, items, texts, Skipped(), room=1)
 
 
 def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
     items, _ = semantics.role_items(known, 30, seed=0)
-    lost = {"before": 7}
-    table, claims = experiments.both_readings(experiments.role_experiment, tiny("llama"), items, ["ball"], dropped=lost)
+    _, claims = role_claims(tiny("llama"), items, ["ball"], readings=("normed", "raw"), dropped={"before": 7})
     assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and {c.dropped["before"] for c in claims} == {7}
     assert all(claim.n == 0 and claim.dropped["no single token for the role word"] == 30 for claim in claims)
-    cells = table[table.experiment == "roles-confusion"]
-    assert (cells.n == 0).all() and len(cells) == 2 * 9 * 4
-    words = {"title": "Which?", "alt": "Nothing at all to be seen here.", "value_title": "nats", "diverging": True}
-    figures.heatmap(cells, x="word", y="series", **words)
 
 
 def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
     items, _ = semantics.role_items(known, 30, seed=0)
-    table, _ = experiments.both_readings(experiments.role_experiment, one, items, ["ball"], random_weights=False)
+    table, _ = core.run(unsaid.Roles(()), one, items, series="lead", readings=("normed", "raw"), twins=())
     cells = table[table.experiment == "roles-confusion"]
     words = {"title": "Which?", "alt": "Role words by true role.", "value_title": "nats", "diverging": True}
     spec = figures.heatmap(cells, x="word", y="series", **words).to_dict()

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
-from semhub_utils.experiments import common, patched, patching, recolour
+from semhub_utils.experiments import patched, patching, recolour, words
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
@@ -110,7 +110,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
     model, plain, items = media(name), Hooked(name), seen_items(name)
     table, claims = experiments.patch_experiment(model, items, series="english", seed=3, **PLAIN)
     assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
-    context = common.asked(model, items[0].run[0]).text
+    context = words.asked(model, items[0].run[0]).text
     forms = {w: sorted(one_token_forms(model, w, context)) for w in WORDS}
     assert all(forms.values())
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3)).double()
@@ -121,12 +121,12 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
 
     gain, first, likely, before = {}, {}, {}, []
     for k, item in enumerate(items):
-        run = common.asked(model, item.run[0])
+        run = words.asked(model, item.run[0])
         places, inputs = item.places(model.encode([run])[0]), plain.inputs(run)
         own, alone = plain.states(run, model.n_layers)[:, places].mean(1), plain.logprobs(inputs)
         before.append(int(alone.argmax()) in forms[item.answer[0]])
         source = plain.states(item.source[1], model.n_layers)
-        push, like = directions[k] / directions[k].norm(), common.asked(model, item.source[0])
+        push, like = directions[k] / directions[k].norm(), words.asked(model, item.source[0])
         written = {
             "source": source[:, -1],
             "own type": plain.states(like, model.n_layers)[:, model.encode([like])[0].patches].mean(1),
@@ -171,7 +171,7 @@ def test_patches_against_one_run_at_a_time(media, few_draws, name):
 @pytest.mark.parametrize("name", ["llava", "qwen2-audio"])
 def test_a_state_of_its_own_changes_nothing(media, name):
     model = media(name)
-    run = common.asked(model, seen_items(name)[0].run[0])
+    run = words.asked(model, seen_items(name)[0].run[0])
     [encoding] = model.encode([run])
     place = encoding.patches[2]
     own = hidden_states(model, [encoding], positions=place).hidden
@@ -473,7 +473,7 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
     [there] = vision.two_halves(1, split="across")
     [item] = vision.recolour_items([there])
     model = media("llava")
-    [encoding] = model.encode([common.asked(model, item.prompts[0])])
+    [encoding] = model.encode([words.asked(model, item.prompts[0])])
     left = there.areas[0].words[0] == item.present
     columns = np.reshape(encoding.patches, encoding.grid)
     assert item.places(encoding) == columns[:, :2].ravel().tolist() if left else columns[:, 2:].ravel().tolist()
@@ -504,15 +504,15 @@ def test_colours_are_read_off_answers():
 def test_a_model_is_asked_in_its_own_way(media):
     model, [item] = media("llava"), vision.picture_patches(vision.plain_colours(1), "english", manner="plain")
     question, answer = item.run[0].text.split("\n")
-    assert common.asked(model, item.run[0]).text == f"{question} {answer}", "no template"
+    assert words.asked(model, item.run[0]).text == f"{question} {answer}", "no template"
     model.processor.chat_template = "USER: <image>{{ messages[0].content[1].text }} ASSISTANT:"
     try:
-        assert common.asked(model, item.run[0]).text == f"USER: <image>{question} ASSISTANT: {answer}"
+        assert words.asked(model, item.run[0]).text == f"USER: <image>{question} ASSISTANT: {answer}"
         [world] = vision.picture_patches(vision.plain_colours(1), "english")
-        assert common.asked(model, world.run[0]).text == world.run[0].text
+        assert words.asked(model, world.run[0]).text == world.run[0].text
     finally:
         model.processor.chat_template = None
-    assert common.asked(model, "text") == "text"
+    assert words.asked(model, "text") == "text"
 
 
 @pytest.mark.parametrize(("name", "module"), [("hub-sees", "picture"), ("hub-hears", "sound")])

@@ -19,9 +19,8 @@ from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import answers as answers_module
+from semhub_utils.experiments import core, weighed, words
 from semhub_utils.experiments import similarity as similarity_module
-from semhub_utils.experiments import weighed
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
@@ -37,7 +36,7 @@ NAMES = [*vision.COLOURS, *vision.SHAPES]
 @pytest.fixture(scope="module", autouse=True)
 def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (weighed, answers_module, similarity_module):
+        for module in (weighed, core, similarity_module):
             patch.setattr(module, "DRAWS", 199)
         yield
 
@@ -247,7 +246,7 @@ def test_answers_against_plain_transformers(shipped, language, kind):
         pictures = [p for p in pictures if p.areas[0].words[0] not in ("red", "green", "white")]
     assert len(pictures) > 5
     items = vision.ask_items(pictures, kind, language)
-    table, [claim] = experiments.answer_experiment(shipped, {language: items})
+    table, [claim] = core.run(words.Answers(), shipped, items, series=language)
     answers = [item.targets["own"][0] for item in items]
     right, english, common = [], [], max(answers, key=answers.count)
     for item, picture in zip(items, pictures, strict=True):
@@ -404,7 +403,7 @@ def test_planted_likeness_is_found_and_another_is_not(shipped):
 
 def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
     items = vision.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
-    _, [claim] = experiments.answer_experiment(shipped, {"english": items})
+    _, [claim] = core.run(words.Answers(), shipped, items, series="english")
     assert judge(claim).verdict == HOLDS and set(claim.controls) == {*PICTURES, "random weights"}
     # shuffled pixels tell something of the colour
     assert max(way.values[0] for way in claim.controls.values()) < claim.values[0] / 2, (
@@ -413,9 +412,9 @@ def test_the_commonest_answer_is_no_answer(shipped, monkeypatch):
     answers = [item.targets["own"][0] for item in items]
     common = shipped.tokenizer.convert_tokens_to_ids(max(answers, key=answers.count))
     monkeypatch.setattr(
-        answers_module, "lens", lambda *_, **__: SimpleNamespace(top_ids=torch.full((len(items), 1, 1), common))
+        words, "lens", lambda *_, **__: SimpleNamespace(top_ids=torch.full((len(items), 1, 1), common))
     )
-    _, [claim] = experiments.answer_experiment(shipped, {"english": items}, random_weights=False)
+    _, [claim] = core.run(words.Answers(), shipped, items, series="english", twins=())
     assert judge(claim).verdict == NOT and abs(claim.values[0]) < 1e-9
 
 
@@ -480,10 +479,10 @@ def test_pictures_that_the_processor_refuses_are_counted():
     model, skipped = wrap(*make_media_module("qwen2.5-vl"), model_id="tiny-qwen"), Skipped()
     fair = vision.scenes(1)[0]
     long = replace(fair, id="coco:7", image=Image.new("RGB", (10_000, 20)))
-    assert experiments.readable(model, [long, fair], skipped, vision.alone) == [fair]
+    assert core.readable(model, [long, fair], vision.alone, skipped) == [fair]
     assert skipped.counts == {"not taken by the model": 1} and "coco:7 cannot be read" in str(skipped)
     with pytest.raises(SemhubError, match="no items that can be used.*coco:7"):
-        experiments.readable(model, [long], skipped, vision.alone)
+        core.readable(model, [long], vision.alone, skipped)
 
 
 @pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])

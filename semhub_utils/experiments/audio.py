@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.evidence import tidy
-from semhub_utils.experiments.common import asked
 from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.labels import Labels
 from semhub_utils.experiments.right_words import RELEASED
 from semhub_utils.experiments.weighed import sides, weigh, weighed_evidence
+from semhub_utils.experiments.words import asked
 from semhub_utils.inputs import Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised

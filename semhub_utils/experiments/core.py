@@ -7,7 +7,7 @@ for every claim is a change of `_controls`, and nothing else.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import (
     ControlCurve,
     Evidence,
@@ -25,12 +26,15 @@ from semhub_utils.evidence import (
     sign_flip_null,
     tidy,
 )
+from semhub_utils.inputs import Input, Prompt
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
+from semhub_utils.spokes.files import Skipped, some
 from semhub_utils.spokes.items import emptied, ways
 
 DRAWS = 1000
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
+TOO_LONG = "longer than the model's context"
 TWINS = 1  # how many seeds of random weights stand beside a model
 
 ByLayer = Float[np.ndarray, "item layer"]
@@ -90,8 +94,8 @@ class Scores:
 
     values: ByLayer | ByAnswer
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
-    null: Sequence[Float[np.ndarray, "draw layer"]] = ()
-    of: Bool[np.ndarray, " item"] | None = None
+    null: Sequence[Float[np.ndarray, "_ layer"]] = ()
+    of: Bool[np.ndarray, " _"] | None = None
     alone: bool = False
     layers: Sequence[int] | None = None
     unit: str = ""
@@ -403,3 +407,30 @@ def curve(
     same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
     others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
     return pd.concat([table, *others], ignore_index=True)
+
+
+def readable(
+    model: LanguageModel,
+    items: Sequence,
+    prompts: Callable[[Any], Prompt | Sequence[Prompt | None]],
+    skipped: Skipped | None = None,
+    *,
+    room: int = 0,
+) -> list:
+    """The items of which the model takes every prompt (`prompts` of an item: one, or several, of which None is none)
+    with `room` tokens written behind it. The others are counted in `skipped`, by their `id`, and where there is such a
+    count and none is left, that raises SemhubError."""
+    kept = []
+    for item in items:
+        of = prompts(item)
+        of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
+        why, text = "", all(isinstance(prompt, str) for prompt in of)
+        try:
+            fits = model.max_length is None or max(map(len, model.encode(of))) + room <= model.max_length
+        except SemhubError as error:
+            fits, why = False, "" if text else " " + str(error).removeprefix("Prompt 0 ").partition(";")[0]
+        if fits:
+            kept.append(item)
+        elif skipped is not None:
+            skipped.add(TOO_LONG if text else "not taken by the model", f"{item.id}{why}")
+    return kept if skipped is None else some(kept, "The set", "items", skipped)

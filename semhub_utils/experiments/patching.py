@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Int
 
 from semhub_utils.evidence import evidence, tidy
-from semhub_utils.experiments.common import asked, task_rows, text_of
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
+from semhub_utils.experiments.words import asked, task_rows, text_of
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_permutation_p, random_pairings

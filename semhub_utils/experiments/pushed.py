@@ -9,7 +9,6 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from semhub_utils.evidence import Evidence, evidence
-from semhub_utils.experiments.answers import EMPTY
 from semhub_utils.experiments.core import DRAWS, curve
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.audio import KindItem
@@ -17,6 +16,7 @@ from semhub_utils.spokes.audio import KindItem
 OTHER, ALIKE, RANDOM, AWAY, REVERSED = "other class", "same class", "random direction", "wrong layer", "reversed"
 BLANK = "random weights"
 CLASSES = {"mammals": True, "others": False}
+EMPTY = np.empty((0, 1))
 
 
 @dataclass(frozen=True)

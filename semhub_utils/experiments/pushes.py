@@ -11,12 +11,11 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evenly, tidy
-from semhub_utils.experiments.answers import NO_ANSWER
 from semhub_utils.experiments.audio import BATCH
-from semhub_utils.experiments.common import asked
 from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
 from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
+from semhub_utils.experiments.words import NO_ANSWER, asked
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel, randomised

@@ -8,9 +8,9 @@ import pandas as pd
 from torch.nn.functional import normalize
 
 from semhub_utils.evidence import MIN_ITEMS, evidence, tidy
-from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.steering import steering_experiment
+from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
 from semhub_utils.states import hidden_states

@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.common import asked, task_rows
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.patched import OWN, mean_states
+from semhub_utils.experiments.words import asked, task_rows
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p

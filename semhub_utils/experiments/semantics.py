@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 from torch.nn.functional import cosine_similarity
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, tidy
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.similarity import similarity_experiment
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_sign_flip_p
-from semhub_utils.spokes.files import Skipped
 from semhub_utils.spokes.items import Pair
 from semhub_utils.spokes.semantics import SwapItem
 from semhub_utils.states import hidden_states
@@ -23,24 +21,6 @@ READINGS = ("as written", "no full stop")
 SWAPS = ("names swapped", "names swapped, shuffled", "names swapped, any order")
 SAME = "same meaning"  # the true form, its conjuncts shuffled
 ORDERS = {True: "sentence's order", False: "other order"}
-
-
-def fitting(model: LanguageModel, items: Sequence, skipped: Skipped, *fields: str) -> list:
-    """The items whose texts, the attributes `fields` (a text or some), all fit in the model's context; the others are
-    counted in `skipped`. Raises SemhubError if none does."""
-    values = [[getattr(item, field) for field in fields] for item in items]
-    own = [[t for v in row for t in (v if isinstance(v, tuple) else (v,)) if t is not None] for row in values]
-    texts = [text for row in own for text in row]
-    lengths = iter(map(len, model.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]))
-    longest, kept = [max([next(lengths) for _ in row]) for row in own], []
-    for item, length in zip(items, longest, strict=True):
-        if model.max_length is None or length <= model.max_length:
-            kept.append(item)
-        else:
-            skipped.add(f"longer than the model's {model.max_length} tokens", item.id)
-    if not kept:
-        raise SemhubError(f"No sentence with its form fits in {model.model_id}. {skipped} A longer context would do.")
-    return kept
 
 
 def form_similarity_experiment(model: LanguageModel, pairs: Sequence[Pair], **options: Any) -> Result:

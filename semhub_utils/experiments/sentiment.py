@@ -23,7 +23,7 @@ from semhub_utils.evidence import (
     tidy,
 )
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
-from semhub_utils.experiments.core import DRAWS, Result, curve
+from semhub_utils.experiments.core import DRAWS, Result, curve, readable
 from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
 from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel
@@ -206,13 +206,11 @@ def fitting_prompts(
     model: LanguageModel, task: SentimentTask, max_new_tokens: int
 ) -> tuple[list[SentimentPrompt], dict[str, int]]:
     """The prompts that fit into the context with what is written after them, and what was left out so far."""
-    lengths = [len(ids) for ids in model.tokenizer([model.anchor + p.prompt for p in task.prompts])["input_ids"]]
-    most = math.inf if model.max_length is None else model.max_length - max_new_tokens
-    kept = [p for p, length in zip(task.prompts, lengths, strict=True) if length <= most]
+    kept = readable(model, task.prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens)
     if len(kept) < FEWEST:
         raise SemhubError(
-            f"{len(kept)} of {len(lengths)} prompts of {task.language} fit with {max_new_tokens} new tokens into the "
-            f"context of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
+            f"{len(kept)} of {len(task.prompts)} prompts of {task.language} fit with {max_new_tokens} new tokens into "
+            f"the context of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
         )
-    too_long = {"longer than the context": len(lengths) - len(kept)} if len(kept) < len(lengths) else {}
-    return kept, {**task.dropped, **too_long}
+    too_long = len(task.prompts) - len(kept)
+    return kept, {**task.dropped, **({"longer than the context": too_long} if too_long else {})}

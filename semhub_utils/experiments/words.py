@@ -1,8 +1,9 @@
-"""Which word does a state hold? The lens on right words against wrong ones (Eq. 2), and the plane of their rows."""
+"""Which word does a state hold? The lens on right words against wrong ones (Eq. 2), the plane of their rows."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,33 @@ import torch
 from jaxtyping import Bool, Float
 from torch.nn.functional import normalize
 
-from semhub_utils.experiments.core import ByAnswer, Claim, Exchange, Experiment, Flip, Kept, Numbers, Result, run
+from semhub_utils.errors import SemhubError
+from semhub_utils.experiments.core import (
+    TOO_LONG,
+    ByAnswer,
+    Claim,
+    Exchange,
+    Experiment,
+    Flip,
+    Kept,
+    Numbers,
+    Result,
+    Scores,
+    readable,
+    run,
+)
+from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
+from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.languages import Dictionary, Entry, segments
 from semhub_utils.states import hidden_states
-from semhub_utils.tokens import TargetTable, target_table
+from semhub_utils.tokens import TargetTable, target_table, word_forms
+
+FREQUENCY_BINS, LEAST_CLASS = 3, 6
+NO_ANSWER = "no token of its own for an answer"
+ALL, AMONG = "among all words", "among its answers"
 
 
 @dataclass(frozen=True)
@@ -211,3 +233,226 @@ class Trajectory(Experiment):
             {"experiment": "trajectory-word", "series": kinds[word], "word": word, "x": x, "y": y}
             for word, (x, y) in zip(token, words, strict=True)
         )
+
+
+# ---- words of running text ----
+
+
+def word_items(
+    model: LanguageModel,
+    texts: Sequence[str],
+    language: str,
+    dictionary: Dictionary,
+    counts: Mapping[str, int],
+    *,
+    n_words: int,
+    seed: int = 0,
+) -> tuple[list[LensItem], dict[str, int]]:
+    """Up to `n_words` words of running text, drawn by `seed`, to be read at the position before them; and how many
+    words were left out for which reason.
+
+    A word stays if it is one token of the text, found by character offsets; if the text before it, read alone, gives
+    the same tokens; if the dictionary has it; and if at least one of its English words is one token and none is the
+    word itself. Targets: "english" and "own". Wrong words are those of the other words drawn, as often as they were,
+    of the same part of speech and field and, where these are many, the same third by how often the English occurs
+    (`counts`). Cluster and anchor: the English words.
+    """
+    fit = readable(model, texts, lambda text: text)
+    dropped: Counter[str] = Counter({f"in a text {TOO_LONG}": len(texts) - len(fit)})
+    found: list[tuple[str, str, Entry]] = []  # text before the word, word, entry
+    for prefix, word, reason in _words_before(model, model.encode(fit), language):
+        entry = dictionary.get(word) or dictionary.get(word.lower())
+        reason = reason or ("not in the dictionary" if entry is None else "")
+        if not reason and word.casefold() in {w.casefold() for w in entry.english}:
+            reason = "english and own are the same word"
+        if reason:
+            dropped[reason] += 1
+        else:
+            found.append((prefix, word, entry))
+    english = dict.fromkeys(w for _, _, entry in found for w in entry.english)
+    single = {form.word for form in word_forms(model, english) if form.single}
+    found = [
+        (prefix, word, replace(e, english=tuple(w for w in e.english if w in single))) for prefix, word, e in found
+    ]
+    ready = [row for row in found if row[2].english]
+    dropped["no English word of one token"] = len(found) - len(ready)
+    order = sorted(np.random.default_rng(seed).permutation(len(ready))[:n_words].tolist())
+    return matched([ready[i] for i in order], counts), {reason: n for reason, n in dropped.items() if n}
+
+
+def _words_before(model: LanguageModel, texts: Sequence[Encoding], language: str) -> list[tuple[str, str, str]]:
+    """(text before it, word, why it cannot be read) of every word of the texts."""
+    rows, asked, expected = [], [], []
+    for whole in texts:
+        text = whole.text
+        for start, end in segments(text, language):
+            inside = [k for k, (a, b) in enumerate(whole.offsets) if a < end and b > start]
+            exact = len(inside) == 1 and text[slice(*whole.offsets[inside[0]])].strip() == text[start:end]
+            prefix = text[: whole.offsets[inside[0] - 1][1]] if exact and inside[0] else ""
+            reason = "" if prefix else "several tokens, or part of one" if not exact else "first word of its text"
+            if exact and whole.ids[inside[0]] == model.tokenizer.unk_token_id:
+                prefix, reason = "", "unknown to the tokenizer"
+            if prefix:
+                asked.append(len(rows))
+                expected.append(whole.ids[: inside[0]])
+            rows.append((prefix, text[start:end], reason))
+    for row, ids, encoding in zip(asked, expected, model.encode([rows[row][0] for row in asked]), strict=True):
+        if encoding.ids != ids:
+            rows[row] = (*rows[row][:2], "the tokens before it change where the text ends")
+    return rows
+
+
+def matched(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) -> list[LensItem]:
+    """Items of (text before the word, word, entry) with their groups and the wrong words of each group."""
+    often = {entry: max(counts.get(w.lower(), 0) for w in entry.english) for _, _, entry in ready}
+    level = {}
+    for kind in {(entry.part, entry.field) for entry in often}:
+        row = sorted((e for e in often if (e.part, e.field) == kind), key=lambda e: (often[e], e.english))
+        bins = max(1, min(FREQUENCY_BINS, len(row) // LEAST_CLASS))
+        level |= {entry: bins * rank // len(row) for rank, entry in enumerate(row)}
+    groups = [f"{entry.part}, {entry.field}, frequency {level[entry]}" for _, _, entry in ready]
+    classes: dict[str, list[tuple[str, Entry]]] = {}
+    for (_, word, entry), group in zip(ready, groups, strict=True):
+        classes.setdefault(group, []).append((word, entry))
+    found = []
+    for number, ((prefix, word, entry), group) in enumerate(zip(ready, groups, strict=True)):
+        others = [(w, e) for w, e in classes[group] if w != word and not set(e.english) & set(entry.english)]
+        wrong = {"english": tuple(w for _, e in others for w in e.english), "own": tuple(w for w, _ in others)}
+        at, said = f"{number}: {prefix[-30:]} | {word}", " / ".join(entry.english)
+        targets = {"english": entry.english, "own": (word,)}
+        found.append(LensItem(at, prefix, targets, said, wrong, group=group, anchor=said))
+    return found
+
+
+# ---- answers, and whether a model can do what its states are read for ----
+
+
+@dataclass(frozen=True)
+class Answers(Experiment):
+    """Is the answer given right more often than if the commonest were always given?
+
+    The answer given is the word that the likeliest token begins or, `among` the answers, the likeliest of the wrong
+    ones that an item names (`wrong[own]`) and the right one, the first of `targets[own]`. Claim `answers`, of the last
+    layer alone: 1 if the right answer is given, minus 1 if it is the commonest of the item's group; against answers
+    shuffled among the items of a group, those of an anchor together. Curves, of one layer: the share of right answers
+    (`answers`; reading ALL and AMONG), what always giving the commonest would get (`answers-commonest`), where the
+    items have `targets["english"]` the share of right answers in English (`answers-english`), and a row per item
+    (`task-answers <series>`).
+    """
+
+    own: str = "own"
+    among: bool = False
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        said = {"unit": "share of answers", "null_in_words": "answers shuffled among the prompts", "named": "answers"}
+        reading = AMONG if self.among else ALL
+        return (Claim("answers-gain", last=True, embedded=False, outcome=True, reading=reading, **said),)
+
+    def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
+        """Items go where the right or a wrong answer has no token, or one that another answer shares."""
+        choices = [(i.targets[self.own][0], *(i.wrong[self.own] if self.among else ())) for i in items]
+        words = target_table(model, chain(*choices), text_of(items[0].prompt)) if items else None
+        known = words.words if words else ()
+        kept = [(item, some) for item, some in zip(items, choices, strict=True) if len({*some} & {*known}) == len(some)]
+        right = np.array([known.index(some[0]) for _, some in kept], int)
+        offered = np.array([[word in some for word in known] for _, some in kept])
+        return Kept([i for i, _ in kept], {NO_ANSWER: len(items) - len(kept)}, right, (words, offered))
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        words, offered = kept.more
+        hidden = hidden_states(reader, [asked(reader, p) for p in prompts], layers=[reader.n_layers]).hidden
+        seen = lens(reader, hidden, targets=words.ids, top_k=1)
+        top = seen.top_ids[:, 0, 0].numpy()
+        given = first = words.word_of_token(reader.vocab_size)[top]
+        if self.among:
+            logprob = word_logprobs(seen.logprob[:, 0], words.groups).numpy()
+            given = np.where(offered, logprob, -np.inf).argmax(-1)
+        groups, of_group = kept.labels("group"), defaultdict(Counter)
+        for group, answer in zip(groups, kept.target, strict=True):
+            of_group[group][answer] += 1
+        common = np.array([of_group[group].most_common(1)[0][0] for group in groups])
+        right, answers = given == kept.target, np.arange(len(words.words))
+        shares = {
+            ("answers", AMONG if self.among else ALL): right,
+            ("answers", ALL): first == kept.target,
+            ("answers-commonest", AMONG if self.among else ALL): common == kept.target,
+        }
+        if all("english" in item.targets for item in kept.items):
+            english = [item.targets["english"] for item in kept.items]
+            table = target_table(reader, chain(*english), text_of(kept.items[0].prompt))
+            said = np.array([*table.words, ""])[table.word_of_token(reader.vocab_size)[top]] if table else top
+            shares["answers-english", ALL] = np.array([w in some for w, some in zip(said, english, strict=True)])
+        gain = (given[:, None] == answers).astype(float) - (common[:, None] == answers)
+        found: Numbers = {("answers-gain", ""): gain[:, None]}
+        for (what, how), share in shares.items():
+            found[what, "", (("reading", how),)] = Scores(share[:, None].astype(float), alone=True)
+        return found | {("task-answers", ""): task_rows(f"answers {kept.series}", kept.items, right)}
+
+
+def task_rows(series: str, items: Sequence, right: Sequence | np.ndarray) -> pd.DataFrame:
+    """Whether, or to which share, each item is done right: the rows `task-<series>`, for `Chapter.knows`."""
+    of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
+
+
+def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: 1 if the model's likeliest next token begins the item's own answer, else 0.
+
+    The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
+    """
+    hidden = hidden_states(model, [asked(model, item.prompt) for item in items], layers=[model.n_layers]).hidden
+    top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
+    texts = [text_of(item.prompt) for item in items]
+    ids = {
+        (text, form.word): form.ids
+        for text, item in zip(texts, items, strict=True)
+        for form in word_forms(model, item.targets[own], text)
+    }
+    right = [any(t in ids[text, w] for w in i.targets[own]) for t, text, i in zip(top, texts, items, strict=True)]
+    return task_rows(series, items, right)
+
+
+def choice_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, series: str) -> pd.DataFrame:
+    """One row per item: the share of the wrong own words than which the model's output finds the right one likelier.
+
+    The precondition of reading running text: a model that knows the language is above one half. Most words of a text
+    cannot be foretold, so being right outright is too much to ask.
+    """
+    value = np.full(len(items), np.nan)
+    every = dict.fromkeys(w for item in items for w in (*item.targets[own], *item.wrong[own]))
+    words = target_table(model, every, text_of(items[0].prompt)) if items else None
+    if words:
+        hidden = hidden_states(model, [item.prompt for item in items], layers=[model.n_layers]).hidden
+        logprob = word_logprobs(lens(model, hidden, targets=words.ids).logprob[:, 0], words.groups).double().numpy()
+        column = {w: k for k, w in enumerate(words.words)}
+        for i, item in enumerate(items):
+            right, wrong = ([column[w] for w in some if w in column] for some in (item.targets[own], item.wrong[own]))
+            if right and wrong:
+                value[i] = (logprob[i, right].max() > logprob[i, wrong]).mean()
+    table = task_rows(series, items, value)
+    return table[np.isfinite(value)].reset_index(drop=True)
+
+
+def text_of(prompt: str | Input) -> str:
+    """What a word stands behind; its tokens do not depend on the name of a placeholder before it."""
+    return prompt.text if isinstance(prompt, Input) else prompt
+
+
+def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | None:
+    """A prompt as this model takes it. Where a text has the spokes' SLOT, the model's own placeholder; where it has
+    none, it is a plain question and becomes a turn of the model's chat template, if that has one, and what stands
+    behind a line break is the beginning of the answer. Raises SemhubError where the model does not take the medium."""
+    if not isinstance(prompt, Input) or not (prompt.images or prompt.sounds):
+        return prompt
+    slot, medium = (IMAGE, "image") if prompt.images else (SOUND, "sound")
+    mark = model.placeholder(medium)
+    if slot in prompt.text:
+        return replace(prompt, text=prompt.text.replace(slot, mark))
+    question, _, answer = prompt.text.partition("\n")
+    try:
+        turn = model.chat(replace(prompt, text=question))
+    except SemhubError:  # no template
+        return replace(prompt, text=prompt.text.replace("\n", " "))
+    space = "" if turn.text[-1:].isspace() else " "
+    return replace(turn, text=f"{turn.text}{space}{answer}") if answer else turn

@@ -14,7 +14,7 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -182,6 +182,17 @@ def ended(text: str, language: str, ending: str, continuation: Mapping[str, str]
     if ending == "full stop":
         return bare + stop
     return bare + (stop if continuation is not WORLD_CONTINUATION else "") + continuation[language]
+
+
+def known_continuation(tokenizer: Callable) -> Mapping[str, str]:
+    """The paper's words behind a full stop, or the generated world's where a model's tokenizer does not know them."""
+    ids = tokenizer(list(CONTINUATION.values()))["input_ids"]
+    return WORLD_CONTINUATION if any(tokenizer.unk_token_id in row for row in ids) else CONTINUATION
+
+
+def continued(sentence: Parallel, continuation: Mapping[str, str] = CONTINUATION) -> list[str]:
+    """The sentence in every language as it is read at its longest."""
+    return [ended(text, name, "continued", continuation) for name, text in sentence.texts.items()]
 
 
 def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = CONTINUATION) -> list[PairSet]:
