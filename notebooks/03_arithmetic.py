@@ -56,7 +56,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import experiments
 from semhub_utils.chapter import begin, glue
-from semhub_utils.experiments import words
+from semhub_utils.experiments import interventions, patching, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
 
@@ -248,7 +248,7 @@ paths.claims(
 
 # %% tags=["hide-input"]
 sums = arithmetic.steering_items(items)
-steering = chapter.find("steering", lambda: experiments.steering_experiment(model, sums, series="digits", seed=seed))
+steering = chapter.run(interventions.Steering(), sums, series="digits")
 steering.heatmap(
     "steering-choice",
     "Which layer and strength? (the quarter for choosing)",
@@ -305,7 +305,7 @@ steering.claims(
 
 # %% tags=["hide-input"]
 swaps = arithmetic.patch_items(items, seed=seed)
-patches = chapter.find("patches", lambda: experiments.patch_experiment(model, swaps, series="digits", seed=seed))
+patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="digits", seed=seed))
 patches.curves(
     "patch-first",
     "What does the run say with another run's state in it?",

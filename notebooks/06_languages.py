@@ -58,7 +58,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import experiments
 from semhub_utils.chapter import begin, glue, left_out, listing
-from semhub_utils.experiments import words
+from semhub_utils.experiments import patching, words
 from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
@@ -383,7 +383,7 @@ answers = chapter.knows(
 # %% tags=["hide-input"]
 swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
 patches = chapter.find_each(
-    "patches", swaps, lambda name: experiments.patch_experiment(model, swaps[name], series=name, seed=seed)
+    "patches", swaps, lambda name: patching.interchange(model, swaps[name], series=name, seed=seed)
 )
 
 # %% tags=["hide-input"]

@@ -58,7 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import core, interventions, patching, words
 from semhub_utils.lens import available_readings
 from semhub_utils.results import glue
 from semhub_utils.spokes import code, facts
@@ -281,7 +281,9 @@ left_out.dropped
 # the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
 
 # %% tags=["hide-input"]
-steering = chapter.step("range", lambda: experiments.range_experiment(model, ranges, seed=seed, dropped=not_ranges))
+given = {"dropped": not_ranges, "seed": seed}
+push = interventions.Range()
+steering = chapter.step("range", lambda: core.run(push, model, ranges, series="range", **given))
 task = steering[steering.experiment == "range-task"]
 glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
@@ -292,7 +294,7 @@ glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 
 # %% tags=["hide-input"]
 dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
-corrected = dose[dose.reading == "corrected"].assign(series=lambda rows: rows.condition)
+corrected = dose.assign(series=dose.condition)
 show(
     figures.curves(
         corrected.drop(columns="reading"),
@@ -318,7 +320,9 @@ chapter.claim(
 # too: where that is far above 1, the state is overwritten rather than steered.
 
 # %% tags=["hide-input"]
-outcomes = steering[(steering.experiment == "steering-dose") & (steering.reading == "as released")]
+push = interventions.RANGE_AS_RELEASED
+as_released = chapter.step("range as released", lambda: core.run(push, model, ranges, series="range", **given))
+outcomes = as_released[as_released.experiment == "steering-dose"]
 released = outcomes.assign(in_states=outcomes.strength, strength=outcomes.raw).drop(columns="reading")
 show(
     figures.stacked(
@@ -337,12 +341,8 @@ show(
 # *a* start. So you count again, with any `range(k, n)` as success, and choose layer and strength again.
 
 # %% tags=["hide-input"]
-any_start = chapter.step(
-    "range-start",
-    lambda: experiments.range_experiment(
-        model, ranges, expected="k, n", series="range-start", as_released=False, seed=seed, dropped=not_ranges
-    ),
-)
+push = interventions.Range(expected="k, n")
+any_start = chapter.step("range-start", lambda: core.run(push, model, ranges, series="range-start", **given))
 # %% tags=["hide-input"]
 choice = any_start[any_start.experiment == "steering-choice"]
 choice = choice.assign(direction=choice.control.fillna("").replace("", "start minus end"))
@@ -410,7 +410,7 @@ twins = facts.english_twins(asked)
 answered = chapter.step("facts", lambda: experiments.task_table(model, twins, own="own", series="english"))
 known = chapter.knows(answered, "answer the English questions whose states are written")
 swaps = facts.patch_items(asked, seed=seed)
-patches = chapter.step("patches", lambda: experiments.patch_experiment(model, swaps, series="code", seed=seed))
+patches = chapter.step("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
 
 # %% tags=["hide-input"]
 said = patches[patches.experiment == "patch-first"]

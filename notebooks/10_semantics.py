@@ -58,6 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import patching
 from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
 
@@ -342,9 +343,7 @@ source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: experiments.task_table(model, ready, own="own", series="sentences"))
 lost = unread.counts + unmoved.counts
-patches = chapter.step(
-    "patches", lambda: experiments.patch_experiment(model, moved, series="logic", seed=seed, dropped=lost)
-)
+patches = chapter.step("patches", lambda: patching.interchange(model, moved, series="logic", seed=seed, dropped=lost))
 glue("unmoved", str(unmoved) or "No form was left out.")
 glue("parsing", parsing.value.mean(), ".0%")
 glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")

@@ -58,6 +58,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures, raising
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import patching
 from semhub_utils.organism.asking import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import vision
@@ -447,7 +448,7 @@ swapped = {
 patches = chapter.each(
     "patches",
     swapped,
-    lambda language: experiments.patch_experiment(model, swapped[language], series=language, seed=seed),
+    lambda language: patching.interchange(model, swapped[language], series=language, seed=seed),
     column="asked",
 )
 

@@ -61,6 +61,7 @@ from IPython.display import display
 from semhub_utils import experiments, figures
 from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
+from semhub_utils.experiments import patching
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
@@ -512,7 +513,7 @@ swapped = {
 patches = chapter.each(
     "patch",
     swapped,
-    lambda name: experiments.patch_experiment(model, swapped[name], series=name, seed=seed),
+    lambda name: patching.interchange(model, swapped[name], series=name, seed=seed),
     column="asked",
 )
 

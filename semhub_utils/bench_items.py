@@ -12,10 +12,9 @@ from .errors import SemhubError
 from .experiments.code import sites
 from .experiments.common import asked
 from .experiments.continuations import word_vector
+from .experiments.interventions import RANGE_AS_RELEASED
 from .experiments.pushes import RELEASED as PUSHES
 from .experiments.pushes import RELEASED_DEPTH as PUSH_DEPTH
-from .experiments.ranges import LONGEST_ARGUMENT, RELEASED_DEPTH
-from .experiments.ranges import RELEASED_STRENGTHS as RANGES
 from .experiments.sentiment import COEFFICIENTS, PAPER_DEPTH
 from .experiments.token_types import fitting, text_positions
 from .inputs import Prompt
@@ -109,7 +108,8 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
     found, _ = code.programs(n, seed=seed)
     read = sites(model, [*code.comma_places(found)[0], *code.argument_places(found)[0]])[0]
     ranges = sites(model, code.range_places(found)[0], ahead=False)[0]
-    given = {"layers": _layer(model, RELEASED_DEPTH), "strengths": RANGES, "new_tokens": LONGEST_ARGUMENT}
+    push = RANGE_AS_RELEASED
+    given = {"strengths": push.strengths, "new_tokens": push.max_new_tokens, "layers": tuple(push.tried(model))}
     return {
         "lens": Workload([site.prompt for site in read], texts=[program.text for program in found]),
         "intervention": Workload([site.prompt for site in ranges][: n // 4], **given),

@@ -23,9 +23,8 @@ from tqdm.auto import tqdm
 from semhub_utils import experiments, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge
-from semhub_utils.experiments import words
+from semhub_utils.experiments import interventions, words
 from semhub_utils.experiments.core import run
-from semhub_utils.experiments.steering import STRENGTHS
 from semhub_utils.fingerprint import program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
@@ -42,7 +41,8 @@ EXCHANGED = "hub, words exchanged"
 SERIES = (*facts.TYPES, "arithmetic")
 LINES, COUNTED = 40, 1000  # of running text: read, and counted to tell its type by
 ITEMS, FEWER = 200, 100  # prompts a type: in truth; and in steering, alarms and power, which take longer
-FEWER_STRENGTHS = (1.0, 2.0)  # of steering, in alarms and power
+STEERING = interventions.Steering()
+FEWER_PUSHES = interventions.Steering(strengths=(1.0, 2.0))  # in alarms and power
 RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
 NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the English rows
 NOISY_SERIES = ("spanish", "code", "digits")
@@ -137,7 +137,7 @@ def organisms(folder: Path | None = None) -> list[Organism]:
 
 
 def claims(
-    model: LanguageModel, series: str, *, n: int, seed: int, strengths: Sequence[float] = STRENGTHS
+    model: LanguageModel, series: str, *, n: int, seed: int, steering: interventions.Steering = STEERING
 ) -> list[Evidence]:
     """The evidence for every claim of a hub in one type of held-out facts, or in "arithmetic", as in the chapters."""
     if series == "arithmetic":
@@ -159,7 +159,7 @@ def claims(
         texts = [t if t.name in ("english", series) else replace(t, read=()) for t in _texts(seed)]
         heard = experiments.layers_experiment(model, texts, seed=seed, **alone)[1]
         found += [e for e in heard if (e.claim, e.reading) == (f"layers-hub/{series}", "normed")]
-    return found + experiments.steering_experiment(model, steered, strengths=strengths, **given)[1][:1]
+    return found + run(steering, model, steered, **given)[1][:1]
 
 
 @cache
@@ -173,7 +173,7 @@ def verdicts(
     """One row per claim of a hub, as judged. That the own token is ahead at the end (`lens-end`) claims no hub."""
     rows = []
     for name in series:
-        for e in claims(model, name, n=FEWER, seed=seed, strengths=FEWER_STRENGTHS):
+        for e in claims(model, name, n=FEWER, seed=seed, steering=FEWER_PUSHES):
             if e.experiment not in ("lens-end", *leave_out):
                 row = {"type": name, "experiment": e.experiment, "verdict": judge(e).verdict}
                 rows.append(label | row | _numbers(e))

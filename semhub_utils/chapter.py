@@ -109,7 +109,7 @@ class Chapter:
         return Known(told, found.table)
 
     def follows(self, patches: pd.DataFrame, series: str, task: str, own: str) -> str | None:
-        """Whether a patch into a picture or a sound has something to show (`patch_experiment`): the run does
+        """Whether a patch into a picture or a sound has something to show (`patching.Patch`): the run does
         its `task` by itself, and `own`, follows a state of its own type. None, or the sentence that ends a claim."""
         rows = (patches[patches.experiment == f"task-{series}{whose}"] for whose in ("", ", own type"))
         found = [self.knows(some, what) for some, what in zip(rows, (task, own), strict=True)]

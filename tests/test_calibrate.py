@@ -12,7 +12,7 @@ import torch
 from semhub_utils import calibrate, cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import similarity_experiment, steering_experiment, words
+from semhub_utils.experiments import interventions, similarity_experiment, words
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
@@ -159,7 +159,7 @@ def arithmetic_verdicts(model):
         *similarity_experiment(model, arithmetic.similarity_pairs(chosen), **given)[1],
         *run(words.Lens("word", "digit"), model, prompts, **given)[1],
         *run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), model, prompts, **given)[1],
-        *steering_experiment(model, arithmetic.steering_items(chosen), **given)[1][:1],
+        *run(interventions.Steering(), model, arithmetic.steering_items(chosen), **given)[1][:1],
     ]
     return {e.experiment: (judge(e).verdict, np.nanmin(e.p)) for e in found if e.experiment != "lens-end"}
 

@@ -9,6 +9,7 @@ import random
 import sys
 import tokenize
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from semhub_utils.evidence import (
     judge,
     split_items,
 )
-from semhub_utils.experiments import core, ranges, steering, words
+from semhub_utils.experiments import core, interventions, words
 from semhub_utils.experiments.code import sites
 from semhub_utils.experiments.commas import _between
 from semhub_utils.models import randomised, wrap
@@ -445,50 +446,40 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(3))
     rows = {"start": vector, "end": torch.zeros_like(vector)}
     monkeypatch.setattr(WordForms, "unembedding_row", lambda form, model: rows[form.word])
-    monkeypatch.setattr(ranges, "only_argument", lambda said: said)
-    monkeypatch.setattr(ranges, "calls_range", lambda said, wanted: said == wanted or len(said) % 2)
-    monkeypatch.setattr(ranges, "LONGEST_ARGUMENT", 3)
-    monkeypatch.setattr(ranges, "STRENGTHS", (0.0, 1.5))
-    monkeypatch.setattr(ranges, "RELEASED_STRENGTHS", (0.0, 10.0))
-    monkeypatch.setattr(steering, "DIRECTIONS", 4)
-    reported, plain = [], ranges.steering_experiment
-
-    def watch(model, items, **options):
-        _, report = split_items([i.id for i in items], 5, clusters=[i.cluster for i in items], share=0.25)
-        reported.append([i for i in items if i.id in set(report)])
-        return plain(model, items, **options)
-
-    monkeypatch.setattr(ranges, "steering_experiment", watch)
-    table, claims = experiments.range_experiment(model, places, seed=5)
-    prompts = [place.text[: place.at] for place in places]
-    norms = torch.stack([oracle.states(prompt)[:, -1].norm(dim=-1) for prompt in prompts]).mean(0)
-    released = round(17 / 32 * model.n_layers)
-    layer = claims[0].layers[0]
-    units = {"corrected": (layer, vector.double() / vector.norm() * norms[layer], 1.5),
-             "as released": (released, vector.double(), 10.0)}  # fmt: skip
+    monkeypatch.setattr(interventions, "only_argument", lambda said: said)
+    monkeypatch.setattr(interventions, "calls_range", lambda said, wanted: said == wanted or len(said) % 2 == 1)
+    few = {"instead": 4, "max_new_tokens": 3}
+    push = interventions.Range(strengths=(0.0, 1.5), **few)
+    released = replace(interventions.RANGE_AS_RELEASED, strengths=(0.0, 10.0), **few)
+    items = push.fit(model, places).items
+    _, report = split_items(items, 5, clusters=[item.cluster for item in items], share=0.25)
+    norms = torch.stack([oracle.states(item.prompt)[:, -1].norm(dim=-1) for item in items]).mean(0)
     stop, seen = model.module.generation_config.eos_token_id, set()
     drawn = torch.randn(4, model.hidden_size, generator=torch.Generator().manual_seed(5)).double()
-    for (reading, (at, unit, strength)), items, claim in zip(units.items(), reported, claims, strict=True):
+    for push_, strength in ((push, 1.5), (released, 10.0)):
+        table, [claim] = core.run(push_, model, places, series="range", seed=5)
+        [at] = claim.layers
+        unit = vector.double() if push_ is released else vector.double() / vector.norm() * norms[at]
 
-        def says(push, items=items, at=at, strength=strength):
-            made = [oracle.continuation(item.prompt, at, push.float(), -1, strength, 3) for item in items]
-            return [model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids) for ids in made]
+        def says(push, at=at, strength=strength):
+            made = [oracle.continuation(item.prompt, at, push.float(), -1, strength, 3) for item in report]
+            return [len(model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids)) % 2 for ids in made]
 
-        said = says(unit)
-        chance = np.mean([[len(text) % 2 for text in says(d / d.norm() * unit.norm())] for d in drawn], axis=1)
-        own = np.mean([len(text) % 2 for text in said])
+        chance = np.mean([says(d / d.norm() * unit.norm()) for d in drawn], axis=1)
+        own = np.mean(says(unit))
         assert claim.values[0] == pytest.approx(own - chance.mean()) and len({*chance}) > 1
         assert claim.p[0] >= (1 + (chance >= own).sum()) / 5 and claim.least_p == 1 / 5
-        dose = table[(table.experiment == "steering-dose") & (table.reading == reading)]
-        dose = dose[(dose.condition == "steered") & (dose.series == "expected")].sort_values("strength")
-        assert dose.value.iloc[-1] == pytest.approx(np.mean([len(text) % 2 for text in said]))
-        seen.add(dose.value.iloc[-1])
-        per_state = (vector.norm() / norms[at]).item()
-        column, raw = (dose.strength, dose.raw / dose.strength * per_state) if reading == "corrected" else (
-            dose.raw, dose.raw * per_state / dose.strength)  # fmt: skip
-        assert column.tolist() == [0.0, strength] and raw.iloc[-1] == pytest.approx(1 if reading != "corrected" else 1)
+        dose = table[(table.experiment == "steering-dose") & (table.condition == "steered")]
+        dose = dose[dose.series == "expected"].sort_values("strength")
+        assert dose.value.iloc[-1] == pytest.approx(own)
+        seen.add(own)
+        in_states = (vector.norm() / norms[at]).item()
+        raw, in_states = (strength, strength * in_states) if push_ is released else (strength / in_states, strength)
+        assert dose.raw.tolist() == pytest.approx([0.0, raw]) and dose.strength.tolist() == pytest.approx(
+            [0.0, in_states]
+        )
     assert seen != {0.0}, "nothing was expected anywhere, so nothing was compared"
-    assert claims[1].claim == "steering/range/as released" and claims[1].layers == (released,)
+    assert claim.claim == "steering/range/as released" and at == round(17 / 32 * model.n_layers)
 
 
 def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
@@ -621,12 +612,10 @@ def test_a_start_is_written_where_the_word_is_used(understood):
             last.o_proj.weight.add_(torch.outer(eye[k("]")], eye[len(names) + k("start")]))
         model.module.lm_head.weight[k("0")] += 4 * eye[k("]")]
     places, _ = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
-    table, claims = experiments.range_experiment(model, places)
+    table, claims = core.run(interventions.Range(), model, places, series="range")
     assert table[table.experiment == "range-task"].value.eq(1).all()
     assert judge(claims[0]).verdict == (HOLDS if understood is True else NOT), judge(claims[0])
-    dose = table[
-        (table.experiment == "steering-dose") & (table.reading == "corrected") & (table.condition == "steered")
-    ]
+    dose = table[(table.experiment == "steering-dose") & (table.condition == "steered")]
     shares = dose.pivot(index="strength", columns="series", values="value")
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert shares.unchanged[0.0] == 1 and (shares.expected.max() == 1) == bool(understood)
@@ -660,14 +649,14 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         tables = [
             experiments.and_experiment(model, commas, dropped={"before": 2}),
             before_arguments(model, arguments, dropped={"before": 2}),
-            experiments.range_experiment(model, calls, dropped={"before": 2}),
+            core.run(interventions.Range(), model, calls, series="range", dropped={"before": 2}),
         ]
         for table, claims in tables:
             for claim in claims:
                 verdict = judge(claim)
                 assert verdict.verdict == UNTESTABLE and claim.dropped["before"] == 2, claim.claim
-            assert len(table[table.experiment.isin(["and-probability", "lens-meaning", "steering-dose"])])
-            assert "steering-dose" not in set(table.experiment) or table[table.series == "expected"].value.isna().all()
+            assert len(table[table.experiment.isin(["and-probability", "lens-meaning", "steering"])])
+            assert "steering" not in set(table.experiment) or {"condition", "raw"} <= {*table}
 
 
 def test_the_chapter_runs_unchanged_on_another_model(tmp_path):
@@ -688,5 +677,5 @@ def test_the_chapter_runs_unchanged_on_another_model(tmp_path):
         assert "nan" not in claim["reason"].lower()
     assert claims["steering/range"]["verdict"] == UNTESTABLE
     assert claims["lens-meaning/arguments"]["n"] > 0
-    check_table(table, {"and-probability", "lens-probability", "steering-choice", "steering-dose", "range-task"})
+    check_table(table, {"and-probability", "lens-probability", "steering", "range-task"})
     check_notebook(notebook)

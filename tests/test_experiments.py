@@ -15,11 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, split_items
 from semhub_utils.experiments import core, words
-from semhub_utils.experiments import steering as steering_module
 from semhub_utils.experiments.core import FEW_DRAWS
-from semhub_utils.experiments.steering import says
+from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
@@ -467,7 +466,7 @@ def test_what_counts_as_said(continuation, expected, yes):
     assert says(continuation, expected) == yes
 
 
-def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
+def test_steering_counts_against_generation_one_by_one(tiny):
     """Counts at every strength; what is "expected" is what the model says at layer 2, strength 2, so that some is."""
     model = tiny("llama")
     oracle = Oracle("llama", model.module, model.tokenizer)
@@ -485,18 +484,10 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         SteerItem(str(k), texts[k], toward[k], away[k], expected[k], say(k, 1, 1, 0.0), cluster=str(k // 2))
         for k in range(8)
     ]
-    prompts_seen, plain = [], steering_module.generate
-    monkeypatch.setattr(
-        steering_module,
-        "generate",
-        lambda m, prompts, **o: prompts_seen.append(list(prompts)) or plain(m, prompts, **o),
-    )
     strengths = (0.0, 1.0, 2.0)
-    table, claims = experiments.steering_experiment(
-        model, items, series="n", strengths=strengths, max_new_tokens=3, seed=1
-    )
-    chosen, reported = prompts_seen[0], prompts_seen[-1]
-    halves = [[items[texts.index(p)] for p in half] for half in (chosen, reported)]
+    push = Steering(strengths=strengths, max_new_tokens=3)
+    table, claims = core.run(push, model, items, series="n", seed=1)
+    halves = split_items(items, 1, clusters=[i.cluster for i in items], share=0.25)
     clusters = [{item.cluster for item in half} for half in halves]
     assert not clusters[0] & clusters[1] and len(clusters[0] | clusters[1]) == 4  # disjoint, nothing lost
     layer = claims[0].layers[0]
@@ -526,9 +517,7 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
         ("corrected", "reversed"): (layer, -1),
         ("corrected", "wrong layer"): (layer % 3 + 1, 1),  # one of three layers on
     }
-    drawn = torch.randn(
-        steering_module.RANDOM_DIRECTIONS, model.hidden_size, generator=torch.Generator().manual_seed(1)
-    )
+    drawn = torch.randn(3, model.hidden_size, generator=torch.Generator().manual_seed(1))
     said = [
         says(say(k, layer, layer, 2.0, vector=d / d.norm() * difference[k][layer].norm()), expected[k])
         for d in drawn
@@ -557,7 +546,7 @@ def test_steering_counts_against_generation_one_by_one(tiny, monkeypatch):
 def test_one_cluster_cannot_be_split(tiny):
     items = [SteerItem(str(k), "8=3+", "two", "three", "a", "b", cluster="one") for k in range(4)]
     with pytest.raises(SemhubError, match="two parts"):
-        experiments.steering_experiment(tiny("llama"), items, series="n")
+        core.run(Steering(), tiny("llama"), items, series="n")
 
 
 # ---- truth put in by hand ----
@@ -638,7 +627,7 @@ def test_planted_hub_is_found(hub):
     table = experiments.task_table(hub, planted_items(), own="digit", series="n")
     assert table.value.eq(1).all()
     moved = [(k + 7) % N for k in range(N)]
-    table, claims = experiments.steering_experiment(hub, planted_steering(moved), series="n", max_new_tokens=1)
+    table, claims = core.run(Steering(max_new_tokens=1), hub, planted_steering(moved), series="n")
     assert judge(claims[0]).verdict == HOLDS and claims[0].layers == (1,)
 
 
@@ -649,7 +638,7 @@ def test_planted_absence_is_not_found(islands):
     verdicts = {c.experiment: judge(c).verdict for c in claims}
     assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
     moved = [(k + 7) % N for k in range(N)]
-    _, claims = experiments.steering_experiment(islands, planted_steering(moved), series="n", max_new_tokens=1)
+    _, claims = core.run(Steering(max_new_tokens=1), islands, planted_steering(moved), series="n")
     assert judge(claims[0]).verdict == NOT
     assert experiments.task_table(islands, planted_items(), own="digit", series="n").value.eq(1).all()
 
@@ -698,7 +687,7 @@ def test_a_push_that_always_says_one_thing_is_no_understanding(hub):
     items = [
         SteerItem(i.id, i.prompt, "w0", i.away, i.expected, i.original, i.cluster) for i in planted_steering(targets)
     ]
-    table, claims = experiments.steering_experiment(hub, items, series="n", max_new_tokens=1)
+    table, claims = core.run(Steering(max_new_tokens=1), hub, items, series="n")
     dose = table[(table.experiment == "steering-dose") & (table.series == "expected") & (table.condition == "steered")]
     assert dose.value.max() > 0.2  # it is right as often as that
     assert judge(claims[0]).verdict == NOT

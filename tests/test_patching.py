@@ -1,16 +1,17 @@
 """Interchange patches against plain hooks one run at a time, and on models whose truth is known."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from test_experiments import PLAIN, N, hub, islands, one_token_forms  # noqa: F401 (fixtures)
+from test_experiments import N, hub, islands, one_token_forms  # noqa: F401 (fixtures)
 
-from semhub_utils import experiments
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
+from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.spokes import arithmetic, facts
@@ -45,8 +46,9 @@ def byte_items(model):
 def test_values_against_one_run_at_a_time(tiny, name):
     model = tiny(name)
     oracle, items = Oracle(name, model.module, model.tokenizer), byte_items(model)
-    table, claims = experiments.patch_experiment(model, items, series="digits", seed=3)
-    assert [c.claim for c in claims] == [f"{c}/digits{way}" for way in ("", "/reversed") for c in patching.CLAIMS]
+    table, claims = patching.interchange(model, items, series="digits", seed=3)
+    names = [f"{c}/digits{way}" for way in ("", "/reversed") for c in ("patch", "patch-answer")]
+    assert [c.claim for c in claims] == names
     nulls = table[(table.experiment == "patch-first") & table.null_high.notna()]
     assert set(nulls.condition) == {"source"} and set(nulls.series) == {"expected"}
     shown = nulls[nulls.direction == "english into digits"].null_high.to_numpy()
@@ -104,25 +106,21 @@ def test_values_against_one_run_at_a_time(tiny, name):
         )
 
 
-def test_nothing_left_cannot_be_tested_and_still_has_its_curves(tiny):
+def test_what_cannot_be_patched_is_counted(tiny):
     model = tiny("llama")
     [item] = byte_items(model)[:1]
     pairs = {"answer": ("3", "3"), "expected": ("3", "homeward")}
-    items = [PatchItem(**{**item.__dict__, name: pair}) for name, pair in pairs.items()]
-    items.append(PatchItem(**{**item.__dict__, "expected": ("5", "homeward")}))
-    table, claims = experiments.patch_experiment(model, items, series="digits")
+    items = [replace(item, **{name: pair}) for name, pair in pairs.items()]
+    items.append(replace(item, expected=("5", "homeward")))
+    _, claims = patching.interchange(model, items, series="digits")
     assert claims[0].dropped == {
         "both types have the same word": 1,
         "the source has the same answer": 1,
         "no single token of its own for an answer": 1,
     }
-    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
-    first = table[table.experiment == "patch-first"]
-    assert len(first) == 2 * 4 * (model.n_layers + 1) and first.value.isna().all() and (first.dropped == 3).all()
-    table, claims = experiments.patch_experiment(model, [], series="digits")
-    assert [c.claim for c in claims] == ["patch/digits", "patch-answer/digits"]
-    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
-    assert {"patch-first", "patch-probability"} <= set(table[table.value.isna()].experiment)
+    assert {judge(c).verdict for c in claims} == {UNTESTABLE} and len(claims) == 4
+    table, claims = patching.interchange(model, [], series="digits")
+    assert [c.claim for c in claims] == ["patch/digits", "patch-answer/digits"] and {"condition", "cluster"} <= {*table}
 
 
 # ---- items ----
@@ -159,7 +157,7 @@ def test_items_of_arithmetic():
 
 
 def test_without_another_relation_that_control_is_left_out(hub):  # noqa: F811
-    _, claims = experiments.patch_experiment(hub, planted_items(other=False), series="n", **PLAIN)
+    _, claims = patching.interchange(hub, planted_items(other=False), series="n", twins=())
     assert set(claims[0].controls) == {"same answer", "random push", "embedding layer"}
 
 
@@ -181,24 +179,23 @@ def planted_items(other=True):
 
 def test_planted_hub_is_found_and_planted_absence_is_not(hub, islands):  # noqa: F811
     """Prompts of one token: the patch at the embeddings is the whole source, so that control alone holds it back."""
-    _, claims = experiments.patch_experiment(hub, planted_items(), series="n")
+    _, claims = patching.interchange(hub, planted_items(), series="n")
     for claim, least in zip(claims[:2], (5, 0.99), strict=True):
         verdict = judge(claim)
         assert verdict.verdict == WEAKLY and "not above embedding layer" in verdict.reason and claim.values[1] > least
         beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
         assert len(beaten) == 4 and claim.p[1] < 0.01 and max(c.high[1] for c in beaten) < claim.low[1]
-    _, claims = experiments.patch_experiment(islands, planted_items(), series="n")
+    _, claims = patching.interchange(islands, planted_items(), series="n")
     assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
     assert {judge(c).verdict for c in claims[:2]} == {NOT}
 
 
 @pytest.mark.parametrize(("name", "verdict"), [("planted", HOLDS), ("islands", NOT), ("random", NOT)])
-def test_trained_models_are_told_apart(name, verdict, monkeypatch):
-    monkeypatch.setattr(patching, "DRAWS", 299)
+def test_trained_models_are_told_apart(name, verdict):
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
     items = facts.patch_items(facts.prompts("code", 180))
-    _, claims = experiments.patch_experiment(model, items, series="code", **PLAIN)
+    _, claims = run(patching.Patch(), model, items, series="code", twins=())
     found = judge(claims[0])
     assert found.verdict == verdict, found.reason
     assert verdict == NOT or 0 < found.layer < model.n_layers

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils import experiments, figures
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.experiments import patching
 from semhub_utils.experiments import roles as roles_module
 from semhub_utils.experiments import semantics as swaps_module
 from semhub_utils.experiments.core import FEW_DRAWS
@@ -631,7 +632,7 @@ def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
 def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name, verdict):
     model = load_model(f"organism:{name}", check=False)
     items = semantics.patch_items(known, 60, seed=0, tagged=True)[0]
-    table, claims = experiments.patch_experiment(model, items, series="logic", random_weights=False)
+    table, claims = patching.interchange(model, items, series="logic", twins=())
     assert [judge(c).verdict for c in claims] == [verdict] * 2
     assert table[table.experiment == "task-logic"].value.mean() > 0.9
     assert table[table.experiment == "task-logic, own type"].value.mean() > 0.9, "a form's own states are taken"

@@ -18,16 +18,13 @@ from semhub_utils.experiments.languages import (
 )
 from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
-from semhub_utils.experiments.patching import patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
-from semhub_utils.experiments.ranges import range_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.roles import role_experiment
 from semhub_utils.experiments.semantics import fitting, form_similarity_experiment, swap_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.similarity import relation_curves, similarity_experiment
-from semhub_utils.experiments.steering import steering_experiment
 from semhub_utils.experiments.tasks import choice_table, task_table
 from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.traps import norm_trap, padding_trap, punctuation_trap
@@ -62,10 +59,8 @@ __all__ = [
     "noun_experiment",
     "overlay",
     "padding_trap",
-    "patch_experiment",
     "punctuation_trap",
     "push_experiment",
-    "range_experiment",
     "readable",
     "readable_sentences",
     "recolour_experiment",
@@ -76,7 +71,6 @@ __all__ = [
     "sentiment_patch_experiment",
     "similarity_experiment",
     "sound_lens",
-    "steering_experiment",
     "swap_experiment",
     "task_table",
     "token_table",

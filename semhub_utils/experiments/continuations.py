@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError
+from semhub_utils.experiments.interventions import CPU_TOKENS
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair
@@ -19,7 +20,6 @@ Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
 MEASURED = ("written", "written, all words", "nats", "relevance")
 SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0}
-CPU_TOKENS = 8192  # prompt tokens of all copies continued together: their steps are short, and the calls are what costs
 
 
 def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "layer position hidden"]:

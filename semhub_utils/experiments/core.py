@@ -91,7 +91,7 @@ class Scores:
     values: ByLayer | ByAnswer
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "draw layer"]] = ()
-    of: Bool[np.ndarray, " item"] | None = None
+    of: Bool[np.ndarray, "_"] | None = None
     alone: bool = False
     layers: Sequence[int] | None = None
     unit: str = ""
@@ -186,12 +186,13 @@ class Claim:
 class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
     emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
-    whether a model of such is a control."""
+    whether a model of such is a control. columns: what its rows have besides the usual, if there are any."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
     readings: ClassVar[Sequence[str]] = ("normed",)
     random_weights: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, model: LanguageModel, items: Sequence) -> Kept: ...
 
@@ -242,7 +243,8 @@ def run(
         curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
         tables += [tidy(found), *curves]
         claims += found
-    return pd.concat(tables, ignore_index=True).assign(**(columns or {})), claims
+    table = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
+    return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
 
 
 Beside = dict[str, dict[Key, ByLayer]]
@@ -332,7 +334,7 @@ def _curves(
     claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []
     for key, of in own.items():
         if not _is_numbers(of):
-            tables.append(of)
+            tables.append(of if "series" in of else of.assign(series=series))
         elif key not in claimed:
             scores, (what, name, *more) = _scores(of), key
             about, null = kept.only(scores.of), scores.null

@@ -5,201 +5,239 @@ shown by what the model then says, not by what can be read from it.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from semhub_utils.evidence import evidence, tidy
 from semhub_utils.experiments.common import asked, task_rows, text_of
-from semhub_utils.experiments.core import DRAWS, Result, curve
-from semhub_utils.experiments.patched import NOISE, OWN, SOURCE, Runs, every_patch
-from semhub_utils.lens import lens
+from semhub_utils.experiments.core import (
+    DRAWS,
+    ByAnswer,
+    ByLayer,
+    Claim,
+    Exchange,
+    Experiment,
+    Kept,
+    Numbers,
+    Result,
+    Scores,
+    run,
+)
+from semhub_utils.inputs import Encoding, Prompt
+from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import PatchItem
-from semhub_utils.tokens import TargetTable, target_table
+from semhub_utils.states import Positions, hidden_states, stream_states
+from semhub_utils.steering import patched_states
+from semhub_utils.tokens import target_table
 
-CLAIMS = {"patch": "nats", "patch-answer": "share of prompts"}
+SOURCE, SAME, OTHER, PUSH = "source", "same answer", "other relation", "random push"
+UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where there are places
+OWN = "own type"
 OUTCOMES = ("expected", "original", "untranslated")
+EXCHANGE = Exchange("anchor")
 
 
-def patch_experiment(
-    model: LanguageModel,
-    items: Sequence[PatchItem],
-    *,
-    series: str,
-    hub: str = "english",
-    seed: int = 0,
-    random_weights: bool = True,
-    dropped: Mapping[str, int] | None = None,
-) -> Result:
+@dataclass(frozen=True)
+class Patch(Experiment):
     """Does the answer follow when the last token's state at layer l is replaced by that of another type's run?
 
-    Items with places (`PatchItem`) go one way only: the states of a picture's patches, say, at layer l are all replaced
-    by that of the last word of a text of the hub's. `series` is then the type in which is asked, "english" too.
+    into: 0 writes the hub's states into the runs of a series, 1 the other way round. Items with places (`PatchItem`) go
+    one way only: the states of a picture's patches, say, at layer l are all replaced by that of the last word of a text
+    of the hub's. The series is then the type in which is asked, "english" too.
 
     Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
     same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
     run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
     expected word, against the same shuffling. The second is the harder one: at the last layers no block is left to use
-    the state, and the first shows there what the source's own output gives away. Both write the hub's states into the
-    runs of `series`; with "/reversed" behind them, the other way round.
+    the state, and the first shows there what the source's own output gives away. Where `into` is 1, "/reversed" stands
+    behind them.
 
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
-    earlier token, drawn by `seed`), a push in a random direction as long as the patch is, from the mean of the states
-    that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
-    Words of several tokens, or whose token another word shares, are dropped and counted, with what was left out before
-    (`dropped`).
+    earlier token, drawn by the run's seed), a push in a random direction as long as the patch is, from the mean of the
+    states that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
+    Words of several tokens, or whose token another word shares, are dropped and counted.
 
-    Table, by `direction` and `condition` (whose state was written): `patch-first`, the share of items whose likeliest
-    next token begins the expected word, the original one, the expected one in the source's own type ("untranslated"),
-    or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with
-    places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition
-    "own type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
+    Curves, by `condition` (whose state was written): `patch-first`, the share of items whose likeliest next token
+    begins the expected word, the original one, the expected one in the source's own type ("untranslated"), or another
+    word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with places,
+    `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition "own
+    type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
     picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
-    some inner layer. Where it does not, what is written there is not read, whoever wrote it. Without items, the claims
-    of one way have no numbers.
+    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
     """
-    if not items:
-        words = TargetTable((), (), torch.empty(0, dtype=torch.long), (), {})
-        return _one_way(model, words, [], 0, types=(series, hub), dropped={}, seed=seed, noise=False, alone=True)
-    items = [
-        replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
-        for i in items
-    ]
-    words, kept, lost = _resolve(model, items)
-    given = {"types": (series, hub), "seed": seed, "dropped": {**(dropped or {}), **lost}, "noise": random_weights}
-    given["alone"] = items[0].places is not None
-    found = [_one_way(model, words, kept, into, **given) for into in ((0,) if given["alone"] else (0, 1))]
-    return pd.concat([table for table, _ in found], ignore_index=True), [c for _, claims in found for c in claims]
 
+    hub: str = "english"
+    into: int = 0
+    nothing: ClassVar[tuple[str, ...]] = ()
+    readings: ClassVar[tuple[str, ...]] = ("",)
+    columns: ClassVar[tuple[str, ...]] = ("condition", "cluster")
 
-def _one_way(
-    model: LanguageModel,
-    words: TargetTable,
-    items: Sequence[PatchItem],
-    into: int,
-    *,
-    types: tuple[str, str],
-    dropped: Mapping[str, int],
-    seed: int,
-    noise: bool,
-    alone: bool,
-) -> Result:
-    """One direction: 0 writes the hub's states into the type's runs, 1 the other way round. alone: whether there is no
-    other."""
-    given = {"clusters": [item.cluster for item in items], "seed": seed}
-    of = _words(words, items, into)
-    index, expected = np.arange(len(items)), of["expected"]
-    groups, anchors = [item.group for item in items], [item.anchor for item in items]
-    scores = nulls = dict.fromkeys(CLAIMS, np.empty((0, model.n_layers + 1)))
-    controls: dict[str, dict] = {claim: {} for claim in CLAIMS}
-    taken = None
-    found = every_patch(model, words, items, into, of["original"], seed=seed, noise=noise) if items else {}
-    for name, runs in found.items():
-        followed = {"patch": runs.gain[index, :, expected], "patch-answer": runs.first == expected[:, None]}
-        followed = {claim: values.astype(float) for claim, values in followed.items()}
-        if name == OWN:
-            taken = followed["patch-answer"][:, 1:-1].max(1, initial=0)
-        elif name == SOURCE:
-            scores, nulls = followed, _null(runs, of, groups, anchors, seed)
-        else:
-            for claim, values in followed.items():
-                controls[claim][name] = values
-    for claim, values in scores.items():
-        controls[claim]["embedding layer"] = values[:, :1]
-    claims = [
-        evidence(
-            f"{claim}/{types[0]}" + "/reversed" * into, scores[claim], nulls[claim],
-            least_p=least_permutation_p(groups, anchors) if items else 0.0, layers=range(model.n_layers + 1),
-            n_layers=model.n_layers, experiment=claim, series=types[into], controls=controls[claim], dropped=dropped,
-            outcome=claim == "patch-answer", unit=unit,
-            null_in_words="expected answers shuffled among prompts of one relation and form", **given,
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        given: dict[str, Any] = {"nulls": (EXCHANGE,), "ending": "/reversed" * self.into}
+        given["series"] = self.hub if self.into else "{}"
+        given["null_in_words"] = "expected answers shuffled among prompts of one relation and form"
+        return (
+            Claim("patch", unit="nats", **given),
+            Claim("patch-answer", unit="share of prompts", outcome=True, **given),
         )
-        for claim, unit in CLAIMS.items()
-    ]  # fmt: skip
-    curves = _curves(model, words, found, of, nulls["patch-answer"], dropped=sum(dropped.values()), **given)
-    name = f"{types[1 - into]} into {types[into]}"
-    if alone:
-        name = f"{types[1]} words into {types[0]}"
-        said = found[SOURCE].plain == of["original"] if items else []
-        curves.append(task_rows(types[0], items, said))
-        if taken is not None:
-            curves.append(task_rows(f"{types[0]}, own type", items, taken))
-    return pd.concat([tidy(claims), *curves], ignore_index=True).assign(direction=name), claims
+
+    def fit(self, model: LanguageModel, items: Sequence[PatchItem]) -> Kept:
+        items = [
+            replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
+            for i in items
+        ]
+        said = [[w for w in (*item.answer, *item.expected) if w is not None] for item in items]
+        words = target_table(model, [w for some in said for w in some], text_of(items[0].run[0]) if items else "")
+        single, kept, dropped = words.single, [], Counter()
+        nowhere = [bool(i.places) and not i.places(*model.encode([i.run[0]])) for i in items]
+        for item, own, gone in zip(items, said, nowhere, strict=True):
+            if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
+                dropped["both types have the same word"] += 1
+            elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1] is not None:
+                dropped["the source has the same answer"] += 1
+            elif not {*own} <= single:
+                dropped["no single token of its own for an answer"] += 1
+            elif gone:
+                dropped["no patch of the model is known to lie there"] += 1
+            else:
+                kept.append(item)
+        place = {word: k for k, word in enumerate(words.words)}
+        every = [(i.expected[self.into], i.answer[self.into], i.expected[1 - self.into]) for i in kept]
+        of = {
+            outcome: np.array([place[row[k]] for row in every], int)
+            for k, outcome in enumerate(OUTCOMES)
+            if not any(row[k] is None for row in every)
+        }
+        return Kept(kept, dropped, of["expected"], (words, of), [item.run[self.into] for item in kept])
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        runs = _Runs(reader, kept, prompts)
+        said = {name: runs.under(states) for name, states in self._states(reader, kept, runs).items()}
+        index, (_, of) = np.arange(len(kept.items)), kept.more
+        followed = {name: {k: kept.own(v) for k, v in some.followed.items()} for name, some in said.items()}
+        controls = [name for name in said if name not in (SOURCE, OWN)]
+        found: Numbers = {
+            (claim, ""): Scores(values, {name: followed[name][claim] for name in controls})
+            for claim, values in said[SOURCE].followed.items()
+        }
+        for condition, some in said.items():
+            more = (("condition", condition),)
+            named = {o: (some.first == word[:, None]).astype(float) for o, word in of.items()}
+            named["other"] = 1 - sum(named.values())
+            found |= {("patch-first", o, more): values for o, values in named.items()}
+            found |= {("patch-probability", o, more): np.exp(some.logprob[index, :, w]) for o, w in of.items()}
+        more = (("condition", SOURCE),)
+        null = EXCHANGE.draws(kept, Scores(said[SOURCE].followed["patch-answer"]), "", DRAWS, kept.seed)
+        found["patch-first", "expected", more] = Scores(followed[SOURCE]["patch-answer"], null=null)
+        found |= {("patch-rank", o, more): runs.rank(said[SOURCE].last, word) for o, word in of.items()}
+        if kept.items[0].places is not None:
+            found["task", ""] = task_rows(kept.series, kept.items, runs.first[:, 0] == of["original"])
+        if OWN in said:
+            taken = followed[OWN]["patch-answer"][:, 1:-1].max(1, initial=0)
+            found["task", OWN] = task_rows(f"{kept.series}, {OWN}", kept.items, taken)
+        return found
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        source = hidden_states(reader, [item.source[1 - self.into] for item in kept.items]).hidden
+        return {(claim, ""): values for claim, values in _Runs(reader, kept, prompts).under(source).followed.items()}
+
+    def _states(self, model: LanguageModel, kept: Kept, runs: "_Runs") -> dict[str, Float[Tensor, "item layer hidden"]]:
+        """What is written into the runs at each layer, by condition."""
+        items, of, places = kept.items, 1 - self.into, kept.items[0].places is not None
+        texts = {SOURCE: [item.source[of] for item in items], SAME: [item.run[of] for item in items]}
+        if all(item.other for item in items):
+            texts[UNLIKE if places else OTHER] = [item.other[of] for item in items]
+        states = {name: hidden_states(model, some).hidden for name, some in texts.items()}
+        if places:
+            rng = np.random.default_rng(kept.seed)
+            before = [[int(rng.integers(max(1, len(e) - 1)))] for e in model.encode(texts[SOURCE])]
+            states[EARLIER] = hidden_states(model, texts[SOURCE], positions=before).hidden
+            if all(item.source[self.into] for item in items):
+                like = model.encode([item.source[self.into] for item in items])
+                states[OWN] = mean_states(model, like, [e.patches or [len(e) - 1] for e in like])
+        own = mean_states(model, runs.encodings, runs.places)
+        direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(kept.seed))
+        apart = (states[SOURCE] - own).norm(dim=-1, keepdim=True)
+        return states | {PUSH: own + apart * normalize(direction, dim=-1)}
 
 
-def _null(runs: Runs, of: Mapping[str, np.ndarray], groups, anchors, seed: int) -> dict[str, np.ndarray]:
-    """Both statistics with expected answers shuffled; an item that would be asked to turn to its own sits out."""
-    index, expected = np.arange(len(groups)), of["expected"]
-    drawn: dict[str, list] = {claim: [] for claim in CLAIMS}
-    for p in random_pairings(len(groups), groups=groups, clusters=anchors, draws=DRAWS, seed=seed):
-        i = index[(p >= 0) & (expected[p] != of["original"])]
-        if len(i):
-            drawn["patch"].append(runs.gain[i, :, expected[p[i]]].mean(0))
-            drawn["patch-answer"].append((runs.first[i] == expected[p[i]][:, None]).mean(0))
-    return {claim: np.array(some).reshape(len(some), -1) for claim, some in drawn.items()}
+def interchange(
+    model: LanguageModel, items: Sequence[PatchItem], *, series: str, hub: str = "english", **options: Any
+) -> Result:
+    """`run` of `Patch` both ways, or one way where items have places or there are none; the table adds `direction`."""
+    alone = not items or items[0].places is not None
+    tables, claims = [], []
+    for into, direction in enumerate((f"{hub} into {series}", f"{series} into {hub}")[: 1 if alone else 2]):
+        columns = {"direction": f"{hub} words into {series}" if alone else direction}
+        table, found = run(Patch(hub, into), model, items, series=series, columns=columns, **options)
+        tables.append(table)
+        claims += found
+    return pd.concat(tables, ignore_index=True), claims
 
 
-def _curves(model, words: TargetTable, found: Mapping[str, Runs], of, null, **common) -> list[pd.DataFrame]:
-    """What the patched runs say, by whose state was written; without items, curves without a number. `null` is that of
-    the expected answer after the source's state."""
-    tables, index = [], np.arange(len(of["expected"]))
-    empty, width = np.empty((0, model.n_layers + 1)), max(map(len, words.groups), default=0)
-    forms = [words.ids[[*group, *[group[0]] * (width - len(group))]] for group in words.groups]
-    for condition in (SOURCE, *(name for name in found if name not in (SOURCE, NOISE))):
-        runs, shown = found.get(condition), {}
-        said = {o: (runs.first == word[:, None]).astype(float) if runs else empty for o, word in of.items()}
-        shown |= {("patch-first", o): values for o, values in said.items()}
-        shown["patch-first", "other"] = 1 - sum(said.values())
-        for o, word in of.items():
-            shown["patch-probability", o] = np.exp(runs.logprob[index, :, word]) if runs else empty
-            if condition == SOURCE and runs:
-                rank = lens(model, runs.last, targets=torch.stack(forms)[torch.from_numpy(word)], rank=True).rank
-                shown["patch-rank", o] = rank.amin(-1).double().numpy()  # the best of a word's forms
-        for (experiment, o), values in shown.items():
-            chance = null if (condition, experiment, o) == (SOURCE, "patch-first", "expected") else None
-            found_so = curve(model, values, experiment=experiment, series=o, null=chance, **common)
-            tables.append(found_so.assign(condition=condition))
-    return tables
+@dataclass(frozen=True)
+class _Said:
+    """What runs say with a state in them at each layer. logprob: of each word; first: the word that the likeliest token
+    is, -1 for none; last: the states at layer L; followed: by claim, what an item would score if that word were its
+    expected one (nan for its original one, which it cannot turn to)."""
+
+    logprob: Float[np.ndarray, "item layer word"]
+    first: Int[np.ndarray, "item layer"]
+    last: Float[Tensor, "item layer hidden"]
+    followed: dict[str, ByAnswer]
 
 
-def _words(words: TargetTable, items: Sequence[PatchItem], into: int) -> dict[str, Int[np.ndarray, "item"]]:
-    """Each item's words, as indices of `words`, by outcome."""
-    place = {word: k for k, word in enumerate(words.words)}
-    every = [(item.expected[into], item.answer[into], item.expected[1 - into]) for item in items]
-    return {
-        o: np.array([place[row[k]] for row in every], int)
-        for k, o in enumerate(OUTCOMES)
-        if not any(row[k] is None for row in every)
-    }
+class _Runs:
+    """Runs of a model that states are written into."""
+
+    def __init__(self, model: LanguageModel, kept: Kept, prompts: Sequence[Prompt]):
+        self.model, (self.words, of) = model, kept.more
+        self.encodings: list[Encoding] = model.encode(prompts)
+        self.original, self.places = of["original"], -1
+        if kept.items[0].places:
+            self.places = [list(i.places(e)) for i, e in zip(kept.items, self.encodings, strict=True)]
+        self.before, self.first = self._words(hidden_states(model, self.encodings, layers=[model.n_layers]).hidden)
+
+    def under(self, vectors: Float[Tensor, "item layer hidden"]) -> _Said:
+        """With `vectors[:, l]` in their places at each layer l."""
+        layers, index = range(self.model.n_layers + 1), np.arange(len(vectors))
+        last = patched_states(self.model, self.encodings, vectors, layers, positions=self.places)
+        logprob, first = self._words(last)
+        gain = logprob - self.before
+        gain -= gain[index, :, self.original][:, :, None]
+        named = (first[:, :, None] == np.arange(logprob.shape[2])).astype(float)
+        gain[index, :, self.original] = named[index, :, self.original] = np.nan
+        return _Said(logprob, first, last, {"patch": gain, "patch-answer": named})
+
+    def _words(self, states: Float[Tensor, "item layer hidden"]) -> tuple[np.ndarray, np.ndarray]:
+        seen = lens(self.model, states, targets=self.words.ids, top_k=1)
+        first = self.words.word_of_token(self.model.vocab_size)[seen.top_ids[..., 0].numpy()]
+        return word_logprobs(seen.logprob, self.words.groups).double().numpy(), first
+
+    def rank(self, last: Float[Tensor, "item layer hidden"], word: Int[np.ndarray, " item"]) -> ByLayer:
+        """The best rank of a word's forms."""
+        width = max(map(len, self.words.groups))
+        forms = [self.words.ids[[*group, *[group[0]] * (width - len(group))]] for group in self.words.groups]
+        found = lens(self.model, last, targets=torch.stack(forms)[torch.from_numpy(word)], rank=True)
+        return found.rank.amin(-1).double().numpy()
 
 
-def _resolve(model: LanguageModel, items: Sequence[PatchItem]) -> tuple[TargetTable, list[PatchItem], dict[str, int]]:
-    """Words with a token of their own, the items that keep all four of theirs, and why the others went."""
-    said = {item.id: [w for w in (*item.answer, *item.expected) if w is not None] for item in items}
-    every = dict.fromkeys(word for words in said.values() for word in words)
-    words = target_table(model, every, text_of(items[0].run[0]))
-    single = words.single
-    nowhere = set()
-    if items[0].places:
-        runs = model.encode([item.run[0] for item in items])
-        nowhere = {item.id for item, encoding in zip(items, runs, strict=True) if not item.places(encoding)}
-    kept, dropped = [], Counter()
-    for item in items:
-        if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
-            dropped["both types have the same word"] += 1
-        elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1] is not None:
-            dropped["the source has the same answer"] += 1
-        elif not {*said[item.id]} <= single:
-            dropped["no single token of its own for an answer"] += 1
-        elif item.id in nowhere:
-            dropped["no patch of the model is known to lie there"] += 1
-        else:
-            kept.append(item)
-    return words, kept, dict(dropped)
+def mean_states(
+    model: LanguageModel, prompts: Sequence[Prompt], places: Positions
+) -> Float[Tensor, "item layer hidden"]:
+    """The mean over each prompt's places."""
+    total, count = torch.zeros(len(prompts), model.n_layers + 1, model.hidden_size), torch.zeros(len(prompts))
+    for some in stream_states(model, prompts, positions=places):
+        total.index_add_(0, some.item, some.hidden)
+        count.index_add_(0, some.item, torch.ones(len(some.item)))
+    return total / count[:, None, None]

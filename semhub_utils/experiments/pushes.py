@@ -16,7 +16,6 @@ from semhub_utils.experiments.audio import BATCH
 from semhub_utils.experiments.common import asked
 from semhub_utils.experiments.core import Result, curve
 from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, CLASSES, OTHER, RANDOM, Pushed, claims_of, dose_curves
-from semhub_utils.experiments.steering import CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import word_logprobs
 from semhub_utils.models import LanguageModel, randomised
@@ -25,6 +24,7 @@ from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, next_token_logprobs
 from semhub_utils.tokens import TargetTable, target_table, word_forms
 
+CHOOSING, MAX_LAYERS_TRIED, RANDOM_DIRECTIONS = 0.25, 8, 3
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # times the mean length of the states at the clip's frames
 RELEASED = (0.0, *map(float, range(10, 101, 10)))  # times the difference of the rows as it is, as the authors' code
 RELEASED_DEPTH = 13 / 32

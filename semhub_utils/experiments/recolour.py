@@ -15,7 +15,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
 from semhub_utils.experiments.common import asked, task_rows
 from semhub_utils.experiments.core import DRAWS, Result, curve
-from semhub_utils.experiments.patched import OWN, mean_states
+from semhub_utils.experiments.patching import OWN, mean_states
 from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
@@ -60,7 +60,7 @@ def recolour_experiment(
     as it is), `recolour-choice` (the choosing items), and `task-<series>`, one row per item: whether it is answered
     rightly before. The condition "own type" is no control but what can be done at best: at layer l, the mean state of a
     real half of the third colour, from which the later layers follow. `task-<series>, own type`, one row per item:
-    whether the answer is then the intended one at some inner layer, as in `patch_experiment`. Items whose colours have
+    whether the answer is then the intended one at some inner layer, as in `patching.Patch`. Items whose colours have
     no token of their own, or whose half has no patch, are dropped and counted.
     Raises SemhubError on no item and an unknown reading.
     """

@@ -25,11 +25,11 @@ from semhub_utils.evidence import (
 from semhub_utils.experiments.continuations import MEASURED, Score, measure, word_mass, word_vector, write
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
-from semhub_utils.experiments.steering import RANDOM_DIRECTIONS
 from semhub_utils.models import LanguageModel
 from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
 
+RANDOM_DIRECTIONS = 3
 COEFFICIENTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 PAPER_DEPTH, PAPER_COEFFICIENT = (
     17 / 32,
