@@ -400,6 +400,20 @@ def _run_one(job: Job, kernels: Kernels, fresh: bool) -> Outcome:
     return Outcome(job, seconds)
 
 
+def forwarded(
+    chosen: Sequence[Notebook], model: str | None = None, say: Callable[[str], None] = print
+) -> tuple[list[Outcome], dict[str, dict[str, float]]]:
+    """Run chapters from nothing into a folder that is then gone: what became of each, and by chapter the tokens that
+    were forwarded over the distinct ones, {"read": ..., "edit": ...}."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="semhub-") as folder:
+        outcomes = run(plan(chosen, [model], out=Path(folder), results_dir=Path(folder, "results")), say=say)
+        for outcome in outcomes:
+            for path in outcome.job.results.glob(f"{outcome.job.chapter.name}.claims.json"):
+                found[outcome.job.chapter.name] = json.loads(path.read_text("utf-8"))["provenance"]["forwarded"]
+    return outcomes, found
+
+
 def _failure(job: Job, error: Exception) -> tuple[str, int]:
     """The sentence and the exit status for an exception that ended a chapter; a log when it is not one of ours."""
     if not isinstance(error, PapermillExecutionError):

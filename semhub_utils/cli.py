@@ -148,11 +148,19 @@ def check(options: Options) -> int:
     _quick=_flag("a small model and few items, under half a minute"),
     _threads=_count(1, "threads on the cpu"),
     _config={"choices": ("tiny", "small", "large"), "help": "size of the random model (default small)"},
+    _chapters=_flag("instead, run every chapter and count the tokens it forwards over the distinct ones"),
     _items=_takes("CHAPTER", f"whose items: {', '.join(CHAPTERS)}; or all (default)", default="all"),
 )
 def bench(options: Options) -> int:
+    from .site import bench_tables, forwarded_table
+
+    if options.chapters:
+        from . import book
+
+        outcomes, found = book.forwarded(book.choose(book.find_book(), "all"), options.model, _say)
+        _print_json(found) if options.json else print(forwarded_table(found))
+        return _status(outcomes)
     from . import bench as measure
-    from .site import bench_tables
 
     given = {"quick": options.quick, "shape": options.config, "device": options.device}
     given |= {"dtype": options.dtype, "threads": options.threads, "items": options.items}

@@ -62,6 +62,7 @@ class Run:
         self._tables: dict[str, pd.DataFrame] = {}
         self._costs: dict[str, dict[str, float | None]] = {}
         self._used: set[Path] = set()
+        self._computed: set[str] = set()  # the steps that were not taken from disk
         files.READ.clear()  # what a run reads is read after it has begun
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
@@ -94,6 +95,7 @@ class Run:
         if not stored:
             started = time.perf_counter()
             result = compute()
+            self._computed.add(name)
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
             kept = {"evidence": [e.to_json() for e in found], "cost": cost}
@@ -177,9 +179,16 @@ class Run:
             "versions": versions(),
             "seconds": round(sum(cost["seconds"] for cost in self._costs.values()), 3),
             "peak_memory_bytes": max(peaks, default=None),
+            "forwarded": self._forwarded(),
             "steps": self._costs,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+    def _forwarded(self) -> dict[str, float]:
+        """Tokens that the model forwarded over the distinct ones, of reading and of edits, where it counts them in its
+        `store`; nothing where a step was taken from disk, as what that read is not known."""
+        store = getattr(self.model, "store", None)
+        return store.ratios() if store and self._computed == set(self._tables) else {}
 
     def _key(self, key: Sequence[Any], columns: Mapping[str, str] | None) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}

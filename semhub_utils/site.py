@@ -107,7 +107,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
 
 def status_table(results: Path) -> str:
     """Every run in `results` as a Markdown table, and the versions that they and the site used."""
-    rows, used = [], {(name, version(name)) for name in SITE_PACKAGES}
+    rows, read, used = [], {}, {(name, version(name)) for name in SITE_PACKAGES}
     for path in sorted(results.glob("*/*.claims.json")):
         record = json.loads(path.read_text("utf-8"))
         run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
@@ -117,10 +117,21 @@ def status_table(results: Path) -> str:
             (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
         )
         used |= set(run["versions"].items())
+        if run.get("forwarded"):
+            read[f"{run['chapter']}, {run['model']}"] = run["forwarded"]
     table = _table(("Chapter", "Model", "Time", "Peak memory", "Finished", "Verdicts"), rows)
     if not rows:
         table = "No results were found when this page was built.\n"
+    table += f"\n{forwarded_table(read)}" * bool(read)
     return f"{table}\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+
+
+def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:
+    """Tokens that each chapter forwards over the distinct ones."""
+    rows = [
+        (name, *(f"{of[what]:.2f}" if what in of else "" for what in ("read", "edit"))) for name, of in chapters.items()
+    ]
+    return _table(("Chapter", "Tokens forwarded over distinct ones, reading", "edits"), rows, 2)
 
 
 def bench_tables(run: dict[str, Any]) -> str:

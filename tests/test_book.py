@@ -348,3 +348,23 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     runs.run([], workers=3)
     assert given[-1]["OMP_NUM_THREADS"] == "5"
+
+
+def test_what_a_chapter_forwards_is_counted_in_a_run_from_nothing(book):
+    """A step that is taken from disk read something that is not known any more."""
+    count = """
+        from types import SimpleNamespace
+        import pandas as pd
+        from semhub_utils.results import Run
+        store = SimpleNamespace(ratios=lambda: {"read": 1.02, "edit": 1.25})
+        model = SimpleNamespace(model_id=model_id, revision=None, fingerprint="0", store=store)
+        for _ in range(again + 1):
+            run = Run("first", model, {"seed": 0}, results_dir)
+            run.run("step", ["key"], lambda: pd.DataFrame({"value": [1.0]}))
+            run.finish()
+    """
+    for again, found in ((0, {"read": 1.02, "edit": 1.25}), (1, {})):
+        chapter(book, "01_first", f"again = {again}", count)
+        outcomes, counted = runs.forwarded(runs.choose(book, "all"), say=lambda line: None)
+        assert outcomes[0].error is None and counted == {"first": found}
+        assert not outcomes[0].job.output.exists()

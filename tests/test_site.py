@@ -33,6 +33,7 @@ RUN = {
         "peak_memory_bytes": 812 * 2**20,
         "finished": "2026-11-22T18:00:00+00:00",
         "versions": {"torch": "9.8.7"},
+        "forwarded": {"read": 1.034, "edit": 1.2},
     },
     "claims": [{"verdict": "holds"}, {"verdict": "does not hold"}, {"verdict": "holds"}],
 }
@@ -110,6 +111,9 @@ def test_status_counts_verdicts_and_vendored_libraries_are_credited(built):
         "1 does not hold, 2 holds",
     ]
     assert "torch 9.8.7" in text
+    assert re.search(
+        r"<td><p>03_arithmetic, a/model</p></td>\s*<td[^>]*><p>1.03</p></td>\s*<td[^>]*><p>1.20</p></td>", text
+    )
     credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
     assert all(entry["name"] in credits for entry in json.loads((VENDOR / "manifest.json").read_text()))
 
