@@ -10,6 +10,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, bootstrap_interval, co
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Flip, Given, Kept, Scores, run
 from semhub_utils.inputs import Input
+from semhub_utils.lens import Normed
 from semhub_utils.models import randomised
 from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import PICTURES, LensItem
@@ -125,7 +126,11 @@ def test_labels_of_several_nulls_must_all_be_beaten(tiny):
     np.testing.assert_allclose(claim.p, np.max(singly, 0))
 
 
-def test_controls_are_random_weights_the_embeddings_and_media_without_content(tiny):
+class Trained(Normed):
+    random_weights = False
+
+
+def test_controls_are_random_weights_the_embeddings_and_media_without_content(tiny, monkeypatch):
     model = tiny("llama")
     _, [claim] = toy(model, seed=4)
     assert [*claim.controls] == ["embedding layer", "random weights"]
@@ -135,7 +140,8 @@ def test_controls_are_random_weights_the_embeddings_and_media_without_content(ti
     blank = blank[np.arange(N), :, kept.target]
     np.testing.assert_allclose(claim.controls["random weights"].values, blank.mean(0))
     assert not toy(model, twins=(), embedded=False)[1][0].controls
-    assert [*toy(model, readings=("tuned",))[1][0].controls] == ["embedding layer"]
+    monkeypatch.setitem(model.readings, "trained", Trained())
+    assert [*toy(model, readings=("trained",))[1][0].controls] == ["embedding layer"]
     picture = Image.fromarray(np.random.default_rng(99).integers(0, 256, (4, 4, 3)).astype(np.uint8))
     shown = [replace(item, prompt=Input("x", (picture,))) for item in items()]
     _, [claim] = toy(model, shown, twins=())

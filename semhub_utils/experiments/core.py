@@ -27,7 +27,7 @@ from semhub_utils.evidence import (
     tidy,
 )
 from semhub_utils.inputs import Input, Prompt
-from semhub_utils.lens import reading_of
+from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 from semhub_utils.spokes.files import Skipped, some
@@ -306,7 +306,8 @@ def run(
         kept = experiment.choose(model, kept)
     tables, claims = [], []
     for reading in experiment.readings if readings is None else readings:
-        seeds = twins if reading_of(model, reading).random_weights else ()
+        way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
+        seeds = twins if way is None or way.random_weights else ()
         own, beside = _read(experiment, model, kept, reading, seed, seeds)
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]
