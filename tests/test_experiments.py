@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import transformers as tf
 from architectures import make_module
 from oracle import Oracle
-from tokenizers import Tokenizer, models, pre_tokenizers
+from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
@@ -552,43 +551,6 @@ def test_one_cluster_cannot_be_split(tiny):
 
 # ---- truth put in by hand ----
 
-N = 60  # meanings
-
-
-def two_worlds(shared: bool, seed: int = 0):
-    """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
-    its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a
-    meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning."""
-    names = [f"{kind}{k}" for kind in "dw" for k in range(N)]
-    tokenizer = Tokenizer(models.WordLevel({name: k for k, name in enumerate([*names, "<unk>"])}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    width = 4 * N
-    config = tf.LlamaConfig(
-        vocab_size=2 * N + 1, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module = tf.LlamaForCausalLM(config).eval()
-    make = torch.Generator().manual_seed(seed)
-    eye = torch.eye(width)
-    own, meaning, private = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N :]
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
-        module.model.embed_tokens.weight[: 2 * N] = own
-        module.model.embed_tokens.weight += 0.05 * torch.randn(2 * N + 1, width, generator=make) / width**0.5
-        first, last = (layer.self_attn for layer in module.model.layers)
-        first.v_proj.weight.copy_(eye)
-        last.v_proj.weight.copy_(eye)
-        of_digit = meaning if shared else private
-        first.o_proj.weight.copy_((2 * (of_digit.T @ own[:N] + meaning.T @ own[N:])) / width**0.5)
-        last.o_proj.weight.copy_(
-            (3 * own[:N].T @ (meaning if shared else private) - 2 * meaning.T @ meaning) / width**0.5
-        )
-        module.lm_head.weight[:N] = 4 * own[:N]
-        module.lm_head.weight[N : 2 * N] = 4 * meaning
-    return wrap(module, tokenizer, model_id="planted" if shared else "apart")
-
 
 @pytest.fixture(scope="module")
 def hub():
@@ -600,18 +562,6 @@ def islands():
     return two_worlds(False)
 
 
-def planted_pairs():
-    return [Pair(str(k), f"d{k}", f"w{k}", "g", cluster=str(k)) for k in range(N)]
-
-
-def planted_items():
-    return [
-        LensItem(str(k), f"d{k}", {"word": (f"w{k}",), "digit": (f"d{k}",)}, str(k),
-                 wrong={"word": tuple(f"w{j}" for j in range(N) if j != k)}, group="g")
-        for k in range(N)
-    ]  # fmt: skip
-
-
 def planted_steering(targets):
     return [
         SteerItem(str(k), f"d{k}", f"w{j}", f"w{k}", f"d{j}", f"d{k}", cluster=str(k)) for k, j in enumerate(targets)
@@ -619,13 +569,13 @@ def planted_steering(targets):
 
 
 def test_planted_hub_is_found(hub):
-    _, [claim] = core.run(alike.Alike(), hub, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), hub, word_pairs(), series="n")
     assert judge(claim).verdict == HOLDS and claim.values[1] > 0.5 > abs(claim.values[0])
-    _, claims = core.run(words.Lens("word", "digit"), hub, planted_items(), series="n")
+    _, claims = core.run(words.Lens("word", "digit"), hub, word_items(), series="n")
     assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
         ("lens-meaning", "lens-end", "lens-lead"), HOLDS
     )
-    table = words.task_table(hub, planted_items(), own="digit", series="n")
+    table = words.task_table(hub, word_items(), own="digit", series="n")
     assert table.value.eq(1).all()
     moved = [(k + 7) % N for k in range(N)]
     table, claims = core.run(Steering(max_new_tokens=1), hub, planted_steering(moved), series="n")
@@ -633,15 +583,15 @@ def test_planted_hub_is_found(hub):
 
 
 def test_planted_absence_is_not_found(islands):
-    _, [claim] = core.run(alike.Alike(), islands, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), islands, word_pairs(), series="n")
     assert judge(claim).verdict == NOT
-    _, claims = core.run(words.Lens("word", "digit"), islands, planted_items(), series="n")
+    _, claims = core.run(words.Lens("word", "digit"), islands, word_items(), series="n")
     verdicts = {c.experiment: judge(c).verdict for c in claims}
     assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
     moved = [(k + 7) % N for k in range(N)]
     _, claims = core.run(Steering(max_new_tokens=1), islands, planted_steering(moved), series="n")
     assert judge(claims[0]).verdict == NOT
-    assert words.task_table(islands, planted_items(), own="digit", series="n").value.eq(1).all()
+    assert words.task_table(islands, word_items(), own="digit", series="n").value.eq(1).all()
 
 
 def test_similarity_already_in_the_embeddings_is_no_hub(islands):
@@ -651,12 +601,12 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
         model.module.model.layers[0].self_attn.o_proj.weight.zero_()
         rows = model.module.model.embed_tokens.weight
         rows[:N] = rows[N : 2 * N] + 0.3 * torch.randn(rows[:N].shape, generator=torch.Generator().manual_seed(0)) / 16
-    _, [claim] = core.run(alike.Alike(), model, planted_pairs(), series="n")
+    _, [claim] = core.run(alike.Alike(), model, word_pairs(), series="n")
     verdict = judge(claim)
     assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
     with torch.no_grad():
         model.module.lm_head.weight[N : 2 * N] = 4 * rows[N : 2 * N]
-    _, claims = core.run(words.Lens("word", "digit"), model, planted_items(), series="n")
+    _, claims = core.run(words.Lens("word", "digit"), model, word_items(), series="n")
     verdicts = {c.experiment: judge(c) for c in claims}
     for name in ("lens-meaning", "lens-lead"):
         assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
@@ -674,7 +624,7 @@ def test_answers_that_are_likely_words_anyway_are_no_lead():
     items = [
         LensItem(i.id, i.prompt, i.targets | {"word": (f"w{k % 10}",)}, i.cluster,
                  wrong={"word": tuple(f"w{j}" for j in range(N) if j != k % 10)}, group="g", anchor=f"w{k % 10}")
-        for k, i in enumerate(planted_items())
+        for k, i in enumerate(word_items())
     ]  # fmt: skip
     _, claims = core.run(words.Lens("word", "digit"), model, items, series="n")
     [lead] = [claim for claim in claims if claim.experiment == "lens-lead"]
@@ -703,8 +653,8 @@ def test_random_weights_never_hold():
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
         options = {"series": "n", "seed": seed}
         found = [
-            *core.run(alike.Alike(), model, planted_pairs(), **options)[1],
-            *core.run(words.Lens("word", "digit"), model, planted_items(), **options)[1],
+            *core.run(alike.Alike(), model, word_pairs(), **options)[1],
+            *core.run(words.Lens("word", "digit"), model, word_items(), **options)[1],
         ]
         for claim in found:
             if claim.experiment != "lens-end":  # a tied model may well write what it just read
@@ -716,8 +666,8 @@ def test_random_weights_never_hold():
 
 def test_tables_have_the_columns_of_the_house(hub):
     tables = [
-        core.run(alike.Alike(), hub, planted_pairs(), series="n", twins=())[0],
-        core.run(words.Lens("word", "digit"), hub, planted_items(), series="n", twins=())[0],
+        core.run(alike.Alike(), hub, word_pairs(), series="n", twins=())[0],
+        core.run(words.Lens("word", "digit"), hub, word_items(), series="n", twins=())[0],
     ]
     for table in tables:
         assert {"experiment", "series", "reading", "layer", "depth", "value", "low", "high", "n", "dropped"} <= set(

@@ -9,8 +9,9 @@ import pytest
 import torch
 from architectures import make_module
 from oracle import Oracle
+from planted import N, two_worlds
 from shared_data import shared
-from test_experiments import N, two_worlds, values
+from test_experiments import values
 
 from semhub_utils import experiments
 from semhub_utils import lens as lens_module

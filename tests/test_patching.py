@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from test_experiments import N, hub, islands, one_token_forms  # noqa: F401 (fixtures)
+from planted import N
+from test_experiments import hub, islands, one_token_forms  # noqa: F401 (fixtures)
 
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching

@@ -1,0 +1,59 @@
+"""Models whose truth was put in by hand: a hub of two types of words, and two types that share nothing."""
+
+import tokenizers
+import torch
+import transformers as tf
+
+from semhub_utils.models import wrap
+from semhub_utils.spokes.items import LensItem, Pair
+
+N = 60  # meanings
+
+
+def two_worlds(shared: bool, seed: int = 0):
+    """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
+    its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a
+    meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning."""
+    names = [f"{kind}{k}" for kind in "dw" for k in range(N)]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({name: k for k, name in enumerate([*names, "<unk>"])}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    width = 4 * N
+    config = tf.LlamaConfig(
+        vocab_size=2 * N + 1, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module = tf.LlamaForCausalLM(config).eval()
+    make = torch.Generator().manual_seed(seed)
+    eye = torch.eye(width)
+    own, meaning, private = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N :]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
+        module.model.embed_tokens.weight[: 2 * N] = own
+        module.model.embed_tokens.weight += 0.05 * torch.randn(2 * N + 1, width, generator=make) / width**0.5
+        first, last = (layer.self_attn for layer in module.model.layers)
+        first.v_proj.weight.copy_(eye)
+        last.v_proj.weight.copy_(eye)
+        of_digit = meaning if shared else private
+        first.o_proj.weight.copy_((2 * (of_digit.T @ own[:N] + meaning.T @ own[N:])) / width**0.5)
+        last.o_proj.weight.copy_(
+            (3 * own[:N].T @ (meaning if shared else private) - 2 * meaning.T @ meaning) / width**0.5
+        )
+        module.lm_head.weight[:N] = 4 * own[:N]
+        module.lm_head.weight[N : 2 * N] = 4 * meaning
+    return wrap(module, tokenizer, model_id="planted" if shared else "apart")
+
+
+def word_pairs():
+    return [Pair(str(k), f"d{k}", f"w{k}", "g", cluster=str(k)) for k in range(N)]
+
+
+def word_items():
+    return [
+        LensItem(str(k), f"d{k}", {"word": (f"w{k}",), "digit": (f"d{k}",)}, str(k),
+                 wrong={"word": tuple(f"w{j}" for j in range(N) if j != k)}, group="g")
+        for k in range(N)
+    ]  # fmt: skip
