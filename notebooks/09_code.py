@@ -215,12 +215,8 @@ chapter.claim(
 builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
 some, lost = unsaid.argument_items(model, builtins)
-chapter.step(
-    "builtins",
-    lambda: core.run(
-        by_name, model, some, dropped=not_arguments | copied | lost, **of_arguments | {"series": "builtins"}
-    ),
-)
+of_builtins = of_arguments | {"series": "builtins", "dropped": not_arguments | copied | lost}
+chapter.find("builtins", lambda: core.run(by_name, model, some, **of_builtins), {"data_type": "builtins"})
 chapter.claim(
     "lens-meaning/builtins",
     "The same where the program has not defined the function, so that there is no name to copy.",

@@ -92,7 +92,7 @@ class Finding:
         return self._figure(figures.heatmap, experiment, title=title, alt=alt, by="", **options)
 
     def trajectories(self, title: str, *, alt: str, most: int = 24) -> Html:
-        """At most so many of the paths `trajectory-path` in the plane of the `trajectory-word`s."""
+        """At most so many of the paths in the plane of the words (`trajectory-path` and `trajectory-word`)."""
         paths, words = self.rows("trajectory-path"), self.rows("trajectory-word")
         if not len(paths):
             return note(self.why_nothing())

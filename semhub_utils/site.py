@@ -83,6 +83,8 @@ def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
     """Copy prose, settings and executed chapters into `target`. Raises SemhubError when a chapter was not executed."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    (target / "tests").mkdir()
+    shutil.copy2(root / "tests" / "test_added_experiment.py", target / "tests")  # book/architecture.md shows it
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
     (target / "notebooks").mkdir()

@@ -167,7 +167,7 @@ def ours_lens(case: Case) -> Tensor:
 def ours_similarity(case: Case) -> Tensor:
     case.model.store.clear()
     a, b = (hidden_states(case.model, side, layers=case.layers).hidden for side in (case.work.a, case.work.b))
-    return torch.from_numpy(adjusted_cosine(a, b).own.mean(0)[:-1])
+    return torch.from_numpy(adjusted_cosine(a, b).own.mean(0)[:-1]).float()
 
 
 def ours_intervention(case: Case) -> Read:

@@ -351,7 +351,7 @@ def planted(shipped, says):
             h[row, last] += 400 * model.module.lm_head.weight[ids[last]].detach()
         return (h, *output[1:]) if isinstance(output, tuple) else h
 
-    model.body.register_forward_pre_hook(look, with_kwargs=True)
+    model.module.base_model.register_forward_pre_hook(look, with_kwargs=True)
     model.blocks[1].register_forward_hook(write)
     return model
 

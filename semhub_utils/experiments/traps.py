@@ -1,15 +1,29 @@
 """Mistakes that look like findings, made on purpose: each next to the right way, with the size of the difference."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from semhub_utils.experiments.core import curve
-from semhub_utils.lens import lens
+from semhub_utils.lens import Normed, lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import hidden_states
+
+
+@dataclass(frozen=True)
+class NormedTwice(Normed):
+    """The mistake: a state that has been through the final norm goes through it again."""
+
+    name: str = "normed twice"
+
+    def inputs(self, model, hidden, layers):
+        hidden = hidden.to(model.dtype)
+        for module in model.structure.tail:
+            hidden = hidden if isinstance(module, nn.Linear) else module(hidden)
+        return super().inputs(model, hidden.float(), layers)
 
 
 def norm_trap(model: LanguageModel, prompts: Sequence[str]) -> pd.DataFrame:
@@ -21,17 +35,10 @@ def norm_trap(model: LanguageModel, prompts: Sequence[str]) -> pd.DataFrame:
     """
     hidden = hidden_states(model, prompts).hidden
     own = lens(model, hidden[:, -1:], top_k=1).top_ids[:, 0]
-
-    def norm(layer: int, h: Tensor) -> Tensor:
-        h = h.to(model.device, model.dtype)
-        for module in model.structure.tail:
-            h = h if isinstance(module, nn.Linear) else module(h)
-        return h.detach().float().cpu()
-
     readings = {
         "normed once": lens(model, hidden, targets=own).logprob,
         "raw": lens(model, hidden, targets=own, reading="raw").logprob,
-        "normed twice": lens(model, hidden, targets=own, reading=norm, layers=range(model.n_layers + 1)).logprob,
+        "normed twice": lens(model, hidden, targets=own, reading=NormedTwice()).logprob,
     }
     return pd.concat(
         [

@@ -204,7 +204,8 @@ class Trajectory(Experiment):
         centre = rows.mean(0)
         axes = torch.linalg.svd(rows - centre, full_matrices=False)[2][:2]
         hidden = hidden_states(reader, [item.prompt for item in items]).hidden  # those left out are drawn, too
-        flat = reader.normalise(hidden.flatten(0, 1).to(reader.device), norm=reading == "normed")
+        with torch.inference_mode():
+            flat = reader.normalise(hidden.flatten(0, 1).to(reader.device), norm=reading == "normed")
         flat = normalize(flat.detach().float().cpu(), dim=-1)
         words, paths = (rows - centre) @ axes.T, ((flat - centre) @ axes.T).unflatten(0, hidden.shape[:2])
         place = {word: k for k, word in enumerate(token)}
@@ -354,7 +355,7 @@ class Answers(Experiment):
         choices = [(i.targets[self.own][0], *(i.wrong[self.own] if self.among else ())) for i in items]
         words = target_table(model, chain(*choices), text_of(items[0].prompt)) if items else None
         known = words.words if words else ()
-        kept = [(item, some) for item, some in zip(items, choices, strict=True) if {*some} <= {*known}]
+        kept = [(item, some) for item, some in zip(items, choices, strict=True) if len({*some} & {*known}) == len(some)]
         right = np.array([known.index(some[0]) for _, some in kept], int)
         offered = np.array([[word in some for word in known] for _, some in kept])
         return Kept([i for i, _ in kept], {NO_ANSWER: len(items) - len(kept)}, right, (words, offered))
