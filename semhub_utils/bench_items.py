@@ -109,7 +109,7 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
     read = sites(model, [*code.comma_places(found)[0], *code.argument_places(found)[0]])[0]
     ranges = sites(model, code.range_places(found)[0], ahead=False)[0]
     push = RANGE_AS_RELEASED
-    given = {"strengths": push.strengths, "new_tokens": push.max_new_tokens, "layers": push.tried(model)}
+    given = {"strengths": push.strengths, "new_tokens": push.max_new_tokens, "layers": tuple(push.tried(model))}
     return {
         "lens": Workload([site.prompt for site in read], texts=[program.text for program in found]),
         "intervention": Workload([site.prompt for site in ranges][: n // 4], **given),
