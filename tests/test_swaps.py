@@ -14,10 +14,10 @@ from test_experiments import one_token_forms
 from test_seeing import Plain, picture, sound
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
-from semhub_utils.experiments import patching, recolour, words
+from semhub_utils.experiments import core, patching, words
+from semhub_utils.experiments.recolour import OUTCOMES, Recolour
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
@@ -33,13 +33,6 @@ WORDS = ("3", "5", "8", "9")
 @pytest.fixture(scope="module")
 def media():
     return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
-
-
-@pytest.fixture(scope="module")
-def few_draws():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recolour, "DRAWS", 199)
-        yield
 
 
 def seen_items(name):
@@ -249,7 +242,7 @@ def worded(other=True):
     ]  # fmt: skip
 
 
-def test_planted_hub_is_found_and_planted_absence_is_not(few_draws):
+def test_planted_hub_is_found_and_planted_absence_is_not():
     """No block before the last changes a state, so the embedding layer, where the word is all there is, is no less."""
     table, claims = patching.interchange(seeing_text(True), worded(), series="english", twins=())
     assert table[table.experiment == "task-english"].value.eq(1).all()
@@ -280,10 +273,12 @@ def coloured(model):
     return items
 
 
-def test_planted_colours_are_found_and_planted_absence_is_not(few_draws, monkeypatch):
-    monkeypatch.setattr(recolour, "CHOOSING", 0.05)  # few clusters here, and 20 are needed
+FEW = Recolour(max_new_tokens=1, share=0.05)  # few clusters here, and 20 are needed
+
+
+def test_planted_colours_are_found_and_planted_absence_is_not():
     model = seeing_text(True)
-    table, [claim] = experiments.recolour_experiment(model, coloured(model), series="c", max_new_tokens=1)
+    table, [claim] = core.run(FEW, model, coloured(model), series="c")
     assert claim.layers == (1,) and judge(claim).verdict == HOLDS and claim.values[0] > 0.9
     assert set(claim.controls) == {"present colour", "another colour"}
     shown = table[table.experiment == "recolour"].pivot_table(
@@ -296,7 +291,7 @@ def test_planted_colours_are_found_and_planted_absence_is_not(few_draws, monkeyp
     assert shown.loc["another colour", "other"].tolist() == [1, 1, 1, 0]
     assert (shown.groupby("condition").sum() - 1).abs().max().max() < 1e-9
     model = seeing_text(False)
-    table, [claim] = experiments.recolour_experiment(model, coloured(model), series="c", max_new_tokens=1)
+    table, [claim] = core.run(FEW, model, coloured(model), series="c")
     for task in ("task-c", "task-c, own type"):  # a real half is followed, a word is not
         assert table[table.experiment == task].value.eq(1).all()
     assert claim.values[0] <= 0
@@ -306,7 +301,7 @@ def test_planted_colours_are_found_and_planted_absence_is_not(few_draws, monkeyp
 # ---- the two-colour intervention against plain hooks ----
 
 
-def test_recolouring_against_one_run_at_a_time(media, few_draws):
+def test_recolouring_against_one_run_at_a_time(media):
     """Greedy texts of a random model, read for their first character; all is run anew for every token."""
     model, plain = media("llava"), Hooked("llava")
     n, m, colours = 10, 2, ("3", "5", "8", "9")
@@ -350,7 +345,7 @@ def test_recolouring_against_one_run_at_a_time(media, few_draws):
         right = named(put(item, "nothing", 0))[:1] or ("x",)
         new = named(put(item, "third colour", 1))[:1] or ("y",)
         items.append(item.__class__(**{**item.__dict__, "before": (frozenset(right),), "after": (frozenset(new),)}))
-    table, [claim] = experiments.recolour_experiment(model, items, series="c", max_new_tokens=m, seed=4)
+    table, [claim] = core.run(Recolour(max_new_tokens=m), model, items, series="c", seed=4)
     _, reported = split_items([i.id for i in items], 4, clusters=[i.cluster for i in items], share=0.25)
     shown = table[table.experiment == "recolour"]
     conditions = ("third colour", "own type", "present colour", "another colour", "random direction", "nothing")
@@ -362,7 +357,7 @@ def test_recolouring_against_one_run_at_a_time(media, few_draws):
             k = 3 if len(said) != 1 else {item.after[0]: 0, item.before[0]: 1}.get(frozenset(said), 2)
             want[layer, k] += 1 / len(reported)
             found.setdefault((condition, layer), []).append(k == 0)
-        for k, outcome in enumerate(recolour.OUTCOMES):
+        for k, outcome in enumerate(OUTCOMES):
             got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
             np.testing.assert_allclose(got, want[:, k], atol=1e-9, err_msg=f"{condition} {outcome}")
     assert shown[(shown.condition == "third colour") & (shown.series == "intended")].value.max() > 0.5
@@ -513,13 +508,13 @@ def test_a_model_is_asked_in_its_own_way(media):
 
 
 @pytest.mark.parametrize(("name", "module"), [("hub-sees", "picture"), ("hub-hears", "sound")])
-def test_shipped_models_take_the_items(name, module, few_draws):
+def test_shipped_models_take_the_items(name, module):
     """What they answer is not asked here."""
     model = load_model(f"organism:{name}", check=False)
     if module == "picture":
         items = vision.picture_patches([*vision.plain_colours(2), *vision.scenes(2, kinds=("one",))], "spanish")
         halves = vision.recolour_items(vision.two_halves(4, held_out=None), ask="side")
-        table, [claim] = experiments.recolour_experiment(model, halves, series="c", max_new_tokens=1)
+        table, [claim] = core.run(Recolour(max_new_tokens=1), model, halves, series="c")
         assert claim.n == 3 and not claim.dropped and judge(claim).verdict == UNTESTABLE
     else:
         items = audio.sound_patches(audio.animal_clips(4), "spanish", kind="kind")
@@ -542,12 +537,12 @@ def test_bad_input_is_one_sentence(media, tiny):
     with pytest.raises(SemhubError, match="no plain question in 'code'"):
         vision.picture_patches(vision.plain_colours(1), "code", manner="plain")
     with pytest.raises(SemhubError, match="No item was given to recolour"):
-        experiments.recolour_experiment(media("llava"), [], series="c")
+        core.run(Recolour(), media("llava"), [], series="c")
     items = vision.recolour_items(vision.two_halves(1))
     with pytest.raises(SemhubError, match="no reading 'loud'"):
-        experiments.recolour_experiment(media("llava"), items, series="c", reading="loud")
+        core.run(Recolour(reading="loud"), media("llava"), items, series="c")
     with pytest.raises(SemhubError, match="takes text, but no 'image'"):
-        experiments.recolour_experiment(tiny("llama"), items, series="c")
-    _, [claim] = experiments.recolour_experiment(media("llava"), items, series="c")
+        core.run(Recolour(), tiny("llama"), items, series="c")
+    _, [claim] = core.run(Recolour(), media("llava"), items, series="c")
     assert claim.dropped == {"a colour's word has no row of its own in the unembedding": 1}
     assert judge(claim).verdict == UNTESTABLE

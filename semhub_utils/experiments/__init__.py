@@ -11,7 +11,6 @@ from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
-from semhub_utils.experiments.recolour import recolour_experiment
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.traps import norm_trap, padding_trap
@@ -36,7 +35,6 @@ __all__ = [
     "overlay",
     "padding_trap",
     "push_experiment",
-    "recolour_experiment",
     "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",

@@ -2,44 +2,33 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import evidence, sign_flip_null, split_items, tidy
-from semhub_utils.experiments.core import DRAWS, Result, curve
+from semhub_utils.experiments.core import Claim, Flip, Kept, Numbers, Scores
+from semhub_utils.experiments.interventions import AWAY, RANDOM, RELEASED, Push
 from semhub_utils.experiments.patching import OWN, mean_states
 from semhub_utils.experiments.words import asked, task_rows
-from semhub_utils.inputs import Encoding
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.items import RecolourItem
 from semhub_utils.steering import Edit, generate
 from semhub_utils.tokens import word_forms
 
-THIRD, RANDOM, PRESENT, ANOTHER = "third colour", "random direction", "present colour", "another colour"
-NOTHING = "nothing"
+THIRD, PRESENT, ANOTHER, NOTHING = "third colour", "present colour", "another colour", "nothing"
 OUTCOMES = ("intended", "unchanged", "other", "unparseable")
-READINGS = {"corrected": "turn", "as released": "replace"}
+MODES = {"corrected": "turn", RELEASED: "replace"}
 """Reading -> how the vector is put in the state's place: at the length of the state, or as long as it is."""
-CHOOSING = 0.25  # share of the clusters on which the layer is chosen
 
 
-def recolour_experiment(
-    model: LanguageModel,
-    items: Sequence[RecolourItem],
-    *,
-    series: str,
-    reading: str = "corrected",
-    max_new_tokens: int = 12,
-    seed: int = 0,
-) -> Result:
+@dataclass(frozen=True, kw_only=True)
+class Recolour(Push):
     """Does a picture of red and blue become one of green and blue when "green" minus "red" is put into the red half?
 
     As in the paper (its vision intervention): at the patches of one half, from layer l to the last, the hidden state is
@@ -51,136 +40,140 @@ def recolour_experiment(
     counts), "other". Of an item with several prompts all have to be so.
 
     Claim `recolour/<series>` ("/as released" behind it for that reading): the share of intended answers minus that
-    under a random direction of the same length, one per item, at the layer that a quarter of the clusters chose (the
+    under a random direction of the same length, one per item, at the layer that a share of the clusters chose (the
     lowest of the best; the embeddings and the last layer stand out of the choice), on the others; signs flipped per
     cluster. Controls, minus the same: the row of the present colour alone, which should change nothing, and a fourth
     colour minus the present one, under which the third should not be named.
 
-    Table: `recolour` (share of each outcome as `series`, by layer and `condition`, with "nothing" for the run
-    as it is), `recolour-choice` (the choosing items), and `task-<series>`, one row per item: whether it is answered
-    rightly before. The condition "own type" is no control but what can be done at best: at layer l, the mean state of a
-    real half of the third colour, from which the later layers follow. `task-<series>, own type`, one row per item:
-    whether the answer is then the intended one at some inner layer, as in `patching.Patch`. Items whose colours have
-    no token of their own, or whose half has no patch, are dropped and counted.
-    Raises SemhubError on no item and an unknown reading.
+    Table: `recolour` (share of each outcome as `series`, by layer and `condition`, with "nothing" for the run as it
+    is), `recolour-choice` (the choosing items), and `task-<series>`, one row per item: whether it is answered rightly
+    before. The condition "own type" is no control but what can be done at best: at layer l, the mean state of a real
+    half of the third colour, from which the later layers follow. `task-<series>, own type`, one row per item: whether
+    the answer is then the intended one at some inner layer, as in `patching.Patch`. Items whose colours have no token
+    of their own, or whose half has no patch, are dropped and counted. Raises SemhubError on no item and an unknown
+    reading.
     """
-    if reading not in READINGS:
-        raise SemhubError(f"There is no reading {reading!r}; one of {', '.join(READINGS)} would do.")
-    items = [
-        replace(i, **{name: tuple(asked(model, p) for p in getattr(i, name)) for name in ("prompts", "source")})
-        for i in items
-    ]
-    rows, kept, dropped = _resolve(model, items)
-    parts = split_items(kept, seed, clusters=[item.cluster for item in kept], share=CHOOSING)
-    choosing, reported = parts
-    given = {"clusters": [item.cluster for item in reported], "seed": seed}
-    starts, encodings = range(model.n_layers + 1), {item.id: model.encode(item.prompts) for item in kept}
 
-    def said(part: list[RecolourItem], condition: str) -> Float[np.ndarray, "item layer outcome"]:
-        if not part:
-            return np.empty((0, len(starts), len(OUTCOMES)))
-        read = [encoding for item in part for encoding in encodings[item.id]]
-        owner = [i for i, item in enumerate(part) for _ in item.prompts]
-        positions = [list(part[i].places(e)) for i, e in zip(owner, read, strict=True)]
-        if condition == NOTHING:
-            edits = [None]
-        elif condition == OWN:
-            like = model.encode([prompt for item in part for prompt in item.source])
-            there = [list(part[i].places(e)) for i, e in zip(owner, like, strict=True)]
-            real = mean_states(model, like, there)
-            edits = [Edit((at,), real[:, at], positions, mode="replace") for at in starts]
-        else:
-            vectors = _vectors(rows, part, condition, seed)[owner]
-            edits = [Edit(tuple(starts[at:]), vectors, positions, mode=READINGS[reading]) for at in starts]
-        tried = [_outcomes(model, part, read, edit, max_new_tokens) for edit in edits]
-        return np.broadcast_to(np.stack(tried, 1), (len(part), len(starts), len(OUTCOMES)))
+    strengths: tuple[float, ...] = (1.0,)
+    reading: str = "corrected"
+    max_new_tokens: int = 12
+    columns: ClassVar[tuple[str, ...]] = ("condition", "cluster")
+    name: ClassVar[str] = "recolour"
+    drawn: ClassVar[int] = 0
+    without: ClassVar[tuple[str, ...]] = (AWAY,)
 
-    choice = said(choosing, THIRD)[:, :, 0]
-    best = choice.mean(0) if choosing else np.zeros(len(starts))
-    layer = max(range(1, max(model.n_layers, 2)), key=lambda at: (best[at], -at))
-    found = {name: said(reported, name) for name in (THIRD, OWN, RANDOM, PRESENT, ANOTHER, NOTHING)}
-    above = {name: of[:, [layer], 0] - found[RANDOM][:, [layer], 0] for name, of in found.items()}
-    claim = evidence(
-        f"recolour/{series}" + ("" if reading == "corrected" else f"/{reading}"),
-        above[THIRD],
-        sign_flip_null(above[THIRD], draws=DRAWS, **given) if reported else above[THIRD],
-        least_p=least_sign_flip_p(given["clusters"]),
-        layers=[layer],
-        n_layers=model.n_layers,
-        experiment="recolour-above-random",
-        series=series,
-        reading=reading,
-        controls={name: above[name] for name in (PRESENT, ANOTHER) if reported},
-        dropped=dropped,
-        outcome=True,
-        unit="share of pictures",
-        null_in_words="signs flipped by pair of colours",
-        **given,
-    )
-    shown = {"experiment": "recolour", "reading": reading, "dropped": sum(dropped.values()), **given}
-    tables = [
-        curve(model, of[..., k], series=outcome, **shown).assign(condition=name)
-        for name, of in found.items()
-        for k, outcome in enumerate(OUTCOMES)
-    ]
-    few = {"clusters": [item.cluster for item in choosing], "seed": seed, "reading": reading, "series": series}
-    tables.append(curve(model, choice, experiment="recolour-choice", **few))
-    tables.append(task_rows(series, reported, found[NOTHING][:, 0, 1]))
-    tables.append(task_rows(f"{series}, {OWN}", reported, found[OWN][:, 1:-1, 0].max(1, initial=0)))
-    return pd.concat([tidy([claim]), *tables], ignore_index=True), [claim]
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return (self.reading,)
 
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        given: dict[str, Any] = {"named": "recolour", "ending": f"/{RELEASED}" * (self.reading == RELEASED)}
+        given |= {"unit": "share of pictures", "null_in_words": "signs flipped by pair of colours"}
+        return (Claim("recolour-above-random", nulls=(Flip(),), embedded=False, outcome=True, **given),)
 
-def _vectors(
-    rows: Mapping[str, Tensor], items: Sequence[RecolourItem], condition: str, seed: int
-) -> Float[Tensor, "item hidden"]:
-    """What is put into the half of each item."""
-    present = torch.stack([rows[item.present] for item in items])
-    if condition == PRESENT:
-        return present
-    new = torch.stack([rows[item.another if condition == ANOTHER else item.third] for item in items]) - present
-    if condition == RANDOM:
-        direction = torch.randn(*new.shape, generator=torch.Generator().manual_seed(seed))
-        return new.norm(dim=-1, keepdim=True) * normalize(direction, dim=-1)
-    return new
+    def fit(self, model: LanguageModel, items: Sequence[RecolourItem]) -> Kept:
+        if self.reading not in MODES:
+            raise SemhubError(f"There is no reading {self.reading!r}; one of {', '.join(MODES)} would do.")
+        if not items:
+            raise SemhubError("No item was given to recolour; at least one picture of two halves would do.")
+        items = [
+            replace(i, **{name: tuple(asked(model, p) for p in getattr(i, name)) for name in ("prompts", "source")})
+            for i in items
+        ]
+        colours = dict.fromkeys(c for item in items for c in (item.present, item.third, item.another))
+        forms = word_forms(model, colours, items[0].prompts[0].text)
+        rows = {form.word: row for form in forms if (row := form.unembedding_row(model)) is not None}
+        kept, encodings, dropped = [], [], Counter()
+        for item in items:
+            read = model.encode(item.prompts)
+            if not {item.present, item.third, item.another} <= {*rows}:
+                dropped["a colour's word has no row of its own in the unembedding"] += 1
+            elif not item.places(read[0]):
+                dropped["no patch of the model is known to lie there"] += 1
+            else:
+                kept.append(item)
+                encodings.append(read)
+        return Kept(kept, dropped, prompts=(), more=(rows, encodings))
 
+    def vectors(self, reader: LanguageModel, kept: Kept) -> dict[str, Float[Tensor, "item layer hidden"]]:
+        rows, _ = kept.more
+        present, third, another = (
+            torch.stack([rows[getattr(item, name)] for item in kept.items]) for name in ("present", "third", "another")
+        )
+        put = {THIRD: third - present, PRESENT: present, ANOTHER: another - present}
+        return {name: v[:, None].expand(-1, reader.n_layers + 1, -1) for name, v in put.items()}
 
-def _outcomes(
-    model: LanguageModel,
-    items: Sequence[RecolourItem],
-    prompts: Sequence[Encoding],
-    edit: Edit | None,
-    max_new_tokens: int,
-) -> Float[np.ndarray, "item outcome"]:
-    """1 for the outcome of each item, with the edit or as they are. prompts: those of the items, one after another."""
-    texts = iter(generate(model, prompts, max_new_tokens=max_new_tokens, edit=edit))
-    out = np.zeros((len(items), len(OUTCOMES)))
-    for row, item in zip(out, items, strict=True):
-        named = tuple(frozenset(item.named(next(texts)[0])[: 1 if len(b) == 1 else None]) for b in item.before)
-        if any(len(some) != len(right) for some, right in zip(named, item.before, strict=True)):
-            row[3] = 1
-        else:
-            row[{item.after: 0, item.before: 1}.get(named, 2)] = 1
-    return out
+    def random(self, own: Float[Tensor, "item hidden"], seed: int) -> Float[Tensor, "item 1 hidden"]:
+        """A direction for each item."""
+        drawn = torch.randn(*own.shape, generator=torch.Generator().manual_seed(seed))
+        return (own.norm(dim=-1, keepdim=True) * normalize(drawn, dim=-1))[:, None]
 
+    def tried(self, model: LanguageModel) -> list[int]:
+        return list(range(model.n_layers + 1))
 
-def _resolve(
-    model: LanguageModel, items: Sequence[RecolourItem]
-) -> tuple[dict[str, Tensor], list[RecolourItem], dict[str, int]]:
-    """The unembedding row of each colour (the mean over its single-token forms), the items that can be run, and why the
-    others cannot."""
-    if not items:
-        raise SemhubError("No item was given to recolour; at least one picture of two halves would do.")
-    colours = dict.fromkeys(c for item in items for c in (item.present, item.third, item.another))
-    forms = word_forms(model, colours, items[0].prompts[0].text)
-    found = {form.word: form.unembedding_row(model) for form in forms}
-    rows = {colour: row for colour, row in found.items() if row is not None}
-    kept, dropped = [], Counter()
-    encodings = model.encode([item.prompts[0] for item in items])
-    for item, encoding in zip(items, encodings, strict=True):
-        if not {item.present, item.third, item.another} <= set(rows):
-            dropped["a colour's word has no row of its own in the unembedding"] += 1
-        elif not item.places(encoding):
-            dropped["no patch of the model is known to lie there"] += 1
-        else:
-            kept.append(item)
-    return rows, kept, dict(dropped)
+    def asked(self) -> tuple[float, ...]:
+        return self.strengths
+
+    def doses(self, condition: str, strength: float) -> tuple[float, ...]:
+        return self.strengths
+
+    def amount(self, kept: Kept, strength: float) -> tuple[tuple[str, Any], ...]:
+        return ()
+
+    def outcome(
+        self, reader: LanguageModel, kept: Kept, part: Int[np.ndarray, " row"], vectors: Float[Tensor, "row hidden"],
+        layer: int, strengths: Sequence[float],
+    ) -> Float[np.ndarray, "row strength outcome"]:  # fmt: skip
+        """1 for what is said of OUTCOMES."""
+        asks = torch.tensor([len(kept.items[i].prompts) for i in part])
+        layers = tuple(range(layer, reader.n_layers + 1))
+        return self._said(reader, kept, part, vectors.repeat_interleave(asks, 0), layers, MODES[self.reading])[:, None]
+
+    def _said(
+        self, reader: LanguageModel, kept: Kept, part: Int[np.ndarray, " row"],
+        vectors: Float[Tensor, "prompt hidden"] | None = None, layers: tuple[int, ...] = (), mode: str = "replace",
+    ) -> Float[np.ndarray, "row outcome"]:  # fmt: skip
+        """The outcome with a vector for each prompt put in its half at some layers, or as they are."""
+        items, encodings = [kept.items[i] for i in part], kept.more.resolved[1]
+        read = [(kept.items[i], encoding) for i in part for encoding in encodings[i]]
+        edit = None
+        if vectors is not None:
+            edit = Edit(layers, vectors, [list(item.places(encoding)) for item, encoding in read], mode=mode)
+        texts = iter(generate(reader, [e for _, e in read], max_new_tokens=self.max_new_tokens, edit=edit))
+        out = np.zeros((len(items), len(OUTCOMES)))
+        for row, item in zip(out, items, strict=True):
+            named = tuple(frozenset(item.named(next(texts)[0])[: 1 if len(b) == 1 else None]) for b in item.before)
+            unlike = any(len(some) != len(right) for some, right in zip(named, item.before, strict=True))
+            row[3 if unlike else {item.after: 0, item.before: 1}.get(named, 2)] = 1
+        return out
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        of, layer, starts = kept.more.reported(), kept.more.layer, self.tried(reader)
+        by_start = [self.conditions(reader, kept, at) for at in starts]
+        said = {name: np.stack([found[name].at(1.0)[:, 0] for found in by_start], 1) for name in by_start[0]}
+        said |= self._as_it_is(reader, kept, starts)
+        return self._numbers(kept, said, of, layer)
+
+    def _as_it_is(
+        self, reader: LanguageModel, kept: Kept, starts: Sequence[int]
+    ) -> dict[str, Float[np.ndarray, "item layer outcome"]]:
+        """Without an edit, and with the states of a half that really is of the third colour."""
+        part = np.flatnonzero(kept.more.reported())
+        like = reader.encode([prompt for i in part for prompt in kept.items[i].source])
+        owners = [kept.items[i] for i in part for _ in kept.items[i].source]
+        real = mean_states(reader, like, [list(item.places(e)) for item, e in zip(owners, like, strict=True)])
+        own = np.stack([self._said(reader, kept, part, real[:, at], (at,)) for at in starts], 1)
+        return {OWN: own, NOTHING: np.broadcast_to(self._said(reader, kept, part)[:, None], own.shape)}
+
+    def _numbers(self, kept: Kept, said: Mapping[str, np.ndarray], of: np.ndarray, layer: int) -> Numbers:
+        above = {name: values[:, [layer], 0] - said[RANDOM][:, [layer], 0] for name, values in said.items()}
+        controls = {name: above[name] for name in (PRESENT, ANOTHER)}
+        found: Numbers = {("recolour-above-random", ""): Scores(above[THIRD], controls, of=of, layers=[layer])}
+        for name, values in said.items():
+            more = (("condition", name),)
+            found |= {("recolour", o, more): Scores(values[:, :, k], of=of) for k, o in enumerate(OUTCOMES)}
+        items = kept.only(of).items
+        found["task", ""] = task_rows(kept.series, items, said[NOTHING][:, 0, 1])
+        taken = said[OWN][:, 1:-1, 0].max(1, initial=0)
+        return found | {("task", OWN): task_rows(f"{kept.series}, {OWN}", items, taken)}
