@@ -57,23 +57,28 @@ def tiny_gpt2(folder: Path) -> Path:
     return folder
 
 
-def make(tree: Path, out: Path, chapters: set[str], jobs: int) -> None:
-    """Run the chapters of a tree; what is finished there is not run again."""
+def make(tree: Path, out: Path, chapters: set[str], jobs: int) -> list[str]:
+    """Run the chapters of a tree, what is finished there not again; and those that failed, whose older results, if
+    there are any, say nothing."""
     paths = os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    failed = []
 
     def run(model: str, chapter: str) -> None:
         model = str(tiny_gpt2(MODELS / "gpt2")) if model == "gpt2" else model
         command = [sys.executable, "-m", "semhub_utils.cli", "run", chapter, "--model", model, "--out", str(out)]
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True)
         if done.returncode:
-            print(f"{chapter} on {model}: {done.stderr.decode()[-3000:]}", file=sys.stderr)
+            failed.append(f"{chapter} on {model}")
+            print(f"{failed[-1]} failed: {done.stderr.decode()[-3000:]}", file=sys.stderr)
 
     with ThreadPoolExecutor(jobs) as pool:
         for model, some in RUNS.items():
             for chapter in some:
                 if chapter in chapters:
                     pool.submit(run, model, chapter)
+    return failed
 
 
 def claims_of(folder: Path) -> dict[str, dict]:
@@ -166,8 +171,8 @@ def main() -> int:
     if options.base_only:
         return 0
     here = out / f"new-{ROOT.name}"
-    make(ROOT, here, chapters, options.jobs)
-    worst = 0
+    failed = make(ROOT, here, chapters, options.jobs)
+    worst = len(failed)
     for folder in sorted((out / "old" / options.against / "results").iterdir()):
         wanted = {path.name.split(".")[0] for path in folder.glob("*.claims.json")} & chapters
         if not wanted or not any(
