@@ -9,6 +9,7 @@ import torch
 from semhub_utils.evidence import corrected_p
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.similarity import (
+    BLOCKS,
     adjusted_cosine,
     cosine_matrix,
     debiased_cka,
@@ -228,3 +229,15 @@ def test_cka_of_states_that_are_all_the_same_is_zero_at_that_layer_alone():
     assert (found.exchanged(random_pairings(40, draws=3, seed=0))[:, 0] == 0).all()
     b[:, 0] = torch.randn(40, b.shape[-1])
     assert debiased_cka(a, b).own[0, 0] == 0
+
+
+@pytest.mark.parametrize("clusters", [list(range(60)), [k // 3 for k in range(60)], [k % 7 for k in range(60)]])
+def test_blocks_left_out_in_closed_form_are_those_computed_again(clusters):
+    make = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(60, 2, width, generator=make, dtype=torch.float64) for width in (5, 9))
+    b = b + a @ torch.randn(5, 9, generator=make, dtype=torch.float64)
+    block = np.array(clusters) % BLOCKS
+    whole = debiased_cka(a, b).own
+    without = np.concatenate([debiased_cka(a[block != k], b[block != k]).own for k in np.unique(block)])
+    want = whole - (len(without) - 1) * (without - without.mean(0))
+    np.testing.assert_allclose(debiased_cka(a, b, clusters).own, want, atol=1e-9)
