@@ -226,9 +226,9 @@ def test_cogs_itself():
     assert len(known) == 24_155 - 143 and known.dropped == {"a word and no sentence": 143}
     by_id = {m.id: m for m in known}
     assert by_id["train.tsv:5"].names == (("Levi", frozenset({"recipient"})), ("Charlotte", frozenset({"agent"})))
-    items, unused = semantics.role_items(known, 300, seed=0)
+    items = semantics.role_items(known, 300, seed=0)
     assert Counter(item.targets["role"][0] for item in items) == dict.fromkeys(ROLES, 100)
-    assert not unused.counts["a name of several roles"]
+    assert not items.dropped["a name of several roles"]
     for item in items:
         place, name = item.id.split()
         m = by_id[place]
@@ -570,7 +570,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
     for module in (core,):
         monkeypatch.setattr(module, "DRAWS", 199)
     weak = Counter()
-    swaps, (items, _) = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
+    swaps, items = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
     others = semantics.form_words(known)
     for seed in range(4):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)

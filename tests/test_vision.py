@@ -442,7 +442,8 @@ def test_items_are_what_they_say():
     nothing = emptied([pair.a for pair in vision.similarity_pairs(pictures)[:2]], "shuffled pixels")
     assert all(np.array_equal(np.sort(np.asarray(i.images[0]).reshape(-1)), np.sort(np.asarray(p.image).reshape(-1)))
                for i, p in zip(nothing, pictures, strict=False))  # fmt: skip
-    plain = vision.plain_colours(2, colours=("red", "blue"))
+    by_colour = dict(zip(vision.COLOURS, vision.plain_colours(len(vision.COLOURS)), strict=True))
+    plain = [by_colour["red"], by_colour["blue"]]
     [item] = vision.ask_items(plain, "colour", "spanish")
     assert item.prompt.text == "<image> es de color" and item.targets == {"own": ("azul",), "english": ("blue",)}
     assert len(vision.ask_items(plain, "colour", "english")) == 2
