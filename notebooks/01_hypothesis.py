@@ -77,7 +77,7 @@ grid
 # of the type there is on English text.
 
 # %%
-texts, _ = languages.split_texts(min(n_items, 40), 1000, seed=seed)
+texts = languages.split_texts(min(n_items, 40), 1000, seed=seed)
 heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
 
 # %% tags=["hide-input"]

@@ -42,7 +42,6 @@ sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-
 from semhub_utils.chapter import begin, glue, left_out, listing
 from semhub_utils.experiments import alike, core, patching, words
 from semhub_utils.spokes import facts, languages
@@ -70,12 +69,12 @@ model = chapter.model
 
 # %%
 source = {"source": sentences, "data_dir": data_dir}
-found, skipped = languages.parallel_sentences(n_items, seed=seed, **source)
+found = languages.parallel_sentences(n_items, seed=seed, **source)
 continuation = languages.known_continuation(model.tokenizer)
-readable = core.readable(model, found, lambda s: languages.continued(s, continuation), skipped)
+readable = core.readable(model, found, lambda s: languages.continued(s, continuation))
 sets = languages.pair_sets(readable, continuation)
 glue("n_sentences", len(readable))
-print(skipped)
+print(readable.left_out)
 listing(
     [(s.series, s.ending, p.a, p.b, len(s.pairs), sum(s.dropped.values())) for s in sets for p in s.pairs[:1]],
     ["languages", "ending", "one side", "other side", "pairs", "left out"],
@@ -213,13 +212,13 @@ similarity.claims(
 # %%
 lines = {name: languages.running_text(name, n_words, seed=seed, **source) for name in languages.LANGUAGES}
 known_words = {name: languages.dictionary(name, data_dir) for name in names}
-notes = [f"{name}: {note}" for some in (lines, known_words) for name, (_, note) in some.items() if note.counts]
+read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
+notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
-counts = languages.word_counts(lines["english"][0])
-items, lost = {}, {}
-for name, (entries, _) in known_words.items():
-    own = lines[name][0]
-    items[name], lost[name] = words.word_items(model, own, name, entries, counts, n_words=n_words, seed=seed)
+counts, items, lost = languages.word_counts(lines["english"]), {}, {}
+for name, known in known_words.items():
+    read_for = words.word_items(model, lines[name], name, known, counts, n_words=n_words, seed=seed)
+    items[name], lost[name] = read_for
 left_out(items, lost)
 
 # %% [markdown]

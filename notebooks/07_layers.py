@@ -61,8 +61,8 @@ model = chapter.model
 # with code and sums as further types. Other lines of the same kind are only counted.
 
 # %%
-texts, skipped = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
-print(str(skipped) or "Nothing was left out.")
+texts = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
+print(texts.left_out or "Nothing was left out.")
 pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
 
 # %% [markdown]

@@ -69,12 +69,11 @@ model = chapter.model
 
 # %%
 shipped = model_id.startswith("organism:")
-made = {
+tasks = {
     language: sentiment.task(language, n_items, seed=seed, tagged=shipped, data_dir=data_dir)
     for language in sentiment.LANGUAGES
 }
-tasks = {language: task for language, (task, _) in made.items()}
-print(*(note for _, note in made.values()), sep="\n")
+print(*(task.note for task in tasks.values()), sep="\n")
 pd.DataFrame({language: [p.prompt for p in task.prompts[:3]] for language, task in tasks.items()})
 
 # %% [markdown]

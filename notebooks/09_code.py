@@ -61,10 +61,10 @@ model = chapter.model
 # one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
 
 # %%
-found, skipped = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
+found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
 glue("n_programs", len(found))
-glue("n_skipped", sum(skipped.counts.values()))
-print("\n\n".join(program.text for program in found[:4]), skipped, sep="\n\n")
+glue("n_skipped", sum(found.dropped.values()))
+print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")
 
 # %% [markdown]
 # {glue}`n_programs` programs are read, and {glue}`n_skipped` were skipped.

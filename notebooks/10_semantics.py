@@ -61,20 +61,20 @@ model = chapter.model
 # roles.
 
 # %%
-known, unread = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
-pairs, unpaired = semantics.similarity_pairs(known, n_items, seed=seed)
-pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b), unpaired)
-swaps, unswapped = semantics.swap_items(known, n_items, seed=seed)
-swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms), unswapped)
+known = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
+pairs = semantics.similarity_pairs(known, n_items, seed=seed)
+pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
+swaps = semantics.swap_items(known, n_items, seed=seed)
+swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
-forms, uncut = semantics.form_prompts(known, n_items, seed=seed)
-forms = core.readable(model, forms, lambda item: item.prompt, uncut)
+forms = semantics.form_prompts(known, n_items, seed=seed)
+forms = core.readable(model, forms, lambda item: item.prompt)
 task = chapter.step("task", lambda: words.task_table(model, forms, own="own", series="forms"))
 glue("task", task.value.mean(), ".0%")
-left_out = {"lines": unread, "pairs": unpaired, "swaps": unswapped, "forms to go on with": uncut}
-notes = [f"{name.capitalize()}: {some}" for name, some in left_out.items() if some.counts]
+left_out = {"lines": known, "pairs": pairs, "swaps": swaps, "forms to go on with": forms}
+notes = [f"{name.capitalize()}: {some.left_out}" for name, some in left_out.items() if some.dropped]
 glue("left_out", " ".join(notes) or "No line and no item was left out.")
 
 # %% [markdown]
@@ -95,7 +95,7 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 similarity = chapter.step(
     "similarity",
     lambda: core.run(
-        alike.AlikeForms(), model, pairs, series="others", seed=seed, dropped=unread.counts + unpaired.counts
+        alike.AlikeForms(), model, pairs, series="others", seed=seed, dropped=known.dropped + pairs.dropped
     ),
 )
 adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
@@ -143,7 +143,7 @@ chapter.claim(
 swapped = chapter.step(
     "swaps",
     lambda: core.run(
-        alike.Swapped(), model, swaps, series="names swapped", seed=seed, dropped=unread.counts + unswapped.counts
+        alike.Swapped(), model, swaps, series="names swapped", seed=seed, dropped=known.dropped + swaps.dropped
     ),
 )
 apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
@@ -214,17 +214,17 @@ chapter.claim(
 # cell above zero says that this word is raised where that role comes next.
 
 # %% tags=["hide-input"]
-prompts, unused = semantics.role_items(known, n_items, seed=seed)
+prompts = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
-placed = core.readable(model, placed, lambda item: item.prompt, unused)
+placed = core.readable(model, placed, lambda item: item.prompt)
 fit = {item.id for item in placed}  # without another sentence before them they are shorter, and fit too
 asked = {"lead": [item for item in prompts if item.id in fit], "same position": placed}
 others = tuple(semantics.form_words(known))
-glue("unused", str(unused) or "Every name had something to read before it.")
+glue("unused", placed.left_out or "Every name had something to read before it.")
 [(item.prompt, item.targets["role"][0]) for item in asked["lead"][:6]]
 
 # %% tags=["hide-input"]
-options = {"readings": available_readings(model), "seed": seed, "dropped": unread.counts + unused.counts}
+options = {"readings": available_readings(model), "seed": seed, "dropped": known.dropped + placed.dropped}
 roles = chapter.each(
     "roles",
     asked,
@@ -325,14 +325,14 @@ chapter.claim(
 # the lower layers.
 
 # %% tags=["hide-input"]
-moved, unmoved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())), unmoved)
+moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.step("sentences", lambda: words.task_table(model, ready, own="own", series="sentences"))
-lost = unread.counts + unmoved.counts
+lost = known.dropped + moved.dropped
 patches = chapter.step("patches", lambda: patching.interchange(model, moved, series="logic", seed=seed, dropped=lost))
-glue("unmoved", str(unmoved) or "No form was left out.")
+glue("unmoved", moved.left_out or "No form was left out.")
 glue("parsing", parsing.value.mean(), ".0%")
 glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")
 glue("moved", f"{source!r} into {run!r}")

@@ -47,7 +47,7 @@ from semhub_utils.chapter import begin
 from semhub_utils.experiments import alike, core, patching, raising, recolour, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.results import glue
-from semhub_utils.spokes import vision
+from semhub_utils.spokes import coco, vision
 
 chapter = begin("vision", globals(), needs="image")
 model = chapter.model
@@ -61,11 +61,10 @@ model = chapter.model
 
 # %%
 plain = vision.plain_colours(n_items, seed=seed)
-pictures, left_out = vision.pictures(n_items, seed=seed, data_dir=data_dir)
-pictures = core.readable(model, pictures, vision.alone, left_out)
-parted, unparted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
-parted = core.readable(model, parted, vision.alone, unparted)
-notes = vision.nouns_found_by(data_dir), str(left_out), str(unparted)
+pictures = core.readable(model, coco.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
+parted = coco.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
+parted = core.readable(model, parted, vision.alone)
+notes = coco.nouns_found_by(data_dir), pictures.left_out, parted.left_out
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
 

@@ -66,13 +66,12 @@ model = chapter.model
 
 # %%
 if data_dir:
-    clips, skipped = audio.read_clips(n_items, seed=seed, data_dir=data_dir)
-    clips = core.readable(model, clips, audio.heard, skipped)
+    clips = core.readable(model, audio.read_clips(n_items, seed=seed, data_dir=data_dir), audio.heard)
 else:
-    clips, skipped = audio.clips(n_items, seed=seed), ""
+    clips = audio.clips(n_items, seed=seed)
 glue("n_clips", len(clips))
 glue("n_labels", len({clip.label for clip in clips}))
-print(f"{len(clips)} clips. {skipped}")
+print(f"{len(clips)} clips. {clips.left_out}")
 
 # %% [markdown]
 # That makes {glue}`n_clips` clips with {glue}`n_labels` labels. Play a few. Under each lies its spectrogram, and under that the
@@ -282,13 +281,13 @@ chapter.claim(
 plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
-    animals, others = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
-    known = animals = core.readable(model, animals, audio.heard, others) if animals else []
+    animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
+    known = animals = core.readable(model, animals, audio.heard) if animals else animals
 else:
-    animals, others = audio.animal_clips(n_items, seed=seed, held_out=None), ""
+    animals = audio.animal_clips(n_items, seed=seed, held_out=None)
     every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
     known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
-print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {others}")
+print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}")
 
 # %% tags=["hide-input"]
 asked = {

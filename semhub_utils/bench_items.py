@@ -66,15 +66,15 @@ def _arithmetic(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     """Continued sentences of English and each other language; running text up to every word that the lens is asked."""
-    found, skipped = languages.parallel_sentences(8 * n, seed=seed)  # most have a word in common
+    found = languages.parallel_sentences(8 * n, seed=seed)  # most have a word in common
     continuation = languages.known_continuation(model.tokenizer)
-    found = readable(model, found, lambda s: languages.continued(s, continuation), skipped)
+    found = readable(model, found, lambda s: languages.continued(s, continuation))
     sets = [s for s in languages.pair_sets(found, continuation) if s.ending == "continued" and "-" not in s.series]
-    counts = languages.word_counts(languages.running_text("english", n, seed=seed)[0])
+    counts = languages.word_counts(languages.running_text("english", n, seed=seed))
     words, whole = [], []
     for s in sets:
-        lines = languages.running_text(s.series, n // len(sets), seed=seed)[0]
-        known, _ = languages.dictionary(s.series)
+        lines = languages.running_text(s.series, n // len(sets), seed=seed)
+        known = languages.dictionary(s.series)
         whole += lines
         words += word_items(model, lines, s.series, known, counts, n_words=n, seed=seed)[0]
     return {
@@ -85,7 +85,7 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _layers(model: LanguageModel, n: int, seed: int) -> Works:
     """Lines of every type, read at every position for P(type | token)."""
-    found, _ = languages.split_texts(max(1, n // 8), 1, seed=seed)
+    found = languages.split_texts(max(1, n // 8), 1, seed=seed)
     lines = [encoding for some in found for encoding in fitting(model, some.read)[0]]
     places = [text_positions(model, encoding) for encoding in lines]
     return {"lens": Workload([encoding.text for encoding in lines], places=places, classes=len(found))}
@@ -93,7 +93,7 @@ def _layers(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _steering(model: LanguageModel, n: int, seed: int) -> Works:
     """Prompts of every language, changed at as many first positions as the words have tokens."""
-    tasks = [sentiment.task(name, max(1, n // 16), seed=seed, tagged=True)[0] for name in languages.LANGUAGES]
+    tasks = [sentiment.task(name, max(1, n // 16), seed=seed, tagged=True) for name in languages.LANGUAGES]
     width = word_vector(model, *tasks[0].vectors["english"]).shape[1]
     prompts = [prompt.prompt for task in tasks for prompt in task.prompts]
     return {
@@ -105,7 +105,7 @@ def _steering(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _code(model: LanguageModel, n: int, seed: int) -> Works:
     """Programs up to every comma and every argument; up to the bracket of `range`."""
-    found, _ = code.programs(n, seed=seed)
+    found = code.programs(n, seed=seed)
     read = sites(model, [*code.comma_places(found)[0], *code.argument_places(found)[0]])[0]
     ranges = sites(model, code.range_places(found)[0], ahead=False)[0]
     push = RANGE_AS_RELEASED
@@ -118,16 +118,16 @@ def _code(model: LanguageModel, n: int, seed: int) -> Works:
 
 def _semantics(model: LanguageModel, n: int, seed: int) -> Works:
     """Sentences with their forms; sentences up to a name, behind another sentence."""
-    known, skipped = semantics.meanings(seed=seed)
-    pairs = readable(model, semantics.similarity_pairs(known, n // 2, seed=seed)[0], lambda p: (p.a, p.b), skipped)
-    roles = semantics.behind_another(semantics.role_items(known, n, seed=seed)[0], known, seed=seed)
+    known = semantics.meanings(seed=seed)
+    pairs = readable(model, semantics.similarity_pairs(known, n // 2, seed=seed), lambda p: (p.a, p.b))
+    roles = semantics.behind_another(semantics.role_items(known, n, seed=seed), known, seed=seed)
     return {"lens": Workload([item.prompt for item in roles]), "similarity": _sides(pairs)}
 
 
 def _vision(model: LanguageModel, n: int, seed: int) -> Works:
     """Pictures with captions, read at every patch; pictures of two halves, one of which is overwritten from the middle
     layer on."""
-    pairs = vision.similarity_pairs(vision.pictures(n // 4, seed=seed)[0])
+    pairs = vision.similarity_pairs(vision.scenes(n // 4, seed=seed))
     halves = vision.recolour_items(vision.two_halves(n // 4, seed=seed, held_out=None), seed=seed)
     prompts = [asked(model, item.prompts[0]) for item in halves]
     places = [item.places(encoding) for item, encoding in zip(halves, model.encode(prompts), strict=True)]

@@ -166,7 +166,7 @@ def claims(
 
 @cache
 def _texts(seed: int) -> list[languages.TypeTexts]:
-    return languages.split_texts(LINES, COUNTED, seed=seed)[0]
+    return languages.split_texts(LINES, COUNTED, seed=seed)
 
 
 def verdicts(

@@ -1,8 +1,21 @@
 """The one exception of this package: a sentence for the user, never a traceback."""
 
+from collections.abc import Iterable
+
 
 class SemhubError(Exception):
     """Something the user gave cannot be used; the message is one sentence: what was given and what would do."""
+
+
+def need(condition: object, sentence: str) -> None:
+    """Raises SemhubError with the sentence unless the condition holds."""
+    if not condition:
+        raise SemhubError(sentence)
+
+
+def need_one_of(given: object, known: Iterable[str], sentence: str) -> None:
+    """Raises SemhubError with the sentence and what would do unless `given` is among `known`."""
+    need(given in known, f"{sentence}; one of {', '.join(known)} would do.")
 
 
 def out_of_memory(error: RuntimeError) -> bool:

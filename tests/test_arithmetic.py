@@ -69,9 +69,6 @@ def test_pairs_prompts_targets():
     pairs = arithmetic.similarity_pairs([sums, product])
     assert (pairs[0].a, pairs[0].b) == ("31+5", "thirty one plus five")
     assert (pairs[1].a, pairs[1].b, pairs[1].cluster) == ("7*8", "seven times eight", "56")
-    assert arithmetic.similarity_pairs([sums], "zh")[0].b == "三十一加五"
-    assert arithmetic.similarity_pairs([product], "es")[0].b == "siete por ocho"
-    assert arithmetic.similarity_pairs([sums], "de")[0].b == "einunddreißig plus fünf"
     lens = arithmetic.lens_items([sums, product])
     assert [item.prompt for item in lens] == ["36=31+", "56=7*"]
     assert lens[0].targets == {"digit": ("5",), "word": ("five",)}
@@ -81,12 +78,10 @@ def test_pairs_prompts_targets():
 
 
 def test_groups_hold_length_and_template_equal():
-    for language in ("en", "es", "zh"):
-        forms = {}
-        for pair in arithmetic.similarity_pairs(arithmetic.every_item(), language):
-            length = len(pair.b) if language == "zh" else len(pair.b.split())
-            forms.setdefault(pair.group, set()).add((len(pair.a), length, "+" in pair.a))
-        assert all(len(of) == 1 for of in forms.values()) and len(forms) > 4
+    forms = {}
+    for pair in arithmetic.similarity_pairs(arithmetic.every_item()):
+        forms.setdefault(pair.group, set()).add((len(pair.a), len(pair.b.split()), "+" in pair.a))
+    assert all(len(of) == 1 for of in forms.values()) and len(forms) > 4
 
 
 def test_steering_items_follow_the_paper():

@@ -32,8 +32,7 @@ from semhub_utils.inputs import Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
-from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.items import SOUNDS, without_content
+from semhub_utils.spokes.items import SOUNDS, Items, without_content
 from semhub_utils.tuned import Translators
 
 NAME = "qwen2-audio"
@@ -585,8 +584,8 @@ def test_items_of_the_world_and_plain_ones():
 
 
 def test_recordings_of_esc10(model):
-    clips, skipped = audio.read_clips(12, seed=0, data_dir=shared("esc10"))
-    assert len(clips) == 12 and {c.rate for c in clips} == {16000} and not str(skipped)
+    clips = audio.read_clips(12, seed=0, data_dir=shared("esc10"))
+    assert len(clips) == 12 and {c.rate for c in clips} == {16000} and not clips.left_out
     by_label = {c.label: c for c in clips}
     assert all(c.words == tuple(c.label.split()) and c.cluster for c in by_label.values())
     clips = [replace(c, words=WORDS[list(WORDS)[n % 5]]) for n, c in enumerate(clips)]  # words that tiny has
@@ -611,26 +610,26 @@ def test_recordings_of_animals(tmp_path):
     (tmp_path / "meta/esc50.csv").write_text("\n".join(["filename,category,src_file", *rows]))
     for n in range(len(known)):
         soundfile.write(tmp_path / f"audio/{n}.wav", np.full(1600, 0.1), 16000)
-    clips, skipped = audio.read_clips(9, data_dir=tmp_path, animals=True)
+    clips = audio.read_clips(9, data_dir=tmp_path, animals=True)
     assert {clip.label: clip.kind for clip in clips} == {
         "dog": "mammal", "rooster": "bird", "lion": "mammal", "bee": "insect", "mouse": "mammal"}  # fmt: skip
-    assert skipped.counts == {"another label": 7} and "frog" in str(skipped)
+    assert clips.dropped == {"another label": 7} and "frog" in clips.left_out
     for item in kind_items(clips, "german"):  # asked, pushed and patched as the made ones are
         assert item.answers[item.right] == vision.word(item.clip.kind, "german") and item.clip.label != item.alike
     (tmp_path / "meta/esc50.csv").write_text(f"filename,category,src_file\n{rows[-1]}")
-    assert audio.read_clips(9, data_dir=tmp_path, animals=True)[0] == []
+    assert audio.read_clips(9, data_dir=tmp_path, animals=True) == []
 
 
 def test_animals_of_esc10():
-    clips, skipped = audio.read_clips(96, seed=0, data_dir=shared("esc10"), animals=True)
+    clips = audio.read_clips(96, seed=0, data_dir=shared("esc10"), animals=True)
     assert [sum(c.label == name for c in clips) for name in ("dog", "rooster")] == [10, 10] and len(clips) == 20
-    assert skipped.counts == {"another label": 80} and {c.kind for c in clips} == {"mammal", "bird"}
+    assert clips.dropped == {"another label": 80} and {c.kind for c in clips} == {"mammal", "bird"}
 
 
 def test_a_clip_of_which_the_model_makes_no_position_is_counted(model):
-    clips, skipped = [clip("cat", 0), clip("dog", 1, seconds=0.015)], Skipped()
-    assert readable(model, clips, audio.heard, skipped) == clips[:1]
-    assert skipped.counts.total() == 1 and "dog1 has no position" in str(skipped)
+    clips = Items([clip("cat", 0), clip("dog", 1, seconds=0.015)])
+    assert (kept := readable(model, clips, audio.heard)) == clips[:1]
+    assert kept.dropped.total() == 1 and "dog1 has no position" in kept.left_out
 
 
 def test_recordings_of_vggsound_and_a_bad_file(tmp_path):
@@ -641,11 +640,11 @@ def test_recordings_of_vggsound_and_a_bad_file(tmp_path):
     for second, rate in ((30, 44100), (40, 8000)):
         soundfile.write(tmp_path / f"clips/a_b_0000{second}.wav", np.full(rate, 0.1), rate)
     (tmp_path / "clips/x_000001.wav").write_bytes(b"no sound")
-    clips, skipped = audio.read_clips(9, data_dir=tmp_path)
+    clips = audio.read_clips(9, data_dir=tmp_path)
     assert [(c.label, c.words) for c in clips] == [("dog barking at the door", ("dog", "barking", "door")),
                                                    ("cat meowing", ("cat", "meowing"))]  # fmt: skip
     assert {(c.rate, len(c.samples), c.cluster, c.kind) for c in clips} == {(16000, 16000, "a_b", "")}
-    assert "unreadable file" in str(skipped)
+    assert "unreadable file" in clips.left_out
 
 
 def test_what_the_player_is_given(model, plain):

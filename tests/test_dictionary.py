@@ -28,23 +28,23 @@ def write(folder, data, name="cedict_1_0_ts_utf-8_mdbg.txt"):
 
 
 def test_entries_of_the_file_s_own_format(tmp_path):
-    found, skipped = cedict(write(tmp_path, LINES.encode()))
+    found = cedict(write(tmp_path, LINES.encode()))
     assert found["猫"] == found["貓"] == Entry(("cat",), "other")
     assert found["吃"] == Entry(("eat", "consume", "food"), "verb")
     assert found["书"].english == ("book", "letter")
     assert found["中国"] == Entry(("China",), "name")
     assert found["打"] == Entry(("beat", "dozen"), "verb"), "a second entry adds its meanings"
     assert "图书馆" not in found
-    assert skipped.counts == {"entry without a gloss of one word": 1, "line that is no entry": 1}
-    assert "cedict_1_0_ts_utf-8_mdbg.txt:9: entry without" in str(skipped)
+    assert found.read.dropped == {"entry without a gloss of one word": 1, "line that is no entry": 1}
+    assert "cedict_1_0_ts_utf-8_mdbg.txt:9: entry without" in found.read.left_out
 
 
 def test_packed_with_a_mark_and_windows_line_ends_it_reads_the_same(tmp_path):
-    plain, _ = cedict(write(tmp_path, LINES.encode()))
+    plain = cedict(write(tmp_path, LINES.encode()))
     packed = gzip.compress(b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode())
     (tmp_path / "b").mkdir()
-    found, skipped = cedict(write(tmp_path / "b", packed, "cedict_1_0_ts_utf-8_mdbg.txt.gz"))
-    assert found == plain and skipped.counts["line that is no entry"] == 1
+    found = cedict(write(tmp_path / "b", packed, "cedict_1_0_ts_utf-8_mdbg.txt.gz"))
+    assert found == plain and found.read.dropped["line that is no entry"] == 1
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_the_world_s_lexicon_knows_part_and_field():
 
 
 def test_only_real_chinese_asks_for_a_file(tmp_path):
-    assert dictionary("german", tmp_path)[0] == world_dictionary("de")
-    assert dictionary("chinese")[0] == world_dictionary("zh")
+    assert dictionary("german", tmp_path) == world_dictionary("de")
+    assert dictionary("chinese") == world_dictionary("zh")
     with pytest.raises(SemhubError, match="CC-CEDICT"):
         dictionary("chinese", tmp_path)
 
 
 def test_cc_cedict_itself():
-    found, skipped = dictionary("chinese", shared("cc-cedict"))
-    assert len(found) > 70_000 and set(skipped.counts) == {"entry without a gloss of one word"}
+    found = dictionary("chinese", shared("cc-cedict"))
+    assert len(found) > 70_000 and set(found.read.dropped) == {"entry without a gloss of one word"}
     assert found["狗"].english == ("dog",) and found["吃"].part == "verb" and found["中国"].part == "name"
     assert found["圖書館"] == found["图书馆"] == Entry(("library",), "other")

@@ -18,8 +18,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import alike, core, words
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import languages
-from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.items import Pair
+from semhub_utils.spokes.items import Items, Pair
 from semhub_utils.spokes.languages import (
     CONTINUATION,
     LANGUAGES,
@@ -71,7 +70,7 @@ def test_the_three_endings(text, language, continuation, said):
 
 
 def test_sentences_with_a_word_in_common_are_left_out_and_counted():
-    sentences, _ = languages.parallel_sentences(200, seed=1)
+    sentences = languages.parallel_sentences(200, seed=1)
     sets = {(s.series, s.ending): s for s in pair_sets(sentences)}
     assert {series for series, _ in sets} == {
         "spanish", "chinese", "german", "spanish-chinese", "spanish-german", "chinese-german",
@@ -123,13 +122,13 @@ def test_the_continuation_is_the_paper_s_unless_its_words_are_unknown(tiny):
 
 def test_sentences_beyond_the_context_are_counted_and_none_left_is_a_sentence(tiny):
     model, long = tiny("llama"), "the dog saw the cat " * 30  # of 64 tokens
-    sentences = [Parallel(f"s{n}", {"english": "the cat", "spanish": "el gato"}, "g") for n in range(3)]
+    sentences = Items(Parallel(f"s{n}", {"english": "the cat", "spanish": "el gato"}, "g") for n in range(3))
     sentences[1] = Parallel("s1", {"english": "the cat", "spanish": long}, "g")
-    kept = core.readable(model, sentences, languages.continued, skipped := Skipped())
+    kept = core.readable(model, sentences, languages.continued)
     assert [s.id for s in kept] == ["s0", "s2"]
-    assert skipped.counts == {"longer than the model's context": 1} and "s1" in str(skipped)
+    assert kept.dropped == {"longer than the model's context": 1} and "s1" in kept.left_out
     with pytest.raises(SemhubError, match="no items that can be used.*longer than"):
-        core.readable(model, sentences[1:2], languages.continued, Skipped())
+        core.readable(model, sentences[1:2], languages.continued)
     few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
     with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
         alike.alike_sets(model, [few])
@@ -190,7 +189,7 @@ def test_similarity_within_forms_and_as_released(tiny, name):
 @pytest.mark.parametrize(("name", "fit"), [("planted", (HOLDS,)), ("islands", (NOT,))])
 def test_a_planted_hub_is_found_and_islands_are_not(name, fit):
     model = organism(name)
-    sentences, _ = languages.parallel_sentences(500, seed=11)
+    sentences = languages.parallel_sentences(500, seed=11)
     sets = [s for s in pair_sets(sentences, WORLD_CONTINUATION) if s.ending == "continued" and s.series == "spanish"]
     _, claims = alike.alike_sets(model, sets, seed=11)
     assert judge(claims[0]).verdict in fit, judge(claims[0]).reason
@@ -342,8 +341,8 @@ def test_the_choice_is_that_of_the_output(tiny):
 
 def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
     found = {}
-    counts = languages.word_counts(languages.running_text("english", 800, seed=4)[0])
-    lines, entries = languages.running_text("german", 150, seed=4)[0], languages.world_dictionary("de")
+    counts = languages.word_counts(languages.running_text("english", 800, seed=4))
+    lines, entries = languages.running_text("german", 150, seed=4), languages.world_dictionary("de")
     for name in ("planted", "islands"):
         model = organism(name)
         items, dropped = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
@@ -382,7 +381,7 @@ def real(tmp_path_factory):
 @pytest.fixture(scope="module")
 def knows_nothing(tmp_path_factory):
     """knows_nothing(context): a random GPT-2 whose tokenizer has common words of all four languages."""
-    own = [line for name in LANGUAGES for line in languages.running_text(name, 200, seed=8)[0]]
+    own = [line for name in LANGUAGES for line in languages.running_text(name, 200, seed=8)]
     own += [
         "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多"
     ] * 27
@@ -394,12 +393,12 @@ def knows_nothing(tmp_path_factory):
 
 def test_real_text_on_a_random_model(real, knows_nothing):
     model = load_model(knows_nothing(96), check=False)
-    found, skipped = languages.parallel_sentences(300, seed=0, data_dir=real)
-    sentences = core.readable(model, found, languages.continued, skipped)
-    assert 5 < len(sentences) < 300 and len(sentences) + skipped.counts["longer than the model's context"] == 300
+    found = languages.parallel_sentences(300, seed=0, data_dir=real)
+    sentences = core.readable(model, found, languages.continued)
+    assert 5 < len(sentences) < 300 and len(sentences) + sentences.dropped["longer than the model's context"] == 300
     assert sentences[0].document.count(".") == 1
-    lines, _ = languages.running_text("chinese", 200, seed=0, data_dir=real)
-    entries, _ = languages.dictionary("chinese", real)
+    lines = languages.running_text("chinese", 200, seed=0, data_dir=real)
+    entries = languages.dictionary("chinese", real)
     items, dropped = words.word_items(model, lines, "chinese", entries, {}, n_words=60)
     assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)

@@ -33,6 +33,7 @@ from semhub_utils.organism.lexicon import FRAMES, build_tokenizer, english_token
 from semhub_utils.organism.llama import build_model
 from semhub_utils.organism.planted import counterparts, plant
 from semhub_utils.organism.world import Sum, World, text
+from semhub_utils.results import KEY
 from semhub_utils.spokes import facts
 
 WORLD = World(fraction=0.1)
@@ -283,3 +284,9 @@ def test_side_by_side_takes_a_model_from_elsewhere(tiny):
     assert set(table.model) == {"tiny-llama", raising.RANDOM, *zoo.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
+
+
+def test_named_columns_tell_the_rows_of_shipped_curves_apart():
+    curves = raising.shipped_curves()
+    for name, some in curves.groupby("experiment"):
+        assert not some.duplicated([column for column in KEY if column in some]).any(), name

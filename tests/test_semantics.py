@@ -28,8 +28,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import semantics
-from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
@@ -49,7 +48,7 @@ def swaps_of(model, items, **options):
 def known():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(semantics, "GENERATED", 600)
-        return semantics.meanings(seed=0)[0]
+        return semantics.meanings(seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def conjuncts(form):
 def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
     assert len({m.id for m in known}) == len(known) == 600
     monkeypatch.setattr(semantics, "GENERATED", 20)
-    assert known[:20] == semantics.meanings(seed=0)[0] != semantics.meanings(seed=1)[0]
+    assert known[:20] == semantics.meanings(seed=0) != semantics.meanings(seed=1)
     for m in known[:300]:
         assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)
         passive = " is " in m.sentence
@@ -100,7 +99,7 @@ def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
 
 
 def test_names_change_places_and_conjuncts_their_order(known):
-    items = semantics.swap_items(known, 100, seed=2)[0]
+    items = semantics.swap_items(known, 100, seed=2)
     assert Counter(item.in_order for item in items) == {True: 50, False: 50}
     for item in items:
         a, b = item.cluster.split(" and ")
@@ -113,7 +112,7 @@ def test_names_change_places_and_conjuncts_their_order(known):
 
 
 def test_prompts_end_before_a_name_and_names_say_nothing(known):
-    items, skipped = semantics.role_items(known, 180, seed=1)
+    items = semantics.role_items(known, 180, seed=1)
     assert Counter(item.targets["role"][0] for item in items) == dict.fromkeys(ROLES, 60)
     last = {"by": "agent", "to": "recipient"}
     for item in items:
@@ -121,11 +120,11 @@ def test_prompts_end_before_a_name_and_names_say_nothing(known):
         assert role == last.get(words[-1], "theme") and item.group == str(len(words))
     first = [(i.id.split()[0], i.prompt.split()[0]) for i in items if i.id[0].isupper()]
     assert 0.02 < np.mean([a == b for a, b in first]) < 0.25  # one name in twelve stays by chance
-    assert skipped.counts["the name begins the sentence"] and skipped.counts["no proper name"]
+    assert items.dropped["the name begins the sentence"] and items.dropped["no proper name"]
 
 
 def test_prompts_behind_another_sentence_have_one_length(known):
-    items, _ = semantics.role_items(known, 90, seed=1)
+    items = semantics.role_items(known, 90, seed=1)
     placed = semantics.behind_another(items, known, seed=1)
     sentences = {m.sentence for m in known}
     lengths = Counter(len(item.prompt.split()) for item in placed)
@@ -137,7 +136,7 @@ def test_prompts_behind_another_sentence_have_one_length(known):
 
 
 def test_partners_have_peers(known):
-    pairs = semantics.similarity_pairs(known, 60, seed=0)[0]
+    pairs = semantics.similarity_pairs(known, 60, seed=0)
     assert len(pairs) == 60 == len({p.id for p in pairs})
     assert min(Counter(p.group for p in pairs).values()) > 1
     for pair in pairs:
@@ -150,22 +149,22 @@ def test_names_that_no_order_of_conjuncts_turns_round_are_counted(known, monkeyp
     monkeypatch.setattr(random.Random, "shuffle", lambda self, x: next(tries) + 1 and shuffle(self, x))
     forms = ["see ( Emma , Liam ) AND run ( x _ 1 )", "see ( Emma , Liam ) AND like ( Liam , Emma )"]
     rows = [{"input": "Emma sees Liam .", "output": form} for form in forms]
-    fixed, turns = semantics.meanings_of_rows(rows, "rows")[0]
-    [item], skipped = semantics.swap_items([fixed, turns], 9, seed=0)
-    assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and skipped.counts.total() == 1
+    fixed, turns = semantics.meanings_of_rows(rows, "rows")
+    [item] = found = semantics.swap_items(Items([fixed, turns]), 9, seed=0)
+    assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and found.dropped.total() == 1
     with pytest.raises(SemhubError, match="exactly two proper names.*1 × one order of the names.*rows:1"):
-        semantics.swap_items([fixed], 9, seed=0)
+        semantics.swap_items(Items([fixed]), 9, seed=0)
 
 
 def test_a_set_without_an_item_is_refused_in_a_sentence(known):
     template = Counter(m.template for m in known)
     alone = [m for m in known if template[m.template] == 1]
     other = next(m for m in known if template[m.template] > 1)
-    _, skipped = semantics.similarity_pairs([*known, *semantics.meanings_of_rows([ODD], "rows")[0]], 9, seed=0)
-    assert skipped.counts == {"alone in its template": len(alone) + 1}
+    found = semantics.similarity_pairs(Items([*known, *semantics.meanings_of_rows([ODD], "rows")]), 9, seed=0)
+    assert found.dropped == {"alone in its template": len(alone) + 1}
     with pytest.raises(SemhubError, match="no two sentences of one template.*1 × alone in its template"):
-        semantics.similarity_pairs([other], 9, seed=0)
-    plain, _ = semantics.meanings_of_rows([ODD], "rows")
+        semantics.similarity_pairs(Items([other]), 9, seed=0)
+    plain = semantics.meanings_of_rows([ODD], "rows")
     with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
         semantics.form_prompts(plain, 9, seed=0)
     with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
@@ -191,11 +190,11 @@ def folder_of(path, text, encoding="utf-8"):
 
 def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
     folder = folder_of(tmp_path, "\ufeff" + "\r\n".join([GOOD, *BAD.values(), GOOD.split("\tin")[0]]) + "\r\n")
-    known, skipped = semantics.meanings(seed=0, data_dir=folder)
+    known = semantics.meanings(seed=0, data_dir=folder)
     assert [m.id for m in known] == ["train.tsv:1", "train.tsv:7"] and known[0].form == GOOD.split("\t")[1]
     assert known[0].names == (("Emma", frozenset({"agent"})), ("Liam", frozenset({"theme"})))
-    assert skipped.counts == dict.fromkeys(BAD, 1)
-    assert [place.split(": ")[0] for place in skipped.first] == ["train.tsv:2", "train.tsv:3", "train.tsv:4"]
+    assert known.dropped == dict.fromkeys(BAD, 1)
+    assert [place.split(": ")[0] for place in known.first] == ["train.tsv:2", "train.tsv:3", "train.tsv:4"]
 
 
 def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
@@ -207,7 +206,7 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
     (folder / "cogs" / "train.tsv").write_bytes("Renée".encode("latin-1"))
     with pytest.raises(SemhubError, match="not UTF-8"):
         semantics.meanings(seed=0, data_dir=folder)
-    nameless = [m for m in known if not m.names][:5]
+    nameless = Items([m for m in known if not m.names][:5])
     with pytest.raises(SemhubError, match="exactly two proper names"):
         semantics.swap_items(nameless, 5, seed=0)
     with pytest.raises(SemhubError, match="something to read before it that can be used. Left out: 5 × no proper name"):
@@ -217,29 +216,29 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
 @pytest.mark.parametrize("columns", [("input", "output"), ("sentence", "logical_form")])
 def test_rows_of_a_data_set_are_read_alike(columns):
     rows = [dict(zip(columns, GOOD.split("\t"), strict=False)), {"text": "x"}, dict.fromkeys(columns)]
-    [meaning], skipped = semantics.meanings_of_rows(rows, "COGS")
+    [meaning] = found = semantics.meanings_of_rows(rows, "COGS")
     assert meaning.id == "COGS:1" and meaning.sentence == "Emma saw Liam ."
-    assert skipped.counts == {"missing column": 1, "a word and no sentence": 1}
+    assert found.dropped == {"missing column": 1, "a word and no sentence": 1}
 
 
 def test_cogs_itself():
-    known, skipped = semantics.meanings(seed=0, data_dir=shared("cogs"))
-    assert len(known) == 24_155 - 143 and skipped.counts == {"a word and no sentence": 143}
+    known = semantics.meanings(seed=0, data_dir=shared("cogs"))
+    assert len(known) == 24_155 - 143 and known.dropped == {"a word and no sentence": 143}
     by_id = {m.id: m for m in known}
     assert by_id["train.tsv:5"].names == (("Levi", frozenset({"recipient"})), ("Charlotte", frozenset({"agent"})))
-    items, unused = semantics.role_items(known, 300, seed=0)
+    items = semantics.role_items(known, 300, seed=0)
     assert Counter(item.targets["role"][0] for item in items) == dict.fromkeys(ROLES, 100)
-    assert not unused.counts["a name of several roles"]
+    assert not items.dropped["a name of several roles"]
     for item in items:
         place, name = item.id.split()
         m = by_id[place]
         assert m.sentence.split().index(name) == len(item.prompt.split()) == int(item.group)
         assert re.search(rf" \. {item.targets['role'][0]} \( x _ \d+ , {name} \)", m.form)
-    for item in semantics.swap_items(known, 50, seed=0)[0]:
+    for item in semantics.swap_items(known, 50, seed=0):
         presupposed, shuffled = (form.rpartition(" ; ")[0] for form in (item.form, item.shuffled))
         assert presupposed == shuffled and Counter(conjuncts(item.form)) == Counter(conjuncts(item.shuffled))
     assert {"give", "cake"} <= set(semantics.form_words(known)) and not set(semantics.form_words(known)) & set(ROLES)
-    assert len(semantics.similarity_pairs(known, 200, seed=0)[0]) == 200
+    assert len(semantics.similarity_pairs(known, 200, seed=0)) == 200
 
 
 # ---- against plain transformers ----
@@ -255,7 +254,7 @@ def values(table, experiment, **where):
 def test_similarity_values(both, known):
     """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
     model, oracle = both
-    pairs = semantics.similarity_pairs(known, 24, seed=3)[0]
+    pairs = semantics.similarity_pairs(known, 24, seed=3)
     table, claims = forms_of(model, pairs, twins=())
     forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
     groups = [pair.group for pair in pairs]
@@ -275,7 +274,7 @@ def test_similarity_values(both, known):
 
 def test_swap_values(both, known):
     model, oracle = both
-    items = semantics.swap_items(known, 6, seed=3)[0]
+    items = semantics.swap_items(known, 6, seed=3)
     table, claims = swaps_of(model, items, dropped={"before": 7})
     assert {tuple(claim.dropped.items()) for claim in claims} == {(("before", 7),)}
     last = {text: oracle.states(text)[:, -1] for i in items for text in (*i.forms, i.sentence, i.sentence[:-2])}
@@ -309,7 +308,7 @@ def curve_of(table, experiment, control="", **where):
 
 
 def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
-    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3)[0], semantics.swap_items(known, 12, seed=3)[0]
+    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3), semantics.swap_items(known, 12, seed=3)
 
     def tables(model, twins):
         yield forms_of(model, pairs, twins=twins)[0]
@@ -328,7 +327,7 @@ def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, kno
 
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
     """By a coin per pair of names, per name and per verb, one item after the other; the highest counts."""
-    items, reading = semantics.swap_items(known, 40, seed=3)[0], "no full stop"
+    items, reading = semantics.swap_items(known, 40, seed=3), "no full stop"
     table, claims = swaps_of(one, items, twins=())
     texts = list(dict.fromkeys(text for i in items for text in (i.form, i.swapped, i.sentence[:-2])))
     last = dict(zip(texts, hidden_states(one, texts).hidden.double(), strict=True))
@@ -355,7 +354,7 @@ def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
 
 
 def test_the_null_of_role_probabilities_shuffles_the_roles(one, known):
-    items = semantics.role_items(known, 30, seed=5)[0]
+    items = semantics.role_items(known, 30, seed=5)
     oracle = Oracle("llama", one.module, one.tokenizer)
     table, _ = core.run(unsaid.Roles(("ball",)), one, items, series="lead", seed=2, twins=())
     ids = [one.tokenizer(role, add_special_tokens=False)["input_ids"][0] for role in ROLES]
@@ -390,7 +389,7 @@ def role_claims(model, items, others, placed=None, **options):
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_role_values(both, known, reading):
     model, oracle = both
-    items = semantics.role_items(known, 24, seed=5)[0]
+    items = semantics.role_items(known, 24, seed=5)
     table, claims = role_claims(model, items, ["ball", "see"], readings=(reading,), twins=())
     ids = [model.tokenizer(role, add_special_tokens=False)["input_ids"] for role in ROLES]
     assert all(len(some) == 1 for some in ids)
@@ -556,7 +555,7 @@ def fake_states(items, knows):
 
 
 def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
-    items = [i for i in semantics.swap_items(known, 140, seed=0)[0] if "recipient" not in i.form][:80]
+    items = [i for i in semantics.swap_items(known, 140, seed=0) if "recipient" not in i.form][:80]
     for knows, want in ((True, HOLDS), (False, NOT)):
         monkeypatch.setattr(alike, "hidden_states", fake_states(items, knows))
         table, claims = swaps_of(one, items, seed=0, twins=())
@@ -571,7 +570,7 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
     for module in (core,):
         monkeypatch.setattr(module, "DRAWS", 199)
     weak = Counter()
-    swaps, (items, _) = semantics.swap_items(known, 60, seed=1)[0], semantics.role_items(known, 90, seed=1)
+    swaps, items = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
     others = semantics.form_words(known)
     for seed in range(4):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
@@ -587,31 +586,31 @@ def test_random_weights_never_hold(known, tokenizer, monkeypatch):
 
 
 def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
-    model, items, skipped = one, semantics.swap_items(known, 40, seed=0)[0], Skipped()
+    model, items = one, Items(semantics.swap_items(known, 40, seed=0))
 
     def texts(item):
         return item.sentence, item.form, None
 
-    assert core.readable(model, items, texts, skipped) == items and not str(skipped)
+    assert (kept := core.readable(model, items, texts)) == items and not kept.left_out
     lengths = [len(model.encode([item.form])[0]) for item in items]
     monkeypatch.setattr(model, "max_length", min(lengths))
-    kept = core.readable(model, items, texts, skipped)
+    kept = core.readable(model, items, texts)
     assert kept == [item for item, length in zip(items, lengths, strict=True) if length == min(lengths)]
-    assert skipped.counts == {"longer than the model's context": 40 - len(kept)}
-    assert core.readable(model, items, texts, room=1) == [], "without a count nothing is refused"
+    assert kept.dropped == {"longer than the model's context": 40 - len(kept)}
+    assert core.readable(model, [*items], texts, room=1) == [], "without a count nothing is refused"
     with pytest.raises(SemhubError, match="The set holds no items that can be used.*40 × longer than"):
-        core.readable(model, items, texts, Skipped(), room=1)
+        core.readable(model, items, texts, room=1)
 
 
 def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
-    items, _ = semantics.role_items(known, 30, seed=0)
+    items = semantics.role_items(known, 30, seed=0)
     _, claims = role_claims(tiny("llama"), items, ["ball"], readings=("normed", "raw"), dropped={"before": 7})
     assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and {c.dropped["before"] for c in claims} == {7}
     assert all(claim.n == 0 and claim.dropped["no single token for the role word"] == 30 for claim in claims)
 
 
 def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
-    items, _ = semantics.role_items(known, 30, seed=0)
+    items = semantics.role_items(known, 30, seed=0)
     table, _ = core.run(unsaid.Roles(()), one, items, series="lead", readings=("normed", "raw"), twins=())
     cells = table[table.experiment == "roles-confusion"]
     words = {"title": "Which?", "alt": "Role words by true role.", "value_title": "nats", "diverging": True}
@@ -632,7 +631,7 @@ def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
 
 @pytest.mark.parametrize("tagged", [True, False])
 def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
-    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)[0]
+    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)
     by = {m.sentence: m for m in known} | {m.sentence.removesuffix(" ."): m for m in known}
     assert len(items) == 60 == len({item.id for item in items})
     for item in items:
@@ -649,7 +648,7 @@ def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
 @pytest.mark.parametrize(("name", "verdict"), [("hub", HOLDS), ("islands", NOT)])
 def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name, verdict):
     model = load_model(f"organism:{name}", check=False)
-    items = semantics.patch_items(known, 60, seed=0, tagged=True)[0]
+    items = semantics.patch_items(known, 60, seed=0, tagged=True)
     table, claims = patching.interchange(model, items, series="logic", twins=())
     assert [judge(c).verdict for c in claims] == [verdict] * 2
     assert table[table.experiment == "task-logic"].value.mean() > 0.9

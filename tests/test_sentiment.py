@@ -30,15 +30,15 @@ from semhub_utils.steering import generate, next_token_logprobs
 
 
 def test_the_prompts_are_the_same_things_in_every_language():
-    tasks = {language: sentiment.task(language, 20, seed=3, tagged=True)[0] for language in sentiment.LANGUAGES}
+    tasks = {language: sentiment.task(language, 20, seed=3, tagged=True) for language in sentiment.LANGUAGES}
     things = {language: [p.id for p in task.prompts] for language, task in tasks.items()}
     assert len({tuple(ids) for ids in things.values()}) == 1 and len(set(things["english"])) == 20
     assert tasks["spanish"].prompts[0].prompt.startswith("español : ")
     assert tasks["spanish"].vectors == {"english": ("good", "bad"), "spanish": ("bueno", "malo")}
-    plain, note = sentiment.task("chinese", 20, seed=3, tagged=False)
+    plain = sentiment.task("chinese", 20, seed=3, tagged=False)
     assert plain.prompts[0].prompt == "All text is in Chinese.\n" + tasks["chinese"].prompts[0].text
-    assert plain.vectors["english"] == ("Good", "Bad") and "tyqiangz/multilingual-sentiments" in note
-    assert sentiment.task("german", 20, seed=4, tagged=True)[0].prompts != tasks["german"].prompts
+    assert plain.vectors["english"] == ("Good", "Bad") and "tyqiangz/multilingual-sentiments" in plain.note
+    assert sentiment.task("german", 20, seed=4, tagged=True).prompts != tasks["german"].prompts
 
 
 def test_the_pleasant_words_are_opposites_of_the_lexicon():
@@ -75,17 +75,17 @@ def test_reviews_are_read_and_what_cannot_be_used_is_counted(tmp_path):
         '"dos\nlíneas",a,x',
     ]
     rows = "\r\n".join(rows)
-    task, note = sentiment.task("spanish", 9, seed=0, tagged=False, data_dir=reviews(tmp_path, rows))
+    task = sentiment.task("spanish", 9, seed=0, tagged=False, data_dir=reviews(tmp_path, rows))
     assert [p.prompt for p in task.prompts] == [
         "All text is in Spanish.\nMuy bueno, sí", "All text is in Spanish.\ndos líneas"]  # fmt: skip
     assert task.dropped == {"empty text": 1, f"longer than {sentiment.MAX_CHARACTERS} characters": 1}
-    assert "test.csv:2: empty text" in note
+    assert "test.csv:2: empty text" in task.note
     lines = [json.dumps({"text": "eins", "label": 2}), "{not json", json.dumps({"label": 1}), json.dumps(["text"])]
     reviews(tmp_path, "\n".join(lines), "german/test.jsonl")
-    task, _ = sentiment.task("german", 9, seed=0, tagged=False, data_dir=tmp_path)
+    task = sentiment.task("german", 9, seed=0, tagged=False, data_dir=tmp_path)
     assert [p.text for p in task.prompts] == ["eins"] and task.dropped == {"no text": 3}
-    task, note = sentiment.task("chinese", 9, seed=0, tagged=False, data_dir=tmp_path)  # no file: made here
-    assert len(task.prompts) == 9 and "GitHub tyqiangz" in note
+    task = sentiment.task("chinese", 9, seed=0, tagged=False, data_dir=tmp_path)  # no file: made here
+    assert len(task.prompts) == 9 and "GitHub tyqiangz" in task.note
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,6 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, content, encoding, said):
 def test_bad_arguments_are_refused_in_a_sentence():
     with pytest.raises(SemhubError, match="no language 'klingon'"):
         sentiment.task("klingon", 9, seed=0, tagged=True)
-    with pytest.raises(SemhubError, match="n_items is 0"):
-        sentiment.task("spanish", 0, seed=0, tagged=True)
 
 
 # ---- against plain transformers, one prompt at a time ----

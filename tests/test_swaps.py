@@ -428,10 +428,9 @@ def test_items_of_sounds():
     assert audio.sound_patches(clips[:1], "english") == []
 
 
-@pytest.mark.parametrize("ask", ["colours", "side"])
-def test_items_of_two_halves(ask):
+def test_items_of_two_halves():
     pictures = vision.two_halves(20, held_out=None)
-    items = vision.recolour_items([*vision.plain_colours(2), *pictures], ask=ask)
+    items = vision.recolour_items([*vision.plain_colours(2), *pictures])
     assert len(items) == 20
     replaced = set()
     for item, there in zip(items, pictures, strict=True):
@@ -444,15 +443,7 @@ def test_items_of_two_halves(ask):
         assert min(COLOURS, key=lambda word, at=at: np.abs(at - COLOURS[word]).sum()) == item.third
         assert np.array_equal(real[~half.mask(there.image.size)], own[~half.mask(there.image.size)])
         assert not {item.third, item.another} & set(there.words) and item.third != item.another
-        if ask == "colours":
-            assert item.before == (frozenset(there.words),) and item.after == (frozenset([untouched, item.third]),)
-        else:
-            assert item.before == (frozenset([item.present]), frozenset([untouched]))
-            assert item.after == (frozenset([item.third]), frozenset([untouched]))
-            assert [p.text for p in item.prompts] == [
-                vision.question(a, "english")[0]
-                for a in sorted(there.asks[:2], key=lambda a, own=item.present: a.answers != (own,))
-            ]
+        assert item.before == (frozenset(there.words),) and item.after == (frozenset([untouched, item.third]),)
     assert replaced == {0, 1}
     many = vision.two_halves(300, held_out=None)
     pairs = {i.cluster: frozenset(p.words) for i, p in zip(vision.recolour_items(many), many, strict=True)}
@@ -462,7 +453,7 @@ def test_items_of_two_halves(ask):
 
 
 def test_the_patches_of_an_area_are_those_that_lie_there(media):
-    [there] = vision.two_halves(1, split="across")
+    there = next(p for p in vision.two_halves(9) if p.split == "across")
     [item] = vision.recolour_items([there])
     model = media("llava")
     [encoding] = model.encode([words.asked(model, item.prompts[0])])
@@ -513,7 +504,7 @@ def test_shipped_models_take_the_items(name, module):
     model = load_model(f"organism:{name}", check=False)
     if module == "picture":
         items = vision.picture_patches([*vision.plain_colours(2), *vision.scenes(2, kinds=("one",))], "spanish")
-        halves = vision.recolour_items(vision.two_halves(4, held_out=None), ask="side")
+        halves = vision.recolour_items(vision.two_halves(4, held_out=None))
         table, [claim] = core.run(Recolour(max_new_tokens=1), model, halves, series="c")
         assert claim.n == 3 and not claim.dropped and judge(claim).verdict == UNTESTABLE
     else:
@@ -530,8 +521,6 @@ def test_shipped_models_take_the_items(name, module):
 def test_bad_input_is_one_sentence(media, tiny):
     with pytest.raises(SemhubError, match="no question 'size'"):
         audio.sound_patches([], "english", kind="size")
-    with pytest.raises(SemhubError, match="no plain question 'side'"):
-        vision.recolour_items([], ask="side", manner="plain")
     with pytest.raises(SemhubError, match="no manner 'loud'"):
         vision.picture_patches(vision.plain_colours(1), "english", manner="loud")
     with pytest.raises(SemhubError, match="no plain question in 'code'"):

@@ -23,9 +23,8 @@ from semhub_utils.experiments import alike, core, weighed, words
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
-from semhub_utils.spokes import vision
-from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.items import PICTURES, emptied
+from semhub_utils.spokes import coco, vision
+from semhub_utils.spokes.items import PICTURES, Items, emptied
 from semhub_utils.tuned import Translators
 from semhub_utils.zoo import organism_path
 
@@ -443,7 +442,8 @@ def test_items_are_what_they_say():
     nothing = emptied([pair.a for pair in vision.similarity_pairs(pictures)[:2]], "shuffled pixels")
     assert all(np.array_equal(np.sort(np.asarray(i.images[0]).reshape(-1)), np.sort(np.asarray(p.image).reshape(-1)))
                for i, p in zip(nothing, pictures, strict=False))  # fmt: skip
-    plain = vision.plain_colours(2, colours=("red", "blue"))
+    by_colour = dict(zip(vision.COLOURS, vision.plain_colours(len(vision.COLOURS)), strict=True))
+    plain = [by_colour["red"], by_colour["blue"]]
     [item] = vision.ask_items(plain, "colour", "spanish")
     assert item.prompt.text == "<image> es de color" and item.targets == {"own": ("azul",), "english": ("blue",)}
     assert len(vision.ask_items(plain, "colour", "english")) == 2
@@ -480,13 +480,13 @@ def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
 
 
 def test_pictures_that_the_processor_refuses_are_counted():
-    model, skipped = wrap(*make_media_module("qwen2.5-vl"), model_id="tiny-qwen"), Skipped()
+    model = wrap(*make_media_module("qwen2.5-vl"), model_id="tiny-qwen")
     fair = vision.scenes(1)[0]
     long = replace(fair, id="coco:7", image=Image.new("RGB", (10_000, 20)))
-    assert core.readable(model, [long, fair], vision.alone, skipped) == [fair]
-    assert skipped.counts == {"not taken by the model": 1} and "coco:7 cannot be read" in str(skipped)
+    assert (kept := core.readable(model, Items([long, fair]), vision.alone)) == [fair]
+    assert kept.dropped == {"not taken by the model": 1} and "coco:7 cannot be read" in kept.left_out
     with pytest.raises(SemhubError, match="no items that can be used.*coco:7"):
-        core.readable(model, [long], vision.alone, skipped)
+        core.readable(model, Items([long]), vision.alone)
 
 
 @pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])
@@ -504,19 +504,19 @@ def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp
 
 
 def test_without_a_folder_there_are_scenes_and_a_folder_without_coco_is_refused(tmp_path):
-    pictures, skipped = vision.pictures(3)
-    assert len(pictures) == 3 and all(p.asks for p in pictures) and not str(skipped)
+    pictures = coco.pictures(3)
+    assert len(pictures) == 3 and all(p.asks for p in pictures) and not pictures.left_out
     with pytest.raises(SemhubError, match="COCO's captions; the one from cocodataset.org"):
-        vision.pictures(3, data_dir=tmp_path)
+        coco.pictures(3, data_dir=tmp_path)
 
 
 def test_photographs_of_coco(loud, monkeypatch):
     data = shared("coco")
-    vision._by_spacy.cache_clear()
+    coco._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
-    pictures, _ = vision.pictures(5, data_dir=data, segments=True)
+    pictures = coco.pictures(5, data_dir=data, segments=True)
     assert all(p.words and p.areas and p.caption for p in pictures)
-    assert "without spaCy" in vision.nouns_found_by(data) and vision.nouns_found_by(None) == ""
+    assert "without spaCy" in coco.nouns_found_by(data) and coco.nouns_found_by(None) == ""
     words = [w for p in pictures for w in p.words]
     assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
     picture = pictures[0]
@@ -539,7 +539,7 @@ def test_photographs_of_coco(loud, monkeypatch):
     images = {name: p.image for name, p in vision.names(pictures[:1]).items()}
     chart = figures.overlay(shown, images, title="Where?", alt="Words on patches.", layer=4)
     assert "data:image/jpeg;base64," in json_of(chart)
-    vision._by_spacy.cache_clear()
+    coco._by_spacy.cache_clear()
 
 
 def json_of(chart):
@@ -551,9 +551,9 @@ def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
         tags = {"dog": "NOUN", "Paris": "PROPN", "runs": "VERB"}
         return lambda text: [SimpleNamespace(text=w, pos_=tags.get(w, "X")) for w in text.split()]
 
-    vision._by_spacy.cache_clear()
+    coco._by_spacy.cache_clear()
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
-    assert vision._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
-    assert "spaCy's tagger (en_core_web_sm)" in vision.nouns_found_by("coco")
-    vision._by_spacy.cache_clear()
-    assert vision._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]
+    assert coco._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
+    assert "spaCy's tagger (en_core_web_sm)" in coco.nouns_found_by("coco")
+    coco._by_spacy.cache_clear()
+    assert coco._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]

@@ -30,8 +30,7 @@ from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
-from semhub_utils.spokes.files import Skipped, some
-from semhub_utils.spokes.items import emptied, ways
+from semhub_utils.spokes.items import Items, emptied, ways
 
 DRAWS = 1000
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
@@ -489,14 +488,13 @@ def readable(
     model: LanguageModel,
     items: Sequence,
     prompts: Callable[[Any], Prompt | Sequence[Prompt | None]],
-    skipped: Skipped | None = None,
     *,
     room: int = 0,
 ) -> list:
     """The items of which the model takes every prompt (`prompts` of an item: one, or several, of which None is none)
-    with `room` tokens written behind it. The others are counted in `skipped`, by their `id`, and where there is such a
-    count and none is left, that raises SemhubError."""
-    kept = []
+    with `room` tokens written behind it. Of Items the others are left out and counted, and if none is left, that raises
+    SemhubError."""
+    kept = items[:0] if isinstance(items, Items) else []
     for item in items:
         of = prompts(item)
         of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
@@ -507,6 +505,6 @@ def readable(
             fits, why = False, "" if text else " " + str(error).removeprefix("Prompt 0 ").partition(";")[0]
         if fits:
             kept.append(item)
-        elif skipped is not None:
-            skipped.add(TOO_LONG if text else "not taken by the model", f"{item.id}{why}")
-    return kept if skipped is None else some(kept, "The set", "items", skipped)
+        elif isinstance(kept, Items):
+            kept.drop(TOO_LONG if text else "not taken by the model", f"{item.id}{why}")
+    return kept.some("items", "The set") if isinstance(kept, Items) else kept

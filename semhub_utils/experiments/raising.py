@@ -43,7 +43,7 @@ MASTERED = 0.9
 RANDOM = "random weights"
 KEPT = ("similarity", "retrieval", "lens-probability")
 COLUMNS = ["step", "tokens", "experiment", "type", "series", "layer", "depth", "value", "low", "high", "p", "null_high"]
-COLUMNS += ["n", "chance", "cluster", "alike", "answered"]
+COLUMNS += ["n", "chance", "cluster", "alike", "answered", "item"]
 MEASURES = {"similarity": "english", "retrieval": "chinese", "taught": "control", "held out": "spanish"}
 """What a training is judged by, and the look of its curve."""
 DATA = Path(str(files("semhub_utils.organism"))) / "data"
@@ -139,8 +139,9 @@ def training_curve(
             seen[series].append((_alike(model, some), correct(module, tokenizer, some)))
     for series, some in chosen.items():
         alike, said = (onset(np.array(rows), steps) for rows in zip(*seen[series], strict=True))
-        clusters = [pair.cluster for pair in facts.similarity_pairs(some)]
-        of_item = {"cluster": clusters, "alike": alike, "answered": said}
+        pairs = facts.similarity_pairs(some)
+        of_item = {"cluster": [pair.cluster for pair in pairs], "item": [pair.id for pair in pairs]}
+        of_item |= {"alike": alike, "answered": said}
         tables.append(pd.DataFrame({"experiment": "onset", "series": series, "type": series, "n": 1} | of_item))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 

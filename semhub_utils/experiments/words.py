@@ -32,7 +32,7 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.items import LensItem
-from semhub_utils.spokes.languages import Dictionary, Entry, segments
+from semhub_utils.spokes.languages import Entry, segments
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import TargetTable, target_table, word_forms
 
@@ -243,7 +243,7 @@ def word_items(
     model: LanguageModel,
     texts: Sequence[str],
     language: str,
-    dictionary: Dictionary,
+    dictionary: Mapping[str, Entry],
     counts: Mapping[str, int],
     *,
     n_words: int,
@@ -258,7 +258,7 @@ def word_items(
     of the same part of speech and field and, where these are many, the same third by how often the English occurs
     (`counts`). Cluster and anchor: the English words.
     """
-    fit = readable(model, texts, lambda text: text)
+    fit = readable(model, [*texts], lambda text: text)
     dropped: Counter[str] = Counter({f"in a text {TOO_LONG}": len(texts) - len(fit)})
     found: list[tuple[str, str, Entry]] = []  # text before the word, word, entry
     for prefix, word, reason in _words_before(model, model.encode(fit), language):

@@ -11,9 +11,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:  # it would load what reads pictures and sounds, also for a chapter that has none
+    from transformers import PreTrainedTokenizerFast
 
 LANGUAGES = ("en", "es", "zh", "de")
 TYPES = (*LANGUAGES, "code", "digits", "logic")
@@ -210,6 +213,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     they are written apart (`twenty three`, `treinta y uno`, and 二十三 after the tens). Spaces do not matter: `12=7+`
     and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer itself, in training as in use.
     """
+    from transformers import PreTrainedTokenizerFast
+
     tok = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
     # twenty-three and twenty three are the same tokens
     tok.normalizer = normalizers.Replace(

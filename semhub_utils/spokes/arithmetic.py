@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from ..errors import SemhubError
-from ..organism.lexicon import PLUS, TIMES, number_word
-from .items import LensItem, Pair, PatchItem, SteerItem
+from semhub_utils.errors import need
+from semhub_utils.organism.lexicon import PLUS, TIMES, number_word
+from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem
 
 RELATIONS = (
     "same calculation",
@@ -21,6 +21,7 @@ RELATIONS = (
     "other result, same operator",
     "other result, other operator",
 )
+SPOKEN = {"+": PLUS["en"], "*": TIMES["en"]}
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,10 @@ class Calculation:
     def digits(self) -> str:
         return f"{self.o}{self.operator}{self.t}"
 
-    def words(self, language: str = "en") -> str:
-        """In number words: "three plus five"; without spaces in Chinese."""
-        space = "" if language == "zh" else " "
-        sign = (PLUS if self.operator == "+" else TIMES)[language]
-        parts = number_word(self.o, language), sign, number_word(self.t, language)
-        return space.join(parts)
+    @property
+    def words(self) -> str:
+        """In number words: "three plus five"."""
+        return f"{number_word(self.o)} {SPOKEN[self.operator]} {number_word(self.t)}"
 
 
 def every_item(max_result: int = 100) -> list[Calculation]:
@@ -56,14 +55,13 @@ def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
 
     Raises SemhubError if there are not that many.
     """
-    if not 2 < max_result <= 100:
-        raise SemhubError(f"max_result is {max_result}; a number from 3 to 100 would do.")
+    need(2 < max_result <= 100, f"max_result is {max_result}; a number from 3 to 100 would do.")
     existing = every_item(max_result)
-    if not 1 <= n_items <= len(existing):
-        raise SemhubError(
-            f"n_items is {n_items}, and {len(existing)} arithmetic items exist with results below {max_result}; "
-            f"a number from 1 to {len(existing)} would do."
-        )
+    need(
+        1 <= n_items <= len(existing),
+        f"n_items is {n_items}, and {len(existing)} arithmetic items exist with results below {max_result}; "
+        f"a number from 1 to {len(existing)} would do.",
+    )
     n_sums = sum(item.operator == "+" for item in existing)
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(n_sums), n_sums + rng.permutation(len(existing) - n_sums)])
@@ -71,18 +69,16 @@ def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
     return [existing[i] for i in sorted([*order[:take], *order[n_sums : n_sums + n_items - take]])]
 
 
-def similarity_pairs(calculations: Sequence[Calculation], language: str = "en") -> list[Pair]:
+def similarity_pairs(calculations: Sequence[Calculation]) -> list[Pair]:
     """Pairs "3+5", "three plus five".
 
     Group: operator, length of o; cluster: the result; anchor: t, read last; words: o.
     """
-    pairs = []
-    for c in calculations:
-        word = number_word(c.o, language)
-        length = len(word) if language == "zh" else len(word.split())
-        group = f"{c.operator}, {len(str(c.o))} digits, {length} words"
-        pairs.append(Pair(c.digits, c.digits, c.words(language), group, str(c.r), str(c.t), (str(c.o),)))
-    return pairs
+
+    def group(c: Calculation) -> str:
+        return f"{c.operator}, {len(str(c.o))} digits, {len(number_word(c.o).split())} words"
+
+    return [Pair(c.digits, c.digits, c.words, group(c), str(c.r), str(c.t), (str(c.o),)) for c in calculations]
 
 
 def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item"]:
@@ -94,12 +90,12 @@ def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item
     return np.where(same, 0, 1 + 2 * ~same_result + ~same_operator)
 
 
-def lens_items(calculations: Sequence[Calculation], language: str = "en") -> list[LensItem]:
+def lens_items(calculations: Sequence[Calculation]) -> list[LensItem]:
     """The prompt "8=3+" is read for the digit "5" and the word "five", against the other digits and words of 1 to 9.
 
     Group: the operator; cluster: the result; anchor: t, the answer.
     """
-    classes = {"digit": {t: str(t) for t in range(1, 10)}, "word": {t: number_word(t, language) for t in range(1, 10)}}
+    classes = {"digit": {t: str(t) for t in range(1, 10)}, "word": {t: number_word(t) for t in range(1, 10)}}
     return [
         LensItem(
             id=c.digits,
@@ -138,15 +134,11 @@ def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[P
     """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer, drawn by
     `seed`; the other relation is the other operator. Group: the operator; cluster: the result; anchor: the expected t.
     """
-    rng = np.random.default_rng(seed)
 
-    def sides(c: Calculation | None) -> tuple[str, str] | None:
-        if c is None:
-            return None
-        sign = (PLUS if c.operator == "+" else TIMES)["en"]
-        return f"{c.r}={c.o}{c.operator}", f"{number_word(c.r)} equals to {number_word(c.o)} {sign}"
+    def sides(c: Calculation) -> tuple[str, str]:
+        return f"{c.r}={c.o}{c.operator}", f"{number_word(c.r)} equals to {number_word(c.o)} {SPOKEN[c.operator]}"
 
-    items = []
+    rng, items = np.random.default_rng(seed), []
     for c in calculations:
         same = [d for d in calculations if d.operator == c.operator and d.t != c.t]
         other = [d for d in calculations if d.operator != c.operator]
@@ -154,7 +146,9 @@ def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[P
             d, e = (some[rng.integers(len(some))] if some else None for some in (same, other))
             answer, expected = ((str(x.t), number_word(x.t)) for x in (c, d))
             items.append(
-                PatchItem(c.digits, sides(c), answer, sides(d), expected, sides(e), str(c.r), c.operator, str(d.t))
+                PatchItem(
+                    c.digits, sides(c), answer, sides(d), expected, e and sides(e), str(c.r), c.operator, str(d.t)
+                )
             )
     return items
 

@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.inputs import Encoding, Input, Sound, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import vision
-from semhub_utils.spokes.files import Skipped, find, noted, read_text, some
-from semhub_utils.spokes.items import LensItem, PatchItem
+from semhub_utils.spokes.files import find, named, read_text
+from semhub_utils.spokes.items import Item, Items, LensItem, PatchItem
+from semhub_utils.spokes.languages import words_in
 from semhub_utils.spokes.vision import in_manner, said
 
 SLOT = SOUND
@@ -76,17 +77,15 @@ class Clip:
     @property
     def kind_ask(self) -> Ask:
         """What kind of thing it is: never taught of any sound, only, in words, of what makes it."""
-        if not self.kind:
-            raise SemhubError(f"The world's facts do not say what {self.label!r} is; another sound would do.")
+        need(self.kind, f"The world's facts do not say what {self.label!r} is; another sound would do.")
         return Ask("kind", "", (self.kind,))
 
 
-def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> list[Clip]:
+def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> Items:
     """`n` clips, all sources of `groups` in turn. held_out: True, combinations of pitch and length that no training
     clip of the source has; False, those of training; None, both. Raises SemhubError on an unknown group."""
     for group in groups:
-        if group not in GROUPS:
-            raise SemhubError(f"There is no group {group!r} of sounds; one of {', '.join(GROUPS)} would do.")
+        need_one_of(group, GROUPS, f"There is no group {group!r} of sounds")
     return _drawn([source for group in groups for source in GROUPS[group]], n, f"clips {seed}", held_out)
 
 
@@ -100,66 +99,51 @@ def short_clips(clips: Sequence[Clip], n: int) -> list[Clip]:
     return [different[labels[k * len(labels) // n]] for k in range(n)]
 
 
-def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Clip]:
+def animal_clips(n: int, *, seed: int = 0, held_out: bool | None = True) -> Items:
     """`n` clips of animals whose kind the world's facts state, a mammal and another in turn."""
-    mammals, others = (
-        [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is m] for m in (True, False)
-    )
-    pairs = [source for i in range(len(mammals) * len(others)) for source in
-             (mammals[i % len(mammals)], others[i % len(others)])]  # fmt: skip
+    mammals, others = _animals(True), _animals(False)
+    both = range(len(mammals) * len(others))
+    pairs = [source for i in both for source in (mammals[i % len(mammals)], others[i % len(others)])]
     return _drawn(pairs, n, f"animals {seed}", held_out)
 
 
-def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = False) -> tuple[list[Clip], Skipped]:
-    """`n` clips of VGGSound (csv and wav) or ESC-10/50, whichever `data_dir` holds. The words of a label are those of
-    its text, small ones left out; clips of one recording are one cluster. animals: only those with an `animal_of` their
-    label, which is then the label, and with its kind; the others are counted, and there may be none. Raises SemhubError
-    where neither set is there."""
-    root, wanted = Path(data_dir), animal_of if animals else None
-    if any((root / name).is_file() for name in ("vggsound/vggsound.csv", "vggsound.csv")):
-        found, skipped = vggsound(n, seed=seed, data_dir=data_dir, wanted=wanted)
-    elif any(root.glob("**/esc50.csv")) or any(root.glob("**/[0-9]* - *")):
-        found, skipped = esc(n, seed=seed, data_dir=data_dir, wanted=wanted)
-    else:
-        raise SemhubError(
-            f"{data_dir} holds neither ESC-10, ESC-50 nor VGGSound; a folder with the files of GitHub "
-            "karolpiczak/ESC-50 or of robots.ox.ac.uk/~vgg/data/vggsound would do."
-        )
-    read = []
+def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = False) -> Items:
+    """`n` clips of VGGSound (csv and wav) or ESC-10/50, whichever `data_dir` holds: Clip. The words of a label are
+    those of its text, small ones left out; clips of one recording are one cluster. animals: only those with an
+    `animal_of` their label, which is then the label, and with its kind; the others are counted, and there may be none.
+    Raises SemhubError where neither set is there."""
+    root = Path(data_dir)
+    vgg = any((root / name).is_file() for name in VGGSOUND)
+    need(
+        vgg or any(root.glob("**/esc50.csv")) or any(root.glob("**/[0-9]* - *")),
+        f"{data_dir} holds neither ESC-10, ESC-50 nor VGGSound; a folder with the files of GitHub "
+        "karolpiczak/ESC-50 or of robots.ox.ac.uk/~vgg/data/vggsound would do.",
+    )
+    found = (vggsound if vgg else esc)(n, seed=seed, data_dir=data_dir, wanted=animal_of if animals else None)
+    read = found.but([])
     for file in found:
-        label, kind = file.label, ""
-        if animals:
-            label = animal_of(label)
-            kind = kind_of(label)
-        words = tuple(dict.fromkeys(w for w in _words(label) if w not in SMALL_WORDS))
-        read.append(Clip(file.id, file.sound(RATE).samples, RATE, label, "", words, kind, (), file.source))
-    return read, skipped
+        label = animal_of(file.label) if animals else file.label
+        words = tuple(dict.fromkeys(w for w in words_in(label) if w not in SMALL_WORDS))
+        samples, kind = file.sound(RATE).samples, kind_of(label) if animals else ""
+        read.append(Clip(file.id, samples, RATE, label, "", words, kind, (), file.source))
+    return read
 
 
 def animal_of(label: str) -> str:
     """The first word of a recording's label that is an animal of KINDS, in the singular: "lion" of "lions roaring".
     Empty where there is none."""
-    words = [form for word in _words(OTHERS.sub("", label.lower())) for form in (word, word.removesuffix("s"))]
+    words = [form for word in words_in(OTHERS.sub("", label.lower())) for form in (word, word.removesuffix("s"))]
     return next((word for word in words if kind_of(word) in KINDS), "")
 
 
-def _words(label: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", label.lower())
+def another_animal(clip: Clip, *, mammal: bool) -> str:
+    """The word of another animal that sounds, on this side of "is it a mammal"."""
+    return random.Random(f"0 {clip.id}").choice([animal for animal in _animals(mammal) if animal != clip.label])
 
 
-def of_the_other_class(clip: Clip, *, seed: int = 0) -> str:
-    """The word of an animal on the other side of "is it a mammal", among those that sound, drawn by `seed`."""
-    return _animal(clip, not clip.is_mammal, seed)
-
-
-def of_the_own_class(clip: Clip, *, seed: int = 0) -> str:
-    """The word of another animal on the same side of "is it a mammal", drawn by `seed`."""
-    return _animal(clip, clip.is_mammal, seed)
-
-
-def _animal(clip: Clip, mammal: bool, seed: int) -> str:
-    there = [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is mammal and a != clip.label]
-    return random.Random(f"{seed} {clip.id}").choice(there)
+def _animals(mammal: bool) -> list[str]:
+    """The animals that sound whose kind the world's facts state, mammals or the others."""
+    return [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is mammal]
 
 
 def kind_of(source: str) -> str:
@@ -177,11 +161,9 @@ def heard(clip: Clip, text: str = "") -> Input:
     return Input(text, sounds=(Sound(clip.samples, clip.rate),))
 
 
-def _drawn(sources: Sequence[str], n: int, name: str, held_out: bool | None) -> list[Clip]:
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
+def _drawn(sources: Sequence[str], n: int, name: str, held_out: bool | None) -> Items:
     rng = random.Random(name)
-    return [_clip(world.draw(rng, sources[i % len(sources)], held=held_out)) for i in range(n)]
+    return Items(_clip(world.draw(rng, sources[i % len(sources)], held=held_out)) for i in range(n))
 
 
 def _clip(drawn: world.Clip) -> Clip:
@@ -199,6 +181,7 @@ def _clip(drawn: world.Clip) -> Clip:
 
 Wanted = Callable[[str], object] | None
 """Whether a label is wanted; None where all are."""
+VGGSOUND = ("vggsound/vggsound.csv", "vggsound.csv")
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -215,88 +198,80 @@ class Recording:
         return read_sound(self.path, rate)
 
 
-def esc(n: int, *, seed: int, data_dir: str | Path, wanted: Wanted = None) -> tuple[list[Recording], Skipped]:
-    """`n` clips (all there are, if that is fewer) drawn by `seed`: ESC-10's folders of `data_dir`/esc10, named as
+def esc(n: int, *, seed: int, data_dir: str | Path, wanted: Wanted = None) -> Items:
+    """`n` recordings (all there are, if that is fewer) drawn by `seed`: ESC-10's folders of `data_dir`/esc10, named as
     "001 - Dog bark", or ESC-50's meta/esc50.csv and audio/ in `data_dir`/esc50. A file that cannot be read, or whose
-    label is not wanted, is skipped and counted. Raises SemhubError where neither is there."""
-    skipped = Skipped()
+    label is not wanted, is left out and counted. Raises SemhubError where neither is there."""
     for root in (Path(data_dir) / name for name in ("esc10", "ESC-10-master", "ESC-10", ".")):
         folders = [f for f in sorted(root.glob("*")) if f.is_dir() and re.fullmatch(r"\d+ - .+", f.name)]
         if folders:
-            found = [
-                Recording(
-                    f"esc10:{path.stem}", path, folder.name.partition(" - ")[2].lower(), path.stem.rpartition("-")[0]
-                )
-                for folder in folders
-                for path in sorted(folder.iterdir())
-                if path.suffix.lower() in SUFFIXES
-            ]
-            return _readable(found, noted(root), n, seed, skipped, wanted), skipped
+            files = [f for folder in folders for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+            found = Items(source=named(root))
+            for f in files:
+                label = f.parent.name.partition(" - ")[2].lower()
+                found.append(Recording(f"esc10:{f.stem}", f, label, f.stem.rpartition("-")[0]))
+            return _readable(found, root, n, seed, wanted)
     places = tuple(f"{root}/meta/esc50.csv" for root in ("esc50", "ESC-50-master", "ESC-50", "."))
     path = find(data_dir, places, what="ESC-10 or ESC-50", source="GitHub karoldvl/ESC-10 or karolpiczak/ESC-50")
-    found = []
-    for place, row in _rows(path, ("filename", "category", "src_file"), skipped):
-        file = path.parent.parent / "audio" / row["filename"]
-        found.append(Recording(f"esc50:{file.stem}", file, row["category"].replace("_", " "), row["src_file"] or place))
-    return _readable(found, path, n, seed, skipped, wanted), skipped
+    found = Items(source=named(path))
+    for place, row in _rows(path, ("filename", "category", "src_file"), found):
+        f = path.parent.parent / "audio" / row["filename"]
+        found.append(Recording(f"esc50:{f.stem}", f, row["category"].replace("_", " "), row["src_file"] or place))
+    return _readable(found, path, n, seed, wanted)
 
 
-def vggsound(
-    n: int, *, seed: int, data_dir: str | Path, split: str = "test", wanted: Wanted = None
-) -> tuple[list[Recording], Skipped]:
-    """`n` clips of one split: `data_dir`/vggsound/vggsound.csv (video, second, label, split) and files named
-    <video>_<second in six digits>.wav, in that folder or one below. Those that are not there are skipped and counted,
+def vggsound(n: int, *, seed: int, data_dir: str | Path, wanted: Wanted = None) -> Items:
+    """`n` recordings of the test split: `data_dir`/vggsound/vggsound.csv (video, second, label, split) and files named
+    <video>_<second in six digits>.wav, in that folder or one below. Those that are not there are left out and counted,
     and so are others as by `esc`. Raises SemhubError where the table is missing."""
-    places = ("vggsound/vggsound.csv", "vggsound.csv")
-    path = find(data_dir, places, what="VGGSound", source="robots.ox.ac.uk/~vgg/data/vggsound")
-    skipped, found = Skipped(), []
+    path = find(data_dir, VGGSOUND, what="VGGSound", source="robots.ox.ac.uk/~vgg/data/vggsound")
+    found = Items(source=named(path))
     files = {file.stem: file for file in sorted(path.parent.rglob("*")) if file.suffix.lower() in SUFFIXES}
-    for place, (video, second, label, part) in _rows(path, ("video", "second", "label", "split"), skipped, head=False):
-        if part.strip() != split:
+    for place, (video, second, label, part) in _rows(path, ("video", "second", "label", "split"), found, head=False):
+        if part.strip() != "test":
             continue
         name = f"{video}_{int(second):06d}" if second.strip().isdigit() else video
         if name in files:
             found.append(Recording(f"vggsound:{name}", files[name], label.strip(), video))
         else:
-            skipped.add("no file", f"{place} ({name})")
-    return _readable(found, path, n, seed, skipped, wanted), skipped
+            found.drop("no file", f"{place} ({name})")
+    return _readable(found, path, n, seed, wanted)
 
 
-def _rows(path: Path, columns: tuple[str, ...], skipped: Skipped, head: bool = True):
+def _rows(path: Path, columns: tuple[str, ...], found: Items, head: bool = True):
     """(place, row) of a table: by column name if it has a head, else as many values as there are columns."""
     rows = list(csv.reader(read_text(path).splitlines()))
     names = [name.strip() for name in rows[0]] if head and rows else list(columns)
-    if missing := set(columns) - set(names):
-        raise SemhubError(f"{path} has no column {min(missing)}; the table of the data set itself would do.")
+    missing = min(set(columns) - set(names), default="")
+    need(not missing, f"{path} has no column {missing}; the table of the data set itself would do.")
     for number, row in enumerate(rows[head:], 1 + head):
         if len(row) == len(names):
             yield f"{path.name}:{number}", dict(zip(names, row, strict=True)) if head else row
         else:
-            skipped.add("row of another length", f"{path.name}:{number}")
+            found.drop("row of another length", f"{path.name}:{number}")
 
 
-def _readable(
-    found: list[Recording], path: Path, n: int, seed: int, skipped: Skipped, wanted: Wanted
-) -> list[Recording]:
-    """`n` clips that can be read, drawn by `seed`; each is looked at now, so that no damaged one ends a run later. Of
-    labels that are wanted there may be none."""
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
-    if wanted:
-        for clip in (clip for clip in found if not wanted(clip.label)):
-            skipped.add("another label", f"{clip.id} ({clip.label})")
-        found = [clip for clip in found if wanted(clip.label)]
-    drawn: list[Recording] = []
-    for number in np.random.default_rng(seed).permutation(len(found)):
+def _readable(found: Items, path: Path, n: int, seed: int, wanted: Wanted) -> Items:
+    """`n` recordings that can be read, drawn by `seed`; each is looked at now, so that no damaged one ends a run later.
+    Of labels that are wanted there may be none."""
+    drawn, left = found.but([]), []
+    for recording in found:
+        if wanted and not wanted(recording.label):
+            drawn.drop("another label", f"{recording.id} ({recording.label})")
+        else:
+            left.append(recording)
+    for number in np.random.default_rng(seed).permutation(len(left)):
         if len(drawn) == n:
             break
+        recording = left[number]
         try:
-            read_sound(found[number].path, 16000)
+            recording.sound(RATE)
         except SemhubError as error:
-            skipped.add("unreadable file" if found[number].path.is_file() else "no file", str(error).split(";")[0])
-            continue
-        drawn.append(found[number])
-    return sorted(drawn if wanted else some(drawn, path, "sounds", skipped), key=lambda clip: clip.id)
+            drawn.drop("unreadable file" if recording.path.is_file() else "no file", str(error).split(";")[0])
+        else:
+            drawn.append(recording)
+    drawn.sort(key=lambda recording: recording.id)
+    return drawn if wanted else drawn.some("sounds", path)
 
 
 def read_sound(path: str | Path, rate: int) -> Sound:
@@ -309,10 +284,8 @@ def read_sound(path: str | Path, rate: int) -> Sound:
         if not Path(path).is_file():
             raise SemhubError(f"There is no sound {path}; the path of a file that exists would do.") from error
         raise SemhubError(f"{path} is not a sound that can be read; a WAV, FLAC or OGG file would do.") from error
-    if not len(samples):
-        raise SemhubError(f"{path} has no samples; a sound of at least one would do.")
-    if not np.isfinite(samples).all():
-        raise SemhubError(f"{path} holds samples that are no numbers; a sound without them would do.")
+    need(len(samples), f"{path} has no samples; a sound of at least one would do.")
+    need(np.isfinite(samples).all(), f"{path} holds samples that are no numbers; a sound without them would do.")
     sound = resample(samples.mean(1), own, rate)
     return Sound((sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32), rate)
 
@@ -321,7 +294,7 @@ def read_sound(path: str | Path, rate: int) -> Sound:
 
 
 @dataclass(frozen=True, eq=False)
-class KindItem:
+class KindItem(Item):
     """A clip of an animal and a question of its kind. prompt: with SLOT where the sound is, or a plain question;
     answers: words of the language, of which the first says that it is a mammal and the others that it is not; right:
     which is true; other, alike: the English words of animals of the other class and of the own one."""
@@ -343,24 +316,24 @@ class KindItem:
 
 
 def kind_items(
-    clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,), seed: int = 0
+    clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,)
 ) -> list[KindItem]:
     """What kind of animal is it? In the world's own sentences, once in each of `forms`; or, plainly, once, whether it
     is a mammal. Raises SemhubError on a clip without a kind, or a language or form that there is not."""
-    if plain and language not in YES_NO:
-        raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(YES_NO)} would do.")
+    if plain:
+        need_one_of(language, YES_NO, f"There is no plain question in {language!r}")
     items = []
     for form in (0,) if plain else forms:
         for clip in clips:
             ask = clip.kind_ask
-            others = of_the_other_class(clip, seed=seed), of_the_own_class(clip, seed=seed)
             if plain:
                 asked = PLAIN["mammal"][language], YES_NO[language], int(not clip.is_mammal)
             else:
                 prompt, _ = question(ask, language, form=form)
                 answers = tuple(vision.word(kind, language) for kind in KINDS)
                 asked = prompt, answers, KINDS.index(clip.kind)
-            items.append(KindItem(clip, *asked, *others))
+            other, alike = (another_animal(clip, mammal=side) for side in (not clip.is_mammal, clip.is_mammal))
+            items.append(KindItem(clip, *asked, other, alike))
     return items
 
 
@@ -369,15 +342,13 @@ SILENT = ("table", "book", "bread", "hat", "rose", "moon")
 
 
 def sound_patches(
-    clips: Sequence[Clip], language: str, *, kind: str = "name", manner: str = "world", form: int | None = None,
-    seed: int = 0,
-) -> list[PatchItem]:  # fmt: skip
+    clips: Sequence[Clip], language: str, *, kind: str = "name", manner: str = "world", seed: int = 0
+) -> list[PatchItem]:
     """Every clip asked for its name, or for the kind of animal it is (`kind`="kind"), in a language, with the sentence
     of another source of the clips drawn by `seed` ("Emma sees the cat"), of another kind there, a clip of it, and the
     sentence of a thing that does not sound. Written into: all positions of the sound. Raises SemhubError on an unknown
     kind, language or manner."""
-    if kind not in ("name", "kind"):
-        raise SemhubError(f"There is no question {kind!r} of sounds; one of name, kind would do.")
+    need_one_of(kind, ("name", "kind"), f"There is no question {kind!r} of sounds")
     rng, items = random.Random(f"patches {seed}"), []
     answers = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
     for clip in clips:
@@ -388,15 +359,14 @@ def sound_patches(
         expected = rng.choice(others)  # first, or most would be mammals
         new = rng.choice([label for label, answer in answers.items() if answer == expected])
         silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
-        ask = Ask(kind, "", (own,))
-        prompt = in_manner(ask, language, manner, form, question, PLAIN[kind])
+        prompt = in_manner(Ask(kind, "", (own,)), language, manner, PLAIN[kind], what=SLOT)
         own_text, new_text, other = (f"Emma sees the {word}" for word in (clip.label, new, silent))
         items.append(
             PatchItem(
                 id=f"{clip.id}: {new}", run=(heard(clip, prompt), own_text),
                 answer=said(own, language), source=(heard(like, prompt), new_text),
                 expected=said(expected, language), other=(None, other),
-                cluster=clip.cluster, group=f"{kind} {language} {form}", anchor=new, places=_frames,
+                cluster=clip.cluster, group=f"{kind} {language}", anchor=new, places=_frames,
             )
         )  # fmt: skip
     return items

@@ -1,17 +1,24 @@
-"""Photographs with captions and segments, from COCO's own files (val2017, cocodataset.org)."""
+"""Photographs of COCO (val2017, cocodataset.org) as pictures: their captions' nouns and colours, and where what they
+show is."""
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need
 from semhub_utils.inputs import rgb
-from semhub_utils.spokes.files import Skipped, find, read_text, some
+from semhub_utils.organism.lexicon import concepts
+from semhub_utils.spokes.files import find, named, read_text
+from semhub_utils.spokes.items import Items
+from semhub_utils.spokes.languages import words_in
+from semhub_utils.spokes.vision import COLOURS, Area, Picture, scenes
 
 SOURCE = "cocodataset.org (2017 Val)"
 
@@ -55,69 +62,53 @@ class Photo:
         return read_image(self.path)
 
 
-def photos(n: int, *, seed: int, data_dir: str | Path, segments: bool = False) -> tuple[list[Photo], Skipped]:
+def photos(n: int, *, seed: int, data_dir: str | Path, segments: bool = False) -> Items:
     """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: annotations/
     captions_val2017.json and val2017/*.jpg; with `segments`, those that have some in panoptic_val2017.json and its
     folder, or else in instances_val2017.json. A photograph that is missing, damaged, without a caption, or of another
-    size than its segments (one that EXIF turns, say) is skipped and counted. Raises SemhubError where a file is missing
-    or not COCO's."""
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
-    path, skipped = _find(data_dir, "captions"), Skipped()
-    folder, found = path.parent.parent / "val2017", []
-    read = _read(path)
-    captions = defaultdict(list)
+    size than its segments (one that EXIF turns, say) is left out and counted. Raises SemhubError where a file is
+    missing or not COCO's."""
+    path = _find(data_dir, "captions")
+    folder, read, captions = path.parent.parent / "val2017", _read(path), defaultdict(list)
     for annotation in read["annotations"]:
         if text := str(annotation.get("caption") or "").strip():
             captions[annotation.get("image_id")].append(text)
-    seen = _segments(data_dir, skipped) if segments else {}
+    found = Items(source=named(path))
+    seen = _segments(data_dir, found) if segments else {}
     every = [entry for entry in read["images"] if not segments or seen.get(entry.get("id"))]
     for number in np.random.default_rng(seed).permutation(len(every)):
         if len(found) == n:
             break
         name, key = every[number].get("file_name"), every[number].get("id")
         if not name or not captions[key]:
-            skipped.add("no caption", f"photograph {key}")
+            found.drop("no caption", f"photograph {key}")
             continue
         parts = tuple(seen.get(key, ()))
         painted = {part.region[1] for part in parts if isinstance(part.region, tuple)}
         try:  # looked at now, so that no damaged one ends a run later
             sizes = {read_image(path).size for path in (folder / name, *painted)} | {part.size[::-1] for part in parts}
         except SemhubError as error:
-            skipped.add("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
+            found.drop("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
             continue
         if len(sizes) > 1:
-            skipped.add("of another size than its segments", name)
+            found.drop("of another size than its segments", name)
             continue
         found.append(Photo(f"coco:{key}", folder / name, tuple(captions[key]), parts))
-    return sorted(some(found, folder, "photographs", skipped), key=lambda photo: photo.id), skipped
+    found.sort(key=lambda photo: photo.id)
+    return found.some("photographs", folder)
 
 
-def cells(
-    mask: Bool[np.ndarray, "height width"],
-    grid: tuple[int, int],
-    view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
-) -> Float[np.ndarray, "row column"]:
-    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
-    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
-    height, width = mask.shape
-    left, top, right, bottom = view[0] * width, view[1] * height, view[2] * width, view[3] * height
-    more = max(0, int(np.ceil(max(-left, -top, right - width, bottom - height))))
-    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
-    box = (left + more, top + more, right + more, bottom + more)
-    return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=box)).astype(float)
-
-
-def _segments(data_dir: str | Path, skipped: Skipped) -> dict[int, list[Segment]]:
-    """By photograph: from the panoptic files where they are, else from the instances."""
+def _segments(data_dir: str | Path, found: Items) -> dict[int, list[Segment]]:
+    """By photograph: from the panoptic files where they are, else from the instances, whose name `found` gets."""
     try:
         path, kind = _find(data_dir, "panoptic"), "panoptic"
     except SemhubError:
         path, kind = _find(data_dir, "instances"), "instances"
+    found.source = ", ".join(sorted((found.source, named(path))))
     read = _read(path)
     names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
     sizes = {entry.get("id"): (entry.get("height"), entry.get("width")) for entry in read["images"]}
-    found = defaultdict(list)
+    parts = defaultdict(list)
     for annotation in read["annotations"]:
         key = annotation.get("image_id")
         painted = path.parent / "panoptic_val2017" / str(annotation.get("file_name"))
@@ -127,12 +118,12 @@ def _segments(data_dir: str | Path, skipped: Skipped) -> dict[int, list[Segment]
                 region = region.get("counts")
             name = names.get(part.get("category_id"))
             if name is None or None in sizes.get(key, (None,)):
-                skipped.add("unknown label or photograph", f"{path.name}: {part.get('id')}")
+                found.drop("unknown label or photograph", f"{path.name}: {part.get('id')}")
             elif not _usable(region, sizes[key]):
-                skipped.add("segment in a form that is not read", f"{path.name}: {part.get('id')}")
+                found.drop("segment in a form that is not read", f"{path.name}: {part.get('id')}")
             else:
-                found[key].append(Segment(name, sizes[key], region))
-    return found
+                parts[key].append(Segment(name, sizes[key], region))
+    return parts
 
 
 def _usable(region, size: tuple[int, int]) -> bool:
@@ -155,8 +146,8 @@ def _read(path: Path) -> dict:
         read = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); the file of {SOURCE} would do.") from error
-    if not isinstance(read, dict) or not all(isinstance(read.get(key), list) for key in ("images", "annotations")):
-        raise SemhubError(f"{path} has no images and annotations; the file of {SOURCE} would do.")
+    whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
+    need(whole, f"{path} has no images and annotations; the file of {SOURCE} would do.")
     return read
 
 
@@ -174,3 +165,56 @@ def read_image(path: str | Path) -> Image.Image:
         raise SemhubError(f"{path} is too large a picture; one of under 100 million pixels would do.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         raise SemhubError(f"{path} is damaged or cut short; a whole picture file would do.") from error
+
+
+# As pictures
+
+SPACY = "en_core_web_sm"
+
+
+def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False) -> Items:
+    """`n` photographs as `photos` draws them; without `data_dir`, scenes of the shipped models' world: Picture.
+    caption: the first one; words: its nouns and colours; areas, with `segments`: what COCO says is where, by the last
+    word of its name. Raises SemhubError as that does."""
+    if data_dir is None:
+        return Items(scenes(n, seed=seed))
+    found = photos(n, seed=seed, data_dir=data_dir, segments=segments)
+    labels = frozenset(_head(segment.label) for photo in found for segment in photo.segments)
+    nouns = _by_spacy() or (lambda caption: _by_lexicon(caption, labels))
+    made = found.but([])
+    for photo in found:
+        caption = photo.captions[0]
+        colours = [w for w in words_in(caption) if w in COLOURS]
+        areas = tuple(Area((0, 0, 0, 0), (_head(s.label),), s) for s in photo.segments)
+        words = tuple(dict.fromkeys([*colours, *nouns(caption)]))
+        made.append(Picture(photo.id, photo.image(), caption, words, areas, (), photo.id))
+    return made
+
+
+def nouns_found_by(data_dir: str | Path | None) -> str:
+    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
+    how = f"spaCy's tagger ({SPACY})" if _by_spacy() else "the book's lexicon and the names of segments, without spaCy"
+    return f"Nouns of captions are found by {how}." if data_dir else ""
+
+
+def _head(label: str) -> str:
+    """What a label is about: "dining table" is a table, "tree-merged" a tree."""
+    return label.split("-")[0].split()[-1].lower()
+
+
+@cache
+def _by_spacy() -> Callable[[str], list[str]] | None:
+    """The nouns of a caption by spaCy's tagger; None where it or its English model is not installed."""
+    try:
+        import spacy  # read only when photographs are
+
+        tagger = spacy.load(SPACY)
+    except (ImportError, OSError):
+        return None
+    return lambda caption: [word.text.lower() for word in tagger(caption) if word.pos_ in ("NOUN", "PROPN")]
+
+
+def _by_lexicon(caption: str, labels: Collection[str]) -> list[str]:
+    """The words of a caption that the world's lexicon knows as nouns, or that name a segment; in the plural too."""
+    known = {*labels, *(key for key, concept in concepts().items() if concept.kind == "noun")} - {*COLOURS}
+    return [w for w in words_in(caption) if w in known or (w.endswith("s") and w[:-1] in known)]

@@ -5,6 +5,7 @@ found in the syntax tree and given as character offsets; which tokens lie there 
 """
 
 import ast
+import itertools
 import json
 import platform
 import random
@@ -24,8 +25,8 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import FRAMES, concepts, surface
 from semhub_utils.organism.world import text
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import READ, SETS, Skipped, find, hub_rows, lines, origin, read_text, some
-from semhub_utils.spokes.items import SteerItem
+from semhub_utils.spokes.files import READ, SETS, find, hub_rows, lines, named, origin, read_text
+from semhub_utils.spokes.items import Items, SteerItem
 
 # Where programs come from
 
@@ -40,25 +41,23 @@ class Program:
     text: str
 
 
-def programs(
-    n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
-) -> tuple[list[Program], Skipped]:
-    """`n` programs (all there are, if that is fewer), drawn by `seed`; what does not parse is skipped and counted.
+def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
+    """`n` programs (all there are, if that is fewer), drawn by `seed`; what does not parse is left out and counted.
 
     source: "generated", "mbpp" (its own file, `data_dir`/mbpp/mbpp_release_v1.jsonl or mbpp.jsonl; without `data_dir`
     over the network) or "stdlib" (functions of the Python that runs this); None is "mbpp" if there is a `data_dir`,
     else "generated". Raises SemhubError on another source, or where nothing can be read.
     """
     source = origin("programs", source, "mbpp", data_dir, "stdlib")
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
-    skipped = Skipped()
     if source == "mbpp":
-        rows = _mbpp_file(data_dir, skipped) if data_dir else _mbpp_hub()
-        found = some(list(_that_parse(rows, skipped)), data_dir or SETS["mbpp"][0], "program", skipped)
-        return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n])], skipped
-    made = _stdlib(seed, skipped) if source == "stdlib" else _generated(seed)
-    return [program for _, program in zip(range(n), _that_parse(made, skipped), strict=False)], skipped
+        return _mbpp(data_dir).draw(n, seed)
+    found = Items()
+    if source == "stdlib":
+        found.source = f"standard library of Python {platform.python_version()}"
+        READ.add(found.source)
+    made = _that_parse(_stdlib(seed, found) if source == "stdlib" else _generated(seed), found)
+    found.extend(itertools.islice(made, n))
+    return found
 
 
 @cache
@@ -80,55 +79,57 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
-def _that_parse(found: Iterable[tuple[str, str, str]], skipped: Skipped) -> Iterator[Program]:
-    """Programs of (id, place, text), line ends made "\\n"."""
-    for name, place, source in found:
+def _that_parse(sources: Iterable[tuple[str, str, str]], found: Items) -> Iterator[Program]:
+    """Programs of (id, place, text), line ends made "\\n"; the others are left out of `found`."""
+    for name, place, source in sources:
         source = source.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
         if not source.strip():
-            skipped.add("empty program", place)
+            found.drop("empty program", place)
         elif parse(source) is None:
-            skipped.add("does not parse as Python 3", place)
+            found.drop("does not parse as Python 3", place)
         else:
             yield Program(name, source)
 
 
-def _mbpp_file(data_dir: str | Path, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
-    path = find(
-        data_dir, _MBPP_FILES, what="MBPP", source="GitHub google-research/google-research or amazon-science/mxeval"
-    )
-    for place, line in lines(path, skipped):
+def _mbpp(data_dir: str | Path | None) -> Items:
+    """All programs of MBPP that parse."""
+    if data_dir is None:
+        read = {split: hub_rows("mbpp", split, "full") for split in ("train", "test", "validation", "prompt")}
+        found = read["train"].but([])
+        rows = ((f"mbpp/{r['task_id']}", f"{split} {r['task_id']}", r["code"]) for split in read for r in read[split])
+    else:
+        source = "GitHub google-research/google-research or amazon-science/mxeval"
+        path = find(data_dir, _MBPP_FILES, what="MBPP", source=source)
+        found = Items(source=named(path))
+        rows = _mbpp_rows(path, found)
+    found.extend(_that_parse(rows, found))
+    return found.some("program", data_dir or SETS["mbpp"][0])
+
+
+def _mbpp_rows(path: Path, found: Items) -> Iterator[tuple[str, str, str]]:
+    for place, line in lines(path, found):
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            skipped.add("not a JSON object", place)
-        elif (found := _of_row(row)) is None:
-            skipped.add("neither code nor prompt and canonical_solution", place)
+            found.drop("not a JSON object", place)
+            continue
+        parts = [row.get(name) for name in (("code",) if "code" in row else ("prompt", "canonical_solution"))]
+        if all(isinstance(part, str) for part in parts):
+            yield f"mbpp/{str(row.get('task_id', place)).removeprefix('MBPP/')}", place, "".join(parts)
         else:
-            yield f"mbpp/{str(row.get('task_id', place)).removeprefix('MBPP/')}", place, found
+            found.drop("neither code nor prompt and canonical_solution", place)
 
 
-def _of_row(row: dict) -> str | None:
-    parts = [row.get(name) for name in (("code",) if "code" in row else ("prompt", "canonical_solution"))]
-    return "".join(parts) if all(isinstance(part, str) for part in parts) else None
-
-
-def _mbpp_hub() -> Iterator[tuple[str, str, str]]:
-    for split in ("train", "test", "validation", "prompt"):
-        for row in hub_rows(*SETS["mbpp"], split=split, config="full"):
-            yield f"mbpp/{row['task_id']}", f"{split} {row['task_id']}", row["code"]
-
-
-def _stdlib(seed: int, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
+def _stdlib(seed: int, found: Items) -> Iterator[tuple[str, str, str]]:
     """Top-level functions of the standard library's modules, modules in an order drawn by `seed`."""
-    READ.add(f"standard library of Python {platform.python_version()}")
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     for k in np.random.default_rng(seed).permutation(len(paths)):
         try:
             source = read_text(paths[k])
         except SemhubError:
-            skipped.add("not UTF-8", paths[k].name)
+            found.drop("not UTF-8", paths[k].name)
             continue
         tree, rows = parse(source), source.split("\n")
         for node in tree.body if tree else ():

@@ -9,11 +9,14 @@ from functools import cache
 
 import numpy as np
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need_one_of
 from semhub_utils.organism.world import Prompt, Sum, World
 from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem
 
-TYPES = {"spanish": "es", "chinese": "zh", "german": "de", "code": "code", "digits": "digits"}
+LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de"}
+"""Name -> what the shipped models' world calls a language."""
+TYPES = {name: key for name, key in LANGUAGES.items() if name != "english"} | {"code": "code", "digits": "digits"}
+"""The same of every type that has an English twin."""
 
 SENTENCES = {
     "spanish": "el color de la hierba es verde.",
@@ -25,7 +28,6 @@ SENTENCES = {
 }
 """One running text per data type, for the lens grid."""
 
-
 WORLD = World()
 """The shipped models' world."""
 
@@ -35,18 +37,15 @@ def prompts(
 ) -> list[Prompt]:
     """`n_items` prompts of a type, each with its English twin, drawn by `seed`: facts, and sums for digits.
 
-    All there are, if that is fewer. Raises SemhubError on an unknown type or n_items below 1.
+    All there are, if that is fewer. Raises SemhubError on an unknown type.
     """
     found = _every(data_type, held_out, world)
-    if n_items < 1:
-        raise SemhubError(f"n_items is {n_items}; a number from 1 to {len(found)} would do for {data_type}.")
     return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])]
 
 
 @cache
 def _every(data_type: str, held_out: bool, world: World) -> tuple[Prompt, ...]:
-    if data_type not in TYPES:
-        raise SemhubError(f"There is no data type {data_type!r} among the facts; one of {', '.join(TYPES)} would do.")
+    need_one_of(data_type, TYPES, f"There is no data type {data_type!r} among the facts")
     found = world.prompts(TYPES[data_type], held_out)
     return tuple(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
 
@@ -79,8 +78,7 @@ def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
 def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem]:
     """Each prompt steered towards another of its relation and form with another answer, drawn by `seed`, by the
     difference of the two English twins. Prompts without such another are left out."""
-    rng = np.random.default_rng(seed)
-    items = []
+    rng, items = np.random.default_rng(seed), []
     for p in chosen:
         others = [q for q in chosen if _group(q) == _group(p) and q.answer != p.answer]
         if others:
@@ -100,8 +98,7 @@ def english_twins(chosen: Sequence[Prompt]) -> list[LensItem]:
 def patch_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[PatchItem]:
     """Each prompt with another of its relation and form that has another answer, and with one of another relation, both
     drawn by `seed`. Group: relation and form; anchor: the expected answer. Prompts without the former are left out."""
-    rng = np.random.default_rng(seed)
-    items = []
+    rng, items = np.random.default_rng(seed), []
     for p in chosen:
         same = [q for q in chosen if _group(q) == _group(p)]
         same = [q for q in same if q.answer != p.answer and q.english_answer != p.english_answer]

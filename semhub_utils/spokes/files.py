@@ -1,36 +1,23 @@
-"""Reading the public data sets' own files: what cannot be used is skipped and counted, never a silent zero."""
+"""Reading public data sets, from their own files or over the network: what cannot be used is left out and counted,
+never a silent zero."""
 
 import gzip
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need_one_of
+from semhub_utils.spokes.items import Items
 
-SHOWN = 3
 READ: set[str] = set()
 """What was read since the last `results.Run` began: a file by its own name and its folder's, a set of the hub by name
 and commit."""
 
 
-class Skipped:
-    """Entries left out of a file: how many for which reason, and where the first three were."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first: list[str] = []
-
-    def add(self, reason: str, where: str) -> None:
-        self.counts[reason] += 1
-        if len(self.first) < SHOWN:
-            self.first.append(f"{where}: {reason}")
-
-    def __str__(self) -> str:
-        """One sentence for the reader; empty if nothing was left out."""
-        if not self.counts:
-            return ""
-        many = ", ".join(f"{count} × {reason}" for reason, count in self.counts.items())
-        return f"Left out: {many}; the first: {'; '.join(self.first)}."
+def named(*paths: Path) -> str:
+    """Files as the `source` of items: each by its last two names, as where a folder lies is its owner's business."""
+    names = sorted("/".join(path.absolute().parts[-2:]) for path in paths)
+    READ.update(names)
+    return ", ".join(names)
 
 
 def find(data_dir: str | Path, candidates: str | tuple[str, ...], *, what: str, source: str) -> Path:
@@ -38,14 +25,8 @@ def find(data_dir: str | Path, candidates: str | tuple[str, ...], *, what: str, 
     names = (candidates,) if isinstance(candidates, str) else candidates
     for name in names:
         if (path := Path(data_dir) / name).is_file():
-            return noted(path)
+            return path
     raise SemhubError(f"{data_dir} has no {names[0]}, the file of {what}; the one from {source} would do.")
-
-
-def noted(path: Path) -> Path:
-    """The path, noted as read in `READ`: by its last two names, as where a folder lies is its owner's business."""
-    READ.add("/".join(path.absolute().parts[-2:]))
-    return path
 
 
 def read_text(path: Path) -> str:
@@ -61,21 +42,14 @@ def read_text(path: Path) -> str:
         raise SemhubError(f"{path} cannot be read ({why}); a file that can be would do.") from error
 
 
-def lines(path: Path, skipped: Skipped) -> Iterator[tuple[str, str]]:
+def lines(path: Path, found: Items) -> Iterator[tuple[str, str]]:
     """(place, line) of every line that is not empty; place is "name:number" for messages. Empty ones are counted."""
     for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
         place = f"{path.name}:{number}"
         if line.strip():
             yield place, line
         else:
-            skipped.add("empty line", place)
-
-
-def some(found: list, path: str | Path, what: str, skipped: Skipped) -> list:
-    """`found`, if there is any; else one sentence with what was skipped."""
-    if not found:
-        raise SemhubError(f"{path} holds no {what} that can be used. {skipped}".strip())
-    return found
+            found.drop("empty line", place)
 
 
 # Over the network
@@ -85,36 +59,37 @@ SETS = {
     "cogs": ("Punchwe/COGS", "aa6e0aa15d17bcda7dd5ca8530c2819b70f6d516"),  # columns input, output, domain
     "ntrex": ("davidstap/NTREX", "fd20d54141b6da952d5c68a2989472892489da0f"),  # config per language: eng_Latn, spa_Latn
 }
-"""Short name -> (repository on the hub, commit): `hub_rows(*SETS["mbpp"], split="test", config="full")`."""
+"""Short name -> (repository on the hub, commit): what a chapter reads where it has no files."""
 
 
 def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:
     """Where a chapter's items come from: what its `parameter` names, or unasked the `public` set if there is a
     `data_dir`, else "generated". The public set is read from `data_dir`, or without one over the network. Raises
     SemhubError on a name that is neither of these nor one of `others`."""
-    known = ("generated", public, *others)
-    if (found := given or (public if data_dir else "generated")) not in known:
-        raise SemhubError(f"{parameter} is {given!r}; one of {', '.join(known)} would do.")
+    found = given or (public if data_dir else "generated")
+    need_one_of(found, ("generated", public, *others), f"{parameter} is {given!r}")
     return found
 
 
-def hub_rows(name: str, revision: str, split: str, config: str | None = None) -> list[dict]:
-    """All rows of one split of a data set on the Hugging Face hub, each a dict by column.
+def hub_rows(name: str, split: str, config: str | None = None) -> Items:
+    """All rows of one split of a data set of SETS, each a dict by column.
 
     Raises SemhubError where the package `datasets` is missing, or the set cannot be had.
     """
+    repository, revision = SETS[name]
     try:
         import datasets  # only where a chapter asks for the network
     except ImportError as error:
         raise SemhubError(
-            f"{name} is read over the network with the package datasets, which is not installed; `pip install "
+            f"{repository} is read over the network with the package datasets, which is not installed; `pip install "
             "'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
         ) from error
-    READ.add(f"{name}@{revision[:7]}")
+    source = f"{repository}@{revision[:7]}"
+    READ.add(source)
     try:
-        return list(datasets.load_dataset(name, config, revision=revision, split=split))
+        return Items(datasets.load_dataset(repository, config, revision=revision, split=split), source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        which = f"{name} ({', '.join(part for part in (config, split, revision[:7]) if part)})"
+        which = f"{repository} ({', '.join(part for part in (config, split, revision[:7]) if part)})"
         raise SemhubError(
             f"{which} cannot be had from the hub ({type(error).__name__}); a connection, or data_dir at a folder with "
             "the set's own files, would do."

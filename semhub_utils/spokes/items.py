@@ -8,16 +8,82 @@ A state also holds the other words of its text, such as the subject or the numbe
 and similarity has one null for the anchor and one for each of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from PIL import Image
 
-from semhub_utils.errors import SemhubError
-from semhub_utils.inputs import Encoding, Input, Sound
+from semhub_utils.errors import need, need_one_of
 
-Places = Callable[[Encoding], Sequence[int]]
+if TYPE_CHECKING:  # they would load what reads pictures and sounds, also for a chapter that has none
+    from PIL.Image import Image
+
+    from semhub_utils.inputs import Encoding, Input, Sound
+
+SHOWN = 3
+GENERATED = "generated"
+
+
+class Items(list):
+    """Items of a data type, with what was left out on the way.
+
+    source: the files and sets of the hub that they are from, or "generated". dropped: how many entries were left out
+    for which reason. first: the reasons and the places of the first three.
+    """
+
+    def __init__(self, items: Iterable = (), source: str = GENERATED):
+        super().__init__(items)
+        self.source, self.first = source, []
+        self.dropped: Counter[str] = Counter()
+
+    def __getitem__(self, at: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(at)
+        return self.but(found) if isinstance(at, slice) else found
+
+    def drop(self, reason: str, where: str) -> None:
+        """One more entry is left out; `where` it stands is told of the first three."""
+        self.dropped[reason] += 1
+        if len(self.first) < SHOWN:
+            self.first.append(f"{where}: {reason}")
+
+    def but(self, items: Iterable) -> Items:
+        """Others made or chosen of these, of the same source and with what was left out so far."""
+        found = Items(items, self.source)
+        found.dropped, found.first = self.dropped.copy(), [*self.first]
+        return found
+
+    def draw(self, n: int, seed: int) -> Items:
+        """`n` of them (all, if they are fewer), drawn by `seed`, in their order."""
+        return self.but(self[k] for k in sorted(np.random.default_rng(seed).permutation(len(self))[:n]))
+
+    def some(self, what: str, where: object = "The data") -> Items:
+        """These, if there are any. Raises SemhubError, with what was left out."""
+        need(self, f"{where} holds no {what} that can be used. {self.left_out}".strip())
+        return self
+
+    @property
+    def left_out(self) -> str:
+        """One sentence for the reader; empty if nothing was left out."""
+        if not self.dropped:
+            return ""
+        many = ", ".join(f"{count} × {reason}" for reason, count in self.dropped.items())
+        return f"Left out: {many}; the first: {'; '.join(self.first)}."
+
+
+class Item:
+    """What is common to items: beside their own fields they have `id`, `prompt`, `group` and `cluster`."""
+
+    @property
+    def moves_with(self) -> str:
+        """The label of the items that a null moves together: the anchor, or the cluster where there is none."""
+        return getattr(self, "anchor", "") or self.cluster
+
+
+Places = Callable[["Encoding"], Sequence[int]]
 """Which positions of a prompt are meant, once a model has read it."""
 
 
@@ -34,13 +100,17 @@ class Pair:
     words: tuple[str, ...] = ()  # as many for every pair of a set
 
     @property
+    def prompt(self) -> str | Input:
+        return self.a
+
+    @property
     def moves_with(self) -> tuple[str, ...]:
         """Per null, the label of the items it moves together: the anchor, or the cluster where there is none; words."""
         return (self.anchor or self.cluster, *self.words)
 
 
 @dataclass(frozen=True)
-class LensItem:
+class LensItem(Item):
     """A prompt and what its last position is read for: per series the right words, and the wrong ones of the class."""
 
     id: str
@@ -51,14 +121,9 @@ class LensItem:
     group: str = ""
     anchor: str = ""
 
-    @property
-    def moves_with(self) -> str:
-        """The label of the items that a null moves together: the anchor, or the cluster where there is none."""
-        return self.anchor or self.cluster
-
 
 @dataclass(frozen=True)
-class SteerItem:
+class SteerItem(Item):
     """A prompt, the two texts whose difference steers it, and its continuation if steered and if not."""
 
     id: str
@@ -68,13 +133,15 @@ class SteerItem:
     expected: str
     original: str
     cluster: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
-class PatchItem:
+class PatchItem(Item):
     """A run, and the run whose state at the last token is written into it. Every prompt and answer is a pair: in the
     data type, and in the hub's. `source` asks the same of something else, whose answer is `expected`; `other` asks
-    something else altogether (None where there is no such prompt).
+    something else altogether (None where there is no such prompt). anchor: the expected answer, or what that follows
+    from.
 
     places: the positions of the run that are written into; None for the last token. With them it goes one way only, and
     the hub's texts end in the word for what stands there. The type's own in `source` is then the same in the type, such
@@ -89,12 +156,16 @@ class PatchItem:
     other: tuple[str | None, str] | None
     cluster: str
     group: str
-    anchor: str  # the expected answer, or what it follows from: items of one move together in a null
+    anchor: str
     places: Places | None = None
+
+    @property
+    def prompt(self) -> str | Input:
+        return self.run[0]
 
 
 @dataclass(frozen=True)
-class RecolourItem:
+class RecolourItem(Item):
     """A picture of two colours, what is asked of it, one prompt after another, and the part that another colour is
     written into. named: the colours that an answer names, in order; before, after: what they are for each prompt, as
     the picture is and with `third` in the place of `present`; another: a fourth colour; source: the prompts with a
@@ -111,6 +182,11 @@ class RecolourItem:
     places: Places
     named: Callable[[str], tuple[str, ...]]
     cluster: str
+    group: str = ""
+
+    @property
+    def prompt(self) -> Input:
+        return self.prompts[0]
 
 
 # The same prompts with nothing to see or hear in them
@@ -136,13 +212,12 @@ def emptied(prompts: Sequence[Input], way: str, *, seed: int = 0) -> list[Input]
     ]
 
 
-def without_content(seen: Image.Image | Sound, way: str, *, seed: int = 0) -> Image.Image | Sound:
+def without_content(seen: Image | Sound, way: str, *, seed: int = 0) -> Image | Sound:
     """A picture of the same size that shows nothing: "blank image" (its mean colour), "shuffled pixels" (in a random
     order) or "white noise" (uniform); or a sound as long and, but for "silence", as loud: "white noise", "shuffled
     samples"."""
-    sound, rng = isinstance(seen, Sound), np.random.default_rng(seed)
-    if way not in (SOUNDS if sound else PICTURES):
-        raise SemhubError(f"There is no baseline {way!r}; one of {', '.join(SOUNDS if sound else PICTURES)} would do.")
+    sound, rng = hasattr(seen, "samples"), np.random.default_rng(seed)
+    need_one_of(way, SOUNDS if sound else PICTURES, f"There is no baseline {way!r}")
     if sound:
         samples = seen.samples
         if way == "silence":
@@ -158,4 +233,6 @@ def without_content(seen: Image.Image | Sound, way: str, *, seed: int = 0) -> Im
         made = rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape)
     else:
         made = rng.integers(0, 256, pixels.shape)
+    from PIL import Image  # only where there is a picture
+
     return Image.fromarray(made.astype(np.uint8))

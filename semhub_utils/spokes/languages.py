@@ -1,13 +1,6 @@
 """Natural languages: sentences of one meaning in two of them, running text, and the words of it with their English.
 
-Generated, or from NTREX-128's files; dictionaries are the lexicon of the shipped models' world, or CC-CEDICT's file.
-
-P(type | token) is Bayes' rule: P(token | type) is the token's share of the type's counted lines, plus a small stated
-share for every type (`experiments.token_types`), and all types are equally likely beforehand, however much text each
-has. No line is in both halves, so a token cannot get its type from the very text in which it is looked for.
-
-The lines read mean the same in every language, so that a lens that speaks English can be asked whether it says the
-words of this line's translation or of another's.
+Generated, or from NTREX-128; dictionaries are the lexicon of the shipped models' world, or CC-CEDICT's own file.
 """
 
 import itertools
@@ -20,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, small_numbers, surface
 from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
-from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import SETS, Skipped, find, hub_rows, lines, origin, read_text, some
-from semhub_utils.spokes.items import Pair
+from semhub_utils.spokes.facts import LANGUAGES, WORLD
+from semhub_utils.spokes.files import SETS, find, hub_rows, lines, named, origin, read_text
+from semhub_utils.spokes.items import Items, Pair
 
-LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de"}
 _NTREX_FILES = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu"}
 _NTREX_CONFIGS = {"english": "eng_Latn", "spanish": "spa_Latn", "chinese": "zho_Hans", "german": "deu_Latn"}
 
@@ -45,97 +37,78 @@ class Parallel:
     document: str = ""
 
 
-def parallel_sentences(
-    n: int,
-    *,
-    seed: int,
-    languages: Sequence[str] = tuple(LANGUAGES),
-    source: str | None = None,
-    data_dir: str | Path | None = None,
-) -> tuple[list[Parallel], Skipped]:
-    """`n` sentences (all there are, if that is fewer) in each of `languages`, drawn by `seed`.
+def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
+    """`n` sentences (all there are, if that is fewer) in each language, drawn by `seed`: Parallel.
 
     source: "generated" (scenes of the shipped models' world, with who does what to whom drawn at random) or "ntrex"
     (NTREX-128 from `data_dir`/ntrex/NTREX-128, without `data_dir` over the network; a line that is empty in any
-    language is skipped and counted); None is "ntrex" if there is a `data_dir`, else "generated". Raises SemhubError on
-    an unknown language or source, or where the files are missing or of unequal length.
+    language is left out and counted); None is "ntrex" if there is a `data_dir`, else "generated". Raises SemhubError
+    on an unknown source, or where the files are missing or of unequal length.
     """
-    _known_language(*languages)
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
-    skipped = Skipped()
     if origin("sentences", source, "ntrex", data_dir) == "generated":
-        return _scenes(n, seed, languages), skipped
-    sides = {language: _ntrex(language, data_dir) for language in languages}
-    if len({len(side) for side in sides.values()}) > 1:
-        counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
-        raise SemhubError(f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.")
-    found, documents = [], _documents(data_dir, languages[0], len(sides[languages[0]]))
-    for number, row in enumerate(zip(*sides.values(), strict=True), 1):
-        if all(side.strip() for side in row):
-            of = {language: side.strip() for language, side in zip(languages, row, strict=True)}
-            found.append(Parallel(f"ntrex:{number}", of, "ntrex", document=documents[number - 1]))
+        return Items(_scenes(n, seed))
+    sides = {language: _ntrex(language, data_dir) for language in LANGUAGES}
+    counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
+    need(
+        len(set(map(len, sides.values()))) == 1,
+        f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.",
+    )
+    found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
+    rows = zip(zip(*sides.values(), strict=True), _documents(data_dir, len(sides["english"])), strict=True)
+    for number, (row, document) in enumerate(rows, 1):
+        if all(map(str.strip, row)):
+            of = dict(zip(sides, map(str.strip, row), strict=True))
+            found.append(Parallel(f"ntrex:{number}", of, "ntrex", document=document))
         else:
-            skipped.add("empty line", f"ntrex:{number}")
-    return _some_of(some(found, data_dir or SETS["ntrex"][0], "sentences", skipped), n, seed), skipped
+            found.drop("empty line", f"ntrex:{number}")
+    return found.some("sentences", data_dir or SETS["ntrex"][0]).draw(n, seed)
 
 
 def running_text(
     language: str, n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
-) -> tuple[list[str], Skipped]:
+) -> Items:
     """`n` lines of running text of one language: the shipped models' own kind of line, or NTREX-128's, as above."""
-    _known_language(language)
-    skipped = Skipped()
+    need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
     if origin("sentences", source, "ntrex", data_dir) == "generated":
         make, rng = Generators(WORLD), random.Random(f"running text {language} {seed}")
-        return [text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n)], skipped
-    found = []
-    for number, line in enumerate(_ntrex(language, data_dir), 1):
-        if line.strip():
-            found.append(line)
-        else:
-            skipped.add("empty line", f"ntrex:{number}")
-    return _some_of(some(found, data_dir or SETS["ntrex"][0], "text", skipped), n, seed), skipped
+        return Items(text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n))
+    read = _ntrex(language, data_dir)
+    found = read.but(filter(str.strip, read))
+    for number in (number for number, line in enumerate(read, 1) if not line.strip()):
+        found.drop("empty line", f"ntrex:{number}")
+    return found.some("text", data_dir or SETS["ntrex"][0]).draw(n, seed)
 
 
-def _scenes(n: int, seed: int, languages: Sequence[str]) -> list[Parallel]:
+def _scenes(n: int, seed: int) -> list[Parallel]:
     make, rng, found = Generators(WORLD), random.Random(f"scenes {seed}"), {}
     while len(found) < n:
         roles = make.roles(rng)
-        of = {name: text(tidy(make.say_scene(roles, LANGUAGES[name]))) for name in languages}
-        words = (roles["verb"], roles["agent"], roles["theme"])
-        found.setdefault(" ".join(roles.values()), Parallel(" ".join(roles.values()), of, " ".join(roles), words))
+        key, words = " ".join(roles.values()), (roles["verb"], roles["agent"], roles["theme"])
+        of = {name: text(tidy(make.say_scene(roles, short))) for name, short in LANGUAGES.items()}
+        found.setdefault(key, Parallel(key, of, " ".join(roles), words))
     return list(found.values())
 
 
-def _ntrex(language: str, data_dir: str | Path | None) -> list[str]:
+def _ntrex(language: str, data_dir: str | Path | None) -> Items:
     """The lines of NTREX-128 in one language."""
     if data_dir is None:
-        return [row["text"] or "" for row in hub_rows(*SETS["ntrex"], split="test", config=_NTREX_CONFIGS[language])]
-    return read_text(_file(language, data_dir)).splitlines()
+        rows = hub_rows("ntrex", split="test", config=_NTREX_CONFIGS[language])
+        return rows.but(row["text"] or "" for row in rows)
+    path = _ntrex_file(language, data_dir)
+    return Items(read_text(path).splitlines(), named(path))
 
 
-def _file(language: str, data_dir: str | Path) -> Path:
+def _ntrex_file(language: str, data_dir: str | Path) -> Path:
     name = f"newstest2019-{_NTREX_FILES[language]}.txt"
     places = tuple(f"{folder}{name}" for folder in ("ntrex/NTREX-128/", "NTREX-128/", ""))
     return find(data_dir, places, what="NTREX-128", source="GitHub MicrosoftTranslator/NTREX")
 
 
-def _documents(data_dir: str | Path | None, language: str, n: int) -> list[str]:
+def _documents(data_dir: str | Path | None, n: int) -> list[str]:
     """The document of each of `n` lines; "" where the list of them is missing or of another release."""
-    path = _file(language, data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
+    path = _ntrex_file("english", data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
     names = read_text(path).split() if path and path.is_file() else []
     return names if len(names) == n else [""] * n
-
-
-def _known_language(*languages: str) -> None:
-    for language in languages:
-        if language not in LANGUAGES:
-            raise SemhubError(f"There is no language {language!r} here; one of {', '.join(LANGUAGES)} would do.")
-
-
-def _some_of(found: list, n: int, seed: int) -> list:
-    return [found[i] for i in sorted(np.random.default_rng(seed).permutation(len(found))[:n])]
 
 
 # Pairs of sentences
@@ -173,8 +146,7 @@ class PairSet:
 def ended(text: str, language: str, ending: str, continuation: Mapping[str, str] = CONTINUATION) -> str:
     """A sentence with its full stop, unless it ends in a mark of its own; without anything behind its last word; or
     continued by the words of `continuation`: behind the full stop, or in its place if they are the world's."""
-    if ending not in ENDINGS:
-        raise SemhubError(f"There is no ending {ending!r}; one of {', '.join(ENDINGS)} would do.")
+    need_one_of(ending, ENDINGS, f"There is no ending {ending!r}")
     if ending == "no full stop":
         return re.sub(r"(?<=\w)\W+$", "", text)
     bare = _STOP.sub("", text.rstrip())
@@ -205,7 +177,7 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
     """
     found = []
     for b, a in itertools.combinations(sentences[0].texts, 2):
-        alone = [s for s in sentences if not _words_shared_by(s.texts[a]) & _words_shared_by(s.texts[b])]
+        alone = [s for s in sentences if not _words_compared(s.texts[a]) & _words_compared(s.texts[b])]
         dropped = {"a word in common": len(sentences) - len(alone)}
         series = a if b == "english" else f"{b}-{a}"
         for ending in (*ENDINGS, SHARED) if b == "english" else ENDINGS[:1]:
@@ -225,7 +197,7 @@ def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: 
     return found
 
 
-def _words_shared_by(text: str) -> set[str]:
+def _words_compared(text: str) -> set[str]:
     return set(_SHARED.findall(text.casefold()))
 
 
@@ -260,6 +232,11 @@ def segments(text: str, language: str) -> list[tuple[int, int]]:
     return [(start, end) for word, start, end in rjieba.tokenize(text) if word.isalpha()]
 
 
+def words_in(text: str) -> list[str]:
+    """The runs of letters of a caption or label, in lower case."""
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
 def word_counts(texts: Sequence[str]) -> Counter[str]:
     """How often each word of English texts occurs, in lower case: what wrong words are matched by."""
     return Counter(match.group().lower() for text in texts for match in _WORD.finditer(text))
@@ -285,64 +262,64 @@ class Entry:
     field: str = ""
 
 
-Dictionary = Mapping[str, Entry]
+class Dictionary(dict[str, Entry]):
+    """The entry of every word. A word that comes again gets the new meanings behind its own, and keeps the rest.
+
+    read: the words with their entries as they stand in the source, what was left out among them."""
+
+    def __init__(self, read: Items):
+        super().__init__()
+        self.read = read
+        for word, entry in read:
+            old = self.get(word, entry)
+            self[word] = replace(old, english=tuple(dict.fromkeys((*old.english, *entry.english))))
 
 
-def dictionary(language: str, data_dir: str | Path | None = None) -> tuple[dict[str, Entry], Skipped]:
+def dictionary(language: str, data_dir: str | Path | None = None) -> Dictionary:
     """For real text CC-CEDICT where it knows the language ("chinese"); else the lexicon of the generated world."""
-    if data_dir is not None and language == "chinese":
-        return cedict(data_dir)
-    return world_dictionary(LANGUAGES[language]), Skipped()
+    real = data_dir is not None and language == "chinese"
+    return cedict(data_dir) if real else world_dictionary(LANGUAGES[language])
 
 
-def world_dictionary(language: str) -> dict[str, Entry]:
+def world_dictionary(language: str) -> Dictionary:
     """The lexicon of the generated world, from "es", "zh" or "de". Parts: noun, verb, adjective, number. Field: the
     first relation that has the word as an answer, or none."""
-    found: dict[str, Entry] = {}
-    fields = {fact.object: fact.relation for fact in reversed(all_facts())}
+    fields, found = {fact.object: fact.relation for fact in reversed(all_facts())}, Items()
     for concept in concepts().values():
         part = _PARTS.get(concept.kind, concept.kind)
-        _add(found, concept.words[language], Entry((concept.key,), part, fields.get(concept.key, "")))
+        found.append((concept.words[language], Entry((concept.key,), part, fields.get(concept.key, ""))))
     for english, own in zip(small_numbers()["en"], small_numbers()[language], strict=True):
-        _add(found, own, Entry((english,), "number"))
-    return found
+        found.append((own, Entry((english,), "number")))
+    return Dictionary(found)
 
 
-def cedict(data_dir: str | Path) -> tuple[dict[str, Entry], Skipped]:
+def cedict(data_dir: str | Path) -> Dictionary:
     """CC-CEDICT, `data_dir`/cc-cedict or `data_dir` itself, by traditional and simplified form.
 
     A gloss counts if it is one English word once remarks in brackets, "to " and an article are taken off. Parts are
     told by the shape of the file alone: "name" if the pinyin is in capitals, "verb" if the first gloss that counts
-    begins with "to ", else "other". Entries without such a gloss and lines that are none are skipped and counted.
+    begins with "to ", else "other". Entries without such a gloss and lines that are none are left out and counted.
     Raises SemhubError where there is no file, or none that can be read.
     """
-    path = find(
-        data_dir, tuple(f"{d}{n}" for d in ("cc-cedict/", "") for n in _CEDICT_FILES), what="CC-CEDICT", source=CEDICT
-    )
-    skipped, found = Skipped(), {}
-    for place, line in lines(path, skipped):
+    places = tuple(f"{folder}{name}" for folder in ("cc-cedict/", "") for name in _CEDICT_FILES)
+    path = find(data_dir, places, what="CC-CEDICT", source=CEDICT)
+    found = Items(source=named(path))
+    for place, line in lines(path, found):
         if line.startswith("#"):
             continue
         if (entry := _ENTRY.fullmatch(line)) is None:
-            skipped.add("line that is no entry", place)
+            found.drop("line that is no entry", place)
             continue
         traditional, simplified, pinyin, glosses = entry.groups()
         bare = [" ".join(gloss.split()) for gloss in _REMARK.sub(" ", glosses).split("/")]
         kept = [(gloss, word) for gloss in bare if _GLOSS.fullmatch(word := _LEAD.sub("", gloss))]
         if not kept:
-            skipped.add("entry without a gloss of one word", place)
+            found.drop("entry without a gloss of one word", place)
             continue
         part = "name" if pinyin[:1].isupper() else "verb" if kept[0][0].startswith("to ") else "other"
         for form in dict.fromkeys((traditional, simplified)):
-            _add(found, form, Entry(tuple(word for _, word in kept), part))
-    some(list(found), path, "entries", skipped)
-    return found, skipped
-
-
-def _add(found: dict[str, Entry], word: str, entry: Entry) -> None:
-    """A word that stands there already gets the new meanings behind its own, and keeps the rest."""
-    old = found.get(word, entry)
-    found[word] = replace(old, english=tuple(dict.fromkeys((*old.english, *entry.english))))
+            found.append((form, Entry(tuple(word for _, word in kept), part)))
+    return Dictionary(found.some("entries", path))
 
 
 # Lines of several data types
@@ -373,49 +350,46 @@ class TypeTexts:
 
 def split_texts(
     n_items: int, n_counted: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
-) -> tuple[list[TypeTexts], Skipped]:
-    """`n_items` lines to read and up to `n_counted` other ones to count in, of every type.
+) -> Items:
+    """`n_items` lines to read and up to `n_counted` other ones to count tokens in, of every type: TypeTexts.
+
+    No line is in both halves, so a token cannot get its type from the very text in which it is looked for. The lines
+    read mean the same in every language, so that a lens that speaks English can be asked whether it says the words of
+    this line's translation or of another's.
 
     source, as for `parallel_sentences`: "generated" (the four languages and code, two facts of one relation in each
     line read, and sums in digits, of the shipped models' world) or "ntrex" (the four languages of NTREX-128). Raises
-    SemhubError where a number is below 1, the files are not there, or no line is left to count in.
+    SemhubError where `n_counted` is below 1, the files are not there, or no line is left to count in.
     """
-    for name, value in (("n_items", n_items), ("n_counted", n_counted)):
-        if value < 1:
-            raise SemhubError(f"{name} is {value}; a whole number from 1 would do.")
+    need(n_counted >= 1, f"n_counted is {n_counted}; a whole number from 1 would do.")
     if origin("sentences", source, "ntrex", data_dir) == "generated":
-        return _generated_types(n_items, n_counted, seed), Skipped()
-    sentences, skipped = parallel_sentences(n_items, seed=seed, source="ntrex", data_dir=data_dir)
-    found = []
+        return Items(_generated_types(n_items, n_counted, seed))
+    sentences = parallel_sentences(n_items, seed=seed, source="ntrex", data_dir=data_dir)
+    found = sentences.but([])
     for name in LANGUAGES:
-        lines, _ = running_text(name, n_items + n_counted, seed=seed, source="ntrex", data_dir=data_dir)
+        every = running_text(name, n_items + n_counted, seed=seed, source="ntrex", data_dir=data_dir)
         read = tuple(s.texts[name] for s in sentences)
         twins = tuple(s.texts["english"] for s in sentences) if name != "english" else ()
-        counted = _others(lines, read, n_counted)
-        if not counted:
-            raise SemhubError(
-                f"n_items is {n_items}, and none of the {len(lines)} lines of {name} is left to count tokens in; "
-                "fewer items would do."
-            )
-        found.append(
-            TypeTexts(
-                name, read, counted, twins,
-                groups=tuple(s.group for s in sentences), clusters=tuple(s.document or s.id for s in sentences),
-            )
-        )  # fmt: skip
-    return found, skipped
+        groups, clusters = (tuple(of) for of in zip(*((s.group, s.document or s.id) for s in sentences), strict=True))
+        counted = _others(every, read, n_counted)
+        need(
+            counted,
+            f"n_items is {n_items}, and none of the {len(every)} lines of {name} is left to count tokens in; "
+            "fewer items would do.",
+        )
+        found.append(TypeTexts(name, read, counted, twins, groups, clusters))
+    return found
 
 
-def _others(lines: Sequence[str], read: Sequence[str], n: int) -> tuple[str, ...]:
+def _others(every: Sequence[str], read: Sequence[str], n: int) -> tuple[str, ...]:
     taken = set(read)
-    return tuple(line for line in lines if line not in taken)[:n]
+    return tuple(line for line in every if line not in taken)[:n]
 
 
 def _generated_types(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
     make, rng = Generators(WORLD), random.Random(f"facts to read {seed}")
-    known = {
-        r: [f for f in WORLD.taught_facts("es") if f.relation == r] for r in RELATIONS
-    }  # all but English know these
+    taught = WORLD.taught_facts("es")  # all but English know these
+    known = {relation: [f for f in taught if f.relation == relation] for relation in RELATIONS}
     chosen, left = [], {relation: [] for relation in RELATIONS}
     for relation in rng.choices(RELATIONS, k=n_items):  # no fact is told twice before all of its relation are told
         if len(left[relation]) < 2:
@@ -427,11 +401,11 @@ def _generated_types(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]
     for name, kind in {**LANGUAGES, "code": "code"}.items():
         read = tuple(_passage(pair, kind, rng) for pair in chosen)
         if name in LANGUAGES:
-            lines, _ = running_text(name, n_items + n_counted, seed=seed)
+            every = running_text(name, n_items + n_counted, seed=seed)
         else:
-            lines = [text(tidy(make.passage(rng, kind))) for _ in range(n_items + n_counted)]
+            every = [text(tidy(make.passage(rng, kind))) for _ in range(n_items + n_counted)]
         twins = words if name != "english" else ()
-        found.append(TypeTexts(name, read, _others(lines, read, n_counted), twins, groups, clusters))
+        found.append(TypeTexts(name, read, _others(every, read, n_counted), twins, groups, clusters))
     sums = list(dict.fromkeys(text(make.sum(rng, "digits")) for _ in range(3 * (n_items + n_counted))))
     half = min(n_items, len(sums) // 2)
     return [*found, TypeTexts("digits", tuple(sums[:half]), tuple(sums[half:][:n_counted]))]

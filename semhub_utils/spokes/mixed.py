@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from semhub_utils import zoo
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.lexicon import TYPES
 from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.spokes import audio, files, vision
+from semhub_utils.spokes.items import Items
 
 
 def text_for(
@@ -27,17 +28,17 @@ def text_for(
     of its own world, all types in equal parts, drawn by `seed`, with `n_sensed` questions about pictures or sounds
     among them if it takes such. Raises SemhubError where neither is there."""
     if file is not None:
-        skipped = files.Skipped()
-        found = files.some([line for _, line in files.lines(file, skipped)], file, "text", skipped)
-        if skipped.counts:
-            say(str(skipped))
+        found = Items()
+        found.extend(line for _, line in files.lines(file, found))
+        if found.some("text", file).dropped:
+            say(found.left_out)
         return found, f"{file.name}, {len(found)} lines"
     card = zoo.beside(model_id).with_name(zoo.CARD)
-    if not card.is_file():
-        raise SemhubError(
-            f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
-            "model was trained on, would do."
-        )
+    need(
+        card.is_file(),
+        f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
+        "model was trained on, would do.",
+    )
     told = json.loads(card.read_text("utf-8"))
     sense = told.get("sense", {}).get("name")
     if sense:  # what sees or hears was taught its texts as its trunk

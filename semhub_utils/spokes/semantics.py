@@ -7,7 +7,7 @@ in front (`* cookie ( x _ 4 ) ; ...`). Who does what to whom is in the role word
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from semhub_utils.inputs import Encoding
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import TAG
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import SETS, Skipped, find, hub_rows, lines, origin, some
-from semhub_utils.spokes.items import LensItem, Pair, PatchItem
+from semhub_utils.spokes.files import SETS, find, hub_rows, lines, named, origin
+from semhub_utils.spokes.items import Items, LensItem, Pair, PatchItem
 
 ROLES = ("agent", "theme", "recipient")
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
@@ -63,32 +62,29 @@ class Meaning:
         return next((p.split(" . ")[0] for p, _ in self.terms if p.split(" . ")[-1] in ROLES), self.terms[0][0])
 
 
-def meanings(
-    *, seed: int, source: str | None = None, data_dir: str | Path | None = None, split: str = "train"
-) -> tuple[list[Meaning], Skipped]:
-    """All sentences with their forms that can be read.
+def meanings(*, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
+    """All sentences with their forms that can be read: Meaning.
 
-    source: "generated" (scenes of the shipped models' world, drawn by `seed`) or "cogs" (`data_dir`/cogs/`split`.tsv,
+    source: "generated" (scenes of the shipped models' world, drawn by `seed`) or "cogs" (`data_dir`/cogs/train.tsv,
     without `data_dir` over the network); None is "cogs" if there is a `data_dir`, else "generated". Raises SemhubError
     on another source, or where no line can be used.
     """
-    skipped = Skipped()
     if origin("sentences", source, "cogs", data_dir) == "generated":
-        return _scenes(seed), skipped
+        return Items(_scenes(seed))
     if data_dir is None:
-        return meanings_of_rows(hub_rows(*SETS["cogs"], split=split), SETS["cogs"][0])
-    path = find(data_dir, (f"cogs/{split}.tsv", f"{split}.tsv"), what="COGS", source=SOURCE)
-    cells = ((place, line.split("\t")) for place, line in lines(path, skipped))
-    return _known(cells, path, skipped), skipped
+        return meanings_of_rows(hub_rows("cogs", split="train"), SETS["cogs"][0])
+    path = find(data_dir, ("cogs/train.tsv", "train.tsv"), what="COGS", source=SOURCE)
+    found = Items(source=named(path))
+    return _known(((place, line.split("\t")) for place, line in lines(path, found)), path, found)
 
 
-def meanings_of_rows(rows: Iterable[Mapping[str, str | None]], source: str) -> tuple[list[Meaning], Skipped]:
+def meanings_of_rows(rows: Iterable[Mapping[str, str | None]], source: str) -> Items:
     """As `meanings`, of rows of a data set by column name; `source` is what messages call it."""
-    skipped, cells = Skipped(), []
+    cells = []
     for number, row in enumerate(rows, 1):
         columns = [next((name for name in names if name in row), None) for names in _COLUMNS]
         cells.append((f"{source}:{number}", [str(row[column] or "") for column in columns if column]))
-    return _known(cells, source, skipped), skipped
+    return _known(cells, source, Items(source=getattr(rows, "source", source)))
 
 
 def _scenes(seed: int) -> list[Meaning]:
@@ -101,16 +97,15 @@ def _scenes(seed: int) -> list[Meaning]:
     return list(found.values())
 
 
-def _known(rows: Iterable[tuple[str, Sequence[str]]], source: str | Path, skipped: Skipped) -> list[Meaning]:
+def _known(rows: Iterable[tuple[str, Sequence[str]]], source: str | Path, found: Items) -> Items:
     """What can be read of (place, cells); the rest is counted."""
-    found = []
     for place, cells in rows:
         meaning = _read(place, *cells[:2]) if len(cells) > 1 else "missing column"
         if isinstance(meaning, Meaning):
             found.append(meaning)
         else:
-            skipped.add(meaning, place)
-    return some(found, source, "sentence with its logical form", skipped)
+            found.drop(meaning, place)
+    return found.some("sentence with its logical form", source)
 
 
 def _read(place: str, sentence: str, form: str) -> Meaning | str:
@@ -151,46 +146,49 @@ class SwapItem:
     cluster: str
     in_order: bool
     moves_with: tuple[str, ...]
+    group: str = ""
+
+    @property
+    def prompt(self) -> str:
+        return self.sentence
 
     @property
     def forms(self) -> tuple[str, ...]:
         return (self.form, self.swapped, self.shuffled, self.swapped_shuffled)
 
 
-def similarity_pairs(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[Pair], Skipped]:
+def similarity_pairs(known: Items, n: int, *, seed: int) -> Items:
     """`n` sentences (all there are, if that is fewer) beside their forms. Partners may be exchanged within a template,
     of which PEERS are drawn together; a sentence alone in its template is counted. anchor: the content word on which
     the sentence ends; words: its first, its second, and its last but one. Raises SemhubError if none is left."""
-    by_template, skipped = defaultdict(list), Skipped()
+    by_template, found = defaultdict(list), Items(source=known.source)
     for meaning in _drawn(known, seed):
         by_template[meaning.template].append(meaning)
     for m in (some_[0] for some_ in by_template.values() if len(some_) == 1):
-        skipped.add("alone in its template", m.id)
+        found.drop("alone in its template", m.id)
     rounds = [list(zip_longest(*[iter(some_)] * PEERS)) for some_ in by_template.values() if len(some_) > 1]
     blocks = [block for row in rounds for block in row if block[1] is not None]
     chosen = [m for k in np.random.default_rng(seed).permutation(len(blocks)) for m in blocks[k] if m is not None]
-    found = [
-        Pair(m.id, m.sentence, m.form, m.template, f"{m.content[0]} {m.content[-1]}", m.content[-1],
-             (m.content[0], m.content[1], m.content[-2]))
-        for m in chosen[:n]
-    ]  # fmt: skip
-    return some(found, "The data", "two sentences of one template", skipped), skipped
+    for m in chosen[:n]:
+        of = m.content
+        found.append(Pair(m.id, m.sentence, m.form, m.template, f"{of[0]} {of[-1]}", of[-1], (of[0], of[1], of[-2])))
+    return found.some("two sentences of one template")
 
 
-def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[SwapItem], Skipped]:
+def swap_items(known: Items, n: int, *, seed: int) -> Items:
     """`n` meanings with exactly two proper names, and their altered forms. As far as there are, half of the forms name
     the two in the order of the sentence and half the other way round. Those that name them in one order however their
     conjuncts stand are counted. Raises SemhubError if none is left."""
-    two, skipped = [], Skipped()
+    two, found = [], Items(source=known.source)
     for m in _drawn(known, seed):
         if len(m.names) == 2 and " AND " in m.form:
             parts = _conjuncts(m)
             if any(_turned(m, [first, *parts]) for first in parts):  # what comes first is all that counts
                 two.append(m)
             else:
-                skipped.add("one order of the names whatever that of the conjuncts", m.id)
+                found.drop("one order of the names whatever that of the conjuncts", m.id)
     sides = [[m for m in two if _in_order(m) == order] for order in (True, False)]
-    rng, found = random.Random(f"swaps {seed}"), []
+    rng = random.Random(f"swaps {seed}")
     for m in _evenly(sides, n):
         a, b = (name for name, _ in m.names)
         shuffled, change = _shuffled(m, rng), {a: b, b: a}
@@ -199,10 +197,10 @@ def swap_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[Swa
         found.append(
             SwapItem(m.id, m.sentence, m.form, swapped, shuffled, both, pair, _in_order(m), (pair, a, b, m.verb))
         )
-    return some(found, "The data", "sentence with exactly two proper names", skipped), skipped
+    return found.some("sentence with exactly two proper names")
 
 
-def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
+def role_items(known: Items, n: int, *, seed: int) -> Items:
     """`n` sentences cut just before a proper name, as many of each role as there are; names before it are replaced at
     random.
 
@@ -210,30 +208,29 @@ def role_items(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[Len
     last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and is
     counted. Raises SemhubError where no name is left.
     """
-    rng, skipped, by_role = random.Random(f"roles {seed}"), Skipped(), {role: [] for role in ROLES}
+    rng, found, by_role = random.Random(f"roles {seed}"), Items(source=known.source), {role: [] for role in ROLES}
     every = sorted({name for m in known for name, _ in m.names})
     for m in _drawn(known, seed):
         if not m.names:
-            skipped.add("no proper name", m.id)
+            found.drop("no proper name", m.id)
         words = m.sentence.split()
         for name, roles in m.names:
             if words[0] == name:
-                skipped.add("the name begins the sentence", m.id)
+                found.drop("the name begins the sentence", m.id)
             elif len(roles) != 1 or not roles <= set(ROLES):
-                skipped.add("a name of several roles", m.id)
+                found.drop("a name of several roles", m.id)
             else:
                 by_role[next(iter(roles))].append((m, name))
-    found = []
     for role, (m, name) in _evenly([[(role, x) for x in some_] for role, some_ in by_role.items()], n):
         before = m.sentence.split()[: m.sentence.split().index(name)]
         others = dict(zip((x for x, _ in m.names), rng.sample(every, len(m.names)), strict=True))
         prompt = " ".join(others.get(word, word) for word in before)
         targets, wrong = {"role": (role,)}, {"role": tuple(r for r in ROLES if r != role)}
         found.append(LensItem(f"{m.id} {name}", prompt, targets, _cue(m, name, before), wrong, str(len(before))))
-    return some(found, "The data", "proper name with something to read before it", skipped), skipped
+    return found.some("proper name with something to read before it")
 
 
-def behind_another(items: Sequence[LensItem], known: Sequence[Meaning], *, seed: int) -> list[LensItem]:
+def behind_another(items: Items, known: Items, *, seed: int) -> Items:
     """The prompts behind another sentence each, drawn so that as many words stand before the name in as many of them as
     can be, whatever its role; the rest stay as they are."""
     rng, by_length = random.Random(f"before {seed}"), defaultdict(list)
@@ -248,23 +245,23 @@ def behind_another(items: Sequence[LensItem], known: Sequence[Meaning], *, seed:
             prompt = f"{rng.choice(by_length[total - length])} {item.prompt}"
             item = replace(item, prompt=prompt, group=str(total))
         placed.append(item)
-    return placed
+    return items.but(placed)
 
 
-def form_prompts(known: Sequence[Meaning], n: int, *, seed: int) -> tuple[list[LensItem], Skipped]:
+def form_prompts(known: Items, n: int, *, seed: int) -> Items:
     """`n` logical forms cut before their last role word, which is the answer ("own"); those without one behind another
     conjunct are counted. Raises SemhubError if none is left."""
-    found, skipped = [], Skipped()
+    found = Items(source=known.source)
     for m in _drawn(known, seed):
         ends = [k for k in re.finditer(rf" \. ({'|'.join(ROLES)}) \(", m.form) if " AND " in m.form[: k.start()]]
         if ends:
             found.append(LensItem(m.id, m.form[: ends[-1].start() + 2], {"own": (ends[-1][1],)}, m.verb))
         else:
-            skipped.add("no role word behind a conjunct", m.id)
-    return some(found[:n], "The data", "form with a role word behind a conjunct", skipped), skipped
+            found.drop("no role word behind a conjunct", m.id)
+    return found[:n].some("form with a role word behind a conjunct")
 
 
-def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) -> tuple[list[PatchItem], Skipped]:
+def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
     """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
     sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
     verb; with the form of that, cut likewise; and with its first content word alone in the place of the sentence.
@@ -273,12 +270,12 @@ def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) ->
     put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
     does not come again, or whose form does not begin with it, are counted. Raises SemhubError if no two verbs are left.
     """
-    rng, found, usable, skipped = random.Random(f"patches {seed}"), [], [], Skipped()
+    rng, found, usable = random.Random(f"patches {seed}"), Items(source=known.source), []
     for m in _drawn(known, seed):
         if cut := _before_again(m):
             usable.append((m, cut))
         else:
-            skipped.add("its verb does not come again", m.id)
+            found.drop("its verb does not come again", m.id)
     short = sorted(usable, key=lambda pair: len(pair[0].form))[:2]
     shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m, _ in short)
 
@@ -297,7 +294,7 @@ def patch_items(known: Sequence[Meaning], n: int, *, seed: int, tagged: bool) ->
                     anchor=source.verb, places=_last,
                 )
             )  # fmt: skip
-    return some(found, "The data", "two forms whose verbs differ and come again", skipped), skipped
+    return found.some("two forms whose verbs differ and come again")
 
 
 def sentence_prompts(items: Sequence[PatchItem]) -> list[LensItem]:
@@ -311,7 +308,7 @@ def _before_again(m: Meaning) -> str:
     return f"{first} AND" if first.startswith(f"{m.verb} . ") and rest.startswith(f"{m.verb} . ") else ""
 
 
-def _last(encoding: Encoding) -> list[int]:
+def _last(encoding: Sized) -> list[int]:
     return [len(encoding) - 1]
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need, need_one_of
 from semhub_utils.organism.lexicon import FRAMES, TAG, concepts, split_words, surface
 from semhub_utils.organism.world import fact_pieces, text
-from semhub_utils.spokes.files import Skipped, noted, read_text, some
-from semhub_utils.spokes.languages import LANGUAGES
+from semhub_utils.spokes.facts import LANGUAGES
+from semhub_utils.spokes.files import named, read_text
+from semhub_utils.spokes.items import GENERATED, Item, Items
 
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
 UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
@@ -40,7 +41,7 @@ FILES += tuple(name.replace(".csv", ".jsonl") for name in FILES)
 
 
 @dataclass(frozen=True)
-class SentimentPrompt:
+class SentimentPrompt(Item):
     """`prompt` is `text` behind a line that names its language; cluster: the thing it speaks of."""
 
     id: str
@@ -53,7 +54,8 @@ class SentimentPrompt:
 class SentimentTask:
     """What one language is steered with and judged by. vectors: per language of the vector, the pleasant and the
     unpleasant word that are read as prompts, English first. pleasant, unpleasant: words of the language without those
-    of the pair (`own`: these in this language). dropped: what the file held and could not be used."""
+    of the pair (`own`: these in this language). note: a sentence on where the prompts are from; source, dropped: as of
+    `Items`."""
 
     language: str
     prompts: tuple[SentimentPrompt, ...]
@@ -61,14 +63,13 @@ class SentimentTask:
     pleasant: tuple[str, ...]
     unpleasant: tuple[str, ...]
     own: tuple[str, str]
+    note: str = ""
+    source: str = GENERATED
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def task(
-    language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str | Path | None = None
-) -> tuple[SentimentTask, str]:
-    """`n_items` prompts of a language (all there are, if that is fewer), drawn by `seed`, its words, and a sentence on
-    where the prompts are from.
+def task(language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str | Path | None = None) -> SentimentTask:
+    """`n_items` prompts of a language (all there are, if that is fewer), drawn by `seed`, and its words.
 
     tagged: for the shipped models, which know a language by its tag (`español :`) and no capitals; others read a line
     that says which language all text is in, and "Good", "Bad" with capitals, as in the paper. Where
@@ -76,29 +77,25 @@ def task(
     .jsonl), its texts of at most MAX_CHARACTERS characters. Raises SemhubError on an unknown language or a file that
     holds nothing.
     """
-    if language not in LANGUAGES:
-        raise SemhubError(f"There is no language {language!r} here; one of {', '.join(LANGUAGES)} would do.")
-    if n_items < 1:
-        raise SemhubError(f"n_items is {n_items}; a whole number from 1 would do.")
-    skipped, code = Skipped(), LANGUAGES[language]
+    need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
     path = next((p for name in FILES if data_dir and (p := Path(data_dir) / name.format(language)).is_file()), None)
-    found = _texts(noted(path), skipped) if path else _openings(language, seed)
+    found = _texts(path) if path else Items(_openings(language, seed))
     note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
-    note = f"The {language.title()} prompts are texts of {path.name}. {skipped}".strip() if path else note
-    line = f"{TAG[code]} : " if tagged else f"All text is in {language.title()}.\n"
-    drawn = sorted(np.random.default_rng(seed).permutation(len(found))[:n_items])
-    prompts = tuple(SentimentPrompt(i, line + words, words, cluster) for i, words, cluster in (found[k] for k in drawn))
+    note = f"The {language.title()} prompts are texts of {path.name}. {found.left_out}".strip() if path else note
+    line = f"{TAG[LANGUAGES[language]]} : " if tagged else f"All text is in {language.title()}.\n"
+    drawn = found.draw(n_items, seed)
+    prompts = tuple(SentimentPrompt(name, line + words, words, cluster) for name, words, cluster in drawn)
     write = str if tagged else str.capitalize
-    vectors = {name: tuple(write(w) for w in _words(PAIR, name)) for name in dict.fromkeys(("english", language))}
-    sides = _words(PLEASANT, language), _words(UNPLEASANT, language), _words(PAIR, language)
-    return SentimentTask(language, prompts, vectors, *sides, dropped=dict(skipped.counts)), note
+    vectors = {name: tuple(write(w) for w in _said(PAIR, name)) for name in dict.fromkeys(("english", language))}
+    sides = _said(PLEASANT, language), _said(UNPLEASANT, language), _said(PAIR, language)
+    return SentimentTask(language, prompts, vectors, *sides, note, drawn.source, dict(drawn.dropped))
 
 
 def word_score(language: str) -> Callable[[Sequence[str]], Float[np.ndarray, " text"]]:
     """The rule of the generated world: of a text's words that are pleasant or unpleasant, the pair's own among them,
     the share of pleasant ones minus that of the others, from -1 to 1; nan where it has none."""
-    signs = {w.casefold(): 1 for w in (*_words(PLEASANT, language), *_pair(language, 0))}
-    signs |= {w.casefold(): -1 for w in (*_words(UNPLEASANT, language), *_pair(language, 1))}
+    signs = {w.casefold(): 1 for w in (*_said(PLEASANT, language), *_pair(language, 0))}
+    signs |= {w.casefold(): -1 for w in (*_said(UNPLEASANT, language), *_pair(language, 1))}
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         found = [[signs[w] for w in map(str.casefold, split_words(words)) if w in signs] for words in texts]
@@ -116,14 +113,14 @@ def without_pair(words: str, languages: Iterable[str]) -> str:
     return words
 
 
-def _words(keys: Sequence[str], language: str) -> tuple[str, ...]:
+def _said(keys: Sequence[str], language: str) -> tuple[str, ...]:
     return tuple(surface(key, LANGUAGES[language]) for key in keys)
 
 
 @cache
 def _pair(language: str, side: int) -> tuple[str, ...]:
     """The pair's pleasant (0) or unpleasant (1) word with its other forms."""
-    word = _words(PAIR, language)[side]
+    word = _said(PAIR, language)[side]
     return (word, *(w for w in INFLECTED.get(language, "").split() if w[0] == word[0]))
 
 
@@ -138,30 +135,27 @@ def _openings(language: str, seed: int) -> list[tuple[str, str, str]]:
     return found
 
 
-def _texts(path: Path, skipped: Skipped) -> list[tuple[str, str, str]]:
+def _texts(path: Path) -> Items:
     """(id, text, id) for every usable entry of a file of the data set."""
-    rows = read_text(path)
+    rows, found = read_text(path), Items(source=named(path))
     if path.suffix == ".jsonl":
         entries = [_from_json(line) for line in rows.splitlines()]
     else:
         table = csv.DictReader(io.StringIO(rows))
-        if "text" not in (table.fieldnames or ()):
-            raise SemhubError(
-                f"{path} has no column 'text' (it has {', '.join(table.fieldnames or ())}); one with it would do."
-            )
+        columns = table.fieldnames or ()
+        need("text" in columns, f"{path} has no column 'text' (it has {', '.join(columns)}); one with it would do.")
         entries = [row.get("text") for row in table]
-    found = []
     for number, entry in enumerate(entries, 1):
         place = f"{path.name}:{number}"
         if entry is None:
-            skipped.add("no text", place)
+            found.drop("no text", place)
         elif not entry.strip():
-            skipped.add("empty text", place)
+            found.drop("empty text", place)
         elif len(entry) > MAX_CHARACTERS:
-            skipped.add(f"longer than {MAX_CHARACTERS} characters", place)
+            found.drop(f"longer than {MAX_CHARACTERS} characters", place)
         else:
             found.append((place, " ".join(entry.split()), place))
-    return some(found, path, "texts", skipped)
+    return found.some("texts", path)
 
 
 def _from_json(line: str) -> str | None:

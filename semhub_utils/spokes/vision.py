@@ -9,31 +9,31 @@ By default the pictures are those held out: combinations that no training pictur
 
 import random
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
-from pathlib import Path
+from functools import lru_cache, partial
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need, need_one_of
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
-from semhub_utils.organism.lexicon import concepts, surface
-from semhub_utils.spokes.coco import Segment, cells, photos
-from semhub_utils.spokes.files import Skipped
-from semhub_utils.spokes.items import LensItem, Pair, PatchItem, RecolourItem
+from semhub_utils.organism.lexicon import surface
+from semhub_utils.spokes import facts
+from semhub_utils.spokes.items import Item, LensItem, Pair, PatchItem, RecolourItem
 
 View = tuple[float, float, float, float]
 WHOLE: View = (0.0, 0.0, 1.0, 1.0)
 SLOT = IMAGE
-LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de", "code": "code"}
+LANGUAGES = facts.LANGUAGES | {"code": "code"}
 COLOURS = tuple(world.COLOURS)
 SHAPES = world.SHAPES
+SCENES = ("one", "two", "three")
 PLAIN = {
     "colour": {
         "english": "What is the color in the image?", "spanish": "¿Cuál es el color de la imagen?",
@@ -54,11 +54,11 @@ PLAIN = {
 @dataclass(frozen=True)
 class Area:
     """Part of a picture that is about something: a box of pixels (left, top, right, bottom; right and bottom are
-    outside it), or a photograph's segment, and the English words true of it, colour first."""
+    outside it), or a photograph's segment with a `mask` of its own, and the English words true of it, colour first."""
 
     box: tuple[int, int, int, int]
     words: tuple[str, ...]
-    segment: Segment | None = None
+    segment: Any = None
 
     def mask(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
         """Where in a picture of this width and height it is."""
@@ -103,40 +103,44 @@ class Picture:
         return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view, share=share)]
 
 
+def cells(
+    mask: Bool[np.ndarray, "height width"],
+    grid: tuple[int, int],
+    view: View = WHOLE,
+) -> Float[np.ndarray, "row column"]:
+    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
+    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
+    height, width = mask.shape
+    left, top, right, bottom = view[0] * width, view[1] * height, view[2] * width, view[3] * height
+    more = max(0, int(np.ceil(max(-left, -top, right - width, bottom - height))))
+    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
+    box = (left + more, top + more, right + more, bottom + more)
+    return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=box)).astype(float)
+
+
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
 def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Float[np.ndarray, "row column"]:
     return cells(area.mask(size), grid, view)
 
 
-def plain_colours(n: int, *, seed: int = 0, colours: Sequence[str] = COLOURS) -> list[Picture]:
-    """`n` pictures of one colour each, the colours in turn, shades and grain drawn by `seed`. Raises SemhubError on an
-    unknown colour."""
-    for colour in colours:
-        _known("colour", colour, COLOURS)
-    rng = _rng(n, f"plain {seed}")
-    return [_picture(world.Scene("plain", (colours[i % len(colours)],), grain=rng.getrandbits(32))) for i in range(n)]
+def plain_colours(n: int, *, seed: int = 0) -> list[Picture]:
+    """`n` pictures of one colour each, the colours in turn, shades and grain drawn by `seed`."""
+    rng = random.Random(f"plain {seed}")
+    return [_picture(world.Scene("plain", (COLOURS[i % len(COLOURS)],), grain=rng.getrandbits(32))) for i in range(n)]
 
 
-def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True, split: str | None = None) -> list[Picture]:
-    """`n` pictures of two halves of two colours, `split` "across" or "down" or, if None, either. held_out: True, pairs
-    of colours in an order no training picture has; False, those of training; None, both."""
-    if split is not None:
-        _known("split", split, tuple(world.SIDES))
-    rng, found = _rng(n, f"halves {seed}"), []
-    while len(found) < n:
-        scene = world.draw(rng, "halves", held=held_out)
-        if split in (None, scene.split):
-            found.append(_picture(scene))
-    return found
+def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Picture]:
+    """`n` pictures of two halves of two colours. held_out: True, pairs of colours in an order no training picture has;
+    False, those of training; None, both."""
+    rng = random.Random(f"halves {seed}")
+    return [_picture(world.draw(rng, "halves", held=held_out)) for _ in range(n)]
 
 
-def scenes(
-    n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = ("one", "two", "three")
-) -> list[Picture]:
+def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = SCENES) -> list[Picture]:
     """`n` pictures of coloured shapes, `kinds` in turn, no two with the same caption as long as there are enough."""
     for kind in kinds:
-        _known("kind of scene", kind, ("one", "two", "three"))
-    rng, found, seen, tries = _rng(n, f"scenes {seed}"), [], set(), 0
+        need_one_of(kind, SCENES, f"There is no kind of scene {kind!r}")
+    rng, found, seen, tries = random.Random(f"scenes {seed}"), [], set(), 0
     while len(found) < n:
         picture = _picture(world.draw(rng, kinds[len(found) % len(kinds)], held=held_out))
         tries += 1
@@ -150,19 +154,17 @@ def question(ask: Ask, language: str, *, form: int | None = None, what: str = SL
     """(prompt, answer) about `what` in the world's sentences. form: the number of the sentence form, None for the
     first, which no other language shares; the last one is neutral, ending in ":" everywhere. Raises SemhubError where
     there is none."""
-    _known("language", language, tuple(LANGUAGES))
+    need_one_of(language, LANGUAGES, f"There is no language {language!r}")
     numbers = forms(ask.kind, LANGUAGES[language])
-    if form is None and numbers:
-        form = numbers[0]
-    if form not in numbers:
-        there = f"forms {', '.join(map(str, numbers))}" if numbers else "another language"
-        raise SemhubError(f"The question {ask.kind!r} has no form {form} in {language}; {there} would do.")
+    form = numbers[0] if form is None and numbers else form
+    there = f"forms {', '.join(map(str, numbers))}" if numbers else "another language"
+    need(form in numbers, f"The question {ask.kind!r} has no form {form} in {language}; {there} would do.")
     return write(ask, LANGUAGES[language], form, what=what)
 
 
 def word(key: str, language: str) -> str:
     """A colour, shape or other word of the world in a language: `word("red", "spanish") == "rojo"`."""
-    _known("language", language, tuple(LANGUAGES))
+    need_one_of(language, LANGUAGES, f"There is no language {language!r}")
     return surface(key, LANGUAGES[language])
 
 
@@ -194,83 +196,13 @@ def _picture(scene: world.Scene) -> Picture:
     )  # fmt: skip
 
 
-def _rng(n: int, name: str) -> random.Random:
-    if n < 1:
-        raise SemhubError(f"n_items is {n}; a whole number from 1 would do.")
-    return random.Random(name)
-
-
-def _known(what: str, given: str, there: Sequence[str]) -> None:
-    if given not in there:
-        raise SemhubError(f"There is no {what} {given!r}; one of {', '.join(there)} would do.")
-
-
-# Photographs
-
-SPACY = "en_core_web_sm"
-
-
-def pictures(
-    n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False
-) -> tuple[list[Picture], Skipped]:
-    """`n` photographs as `photos` draws and skips them; without `data_dir`, scenes of the shipped models' world.
-    caption: the first one; words: its nouns and colours; areas, with `segments`: what COCO says is where, by the last
-    word of its name. Raises SemhubError as that does."""
-    if data_dir is None:
-        return scenes(n, seed=seed), Skipped()
-    found, skipped = photos(n, seed=seed, data_dir=data_dir, segments=segments)
-    labels = frozenset(_named(segment.label) for photo in found for segment in photo.segments)
-    nouns = _by_spacy() or (lambda caption: _by_lexicon(caption, labels))
-    made = []
-    for photo in found:
-        caption = photo.captions[0]
-        colours = [w for w in _words(caption) if w in COLOURS]
-        areas = tuple(Area((0, 0, 0, 0), (_named(s.label),), s) for s in photo.segments)
-        words = tuple(dict.fromkeys([*colours, *nouns(caption)]))
-        made.append(Picture(photo.id, photo.image(), caption, words, areas, (), photo.id))
-    return made, skipped
-
-
-def nouns_found_by(data_dir: str | Path | None) -> str:
-    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
-    how = f"spaCy's tagger ({SPACY})" if _by_spacy() else "the book's lexicon and the names of segments, without spaCy"
-    return f"Nouns of captions are found by {how}." if data_dir else ""
-
-
-def _named(label: str) -> str:
-    """What a label is about: "dining table" is a table, "tree-merged" a tree."""
-    return label.split("-")[0].split()[-1].lower()
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", text.lower())
-
-
-@cache
-def _by_spacy() -> Callable[[str], list[str]] | None:
-    """The nouns of a caption by spaCy's tagger; None where it or its English model is not installed."""
-    try:
-        import spacy  # read only when photographs are
-
-        tagger = spacy.load(SPACY)
-    except (ImportError, OSError):
-        return None
-    return lambda caption: [word.text.lower() for word in tagger(caption) if word.pos_ in ("NOUN", "PROPN")]
-
-
-def _by_lexicon(caption: str, labels: Collection[str]) -> list[str]:
-    """The words of a caption that the world's lexicon knows as nouns, or that name a segment; in the plural too."""
-    known = {*labels, *(key for key, concept in concepts().items() if concept.kind == "noun")} - {*COLOURS}
-    return [w for w in _words(caption) if w in known or (w.endswith("s") and w[:-1] in known)]
-
-
 # Items
 
 KINDS = ("noun", "colour")
 
 
 @dataclass(frozen=True, eq=False)
-class SeenItem:
+class SeenItem(Item):
     """A picture, or an area of it, and the English words it is read for. wrong: what the right ones are compared with,
     word for word where there are as many; released: the right and wrong words of the paper's release, whose wrong ones
     are scaled to the number of the right ones. group, anchor and cluster as in `items`."""
@@ -284,6 +216,10 @@ class SeenItem:
     anchor: str
     cluster: str
     area: Area | None = None
+
+    @property
+    def prompt(self) -> Input:
+        return alone(self.picture)
 
     def places(self, encoding: Encoding) -> list[int]:
         """The positions of the picture, or those of the patches that are more than half inside the area; none where
@@ -382,7 +318,7 @@ def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: 
     for p in pictures:
         ask = next((a for a in p.asks if a.kind == kind), None)
         if ask is not None and not {*ask.answers} & taught:
-            text = in_manner(ask, language, manner, None, question, PLAIN[kind])
+            text = in_manner(ask, language, manner, PLAIN[kind])
             _, answer = question(ask, language)
             words = {"own": (answer,), "english": ask.answers}
             found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
@@ -406,13 +342,12 @@ SPELLED = {"grey": ("grey", "gray")}
 
 
 def picture_patches(
-    pictures: Sequence[Picture], language: str, *, manner: str = "world", form: int | None = None, seed: int = 0
+    pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0
 ) -> list[PatchItem]:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
     colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
     Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
-    are left out. Raises SemhubError on an unknown
-    language or manner."""
+    are left out. Raises SemhubError on an unknown language or manner."""
     rng, items, shown = random.Random(f"patches {seed}"), [], _plain(seed)
     for picture in pictures:
         asks = [ask for ask in picture.asks if ask.kind == "colour"]
@@ -421,7 +356,7 @@ def picture_patches(
         own = picture.areas[0].words[0]
         new = rng.choice([c for c in COLOURS if c != own])
         no_colour = rng.choice([s for s in SHAPES if s not in picture.words])
-        prompt = in_manner(asks[0], language, manner, form, question, PLAIN["colour"])
+        prompt = in_manner(asks[0], language, manner, PLAIN["colour"])
         own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
         answer, expected = (said(w, language) for w in (own, new))
         kind = picture.id.partition(":")[0]
@@ -429,46 +364,35 @@ def picture_patches(
             PatchItem(
                 id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
                 source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
-                cluster=picture.cluster, group=f"{kind} {language} {form}", anchor=new,
+                cluster=picture.cluster, group=f"{kind} {language}", anchor=new,
                 places=partial(picture.places, picture.areas[0], share=0.0),
             )
         )  # fmt: skip
     return items
 
 
-def recolour_items(
-    pictures: Sequence[Picture], language: str = "english", *, ask: str = "colours", manner: str = "world",
-    form: int | None = None, seed: int = 0,
-) -> list[RecolourItem]:  # fmt: skip
-    """Every picture of two halves, one of which, drawn by `seed`, a third colour is written into. Pictures of the same
-    two colours are one cluster, whichever comes first.
-
-    ask: "colours", both in one answer, in any order, or "side", the half that is written into and then the other, each
-    with a question of its own (in the world's sentences only). Raises SemhubError on an unknown question, language or
-    manner."""
-    if ask not in ("colours", "side") or (ask == "side" and manner == "plain"):
-        raise SemhubError(f"There is no {manner} question {ask!r} of two halves; 'colours' would do.")
+def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> list[RecolourItem]:
+    """Every picture of two halves, asked in English for its two colours in any order; a third one is written into one
+    half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first. Raises SemhubError
+    on an unknown manner."""
     rng, items, shown = random.Random(f"recolour {seed}"), [], _plain(seed)
     for picture in pictures:
         if not picture.split:
             continue
-        half = rng.randrange(2)
-        areas = [picture.areas[half], picture.areas[1 - half]]
-        present, untouched = (area.words[0] for area in areas)
+        area = picture.areas[rng.randrange(2)]
+        [present] = area.words
         third, another = rng.sample([c for c in COLOURS if c not in picture.words], 2)
         real = picture.image.copy()
-        real.paste(shown[third].crop(areas[0].box), areas[0].box)
-        asks = [a for a in picture.asks if a.kind == ask]
-        asks.sort(key=lambda a, present=present: present not in a.answers)  # the half that is written into first
-        prompts = [in_manner(a, language, manner, form, question, PLAIN["colours"], lead="") for a in asks]
-        before = [frozenset(a.answers) for a in asks]
+        real.paste(shown[third].crop(area.box), area.box)
+        ask = next(a for a in picture.asks if a.kind == "colours")
+        prompt = in_manner(ask, "english", manner, PLAIN["colours"], lead=False)
+        before = frozenset(ask.answers)
         items.append(
             RecolourItem(
-                id=f"{picture.id}: {third}", prompts=tuple(Input(p, images=(picture.image,)) for p in prompts),
-                before=tuple(before), after=tuple(b - {present} | {third} if present in b else b for b in before),
-                present=present, third=third, another=another, places=partial(picture.places, areas[0]),
-                named=partial(named_colours, language), source=tuple(Input(p, images=(real,)) for p in prompts),
-                cluster=f"halves: {' '.join(sorted(picture.words))}",
+                id=f"{picture.id}: {third}", prompts=(Input(prompt, images=(picture.image,)),), before=(before,),
+                after=(before - {present} | {third},), present=present, third=third, another=another,
+                source=(Input(prompt, images=(real,)),), places=partial(picture.places, area),
+                named=partial(named_colours, "english"), cluster=f"halves: {' '.join(sorted(picture.words))}",
             )
         )  # fmt: skip
     return items
@@ -493,17 +417,14 @@ def _plain(seed: int) -> dict[str, Image.Image]:
 
 
 def in_manner(
-    ask: Ask, language: str, manner: str, form: int | None, question: Callable, plain: dict[str, str],
-    lead: str | None = None,
-) -> str:  # fmt: skip
-    """A question in one of the two manners."""
+    ask: Ask, language: str, manner: str, plain: Mapping[str, str], *, what: str = SLOT, lead: bool = True
+) -> str:
+    """A question in one of the two manners; `plain`: the plain one by language, with the `lead` of its answer."""
+    need_one_of(manner, ("world", "plain"), f"There is no manner {manner!r}")
     if manner == "world":
-        return question(ask, language, form=form)[0]
-    if manner != "plain":
-        raise SemhubError(f"There is no manner {manner!r}; one of world, plain would do.")
-    if language not in plain:
-        raise SemhubError(f"There is no plain question in {language!r}; one of {', '.join(plain)} would do.")
-    return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead is None else plain[language]
+        return question(ask, language, what=what)[0]
+    need_one_of(language, plain, f"There is no plain question in {language!r}")
+    return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead else plain[language]
 
 
 def said(key: str, language: str) -> tuple[str, str | None]:
