@@ -1,17 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # Raising a hub
 #
@@ -55,14 +41,9 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-
-from semhub_utils import figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, glue, listing
 from semhub_utils.experiments import raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
-from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 
 chapter = begin("raising", globals(), "steps")
@@ -74,11 +55,9 @@ chapter = begin("raising", globals(), "steps")
 # without its weights: its curves are here all the same.
 
 # %% tags=["hide-input"]
-born = chapter.step("born", raising.born)
-born.style.hide(axis="index").format(
-    {"parameters": "{:,}", "tokens": "{:,}", "minutes": "{:.0f}"}
-    | dict.fromkeys(["English words", "bridging lines", "at the end"], "{:.0%}")
-)
+born = chapter.find("born", raising.born).table
+shares = dict.fromkeys(["English words", "bridging lines", "at the end"], "{:.0%}")
+listing(born, parameters="{:,}", tokens="{:,}", minutes="{:.0f}", **shares)
 
 # %% tags=["hide-input"]
 main = born[born.training == "hub"].iloc[0]
@@ -103,50 +82,42 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # and nothing joins the two.
 
 # %%
-small = chapter.step("small", lambda: live(SMALL, steps=steps, seed=seed))
+small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
 # %%
-islands = chapter.step("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
+islands = chapter.find("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
 
 # %% tags=["hide-input"]
-raised = pd.concat([small, islands], ignore_index=True)
-loss = raised[raised.experiment == "loss"].assign(series=lambda t: t.model)
-show(
-    figures.curves(
-        loss,
-        title="Do both learn to predict their text?",
-        alt="Training loss in nats a token by tokens seen, for the small hub and the small islands.",
-        x="tokens",
-        y="loss (nats a token)",
-        switch=(),
-    ),
-    loss,
+raised = small + islands
+raised.curves(
+    "loss",
+    "Do both learn to predict their text?",
+    alt="Training loss in nats a token by tokens seen, for the small hub and the small islands.",
+    x="tokens",
+    y="loss (nats a token)",
+    by="model",
 )
 
 # %% [markdown]
 # The loss alone tells no hub from islands; the islands' text is even the easier one. Ask them facts, and look at their states:
 
 # %% tags=["hide-input"]
-youth = raising.youth(raised)
-show(
-    figures.curves(
-        youth,
-        title="What does a hub change while it grows?",
-        alt="By tokens seen: Spanish facts answered, taught and held out, similarity and retrieval of the English twin, for either small model.",
-        x="tokens",
-        y="share answered or retrieved, or cosine",
-        types=raising.MEASURES,
-        switch=("model",),
-    ),
-    youth,
+youth = raised.changed(raising.youth)
+youth.curves(
+    [*raising.MEASURES],
+    "What does a hub change while it grows?",
+    alt="By tokens seen: Spanish facts answered, taught and held out, similarity and retrieval of the English twin, for either small model.",
+    x="tokens",
+    y="share answered or retrieved, or cosine",
+    types=raising.MEASURES,
 )
 
 # %% tags=["hide-input"]
-last = youth.sort_values("step").groupby(["model", "series"]).value.last()
+last = youth.table.sort_values("step").groupby(["model", "series"]).value.last()
 glue("live_taught", last[SMALL.name, "taught"], ".0%")
 glue("live_held", last[SMALL.name, "held out"], ".0%")
 glue("live_islands", last[ISLANDS.name, "held out"], ".0%")
-glue("live_chance", raised[raised.experiment == "held out"].chance.iloc[-1], ".0%")
+glue("live_chance", raised.rows("held out").chance.iloc[-1], ".0%")
 
 # %% [markdown]
 # *How to read it.* Choose the model above the chart. Similarity and retrieval are read at the middle layer. At the end, the small
@@ -157,15 +128,16 @@ glue("live_chance", raised[raised.experiment == "held out"].chance.iloc[-1], ".0
 # Are the two really different, item by item? The rules of this book say:
 
 # %% tags=["hide-input"]
-chapter.step("live-evidence", lambda: raising.live_evidence(small, islands, seed=seed))
-chapter.claim(
+pair = small.table, islands.table
+live_evidence = chapter.find("live-evidence", lambda: raising.live_evidence(*pair, seed=seed))
+live_evidence.claims(
     "live/answered",
     "The small model raised with bridging text answers more held-out Spanish facts than its islands twin.",
     paper="Nothing: it does not train models.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+live_evidence.claims(
     "live/alike",
     "In the small model raised with bridging text, more Spanish items and English twins are each other's nearest.",
     paper="Nothing: it does not train models.",
@@ -178,49 +150,36 @@ chapter.claim(
 # was never taught.
 
 # %%
-curves = chapter.step("curves", raising.shipped_curves)
-logs = chapter.step("logs", raising.shipped_logs)
+curves = chapter.find("curves", raising.shipped_curves)
+logs = chapter.find("logs", raising.shipped_logs)
+shipped = curves.table
 
 # %% tags=["hide-input"]
-show(
-    figures.curves(
-        logs,
-        title="How fast does each training learn its text?",
-        alt="Training loss in nats a token by tokens seen, one line per training that ships.",
-        x="tokens",
-        y="loss (nats a token)",
-        switch=(),
-    ),
-    logs,
+logs.curves(
+    "loss",
+    "How fast does each training learn its text?",
+    alt="Training loss in nats a token by tokens seen, one line per training that ships.",
+    x="tokens",
+    y="loss (nats a token)",
 )
 
 # %% tags=["hide-input"]
-held = curves[curves.experiment == "held out"]
-show(
-    figures.curves(
-        held,
-        title="When are facts answered that the type was never taught?",
-        alt="Share of held-out facts answered by tokens seen, one line per data type, for the chosen training.",
-        x="tokens",
-        y="share of held-out facts answered",
-        switch=("model",),
-    ),
-    held,
+curves.curves(
+    "held out",
+    "When are facts answered that the type was never taught?",
+    alt="Share of held-out facts answered by tokens seen, one line per data type, for the chosen training.",
+    x="tokens",
+    y="share of held-out facts answered",
 )
 
 # %% tags=["hide-input"]
-youth = raising.youth(curves)
-show(
-    figures.curves(
-        youth,
-        title="Which comes first, the likeness or the answers?",
-        alt="Taught and held-out answers, similarity and retrieval by tokens seen, for the chosen training and data type.",
-        x="tokens",
-        y="share answered or retrieved, or cosine",
-        types=raising.MEASURES,
-        switch=("model", "type"),
-    ),
-    youth,
+curves.changed(raising.youth).curves(
+    [*raising.MEASURES],
+    "Which comes first, the likeness or the answers?",
+    alt="Taught and held-out answers, similarity and retrieval by tokens seen, for the chosen training and data type.",
+    x="tokens",
+    y="share answered or retrieved, or cosine",
+    types=raising.MEASURES,
 )
 
 # %% [markdown]
@@ -231,7 +190,7 @@ show(
 # layer, p is below .01 and the interval above 0. Each counts from the checkpoint after which it stays true. In millions of tokens:
 
 # %% tags=["hide-input"]
-stones = chapter.step("milestones", lambda: raising.milestones(curves))
+stones = chapter.find("milestones", lambda: raising.milestones(shipped)).table
 wide = stones.pivot_table(index=["model", "type"], columns="milestone", values="tokens", sort=False, dropna=False)
 (wide / 1e6).style.format("{:.1f}", na_rep="never")
 
@@ -249,8 +208,8 @@ glue("all_types", len(hubs))
 # were made.
 
 # %% tags=["hide-input"]
-chapter.step("order", lambda: raising.order_evidence(curves, seed=seed))
-chapter.claim(
+order = chapter.find("order", lambda: raising.order_evidence(shipped, seed=seed))
+order.claims(
     "order/hub",
     "In the hub, a held-out item and its English twin become each other's nearest before the item is answered.",
     paper="Nothing: it looks at finished models.",
@@ -263,33 +222,24 @@ chapter.claim(
 # weights. Choose a data type; the models stand beside each other.
 
 # %%
-layers = chapter.step("layers", lambda: raising.side_by_side(chapter.model, n_items=n_items, seed=seed))
+layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, n_items=n_items, seed=seed))
 
 # %% tags=["hide-input"]
-alike = layers[layers.experiment == "similarity"].assign(series=lambda t: t.model).drop(columns="null_high")
-show(
-    figures.curves(
-        alike,
-        title="Which models have a shared space, and where?",
-        alt="Adjusted cosine of held-out items and their English twins by layer, one line per model, for the chosen data type.",
-        y="cosine minus that of non-matches",
-        switch=("type",),
-    ),
-    alike,
+layers.changed(lambda table: table.drop(columns="null_high")).curves(
+    "similarity",
+    "Which models have a shared space, and where?",
+    alt="Adjusted cosine of held-out items and their English twins by layer, one line per model, for the chosen data type.",
+    y="cosine minus that of non-matches",
+    by="model",
 )
 
 # %% tags=["hide-input"]
-read = layers[layers.experiment == "lens-probability"]
-show(
-    figures.curves(
-        read,
-        title="Whose word does the lens read on the way?",
-        alt="Lens probability by layer of the English answer, the own token and wrong English answers, by model and data type.",
-        y="probability (normed lens)",
-        types={"own": "spanish"},
-        switch=("model", "type"),
-    ),
-    read,
+layers.curves(
+    "lens-probability",
+    "Whose word does the lens read on the way?",
+    alt="Lens probability by layer of the English answer, the own token and wrong English answers, by model and data type.",
+    y="probability (normed lens)",
+    types={"own": "spanish"},
 )
 
 # %% [markdown]
@@ -299,13 +249,11 @@ show(
 # The similarity of this chapter's model, type by type, by the rules:
 
 # %% tags=["hide-input"]
-chapter.claims(
+layers.claims(
     "similarity",
-    {
-        name: f"Held-out {name} items are more like their English twins than like other items ({model_id})."
-        for name in facts.TYPES
-    },
+    f"Held-out {{name}} items are more like their English twins than like other items ({model_id}).",
     paper="States of equal meaning are more alike, across languages and data types.",
+    of=facts.TYPES,
 )
 
 # %% [markdown]
@@ -315,7 +263,7 @@ chapter.claims(
 # cell: what is asked, the least and the most that was measured over types and seeds, and how many of these meet it.
 
 # %% tags=["hide-input"]
-raising.demanded().style.hide(axis="index")
+listing(raising.demanded())
 
 # %% [markdown]
 # Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two saw
@@ -326,8 +274,7 @@ raising.demanded().style.hide(axis="index")
 # split: it reads English words in the other types' sentence forms before the planting, and no row moves afterwards.
 
 # %% tags=["hide-input"]
-tried = raising.tried()
-tried.style.hide(axis="index").format({"tokens": "{:,}", "held out": "{:.0%}", "taught": "{:.0%}"})
+listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]
 # ## What has to be there?
@@ -337,23 +284,20 @@ tried.style.hide(axis="index").format({"tokens": "{:,}", "held out": "{:.0%}", "
 # animals eat).
 
 # %%
-changed = chapter.step("controls", raising.controls_summary)
+changed = chapter.find("controls", raising.controls_summary)
 
 # %% tags=["hide-input"]
-bars = changed[changed.reading != "similarity"]
-show(
-    figures.bars(
-        bars,
-        title="What does each change do to the hub?",
-        alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
-        y="share, mean over seeds",
-        types=dict.fromkeys(bars.series, "spanish"),
-    ),
-    bars,
+changed.bars(
+    (),
+    "What does each change do to the hub?",
+    alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
+    y="share, mean over seeds",
+    types=dict.fromkeys(changed.table.series, "spanish"),
+    reading=[name for name in raising.MEASURES if name != "similarity"],
 )
 
 # %% tags=["hide-input"]
-answered = changed[changed.reading == "held out"].set_index("series")
+answered = changed.rows(reading="held out").set_index("series")
 glue("as_it_is", answered.value["as it is"], ".0%")
 glue("forgotten", answered.value["absent from English too"], ".0%")
 glue("apart", answered.value["islands"], ".0%")

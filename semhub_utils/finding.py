@@ -192,6 +192,8 @@ def _laid_out(
         told = [*switches, *(["series"] if by else [])]
         if table[column].replace("", None).nunique() > 1 and not any(_tells(table, other, column) for other in told):
             switches.append(column)
+    if "measure" in table and "measure" not in switches:  # the series says it already
+        table = table.drop(columns="measure")
     first = [c for c in (*switches, *FIRST) if c in table]
     return table[[*first, *(c for c in table if c not in first)]], switches
 
