@@ -1,7 +1,17 @@
-"""Time and memory of the instruments, in one run on one model, against the yardsticks of `yardsticks`.
+"""Time and memory of the instruments in one run on one model, against two yardsticks, on what the chapters read.
 
-All methods run in turn and in changing order, so that a busy machine disturbs them alike; ratios are taken within a
-round and their median is reported, with the smallest and the largest.
+released: the method of the paper's release, written anew from its description. One prompt at a time, every hidden state
+of every position kept, the whole [layer, position, vocabulary] log-softmax table made though a few tokens at a few
+positions are read, cosines by broadcasting. Several places of one text are read in one forward, from one table. An
+intervention is the library's greedy generation after the edit, one per prompt and strength; where one word is the
+answer, a forward.
+ours: what an experiment's `read` spends its time on, with nothing kept from before.
+floor: what does not get smaller by batching alone. Each distinct prompt once, in the batches that ours makes, through
+the bare decoder, and the one matrix product that is left: states by unembedding (lens), states by states (similarity);
+for the intervention the library's own greedy generation of as many tokens, without an edit, every strength a row.
+
+All run in turn and in changing order, so that a busy machine disturbs them alike; ratios are taken within a round and
+their median is reported, with the smallest and the largest.
 """
 
 import os
@@ -10,20 +20,28 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 import transformers
 from tokenizers import models
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import GenerationConfig
 
-from .bench_items import CHAPTERS, MEDIA, workloads
+from .bench_chapters import CHAPTERS, MEDIA, Workload, workloads
 from .errors import SemhubError
+from .inputs import Prompt, gather, pad
+from .lens import lens
 from .loading import load_model
 from .models import LanguageModel, wrap
 from .organism.lexicon import build_tokenizer, vocabulary
+from .similarity import adjusted_cosine
 from .spokes import arithmetic
-from .yardsticks import EXPERIMENTS, METHODS, NEW_TOKENS, Case, Read, Workload
+from .states import Edit, hidden_states, read_inside, run_batches
+from .steering import generate, next_token_logprobs
 from .zoo import organism_path
 
 # Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
@@ -37,7 +55,170 @@ SHAPES = {
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
     ),
 }
-CONTEXT = 2048
+CONTEXT, LONGEST = 2048, Workload.new_tokens
+
+
+@dataclass
+class Case:
+    """One model on one workload: what the methods are given. Every method leaves numbers that can be compared."""
+
+    model: LanguageModel
+    work: Workload
+
+    def __post_init__(self) -> None:
+        model, work = self.model, self.work
+        generator = torch.Generator().manual_seed(0)
+        self.layers = range(1, model.n_layers + 1)
+        self.targets = torch.randint(model.vocab_size, (2,), generator=generator)
+        encodings = model.encode(work.a)
+        self.tokens = [len(encoding) for encoding in encodings]
+        self.places = [list(range(len(e))) if work.every else e.patches or [len(e) - 1] for e in encodings]
+        vector, layer = torch.randn(model.hidden_size, generator=generator), round(work.depth * model.n_layers)
+        self.edit = Edit((max(1, layer),), vector, self.places)
+        end, length = model.module.generation_config.eos_token_id, work.new_tokens  # all write as many tokens
+        self.length = {"max_new_tokens": length, "min_new_tokens": length, "eos_token_id": end}
+        self.greedy = GenerationConfig(do_sample=False, pad_token_id=0, **self.length)
+
+    def given(self, prompt: Prompt) -> dict[str, Tensor]:
+        encodings = self.model.encode([prompt])
+        given = {"input_ids": pad(encodings), **gather(encodings)}
+        return {name: value.to(self.model.device) for name, value in given.items()}
+
+
+Read = Tensor | list[str]  # what a method leaves: numbers, or the texts it wrote
+
+
+# As released
+
+
+def released_states(case: Case, prompt: Prompt) -> Tensor:
+    """[layer, position, hidden]; the last one has been through the final norm, as the library gives it."""
+    states = case.model.module(**case.given(prompt), output_hidden_states=True).hidden_states
+    return torch.stack([h[0] for h in states])[1:]
+
+
+def released_lens(case: Case) -> Tensor:
+    read: dict[int, Tensor] = {}
+    for text, numbers in read_inside(case.model, case.model.encode(case.work.a)).items():
+        states = released_states(case, case.work.a[text])
+        table = torch.stack([(h @ case.model.unembedding.T).float().log_softmax(-1) for h in states])
+        read |= {n: table[..., case.targets][:, case.places[n]].transpose(0, 1).cpu() for n in numbers}
+    return torch.cat([read[n] for n in sorted(read)])[:, :-1]
+
+
+def released_similarity(case: Case) -> Tensor:
+    # A slice of the last position holds on to the states of all positions, here as there.
+    a, b = (torch.stack([released_states(case, p)[:, -1] for p in side]) for side in (case.work.a, case.work.b))
+    cosine = F.cosine_similarity(a[:, None], b[None], dim=-1)  # [item, item, layer]
+    matched = cosine.diagonal().sum(-1)
+    others = (cosine.sum((0, 1)) - matched) / (len(a) * (len(a) - 1))
+    return (matched / len(a) - others)[:-1].cpu()
+
+
+def released_intervention(case: Case) -> Read:
+    vector = case.edit.vector.to(case.model.device, case.model.dtype)
+    rows = zip(case.work.a, case.places, strict=True)
+    written = [_one_at_a_time(case, prompt, s * vector, at) for prompt, at in rows for s in case.work.strengths]
+    return written if case.work.new_tokens > 1 else torch.stack(written)
+
+
+def _one_at_a_time(case: Case, prompt: Prompt, vector: Tensor, places: list[int]) -> Tensor | str:
+    def change(h: Tensor) -> Tensor:
+        handle.remove()  # only the prompt is changed
+        h = h.clone()
+        h[:, places] += vector
+        return h
+
+    given, handle = case.given(prompt), case.model.hook(case.edit.layers[0], change)
+    if case.work.new_tokens == 1:
+        return case.model.module(**given).logits.float().log_softmax(-1)[0, -1, case.targets].cpu()
+    out = case.model.module.generate(**given, generation_config=case.greedy)
+    return case.model.tokenizer.decode(out[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+# Ours
+
+
+def ours_lens(case: Case) -> Tensor:
+    case.model.store.clear()  # what is kept would cost nothing
+    hidden = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers).hidden
+    return lens(case.model, hidden, targets=case.targets, reading="raw", layers=case.layers).logprob[:, :-1]
+
+
+def ours_similarity(case: Case) -> Tensor:
+    case.model.store.clear()
+    a, b = (hidden_states(case.model, side, layers=case.layers).hidden for side in (case.work.a, case.work.b))
+    return torch.from_numpy(adjusted_cosine(a, b).own.mean(0)[:-1]).float()
+
+
+def ours_intervention(case: Case) -> Read:
+    case.model.store.clear()
+    given = {"edit": case.edit, "strengths": case.work.strengths}
+    if case.work.new_tokens == 1:
+        return next_token_logprobs(case.model, case.work.a, case.targets, **given).flatten(0, 1)
+    texts = generate(case.model, case.work.a, **given, **case.length)
+    return [text for row in texts for text in row]
+
+
+# The floor
+
+
+def _batches(case: Case, prompts: Sequence[Prompt], run: Callable, copies: int = 1, **how: Any) -> None:
+    """The batches that ours makes, through `run`; each prompt once, or in so many copies."""
+    encodings = case.model.encode(prompts)
+
+    def together(numbers: list[int]) -> None:
+        rows = [encodings[n] for n in numbers for _ in range(copies)]
+        run(pad(rows).to(case.model.device), gather(rows))
+
+    once = list(read_inside(case.model, encodings)) if copies == 1 else range(len(encodings))
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for _ in run_batches(case.model, lengths, together, copies=copies, kinds=kinds, which=once, **how):
+        pass
+
+
+def _unembed(case: Case, rows: int) -> None:
+    """That many states by the unembedding, into one buffer of at most 512 rows."""
+    weight = case.model.unembedding
+    states = torch.ones(min(rows, 512), weight.shape[1], device=weight.device, dtype=weight.dtype)
+    product = torch.empty(len(states), len(weight), device=weight.device, dtype=weight.dtype)
+    for start in range(0, rows, 512):
+        count = min(512, rows - start)
+        torch.mm(states[:count], weight.T, out=product[:count])
+
+
+def floor_lens(case: Case) -> None:
+    _batches(case, case.work.a, case.model.run)
+    _unembed(case, sum(map(len, case.places)) * len(case.layers))
+
+
+def floor_similarity(case: Case) -> None:
+    _batches(case, case.work.a, case.model.run)
+    _batches(case, case.work.b, case.model.run)
+    states = torch.ones(len(case.work.a), case.model.hidden_size, device=case.model.device)
+    for _ in case.layers:
+        states @ states.T
+
+
+def floor_intervention(case: Case) -> None:
+    copies = len(case.work.strengths)
+    if case.work.new_tokens == 1:
+        _batches(case, case.work.a, case.model.run, copies)
+        return _unembed(case, len(case.work.a) * copies)
+
+    def write(ids: Tensor, extras: dict[str, Tensor]) -> None:
+        given = {"attention_mask": torch.ones_like(ids)} | {k: v.to(ids.device) for k, v in extras.items()}
+        case.model.module.generate(ids, **given, generation_config=case.greedy)
+
+    _batches(case, case.work.a, write, copies, equal_lengths=True)
+
+
+METHODS = ("released", "ours", "floor")
+EXPERIMENTS: dict[str, dict[str, Callable[[Case], Any]]] = {
+    "lens": dict(zip(METHODS, (released_lens, ours_lens, floor_lens), strict=True)),
+    "similarity": dict(zip(METHODS, (released_similarity, ours_similarity, floor_similarity), strict=True)),
+    "intervention": dict(zip(METHODS, (released_intervention, ours_intervention, floor_intervention), strict=True)),
+}
 
 
 # Models and what they read
@@ -78,7 +259,7 @@ def _tokenizer(shape: str):
 def long_texts(model: LanguageModel, tokens: int, count: int, seed: int = 0) -> Workload:
     """Pairs of texts of number words, of so many tokens of this model, or as many as leave room for a continuation."""
     words = [pair.b for pair in arithmetic.similarity_pairs(arithmetic.items(32, seed))]
-    draw, tokens = random.Random(seed), min(tokens, (model.max_length or tokens + NEW_TOKENS) - NEW_TOKENS)
+    draw, tokens = random.Random(seed), min(tokens, (model.max_length or tokens + LONGEST) - LONGEST)
 
     def text() -> str:
         long = " ".join(draw.choice(words) for _ in range(tokens // 3 + 1))
@@ -111,18 +292,6 @@ def peak_bytes(function: Callable[[], Any], device: torch.device | str = "cpu") 
     return peak
 
 
-def _timed(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
-    began = time.perf_counter()
-    value = function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, value
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-
 def apart(one: Read, other: Read) -> float:
     """How far two methods' readings differ: the largest difference of their numbers, or the share of the texts that
     differ, as two ways of rounding may soon write on in different ways."""
@@ -135,26 +304,33 @@ def compare(methods: dict[str, Callable[[], Any]], device: torch.device, rounds:
     """Run the methods in turn. `released` is slow and steady and runs once a round, the others `pairs` times in
     alternating order. Returns the seconds of each, both ratios, and by how much the readings of two of them differ."""
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    faster, of_floor = [], []
+    faster, of_floor, read = [], [], {}
+
+    def time_of(name: str) -> float:
+        began = time.perf_counter()
+        read[name] = methods[name]()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds[name].append(time.perf_counter() - began)
+        return seconds[name][-1]
+
     for name in ("ours", "floor"):
         methods[name]()  # first calls pay for set-up
     for _ in range(rounds):
-        slow, reading = _timed(methods["released"], device)
-        seconds["released"].append(slow)
+        slow = time_of("released")
         for turn in range(pairs):
-            took = {}
-            for name in ("ours", "floor") if turn % 2 else ("floor", "ours"):
-                took[name], value = _timed(methods[name], device)
-                seconds[name].append(took[name])
-                if name == "ours":
-                    difference = apart(reading, value)
+            took = {name: time_of(name) for name in (("ours", "floor") if turn % 2 else ("floor", "ours"))}
             of_floor.append(took["ours"] / took["floor"])
         faster.append(slow / statistics.median(seconds["ours"][-pairs:]))
+
+    def spread(values: Sequence[float]) -> dict[str, float]:
+        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
     return {
-        "largest_difference": difference,
+        "largest_difference": apart(read["released"], read["ours"]),
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "times_faster_than_released": _spread(faster),
-        "times_the_floor": _spread(of_floor),
+        "times_faster_than_released": spread(faster),
+        "times_the_floor": spread(of_floor),
     }
 
 
@@ -184,14 +360,17 @@ def bench(
         raise SemhubError(f"items was {items!r}; the name of a chapter ({', '.join(CHAPTERS)}) or all would do.")
     shape, made = shape or ("tiny" if quick else "small"), {"device": device, "dtype": dtype}
     model = load_model(model_id, **made) if model_id else random_model(shape, **made)
-    if model.max_length is not None and model.max_length < 64 + NEW_TOKENS:
+    if model.max_length is not None and model.max_length < 64 + LONGEST:
         raise SemhubError(
-            f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + NEW_TOKENS}."
+            f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + LONGEST}."
         )
-    n = 16 if quick else 32
+    n, versions = 16 if quick else 32, {"torch": torch.__version__, "transformers": transformers.__version__}
     if model_id and items != "all":
         workloads(items, model, n)  # what it cannot read is refused at once
-    report = _about(model)
+    report: dict[str, Any] = {"model": model.model_id, "layers": model.n_layers, "hidden": model.hidden_size}
+    report |= {"vocabulary": model.vocab_size, "device": str(model.device)}
+    report |= {"dtype": str(model.dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
+    report["versions"] = {"python": platform.python_version()} | versions
     try:
         for experiment, work in workloads("arithmetic", model, n).items():
             report[experiment] = _headline(model, experiment, work, quick, say)
@@ -214,20 +393,6 @@ def bench(
     except KeyboardInterrupt:
         report["stopped"] = True
     return report
-
-
-def _about(model: LanguageModel) -> dict[str, Any]:
-    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {
-        "model": model.model_id,
-        "layers": model.n_layers,
-        "hidden": model.hidden_size,
-        "vocabulary": model.vocab_size,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | libraries,
-    }
 
 
 def _headline(model: LanguageModel, experiment: str, short: Workload, quick: bool, say: Callable) -> dict[str, Any]:
