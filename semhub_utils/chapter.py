@@ -42,15 +42,16 @@ class Chapter:
         """What an experiment finds on this model: a step for each data type, kept on disk.
 
         items: of one data type, called `series`, or by data type, as `dropped` is then. readings: True for all that the
-        model has. name: of the step, where the chapter runs two of this kind. options: over, twins, as for `core.run`.
+        model has, and the experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, as for `core.run`.
         """
-        readings = available_readings(self.model) if readings is True else readings or None
+        if readings is True:
+            readings = tuple(dict.fromkeys((*available_readings(self.model), *experiment.readings)))
         several = items if isinstance(items, Mapping) else {series: items}
         lost = (dropped or {}) if several is items else {series: dropped}
         found = []
         for one, some in several.items():
             options |= {"series": one, "dropped": lost.get(one), "seed": self.seed}
-            compute = partial(core.run, experiment, self.model, some, readings=readings, **options)
+            compute = partial(core.run, experiment, self.model, some, readings=readings or None, **options)
             found.append(self.find(f"{name or type(experiment).__name__} {one}", compute, {"data_type": one}))
         return replace(sum(found[1:], found[0]), types=_types(experiment, [*several]))
 

@@ -149,7 +149,8 @@ class Scores:
     mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
     their curve; layers: those of the columns, where these are not all; unit: where the reading tells it. nulls, draws:
     what their curve is set against (None: an exchange, if answers may change places), and by how many draws; flipped:
-    the part of the numbers whose sign a coin turns (None: all)."""
+    the part of the numbers whose sign a coin turns (None: all); lost: why how many items have no number in this reading
+    alone."""
 
     values: "Values"
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
@@ -161,6 +162,7 @@ class Scores:
     nulls: "Sequence[Null] | None" = None
     draws: int = FEW_DRAWS
     flipped: ByLayer | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 Values = ByLayer | ByAnswer | Exchangeable
@@ -272,7 +274,7 @@ class Experiment(Protocol):
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers: ...
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        """What of it is read by random weights."""
+        """What of it is read where nothing should show: of media without content, and by random weights."""
         return self.read(reader, kept, prompts, reading)
 
 
@@ -330,7 +332,7 @@ def _read(
     prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
-        beside[way] = _owned(kept, experiment.read(model, kept, emptied(prompts, way, seed=seed), reading))
+        beside[way] = _owned(kept, experiment.beside(model, kept, emptied(prompts, way, seed=seed), reading))
     for twin in twins:
         noise = _owned(kept, experiment.beside(randomised(model, twin), kept, prompts, reading))
         before = beside.get("random weights", {})
@@ -393,7 +395,7 @@ def _evidence(
         clusters=kept.labels("cluster"),
         drawn=kept.labels(over),
         controls={name: of if isinstance(of, ControlCurve) else of[:, at] for name, of in controls.items()},
-        dropped=dropped,
+        dropped={**dropped, **{why: n for why, n in scores.lost.items() if n}},
         outcome=claim.outcome,
         unit=scores.unit or claim.unit,
         null_in_words=claim.null_in_words,
@@ -424,7 +426,7 @@ def _curves(
                 series=name or series,
                 reading=reading,
                 clusters=drawn if len(drawn) == len(values) else None,  # blocks of items stand for themselves
-                dropped=dropped,
+                dropped=dropped + sum(scores.lost.values()),
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside, False),
                 null=null or scores.null,
