@@ -39,15 +39,13 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import alike, core
+from semhub_utils.experiments import alike, layers
+from semhub_utils.experiments.reading import lens_grid
 from semhub_utils.spokes import facts, languages
 from semhub_utils.widgets import LensGrid
 
 chapter = begin("hypothesis", globals())
-model = chapter.model
 
 # %% [markdown]
 # ## Which word does each layer hold?
@@ -57,8 +55,7 @@ model = chapter.model
 # likeliest. English words are marked in blue and underlined. Choose another data type, and click a cell to see the runners-up.
 
 # %%
-grid = LensGrid.from_readings(experiments.lens_grid(model, facts.SENTENCES, facts.english_words()))
-grid
+LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_words()))
 
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
@@ -78,28 +75,22 @@ grid
 
 # %%
 texts = languages.split_texts(min(n_items, 40), 1000, seed=seed)
-heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
+heard = chapter.run(layers.Shares, {some.name: texts for some in texts}, readings=True)
 
 # %% tags=["hide-input"]
-english = heard[(heard.experiment == "layers-hub") & (heard.reading == "normed")]
-english = english[english.control.isin(["", "random weights"])]
-show(
-    figures.curves(
-        english,
-        title="How much of the lens is English?",
-        alt="Lens probability of English tokens by relative depth, for text of five data types, with null and controls.",
-        y="probability of English tokens",
-    ),
-    english,
+heard.curves(
+    "layers-hub",
+    "How much of the lens is English?",
+    alt="Lens probability of English tokens by relative depth, for text of five data types, with null and controls.",
+    y="probability of English tokens",
+    reading="normed",
+    control=["", "random weights"],
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+heard.claims(
     "layers-hub",
-    {
-        name: f"On {name}, English has more probability at some middle layer than tokens of like frequency have."
-        for name in facts.TYPES
-    },
+    "On {name}, English has more probability at some middle layer than tokens of like frequency have.",
     paper="The middle layers of an English-dominated model read as English words, whatever the input.",
 )
 
@@ -113,43 +104,29 @@ chapter.claims(
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
 pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
-similarity = chapter.each(
+similarity = chapter.run(alike.Alike(), pairs)
+
+# %% tags=["hide-input"]
+similarity.curves(
     "similarity",
-    facts.TYPES,
-    lambda name: core.run(alike.Alike(), model, pairs[name], series=name, seed=seed),
+    "Is a prompt closer to its English twin than to others?",
+    alt="Adjusted cosine between prompts of five data types and their English twins, by relative depth.",
+    y="cosine of matching pairs minus others",
+    control="",
 )
 
 # %% tags=["hide-input"]
-adjusted = similarity[(similarity.experiment == "similarity") & (similarity.control == "")]
-show(
-    figures.curves(
-        adjusted,
-        title="Is a prompt closer to its English twin than to others?",
-        alt="Adjusted cosine between prompts of five data types and their English twins, by relative depth.",
-        y="cosine of matching pairs minus others",
-    ),
-    adjusted,
+similarity.curves(
+    "retrieval",
+    "Is the twin the nearest of all?",
+    alt="Share of prompts whose nearest English prompt is their twin, by relative depth, for five data types.",
+    y="share of prompts",
 )
 
 # %% tags=["hide-input"]
-retrieval = similarity[similarity.experiment == "retrieval"]
-show(
-    figures.curves(
-        retrieval,
-        title="Is the twin the nearest of all?",
-        alt="Share of prompts whose nearest English prompt is their twin, by relative depth, for five data types.",
-        y="share of prompts",
-    ),
-    retrieval,
-)
-
-# %% tags=["hide-input"]
-chapter.claims(
+similarity.claims(
     "similarity",
-    {
-        name: f"At some middle layer, {name} prompts are closer to their English twins than to others of the same form."
-        for name in facts.TYPES
-    },
+    "At some middle layer, {name} prompts are closer to their English twins than to others of the same form.",
     paper="Inputs of equal meaning are closest in the middle layers.",
 )
 

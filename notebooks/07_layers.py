@@ -40,17 +40,11 @@ sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments.token_types import SMOOTHING
-from semhub_utils.results import glue
+from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.experiments import layers
 from semhub_utils.spokes import languages
 
 chapter = begin("layers", globals(), "n_counted", "sentences")
-model = chapter.model
 
 # %% [markdown]
 # ## The texts
@@ -63,7 +57,8 @@ model = chapter.model
 # %%
 texts = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
 print(texts.left_out or "Nothing was left out.")
-pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*some.twins, "")[0]} for some in texts])
+first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
+listing(first, ["type", "line", "same in English"])
 
 # %% [markdown]
 # ## Whose token is it?
@@ -81,24 +76,21 @@ pd.DataFrame([{"type": some.name, "line": some.read[0], "same in English": (*som
 # certain of the tokens that stand there: do not expect a text's own language to rise above it.
 
 # %% tags=["hide-input"]
-glue("smoothing", SMOOTHING)
-told = chapter.step("tokens", lambda: experiments.token_table(model, texts, seed=seed))
-show(
-    figures.bars(
-        told,
-        title="Can a type be told by its tokens?",
-        alt="Mean of P(own type given token) over the tokens of the lines read, one bar per type.",
-        y="mean of P(own type | token)",
-    ),
-    told,
+glue("smoothing", layers.SMOOTHING)
+told = chapter.find("tokens", lambda: layers.token_table(chapter.model, texts, seed=seed))
+told.bars(
+    "layers-told",
+    "Can a type be told by its tokens?",
+    alt="Mean of P(own type given token) over the tokens of the lines read, one bar per type.",
+    y="mean of P(own type | token)",
 )
 
 # %%
 others = [some.name for some in texts if some.twins and some.name != "code"]
-precondition = {name: experiments.cannot_tell(told, name, "english") for name in others}
-glue("shared", told.shared.mean(), ".0%")
-glue("unseen", told.unseen.mean(), ".1%")
-glue("n_lines", int(told.n.min()))
+needs = {name: layers.cannot_tell(told.table, name, "english") for name in others}
+glue("shared", told.table.shared.mean(), ".0%")
+glue("unseen", told.table.unseen.mean(), ".1%")
+glue("n_lines", int(told.table.n.min()))
 
 # %% [markdown]
 # Over all types, {glue}`shared` of the tokens read are shared with another type, and {glue}`unseen` were never seen in the lines
@@ -111,22 +103,17 @@ glue("n_lines", int(told.n.min()))
 # the vocabulary, and average over the positions of a line. Choose the language of the text.
 
 # %% tags=["hide-input"]
-heard = chapter.step("layers", lambda: experiments.layers_experiment(model, texts, seed=seed))
-heard = heard.sort_values("text", key=lambda text: text != "chinese", kind="stable")  # the text shown first
-shares = heard[heard.experiment == "layers-type"]
-normed = shares[shares.reading == "normed"]
-normed = normed.assign(weights=normed.control.fillna("").replace({"": "trained", "random weights": "random"}))
-types = {"never seen": "logic", "special": "image"}
-show(
-    figures.curves(
-        normed.drop(columns="control"),
-        title="Which language do the layers speak?",
-        alt="Lens probability of each language's tokens by relative depth, for text of one type at a time, normed reading.",
-        y="probability of the type's tokens",
-        types=types,
-        switch=("text", "weights"),
-    ),
-    normed,
+names = sorted((some.name for some in texts), key=lambda name: name != "chinese")  # the text shown first
+heard = chapter.run(layers.Shares, dict.fromkeys(names, texts), readings=True)
+own_class = {"never seen": "logic", "special": "image"}
+heard.curves(
+    "layers-type",
+    "Which language do the layers speak?",
+    alt="Lens probability of each language's tokens by relative depth, for text of one type at a time, normed reading.",
+    y="probability of the type's tokens",
+    called={"data_type": "text", "control": "weights", "": "trained", "random weights": "random"},
+    types=own_class,
+    reading="normed",
 )
 
 # %% [markdown]
@@ -136,18 +123,14 @@ show(
 # Random weights are the other: they give each language what it has of the vocabulary.
 
 # %% tags=["hide-input"]
-scores = {"layers-lead": "lead over own language", "layers-hub": "English alone"}
-lead = heard[heard.experiment.isin(scores) & (heard.reading == "normed")]
-lead = lead.drop(columns="series").assign(series="English", score=lead.experiment.map(scores))
-show(
-    figures.curves(
-        lead,
-        title="By how much does English lead the text's own language?",
-        alt="Probability of English, or its lead over the text's own type, by relative depth, with null and controls.",
-        y="P(English) minus P(own), or P(English)",
-        switch=("score", "text"),
-    ),
-    lead,
+heard.curves(
+    {"layers-lead": "lead over own language", "layers-hub": "English alone"},
+    "By how much does English lead the text's own language?",
+    alt="Probability of English, or its lead over the text's own type, by relative depth, with null and controls.",
+    y="P(English) minus P(own), or P(English)",
+    by="English",
+    called={"data_type": "text", "measure": "score"},
+    reading="normed",
 )
 
 # %% [markdown]
@@ -156,36 +139,30 @@ show(
 # *roles exchanged*: on English text, the lead or the share of the other language.
 
 # %% tags=["hide-input"]
-chapter.claims(
+heard.claims(
     "layers-lead",
-    {
-        name: f"On {name.title()} text, English has more probability than {name.title()} at some middle layer."
-        for name in others
-    },
+    "On {Name} text, English has more probability than {Name} at some middle layer.",
     paper="On Chinese text, English has most of the probability in the middle layers.",
-    precondition=precondition,
+    needs=needs,
+    of=others,
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+heard.claims(
     "layers-hub",
-    {
-        name: f"On {name.title()} text, English has more probability at some middle layer than tokens of like frequency have."
-        for name in others
-    },
+    "On {Name} text, English has more probability at some middle layer than tokens of like frequency have.",
     paper="The middle layers of an English-dominated model read as English.",
-    precondition=precondition,
+    needs=needs,
+    of=others,
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+heard.claims(
     "layers-end",
-    {
-        name: f"On {name.title()} text, {name.title()} has more probability than English at the last layer."
-        for name in others
-    },
+    "On {Name} text, {Name} has more probability than English at the last layer.",
     paper="At the end, the text's own language has most of the probability.",
-    precondition=precondition,
+    needs=needs,
+    of=others,
 )
 
 # %% [markdown]
@@ -197,15 +174,11 @@ chapter.claims(
 # weights give.
 
 # %% tags=["hide-input"]
-entropy = heard[heard.experiment == "layers-entropy"]
-show(
-    figures.curves(
-        entropy,
-        title="How sure is the lens of the language?",
-        alt="Entropy over types at one position in bits, by relative depth, one curve per type of text, two readings.",
-        y="entropy over types (bits)",
-    ),
-    entropy,
+heard.curves(
+    "layers-entropy",
+    "How sure is the lens of the language?",
+    alt="Entropy over types at one position in bits, by relative depth, one curve per type of text, two readings.",
+    y="entropy over types (bits)",
 )
 
 # %% [markdown]
@@ -216,16 +189,12 @@ show(
 # frequency would give, grey are random weights.
 
 # %% tags=["hide-input"]
-estimates = heard[heard.experiment == "layers-estimate"]
-show(
-    figures.curves(
-        estimates,
-        title="Does the lead hinge on the estimate?",
-        alt="Probability of English minus own by relative depth under four estimates of P(language given token).",
-        y="P(English) minus P(own)",
-        switch=("text", "reading"),
-    ),
-    estimates,
+heard.curves(
+    "layers-estimate",
+    "Does the lead hinge on the estimate?",
+    alt="Probability of English minus own by relative depth under four estimates of P(language given token).",
+    y="P(English) minus P(own)",
+    called={"data_type": "text"},
 )
 
 # %% [markdown]
@@ -234,17 +203,13 @@ show(
 # share, with the same null and control.
 
 # %% tags=["hide-input"]
-gap = heard[heard.experiment == "layers-gap"]
-show(
-    figures.curves(
-        gap,
-        title="What does the final norm change?",
-        alt="Share of each type in the normed reading minus that in the raw one, by relative depth, one text at a time.",
-        y="P(type), normed minus raw",
-        types=types,
-        switch=("text",),
-    ),
-    gap,
+heard.curves(
+    "layers-gap",
+    "What does the final norm change?",
+    alt="Share of each type in the normed reading minus that in the raw one, by relative depth, one text at a time.",
+    y="P(type), normed minus raw",
+    called={"data_type": "text"},
+    types=own_class,
 )
 
 # %% [markdown]
@@ -261,26 +226,20 @@ show(
 # A lean to English raises both alike.
 
 # %% tags=["hide-input"]
-meaning = chapter.each("meaning", others, lambda name: experiments.twins_experiment(model, texts, name, seed=seed))
-show(
-    figures.curves(
-        meaning,
-        title="Is it the English of this line?",
-        alt="Log probability of the tokens of a line's own translation minus those of others, by relative depth.",
-        y="own translation minus others (nats)",
-    ),
-    meaning,
+meaning = chapter.run(layers.Meaning, dict.fromkeys(others, texts))
+meaning.curves(
+    "layers-meaning",
+    "Is it the English of this line?",
+    alt="Log probability of the tokens of a line's own translation minus those of others, by relative depth.",
+    y="own translation minus others (nats)",
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+meaning.claims(
     "layers-meaning",
-    {
-        name: f"On {name.title()} text, some middle layer favours the English of the line over that of other lines."
-        for name in others
-    },
+    "On {Name} text, some middle layer favours the English of the line over that of other lines.",
     paper="The middle layers hold the meaning of the text in the words of English.",
-    precondition=precondition,
+    needs=needs,
 )
 
 # %% [markdown]

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from semhub_utils import experiments, zoo
+from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, DRAWS, HOLDS, UNTESTABLE, WEAK_ALPHA, Evidence, evidence, judge, wilson
-from semhub_utils.experiments import interventions, words
+from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.fingerprint import program
@@ -150,7 +150,7 @@ def claims(
         chosen = facts.prompts(series, n, seed=seed)
         pairs, read_for, hub, own = facts.similarity_pairs(chosen), facts.lens_items(chosen), "english", "own"
         steered = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
-    given, alone = {"series": series, "seed": seed}, {"random_weights": False}
+    given = {"series": series, "seed": seed}
     given_words = {"series": series, "seed": seed, "twins": ()}
     found = run(Alike(), model, pairs, **given_words)[1]
     found += run(words.Lens(hub, own), model, read_for, **given_words)[1]
@@ -159,8 +159,8 @@ def claims(
         found += run(plane, model, read_for, **given_words)[1]
     else:
         texts = [t if t.name in ("english", series) else replace(t, read=()) for t in _texts(seed)]
-        heard = experiments.layers_experiment(model, texts, seed=seed, **alone)[1]
-        found += [e for e in heard if (e.claim, e.reading) == (f"layers-hub/{series}", "normed")]
+        heard = run(layers.Shares(series), model, texts, **given_words)[1]
+        found += [e for e in heard if e.experiment == "layers-hub"]
     return found + run(steering, model, steered, **given)[1][:1]
 
 

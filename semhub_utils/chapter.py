@@ -30,7 +30,7 @@ class Chapter:
 
     def run(
         self,
-        experiment: Experiment,
+        experiment: Experiment | Callable[[str], Experiment],
         items: Sequence | Mapping[str, Sequence],
         *,
         series: str = "",
@@ -41,8 +41,10 @@ class Chapter:
     ) -> Finding:
         """What an experiment finds on this model: a step for each data type, kept on disk.
 
-        items: of one data type, called `series`, or by data type, as `dropped` is then. readings: True for all that the
-        model has, and the experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, as for `core.run`.
+        experiment: or what makes it of a data type, such as a class that takes its name. items: of one data type,
+        called `series`, or by data type, as `dropped` is then. readings: True for all that the model has, and the
+        experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, as for
+        `core.run`.
         """
         if readings is True:
             readings = tuple(dict.fromkeys((*available_readings(self.model), *experiment.readings)))
@@ -51,8 +53,9 @@ class Chapter:
         found = []
         for one, some in several.items():
             options |= {"series": one, "dropped": lost.get(one), "seed": self.seed}
-            compute = partial(core.run, experiment, self.model, some, readings=readings or None, **options)
-            found.append(self.find(f"{name or type(experiment).__name__} {one}", compute, {"data_type": one}))
+            about = experiment(one) if callable(experiment) else experiment
+            compute = partial(core.run, about, self.model, some, readings=readings or None, **options)
+            found.append(self.find(f"{name or type(about).__name__} {one}", compute, {"data_type": one}))
         return replace(sum(found[1:], found[0]), types=_types(experiment, [*several]))
 
     def find(self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None) -> Finding:

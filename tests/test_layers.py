@@ -2,9 +2,11 @@
 
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import make_module
@@ -13,21 +15,20 @@ from planted import N, two_worlds
 from shared_data import shared
 from test_experiments import values
 
-from semhub_utils import experiments
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, corrected_p, judge
-from semhub_utils.experiments import twins as twins_module
-from semhub_utils.experiments.token_types import count_tokens
+from semhub_utils.experiments.core import run
+from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.lens import lens
-from semhub_utils.models import randomised, wrap
+from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import surface
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 
-PLAIN = {"random_weights": False}
 SMOOTHING = 0.25
+NEAR = {"atol": 5e-5, "rtol": 0}
 TO = str.maketrans("ec", "wd")  # the letter of its words in two_worlds
 TEXTS = [
     TypeTexts(
@@ -61,9 +62,8 @@ def test_classes_and_mixture_agree_with_full_tables(tiny, monkeypatch, name, rea
     ours = lens(model, states.hidden, classes=classes, weights=weights, entropy=True, reading=reading)
     sites = [oracle.states(prompts[i])[:, p] for i, p in zip(states.item, states.position, strict=True)]
     table = torch.stack([oracle.read(site, reading) for site in sites]).exp()
-    near = {"atol": 5e-5, "rtol": 0}
-    torch.testing.assert_close(ours.expected.double(), table @ classes, **near)
-    torch.testing.assert_close(ours.mixture.double(), torch.einsum("s,slv->lv", weights, table), **near)
+    torch.testing.assert_close(ours.expected.double(), table @ classes, **NEAR)
+    torch.testing.assert_close(ours.mixture.double(), torch.einsum("s,slv->lv", weights, table), **NEAR)
     assert ours.logprob is None and lens(model, states.hidden, entropy=True).expected is None
 
 
@@ -82,13 +82,17 @@ def test_classes_in_range_of_large_logits(tiny):
 # ---- P(type | token) ----
 
 
-def by_hand(model):
+def tokens_of(model):
+    return [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
+
+
+def by_hand(model, smoothing=SMOOTHING):
     """token -> P(type | token), from counts in plain dictionaries."""
-    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
+    ids = tokens_of(model)
     counts, mean = [Counter(of) for of in ids], np.mean([len(of) for of in ids])
     found = {}
-    for token in set().union(*counts):
-        given_type = [c[token] / len(of) + SMOOTHING / mean for c, of in zip(counts, ids, strict=True)]
+    for token in sorted(set().union(*counts)):
+        given_type = [c[token] / len(of) + smoothing / mean for c, of in zip(counts, ids, strict=True)]
         found[token] = np.array(given_type) / sum(given_type)
     return found
 
@@ -97,7 +101,7 @@ def test_posterior_is_bayes_rule_on_counts(tiny):
     model = tiny("llama")
     types = count_tokens(model, TEXTS)
     posterior, want = types.posterior(SMOOTHING), by_hand(model)
-    assert set(torch.nonzero(types.seen)[:, 0].tolist()) == set(want)
+    assert torch.nonzero(types.seen)[:, 0].tolist() == [*want]
     for token, of in want.items():
         np.testing.assert_allclose(posterior[token], of, atol=1e-12)
     assert (posterior[~types.seen] == 0).all() and 0 < types.shared.sum() < types.seen.sum()
@@ -118,7 +122,7 @@ def test_special_and_unknown_tokens_have_no_language():
     types = count_tokens(model, texts)
     unknown = model.tokenizer.unk_token_id
     assert types.special[unknown] and not types.counts[unknown].any() and types.counts.sum() == 3
-    table = experiments.token_table(model, texts).set_index("series")
+    table = token_table(model, texts).set_index("series")
     assert table.value["english"] > 0.8
     assert table.special["chinese"] == table.unseen["chinese"] == pytest.approx(1 / 3)  # goodbye; d2
     assert table.value["chinese"] == pytest.approx(float(types.posterior()[1, 1]) / 2 / 2)
@@ -127,153 +131,135 @@ def test_special_and_unknown_tokens_have_no_language():
 # ---- the numbers ----
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the experiments find, beside full tables and counts by hand: bins of frequency, and what stands in for
+    what. normed, raw: the mean distribution [layer, vocab] of Spanish."""
+
+    model: Any
+    oracle: Oracle
+    table: pd.DataFrame
+    claims: dict
+    seen: list[int]
+    pairings: np.ndarray
+
+    def distributions(self, line, reading):
+        """[layer, position, vocab] probabilities, in float64."""
+        sites = self.oracle.states(line).transpose(0, 1)
+        return torch.stack([self.oracle.read(site, reading) for site in sites], 1).exp().numpy()
+
+    def mean(self, reading):
+        return np.mean([self.distributions(line, reading).mean(1) for line in TEXTS[1].read], axis=0)
+
+    def drawn(self, reading, of):
+        """Draws of the shares of the types in Spanish, P(type | token) being `of`."""
+        label, held = np.array([of[token] for token in self.seen]), self.mean(reading)[:, self.seen]
+        return np.stack([held @ label[pairing] for pairing in self.pairings])
+
+
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def measured(request, tiny):
-    model = tiny(request.param)
-    table, claims = experiments.layers_experiment(model, TEXTS, smoothing=SMOOTHING, seed=3)
-    return model, Oracle(request.param, model.module, model.tokenizer), table, claims
+    model, tables, claims = tiny(request.param), [], {}
+    for some in TEXTS:
+        options = {"series": some.name, "seed": 3, "readings": ("normed", "raw"), "columns": {"text": some.name}}
+        table, found = run(Shares(some.name, smoothing=SMOOTHING), model, TEXTS, **options)
+        tables.append(table)
+        claims |= {claim.claim: claim for claim in found if claim.reading == "normed"}
+    seen, ids = [*by_hand(model)], tokens_of(model)
+    bins = [int(np.floor(np.log2(np.mean([of.count(token) / len(of) for of in ids])))) for token in seen]
+    assert len(set(bins)) > 1
+    pairings = random_pairings(len(seen), groups=bins, draws=1000, seed=3)
+    oracle = Oracle(request.param, model.module, model.tokenizer)
+    return Measured(model, oracle, pd.concat(tables), claims, seen, pairings)
 
 
-def distributions(oracle, line, reading):
-    """[layer, position, vocab] probabilities, in float64."""
-    sites = oracle.states(line).transpose(0, 1)
-    return torch.stack([oracle.read(site, reading) for site in sites], 1).exp().numpy()
+def bits(lines):
+    """Mean entropy over the types, of lines [layer, position, type]."""
+    shares = [line / line.sum(-1, keepdims=True) for line in lines]
+    return np.mean([-(p * np.log2(p)).sum(-1).mean(1) for p in shares], axis=0)
 
 
 def test_layers_values(measured):
-    model, oracle, table, claims = measured
-    posterior = by_hand(model)
+    model, table, claims, posterior = measured.model, measured.table, measured.claims, by_hand(measured.model)
     special = set(model.tokenizer.all_special_ids)
     classes = np.zeros((model.vocab_size, 5))
     for token in range(model.vocab_size):
         classes[token, :3] = posterior.get(token, 0)
         classes[token, 3:] = token not in posterior and token not in special, token in special
     names = [*(some.name for some in TEXTS), "never seen", "special"]
-    near = {"atol": 5e-5, "rtol": 0}
     for some in TEXTS:
-        of = {r: [distributions(oracle, line, r) @ classes for line in some.read] for r in ("normed", "raw")}
-        mean = {r: np.mean([line.mean(1) for line in lines], axis=0) for r, lines in of.items()}
-        for reading, lines in of.items():
-            where = {"text": some.name, "reading": reading}
-            for column, name in enumerate(names):
-                np.testing.assert_allclose(
-                    values(table, "layers-type", name, **where), mean[reading][:, column], **near
-                )
-            p = [line[..., :3] / line[..., :3].sum(-1, keepdims=True) for line in lines]
-            bits = np.mean([-(q * np.log2(q)).sum(-1).mean(1) for q in p], axis=0)
-            np.testing.assert_allclose(values(table, "layers-entropy", some.name, reading=reading), bits, **near)
+        mean = {}
+        for reading in ("normed", "raw"):
+            lines = [measured.distributions(line, reading) @ classes for line in some.read]
+            mean[reading], where = np.mean([line.mean(1) for line in lines], axis=0), {"reading": reading}
+            shown = [values(table, "layers-type", name, text=some.name, **where) for name in names]
+            np.testing.assert_allclose(shown, mean[reading].T, **NEAR)
+            np.testing.assert_allclose(np.sum(shown, 0), 1, atol=1e-5)
+            of = [line[..., :3] for line in lines]
+            np.testing.assert_allclose(values(table, "layers-entropy", some.name, **where), bits(of), **NEAR)
         gap = values(table, "layers-gap", "spanish", text=some.name)
-        np.testing.assert_allclose(gap, (mean["normed"] - mean["raw"])[:, 1], **near)
-        shown = table[(table.experiment == "layers-type") & (table.text == some.name) & (table.reading == "normed")]
-        assert set(shown[shown.null_high.notna()].series) == {t.name for t in TEXTS}
-        assert shown.null_high.notna().sum() == 3 * (model.n_layers - 1)
+        np.testing.assert_allclose(gap, (mean["normed"] - mean["raw"])[:, 1], **NEAR)
         if some.name == "spanish":
-            drawn = shown[(shown.series == "english") & shown.null_high.notna()].null_high
-            wanted = next(c for c in claims if c.claim == "layers-hub/spanish").null_high[1:-1]
-            np.testing.assert_allclose(drawn, wanted)
-            lead, hub, end = (
-                next(c for c in claims if c.claim == f"layers-{k}/spanish") for k in ("lead", "hub", "end")
-            )
-            np.testing.assert_allclose(lead.values, mean["normed"][:, 0] - mean["normed"][:, 1], **near)
-            np.testing.assert_allclose(hub.values, mean["normed"][:, 0], **near)
+            lead, hub, end = (claims[f"layers-{kind}/spanish"] for kind in ("lead", "hub", "end"))
+            np.testing.assert_allclose(lead.values, mean["normed"] @ [1, -1, 0, 0, 0], **NEAR)
+            np.testing.assert_allclose(hub.values, mean["normed"][:, 0], **NEAR)
             np.testing.assert_allclose(end.values, [-lead.values[-1]], atol=1e-12)
             worst = values(table, "layers-estimate", "never seen is own", text="spanish", reading="normed")
-            np.testing.assert_allclose(worst, mean["normed"] @ [1, -1, 0, -1, 0], **near)
+            np.testing.assert_allclose(worst, mean["normed"] @ [1, -1, 0, -1, 0], **NEAR)
             assert lead.n == lead.n_clusters == 3 and end.layers == (model.n_layers,)
             assert set(lead.controls) == {"embedding layer", "roles exchanged", "random weights"}
+    english = np.mean([measured.distributions(line, "normed").mean(1) @ classes for line in TEXTS[0].read], axis=0)
+    np.testing.assert_allclose(lead.controls["roles exchanged"].values, english @ [-1, 1, 0, 0, 0], **NEAR)
+    np.testing.assert_allclose(hub.controls["roles exchanged"].values, english[:, 1], **NEAR)
 
 
 def test_the_null_shuffles_types_among_tokens_of_like_frequency(measured):
     """p anew: full tables, one line at a time; bins and products by hand."""
-    model, oracle, _, claims = measured
-    posterior, [spanish] = by_hand(model), [some for some in TEXTS if some.name == "spanish"]
-    seen = sorted(posterior)
-    held = np.mean([distributions(oracle, line, "normed").mean(1)[:, seen] for line in spanish.read], axis=0)
-    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
-    frequency = [np.mean([of.count(token) / len(of) for of in ids]) for token in seen]
-    bins = [int(np.floor(np.log2(f))) for f in frequency]
-    assert len(set(bins)) > 1
-    label = np.array([posterior[token] for token in seen])
-    pairings = random_pairings(len(seen), groups=bins, draws=1000, seed=3)
-    null = np.stack([held @ label[pairing] for pairing in pairings])
-    hub = next(claim for claim in claims if claim.claim == "layers-hub/spanish")
-    inside = slice(1, model.n_layers)
-    want = corrected_p((held @ label)[inside, 0], null[:, inside, 0])
-    np.testing.assert_allclose(np.array(hub.p)[inside], want, atol=2e-3)
-    np.testing.assert_allclose((held @ label)[:, 0], hub.values, atol=5e-5)
+    claim, inside = measured.claims["layers-hub/spanish"], slice(1, measured.model.n_layers)
+    label = np.array([*by_hand(measured.model).values()])
+    own = (measured.mean("normed")[:, measured.seen] @ label)[:, 0]
+    np.testing.assert_allclose(own, claim.values, **NEAR)
+    null = measured.drawn("normed", by_hand(measured.model))[:, inside, 0]
+    np.testing.assert_allclose(np.array(claim.p)[inside], corrected_p(own[inside], null), atol=2e-3)
 
 
-def test_all_classes_sum_to_one(measured):
-    _, _, table, _ = measured
-    shares = table[table.experiment == "layers-type"]
-    total = shares.fillna({"control": ""}).groupby(["control", "text", "reading", "layer"]).value.sum()
-    np.testing.assert_allclose(total, 1, atol=1e-5)
-
-
-def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(measured):
-    model, _, table, _ = measured
-    plain, _ = experiments.layers_experiment(randomised(model, 3), TEXTS, smoothing=SMOOTHING, seed=3, **PLAIN)
-    drawn, found = table[table.control == "random weights"], set()
-    for (experiment, series, text, reading), rows in drawn.groupby(["experiment", "series", "text", "reading"]):
-        want = values(plain, experiment, series, text=text, reading=reading)
-        np.testing.assert_allclose(rows.sort_values("layer").value, want, atol=1e-5, err_msg=experiment)
-        found.add(experiment)
-    assert found == {f"layers-{k}" for k in ("lead", "hub", "end", "type", "entropy", "gap", "estimate")}
-
-
-def test_the_nulls_of_estimates_and_gap_shuffle_whole_tokens(measured):
+def test_the_nulls_of_curves_shuffle_whole_tokens(measured):
     """All that counting says of a token goes to another one of like frequency; what was never seen stays as it is."""
-    model, oracle, table, _ = measured
-    [spanish] = [some for some in TEXTS if some.name == "spanish"]
-    special = set(model.tokenizer.all_special_ids)
-    ids = [[i for line in some.counted for i in model.tokenizer(line)["input_ids"]] for some in TEXTS]
-    counts = [Counter(of) for of in ids]
-    seen, smooth = sorted(set().union(*counts)), by_hand(model)
-    plain = {t: np.array([c[t] / len(of) for c, of in zip(counts, ids, strict=True)]) for t in seen}
-    plain = {t: p / p.sum() for t, p in plain.items()}
-    alone = {t: p * (sum(t in c for c in counts) == 1) for t, p in plain.items()}
-    frequency = [np.mean([of.count(token) / len(of) for of in ids]) for token in seen]
-    bins = [int(np.floor(np.log2(f))) for f in frequency]
-    pairings = random_pairings(len(seen), groups=bins, draws=1000, seed=3)
-    mean = {r: np.mean([distributions(oracle, line, r).mean(1) for line in spanish.read], 0) for r in ("normed", "raw")}
-    unseen = [t for t in range(model.vocab_size) if t not in smooth and t not in special]
-    inner = slice(1, model.n_layers)
+    model, table, drawn = measured.model, measured.table, measured.drawn
+    smooth, plain, inner = by_hand(model), by_hand(model, 0.0), slice(1, model.n_layers)
+    alone = {token: p * (p.max() == 1) for token, p in plain.items()}
+    ends = {*smooth, *model.tokenizer.all_special_ids}
+    unseen = [token for token in range(model.vocab_size) if token not in ends]
 
     def check(experiment, series, reading, draws):
         rows = table[(table.experiment == experiment) & (table.series == series) & (table.text == "spanish")]
         rows = rows[(rows.reading == reading) & rows.control.isna()].sort_values("layer")
         want = corrected_bound(rows.value.to_numpy()[inner], np.array(draws)[:, inner])
         np.testing.assert_allclose(rows.null_high.to_numpy()[inner], want, atol=1e-4)
+        assert rows.null_high.notna().sum() == model.n_layers - 1
 
-    def drawn(reading, of):
-        label, held = np.array([of[t] for t in seen]), mean[reading][:, seen]
-        return np.stack([held @ label[pairing] for pairing in pairings])
-
+    named = {"as estimated": smooth, "without smoothing": plain, "tokens of one type": alone}
+    exchanged = np.array([smooth[measured.seen[other]] for other in measured.pairings[0]])
     for reading in ("normed", "raw"):
-        leads = {
-            name: drawn(reading, of)[..., 0] - drawn(reading, of)[..., 1]
-            for name, of in (("as estimated", smooth), ("without smoothing", plain), ("tokens of one type", alone))
-        }
-        leads["never seen is own"] = leads["as estimated"] - mean[reading][:, unseen].sum(1)
+        leads = {name: drawn(reading, of) @ [1, -1, 0] for name, of in named.items()}
+        leads["never seen is own"] = leads["as estimated"] - measured.mean(reading)[:, unseen].sum(1)
         for name, draws in leads.items():
             check("layers-estimate", name, reading, draws)
-    gap = drawn("normed", smooth) - drawn("raw", smooth)
-    for column, name in enumerate(("english", "spanish", "digits")):
-        check("layers-gap", name, "", gap[..., column])
-    exchanged = np.array([smooth[seen[other]] for other in pairings[0]])
-    for reading in ("normed", "raw"):
-        lines = [distributions(oracle, line, reading)[..., seen] @ exchanged for line in spanish.read]
-        shares = [line / line.sum(-1, keepdims=True) for line in lines]
-        bits = np.mean([-(p * np.log2(p)).sum(-1).mean(1) for p in shares], axis=0)
+        lines = [measured.distributions(line, reading)[..., measured.seen] @ exchanged for line in TEXTS[1].read]
         rows = table[(table.experiment == "layers-entropy") & (table.text == "spanish") & (table.reading == reading)]
         rows = rows[rows.control == "types shuffled"].sort_values("layer")
-        np.testing.assert_allclose(rows.value, bits, atol=5e-5)
+        np.testing.assert_allclose(rows.value, bits(lines), atol=5e-5)
+    gap = drawn("normed", smooth) - drawn("raw", smooth)
+    for column, some in enumerate(TEXTS):
+        check("layers-type", some.name, "normed", drawn("normed", smooth)[..., column])
+        check("layers-gap", some.name, "", gap[..., column])
+    marks = table[(table.experiment == "layers-type") & table.series.isin(["never seen", "special"])]
+    assert len(marks) and marks.null_high.isna().all()
 
 
 def test_meaning_values(measured):
-    model, oracle, _, _ = measured
-    [spanish] = [some for some in TEXTS if some.name == "spanish"]
-    _, [claim] = experiments.twins_experiment(model, TEXTS, "spanish", **PLAIN)
+    model, spanish = measured.model, TEXTS[1]
+    _, [claim] = run(Meaning("spanish"), model, TEXTS, series="spanish", twins=())
     own = {i for line in (*spanish.counted, *spanish.read) for i in model.tokenizer(line)["input_ids"]}
     sets = [set(model.tokenizer(" " + twin)["input_ids"]) - own for twin in spanish.twins]
     sets = [{i for i in some if sum(i in other for other in sets) < 2} for some in sets]  # in at most half of three
@@ -281,7 +267,7 @@ def test_meaning_values(measured):
     assert len(kept) >= 2 and claim.n == len(kept) and sum(claim.dropped.values()) == 3 - len(kept)
     scores = []
     for k in kept:
-        p = distributions(oracle, spanish.read[k], "normed").mean(1)  # layer, vocab
+        p = measured.distributions(spanish.read[k], "normed").mean(1)  # layer, vocab
         logs = {j: np.log(p[:, sorted(sets[j])].mean(1)) for j in kept}
         scores.append(logs[k] - np.mean([logs[j] for j in kept if j != k], axis=0))
     np.testing.assert_allclose(claim.values, np.mean(scores, axis=0), atol=5e-5)
@@ -301,20 +287,20 @@ def planted():
     return [some("english", "w", False), some("chinese", "d", True)]
 
 
-def verdicts(model, texts):
-    claims = [
-        *experiments.layers_experiment(model, texts)[1],
-        *experiments.twins_experiment(model, texts, "chinese")[1],
-    ]
-    return {claim.experiment.removeprefix("layers-"): judge(claim).verdict for claim in claims}
+def chinese(model, texts, *experiments, **options):
+    """The claims about Chinese, by kind."""
+    found = [e for one in experiments for e in run(one, model, texts, series="chinese", **options)[1]]
+    return {claim.experiment.removeprefix("layers-"): claim for claim in found}
 
 
-def test_planted_hub_is_found():
-    assert verdicts(two_worlds(True), planted()) == dict.fromkeys(("lead", "hub", "end", "meaning"), HOLDS)
+BOTH = Shares("chinese"), Meaning("chinese")
+HUB = dict.fromkeys(("lead", "hub", "end", "meaning"), HOLDS)
 
 
-def test_planted_absence_is_not_found():
-    assert verdicts(two_worlds(False), planted()) == {"lead": NOT, "hub": NOT, "end": HOLDS, "meaning": NOT}
+@pytest.mark.parametrize("shared, expected", [(True, HUB), (False, dict.fromkeys(HUB, NOT) | {"end": HOLDS})])
+def test_a_planted_hub_is_found_and_its_absence_is_not(shared, expected):
+    found = chinese(two_worlds(shared), planted(), *BOTH)
+    assert {kind: judge(claim).verdict for kind, claim in found.items()} == expected
 
 
 def test_english_whatever_is_read_is_a_lead_without_meaning():
@@ -323,8 +309,8 @@ def test_english_whatever_is_read_is_a_lead_without_meaning():
     with torch.no_grad():
         lean = torch.outer(rows[2 * N : 3 * N].sum(0), rows[:N].sum(0))
         model.module.model.layers[0].self_attn.o_proj.weight.add_(2 * lean / (4 * N) ** 0.5)
-    found = verdicts(model, planted())
-    assert found["lead"] == HOLDS and found["meaning"] == NOT
+    found = chinese(model, planted(), *BOTH)
+    assert judge(found["lead"]).verdict == HOLDS and judge(found["meaning"]).verdict == NOT
 
 
 def test_shuffled_labels_are_no_finding():
@@ -336,9 +322,8 @@ def test_shuffled_labels_are_no_finding():
         TypeTexts(some.name, some.read, tuple(f"{a} {b}" for a, b in zip(half, half[1:] + half[:1], strict=True)))
         for some, half in zip(texts, (name[:N], name[N:]), strict=True)
     ]
-    _, claims = experiments.layers_experiment(model, mixed, **PLAIN)
-    lead, hub = claims[:2]
-    assert min(lead.p[1], hub.p[1]) > 0.01
+    found = chinese(model, mixed, Shares("chinese"), twins=())
+    assert min(found["lead"].p[1], found["hub"].p[1]) > 0.01
 
 
 def test_random_weights_never_hold():
@@ -346,20 +331,27 @@ def test_random_weights_never_hold():
     for seed in range(5):
         sizes = {"vocab_size": 2 * N + 1, "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
-        claims = [
-            *experiments.layers_experiment(model, texts, seed=seed)[1],
-            *experiments.twins_experiment(model, texts, "chinese", seed=seed)[1],
-        ]
-        for claim in claims:
-            if claim.experiment != "layers-end":  # a tied model may well write what it just read
+        for kind, claim in chinese(model, texts, *BOTH, seed=seed).items():
+            if kind != "end":  # a tied model may well write what it just read
                 verdict = judge(claim).verdict
                 assert verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
-                weak[claim.experiment] += verdict == WEAKLY
+                weak[kind] += verdict == WEAKLY
     assert max(weak.values()) <= 2, weak  # 0.25 expected of 5 at p < .05; more than 2 has probability .001
 
 
-def test_lines_of_one_document_are_one_accident(monkeypatch):
-    """Ten lines of each of 10 documents, alike by a chance of the document's: it moves as one, and is drawn as one."""
+@dataclass(frozen=True)
+class ByChance(Meaning):
+    """Lines of ten documents, alike by a chance of the document's."""
+
+    chance: int = 0
+
+    def masses(self, reader, prompts, words, reading):
+        of = np.arange(len(prompts)) // 10
+        return np.random.default_rng(self.chance).normal(size=(10, reader.n_layers + 1, 10))[of][:, :, of]
+
+
+def test_lines_of_one_document_are_one_accident():
+    """Ten lines of each of 10 documents move as one, and are drawn as one."""
     model, n = two_worlds(False), 100
     read, of = tuple(f"d{k % N} d{k // N}" for k in range(n)), np.arange(n) // 10
     twins, names = tuple(f"w{k % N}" for k in range(n)), tuple(f"doc {k}" for k in of)
@@ -367,24 +359,16 @@ def test_lines_of_one_document_are_one_accident(monkeypatch):
     texts = [TypeTexts("english", ("w1",), twins), replace(alone, clusters=names)]
     alarms = {"documents": 0, "lines": 0}
     for seed in range(20):
-        chance = np.random.default_rng(seed).normal(size=(10, model.n_layers + 1, 10))
-        monkeypatch.setattr(twins_module, "_log_mass", lambda *_, c=chance: c[of][:, :, of])
         for what, some in (("documents", texts), ("lines", [texts[0], alone])):
-            _, [claim] = experiments.twins_experiment(model, some, "chinese", seed=seed, random_weights=False)
+            claim = chinese(model, some, ByChance("chinese", seed), seed=seed, twins=())["meaning"]
             alarms[what] += claim.p[1] < 0.05
             assert (claim.n, claim.n_clusters) == (n, 10 if what == "documents" else n)
     assert alarms["lines"] > 4, "there was nothing to be fooled by"
     assert alarms["documents"] <= 4, alarms  # 1 expected of 20; more than 4 has probability .003
     few = [texts[0], replace(alone, clusters=tuple(f"doc {k % 5}" for k in range(n)))]
-    table, claims = experiments.layers_experiment(model, few, **PLAIN)
-    assert {(c.n, c.n_clusters) for c in claims} == {(n, 5)}
-    least = {c.experiment: c.least_p for c in claims}
-    assert least["layers-lead"] == least["layers-end"] == 0.5**5 > least["layers-hub"]
-    together, apart = (
-        shown[(shown.experiment == "layers-type") & (shown.text == "chinese") & (shown.layer == 0)].high.to_numpy()
-        for shown in (table, experiments.layers_experiment(model, [texts[0], alone], **PLAIN)[0])
-    )
-    assert not np.allclose(together, apart)
+    found = chinese(model, few, Shares("chinese"), twins=())
+    assert {(c.n, c.n_clusters) for c in found.values()} == {(n, 5)}
+    assert found["lead"].least_p == found["end"].least_p == 0.5**5 > found["hub"].least_p
 
 
 # ---- texts, and what will not do ----
@@ -397,8 +381,8 @@ def test_few_tokens_at_many_positions_are_one_accident():
     texts = [TypeTexts(n, read, tuple(f"{n[0].translate(TO)}{k}" for k in range(N))) for n, read in lines.items()]
     for seed in range(12):
         module = make_module("llama", seed=seed, vocab_size=2 * N + 1, bos_token_id=None, eos_token_id=None)
-        _, claims = experiments.layers_experiment(wrap(module, tokenizer, model_id="r"), texts, seed=seed, **PLAIN)
-        alarms += np.nanmin(next(c for c in claims if c.claim == "layers-hub/chinese").p) < 0.05
+        model = wrap(module, tokenizer, model_id="r")
+        alarms += np.nanmin(chinese(model, texts, Shares("chinese"), seed=seed, twins=())["hub"].p) < 0.05
     assert alarms <= 3  # 0.6 expected
 
 
@@ -445,11 +429,11 @@ def test_sentences_of_files_are_split(tmp_path):
 def test_a_language_in_bytes_cannot_be_tested(tiny):
     model = tiny("llama")
     texts = split_texts(20, 30, seed=0)
-    table = experiments.token_table(model, texts)
-    assert experiments.cannot_tell(table, "chinese", "english").startswith("the tokenizer writes Chinese in bytes: ")
+    table = token_table(model, texts)
+    assert cannot_tell(table, "chinese", "english").startswith("the tokenizer writes Chinese in bytes: ")
     fair = table.assign(pieces=0.0, value=0.49)
-    assert "Spanish cannot be told by its tokens: 49% of its text" in experiments.cannot_tell(fair, "spanish")
-    assert experiments.cannot_tell(fair.assign(value=0.6), "spanish", "english") is None
+    assert "Spanish cannot be told by its tokens: 49% of its text" in cannot_tell(fair, "spanish")
+    assert cannot_tell(fair.assign(value=0.6), "spanish", "english") is None
 
 
 def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
@@ -457,25 +441,20 @@ def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
     long = "8=3+" * model.max_length
     texts = [TypeTexts(t.name, (*t.read, long), t.counted, t.twins and (*t.twins, "x"), t.groups and (*t.groups, "a"))
              for t in TEXTS]  # fmt: skip
-    table, claims = experiments.layers_experiment(model, texts, **PLAIN)
-    assert [(claim.n, sum(claim.dropped.values())) for claim in claims] == 2 * (3 * [(3, 1)] + 3 * [(2, 1)])
+    _, claims = run(Shares("spanish"), model, texts, series="spanish", twins=())
+    assert [(claim.n, sum(claim.dropped.values())) for claim in claims] == 3 * [(3, 1)]
     none = [TypeTexts(t.name, (long,), t.counted, ("x",), ("a",)) for t in TEXTS]
-    table, claims = experiments.layers_experiment(model, none)
-    claims += experiments.twins_experiment(model, none, "spanish")[1]
-    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and table.value.isna().all()
-    told = experiments.token_table(model, none)
-    assert experiments.cannot_tell(told, "digits") == "no line of Digits fits the model's context."
+    for experiment in (Shares("spanish"), Meaning("spanish")):
+        table, claims = run(experiment, model, none, series="spanish")
+        assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and table.value.isna().all()
+    assert cannot_tell(token_table(model, none), "digits") == "no line of Digits fits the model's context."
 
 
 def test_what_is_refused(tiny):
-    model = tiny("llama")
     with pytest.raises(SemhubError, match="Text of 1 data type"):
-        experiments.layers_experiment(model, TEXTS[:1])
-    with pytest.raises(ValueError, match="the hub is 'latin'"):
-        experiments.layers_experiment(model, TEXTS, hub="latin")
-    unknown = [TypeTexts(t.name, t.read, t.counted) for t in TEXTS]
+        run(Shares("spanish"), tiny("llama"), TEXTS[1:2], series="spanish")
     with pytest.raises(SemhubError, match="knows no token of the texts"):
-        experiments.layers_experiment(two_worlds(True), unknown)
+        run(Shares("spanish"), two_worlds(True), TEXTS, series="spanish")
 
 
 def test_ntrex_itself():

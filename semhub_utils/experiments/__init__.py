@@ -7,14 +7,11 @@ here.
 
 from semhub_utils.experiments.audio import label_words_experiment
 from semhub_utils.experiments.common import both_readings
-from semhub_utils.experiments.layers import layers_experiment
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
-from semhub_utils.experiments.token_types import cannot_tell, token_table
 from semhub_utils.experiments.traps import norm_trap, padding_trap
-from semhub_utils.experiments.twins import twins_experiment
 from semhub_utils.experiments.vision import (
     colour_experiment,
     noun_experiment,
@@ -24,10 +21,8 @@ from semhub_utils.experiments.vision import (
 
 __all__ = [
     "both_readings",
-    "cannot_tell",
     "colour_experiment",
     "label_words_experiment",
-    "layers_experiment",
     "lens_grid",
     "moves",
     "norm_trap",
@@ -39,6 +34,4 @@ __all__ = [
     "sentiment_experiment",
     "sentiment_patch_experiment",
     "sound_lens",
-    "token_table",
-    "twins_experiment",
 ]

@@ -1,230 +1,409 @@
-"""Which language does each layer speak? P(type | token) applied to the lens at every position of running text."""
+"""Which language does each layer speak, and does it say what the line says? P(type | token) applied to the lens at
+every position of running text."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from semhub_utils.evidence import Evidence, control, evidence, sign_flip_null, tidy
-from semhub_utils.experiments.core import DRAWS, Result, curve
-from semhub_utils.experiments.token_types import SMOOTHING, TokenTypes, count_tokens, fitting, text_positions
-from semhub_utils.lens import available_readings, lens, reading_of
-from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
+from semhub_utils.errors import need
+from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control
+from semhub_utils.experiments import core
+from semhub_utils.experiments.core import Claim, Exchange, Experiment, Flip, Given, Kept, Numbers, Scores
+from semhub_utils.inputs import Encoding
+from semhub_utils.lens import Scores as Said
+from semhub_utils.lens import lens
+from semhub_utils.models import LanguageModel
+from semhub_utils.shuffles import least_permutation_p, random_pairings
+from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
 
+SMOOTHING = 0.1
 UNSEEN, SPECIAL = "never seen", "special"
-BITS = 1 / float(np.log(2))
+NO_LINE = f"{core.TOO_LONG}, or no token"
+NO_WORD, ALONE = "no token of its own in the translation", "no other line of its form"
+CHUNK = 100  # lines whose translations are held against each other: a column of the vocabulary for each
+COMMON = 0.5
+
+
+# ---- the type of a token ----
+
+
+@dataclass(frozen=True)
+class TokenTypes:
+    """What text of each type says of every token: counts, and P(type | token) with a uniform prior over types."""
+
+    names: tuple[str, ...]
+    counts: Int[Tensor, "vocab type"]  # without special tokens
+    special: Bool[Tensor, " vocab"]
+
+    @property
+    def seen(self) -> Bool[Tensor, " vocab"]:
+        return self.counts.sum(1) > 0
+
+    @property
+    def shared(self) -> Bool[Tensor, " vocab"]:
+        """Tokens that more than one type has."""
+        return (self.counts > 0).sum(1) > 1
+
+    @property
+    def share(self) -> Float[Tensor, "vocab type"]:
+        """P(token | type): the token's share of the type's text."""
+        return self.counts.double() / self.counts.sum(0).clamp_min(1)
+
+    def posterior(self, smoothing: float = SMOOTHING) -> Float[Tensor, "vocab type"]:
+        """P(type | token), all types being equally likely beforehand.
+
+        `smoothing`: a seen token counts as if every type had it that many more times in a text of mean length; given
+        as a share of the text, so that it favours no type for having little of it. Zero for tokens never seen, about
+        which text says nothing, and for special ones.
+        """
+        more = smoothing * self.share.shape[1] / self.counts.sum()
+        given_type = (self.share + more) * self.seen[:, None]
+        return given_type / given_type.sum(1, keepdim=True).clamp_min(1e-300)
+
+
+def count_tokens(model: LanguageModel, texts: Sequence[TypeTexts]) -> TokenTypes:
+    """Counts of every token in the counted lines of each type. Raises SemhubError on fewer than two types, or where no
+    type has a token."""
+    need(len(texts) > 1, f"Text of {len(texts)} data type was given; of two or more would do.")
+    special = torch.zeros(model.vocab_size, dtype=torch.bool)
+    special[[i for i in model.tokenizer.all_special_ids if i < model.vocab_size]] = True
+    counts = torch.zeros(model.vocab_size, len(texts), dtype=torch.long)
+    for column, some in enumerate(texts):
+        ids = model.tokenizer(list(some.counted), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = torch.tensor([i for line in ids for i in line], dtype=torch.long)
+        counts[:, column] = torch.bincount(ids, minlength=model.vocab_size)[: model.vocab_size]
+    counts[special] = 0
+    need(counts.any(), f"The tokenizer of {model.model_id} knows no token of the texts; one that does would do.")
+    return TokenTypes(tuple(some.name for some in texts), counts, special)
+
+
+def lines(model: LanguageModel, some: TypeTexts) -> list[LensItem]:
+    """The lines that fit the model's context and have a token of their own."""
+    fit = model.encode(core.readable(model, some.read, lambda line: line))
+    kept = [encoding.text for encoding in fit if text_positions(model, encoding)]
+    return [LensItem(line, line, {}, of) for line, of in zip(kept, some.clusters_of(kept), strict=True)]
+
+
+def text_positions(model: LanguageModel, encoding: Encoding) -> list[int]:
+    """Positions of the text's own tokens, not of those that the tokenizer puts around it."""
+    added = set(model.tokenizer.all_special_ids)
+    both = enumerate(zip(encoding.ids, encoding.offsets, strict=True))
+    return [place for place, (i, (start, end)) in both if i not in added or end > start]
+
+
+def token_table(model: LanguageModel, texts: Sequence[TypeTexts], *, seed: int = 0) -> pd.DataFrame:
+    """Can the type of a text be told by its tokens one by one?
+
+    One row per type. value: the mean of P(own type | token) over the tokens of the lines that are read, with its
+    interval over lines: what the lens would give, were it certain of the tokens that stand there. Beside it, as shares
+    of these tokens: `unseen` in the counted lines, `shared` with another type, `special` (such as unknown words), and
+    `pieces`, bytes that are no whole character.
+    """
+    types, rows = count_tokens(model, texts), []
+    posterior = types.posterior()
+    marks = {"unseen": ~types.seen & ~types.special, "shared": types.shared, "special": types.special}
+    for column, some in enumerate(texts):
+        items, n_tokens = lines(model, some), types.counts[:, column]
+        encodings = model.encode([item.prompt for item in items])
+        tokens = [torch.tensor(e.ids)[text_positions(model, e)] for e in encodings]
+        ids = torch.cat([torch.empty(0, dtype=torch.long), *tokens])
+        broken = torch.tensor([i for i in ids.unique().tolist() if "\ufffd" in model.tokenizer.decode([i])])
+        shares = {name: mark[ids] for name, mark in marks.items()} | {"pieces": torch.isin(ids, broken.long())}
+        row = {"experiment": "layers-told", "series": some.name, "value": np.nan, "low": np.nan, "high": np.nan}
+        if items:
+            told = np.array([[float(posterior[line, column].mean())] for line in tokens])
+            of = [item.cluster for item in items]
+            [row["low"]], [row["high"]] = bootstrap_interval(told, clusters=of, seed=seed)
+            row["value"] = told.mean()
+        row |= {"n": len(items), "dropped": len(some.read) - len(items), "tokens": len(ids)}
+        row |= {"counted": int(n_tokens.sum()), "vocabulary": int((n_tokens > 0).sum())}
+        rows.append(row | {name: float(share.double().mean()) for name, share in shares.items()})
+    return pd.DataFrame(rows)
+
+
+def cannot_tell(table: pd.DataFrame, *names: str) -> str | None:
+    """The precondition of every claim about `names`, from `token_table`: None, or why these types cannot be told apart.
+
+    Each must be given at least MIN_ACCURACY of the tokens of its own text, and at most half of these may be bytes.
+    """
+    for name in names:
+        row, language = table[table.series == name].iloc[0], name.title()
+        if not row.n:
+            return f"no line of {language} fits the model's context."
+        if row.pieces > 0.5:
+            return f"the tokenizer writes {language} in bytes: {row.pieces:.0%} of its tokens are no whole character."
+        if row.value < MIN_ACCURACY:
+            told = f"{row.value:.0%} of its text goes to it, token by token, and {MIN_ACCURACY:.0%} is asked."
+            return f"{language} cannot be told by its tokens: {told}"
+    return None
+
+
+def read_lines(
+    model: LanguageModel, prompts: Sequence[str], classes: Float[Tensor, "vocab class"], reading: str, mixed: bool
+) -> Iterator[tuple[Int[Tensor, " site"], Float[Tensor, " site"], Said]]:
+    """What the lens gives to classes of tokens at every position of some lines, batch by batch: the line that each
+    position stands in, what it weighs there, and the scores (mixed: with the mean of the lines' distributions)."""
+    encodings = model.encode(prompts)
+    positions = [text_positions(model, encoding) for encoding in encodings]
+    size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
+    for states in stream_states(model, encodings, positions=positions):
+        weight = 1 / size[states.item]
+        weights = weight / len(prompts) if mixed else None
+        yield states.item, weight, lens(model, states.hidden, classes=classes, weights=weights, reading=reading)
+
+
+# ---- the language of the layers ----
+
+
+@dataclass(frozen=True)
+class TypesShuffled(Given):
+    """The draws that the scores bring along, P(type | token) being shuffled among seen tokens of like frequency."""
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        return kept.more.least_p
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What counting says of every token: P(type | token), never seen, special; the other estimates; and P(type | token)
+    shuffled once. pairings: which seen token stands in for which, by draw. hub: the lines of the hub's own text."""
+
+    names: tuple[str, ...]
+    classes: Float[Tensor, "vocab class"]
+    seen: Bool[np.ndarray, " vocab"]
+    pairings: Int[np.ndarray, "draw token"]
+    least_p: float
+    hub: Sequence[LensItem]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the lens gives to each class of tokens on lines of one text: the mean over a line's positions."""
+    """What the lens gives to each class of tokens on lines of text: the mean over a line's positions. entropy: in bits;
+    chance: the same if every token had the types of another one as frequent; null: draws of the mean shares."""
 
-    share: Float[np.ndarray, "line layer class"]  # the types, never seen, special; then the other estimates
-    entropy: Float[np.ndarray, "line layer"]  # bits
-    chance: Float[np.ndarray, "line layer"]  # the entropy if every token had the types of another one as frequent
-    null: Float[np.ndarray, "draw layer class"] | None  # of the mean shares; for random weights none
-    clusters: list[str]  # of the lines
+    share: Float[np.ndarray, "line layer class"]
+    entropy: Float[np.ndarray, "line layer"]
+    chance: Float[np.ndarray, "line layer"]
+    null: Float[np.ndarray, "draw layer class"] | None
+
+    def over(self, other: "Heard") -> "Heard":
+        """By how much its shares are higher than another's."""
+        null = None if self.null is None else self.null - other.null
+        return replace(self, share=self.share - other.share, null=null)
 
 
-def layers_experiment(
-    model: LanguageModel,
-    texts: Sequence[TypeTexts],
-    *,
-    hub: str = "english",
-    smoothing: float = SMOOTHING,
-    seed: int = 0,
-    random_weights: bool = True,
-) -> Result:
-    """P(type) by layer: the sum over the vocabulary of the lens's probability times P(type | token), the mean over the
-    positions of each line, for text of every type and every reading (the paper's language of the layers).
+@dataclass(frozen=True)
+class Shares(Experiment):
+    """P(type) by layer on `text` of one type (the paper's language of the layers): the sum over the vocabulary of the
+    lens's probability times P(type | token), the mean over the positions of each line. Items: texts of every type.
 
-    Three claims per type X but the hub, about lines of X; those in the normed reading come first, and the chapter rests
-    on them. `layers-lead/X`: P(hub) minus P(X) at a middle layer. `layers-hub/X`: P(hub) at a middle layer.
-    `layers-end/X`: P(X) minus P(hub) at the last layer. The null gives each seen token the P(type | token) of another
-    one, as frequent within a factor of two: a type that has more tokens than others, or likelier ones, is no finding.
-    Lead and end have a second one, of flipped signs per cluster of lines.
-    Controls: the embedding layer, random weights, and "roles exchanged": the same of X on the hub's own text.
+    `layers-lead`: P(hub) minus P(own type) at a middle layer. `layers-hub`: P(hub) at a middle layer. `layers-end`:
+    P(own type) minus P(hub) at the last layer. The null gives each seen token the P(type | token) of another one, as
+    frequent within a factor of two: a type that has more tokens than others, or likelier ones, is no finding. Lead and
+    end have a second one, of flipped signs per cluster of lines. A control is "roles exchanged": the same of the own
+    type on the hub's text. The hub's own text has no claim.
 
-    Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. The table adds:
-    `layers-type` (P by class), `layers-entropy` (bits over the types, renormalised, of a position that gives them
-    anything), `layers-gap` (normed minus raw) and `layers-estimate` (the lead under other estimates of P(type |
-    token)), all with this null, of which the entropy has one draw as the control "types shuffled", and the control of
-    random weights; column `text` is the type of the text. The tuned reading goes without random weights: they would
-    need translators of their own.
+    Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. Curves: P by
+    class (`layers-type`), bits over the types, renormalised, of a position that gives them anything (`layers-entropy`,
+    with "types shuffled" as a control), the lead under other estimates of P(type | token) (`layers-estimate`), and
+    normed minus raw (`layers-gap`).
     """
-    types = count_tokens(model, texts)
-    if hub not in types.names:
-        raise ValueError(f"the hub is {hub!r}, and text of {', '.join(types.names)} was given")
-    classes = _classes(types, smoothing)
-    noise_model = randomised(model, seed) if random_weights else None
-    shuffled = _Shuffled(types, classes, seed)
-    classes = torch.cat([classes, shuffled.once(len(types.names))], 1)
-    heard, noise, dropped = defaultdict(dict), defaultdict(dict), {}  # by reading and text
-    for some in texts:
-        encodings, dropped[some.name] = fitting(model, some.read)
-        ask = {"encodings": encodings, "classes": classes, "n_types": len(types.names)}
-        ask["clusters"] = some.clusters_of(encoding.text for encoding in encodings)
-        for reading in available_readings(model):
-            heard[reading][some.name] = _listen(model, **ask, reading=reading, shuffled=shuffled)
-            if noise_model is not None and reading_of(model, reading).random_weights:
-                noise[reading][some.name] = _listen(noise_model, **ask, reading=reading)
-    tables = [_curves(model, heard, noise, types.names, name, hub, dropped[name], seed) for name in types.names]
-    claims = [
-        claim
-        for reading, of in heard.items()
-        for name in types.names
-        if name != hub
-        for claim in _claims(model, of, noise[reading].get(name), shuffled, name, hub, reading, dropped[name], seed)
-    ]
-    return pd.concat([tidy(claims).assign(text=lambda table: table.series), *tables], ignore_index=True), claims
+
+    text: str
+    hub: str = "english"
+    smoothing: float = SMOOTHING
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        said = {"unit": "probability", "null_in_words": "types shuffled among tokens of like frequency"}
+        return (
+            ()
+            if self.text == self.hub
+            else (
+                Claim("layers-lead", nulls=(TypesShuffled(), Flip()), **said),
+                Claim("layers-hub", nulls=(TypesShuffled(),), **said),
+                Claim("layers-end", nulls=(TypesShuffled(), Flip()), last=True, embedded=False, **said),
+            )
+        )
+
+    def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
+        types, by_name = count_tokens(model, items), {some.name: some for some in items}
+        kept, hub = (lines(model, by_name[name]) for name in (self.text, self.hub))
+        return Kept(kept, {NO_LINE: len(by_name[self.text].read) - len(kept)}, more=(types, hub))
+
+    def choose(self, model: LanguageModel, kept: Kept) -> Kept:
+        """What counting says of the tokens, and which of them change places, drawn once for all that is read."""
+        types, hub = kept.more
+        plain, posterior, seen = types.posterior(0.0), types.posterior(self.smoothing), types.seen.numpy()
+        marks = torch.stack([~types.seen & ~types.special, types.special], 1).double()
+        bins = np.floor(np.log2(types.share.mean(1).numpy()[seen])).astype(int)
+        pairings = random_pairings(len(bins), groups=bins, draws=core.DRAWS, seed=kept.seed)
+        once = posterior.clone()
+        once[seen] = posterior[seen][pairings[0]]
+        classes = torch.cat([posterior, marks, plain, plain * ~types.shared[:, None], once], 1)
+        least_p = least_permutation_p(bins, np.arange(len(bins)))
+        return replace(kept, more=Counted(types.names, classes, seen, pairings, least_p, hub))
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        turned, hub = None, kept.more.hub
+        if hub and self.text != self.hub:
+            turned = heard(reader, [line.prompt for line in hub], kept.more, reading, drawn=False).share
+        return self._numbers(reader, kept, prompts, reading, True, turned)
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        return self._numbers(reader, kept, prompts, reading, False, None)
+
+    def _numbers(
+        self,
+        reader: LanguageModel,
+        kept: Kept,
+        prompts: Sequence[str],
+        reading: str,
+        drawn: bool,
+        turned: Float[np.ndarray, "_ layer class"] | None,
+    ) -> Numbers:
+        """Sums of classes, each by what every class counts for. drawn: with their nulls; turned: what the classes get
+        on the hub's own text, for roles exchanged."""
+        n_types, names = len(kept.more.names), [*kept.more.names, UNSEEN, SPECIAL]
+        own = heard(reader, prompts, kept.more, reading, drawn)
+        one = np.eye(own.share.shape[2])  # a row for each class alone
+
+        def scores(of: np.ndarray, exchanged: np.ndarray | None = None, here: Heard = own, null: bool = True) -> Scores:
+            controls = {}
+            if exchanged is not None and turned is not None:
+                given = {"clusters": [line.cluster for line in kept.more.hub], "seed": kept.seed}
+                controls["roles exchanged"] = control("roles exchanged", turned @ exchanged, **given)
+            return Scores(here.share @ of, controls, [here.null @ of] if drawn and null else ())
+
+        found: Numbers = {("layers-entropy", ""): Scores(own.entropy, {"types shuffled": own.chance})}
+        for k, name in enumerate(names):
+            found["layers-type", name] = scores(one[k], null=k < n_types)
+        if reading == "raw":
+            gap = heard(reader, prompts, kept.more, "normed", drawn).over(own)
+            for k, name in enumerate(names):
+                found["layers-gap", name, (("reading", ""),)] = scores(one[k], here=gap, null=k < n_types)
+        if self.text == self.hub:
+            return found
+        hub, text = names.index(self.hub), names.index(self.text)
+        firsts = {"as estimated": 0, "without smoothing": n_types + 2, "tokens of one type": 2 * n_types + 2}
+        leads = {name: one[first + hub] - one[first + text] for name, first in firsts.items()}
+        lead = leads["as estimated"]
+        leads[f"{UNSEEN} is own"] = lead - one[n_types]
+        found |= {("layers-estimate", name): scores(of) for name, of in leads.items()}
+        found["layers-lead", ""] = scores(lead, -lead)
+        found["layers-hub", ""] = scores(one[hub], one[text])
+        return found | {("layers-end", ""): scores(-lead)}
 
 
-def _classes(types: TokenTypes, smoothing: float) -> Float[Tensor, "vocab class"]:
-    """P(type | token), never seen, special; then P(type | token) without smoothing, and of tokens of one type alone."""
-    plain = types.posterior(0.0)
-    marks = torch.stack([~types.seen & ~types.special, types.special], 1).double()
-    return torch.cat([types.posterior(smoothing), marks, plain, plain * ~types.shared[:, None]], 1)
-
-
-def _listen(
-    model: LanguageModel,
-    *,
-    encodings: Sequence,
-    classes: Tensor,
-    n_types: int,
-    clusters: list[str],
-    reading: str,
-    shuffled: "_Shuffled | None" = None,
-) -> Heard:
-    """Lines through one reading of the lens; a few numbers per line and layer are kept."""
-    positions = [text_positions(model, encoding) for encoding in encodings]
-    size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
-    n, n_layers = len(encodings), model.n_layers + 1
-    share = torch.zeros(n, n_layers, classes.shape[1], dtype=torch.float64)
-    entropy, chance = torch.zeros(2, n, n_layers, 2, dtype=torch.float64)  # sums of bits, and of weights
-    mixed = torch.zeros(n_layers, len(classes), dtype=torch.float64)
-    for states in stream_states(model, [e.text for e in encodings], positions=positions):
-        weight = 1 / size[states.item]  # of a position in its line
-        read = lens(model, states.hidden, classes=classes, weights=weight / n if shuffled else None, reading=reading)
-        held = read.expected.double()
-        share.index_add_(0, states.item, held * weight[:, None, None])
-        for bits, of in ((entropy, held[..., :n_types]), (chance, held[..., -n_types:])):
+def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, reading: str, drawn: bool) -> Heard:
+    """Lines through one reading of the lens; a few numbers per line and layer are kept. drawn: with the null."""
+    n_types, classes = len(counted.names), counted.classes
+    shape = (len(prompts), model.n_layers + 1)
+    share = torch.zeros(*shape, classes.shape[1], dtype=torch.float64)
+    bits = torch.zeros(2, *shape, 2, dtype=torch.float64)  # sums of bits and of weights, as counted and shuffled
+    mixed = torch.zeros(shape[1], len(classes), dtype=torch.float64)
+    for item, weight, said in read_lines(model, prompts, classes, reading, mixed=drawn):
+        held = said.expected.double()
+        share.index_add_(0, item, held * weight[:, None, None])
+        for sums, of in zip(bits, (held[..., :n_types], held[..., -n_types:]), strict=True):
             some = of.sum(-1, keepdim=True)  # none where all probability is on tokens never seen
-            spread = torch.special.entr(of / some.clamp_min(1e-300)).sum(-1) * BITS
+            spread = torch.special.entr(of / some.clamp_min(1e-300)).sum(-1) / np.log(2)
             told = (some[..., 0] > 0) * weight[:, None]
-            bits.index_add_(0, states.item, torch.stack([spread * told, told], -1))
-        if shuffled:
-            mixed += read.mixture.double()
-    null = shuffled.shares(mixed.numpy()) if shuffled else None
-    bits = [(of[..., 0] / of[..., 1]).numpy() for of in (entropy, chance)]
-    return Heard(share[..., :-n_types].numpy(), *bits, null, clusters)
+            sums.index_add_(0, item, torch.stack([spread * told, told], -1))
+        if drawn:
+            mixed += said.mixture.double()
+    entropy, chance = (bits[..., 0] / bits[..., 1]).numpy()
+    null = None
+    if drawn:  # what is said of a seen token is said of another one; never seen, special: these stay
+        mixture, of = mixed.numpy(), classes[:, :-n_types].numpy()
+        seen, still = counted.seen, mixture[:, ~counted.seen] @ of[~counted.seen]
+        null = np.stack([mixture[:, seen] @ of[seen][pairing] for pairing in counted.pairings]) + still
+    return Heard(share[..., :-n_types].numpy(), entropy, chance, null)
 
 
-class _Shuffled:
-    """What the types would get if P(type | token) were shuffled among seen tokens of like frequency."""
-
-    def __init__(self, types: TokenTypes, classes: Float[Tensor, "vocab class"], seed: int):
-        self.names, self.seen, self.classes = types.names, types.seen.numpy(), classes.numpy()
-        bins = np.floor(np.log2(types.share.mean(1).numpy()[self.seen])).astype(int)
-        self.pairings = random_pairings(len(bins), groups=bins, draws=DRAWS, seed=seed)
-        self.least_p = least_permutation_p(bins, np.arange(len(bins)))
-
-    def once(self, n_types: int) -> Float[Tensor, "vocab type"]:
-        """P(type | token) in one draw."""
-        of = self.classes[:, :n_types].copy()
-        of[self.seen] = of[self.seen][self.pairings[0]]
-        return torch.from_numpy(of)
-
-    def shares(self, mixture: Float[np.ndarray, "layer vocab"]) -> Float[np.ndarray, "draw layer class"]:
-        held, of = mixture[:, self.seen], self.classes[self.seen]
-        still = mixture[:, ~self.seen] @ self.classes[~self.seen]  # never seen, special: these stay
-        return np.stack([held @ of[pairing] for pairing in self.pairings]) + still
+# ---- the words of the line ----
 
 
-def _claims(
-    model: LanguageModel, heard: Mapping[str, Heard], noise: Heard | None, shuffled: _Shuffled,
-    name: str, hub: str, reading: str, long: int, seed: int,
-) -> list[Evidence]:  # fmt: skip
-    """The three claims about text of one type."""
-    h, x = shuffled.names.index(hub), shuffled.names.index(name)
-    n_layers, last = model.n_layers + 1, model.n_layers
-    share, null, clusters = heard[name].share, heard[name].null, heard[name].clusters
+@dataclass(frozen=True)
+class Meaning(Experiment):
+    """If a middle layer speaks English on `text` of a type, does it say what the line says? Items: texts of every type.
 
-    def lead(of: np.ndarray) -> np.ndarray:
-        return of[..., h] - of[..., x]
+    Claim `layers-meaning`: at a middle layer the lens gives more to the words of a line's own translation than to those
+    of the translations of other lines of its form. A model that saw mostly English leans to English tokens whatever it
+    reads; it does not lean to the right ones. Score of a line: log of the mean probability, over its positions, of a
+    token of its translation, minus the mean of that for the other translations. Left out of every translation: tokens
+    that text of the type has too, and those in more than half of the translations of a form. Null: translations
+    exchanged among lines of a form, those of a cluster together.
+    """
 
-    def controls(score: Callable, exchanged: Callable) -> dict[str, np.ndarray]:
-        found = {"embedding layer": score(share)[:, :1]}
-        if len(other := heard[hub].share):
-            by = {"clusters": heard[hub].clusters, "seed": seed}
-            found["roles exchanged"] = control("roles exchanged", exchanged(other), **by)
-        if noise is not None:
-            found["random weights"] = score(noise.share)
-        return found
+    text: str
 
-    def claim(kind: str, scores, nulls, least_p: float, of: Mapping[str, np.ndarray], layers=None) -> Evidence:
-        return evidence(
-            f"{kind}/{name}", scores, nulls, layers=range(n_layers) if layers is None else layers, n_layers=last,
-            experiment=kind, series=name, reading=reading, controls=of,
-            dropped={"longer than the model's context, or no token": long} if long else {}, least_p=least_p,
-            unit="probability", null_in_words="types shuffled among tokens of like frequency", clusters=clusters,
-            seed=seed,
-        )  # fmt: skip
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        said = "translations exchanged among lines of one form, a cluster's together"
+        return (Claim("layers-meaning", nulls=(Exchange("cluster"),), unit="nats", null_in_words=said),)
 
-    flips = np.zeros((DRAWS, n_layers))
-    if len(share):
-        flips = sign_flip_null(lead(share), clusters=clusters, draws=DRAWS, seed=seed)
-    least = max(shuffled.least_p, least_sign_flip_p(clusters))
-    at_end = {} if noise is None else {"random weights": -lead(noise.share)[:, -1:]}
-    return [
-        claim("layers-lead", lead(share), [lead(null), flips], least, controls(lead, lambda s: -lead(s))),
-        claim("layers-hub", share[..., h], [null[..., h]], shuffled.least_p,
-              controls(lambda s: s[..., h], lambda s: s[..., x])),
-        claim("layers-end", -lead(share)[:, -1:], [-lead(null)[:, -1:], -flips[:, -1:]], least, at_end, [last]),
-    ]  # fmt: skip
+    def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
+        [some] = [text for text in items if text.name == self.text]
+        fit, words = {line.prompt for line in lines(model, some)}, _words(model, count_tokens(model, items), some)
+        why = [
+            NO_LINE if line not in fit else "" if own else NO_WORD for line, own in zip(some.read, words, strict=True)
+        ]
+        lost, forms = Counter(filter(None, why)), {}
+        for number in (k for k, reason in enumerate(why) if not reason):
+            forms.setdefault(some.groups[number], []).append(number)
+        chunks = [of[k : k + CHUNK] for of in forms.values() for k in range(0, len(of), CHUNK)]
+        lost[ALONE] = sum(len(chunk) == 1 for chunk in chunks)
+        chunks = [chunk for chunk in chunks if len(chunk) > 1]
+        numbers = [number for chunk in chunks for number in chunk]
+        read = [some.read[number] for number in numbers]
+        groups = [str(k) for k, chunk in enumerate(chunks) for _ in chunk]
+        of = zip(read, some.clusters_of(read), groups, strict=True)
+        place = np.array([k for chunk in chunks for k, _ in enumerate(chunk)], int)
+        own = [LensItem(line, line, {}, cluster, group=group) for line, cluster, group in of]
+        return Kept(own, lost, place, [words[number] for number in numbers])
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        groups = np.array(kept.labels("group"))
+        found = np.full((len(groups), reader.n_layers + 1, kept.target.max() + 1), np.nan)
+        for group in dict.fromkeys(groups):
+            members = np.flatnonzero(groups == group)
+            logs = self.masses(reader, [prompts[i] for i in members], [kept.more[i] for i in members], reading)
+            found[members, :, : len(members)] = (logs - logs.mean(2, keepdims=True)) * len(members) / (len(members) - 1)
+        return {("layers-meaning", ""): found}
+
+    def masses(
+        self, reader: LanguageModel, prompts: Sequence[str], words: Sequence[Sequence[int]], reading: str
+    ) -> Float[np.ndarray, "line layer translation"]:
+        """Log of the mean probability of the tokens of each translation, over the positions of each line."""
+        classes = torch.zeros(reader.vocab_size, len(words))
+        for column, ids in enumerate(words):
+            classes[list(ids), column] = 1 / len(ids)
+        total = torch.zeros(len(prompts), reader.n_layers + 1, len(words), dtype=torch.float64)
+        for item, weight, said in read_lines(reader, prompts, classes, reading, mixed=False):
+            total.index_add_(0, item, said.expected.double() * weight[:, None, None])
+        return total.clamp_min(1e-30).log().numpy()
 
 
-def _curves(
-    model: LanguageModel, heard: Mapping[str, Mapping[str, Heard]], noise: Mapping[str, Mapping[str, Heard]],
-    names: Sequence[str], text: str, hub: str, long: int, seed: int,
-) -> pd.DataFrame:  # fmt: skip
-    """All that is drawn of text of one type."""
-    k, tables, every = len(names), [], [*names, UNSEEN, SPECIAL]
-    h, x = names.index(hub), names.index(text)
-
-    def draw(experiment: str, series: str, reading: str, values: np.ndarray, blank=None, null=None, **controls) -> None:
-        controls |= {} if blank is None else {"random weights": blank}
-        given = {"reading": reading, "dropped": long, "seed": seed, "controls": controls, "null": null}
-        given["clusters"] = heard["normed"][text].clusters
-        tables.append(curve(model, values, experiment=experiment, series=series, **given))
-
-    def estimates(share: np.ndarray) -> dict[str, np.ndarray]:
-        firsts = {"as estimated": 0, "without smoothing": k + 2, "tokens of one type": 2 * k + 2}
-        found = {name: share[..., first + h] - share[..., first + x] for name, first in firsts.items()}
-        return found | {f"{UNSEEN} is own": found["as estimated"] - share[..., k]}
-
-    for reading, by_text in heard.items():
-        of, blank = by_text[text], noise[reading].get(text)
-        for column, name in enumerate(every):
-            chance = of.null[..., column] if column < k else None
-            noise_of = None if blank is None else blank.share[..., column]
-            draw("layers-type", name, reading, of.share[..., column], noise_of, chance)
-        draw("layers-entropy", text, reading, of.entropy, blank and blank.entropy, **{"types shuffled": of.chance})
-        if text != hub:
-            without, chance = estimates(blank.share) if blank else {}, estimates(of.null)
-            for name, values in estimates(of.share).items():
-                draw("layers-estimate", name, reading, values, without.get(name), chance[name])
-    gap, without = (of["normed"][text].share - of["raw"][text].share if of["raw"] else None for of in (heard, noise))
-    chance = heard["normed"][text].null - heard["raw"][text].null
-    for column, name in enumerate(every):
-        noise_of = None if without is None else without[..., column]
-        draw("layers-gap", name, "", gap[..., column], noise_of, chance[..., column] if column < k else None)
-    return pd.concat(tables, ignore_index=True).assign(text=text)
+def _words(model: LanguageModel, types: TokenTypes, some: TypeTexts) -> list[list[int]]:
+    """Per line, the tokens that only its translation has: not those of the type's own text, nor of most of its form."""
+    if not some.twins:
+        return [[] for _ in some.read]
+    own = (types.counts[:, types.names.index(some.name)] > 0) | types.special
+    settings = {"add_special_tokens": False, "verbose": False}
+    own[[i for line in model.tokenizer(list(some.read), **settings)["input_ids"] for i in line]] = True
+    # in the middle of a sentence, as the lens would say it
+    twins = model.tokenizer([" " + twin for twin in some.twins], **settings)["input_ids"]
+    sets = [{i for i in twin if i < model.vocab_size and not own[i]} for twin in twins]
+    held = Counter((form, i) for form, words in zip(some.groups, sets, strict=True) for i in words)
+    most = {form: max(1, COMMON * n) for form, n in Counter(some.groups).items()}
+    of = zip(some.groups, sets, strict=True)
+    return [sorted(i for i in words if held[form, i] <= most[form]) for form, words in of]
