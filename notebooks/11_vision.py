@@ -44,7 +44,7 @@ results_dir = "results"
 from semhub_utils import experiments, figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import alike, core, patching, raising, recolour, words
+from semhub_utils.experiments import alike, core, media, patching, raising, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.results import glue
 from semhub_utils.spokes import coco, vision
@@ -507,7 +507,7 @@ chapter.claim(
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)
 colouring = vision.recolour_items(halves, manner=manner, seed=seed)
-push = recolour.Recolour()
+push = media.Recolour()
 recoloured = chapter.step("recolour", lambda: core.run(push, model, colouring, series="two colours", seed=seed))
 can_follow = chapter.follows(
     recoloured, "two colours", "name both colours of a picture", "follow a half of another colour"

@@ -47,7 +47,7 @@ from IPython.display import display
 from semhub_utils import experiments, figures
 from semhub_utils.cards import Html, data_table, show
 from semhub_utils.chapter import begin
-from semhub_utils.experiments import alike, core, patching, words
+from semhub_utils.experiments import alike, core, media, patching, words
 from semhub_utils.results import glue
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
@@ -353,42 +353,34 @@ chapter.claims(
 
 # %% tags=["hide-input"]
 pushed = {name: audio.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
-rows = chapter.step(
-    "rows", lambda: experiments.push_experiment(model, {"english": pushed["english"]}, by="unembedding", seed=seed)
-)
-states = chapter.step("states", lambda: experiments.push_experiment(model, pushed, by="states", seed=seed))
-CLASSES = {"mammals": "sound", "others": "digits"}
+english, by_state = {"english": pushed["english"]}, media.AnimalPush(by="states")
+rows = chapter.find("rows", lambda: media.push_animals(media.AnimalPush(), model, english, seed=seed))
+states = chapter.find("states", lambda: media.push_animals(by_state, model, pushed, seed=seed))
 
 # %% tags=["hide-input"]
-dose = rows[rows.experiment == "push-dose"].drop(columns="reading")
-show(
-    figures.curves(
-        dose,
-        title="Does the unembedding of another animal turn the answer? (English)",
-        alt="Share of the answer mammal or Yes by strength of the push, for mammals and others, by kind of vector.",
-        x="strength",
-        y="share of mammal or Yes",
-        x_title="strength (lengths of the state, or rows)",
-        types=CLASSES,
-        switch=("condition",),
-    ),
-    dose[["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
+rows.dose(
+    "push-dose",
+    "Does the unembedding of another animal turn the answer? (English)",
+    alt="Share of the answer mammal or Yes by strength of the push, for mammals and others, by kind of vector.",
+    y="share of mammal or Yes",
+    x_title="strength (lengths of the state, or rows)",
+    types={"mammals": "sound", "others": "digits"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+rows.claims(
     "push-unembedding/english/mammals",
     "The unembedding of another animal turns the answer for mammals, more than chance or the reversed vector.",
     paper="Mammals drift to No.",
-    precondition=precondition,
+    needs=precondition,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+rows.claims(
     "push-unembedding/english/others",
     "The unembedding of a mammal turns the answer for other animals, more than chance or the reversed vector.",
     paper="Other animals drift to Yes.",
-    precondition=precondition,
+    needs=precondition,
 )
 
 # %% [markdown]
@@ -396,52 +388,41 @@ chapter.claim(
 # *snake* at the layer where it is added. It is how the middle layers hold the word when they read it.
 
 # %% tags=["hide-input"]
-choice = pd.concat([rows, states])
-choice = choice[(choice.experiment == "push-choice") & (choice.control.isna() | (choice.by == "states"))]
-choice = choice.assign(by=choice.control.fillna(choice.by))
-show(
-    figures.heatmap(
-        choice,
-        x="strength",
-        y="layer",
-        title="Which layer and strength? (the animals for choosing)",
-        alt="Change of the share of mammal or Yes in the right direction by layer and strength, for both kinds of vector.",
-        value_title="change (the class that moves less)",
-        switch="by",
-    ),
-    choice[["by", "layer", "depth", "strength", "value", "n"]],
+choice = rows.of(control="") + states
+choice.changed(lambda table: table.assign(by=table.control.fillna(table.by), control="")).heatmap(
+    "push-choice",
+    "Which layer and strength? (the animals for choosing)",
+    alt="Change of the share of mammal or Yes in the right direction by layer and strength, for both kinds of vector.",
+    x="strength",
+    y="layer",
+    value="change (the class that moves less)",
 )
 
 # %% tags=["hide-input"]
-dose = states[states.experiment == "push-dose"]
-show(
-    figures.curves(
-        dose[dose.language == "english"].drop(columns="reading"),
-        title="Does the state of another animal's word turn the answer? (English)",
-        alt="Share of the answer mammal or Yes by strength of the push with word states, for mammals and others.",
-        x="strength",
-        y="share of mammal or Yes",
-        x_title="strength (lengths of the state)",
-        types=CLASSES,
-        switch=("condition",),
-    ),
-    dose[dose.language == "english"][["condition", "series", "layer", "strength", "value", "low", "high", "n"]],
+states.dose(
+    "push-dose",
+    "Does the state of another animal's word turn the answer? (English)",
+    alt="Share of the answer mammal or Yes by strength of the push with word states, for mammals and others.",
+    y="share of mammal or Yes",
+    x_title="strength (lengths of the state)",
+    types={"mammals": "sound", "others": "digits"},
+    language="english",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+states.claims(
     "push-states/english/mammals",
     "The word state of another animal turns the answer for mammals, more than chance or the reversed vector.",
     paper="Mammals drift to No; the paper adds rows of the unembedding.",
-    precondition=precondition,
+    needs=precondition,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+states.claims(
     "push-states/english/others",
     "The word state of a mammal turns the answer for other animals, more than chance or the reversed vector.",
     paper="Other animals drift to Yes; the paper adds rows of the unembedding.",
-    precondition=precondition,
+    needs=precondition,
 )
 
 # %% [markdown]
@@ -452,31 +433,23 @@ chapter.claim(
 # habit of the output.
 
 # %% tags=["hide-input"]
-across = dose[dose.condition == "other class"].drop(columns="reading")
-show(
-    figures.curves(
-        across,
-        title="Does an English word turn the answer in every language?",
-        alt="Share of the answer mammal or Yes by strength of the English push, for mammals and others, by language asked.",
-        x="strength",
-        y="share of mammal or Yes",
-        x_title="strength (lengths of the state)",
-        types=CLASSES,
-        switch=("language",),
-    ),
-    across[["language", "series", "strength", "value", "low", "high", "n"]],
+states.dose(
+    "push-dose",
+    "Does an English word turn the answer in every language?",
+    alt="Share of the answer mammal or Yes by strength of the English push, for mammals and others, by language asked.",
+    y="share of mammal or Yes",
+    x_title="strength (lengths of the state)",
+    types={"mammals": "sound", "others": "digits"},
+    condition="other class",
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+states.claims(
     "push-states",
-    {
-        name: f"English word states turn the answer to a question in {name.title()}, more than chance or the reversed vector."
-        for name in pushed
-        if name != "english"
-    },
+    "English word states turn the answer to a question in {Name}, more than chance or the reversed vector.",
     paper="The paper asks about sounds in English alone.",
-    precondition=precondition,
+    needs=precondition,
+    of=[name for name in pushed if name != "english"],
 )
 
 # %% [markdown]

@@ -37,7 +37,7 @@ COLUMNS = (
 KEY = (
     "experiment", "data_type", "series", "reading", "layer", "control", "item", "word", "text", "language", "ending",
     "part", "condition", "direction", "strength", "measure", "artefact", "training", "model", "type", "tokens",
-    "milestone", "push", "prompt", "words", "time", "picture", "among", "row", "column",
+    "milestone", "push", "by", "prompt", "words", "time", "picture", "among", "row", "column",
 )  # fmt: skip
 """Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")

@@ -19,13 +19,12 @@ from semhub_utils.experiments import (
     both_readings,
     core,
     label_words_experiment,
-    push_experiment,
     sound_lens,
     words,
 )
-from semhub_utils.experiments.core import readable, run
-from semhub_utils.experiments.pushed import ALIKE, AWAY, BLANK, OTHER, RANDOM, Pushed, claims_of
-from semhub_utils.experiments.pushes import FEW_ANIMALS, _parts
+from semhub_utils.experiments.core import Kept, readable, run
+from semhub_utils.experiments.interventions import AWAY
+from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
 from semhub_utils.experiments.regions import Labels
 from semhub_utils.experiments.weighed import weighed_evidence
 from semhub_utils.inputs import Sound
@@ -285,6 +284,12 @@ def test_kind_answers_agree_with_one_at_a_time(model, plain):
     assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
 
 
+def parts(push, items, seed=0):
+    """Numbers of the items for choosing, and of the others."""
+    choosing = push.split(Kept(items, seed=seed))
+    return np.flatnonzero(choosing), np.flatnonzero(~choosing)
+
+
 @pytest.mark.parametrize("by", ["unembedding", "states"])
 def test_pushes_agree_with_one_at_a_time(model, plain, by):
     items = questions(model, 24)
@@ -292,10 +297,11 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         "english": items,
         "other": [replace(i, prompt="three<sound> plus", answers=("nine", "two")) for i in items],
     }
-    table, claims = push_experiment(model, asked, by=by, strengths=(0.5, 2.0), layers=[1, 2])
-    dose = table[table.experiment == "push-dose"]
+    push = AnimalPush(by=by, strengths=(0.5, 2.0))
+    table, claims = push_animals(push, model, asked)
+    dose = table[(table.experiment == "push-dose") & table.control.isna()]
     (layer,) = claims[0].layers
-    choosing, report = _parts(items, 0)
+    choosing, report = parts(push, items)
 
     def row(word, at=layer, reader=plain):
         if by == "unembedding":
@@ -329,7 +335,7 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         ours = dose[(dose.condition == "as released") & (dose.series == "mammals") & (dose.strength == 30)]
         close(ours.value, [np.mean(theirs)])
     directions = torch.randn(3, plain.head.weight.shape[1], generator=torch.Generator().manual_seed(0))
-    blank, scores = Plain(deepcopy(randomised(model, 0).module)), {name: [] for name in ("", ALIKE, AWAY, BLANK)}
+    blank, scores = Plain(deepcopy(randomised(model, 0).module)), {n: [] for n in ("", ALIKE, AWAY, "random weights")}
     for item in (items[n] for n in report):
         turn, text = -1 if item.clip.is_mammal else 1, "<audio> plus"
 
@@ -343,7 +349,8 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         for name, to in (("", "other"), (ALIKE, "alike")):
             scores[name].append(change(to, chosen) - max(noise, change(to, -chosen)))
         scores[AWAY].append(change("other", chosen, at=layer % 3 + 1) - noise)  # half of 3 layers away
-        scores[BLANK].append(change("other", chosen, reader=blank) - max(0, change("other", -chosen, reader=blank)))
+        both = [change("other", sign * chosen, reader=blank) for sign in (1, -1)]
+        scores["random weights"].append(both[0] - max(0, both[1]))
     own = scores.pop("")
     close(claims[0].values, [np.mean(own)])
     animals = [items[n].clip.label for n in report]
@@ -371,15 +378,12 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
 
 def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model):
     items = questions(model, 24)
-    table, claims = push_experiment(
-        model, {"english": items}, by="states", strengths=(1.0,), layers=[1], random_weights=False
-    )
+    push = AnimalPush(by="states", strengths=(1.0,), depth=1 / 3)
+    table, claims = push_animals(push, model, {"english": items}, twins=())
     dose = table[(table.experiment == "push-dose") & (table.strength == 0)]
     assert dose.groupby("series").value.nunique().max() == 1
     moved = [replace(item, other=item.alike) for item in items]
-    again, _ = push_experiment(
-        model, {"english": moved}, by="states", strengths=(1.0,), layers=[1], random_weights=False
-    )
+    again, _ = push_animals(push, model, {"english": moved}, twins=())
     close(dose.value, again[(again.experiment == "push-dose") & (again.strength == 0)].value)
     assert {c.claim for c in claims} == {f"push-states/english{w}" for w in ("", "/mammals", "/others")}
     assert claims[0].n == 24 - 4 - 4  # one animal of each class of three chooses
@@ -387,7 +391,7 @@ def test_no_push_is_no_change_and_layer_and_strength_are_chosen_elsewhere(model)
 
 def test_layer_and_strength_are_chosen_on_other_animals():
     items = kind_items(audio.animal_clips(48, held_out=None), "english")
-    choose, report = ([items[n].clip for n in part] for part in _parts(items, 3))
+    choose, report = ([items[n].clip for n in part] for part in parts(AnimalPush(), items, 3))
     assert len(choose) + len(report) == 48
     assert not {clip.label for clip in choose} & {clip.label for clip in report}
     assert {clip.is_mammal for clip in choose} == {clip.is_mammal for clip in report} == {True, False}
@@ -397,9 +401,9 @@ def test_too_few_animals_for_both_parts_cannot_be_tested(model):
     items = questions(model, 24)
     few = [item for item in items if item.clip.is_mammal or item.clip.label == "the"]
     for some, dropped in ((few, {FEW_ANIMALS: 16}), ([], {})):
-        table, claims = push_experiment(model, {"english": some, "spanish": some}, random_weights=False)
+        _, claims = push_animals(AnimalPush(), model, {"english": some, "spanish": some}, twins=())
         assert len(claims) == 6 and {judge(claim).verdict for claim in claims} == {UNTESTABLE}
-        assert claims[0].dropped == dropped and set(table.experiment) >= {"push-choice", "push-dose"}
+        assert claims[0].dropped == claims[3].dropped == dropped
 
 
 # ---- planted truth and absence ----
@@ -430,6 +434,21 @@ def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
     assert np.mean(alarms) < 0.15, "labels have to move together"
 
 
+class Planted(AnimalPush):
+    """What a push does: the vector's first number times the strength, and `bias` whatever is pushed."""
+
+    def fit(self, model, items):
+        return Kept(items, prompts=())
+
+    def vectors(self, reader, kept):
+        at = torch.tensor([0.0, 0.0, 1.0, 0.0])[:, None]  # layer 2 alone has it
+        return {name: at * torch.stack([i.pushes[name] for i in kept.items])[:, None] for name in (OTHER, ALIKE)}
+
+    def outcome(self, reader, kept, of, vectors, at, strengths):
+        bias, s = np.array([[kept.items[n].bias] for n in of]), np.array([strengths])
+        return (0.5 + s * vectors[:, :1].numpy() + bias * (s != 0))[..., None]
+
+
 def pushed(effect, seed=0, bias=0.0, spread=0.05):
     """What a push does, by class (effect), by the words pushed (spread), and always (bias)."""
     rng = np.random.default_rng(seed)
@@ -437,35 +456,32 @@ def pushed(effect, seed=0, bias=0.0, spread=0.05):
     mammal = {name: k < 9 for k, name in enumerate(names)}
     to_word = {(a, b): spread * rng.standard_normal() for a in names for b in names}
     lean = {name: spread * rng.standard_normal() for name in names}
-    items, plus = [], {OTHER: [], ALIKE: []}
+    items = []
     for n in range(60):
         sides = [[a for a in names if mammal[a] == side] for side in (True, False)]
         label = sides[n % 2][n // 2 % len(sides[n % 2])]
         sound = replace(clip("cat", n), label=label, kind="mammal" if mammal[label] else "bird", cluster=str(n))
         other, alike = (rng.choice([a for a in names if mammal[a] == (mammal[label] is same) and a != label])
                         for same in (False, True))  # fmt: skip
-        items.append(KindItem(sound, "", ("a", "b"), 0, str(other), str(alike)))
-        for k, b in ((OTHER, other), (ALIKE, alike)):
-            turn = float(mammal[b]) - mammal[label]
-            plus[k].append(turn * effect + to_word[label, b] + lean[b] - lean[label] + bias)
-    still = np.full(60, 0.5)
-    shares = {k: np.stack([still - np.array(v) + 2 * bias, still, still + v], 1) for k, v in plus.items()}
-    shares |= {RANDOM: (still + bias)[:, None], AWAY: still[:, None]}
-    used = {OTHER: (-1.0, 0.0, 1.0), ALIKE: (-1.0, 0.0, 1.0), RANDOM: (1.0,), AWAY: (1.0,)}
-    return items, Pushed(shares, used)
-
-
-def verdicts(model, items, found):
-    claims = claims_of(model, "states", "x", items, found, 1, 1.0, {}, 0)
-    return {claim.claim: (judge(claim).verdict, claim.p[0]) for claim in claims}
+        item = KindItem(sound, "", ("a", "b"), 0, str(other), str(alike))
+        along = {name: (float(mammal[b]) - mammal[label]) * effect + to_word[label, b] + lean[b] - lean[label]
+                 for name, b in ((OTHER, other), (ALIKE, alike))}  # fmt: skip
+        pushes = {name: torch.nn.functional.one_hot(torch.tensor(0), 400) * by for name, by in along.items()}
+        object.__setattr__(item, "pushes", pushes)
+        object.__setattr__(item, "bias", bias)
+        items.append(item)
+    return items
 
 
 def test_a_planted_push_is_found_and_accidents_and_constant_pushes_are_not(model):
-    for verdict, _ in verdicts(model, *pushed(0.3)).values():
-        assert verdict == HOLDS
+    def claims(items):
+        push = Planted(strengths=(1.0,), depth=0.5, by="states", share=0.01)  # one animal of each class chooses
+        return run(push, model, items, series="x", over="moves_with", twins=())[1]
+
+    assert {judge(claim).verdict for claim in claims(pushed(0.3))} == {HOLDS}
     for bias in (0.0, 0.4):
-        found = [verdicts(model, *pushed(0.0, seed=s, spread=0.2, bias=bias)) for s in range(15)]
-        assert np.mean([p < 0.05 for claims in found for _, p in claims.values()]) < 0.12, "words move together"
+        found = [claim.p[0] < 0.05 for s in range(15) for claim in claims(pushed(0.0, s, bias, 0.2))]
+        assert len(found) == 45 and np.mean(found) < 0.12, "words move together"
 
 
 def ear(shift=0):
@@ -547,9 +563,8 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
     assert judge(claim).verdict == UNTESTABLE and claim.dropped == {"no token of its own for an answer": 12}
     strange = [replace(item, other="crocodile") for item in questions(model)]
     for items, why in ((same, "no token of its own for an answer"), (strange, "no single token for an animal")):
-        table, claims = push_experiment(model, {"english": items})
+        _, claims = push_animals(AnimalPush(), model, {"english": items})
         assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {why: 12}
-        assert table[table.experiment == "push-dose"].value.isna().all()
 
 
 @pytest.mark.parametrize(
@@ -558,7 +573,7 @@ def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
         (lambda m: kind_items(audio.animal_clips(1), "french", plain=False), "no language 'french'"),
         (lambda m: kind_items(audio.animal_clips(1), "code", plain=True), "no plain question in 'code'"),
         (lambda m: kind_items(audio.clips(28)[25:], "english"), "do not say"),
-        (lambda m: push_experiment(m, {"english": questions(m)}, by="magic"), "by 'magic'; unembedding or states"),
+        (lambda m: push_animals(AnimalPush(by="magic"), m, {"english": []}), "by 'magic'; one of unembedding, states"),
         (lambda m: audio.read_clips(3, data_dir="tests"), "neither ESC-10, ESC-50 nor VGGSound"),
     ],
 )

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import core, patching, words
-from semhub_utils.experiments.recolour import OUTCOMES, Recolour
+from semhub_utils.experiments.media import OUTCOMES, Recolour
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap

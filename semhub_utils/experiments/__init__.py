@@ -8,7 +8,6 @@ here.
 from semhub_utils.experiments.audio import label_words_experiment
 from semhub_utils.experiments.common import both_readings
 from semhub_utils.experiments.moods import sentiment_patch_experiment
-from semhub_utils.experiments.pushes import push_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.traps import norm_trap, padding_trap
@@ -29,7 +28,6 @@ __all__ = [
     "noun_experiment",
     "overlay",
     "padding_trap",
-    "push_experiment",
     "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",

@@ -146,15 +146,16 @@ class Kept:
 @dataclass(frozen=True)
 class Scores:
     """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
-    mean over all items; of: which items these are numbers of, one row each (None: all); alone: no control stands beside
-    their curve; layers: those of the columns, where these are not all; unit: where the reading tells it. nulls, draws:
-    what their curve is set against (None: an exchange, if answers may change places), and by how many draws; flipped:
-    the part of the numbers whose sign a coin turns (None: all); lost: why how many items have no number in this reading
-    alone."""
+    mean over all items, and least_p the least p that these can give; of: which items these are numbers of, one row each
+    (None: all); alone: no control stands beside their curve; layers: those of the columns, where these are not all;
+    unit: where the reading tells it. nulls, draws: what their curve is set against (None: an exchange, if answers may
+    change places), and by how many draws; flipped: the part of the numbers whose sign a coin turns (None: all); lost:
+    why how many items have no number in this reading alone."""
 
     values: "Values"
     controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "_ layer"]] = ()
+    least_p: float = 0.0
     of: Bool[np.ndarray, " _"] | None = None
     alone: bool = False
     layers: Sequence[int] | None = None
@@ -221,15 +222,13 @@ class Flip:
 
 @dataclass(frozen=True)
 class Given:
-    """The draws that the scores bring along; `least_p`: the least p that their arrangements allow."""
-
-    least_p: float = 0.0
+    """The draws that the scores bring along, and the least p that their arrangements allow."""
 
     def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
         return list(scores.null)
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        return self.least_p
+        return scores.least_p
 
 
 @dataclass(frozen=True)

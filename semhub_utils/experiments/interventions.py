@@ -3,7 +3,7 @@ others.
 
 An intervention declares what is added (`vectors`), how, where and what counts (`outcome`), by what the choice is made
 (`effect`), and which numbers are claims, above what (`score`). `Push` does all else, the same way for each: another
-control for every intervention is a line of `Push.conditions`, and nothing else.
+control for every intervention is a line of `Push.ways`, and nothing else.
 """
 
 from collections import Counter
@@ -37,6 +37,12 @@ STEERED, REVERSED, RANDOM, AWAY = "steered", "reversed", "random direction", "wr
 INSTEAD, RELEASED = "random directions in its place", "as released"
 Items = Bool[np.ndarray, "_"]
 """Which of some items."""
+Rows = Int[np.ndarray, " row"]
+"""Their numbers, one for each run."""
+Doses = Sequence[float]
+Said = Float[np.ndarray, "row strength outcome"]
+Columns = tuple[tuple[str, Any], ...]
+Vectors = dict[str, Float[Tensor, "item layer *position hidden"]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Chosen:
     choosing: Items
     layer: int
     strength: float
-    vectors: Mapping[str, Float[Tensor, "item layer *position hidden"]]
+    vectors: Vectors
     resolved: Any
 
     def reported(self, side: Items | None = None) -> Items:
@@ -60,11 +66,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Found:
-    """What items say under some vectors added at a layer."""
+    """What items say under some vectors."""
 
     values: Float[np.ndarray, "item direction strength outcome"]
     strengths: tuple[float, ...]
-    layer: int
 
     def at(self, strength: float) -> Float[np.ndarray, "item direction outcome"]:
         return self.values[:, :, self.strengths.index(strength)]
@@ -100,15 +105,12 @@ class Push(Experiment):
 
     # What an intervention declares
 
-    def vectors(self, reader: LanguageModel, kept: Kept) -> dict[str, Float[Tensor, "item layer *position hidden"]]:
+    def vectors(self, reader: LanguageModel, kept: Kept) -> Vectors:
         """What is added at each layer, by condition; the claims are about the first one."""
         raise NotImplementedError
 
-    def outcome(
-        self, reader: LanguageModel, kept: Kept, part: Int[np.ndarray, " row"],
-        vectors: Float[Tensor, "row *position hidden"], layer: int, strengths: Sequence[float],
-    ) -> Float[np.ndarray, "row strength outcome"]:  # fmt: skip
-        """What the items of numbers `part` say, each under a vector."""
+    def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
+        """What these items say, each with a vector [*position, hidden] added at a layer."""
         raise NotImplementedError
 
     def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
@@ -150,10 +152,10 @@ class Push(Experiment):
         """More conditions: vectors [item, direction, ...] of the reported items, and where they are added."""
         return {}
 
-    def amount(self, kept: Kept, strength: float) -> tuple[tuple[str, Any], ...]:
+    def amount(self, kept: Kept, strength: float) -> Columns:
         return (("strength", strength),)
 
-    def label(self, model: LanguageModel, condition: str) -> tuple[tuple[str, Any], ...]:
+    def label(self, model: LanguageModel, condition: str) -> Columns:
         return (("condition", condition),)
 
     # What all of them do
@@ -205,18 +207,16 @@ class Push(Experiment):
         drawn = torch.randn(many, *own.shape[1:], generator=torch.Generator().manual_seed(seed))
         return normalize(drawn, dim=-1) * own.norm(dim=-1, keepdim=True)[:, None]
 
-    def under(
-        self, reader: LanguageModel, kept: Kept, of: Items, vectors: Float[Tensor, "item direction ..."], layer: int,
-        strengths: Sequence[float],
-    ) -> Found:  # fmt: skip
-        part = np.repeat(np.flatnonzero(of), vectors.shape[1])
-        values = self.outcome(reader, kept, part, vectors.flatten(0, 1), layer, strengths)
-        return Found(values.reshape(*vectors.shape[:2], *values.shape[1:]), tuple(strengths), layer)
+    def under(self, reader: LanguageModel, kept: Kept, of: Items, vectors: Tensor, at: int, strengths: Doses) -> Found:
+        """What some items say, each under all its vectors [direction, *position, hidden]."""
+        rows = np.repeat(np.flatnonzero(of), vectors.shape[1])
+        values = self.outcome(reader, kept, rows, vectors.flatten(0, 1), at, strengths)
+        return Found(values.reshape(*vectors.shape[:2], *values.shape[1:]), tuple(strengths))
 
-    def conditions(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Found]:
-        """What the reported items say under every vector: what is claimed, and what that has to be above. Another
-        control for every intervention is a line here."""
-        of, strength, last = kept.more.reported(), kept.more.strength, self.reaches(reader)
+    def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
+        """Vectors [item, direction, *position, hidden] of the reported items, and where they are added, by condition:
+        what is claimed, and what that has to be above. Another control for every intervention is a line here."""
+        of, last = kept.more.reported(), self.reaches(reader)
         named = {name: v[of] for name, v in kept.more.vectors.items()}
         own = next(iter(named.values()))
         away = (layer - 1 + last // 2) % last + 1 if last > 1 else reader.n_layers
@@ -226,10 +226,14 @@ class Push(Experiment):
         ways[RANDOM] = random[:, : self.directions], layer
         ways[INSTEAD] = random[:, : self.instead], layer
         ways |= self.further(reader, kept, layer)
+        return {name: way for name, way in ways.items() if name not in self.without and way[0].shape[1]}
+
+    def conditions(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Found]:
+        """What the reported items say under every vector."""
+        of, strength = kept.more.reported(), kept.more.strength
         return {
             name: self.under(reader, kept, of, vectors, at, self.doses(name, strength))
-            for name, (vectors, at) in ways.items()
-            if name not in self.without and vectors.shape[1]
+            for name, (vectors, at) in self.ways(reader, kept, layer).items()
         }
 
     def reaches(self, reader: LanguageModel) -> int:
@@ -308,17 +312,18 @@ class Steering(Push):
         """Whether a continuation is as expected."""
         return says(continuation, expected)
 
-    def outcome(
-        self, reader: LanguageModel, kept: Kept, part: Int[np.ndarray, " row"], vectors: Float[Tensor, "row hidden"],
-        layer: int, strengths: Sequence[float],
-    ) -> Float[np.ndarray, "row strength outcome"]:  # fmt: skip
+    def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
         """Expected, unchanged, other, which add up to 1; and last, the share of the other answers asked of this part
         that it gives instead."""
-        items = [kept.items[i] for i in part]
+        items = [kept.items[i] for i in of]
         texts = generate(
-            reader, [item.prompt for item in items], max_new_tokens=self.max_new_tokens, edit=Edit((layer,), vectors),
-            strengths=strengths, max_batch_tokens=CPU_TOKENS if reader.device.type == "cpu" else None,
-        )  # fmt: skip
+            reader,
+            [item.prompt for item in items],
+            max_new_tokens=self.max_new_tokens,
+            edit=Edit((at,), vectors),
+            strengths=strengths,
+            max_batch_tokens=CPU_TOKENS if reader.device.type == "cpu" else None,
+        )
         asked = Counter(item.expected for item in items)
 
         def judged(text: str, item: SteerItem) -> tuple[float, ...]:
@@ -356,7 +361,7 @@ class Steering(Push):
         every = np.ones(kept.more.reported().sum(), bool)
         return [(series, every, k) for k, series in enumerate(("expected", "unchanged", "other"))]
 
-    def label(self, model: LanguageModel, condition: str) -> tuple[tuple[str, Any], ...]:
+    def label(self, model: LanguageModel, condition: str) -> Columns:
         return (("condition", STEERED), ("reading", RELEASED)) if condition == RELEASED else (("condition", condition),)
 
 
@@ -419,7 +424,7 @@ class Range(Steering):
     def counts(self, continuation: str, expected: str) -> bool:
         return calls_range(continuation, expected)
 
-    def amount(self, kept: Kept, strength: float) -> tuple[tuple[str, Any], ...]:
+    def amount(self, kept: Kept, strength: float) -> Columns:
         vector, norms = kept.more.resolved
         in_states = dict(enumerate((vector.norm() / norms).tolist()))  # the vector's length, by layer
         if self.unit == "state":

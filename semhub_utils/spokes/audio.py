@@ -307,12 +307,20 @@ class KindItem(Item):
     alike: str
 
     @property
+    def cluster(self) -> str:
+        return self.clip.cluster
+
+    @property
+    def anchor(self) -> str:
+        return self.clip.label
+
+    @property
     def asked(self) -> LensItem:
         """The question with its sound, as an item: the true answer is its "own", the others are wrong."""
         wrong = (*self.answers[: self.right], *self.answers[self.right + 1 :])
         own = {"own": (self.answers[self.right],)}
         prompt = heard(self.clip, self.prompt)
-        return LensItem(self.clip.id, prompt, own, self.clip.cluster, wrong={"own": wrong}, anchor=self.clip.label)
+        return LensItem(self.clip.id, prompt, own, self.cluster, wrong={"own": wrong}, anchor=self.anchor)
 
 
 def kind_items(
