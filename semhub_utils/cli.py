@@ -17,7 +17,7 @@ EPILOG = """examples:
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub bench --json                                     time and memory against the released method"""
 MODEL = "id on the Hugging Face hub, local folder, or organism:NAME"
-CHAPTERS = ("arithmetic", "languages", "layers", "steering", "code", "semantics", "vision", "audio")
+CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
 Options = argparse.Namespace
 
 
@@ -40,27 +40,25 @@ def _count(default: int, text: str) -> dict:
 
 
 SHARED = {  # options that several commands take
-    "--revision": _takes("R", "branch, tag or commit of the model on the hub"),
-    "--set": _takes(
-        "NAME=VALUE", "a parameter of the chapter, such as device=cuda; may be given again", action="append", default=[]
-    ),
-    "--jobs": _count(1, "chapters at a time"),
-    "--fresh": _flag("run again what is already done"),
-    "--json": _flag("print one JSON object"),
-    "--device": _takes("D", "cpu, cuda ... (default: the best one there is)"),
-    "--dtype": _takes("T", "float32 (default), bfloat16 or float16", default="float32"),
-    "--seed": _takes("N", "seed of weights, draws and generated text (default 0)", type=int, default=0),
+    "revision": _takes("R", "branch, tag or commit of the model on the hub"),
+    "set": _takes("NAME=VALUE", "a parameter of the chapter; may be given again", action="append", default=[]),
+    "jobs": _count(1, "chapters at a time"),
+    "fresh": _flag("run again what is already done"),
+    "json": _flag("print one JSON object"),
+    "device": _takes("D", "cpu, cuda ... (default: the best one there is)"),
+    "dtype": _takes("T", "float32 (default), bfloat16 or float16", default="float32"),
+    "seed": _takes("N", "seed of weights, draws and generated text (default 0)", type=int, default=0),
 }
 COMMANDS: dict[str, tuple[Callable[[Options], int], str, dict[str, dict]]] = {}
 
 
-def command(text: str, shared: str, **own: dict):
-    """Make a function the command of its name: what it does, the shared options it takes, and its own arguments, which
-    are options where their name begins with an underscore."""
+def command(text: str, shared: str, argument: tuple[str, dict] | None = None, /, **own: dict):
+    """Make a function the command of its name: what it does, the shared options it takes, its argument, its options."""
 
     def known(function: Callable[[Options], int]) -> Callable[[Options], int]:
-        arguments = {name.replace("_", "--"): how for name, how in own.items()}
-        COMMANDS[function.__name__] = function, text, arguments | {name: SHARED[name] for name in shared.split()}
+        options = own | {name: SHARED[name] for name in shared.split()}
+        options = {f"--{name}": how for name, how in options.items()}
+        COMMANDS[function.__name__] = function, text, dict([argument] if argument else []) | options
         return function
 
     return known
@@ -68,10 +66,10 @@ def command(text: str, shared: str, **own: dict):
 
 @command(
     "run a chapter, or all, on one model or several",
-    "--revision --set --jobs --fresh",
-    chapter=_takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all"),
-    _model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append"),
-    _out=_takes("DIR", "folder for it all (default runs)", type=Path, default=Path("runs")),
+    "revision set jobs fresh",
+    ("chapter", _takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all")),
+    model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append"),
+    out=_takes("DIR", "folder for it all (default runs)", type=Path, default=Path("runs")),
 )
 def run(options: Options) -> int:
     from . import book
@@ -98,17 +96,17 @@ def run(options: Options) -> int:
 
 @command(
     "execute every chapter of the book and build the site",
-    "--revision --set --jobs --fresh",
-    _model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)"),
-    _strict=_flag("a chapter that fails, or a warning, ends the build"),
+    "revision set jobs fresh",
+    model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)"),
+    strict=_flag("a chapter that fails, or a warning, ends the build"),
 )
 def book(options: Options) -> int:
     from . import site
     from .book import find_book, parse_settings
 
-    how = {"revision": options.revision, "workers": options.jobs, "fresh": options.fresh, "say": _say}
-    how |= {"settings": parse_settings(options.set), "strict": options.strict}
-    outcomes, front = site.make(find_book(), model=options.model, **how)
+    how = {"workers": options.jobs, "fresh": options.fresh, "strict": options.strict, "say": _say}
+    asked = {"model": options.model, "revision": options.revision, "settings": parse_settings(options.set)}
+    outcomes, front = site.make(find_book(), **asked, **how)
     if front:
         print(front)
     return _status(outcomes)
@@ -116,8 +114,8 @@ def book(options: Options) -> int:
 
 @command(
     "check that the instruments read a model rightly",
-    "--revision --device --dtype --json",
-    model=_takes("MODEL", MODEL),
+    "revision device dtype json",
+    ("model", _takes("MODEL", MODEL)),
 )
 def check(options: Options) -> int:
     from dataclasses import asdict
@@ -143,13 +141,13 @@ def check(options: Options) -> int:
 
 @command(
     "measure time and memory against the released method and the floor",
-    "--device --dtype --json",
-    model=_takes("MODEL", f"{MODEL} (default: a random model made on the fly)", nargs="?"),
-    _quick=_flag("a small model and few items, under half a minute"),
-    _threads=_count(1, "threads on the cpu"),
-    _config={"choices": ("tiny", "small", "large"), "help": "size of the random model (default small)"},
-    _chapters=_flag("instead, run every chapter and count the tokens it forwards over the distinct ones"),
-    _items=_takes("CHAPTER", f"whose items: {', '.join(CHAPTERS)}; or all (default)", default="all"),
+    "device dtype json",
+    ("model", _takes("MODEL", f"{MODEL} (default: a random model made on the fly)", nargs="?")),
+    quick=_flag("a small model and few items, under half a minute"),
+    threads=_count(1, "threads on the cpu"),
+    config={"choices": ("tiny", "small", "large"), "help": "size of the random model (default small)"},
+    chapters=_flag("instead, run every chapter and count the tokens it forwards over the distinct ones"),
+    items=_takes("CHAPTER", f"whose items: {CHAPTERS}; or all (default)", default="all"),
 )
 def bench(options: Options) -> int:
     from .site import bench_tables, forwarded_table
@@ -171,10 +169,10 @@ def bench(options: Options) -> int:
 
 @command(
     "measure where the truth is known: what must be seen, false alarms, power",
-    "--fresh",
-    _organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    _part={"action": "append", "choices": ("truth", "alarms", "power"), "help": "only this; may be repeated"},
-    _out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
+    "fresh",
+    organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
+    part={"action": "append", "choices": ("truth", "alarms", "power"), "help": "only this; may be repeated"},
+    out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
     from . import calibrate as measure
@@ -187,11 +185,11 @@ def calibrate(options: Options) -> int:
 
 @command(
     "train a tuned lens for a model: a third reading beside the normed and the raw one",
-    "--revision --device --dtype --seed",
-    model=_takes("MODEL", MODEL),
-    _text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=Path),
-    _out=_takes("DIR", "folder (default: the model's, where chapters look)", type=Path),
-    _steps=_count(250, "training steps"),
+    "revision device dtype seed",
+    ("model", _takes("MODEL", MODEL)),
+    text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=Path),
+    out=_takes("DIR", "folder (default: the model's, where chapters look)", type=Path),
+    steps=_count(250, "training steps"),
 )
 def tune(options: Options) -> int:
     from . import tuned
@@ -209,16 +207,11 @@ def tune(options: Options) -> int:
 
 @command(
     "train one of the models that ship with the book",
-    "--seed",
-    name=_takes(
-        "NAME",
-        "a recipe, or sees or hears: eyes or ears for the hub (islands-sees: for islands; default hub)",
-        nargs="?",
-        default="hub",
-    ),
-    _out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
-    _device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
-    _minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
+    "seed",
+    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one", nargs="?", default="hub")),
+    out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
+    device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
+    minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
 )
 def train(options: Options) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
@@ -243,8 +236,8 @@ def train(options: Options) -> int:
 @command(
     "train small models with one thing changed at a time, and write what became of them",
     "",
-    _seeds=_count(2, "trainings of each"),
-    _out=_takes("FILE", "the table (default: the one that ships)", type=Path),
+    seeds=_count(2, "trainings of each"),
+    out=_takes("FILE", "the table (default: the one that ships)", type=Path),
 )
 def controls(options: Options) -> int:
     from .experiments.raising import TABLE, run_controls

@@ -1,13 +1,12 @@
-"""Stage and build the site: prose from book/, chapters as papermill executed them.
-
-Nothing is written outside the build folder. The build always starts from nothing: an incremental one hides warnings.
+"""The site: prose from book/ and chapters as papermill executed them, staged and built from nothing each time, as an
+incremental build hides warnings. Nothing is written outside the build folder.
 """
 
 import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import nbformat
 
 from . import book
-from .errors import SemhubError
+from .errors import SemhubError, need
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
@@ -23,82 +22,81 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>@layer semhub .*?</style>", re.DOTALL)
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
+FRONT = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>
+<meta http-equiv="refresh" content="0; url=FIRST"></head>
+<body><main><h1>The Semantic Hub</h1>
+<p><a href="FIRST">Open the book</a></p></main></body></html>
+"""
 
 
 def make(
-    root: Path, *, model: str | None, strict: bool, say: Callable[[str], None], settings: book.Parameters, **how: Any
+    root: Path, *, model: str | None, revision: str | None, settings: book.Parameters, strict: bool, **how: Any
 ) -> tuple[list[book.Outcome], Path | None]:
     """Execute every chapter of the book and build the site; what became of each, and the front page, or None where
     none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
-    how: revision; and workers and fresh, for `book.run`."""
-    build, chosen = root / "_build", book.chapters(root)
+    how: workers, fresh and say, for `book.run`."""
+    build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
-    places["revision"] = how.pop("revision")
 
-    def run(chapters: Sequence[book.Notebook], on: str | None) -> dict[book.Notebook, book.Outcome]:
-        jobs = book.plan(chapters, [on], **places | ({} if on == model else {"revision": None}))
-        return {outcome.job.chapter: outcome for outcome in book.run(jobs, say=say, **how)}
+    def run(chosen: Sequence[book.Notebook], on: str | None, revision: str | None) -> dict[book.Notebook, book.Outcome]:
+        jobs = book.plan(chosen, [on], revision=revision, **places)
+        return {outcome.job.chapter: outcome for outcome in book.run(jobs, **how)}
 
-    outcomes = run(chosen, model)
+    outcomes = run(book.chapters(root), model, revision)
     refused = {chapter: outcome for chapter, outcome in outcomes.items() if outcome.code == 2}
     if model and len(refused) < len(outcomes):  # else it is no model at all
         for chapter, outcome in refused.items():
-            say(f"{outcome.error.splitlines()[0]} {chapter.stem} is shown on its own model.")
-        outcomes |= run([*refused], None)
-    failed = [outcome for outcome in outcomes.values() if outcome.error]
-    if failed and (strict or len(failed) == len(outcomes)):
-        return [*outcomes.values()], None
-    # Chapters may name different default models, so their notebooks are gathered; one that failed, as far as it got.
-    executed = build / "executed"
-    shutil.rmtree(executed, ignore_errors=True)
-    executed.mkdir(parents=True)
-    for outcome in outcomes.values():
-        if outcome.job.output.exists():
-            shutil.copy2(outcome.job.output, executed)
-    return [*outcomes.values()], build_site(executed, build / "html", build / "results", root=root, strict=strict)
+            how["say"](f"{outcome.error.splitlines()[0]} {chapter.stem} is shown on its own model.")
+        outcomes |= run([*refused], None, None)
+    became = [*outcomes.values()]
+    failed = [outcome for outcome in became if outcome.error]
+    if failed and (strict or len(failed) == len(became)):
+        return became, None
+    executed = [
+        outcome.job.output for outcome in became if outcome.job.output.exists()
+    ]  # of a failed one what there is
+    return became, build_site(executed, build / "html", build / "results", root=root, strict=strict)
 
 
 def clean(notebook: dict) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
     badge as a plain link, and the style that each figure and card brings along once."""
-    cells, styles = [], set()
     notebook["metadata"].pop("papermill", None)
+    notebook["cells"] = [c for c in notebook["cells"] if not LEFT_OUT & set(c["metadata"].get("tags", []))]
+    styles = set()
     for cell in notebook["cells"]:
-        if LEFT_OUT & set(cell["metadata"].get("tags", [])):
-            continue
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
             if html := "".join(output.get("data", {}).get("text/html", "")):
-                for style in set(STYLE.findall(html)) & styles:
+                found = set(STYLE.findall(html))
+                for style in found & styles:
                     html = html.replace(style, "")
-                styles |= set(STYLE.findall(html))
+                styles |= found
                 output["data"]["text/html"] = html
-        cells.append(cell)
-    notebook["cells"] = cells
     return notebook
 
 
-def stage(executed: Path, target: Path, *, root: Path, results: Path) -> None:
+def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) -> None:
     """Copy prose, settings and executed chapters into `target`. Raises SemhubError when a chapter was not executed."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    (target / "tests").mkdir()
-    shutil.copy2(root / "tests" / "test_added_experiment.py", target / "tests")  # book/architecture.md shows it
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("notebooks", "tests", "book/_generated"):
+        (target / name).mkdir()
+    for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
-    (target / "notebooks").mkdir()
+    there = {path.name: path for path in executed}
     for chapter in book.chapters(root):
-        source = executed / chapter.path.name
-        if not source.is_file():
-            raise SemhubError(f"Chapter {chapter.stem} was not executed: there is no {source}; run `make book`.")
+        source = there.get(chapter.path.name)
+        need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         nbformat.write(clean(nbformat.read(source, as_version=4)), target / "notebooks" / source.name)
-    generated = target / "book" / "_generated"
-    generated.mkdir()
-    (generated / "status.md").write_text(status_table(results), "utf-8")
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
-    (generated / "bench.md").write_text(bench_tables(bench), "utf-8")
-    (generated / "vendor.md").write_text(vendor_table(root / "book/_static/vendor/manifest.json"), "utf-8")
+    vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
+    entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
+    libraries = _table(("Library", "Version", "Licence"), entries)
+    for name, text in {"status": status_table(results), "bench": bench_tables(bench), "vendor": libraries}.items():
+        (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
@@ -115,9 +113,8 @@ def status_table(results: Path) -> str:
         run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
         memory = f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured"
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
-        rows.append(
-            (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
-        )
+        about = (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
+        rows.append(about)
         used |= set(run["versions"].items())
         if run.get("forwarded"):
             read[f"{run['chapter']}, {run['model']}"] = run["forwarded"]
@@ -138,17 +135,22 @@ def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:
 
 def bench_tables(run: dict[str, Any]) -> str:
     """The report of `semhub bench` as Markdown tables: speed and memory by experiment, and speed by chapter."""
+
+    def times(work: dict[str, Any]) -> tuple[str, str]:
+        faster, of_floor = (work[key]["median"] for key in ("times_faster_than_released", "times_the_floor"))
+        return f"{faster:.1f}", f"{of_floor:.2f}"
+
     speed, memory = [], []
     for experiment in INSTRUMENTS:
         for name, work in run.get(experiment, {}).get("workloads", {}).items():
             if "seconds" in work:
                 cells = [f"{work['seconds'][method]:.2f} s" for method in METHODS]
-                speed.append((experiment, name, *cells, *_times(work)))
+                speed.append((experiment, name, *cells, *times(work)))
             else:
                 cells = [f"{work['peak_bytes'][method] / 2**20:.1f} MiB" for method in METHODS]
                 memory.append((experiment, name, *cells, f"{work['memory_share_of_released']:.1%}"))
     chapters = [
-        (chapter, *(" · ".join(_times(of[name])) if name in of else "" for name in INSTRUMENTS))
+        (chapter, *(" · ".join(times(of[name])) if name in of else "" for name in INSTRUMENTS))
         for chapter, of in run.get("chapters", {}).items()
     ]
     head = ("Experiment", "Prompts", "As released", "Ours", "Floor", "Times faster than released", "Times the floor")
@@ -157,7 +159,7 @@ def bench_tables(run: dict[str, Any]) -> str:
         f"{run['device']}, {run['dtype']}, {run['threads']} threads; "
         f"{', '.join(f'{name} {number}' for name, number in run['versions'].items())}.\n",
         _table(head, speed, 5),
-        _table((head[0], head[1], "Memory as released", "Ours", "Floor", "Share of released"), memory, 4),
+        _table((*head[:2], "Memory as released", "Ours", "Floor", "Share of released"), memory, 4),
     ]
     if chapters:
         parts.append("By chapter, on its own items: times faster than released · times the floor.\n")
@@ -165,21 +167,10 @@ def bench_tables(run: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _times(work: dict[str, Any]) -> tuple[str, str]:
-    faster, of_floor = (work[key]["median"] for key in ("times_faster_than_released", "times_the_floor"))
-    return f"{faster:.1f}", f"{of_floor:.2f}"
-
-
-def vendor_table(manifest: Path) -> str:
-    """The libraries that are part of the site, with version and licence, as a Markdown table."""
-    entries = {(e["name"], e["version"], e["licence"]) for e in json.loads(manifest.read_text("utf-8"))}
-    return _table(("Library", "Version", "Licence"), sorted(entries))
-
-
-def build_site(executed: Path, out: Path, results: Path, *, root: Path, strict: bool = False) -> Path:
-    """Build the site from a folder with one executed `<chapter>.ipynb` for each chapter of _toc.yml, and return the
-    path of its front page. strict: warnings and unresolved references fail the build. Raises SemhubError when a chapter
-    is missing or the build fails."""
+def build_site(executed: Iterable[Path], out: Path, results: Path, *, root: Path, strict: bool = False) -> Path:
+    """Build the site from executed notebooks, one for each chapter of _toc.yml, and return the path of its front page.
+    strict: warnings and unresolved references fail the build. Raises SemhubError when a chapter is missing or the build
+    fails."""
     staged, doctrees = out.parent / "stage", out.parent / "doctrees"
     stage(executed, staged, root=root, results=results)
     try:
@@ -200,14 +191,7 @@ def build_site(executed: Path, out: Path, results: Path, *, root: Path, strict: 
         keep_going=True,
         quiet=True,
     )
-    if failed:
-        raise SemhubError(f"The book did not build cleanly ({failed}); the messages above name the pages.")
-    first = f"{next(book.documents(root))}.html"
+    need(not failed, f"The book did not build cleanly ({failed}); the messages above name the pages.")
     front = out / "index.html"
-    front.write_text(
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>\n'
-        f'<meta http-equiv="refresh" content="0; url={first}"></head>\n<body><main><h1>The Semantic Hub</h1>\n'
-        f'<p><a href="{first}">Open the book</a></p></main></body></html>\n',
-        "utf-8",
-    )
+    front.write_text(FRONT.replace("FIRST", f"{next(book.documents(root))}.html"), "utf-8")
     return front

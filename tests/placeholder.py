@@ -77,8 +77,8 @@ def notebook(name: str) -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata=metadata)
 
 
-def write_executed(folder: Path, chapters: list[str]) -> Path:
+def write_executed(folder: Path, chapters: list[str]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in chapters:
         nbformat.write(notebook(name), folder / f"{name}.ipynb")
-    return folder
+    return [folder / f"{name}.ipynb" for name in chapters]

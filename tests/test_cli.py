@@ -4,9 +4,8 @@ import json
 import resource
 import subprocess
 import sys
-import types
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -16,14 +15,15 @@ from semhub_utils import cli, site
 from semhub_utils.errors import SemhubError
 
 
-def fake(monkeypatch, name: str, **contents):
-    """Put a module of ours in place of the real one."""
-    module = types.ModuleType(f"semhub_utils.{name}")
-    module.__dict__.update(contents)
-    monkeypatch.setitem(sys.modules, f"semhub_utils.{name}", module)
-    import semhub_utils
+@pytest.fixture
+def put(monkeypatch):
+    """put(module, name=...): functions in place of those of a module of the package, which need not be loaded."""
 
-    monkeypatch.setattr(semhub_utils, name, module, raising=False)
+    def one(module, **functions):
+        for name, function in functions.items():
+            monkeypatch.setattr(f"semhub_utils.{module}.{name}", function)
+
+    return one
 
 
 @pytest.fixture
@@ -66,9 +66,14 @@ def test_help_is_instant():
         (["run", "first", "--set", "n_itms=3"], "There is no parameter 'n_itms'"),
         (["run", "first", "--set", "n_items=some"], "n_items was given 'some'"),
         (["run", "first", "--set", "n_items=0"], "n_items is 0"),
+        (["check", "nowhere"], "No such model."),
     ],
 )
-def test_a_mistake_is_one_sentence(book, capsys, arguments, sentence):
+def test_a_mistake_is_one_sentence(book, capsys, put, arguments, sentence):
+    def refuse(*args, **options):
+        raise SemhubError("No such model.")
+
+    put("loading", load_model=refuse)
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
@@ -81,11 +86,11 @@ def test_jobs_must_be_a_number(book, capsys):
     assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
 
 
-def test_an_interrupt_says_that_work_is_kept(book, capsys, monkeypatch):
+def test_an_interrupt_says_that_work_is_kept(book, capsys, put):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "run", interrupted)
+    put("book", run=interrupted)
     assert cli.main(["run", "first"]) == 130
     assert "is kept" in capsys.readouterr().err
 
@@ -101,7 +106,7 @@ def test_run_prints_the_notebook_and_a_failure_its_sentence(book, capsys):
     assert "Traceback" not in captured.err
 
 
-def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(book, capsys, monkeypatch):
+def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(book, capsys, put):
     """And builds nothing where a chapter failed and that is not allowed, or where no chapter takes the model."""
     toc = "format: jb-book\nroot: book/index\nchapters:\n"
     names = ("01_first", "02_second", "03_third")
@@ -121,13 +126,13 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
         return outcomes
 
     def build(executed, out, results, *, root, strict):
-        built.update({path.stem: path.read_text() for path in executed.iterdir()}, strict=strict, root=root)
+        built.update({path.stem: path.read_text() for path in executed}, strict=strict, root=root)
         return out / "index.html"
 
     for name in names[1:]:
         (book / "notebooks" / f"{name}.ipynb").write_bytes((book / "notebooks" / "01_first.ipynb").read_bytes())
-    monkeypatch.setattr(runs, "run", run)
-    monkeypatch.setattr(site, "build_site", build)
+    put("book", run=run)
+    put("site", build_site=build)
     assert cli.main(["book", "--strict"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(book / "_build" / "html" / "index.html")
     assert built == dict.fromkeys(names, "some/model") | {"root": book, "strict": True}
@@ -144,36 +149,26 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
     assert cli.main(["book", "--model", "no/model"]) == 2 and not built and len(done) == 3
 
 
-def test_run_says_when_a_gpu_stands_idle(book, capsys, monkeypatch):
-    import torch
-
+def test_run_says_when_a_gpu_stands_idle(book, capsys, monkeypatch, put):
     notebook = nbformat.read(book / "notebooks" / "01_first.ipynb", 4)
     notebook.cells[0].source += '\ndevice = "cpu"'
     nbformat.write(notebook, book / "notebooks" / "01_first.ipynb")
-    monkeypatch.setattr(runs, "run", lambda jobs, **options: [runs.Outcome(job, 0.0) for job in jobs])
+    put("book", run=lambda jobs, **options: [runs.Outcome(job, 0.0) for job in jobs])
     for there, more, said in ((True, (), 1), (True, ("--set", "device=cpu"), 0), (False, (), 0)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
         assert cli.main(["run", "first", *more]) == 0
         assert capsys.readouterr().err.count("--set device=cuda") == said
 
 
-@dataclass
-class Check:
-    name: str
-    value: float
-    bound: float
-    passed: bool
-    meaning: str
-
-
 @pytest.mark.parametrize("passed", [True, False])
-def test_check_reports_and_fails(monkeypatch, capsys, passed):
-    handle = types.SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
-    handle.modalities = frozenset({"text", "image"})
-    loaded = []
-    fake(monkeypatch, "loading", load_model=lambda name, **options: loaded.append(options) or handle)
+def test_check_reports_and_fails(put, capsys, passed):
+    from semhub_utils.checks import Check
+
+    handle = SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
+    handle.modalities, loaded = frozenset({"text", "image"}), []
+    put("loading", load_model=lambda name, **options: loaded.append(options) or handle)
     checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
-    fake(monkeypatch, "checks", self_check=lambda model, raise_on_failure: checks)
+    put("checks", self_check=lambda model, raise_on_failure: checks)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
     report = json.loads(capsys.readouterr().out)
     assert report["modalities"] == ["image", "text"]
@@ -184,41 +179,20 @@ def test_check_reports_and_fails(monkeypatch, capsys, passed):
     assert [(of["device"], of["dtype"]) for of in loaded] == [(None, "float32")] * 2 + [("cuda", "bfloat16")]
 
 
-def test_bench_prints_one_json_object_or_tables(monkeypatch, capsys):
-    report = {
-        "model": "m",
-        "layers": 2,
-        "hidden": 8,
-        "vocabulary": 9,
-        "device": "cpu",
-        "dtype": "float32",
-        "threads": 1,
-    }
-    fake(monkeypatch, "bench", bench=lambda *args, **options: report | {"versions": {"torch": "9"}})
+def test_bench_prints_one_json_object_or_tables(put, capsys):
+    report = dict.fromkeys(("layers", "hidden", "vocabulary", "threads"), 2)
+    report |= {"model": "m", "device": "cpu", "dtype": "float32", "versions": {"torch": "9"}}
+    put("bench", bench=lambda *args, **options: report)
     assert cli.main(["bench", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["model"] == "m"
+    assert json.loads(capsys.readouterr().out) == report
     assert cli.main(["bench"]) == 0
-    assert "Times faster than released" in capsys.readouterr().out
+    assert capsys.readouterr().out == site.bench_tables(report) + "\n"
 
 
-def test_train_hands_on_what_was_asked(monkeypatch, capsys, tmp_path):
+def test_train_hands_on_what_was_asked(put, capsys, tmp_path):
     calls = []
-
-    def train(name, folder, **options):
-        calls.append((name, folder, options))
-        return folder
-
-    monkeypatch.setitem(sys.modules, "semhub_utils.organism.llama", types.SimpleNamespace(train=train))
+    put("organism.llama", train=lambda name, folder, **options: calls.append((name, folder, options)) or folder)
     assert cli.main(["train", "hub", "--out", str(tmp_path), "--seed", "3", "--minutes", "1.5"]) == 0
     assert calls == [("hub", tmp_path, {"seed": 3, "device": "cpu", "minutes": 1.5})]
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path}\n" and "trains on" in captured.err
-
-
-def test_any_sentence_of_ours_ends_with_2(monkeypatch, capsys):
-    def refuse(*args, **options):
-        raise SemhubError("No such model.")
-
-    monkeypatch.setattr("semhub_utils.loading.load_model", refuse)
-    assert cli.main(["check", "nowhere"]) == 2
-    assert capsys.readouterr().err == "No such model.\n"
