@@ -41,12 +41,8 @@ programs = None  # "generated", "mbpp" (over the network without data_dir) or "s
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments import core, interventions, patching, unsaid, words
-from semhub_utils.lens import available_readings
-from semhub_utils.results import glue
+from semhub_utils.chapter import begin, glue
+from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
 
 chapter = begin("code", globals(), "programs")
@@ -89,22 +85,13 @@ ranges, not_ranges = code.range_places(found)
 # and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
 
 # %% tags=["hide-input"]
-ands = chapter.step(
-    "and",
-    lambda: core.run(
-        unsaid.Ands(), model, commas, series="lists", readings=available_readings(model), seed=seed, dropped=not_commas
-    ),
-)
-probability = ands[ands.experiment == "and-probability"]
-show(
-    figures.curves(
-        probability,
-        title="Is it and?",
-        alt="Lens probability of and, other words and the next token at list commas by relative depth, two readings.",
-        y="mean lens probability",
-        types={"and": "english", "next token": "code", "frequent words": "control"},
-    ),
-    probability,
+ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True, dropped=not_commas)
+ands.curves(
+    "and-probability",
+    "Is it and?",
+    alt="Lens probability of and, other words and the next token at list commas by relative depth, two readings.",
+    y="mean lens probability",
+    types={"and": "english", "next token": "code", "frequent words": "control"},
 )
 
 # %% [markdown]
@@ -121,37 +108,33 @@ show(
 # place one after the other.
 
 # %% tags=["hide-input"]
-margins = ands[ands.experiment.isin(["and-lead", "and-place"]) & (ands.reading == "normed")]
-names = {"and-lead": "over other words", "and-place": "over other commas"}
-margins = margins.assign(series=margins.experiment.map(names))
-show(
-    figures.curves(
-        margins,
-        title="How far is and ahead?",
-        alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
-        y="difference of log-probability (nats)",
-        types={"over other words": "english", "over other commas": "code"},
-    ),
-    margins,
+ands.curves(
+    {"and-lead": "over other words", "and-place": "over other commas"},
+    "How far is and ahead?",
+    alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
+    y="difference of log-probability (nats)",
+    by="measure",
+    types={"over other words": "english", "over other commas": "code"},
+    reading="normed",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "and-lead/lists",
+ands.claims(
+    "and-lead",
     "At some middle layer, at list commas, “and” is above Python's other words and above English ones.",
     paper="The word “and” peaks in the middle layers at the commas of lists.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "and-place/lists",
+ands.claims(
+    "and-place",
     "At some middle layer, “and” is likelier at list commas than at commas between arguments.",
     paper="The paper looks at list commas alone.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "and-end/lists",
+ands.claims(
+    "and-end",
     "At the last layer the token that is written next is above “and”.",
     paper="The surface token wins only near the output.",
 )
@@ -170,29 +153,21 @@ chapter.claim(
 # A hundred places of one name are one finding: intervals are over names, and the null moves all places of a name together.
 
 # %% tags=["hide-input"]
-by_name, of_arguments = words.Lens("name", "argument"), {"over": "moves_with", "series": "arguments", "seed": seed}
+by_name = words.Lens("name", "argument")
 arguments, no_site = unsaid.argument_items(model, before_arguments)
-roles = chapter.step(
-    "roles",
-    lambda: core.run(
-        by_name, model, arguments, readings=available_readings(model), dropped=not_arguments | no_site, **of_arguments
-    ),
-)
-first = roles[(roles.experiment == "lens-first") & (roles.series == "name") & (roles.reading == "normed")]
-glue("says_name", first[first.control.isna()].sort_values("layer").value.iloc[-1], ".0%")
+given = {"over": "moves_with", "dropped": not_arguments | no_site}
+roles = chapter.run(by_name, arguments, series="arguments", readings=True, **given)
+said = roles.rows("lens-first", series="name", reading="normed", control="", layer=model.n_layers)
+glue("says_name", said.value.iloc[-1], ".0%")
 glue("n_names", len({place.name for place in before_arguments}))
 
 # %% tags=["hide-input"]
-probability = roles[roles.experiment == "lens-probability"]
-show(
-    figures.curves(
-        probability,
-        title="Is it the name of the parameter, or the argument?",
-        alt="Lens probability of parameter names, wrong names and arguments by relative depth, two readings.",
-        y="mean lens probability",
-        types={"name": "english", "argument": "code", "wrong name": "control"},
-    ),
-    probability,
+roles.curves(
+    "lens-probability",
+    "Is it the name of the parameter, or the argument?",
+    alt="Lens probability of parameter names, wrong names and arguments by relative depth, two readings.",
+    y="mean lens probability",
+    types={"argument": "code"},
 )
 
 # %% [markdown]
@@ -205,8 +180,8 @@ show(
 # {glue}`says_name` of the places. They stay in: without them, the argument would win the last claim below by selection.
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-meaning/arguments",
+roles.claims(
+    "lens-meaning",
     "At some middle layer the parameter's name is above the names of other parameters.",
     paper="The paper compares the name with the argument alone.",
 )
@@ -215,24 +190,23 @@ chapter.claim(
 builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
 some, lost = unsaid.argument_items(model, builtins)
-of_builtins = of_arguments | {"series": "builtins", "dropped": not_arguments | copied | lost}
-chapter.find("builtins", lambda: core.run(by_name, model, some, **of_builtins), {"data_type": "builtins"})
-chapter.claim(
-    "lens-meaning/builtins",
+given["dropped"] = not_arguments | copied | lost
+chapter.run(by_name, some, series="builtins", name="builtins", **given).claims(
+    "lens-meaning",
     "The same where the program has not defined the function, so that there is no name to copy.",
     paper="The paper takes both kinds together.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-lead/arguments",
+roles.claims(
+    "lens-lead",
     "At some middle layer the parameter's name is above the argument as written, and above other names too.",
     paper="For many arguments the name of the parameter is ahead in the middle layers.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "lens-end/arguments",
+roles.claims(
+    "lens-end",
     "At the last layer the argument as written is above the parameter's name.",
     paper="The argument wins near the output.",
 )
@@ -241,7 +215,7 @@ chapter.claim(
 # What was left out, and why? A claim about a third of all places is a claim about that third.
 
 # %%
-left_out = chapter.evidence("lens-meaning/arguments")
+left_out = roles.one("lens-meaning/arguments")
 glue("n_arguments", left_out.n)
 glue("n_left_out", sum(left_out.dropped.values()))
 left_out.dropped
@@ -265,10 +239,9 @@ left_out.dropped
 # the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
 
 # %% tags=["hide-input"]
-given = {"dropped": not_ranges, "seed": seed}
-push = interventions.Range()
-steering = chapter.step("range", lambda: core.run(push, model, ranges, series="range", **given))
-task = steering[steering.experiment == "range-task"]
+given = {"series": "range", "dropped": not_ranges}
+steering = chapter.run(interventions.Range(), ranges, **given)
+task = steering.rows("range-task")
 glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 
@@ -277,24 +250,21 @@ glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 # that has a start already cannot be given one.
 
 # %% tags=["hide-input"]
-dose = steering[(steering.experiment == "steering-dose") & (steering.series == "expected")]
-corrected = dose.assign(series=dose.condition)
-show(
-    figures.curves(
-        corrected.drop(columns="reading"),
-        title="Does more start give more range(0, n)? (the other programs)",
-        alt="Share of range calls from 0 by strength, for start minus end, a random direction, the reverse and another layer.",
-        x="strength",
-        y="share that becomes range(0, n)",
-        types={"steered": "english"},
-        x_title="strength, in lengths of the mean state",
-    ),
-    corrected[["condition", "strength", "raw", "value", "low", "high", "n"]],
+lengths = "strength, in lengths of the mean state"
+steering.dose(
+    "steering-dose",
+    "Does more start give more range(0, n)? (the other programs)",
+    alt="Share of range calls from 0 by strength, for start minus end, a random direction, the reverse and another layer.",
+    y="share that becomes range(0, n)",
+    by="condition",
+    types={"steered": "english"},
+    x_title=lengths,
+    series="expected",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "steering/range",
+steering.claims(
+    "steering",
     "Adding start minus end turns range(n) into range(0, n), more often than a random direction does.",
     paper="The call becomes range(0, n).",
 )
@@ -304,20 +274,13 @@ chapter.claim(
 # too: where that is far above 1, the state is overwritten rather than steered.
 
 # %% tags=["hide-input"]
-push = interventions.RANGE_AS_RELEASED
-as_released = chapter.step("range as released", lambda: core.run(push, model, ranges, series="range", **given))
-outcomes = as_released[as_released.experiment == "steering-dose"]
-released = outcomes.assign(in_states=outcomes.strength, strength=outcomes.raw).drop(columns="reading")
-show(
-    figures.stacked(
-        released,
-        title="What do the paper's strengths do in this model?",
-        alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
-        switch=("condition",),
-        types={"expected": "english", "unchanged": "code", "other": "control"},
-        x_title="strength, in lengths of the vector",
-    ),
-    released[["condition", "series", "strength", "in_states", "value", "low", "high", "n"]],
+as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, name="range as released", **given)
+as_released.changed(lambda table: table.assign(in_states=table.strength, strength=table.raw)).dose(
+    "steering-dose",
+    "What do the paper's strengths do in this model?",
+    alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
+    types={"expected": "english", "unchanged": "code", "other": "control"},
+    x_title="strength, in lengths of the vector",
 )
 
 # %% [markdown]
@@ -325,59 +288,43 @@ show(
 # *a* start. So you count again, with any `range(k, n)` as success, and choose layer and strength again.
 
 # %% tags=["hide-input"]
-push = interventions.Range(expected="k, n")
-any_start = chapter.step("range-start", lambda: core.run(push, model, ranges, series="range-start", **given))
-# %% tags=["hide-input"]
-choice = any_start[any_start.experiment == "steering-choice"]
-choice = choice.assign(direction=choice.control.fillna("").replace("", "start minus end"))
-show(
-    figures.heatmap(
-        choice,
-        x="strength",
-        y="layer",
-        title="Which layer and strength give a start? (the quarter for choosing)",
-        alt="Share of range calls with a start by layer and strength on the programs for choosing, for either direction.",
-        value_title="share that becomes range(k, n)",
-        x_title="strength, in lengths of the mean state",
-        switch="direction",
-    ),
-    choice[["direction", "layer", "strength", "raw", "value", "low", "high", "n"]],
+any_start = chapter.run(interventions.Range(expected="k, n"), ranges, **given | {"series": "range-start"})
+any_start.heatmap(
+    "steering-choice",
+    "Which layer and strength give a start? (the quarter for choosing)",
+    alt="Share of range calls with a start by layer and strength on the programs for choosing, for either direction.",
+    x="strength",
+    y="layer",
+    value="share that becomes range(k, n)",
+    called={"control": "direction", "": "start minus end"},
+    x_title=lengths,
 )
 
 # %% tags=["hide-input"]
-dose = any_start[(any_start.experiment == "steering-dose") & (any_start.series == "expected")]
-dose = dose.assign(series=dose.condition)
-show(
-    figures.curves(
-        dose.drop(columns="reading"),
-        title="Does more start give more of a start? (the other programs)",
-        alt="Share of range calls with a start by strength, for start minus end, a random direction, the reverse and another layer.",
-        x="strength",
-        y="share that becomes range(k, n)",
-        types={"steered": "english"},
-        x_title="strength, in lengths of the mean state",
-    ),
-    dose[["condition", "strength", "raw", "value", "low", "high", "n"]],
+any_start.dose(
+    "steering-dose",
+    "Does more start give more of a start? (the other programs)",
+    alt="Share of range calls with a start by strength, for start minus end, a random direction, the reverse and another layer.",
+    y="share that becomes range(k, n)",
+    by="condition",
+    types={"steered": "english"},
+    x_title=lengths,
+    series="expected",
 )
 
 # %% tags=["hide-input"]
-outcomes = any_start[any_start.experiment == "steering-dose"]
-shown = outcomes.replace({"series": {"expected": "range(k, n)"}})
-show(
-    figures.stacked(
-        shown.drop(columns="reading"),
-        title="What does the model write instead?",
-        alt="Shares of calls with a start, unchanged and other calls by strength, for each direction.",
-        switch=("condition",),
-        types={"range(k, n)": "english", "unchanged": "code", "other": "control"},
-        x_title="strength, in lengths of the mean state",
-    ),
-    shown[["condition", "series", "strength", "raw", "value", "low", "high", "n"]],
+any_start.dose(
+    "steering-dose",
+    "What does the model write instead?",
+    alt="Shares of calls with a start, unchanged and other calls by strength, for each direction.",
+    called={"expected": "range(k, n)"},
+    types={"range(k, n)": "english", "unchanged": "code", "other": "control"},
+    x_title=lengths,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "steering/range-start",
+any_start.claims(
+    "steering",
     "Adding start minus end makes the model write where the range starts, more often than a random direction does.",
     paper="The paper counts range(0, n) alone.",
 )
@@ -391,22 +338,18 @@ chapter.claim(
 # %%
 asked = facts.prompts("code", 250, seed=seed)
 twins = facts.english_twins(asked)
-answered = chapter.step("facts", lambda: words.task_table(model, twins, own="own", series="english"))
-known = chapter.knows(answered, "answer the English questions whose states are written")
+known = chapter.knows(
+    words.task_table, twins, "answer the English questions whose states are written", series="english"
+)["english"]
 swaps = facts.patch_items(asked, seed=seed)
-patches = chapter.step("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
+patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
 
 # %% tags=["hide-input"]
-said = patches[patches.experiment == "patch-first"]
-show(
-    figures.curves(
-        said,
-        title="What does the run say with another run's state in it?",
-        alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
-        y="share of prompts",
-        switch=("direction", "condition"),
-    ),
-    said[["direction", "condition", "series", "layer", "value", "low", "high", "n"]],
+patches.curves(
+    "patch-first",
+    "What does the run say with another run's state in it?",
+    alt="Share of prompts by first answer and layer of the patch, for each direction and each state written.",
+    y="share of prompts",
 )
 
 # %% [markdown]
@@ -414,19 +357,19 @@ show(
 # the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "patch/code",
+patches.claims(
+    "patch",
     "At some middle layer, a state from an English question pushes the run over code to that state's own answer.",
     paper="A vector made of English words, added in a middle layer, changes the code that the model writes.",
-    precondition=known,
+    needs=known,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "patch-answer/code",
+patches.claims(
+    "patch-answer",
     "At some middle layer, the run over code then writes that answer, as code.",
     paper="Nothing: it moves no whole state.",
-    precondition=known,
+    needs=known,
 )
 
 # %% [markdown]

@@ -41,12 +41,8 @@ sentences = None  # "generated", or "cogs" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import alike, core, patching, unsaid, words
-from semhub_utils.lens import available_readings
-from semhub_utils.results import glue
 from semhub_utils.spokes import semantics
 
 chapter = begin("semantics", globals(), "sentences")
@@ -71,8 +67,8 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 # %% tags=["hide-input"]
 forms = semantics.form_prompts(known, n_items, seed=seed)
 forms = core.readable(model, forms, lambda item: item.prompt)
-task = chapter.step("task", lambda: words.task_table(model, forms, own="own", series="forms"))
-glue("task", task.value.mean(), ".0%")
+task = chapter.knows(words.task_table, forms, "go on with a form", series="forms")
+glue("task", task.share, ".0%")
 left_out = {"lines": known, "pairs": pairs, "swaps": swaps, "forms to go on with": forms}
 notes = [f"{name.capitalize()}: {some.left_out}" for name, some in left_out.items() if some.dropped]
 glue("left_out", " ".join(notes) or "No line and no item was left out.")
@@ -92,24 +88,15 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 # there too, and whatever shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
-similarity = chapter.step(
-    "similarity",
-    lambda: core.run(
-        alike.AlikeForms(), model, pairs, series="others", seed=seed, dropped=known.dropped + pairs.dropped
-    ),
-)
-adjusted = similarity[similarity.experiment.isin(["similarity", "similarity-all"])]
-adjusted = adjusted.assign(against=adjusted.experiment.map({"similarity": "same pattern", "similarity-all": "all"}))
-show(
-    figures.curves(
-        adjusted,
-        title="Are a sentence and its form more alike than others?",
-        alt="Adjusted cosine of sentences and logical forms by relative depth, with the null and the controls.",
-        y="cosine of matching pairs minus others",
-        types={"others": "logic"},
-        switch=("against", "reading"),
-    ),
-    adjusted,
+lost = known.dropped + pairs.dropped
+similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=lost)
+similarity.curves(
+    {"similarity": "same pattern", "similarity-all": "all"},
+    "Are a sentence and its form more alike than others?",
+    alt="Adjusted cosine of sentences and logical forms by relative depth, with the null and the controls.",
+    y="cosine of matching pairs minus others",
+    called={"measure": "against"},
+    types={"others": "logic"},
 )
 
 # %% [markdown]
@@ -120,8 +107,8 @@ show(
 # that the sentence ends on a word.
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "similarity/others",
+similarity.claims(
+    "similarity",
     "At some middle layer, a sentence is more alike to its own form than to others of the same pattern.",
     paper="Sentence and logical form are alike in the middle layers, against other logical forms.",
 )
@@ -140,23 +127,16 @@ chapter.claim(
 # comparison is fair by design: both forms in both orders, **names swapped, any order**.
 
 # %% tags=["hide-input"]
-swapped = chapter.step(
-    "swaps",
-    lambda: core.run(
-        alike.Swapped(), model, swaps, series="names swapped", seed=seed, dropped=known.dropped + swaps.dropped
-    ),
-)
-apart = swapped[swapped.experiment == "swap"].assign(form=lambda t: t.series, series="true form nearer")
-show(
-    figures.curves(
-        apart,
-        title="How much nearer is the true form?",
-        alt="Cosine with the true form minus cosine with an altered form by relative depth, with null and controls.",
-        y="cosine with the true form minus the other",
-        types={"true form nearer": "logic"},
-        switch=("form", "reading"),
-    ),
-    apart,
+lost = known.dropped + swaps.dropped
+swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=lost)
+swapped.curves(
+    "swap",
+    "How much nearer is the true form?",
+    alt="Cosine with the true form minus cosine with an altered form by relative depth, with null and controls.",
+    y="cosine with the true form minus the other",
+    by="true form nearer",
+    called={"series": "form"},
+    types={"true form nearer": "logic"},
 )
 
 # %% [markdown]
@@ -169,35 +149,30 @@ show(
 # sentences. A switch shows the same with random weights.
 
 # %% tags=["hide-input"]
-order = swapped[swapped.experiment == "swap-order"]
-order = order.assign(weights=order.control.fillna("").replace({"": "trained", "random weights": "random"}))
-show(
-    figures.curves(
-        order.drop(columns="control"),
-        title="Does it depend on the order of the names?",
-        alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
-        y="cosine with the true form minus the other",
-        switch=("reading", "weights"),
-    ),
-    order,
+swapped.curves(
+    "swap-order",
+    "Does it depend on the order of the names?",
+    alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
+    y="cosine with the true form minus the other",
+    called={"control": "weights", "": "trained", "random weights": "random"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+swapped.claims(
     "similarity/names swapped",
     "At some middle layer, a sentence is nearer to its form than to the form with the two names swapped.",
     paper="It also holds against the same form with its names swapped.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+swapped.claims(
     "similarity/names swapped, shuffled",
     "So it is against the form with names swapped and conjuncts shuffled, by more than a shuffle costs.",
     paper="It also holds when the conjuncts of the swapped form are shuffled.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+swapped.claims(
     "similarity/names swapped, any order",
     "So it is on average over both orders of the conjuncts, on both sides.",
     paper="The paper does not make this comparison.",
@@ -218,34 +193,26 @@ prompts = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
 placed = core.readable(model, placed, lambda item: item.prompt)
 fit = {item.id for item in placed}  # without another sentence before them they are shorter, and fit too
-asked = {"lead": [item for item in prompts if item.id in fit], "same position": placed}
+anywhere = [item for item in prompts if item.id in fit]
 others = tuple(semantics.form_words(known))
 glue("unused", placed.left_out or "Every name had something to read before it.")
-[(item.prompt, item.targets["role"][0]) for item in asked["lead"][:6]]
+[(item.prompt, item.targets["role"][0]) for item in anywhere[:6]]
 
 # %% tags=["hide-input"]
-options = {"readings": available_readings(model), "seed": seed, "dropped": known.dropped + placed.dropped}
-roles = chapter.each(
-    "roles",
-    asked,
-    lambda name: core.run(
-        unsaid.Roles(others, same_position=name != "lead"), model, asked[name], series=name, **options
-    ),
-)
+given = {"readings": True, "dropped": known.dropped + placed.dropped}
+roles = chapter.run(unsaid.Roles(others), anywhere, series="lead", **given)
+roles += chapter.run(unsaid.Roles(others, same_position=True), placed, series="same position", **given)
 
 # %% tags=["hide-input"]
-cells = roles[roles.experiment == "roles-confusion"].rename(columns={"series": "true role", "word": "role word"})
-show(
-    figures.heatmap(
-        cells,
-        x="role word",
-        y="true role",
-        diverging=True,
-        title="Which role word is raised before which role?",
-        alt="Log-probability of each role word by true role, minus its mean over roles, with a slider over layers.",
-        value_title="nats above the word's mean",
-    ),
-    cells[["reading", "layer", "true role", "role word", "value", "low", "high", "n"]],
+roles.heatmap(
+    "roles-confusion",
+    "Which role word is raised before which role?",
+    alt="Log-probability of each role word by true role, minus its mean over roles, with a slider over layers.",
+    x="role word",
+    y="true role",
+    value="nats above the word's mean",
+    called={"series": "true role", "word": "role word"},
+    diverging=True,
 )
 
 # %% [markdown]
@@ -263,18 +230,14 @@ show(
 # prompts of that length.
 
 # %% tags=["hide-input"]
-raised = roles[roles.experiment == "roles"]
-raised = raised.assign(prompts=raised.series.replace("lead", "all"), series="true role's word")
-show(
-    figures.curves(
-        raised,
-        title="Is the true role's word raised?",
-        alt="Log-probability of the true role's word minus its mean over roles by relative depth, with controls.",
-        y="nats above the word's mean",
-        types={"true role's word": "logic"},
-        switch=("prompts", "reading"),
-    ),
-    raised,
+roles.curves(
+    "roles",
+    "Is the true role's word raised?",
+    alt="Log-probability of the true role's word minus its mean over roles by relative depth, with controls.",
+    y="nats above the word's mean",
+    by="true role's word",
+    called={"data_type": "prompts", "lead": "all"},
+    types={"true role's word": "logic"},
 )
 
 # %% [markdown]
@@ -283,27 +246,23 @@ show(
 # Grey: random weights.
 
 # %% tags=["hide-input"]
-probability = roles[roles.experiment == "roles-probability"]
-show(
-    figures.curves(
-        probability,
-        title="And in probabilities, as in the paper?",
-        alt="Lens probability of the true role's word minus its mean over roles by relative depth, two readings.",
-        y="probability above the word's mean",
-        types={"true role's word": "logic"},
-    ),
-    probability,
+roles.curves(
+    "roles-probability",
+    "And in probabilities, as in the paper?",
+    alt="Lens probability of the true role's word minus its mean over roles by relative depth, two readings.",
+    y="probability above the word's mean",
+    types={"true role's word": "logic"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+roles.claims(
     "roles/lead",
     "At some middle layer, before a name, the word of its role is raised.",
     paper="Just before a proper name, the middle layers raise the word of the role it will have.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+roles.claims(
     "roles/same position",
     "So it is where as many words stand before every name, whatever its role.",
     paper="The paper does not control for where the name stands.",
@@ -329,12 +288,12 @@ moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.st
 moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
-parsing = chapter.step("sentences", lambda: words.task_table(model, ready, own="own", series="sentences"))
-lost = known.dropped + moved.dropped
-patches = chapter.step("patches", lambda: patching.interchange(model, moved, series="logic", seed=seed, dropped=lost))
+parsing = chapter.knows(words.task_table, ready, "put a sentence into its form", series="sentences")
+given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
+patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
 glue("unmoved", moved.left_out or "No form was left out.")
-glue("parsing", parsing.value.mean(), ".0%")
-glue("copying", patches[patches.experiment == "task-logic"].value.mean(), ".0%")
+glue("parsing", parsing.share, ".0%")
+glue("copying", patches.rows("task-logic").value.mean(), ".0%")
 glue("moved", f"{source!r} into {run!r}")
 
 # %% [markdown]
@@ -344,16 +303,11 @@ glue("moved", f"{source!r} into {run!r}")
 # sentences with their forms first.)
 
 # %% tags=["hide-input"]
-said = patches[patches.experiment == "patch-first"]
-show(
-    figures.curves(
-        said,
-        title="Which verb does the form go on with?",
-        alt="Share of forms by verb and layer of the patch, for each state written into them.",
-        y="share of forms",
-        switch=("condition",),
-    ),
-    said[["condition", "series", "layer", "value", "low", "high", "n"]],
+patches.curves(
+    "patch-first",
+    "Which verb does the form go on with?",
+    alt="Share of forms by verb and layer of the patch, for each state written into them.",
+    y="share of forms",
 )
 
 # %% [markdown]
@@ -363,33 +317,28 @@ show(
 # *random push* moves the state as far in a direction that means nothing.
 
 # %% tags=["hide-input"]
-gains = patches[patches.experiment == "patch"]
-show(
-    figures.curves(
-        gains,
-        title="How far does a sentence push the form's verb?",
-        alt="Gain of the expected over the original verb by layer of the patch, with the null and the controls.",
-        y="gain in nats",
-        types={"logic": "logic"},
-    ),
-    gains[["series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+patches.curves(
+    "patch",
+    "How far does a sentence push the form's verb?",
+    alt="Gain of the expected over the original verb by layer of the patch, with the null and the controls.",
+    y="gain in nats",
+    types={"logic": "logic"},
 )
 
 # %% tags=["hide-input"]
-precondition = chapter.knows(parsing, "put a sentence into its form")
-chapter.claim(
-    "patch/logic",
+patches.claims(
+    "patch",
     "At some middle layer, a state from a sentence pushes the form to that sentence's verb.",
     paper="Sentence and logical form are alike; no state is moved.",
-    precondition=precondition,
+    needs=parsing["sentences"],
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "patch-answer/logic",
+patches.claims(
+    "patch-answer",
     "At some middle layer, the form then goes on with that verb.",
     paper="Nothing: it moves no state.",
-    precondition=precondition,
+    needs=parsing["sentences"],
 )
 
 # %% [markdown]
