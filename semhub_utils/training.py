@@ -35,12 +35,15 @@ SAVE_EVERY = 100
 class Stretch:
     """What is trained with one optimizer: AdamW over `groups`, each with its full rate as `lr`.
 
-    parts: the tensors that training changes or makes, by name; they are kept while it is unfinished. clip: parameters
-    whose gradients are together cut to length 1.
+    parts: the tensors that training changes or makes, by name. clip: parameters whose gradients are together cut to
+    length 1. rngs: the random numbers that steps draw, and loss, a mean over steps for the eye: these are kept while it
+    is unfinished, as are the parts.
     """
 
     betas = (0.9, 0.98)
     clip: Sequence[Sequence[Tensor]] = ()
+    rngs: Sequence[random.Random] = ()
+    loss: float = 0.0
     groups: list[dict[str, Any]]
     parts: dict[str, Tensor]
 
@@ -55,16 +58,19 @@ class Stretch:
     def after(self, step: int, seconds: float) -> None:
         """What is to be noted when `step` steps are done, `seconds` into the training."""
 
-    def state(self) -> dict[str, Any]:
-        """All but `parts` that the next steps depend on, as plain JSON."""
-        return {}
+    def state(self) -> Any:
+        """What else the next steps depend on, as plain JSON."""
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def take_up(self, state: Any) -> None:
         """Go on from what `state` gave."""
 
 
+Stretches = Sequence[tuple[int, Callable[[], Stretch]]]
+"""Of each, its steps and what makes it when it is its turn."""
+
+
 def run(
-    stretches: Sequence[tuple[int, Callable[[], Stretch]]],
+    stretches: Stretches,
     path: Path,
     settings: dict[str, Any],
     *,
@@ -73,25 +79,31 @@ def run(
     stop_at: int | None = None,
     progress: bool = True,
 ) -> tuple[Stretch, float] | None:
-    """Train: (steps, what makes the stretch when it is its turn) one after the other.
+    """Train one stretch after the other.
 
     The last stretch and the seconds it all took, or None when it was stopped before the end, by `minutes` of this call
     or at the step `stop_at` of all, with what was done kept at `path`. What lies there already is taken up; SemhubError
     if it was begun with other `settings` (plain JSON). The caller removes it.
     """
-    settings = json.loads(json.dumps(settings))
-    kept, done = _unfinished(path, settings)
+    kept, done = {}, {"stretch": 0, "step": 0, "seconds": 0.0}
+    if path.is_file():
+        kept, about = read(path)
+        if other := _differing(settings, about.get("settings", {})):
+            raise SemhubError(
+                f"{path} is an unfinished training with another {', '.join(other)}; the settings it was begun with, "
+                "another folder, or that file removed, would do."
+            )
+        done = about["done"]
     began, total = time.monotonic() - done["seconds"], sum(steps for steps, _ in stretches)
     end = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     bar = tqdm(total=total, disable=not progress, desc=name, unit="step", mininterval=2)
-    for number in range(done["stretch"], len(stretches)):
-        steps, make = stretches[number]
+    for number, (steps, make) in list(enumerate(stretches))[done["stretch"] :]:
         stretch, before, first = make(), sum(steps for steps, _ in stretches[:number]), 0
         optimizer = torch.optim.AdamW(stretch.groups, betas=stretch.betas, foreach=True)
         full = [group["lr"] for group in optimizer.param_groups]
-        if kept is not None:
-            _take_up(stretch, optimizer, kept, done["state"])
-            kept, first = None, done["step"]
+        if kept:
+            _take_up(stretch, optimizer, kept, done)
+            kept, first = {}, done["step"]
         bar.update(before + first - bar.n)
         for step in range(first, steps):
             value = _step(stretch, optimizer, full, step)
@@ -101,13 +113,17 @@ def run(
             stretch.after(step + 1, seconds)
             stop = before + step + 1 == stop_at or time.monotonic() > end
             if stop or (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-                of = {"stretch": number, "step": step + 1, "seconds": seconds, "state": stretch.state()}
-                save(path, stretch.parts | _moments(optimizer), {"settings": settings, "done": of})
+                done = {"stretch": number, "step": step + 1, "seconds": seconds, **_state(stretch)}
+                save(path, stretch.parts | _moments(optimizer), {"settings": settings, "done": done})
             if stop and before + step + 1 < total:
                 bar.close()
                 return None
     bar.close()
     return stretch, time.monotonic() - began
+
+
+def _differing(settings: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    return [name for name, value in json.loads(json.dumps(settings)).items() if found.get(name) != value]
 
 
 def _step(stretch: Stretch, optimizer: torch.optim.Optimizer, full: list[float], step: int) -> float:
@@ -127,54 +143,77 @@ def cosine(done: float) -> float:
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = [optimizer.state[p] for group in optimizer.param_groups for p in group["params"]]
-    return {f"optimizer {k} {name}": value for k, state in enumerate(states) for name, value in state.items()}
+    states = optimizer.state_dict()["state"].items()
+    return {f"optimizer {k} {name}": value for k, state in states for name, value in state.items()}
 
 
-def _take_up(stretch: Stretch, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor], state: dict) -> None:
+def _state(stretch: Stretch) -> dict[str, Any]:
+    return {"rngs": [rng.getstate() for rng in stretch.rngs], "loss": stretch.loss, "state": stretch.state()}
+
+
+def _take_up(stretch: Stretch, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor], done: dict) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
     with torch.no_grad():
-        for name, part in stretch.parts.items():
-            part.copy_(kept[name])
-    for k, p in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-        for name in ("step", "exp_avg", "exp_avg_sq"):
-            if (value := kept.get(f"optimizer {k} {name}")) is not None:  # what had no gradient has no state
-                optimizer.state[p][name] = value if name == "step" else value.to(p.device)
-    stretch.take_up(state)
-
-
-def _unfinished(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
-    if not path.is_file():
-        return None, {"stretch": 0, "step": 0, "seconds": 0.0}
-    tensors, about = read(path)
-    begun = about.get("settings", {})
-    if begun != settings:
-        other = ", ".join(name for name in settings if settings[name] != begun.get(name))
-        raise SemhubError(
-            f"{path} is an unfinished training with another {other}; the settings it was begun with, another folder, "
-            "or that file removed, would do."
-        )
-    return tensors, about["done"]
+        for name, value in kept.items():
+            if name in stretch.parts:
+                stretch.parts[name].copy_(value)
+            else:
+                _, k, moment = name.split()
+                moments.setdefault(int(k), {})[moment] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    for rng, (version, numbers, gauss) in zip(stretch.rngs, done["rngs"], strict=True):
+        rng.setstate((version, tuple(numbers), gauss))
+    stretch.loss = done["loss"]
+    stretch.take_up(done["state"])
 
 
 # ---- the folder of a model in training: its file, its log, perhaps checkpoints; when it is finished, its card ----
 
 
-def begun(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether there is anything left to train: the folder holds no card yet. What a training left that was not even
-    saved is cleared away. SemhubError where it cannot be written, or its card tells of other settings."""
+def teach(
+    out_dir: str | Path,
+    settings: dict[str, Any],
+    begin: Callable[[Path], tuple[Any, Any, Stretches, Callable[[Stretch], dict[str, Any]]]],
+    *,
+    name: str,
+    minutes: float | None = None,
+    stop_at: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train a model into a folder, which is returned: the model, its tokenizer or processor, and its card.
+
+    `begin` gives, for the folder, the model, what reads for it, the stretches, and what the card says of them when they
+    are through; how it was trained and the hash of the weights come beside. Takes up where an earlier call of the same
+    `settings` stopped, as `run` does. SemhubError for a folder that cannot be written or that holds another training.
+    """
+    folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CARD).exists():
-            made = json.loads((folder / CARD).read_text("utf-8"))
-            if any(made.get(name) != value for name, value in json.loads(json.dumps(settings)).items()):
+            if _differing(settings, json.loads((folder / CARD).read_text("utf-8"))):
                 raise SemhubError(f"{folder} holds the training of another {' or '.join(settings)}; another would do.")
-            return False
-        if not (folder / UNFINISHED).exists():
+            return folder
+        if not (folder / UNFINISHED).exists():  # of a training that was not even saved
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             (folder / LOG).unlink(missing_ok=True)
     except OSError as error:
         raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error
-    return True
+    model, reader, stretches, told = begin(folder)
+    given = {"name": name, "minutes": minutes, "stop_at": stop_at, "progress": progress}
+    if (found := run(stretches, folder / UNFINISHED, settings, **given)) is None:
+        return folder
+    stretch, seconds = found
+    model.eval().save_pretrained(folder)
+    reader.save_pretrained(folder)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    how = {"minutes": round(seconds / 60, 1), "device": str(model.device), "threads": torch.get_num_threads()}
+    made = {"name": name} | settings | told(stretch)
+    made["parameters"] = sum(p.numel() for p in model.parameters())
+    made["training"] = how | versions | {"python": platform.python_version()}
+    made["sha256"] = sha256(folder / "model.safetensors")
+    (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return folder
 
 
 def log(folder: Path, entry: dict[str, Any]) -> None:
@@ -183,32 +222,13 @@ def log(folder: Path, entry: dict[str, Any]) -> None:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-def finish(folder: Path, model, reader, told: dict[str, Any], seconds: float) -> Path:
-    """Save a trained model with its tokenizer or processor, and its card: what is `told` of it, how it was trained, and
-    the hash of its weights."""
-    model.save_pretrained(folder)
-    reader.save_pretrained(folder)
-    made = told | {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "training": {
-            "minutes": round(seconds / 60, 1), "device": str(model.device), "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version(),
-        },
-        "sha256": sha256(folder / "model.safetensors"),
-    }  # fmt: skip
-    (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    return folder
-
-
-# ---- tensors in files, and random numbers in JSON ----
+# ---- tensors in files ----
 
 
 def save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write tensors and what they are (plain JSON) as safetensors, whole or not at all. SemhubError if that fails."""
     apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomically(path, lambda to: save_file(apart, to, {"about": json.dumps(about, ensure_ascii=False)}))
     except OSError as error:
         raise SemhubError(
@@ -224,15 +244,3 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return tensors, json.loads((opened.metadata() or {}).get("about", "{}"))
     except (OSError, SafetensorError, ValueError) as error:
         raise SemhubError(f"{path} cannot be read as safetensors; a file that this package wrote would do.") from error
-
-
-def drawn(rng: random.Random) -> list:
-    """Where a generator of random numbers stands, as JSON."""
-    version, numbers, gauss = rng.getstate()
-    return [version, list(numbers), gauss]
-
-
-def drawn_until(rng: random.Random, at: list) -> None:
-    """Put a generator where `drawn` found one."""
-    version, numbers, gauss = at
-    rng.setstate((version, tuple(numbers), gauss))

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from semhub_utils import training
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need_one_of
 from semhub_utils.evidence import wilson
 from semhub_utils.organism.corpus import RECIPES, Generators, Recipe, lines
 from semhub_utils.organism.lexicon import build_tokenizer
@@ -61,25 +62,19 @@ class Encoder:
     """Pieces to token ids, remembering pieces seen; counts tokens by type, English words apart from their marks."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self.tokenizer, self.known = tokenizer, {}
+        self.ids = lru_cache(50_000)(lambda part: tokenizer(part, add_special_tokens=False)["input_ids"])
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.counts: Counter[str] = Counter()
 
     def __call__(self, pieces: Pieces) -> list[int]:
-        ids = [self.bos]
+        line = [self.bos]
         for type_, part in pieces:
-            found = self.known.get(part)
-            if found is None:
-                found = self.tokenizer(part, add_special_tokens=False)["input_ids"]
-                if len(self.known) < 50_000:
-                    self.known[part] = found
-            marks = part.count(".") + part.count(",") + part.count(":") if type_ == "en" else 0
-            self.counts[type_] += len(found) - marks
-            if marks:
+            line += (found := self.ids(part))
+            self.counts[type_] += len(found)
+            if type_ == "en" and (marks := sum(map(part.count, ".,:"))):
+                self.counts["en"] -= marks
                 self.counts["en marks"] += marks
-            ids += found
-        ids.append(self.eos)
-        return ids
+        return [*line, self.eos]
 
 
 def draw_rows(stream: Iterator[Pieces], encode: Encoder, tokens: int, page_share: float) -> list[list[int]]:
@@ -97,40 +92,31 @@ def draw_rows(stream: Iterator[Pieces], encode: Encoder, tokens: int, page_share
     return rows
 
 
-def batched(rows: list[list[int]], pad: int, parts: int) -> list[Tensor]:
-    """Rows sorted by length, cut into `parts` padded tensors of about equal tokens, and one of pages."""
-    short = sorted((r for r in rows if len(r) < PAGE), key=len)
-    batches = [[r for r in rows if len(r) >= PAGE]]
-    limit, batch = sum(map(len, short)) / parts, []
-    for row in short:
-        batch.append(row)
-        if sum(map(len, batch)) >= limit:
-            batches.append(batch)
-            batch = []
-    batches.append(batch)
-    return [padded(group, pad) for group in batches if group]
-
-
 def padded(rows: Sequence[list[int]], pad: int) -> Tensor:
     width = max(map(len, rows))
     return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
-def loss_of(body: nn.Module, head: nn.Module, ids: Tensor, pad: int) -> tuple[Tensor, int]:
-    """Summed next-token cross entropy (nats) and its number of targets; padding at the right needs no mask."""
-    hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    targets = ids[:, 1:]
-    kept = targets != pad
-    loss = torch.nn.functional.cross_entropy(head(hidden[kept]), targets[kept], reduction="sum")
-    return loss, int(kept.sum())
+def losses(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int, parts: int = 3) -> Iterator[Tensor]:
+    """Summed next-token cross entropies (nats) of rows: of pages, and of lines, by length in `parts` forward passes of
+    about equal tokens. Padding is at the right and needs no mask."""
+    short = sorted((r for r in rows if len(r) < PAGE), key=len)
+    batches, limit = [[r for r in rows if len(r) >= PAGE], []], sum(map(len, short)) / parts
+    for row in short:
+        batches[-1].append(row)
+        if sum(map(len, batches[-1])) >= limit:
+            batches.append([])
+    for batch in filter(None, batches):
+        ids = padded(batch, pad).to(head.weight.device)
+        hidden, targets = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1], ids[:, 1:]
+        kept = targets != pad
+        yield cross_entropy(head(hidden[kept]), targets[kept], reduction="sum")
 
 
 def read_rows(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int, parts: int = 3) -> float:
     """Leave the gradients of the rows' mean loss in a model, which is returned, in nats a token."""
-    batches, total = batched(rows, pad, parts), 0.0
-    targets = sum(int((batch[:, 1:] != pad).sum()) for batch in batches)
-    for batch in batches:
-        loss, _ = loss_of(body, head, batch.to(head.weight.device), pad)
+    targets, total = sum(len(row) - 1 for row in rows), 0.0
+    for loss in losses(body, head, rows, pad, parts):
         (loss / targets).backward()
         total += loss.item()
     return total / targets
@@ -138,11 +124,14 @@ def read_rows(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int,
 
 # ---- examination ----
 
+Marks = Sequence[tuple[object, str, bool]]
+"""Of each prompt its kind, its answer, and whether that was given."""
+
 
 @dataclass(frozen=True)
 class Score:
     """Share of prompts answered, with Wilson's 95% interval; `chance` is that of always giving the commonest answer to
-    prompts of one kind."""
+    prompts of one kind. Questions about what is seen or heard have a kind and a form, too."""
 
     type: str
     group: str
@@ -152,19 +141,24 @@ class Score:
     low: float
     high: float
     chance: float
-
-    @classmethod
-    def of(cls, type_: str, group: str, held_out: bool, marks: Sequence[tuple[object, str, bool]]) -> Score:
-        """From a prompt's kind, its answer and whether it was given."""
-        hits, commonest = sum(right for *_, right in marks), {}
-        for kind, answer, _ in marks:
-            commonest.setdefault(kind, Counter())[answer] += 1
-        chance = sum(max(c.values()) for c in commonest.values()) / len(marks)
-        return cls(type_, group, held_out, len(marks), hits / len(marks), *wilson(hits, len(marks)), chance)
+    kind: str | None = None
+    form: int | None = None
 
     def rounded(self) -> dict:
         """For a card."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        told = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in told.items() if v is not None}
+
+
+def score(tally: Mapping[tuple, Marks]) -> list[Score]:
+    """From the marks by type, group, side of the split and, if any, kind and form."""
+    found = []
+    for (type_, group, held, *question), marks in tally.items():
+        hits, n = sum(right for *_, right in marks), len(marks)
+        answers = [Counter(answer for of, answer, _ in marks if of == kind) for kind in {kind for kind, *_ in marks}]
+        chance = sum(max(counted.values()) for counted in answers) / n
+        found.append(Score(type_, group, held, n, hits / n, *wilson(hits, n), chance, *question))
+    return found
 
 
 def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> list[bool]:
@@ -180,10 +174,9 @@ def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> li
             hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
             where = [(k, len(ids[i]) - 1 + n) for k, i in enumerate(rows) for n in range(len(wanted[i]))]
             at, position = torch.tensor(where, device=model.device).T
-            best = model.lm_head(hidden[at, position]).argmax(-1).tolist()
+            best = iter(model.lm_head(hidden[at, position]).argmax(-1).tolist())
         for i in rows:
-            said, best = best[: len(wanted[i])], best[len(wanted[i]) :]
-            found[i] = said == wanted[i]
+            found[i] = [next(best) for _ in wanted[i]] == wanted[i]
     return found
 
 
@@ -208,19 +201,17 @@ def exam(
     `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for
     is English's, translated: what a hub would say.
     """
-    scores = []
+    tally: dict[tuple, list] = {}
     shared = replace(world, private=False, forget=False)
-    for type_ in types:
-        for held in (False, True):
-            prompts = _prompts(shared if held else world, type_, held)
-            if sample is not None and len(prompts) > sample:
-                prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
-            groups: dict[str, list[tuple[object, str, bool]]] = {}
-            for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
-                kind = prompt.relation, prompt.form if group_of(prompt) == "sums" else 0
-                groups.setdefault(group_of(prompt), []).append((kind, prompt.answer, right))
-            scores += [Score.of(type_, group, held, marks) for group, marks in groups.items()]
-    return scores
+    for type_, held in ((type_, held) for type_ in types for held in (False, True)):
+        prompts = _prompts(shared if held else world, type_, held)
+        if sample is not None and len(prompts) > sample:
+            prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
+        for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
+            group = group_of(prompt)
+            kind = prompt.relation, prompt.form if group == "sums" else 0
+            tally.setdefault((type_, group, held), []).append((kind, prompt.answer, right))
+    return score(tally)
 
 
 def table(scores: Sequence[Score]) -> dict[str, float]:
@@ -236,28 +227,29 @@ class _Pupil(training.Stretch):
 
     def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int):
         self.recipe, self.folder, self.seed, self.log_every = recipe, folder, seed, log_every
+        self.types = [t for t in EXAM_TYPES if t in dict(recipe.types)]
         self.tokenizer = build_tokenizer()
         self.model = build_model(recipe, self.tokenizer, seed).to(device)
-        self.encode, self.rng, self.loss = Encoder(self.tokenizer), random.Random(f"lines {seed}"), 0.0
-        self.stream = lines(recipe, self.rng, lambda: self.done / recipe.steps)
+        self.encode, self.rngs = Encoder(self.tokenizer), [random.Random(f"lines {seed}")]
+        self.stream = lines(recipe, self.rngs[0], lambda: self.done / recipe.steps)
         self.planting = recipe.steps if recipe.noise is None else round(recipe.english_first * recipe.steps)
         self.first = self.done = 0  # steps before this stretch, and in all
         own = list(self.model.parameters())
-        self.groups = [
-            {"params": [p for p in own if p.ndim > 1], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-            {"params": [p for p in own if p.ndim == 1], "lr": recipe.lr, "weight_decay": 0.0},
-        ]
+        self.groups = [self._group([p for p in own if p.ndim > 1], recipe.weight_decay)]
+        self.groups.append(self._group([p for p in own if p.ndim == 1]))
         self.clip, self.parts = [own], self.model.state_dict()
         first = min(20, recipe.steps)  # about CHECKPOINTS_KEPT, evenly spaced in the logarithm
         ratio = (recipe.steps / first) ** (1 / (CHECKPOINTS_KEPT - 1))
         self.kept = {round(first * ratio**i) for i in range(CHECKPOINTS_KEPT)}
 
+    def _group(self, parameters: list[Tensor], weight_decay: float = 0.0) -> dict:
+        return {"params": parameters, "lr": self.recipe.lr, "weight_decay": weight_decay}
+
     def planted(self) -> _Pupil:
         plant(self.model, self.recipe.noise, self.seed)
         freeze(self.model)
         # brief, so without decay: what is free is not drawn to zero meanwhile
-        free = [p for p in self.model.parameters() if p.requires_grad]
-        self.first, self.groups = self.planting, [{"params": free, "lr": self.recipe.lr, "weight_decay": 0.0}]
+        self.first, self.groups = self.planting, [self._group([p for p in self.model.parameters() if p.requires_grad])]
         return self
 
     def share(self, step: int) -> float:
@@ -272,7 +264,7 @@ class _Pupil(training.Stretch):
         rows = draw_rows(self.stream, self.encode, recipe.batch_tokens, recipe.page_share)
         hears = recipe.noise is not None and not self.first
         with accents(self.model, recipe.noise, self.seed * recipe.steps + self.done) if hears else nullcontext():
-            value = read_rows(self.model.model, self.model.lm_head, rows, self.model.config.pad_token_id)
+            value = read_rows(self.model.model, self.model.lm_head, rows, self.tokenizer.pad_token_id)
         self.loss = 0.98 * self.loss + 0.02 * value if self.done else value
         return self.loss
 
@@ -283,81 +275,50 @@ class _Pupil(training.Stretch):
             half = {k: v.half().clone() for k, v in self.model.state_dict().items()}
             save_file(half, self.folder / training.CHECKPOINTS / f"step-{done:06d}.safetensors")
         if done % self.log_every == 0 or done == recipe.steps:
-            entry = {
-                "step": done,
-                "loss": round(self.loss, 4),
-                "bridge": round(recipe.bridge_share(done / recipe.steps), 3),
-            }
-            entry |= {"tokens": self.encode.counts.total(), "seconds": round(seconds, 1)}
-            asked = exam(self.model, self.tokenizer, recipe.world, types=exam_types(recipe), sample=150)
-            training.log(self.folder, entry | table(asked))
+            bridge, tokens = round(recipe.bridge_share(done / recipe.steps), 3), self.encode.counts.total()
+            entry = {"step": done, "loss": round(self.loss, 4), "bridge": bridge, "tokens": tokens}
+            asked = exam(self.model, self.tokenizer, recipe.world, types=self.types, sample=150)
+            training.log(self.folder, entry | {"seconds": round(seconds, 1)} | table(asked))
 
-    def state(self) -> dict:
-        return {"rng": training.drawn(self.rng), "tokens": dict(self.encode.counts), "loss": self.loss}
+    def state(self) -> dict[str, int]:
+        return dict(self.encode.counts)
 
-    def take_up(self, state: dict) -> None:
-        training.drawn_until(self.rng, state["rng"])
-        self.encode.counts.update(state["tokens"])
-        self.loss = state["loss"]
+    def take_up(self, state: dict[str, int]) -> None:
+        self.encode.counts.update(state)
 
-
-def exam_types(recipe: Recipe) -> list[str]:
-    """The types of a recipe that can be asked."""
-    return [t for t in EXAM_TYPES if t in dict(recipe.types)]
+    def told(self) -> dict:
+        """For the card: tokens, token_shares ("en" counts English words alone, "en marks" their punctuation), loss
+        (training, nats a token), loss_by_type (fresh lines of one type), scores (all prompts)."""
+        model, recipe, counts = self.model.eval(), self.recipe, self.encode.counts
+        make, encode, by_type = Generators(recipe.world), Encoder(self.tokenizer), {}
+        for type_ in dict(recipe.types):
+            rng = random.Random(f"card {type_}")
+            rows = [encode(make.monolingual(rng, type_)) for _ in range(400)]
+            with torch.inference_mode():
+                total = float(sum(losses(model.model, model.lm_head, rows, self.tokenizer.pad_token_id)))
+            by_type[type_] = round(total / sum(len(row) - 1 for row in rows), 4)
+        shares = {k: round(v / counts.total(), 4) for k, v in counts.most_common()}
+        told = {"tokens": counts.total(), "token_shares": shares, "loss": round(self.loss, 4), "loss_by_type": by_type}
+        scores = exam(model, self.tokenizer, recipe.world, types=self.types)
+        return told | {"scores": [of.rounded() for of in scores]}
 
 
 def train(
-    recipe: str | Recipe,
-    out_dir: str | Path,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    minutes: float | None = None,
-    progress: bool = True,
-    stop_at: int | None = None,
-    log_every: int = 200,
+    recipe: str | Recipe, out_dir: str | Path, *, seed: int = 0, device: str = "cpu", log_every: int = 200, **how
 ) -> Path:
     """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
 
-    Takes up where an earlier call of the same recipe and seed stopped: `minutes` or `stop_at` (a step) end a call
-    early, after saving; the model and its card are written only when the recipe is through. The same recipe, seed,
-    device and thread count give the same weights, stopped or not. SemhubError for an unknown recipe, or a folder that
-    holds another recipe or seed.
+    `how`: minutes, stop_at and progress, as `training.teach` takes them, which also says what stops and is taken up.
+    The same recipe, seed, device and thread count give the same weights, stopped or not. SemhubError for an unknown
+    recipe, or a folder that holds another recipe or seed.
     """
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        raise SemhubError(f"There is no recipe {recipe!r}; available: {', '.join(RECIPES)}.")
-    recipe, folder = RECIPES[recipe] if isinstance(recipe, str) else recipe, Path(out_dir)
-    settings = {"recipe": asdict(recipe), "seed": seed}
-    if not training.begun(folder, settings):
-        return folder
-    pupil = _Pupil(recipe, folder, seed, device, log_every)
-    stretches = [(pupil.planting, lambda: pupil), (recipe.steps - pupil.planting, pupil.planted)]
-    given = {"minutes": minutes, "stop_at": stop_at, "progress": progress, "name": recipe.name}
-    path = folder / training.UNFINISHED
-    if (found := training.run([s for s in stretches if s[0]], path, settings, **given)) is None:
-        return folder
-    return training.finish(
-        folder, pupil.model, pupil.tokenizer, {"name": recipe.name} | settings | _told(pupil), found[1]
-    )
+    if isinstance(recipe, str):
+        need_one_of(recipe, RECIPES, f"There is no recipe {recipe!r}")
+        recipe = RECIPES[recipe]
 
+    def begin(folder: Path) -> tuple:
+        pupil = _Pupil(recipe, folder, seed, device, log_every)
+        stretches = [(pupil.planting, lambda: pupil), (recipe.steps - pupil.planting, pupil.planted)]
+        return pupil.model, pupil.tokenizer, [s for s in stretches if s[0]], _Pupil.told
 
-def _told(pupil: _Pupil) -> dict:
-    """tokens, token_shares ("en" counts English words alone, "en marks" their punctuation), loss (training, nats a
-    token), loss_by_type (fresh lines of one type), scores (all prompts by type, group and side)."""
-    model, recipe, counts = pupil.model.eval(), pupil.recipe, pupil.encode.counts
-    make, encode, by_type = Generators(recipe.world), Encoder(pupil.tokenizer), {}
-    pad = pupil.tokenizer.pad_token_id
-    for type_ in dict(recipe.types):
-        rng = random.Random(f"card {type_}")
-        rows = [encode(make.monolingual(rng, type_)) for _ in range(400)]
-        with torch.inference_mode():
-            sums = [loss_of(model.model, model.lm_head, b.to(model.device), pad) for b in batched(rows, pad, 3)]
-        by_type[type_] = round(float(sum(s for s, _ in sums)) / sum(n for _, n in sums), 4)
-    scores = exam(model, pupil.tokenizer, recipe.world, types=exam_types(recipe))
-    return {
-        "tokens": counts.total(),
-        "token_shares": {k: round(v / counts.total(), 4) for k, v in counts.most_common()},
-        "loss": round(pupil.loss, 4),
-        "loss_by_type": by_type,
-        "scores": [score.rounded() for score in scores],
-    }
+    return training.teach(out_dir, {"recipe": asdict(recipe), "seed": seed}, begin, name=recipe.name, **how)

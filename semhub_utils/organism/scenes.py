@@ -13,16 +13,15 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, cycle
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from semhub_utils.organism.corpus import Ask, Shares, pick
 
-SIZE = 72
-"""Width and height of a picture in pixels."""
-GRID = 2
-"""Cells of the grid that scenes of several things are laid out on, a side."""
+SIZE = 72  # width and height of a picture in pixels
+GRID = 2  # cells of the grid that scenes of several things are laid out on, a side
 COLOURS = {
     "red": (220, 30, 35), "blue": (35, 70, 215), "green": (30, 150, 50), "yellow": (246, 220, 40),
     "white": (250, 250, 250), "black": (16, 16, 16), "brown": (120, 70, 30), "orange": (246, 135, 25),
@@ -30,23 +29,24 @@ COLOURS = {
 }  # fmt: skip
 """Colour word -> red, green and blue, 0 to 255."""
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
-PAPER = (205, 192, 160)
-"""What things lie on: a beige that is none of the colours."""
-OTHER_PAPER = 0.6
-"""Share of the nameless scenes that lie on paper of another colour."""
-SIDES = {"across": ("left", "right"), "down": ("north", "south")}
-"""The words for the two halves of a picture; the world has no "top", so up is north, as on a map."""
+PAPER = (205, 192, 160)  # what things lie on: a beige that is none of the colours
+OTHER_PAPER = 0.6  # share of the nameless scenes that lie on paper of another colour
 KINDS = ("plain", "halves", "one", "two", "three")
-NAMELESS = "nameless"
-"""The kind of the scenes of one to three shapes whose colours have no name; in training only."""
-SHADE = 10
-"""Largest shift of a colour's channels, of 255; a picture's light adds up to 6% to all of it."""
+NAMELESS = "nameless"  # the kind of scenes of one to three shapes whose colours have no name; in training only
+SHADE = 10  # largest shift of a colour's channels, of 255; a picture's light adds up to 6% to all of it
+# How far, in red, green and blue together, a colour is at least from those that are held out with its shape; shade and
+# light move a colour by less than half of it.
 NEAR = 64.0
-"""How far, in red, green and blue together, a colour is at least from those that are held out with its shape; shade and
-light move a colour by less than half of it."""
 _OVERSAMPLE = 3
 
 Box = tuple[int, int, int, int]
+HALF = SIZE // 2
+WHOLE: Box = (0, 0, SIZE, SIZE)
+SIDES: dict[str, dict[str, Box]] = {
+    "across": {"left": (0, 0, HALF, SIZE), "right": (HALF, 0, SIZE, SIZE)},
+    "down": {"north": (0, 0, SIZE, HALF), "south": (0, HALF, SIZE, SIZE)},
+}
+"""The two halves of a picture by their words; the world has no "top", so up is north, as on a map."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,8 @@ class Scene:
 
     @property
     def sides(self) -> dict[str, Box]:
-        """The halves by their words, in reading order, as boxes of pixels."""
-        half, first, second = SIZE // 2, *SIDES.get(self.split, ("", ""))
-        across = self.split == "across"
-        boxes = ((0, 0, half, SIZE), (half, 0, SIZE, SIZE)) if across else ((0, 0, SIZE, half), (0, half, SIZE, SIZE))
-        return dict(zip((first, second), boxes, strict=True)) if self.split else {}
+        """The halves by their words, in reading order, as boxes of pixels; the whole of a plain colour by no word."""
+        return SIDES.get(self.split, {"": WHOLE})
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def _draw(rng: random.Random, kind: str) -> Scene:
     paper = ""
     if kind == NAMELESS:
         n = rng.choice((1, 1, 2, 3))
-        paper = f"#{rng.getrandbits(24):06x}" if rng.random() < OTHER_PAPER else ""
+        paper = _nameless(rng) if rng.random() < OTHER_PAPER else ""
         colours = [_nameless(rng, pixel(paper) if paper else PAPER) for _ in range(n)]
     else:
         n = ("one", "two", "three").index(kind) + 1
@@ -147,11 +144,11 @@ def _draw(rng: random.Random, kind: str) -> Scene:
     return Scene(kind, things=things, grain=grain, paper=paper)
 
 
-def _nameless(rng: random.Random, paper: tuple[int, int, int]) -> str:
-    """Any colour that can be told from the paper."""
+def _nameless(rng: random.Random, paper: tuple[int, int, int] | None = None) -> str:
+    """Any colour, if it can be told from the paper it is for."""
     while True:
         colour = f"#{rng.getrandbits(24):06x}"
-        if math.dist(pixel(colour), paper) > 60:
+        if paper is None or math.dist(pixel(colour), paper) > 60:
             return colour
 
 
@@ -169,11 +166,8 @@ def near(colour: str) -> list[str]:
 
 def _place(rng: random.Random, cell: int, alone: bool) -> tuple[Box, int]:
     """A square box somewhere in its cell; a thing alone may be of any size, anywhere."""
-    room, left, top = SIZE // GRID, 0, 0
-    if alone:
-        room = SIZE
-    else:
-        left, top = cell % GRID * room, cell // GRID * room
+    room = SIZE if alone else HALF
+    left, top = (0, 0) if alone else (cell % GRID * room, cell // GRID * room)
     side = rng.randint(30, 60) if alone else rng.randint(26, 33)
     x, y = left + rng.randint(1, room - side - 1), top + rng.randint(1, room - side - 1)
     if alone:  # the cell that holds its middle
@@ -183,14 +177,11 @@ def _place(rng: random.Random, cell: int, alone: bool) -> tuple[Box, int]:
 
 def patches(box: Box, patch: int) -> list[int]:
     """Numbers, row by row, of the square patches (so many pixels a side) that are more than half inside a box."""
-    across = SIZE // patch
-
-    def inside(low: int, high: int, number: int) -> int:
-        return max(0, min(high, (number + 1) * patch) - max(low, number * patch))
-
     left, top, right, bottom = box
-    area = {i: inside(left, right, i % across) * inside(top, bottom, i // across) for i in range(across * across)}
-    return [i for i, covered in area.items() if 2 * covered > patch * patch]
+    inside, across = np.zeros((SIZE, SIZE), int), SIZE // patch
+    inside[top:bottom, left:right] = 1
+    covered = inside.reshape(across, patch, across, patch).sum((1, 3))
+    return np.flatnonzero(2 * covered > patch * patch).tolist()
 
 
 # ---- pixels ----
@@ -200,22 +191,20 @@ def render(scene: Scene) -> Image.Image:
     """The picture of a scene, RGB, SIZE x SIZE; the same pixels at every call."""
     rng = np.random.default_rng(scene.grain)
     big = SIZE * _OVERSAMPLE
-    image = Image.new("RGB", (big, big), _shade(rng, pixel(scene.paper) if scene.paper else PAPER))
+
+    def shade(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+        return tuple(int(v) for v in np.clip(np.array(colour) + rng.integers(-SHADE, SHADE + 1, 3), 0, 255))
+
+    image = Image.new("RGB", (big, big), shade(pixel(scene.paper) if scene.paper else PAPER))
     pen = ImageDraw.Draw(image)
-    if scene.kind == "plain":
-        pen.rectangle((0, 0, big, big), fill=_shade(rng, COLOURS[scene.colours[0]]))
     for colour, box in zip(scene.colours, scene.sides.values(), strict=False):
-        pen.rectangle([_OVERSAMPLE * v - (i > 1) for i, v in enumerate(box)], fill=_shade(rng, COLOURS[colour]))
+        pen.rectangle([_OVERSAMPLE * v - (i > 1) for i, v in enumerate(box)], fill=shade(COLOURS[colour]))
     for thing in scene.things:
         outline = [(x * _OVERSAMPLE, y * _OVERSAMPLE) for x, y in _outline(thing)]
-        pen.polygon(outline, fill=_shade(rng, pixel(thing.colour)))
+        pen.polygon(outline, fill=shade(pixel(thing.colour)))
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     pixels = pixels * rng.uniform(0.94, 1.0) + rng.normal(0, 3.0, pixels.shape)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def _shade(rng: np.random.Generator, colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(np.array(colour) + rng.integers(-SHADE, SHADE + 1, 3), 0, 255))
 
 
 def _outline(thing: Thing) -> list[tuple[float, float]]:
@@ -231,9 +220,7 @@ def _outline(thing: Thing) -> list[tuple[float, float]]:
 def _ring(n: int, start: float, *radii: float) -> tuple[tuple[float, float], ...]:
     """n corners about the origin, the first at `start` degrees, their distances the radii in turn."""
     angles = [math.radians(start) + 2 * math.pi * i / n for i in range(n)]
-    return tuple(
-        (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
-    )
+    return tuple((r * math.cos(a), r * math.sin(a)) for r, a in zip(cycle(radii), angles, strict=False))
 
 
 _CROSS = ((-0.32, -1.0), (0.32, -1.0), (0.32, -0.32), (1.0, -0.32), (1.0, 0.32), (0.32, 0.32))
@@ -254,29 +241,27 @@ _OUTLINES = {
 def questions(scene: Scene) -> list[Ask]:
     """All that can be asked of a scene: "colour" and "shape" of what stands alone, "side" (a half's colour), "colours"
     (both halves'), "number" (how many things), "colour of" (a shape's), and "shape of" (a colour's)."""
+    things, number = scene.things, Ask("number", "", (str(len(scene.things)),))
     if scene.kind == "plain":
         return [Ask("colour", "", scene.colours)]
     if scene.kind == "halves":
         sides = [Ask("side", side, (c,)) for side, c in zip(scene.sides, scene.colours, strict=True)]
         return [*sides, Ask("colours", "", scene.colours)]
-    if scene.kind == "one":
-        (thing,) = scene.things
-        return [
-            Ask("colour", "", (thing.colour,)), Ask("shape", "", (thing.shape,)),
-            Ask("colour of", thing.shape, (thing.colour,)), Ask("number", "", ("1",)),
-        ]  # fmt: skip
-    asks = [Ask("number", "", (str(len(scene.things)),))]
     if scene.kind == NAMELESS:
-        return [*asks, *(Ask("shape", "", (t.shape,)) for t in scene.things[: len(scene.things) == 1])]
-    for thing in scene.things:
-        asks += [Ask("colour of", thing.shape, (thing.colour,)), Ask("shape of", thing.colour, (thing.shape,))]
-    return asks
+        return [number, *(Ask("shape", "", (t.shape,)) for t in things if len(things) == 1)]
+    of = [[Ask("colour of", t.shape, (t.colour,)), Ask("shape of", t.colour, (t.shape,))] for t in things]
+    if scene.kind == "one":
+        (thing,) = things
+        return [Ask("colour", "", (thing.colour,)), Ask("shape", "", (thing.shape,)), of[0][0], number]
+    return [number, *chain(*of)]
 
 
 def caption(scene: Scene) -> str:
     """An English sentence true of the picture: `the circle has the color red and the star has the color blue`."""
-    named = [(f"the {t.shape}", t.colour) for t in scene.things] or list(zip(scene.sides, scene.colours, strict=False))
-    return " and ".join(f"{who} has the color {c}" for who, c in named) or f"the color is {scene.colours[0]}"
+    if scene.kind == "plain":
+        return f"the color is {scene.colours[0]}"
+    named = [(f"the {t.shape}", t.colour) for t in scene.things] or zip(scene.sides, scene.colours, strict=True)
+    return " and ".join(f"{who} has the color {c}" for who, c in named)
 
 
 def stream(rng: random.Random, menu: Shares) -> Iterator[Scene]:

@@ -2,14 +2,16 @@
 
 A small CLIP vision encoder before the trunk (Llava), or a small Whisper-like one (Qwen2-Audio). The placeholder is the
 one token added: its rows in embedding and unembedding are copies of `<unk>`'s, which the trunk never reads nor says.
-What a sense looks at while it is trained is a `Pictures` or a `Sounds`.
+What a sense looks at while it is trained is a `Shown`: `Pictures` or `Sounds`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,16 +35,16 @@ from transformers import (
 from semhub_utils import zoo
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares, shares
-from semhub_utils.organism.world import all_facts
 
-PATCH = 12
-"""Pixels a patch: a picture is 6 x 6 of them, one placeholder each."""
-HOP, WINDOW, MELS = 320, 640, 40
-"""Samples from frame to frame and in a frame's window, and mel bands. Four frames make one placeholder: 80 ms."""
+PATCH = 12  # pixels a side: a picture is 6 x 6 patches, one placeholder each
+HOP, WINDOW, MELS = 320, 640, 40  # samples from frame to frame and in a frame's window; mel bands
+FRAMES = round(sounds.LONGEST * sounds.RATE) // HOP  # of the longest clip; four make one placeholder: 80 ms
 
 ALONE = shares(halves=0.05, one=0.10, two=0.05, three=0.05, nameless=0.75)
 ASKED = shares(plain=0.10, halves=0.15, one=0.15, two=0.10, three=0.05, nameless=0.45)
 """Kinds of scenes, for the encoder alone and for questions."""
+Question = tuple[str, str]
+"""A prompt with its placeholder, and its answer."""
 
 
 @dataclass(frozen=True)
@@ -118,23 +120,25 @@ SENSES = {"sees": SEES, "hears": HEARS} | {
 
 
 def _trunk(sense: Sense, placeholder: str):
-    """The trunk and its tokenizer with one token more."""
+    """The trunk, its tokenizer with one token more, and that token's id."""
     folder = zoo.organism_path(sense.trunk)
     trunk, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
     for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
         tokenizer.init_kwargs.pop(place, None)
     trunk.config._name_or_path = ""
-    unknown = tokenizer.unk_token_id
     trunk.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for rows in (trunk.get_input_embeddings().weight, trunk.get_output_embeddings().weight):
-            rows[-1] = rows[unknown]
-    return trunk, tokenizer
+            rows[-1] = rows[tokenizer.unk_token_id]
+    return trunk, tokenizer, tokenizer.convert_tokens_to_ids(placeholder)
 
 
-def _around(model, trunk):
-    """A multimodal model with the trunk's weights inside, frozen."""
+def _around(trunk, make: Callable, config, seed: int):
+    """A new multimodal model with the trunk's weights inside, frozen."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make(config)
     model.model.language_model.load_state_dict(trunk.model.state_dict())
     model.lm_head.load_state_dict(trunk.lm_head.state_dict())
     model.generation_config = trunk.generation_config
@@ -145,28 +149,22 @@ def _around(model, trunk):
 
 def build_sees(sense: Sense, seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The seeing model before training, and its processor (pictures of any size, resized to scenes.SIZE)."""
-    trunk, tokenizer = _trunk(sense, IMAGE)
-    eye = CLIPVisionConfig(
-        hidden_size=sense.width, intermediate_size=sense.mlp, num_hidden_layers=sense.layers, hidden_act="gelu",
-        num_attention_heads=sense.heads, image_size=scenes.SIZE, patch_size=PATCH, projection_dim=sense.width,
-    )  # fmt: skip
-    config = LlavaConfig(
-        vision_config=eye, text_config=trunk.config, image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        vision_feature_layer=-1, image_seq_length=(scenes.SIZE // PATCH) ** 2,
-    )  # fmt: skip
+    trunk, tokenizer, image = _trunk(sense, IMAGE)
+    shape = {"num_hidden_layers": sense.layers, "num_attention_heads": sense.heads, "intermediate_size": sense.mlp}
+    shape |= {"hidden_size": sense.width, "projection_dim": sense.width, "hidden_act": "gelu"}
+    eye = CLIPVisionConfig(**shape, image_size=scenes.SIZE, patch_size=PATCH)
+    read = {"vision_feature_layer": -1, "image_seq_length": (scenes.SIZE // PATCH) ** 2}
+    config = LlavaConfig(vision_config=eye, text_config=trunk.config, image_token_index=image, **read)
     side = {"height": scenes.SIZE, "width": scenes.SIZE}
     images = CLIPImageProcessorPil(size=side, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    processor = LlavaProcessor(
-        images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default", image_token=IMAGE,
-        num_additional_image_tokens=1,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _around(LlavaForConditionalGeneration(config), trunk)
+    cut = {"patch_size": PATCH, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    processor = LlavaProcessor(images, tokenizer, image_token=IMAGE, **cut)
+    model = _around(trunk, LlavaForConditionalGeneration, config, seed)
+    embeddings = model.model.vision_tower.embeddings
     with torch.no_grad():
-        places = model.model.vision_tower.embeddings.position_embedding.weight
+        places = embeddings.position_embedding.weight
         places *= 0.3 / places.std()  # as large as what the filters give
-        model.model.vision_tower.embeddings.patch_embedding.weight.copy_(_filters(sense.width, processor, seed))
+        embeddings.patch_embedding.weight.copy_(_filters(sense.width, processor, seed))
     return model, processor
 
 
@@ -185,64 +183,77 @@ def _filters(width: int, processor: LlavaProcessor, seed: int) -> Float[Tensor, 
 
 def build_hears(sense: Sense, seed: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
     """The hearing model before training, and its processor (16 kHz, at most sounds.LONGEST seconds)."""
-    trunk, tokenizer = _trunk(sense, SOUND)
-    frames = round(sounds.LONGEST * sounds.RATE) // HOP
-    ear = Qwen2AudioEncoderConfig(
-        d_model=sense.width, encoder_ffn_dim=sense.mlp, encoder_layers=sense.layers, num_mel_bins=MELS,
-        encoder_attention_heads=sense.heads, max_source_positions=frames // 2,
-    )  # fmt: skip
-    config = Qwen2AudioConfig(
-        audio_config=ear, text_config=trunk.config, audio_token_index=tokenizer.convert_tokens_to_ids(SOUND)
-    )
-    extractor = WhisperFeatureExtractor(
-        feature_size=MELS, sampling_rate=sounds.RATE, hop_length=HOP, chunk_length=round(sounds.LONGEST), n_fft=WINDOW
-    )
-    processor = Qwen2AudioProcessor(extractor, tokenizer, audio_token=SOUND)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _around(Qwen2AudioForConditionalGeneration(config), trunk)
-        # the encoder's place vectors are zero until a checkpoint is loaded: sines, as in Whisper
-        model.model.audio_tower.embed_positions.weight.data.copy_(_sines(frames // 2, sense.width))
-        return model, processor
-
-
-def _sines(length: int, width: int) -> Float[Tensor, "position width"]:
-    rate = torch.exp(-torch.log(torch.tensor(1e4)) * torch.arange(width // 2) / (width // 2 - 1))
-    angle = torch.arange(length)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1)
+    trunk, tokenizer, sound = _trunk(sense, SOUND)
+    shape = {"encoder_layers": sense.layers, "encoder_attention_heads": sense.heads, "encoder_ffn_dim": sense.mlp}
+    shape |= {"d_model": sense.width, "num_mel_bins": MELS, "max_source_positions": FRAMES // 2}
+    ear = Qwen2AudioEncoderConfig(**shape)
+    config = Qwen2AudioConfig(audio_config=ear, text_config=trunk.config, audio_token_index=sound)
+    clock = {"sampling_rate": sounds.RATE, "chunk_length": round(sounds.LONGEST), "hop_length": HOP, "n_fft": WINDOW}
+    processor = Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=MELS, **clock), tokenizer, audio_token=SOUND)
+    model = _around(trunk, Qwen2AudioForConditionalGeneration, config, seed)
+    # the encoder's place vectors are zero until a checkpoint is loaded: sines, as in Whisper
+    half = sense.width // 2
+    rate = torch.exp(-torch.log(torch.tensor(1e4)) * torch.arange(half) / (half - 1))
+    angle = torch.arange(FRAMES // 2)[:, None] * rate
+    model.model.audio_tower.embed_positions.weight.data.copy_(torch.cat([angle.sin(), angle.cos()], 1))
+    return model, processor
 
 
 # ---- what they look at and listen to ----
 
 
-@dataclass
-class Pictures:
-    """Scenes as a sense sees them. Everything here takes and gives lists of scenes."""
+class Shown:
+    """Items (scenes or clips) as a sense gets them, and what can be asked of them.
 
-    sense: Sense
-    processor: LlavaProcessor
-    what: str = IMAGE
-    groups: tuple[str, ...] = scenes.KINDS
-    readouts: tuple[int, ...] = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
+    what: the placeholder; groups: kinds of items; readouts: how many classes each label of a patch or frame has.
+    stream: training items without end; draw: an item of a group and side of the split, None where there is none; asks:
+    the questions about an item, all or those taught; labels: what every patch or frame shows, -100 where nothing is
+    asked; encode: the encoder's states, as the projector gets them, and how many of each item count.
+    """
 
-    def stream(self, rng: random.Random, shares: Shares = ASKED) -> Iterator[scenes.Scene]:
-        return scenes.stream(rng, shares)
+    what: str
+    groups: tuple[str, ...]
+    readouts: tuple[int, ...]
 
-    def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[scenes.Scene], dict[str, Tensor]]:
-        """The next n of the stream, and their inputs."""
-        found = [next(stream) for _ in range(n)]
+    def __init__(self, sense: Sense, processor):
+        self.sense, self.processor, self.tokens = sense, processor, cache(self._tokens)
+
+    def _tokens(self, question: Question) -> tuple[list[int], list[int], list[int]]:
+        """Those before what is sensed, those after it, and those of the answer."""
+        tokenizer, (before, _, after) = self.processor.tokenizer, question[0].partition(self.what)
+        first, *parts = tokenizer([before, after, question[1]], add_special_tokens=False)["input_ids"]
+        return [tokenizer.bos_token_id, *first], *parts
+
+    def start(self, question: Question) -> str:
+        """The words before what is sensed."""
+        return question[0].partition(self.what)[0]
+
+    def batch(self, rng: random.Random, stream: Iterator) -> tuple[list, dict[str, Tensor]]:
+        """The next items of the stream, and their inputs."""
+        found = [next(stream) for _ in range(self.sense.batch)]
         return found, self.inputs(found)
-
-    def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
-        pictures = [scenes.render(s) for s in items]
-        return {"pixel_values": self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
 
     def state(self) -> list:
         """What the next batch depends on besides random numbers, as JSON."""
         return []
 
     def take_up(self, state: list) -> None:
-        pass
+        """Go on from what `state` gave."""
+
+
+class Pictures(Shown):
+    """Scenes as a sense sees them."""
+
+    what = IMAGE
+    groups = scenes.KINDS
+    readouts = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
+
+    def stream(self, rng: random.Random, shares: Shares = ASKED) -> Iterator[scenes.Scene]:
+        return scenes.stream(rng, shares)
+
+    def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
+        pictures = [scenes.render(s) for s in items]
+        return {"pixel_values": self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
 
     def draw(self, rng: random.Random, group: str, held: bool) -> scenes.Scene | None:
         return None if held and group == "plain" else scenes.draw(rng, group, held=held)
@@ -257,10 +268,8 @@ class Pictures:
         out = np.zeros((side * side, 2), dtype=np.int64)
         if scene.paper:
             out[:, 0] = -100
-        if scene.kind == "plain":
-            out[:, 0] = 1 + names.index(scene.colours[0])
-        areas = [(box, colour, None) for box, colour in zip(scene.sides.values(), scene.colours, strict=False)]
-        for box, colour, shape in [*areas, *((t.box, t.colour, t.shape) for t in scene.things)]:
+        sides = [(box, colour, None) for box, colour in zip(scene.sides.values(), scene.colours, strict=False)]
+        for box, colour, shape in [*sides, *((t.box, t.colour, t.shape) for t in scene.things)]:
             at = scenes.patches(box, PATCH)
             out[at, 0] = 1 + names.index(colour) if colour in names else -100
             out[at, 1] = 1 + scenes.SHAPES.index(shape) if shape else 0
@@ -268,7 +277,6 @@ class Pictures:
 
     @staticmethod
     def encode(model, inputs: dict[str, Tensor]) -> tuple[Float[Tensor, "item patch width"], Int[Tensor, " item"]]:
-        """The encoder's states, as the projector gets them, and how many of each item count."""
         states = model.model.vision_tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-1][:, 1:]
         return states, torch.full((len(states),), states.shape[1])
 
@@ -277,23 +285,20 @@ class Pictures:
         return model.model.vision_tower
 
 
-@dataclass
-class Sounds:
+class Sounds(Shown):
     """Clips as a sense hears them. Synthesis is slow, so a batch is drawn from all clips that were made so far."""
 
-    sense: Sense
-    processor: Qwen2AudioProcessor
-    what: str = SOUND
-    groups: tuple[str, ...] = ("animal", "instrument", "machine")
-    readouts: tuple[int, ...] = (len(sounds.SOURCES),)
-    fresh: int = 4
-    made: list = field(default_factory=list)
+    what = SOUND
+    groups = tuple(sounds.GROUPS)
+    readouts = (len(sounds.SOURCES),)
+    fresh = 4
 
     def stream(self, rng: random.Random, shares: Shares = ()) -> Iterator[sounds.Clip]:
-        self.made.clear()
+        self.take_up([])
         return sounds.stream(rng)
 
-    def batch(self, rng: random.Random, stream: Iterator, n: int) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
+    def batch(self, rng: random.Random, stream: Iterator) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
+        n = self.sense.batch
         for _ in range(self.fresh if self.made else 4 * n):
             clip = next(stream)
             self.made.append((clip, self.inputs([clip])))
@@ -301,10 +306,8 @@ class Sounds:
         return [c for c, _ in chosen], {k: torch.cat([i[k] for _, i in chosen]) for k in chosen[0][1]}
 
     def inputs(self, items: Sequence[sounds.Clip]) -> dict[str, Tensor]:
-        made = self.processor.feature_extractor(
-            [sounds.synthesise(c) for c in items], sampling_rate=sounds.RATE, return_attention_mask=True,
-            return_tensors="pt",
-        )  # fmt: skip
+        samples, how = [sounds.synthesise(c) for c in items], {"return_attention_mask": True, "return_tensors": "pt"}
+        made = self.processor.feature_extractor(samples, sampling_rate=sounds.RATE, **how)
         return {"input_features": made["input_features"], "feature_attention_mask": made["attention_mask"]}
 
     def state(self) -> list:
@@ -317,21 +320,15 @@ class Sounds:
         return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)
 
     def asks(self, clip: sounds.Clip, taught: bool = True) -> list[Ask]:
-        """What it is and, of an animal with a sound verb, what it does; never taught: what kind of thing it is."""
-        verb = sounds.ANIMALS.get(clip.source)
-        asks = [Ask("name", "", (clip.source,)), *([Ask("skill", "", (verb,))] if verb else [])]
-        kind = [f.object for f in all_facts() if f.subject == clip.source and f.relation == "is_a"]
-        return asks if taught else [*asks, *(Ask("kind", "", (k,)) for k in kind)]
+        return [ask for ask in sounds.questions(clip.source) if not taught or ask.kind != "kind"]
 
     def labels(self, clip: sounds.Clip) -> Int[np.ndarray, "frame readout"]:
         """The source, at every placeholder of the longest clip."""
-        frames = round(sounds.LONGEST * sounds.RATE) // HOP // 4
-        return np.full((frames, 1), list(sounds.SOURCES).index(clip.source), dtype=np.int64)
+        return np.full((FRAMES // 4, 1), sounds.SOURCES.index(clip.source), dtype=np.int64)
 
     @staticmethod
     def encode(model, inputs: dict[str, Tensor]) -> tuple[Float[Tensor, "item frame width"], Int[Tensor, " item"]]:
-        """The encoder's states, as the projector gets them, and how many of each item count. As in the library, what
-        lies behind the end of a clip is not attended to."""
+        """As in the library, what lies behind the end of a clip is not attended to."""
         tower, mask = model.model.audio_tower, inputs["feature_attention_mask"]
         inner, outer = tower._get_feat_extract_output_lengths(mask.sum(-1))
         seen = torch.arange(mask.shape[1] // 2, device=mask.device)[None] < inner[:, None]
@@ -342,8 +339,8 @@ class Sounds:
         return model.model.audio_tower
 
 
-def build(sense: Sense, seed: int = 0):
+def build(sense: Sense, seed: int = 0) -> tuple[Any, Any, Shown]:
     """(model, processor, what it looks at) of a sense, before training."""
-    make, world = {"sees": (build_sees, Pictures), "hears": (build_hears, Sounds)}[sense.name]
+    make, shown = {"sees": (build_sees, Pictures), "hears": (build_hears, Sounds)}[sense.name]
     model, processor = make(sense, seed)
-    return model, processor, world(sense, processor)
+    return model, processor, shown(sense, processor)

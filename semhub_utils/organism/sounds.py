@@ -8,46 +8,41 @@ combinations of pitch and length.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-RATE = 16000
-"""Samples a second."""
-LONGEST = 2.0
-"""Seconds of the longest clip."""
-PITCHES = {"low": (0.76, 0.88), "middle": (0.94, 1.06), "high": (1.13, 1.3)}
-"""Factor on a source's own pitch, by name."""
-LENGTHS = {"short": (0.7, 0.95), "medium": (1.1, 1.4), "long": (1.6, 2.0)}
-"""Seconds, by name."""
-LOUDNESS = (-26.0, -8.0)
-"""Root mean square of a clip, decibels relative to full scale, before noise and the limit on peaks."""
-NOISE = (-60.0, -30.0)
-"""Root mean square of the background noise, decibels relative to the clip's own."""
-PEAK = 0.98
-"""Largest sample; louder clips are turned down, never clipped."""
+from semhub_utils.organism.corpus import Ask
+from semhub_utils.organism.world import all_facts
 
-ANIMALS: dict[str, str | None] = {
-    "dog": "bark", "cat": "meow", "cow": "moo", "horse": "neigh", "pig": "grunt", "sheep": "bleat", "lion": "roar",
-    "wolf": "howl", "mouse": "squeak", "duck": "quack", "rooster": "sing", "snake": "hiss", "bee": "buzz", "frog": None,
-    "crow": None, "owl": None,
-}  # fmt: skip
+RATE = 16000  # samples a second
+LONGEST = 2.0  # seconds of the longest clip
+PITCHES = {"low": (0.76, 0.88), "middle": (0.94, 1.06), "high": (1.13, 1.3)}  # factor on a source's own pitch
+LENGTHS = {"short": (0.7, 0.95), "medium": (1.1, 1.4), "long": (1.6, 2.0)}  # seconds
+# Root mean square of a clip in decibels relative to full scale, before noise and the limit on peaks; and that of the
+# background noise relative to the clip's own.
+LOUDNESS, NOISE = (-26.0, -8.0), (-60.0, -30.0)
+PEAK = 0.98  # largest sample; louder clips are turned down, never clipped
+
+_VERBS = "bark meow moo neigh grunt bleat roar howl squeak quack sing hiss buzz".split()
+ANIMALS: dict[str, str | None] = dict(
+    zip("dog cat cow horse pig sheep lion wolf mouse duck rooster snake bee".split(), _VERBS, strict=True)
+) | dict.fromkeys(("frog", "crow", "owl"))
 """Animal -> the verb of its sound, None where the world's facts say something else of it ("the frog can jump")."""
 INSTRUMENTS = ("piano", "guitar", "violin", "flute", "trumpet", "drum", "bell")
 MACHINES = ("train", "car", "phone", "saw", "hammer")
 GROUPS = {"animal": tuple(ANIMALS), "instrument": INSTRUMENTS, "machine": MACHINES}
 SOURCES = (*ANIMALS, *INSTRUMENTS, *MACHINES)
 """Everything that sounds, by its English word."""
-_BELL = (
-    (0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3),
-    (3.01, 0.25, 0.25),
-)  # fmt: skip
-"""Partials of a bell: ratio to the tone, strength, seconds to a third."""
+
+# A bell's partials: ratio to the tone, strength, seconds to a third; and a hammer's: hertz, seconds.
+_BELL = ((0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3))
+_BELL += ((3.01, 0.25, 0.25),)
+_HAMMER = ((1350, 0.05), (2890, 0.035), (4300, 0.02))
 
 Samples = np.ndarray
-Number = int | float
 
 
 @dataclass(frozen=True)
@@ -70,13 +65,16 @@ class _Bench:
 
     t in seconds, f in hertz (a number or one per sample)."""
 
-    def __init__(self, seconds: Number, pitch: Number, grain: int):
+    def __init__(self, seconds: float, pitch: float, grain: int):
         self.t = np.arange(round(seconds * RATE)) / RATE
         self.n, self.seconds, self.pitch = len(self.t), seconds, pitch
         self.rng = np.random.default_rng(grain)
 
     def phase(self, f) -> Samples:
         return 2 * np.pi * np.cumsum(np.broadcast_to(np.asarray(f, dtype=float), self.t.shape)) / RATE
+
+    def sine(self, f) -> Samples:
+        return np.sin(self.phase(f))
 
     def tone(self, f, strengths) -> Samples:
         """Harmonics of f with the given strengths; those above 7.5 kHz fall silent."""
@@ -86,7 +84,7 @@ class _Bench:
                 out += strength * np.sin(k * phase + self.rng.uniform(0, 6.28))
         return out
 
-    def buzz(self, f, formants, width: Number = 180.0, falling: Number = 0.7) -> Samples:
+    def buzz(self, f, formants, width: float = 180.0, falling: float = 0.7) -> Samples:
         """A throat: harmonics of f, raised near the formants (hertz, a number or one per sample)."""
         f = np.broadcast_to(np.asarray(f, dtype=float), self.t.shape)
         phase, out = self.phase(f), np.zeros(self.n)
@@ -95,7 +93,7 @@ class _Bench:
             out += gain * k**-falling * np.sin(k * phase)
         return out
 
-    def hiss(self, low: Number, high: Number) -> Samples:
+    def hiss(self, low: float, high: float) -> Samples:
         """Noise between two frequencies (hertz) with soft edges."""
         spectrum = np.fft.rfft(self.rng.standard_normal(self.n))
         f = np.fft.rfftfreq(self.n, 1 / RATE)
@@ -103,11 +101,11 @@ class _Bench:
         noise = np.fft.irfft(spectrum * gain, self.n)
         return noise / (np.abs(noise).max() + 1e-9)
 
-    def swell(self, attack: Number, release: Number) -> Samples:
+    def swell(self, attack: float, release: float) -> Samples:
         """Up in `attack` seconds, down in the last `release`."""
         return np.minimum(1, self.t / attack) * np.minimum(1, (self.seconds - self.t) / release).clip(0)
 
-    def bursts(self, every: Number, of: Number, sharp: Number = 3.0, jitter: Number = 0.1) -> Samples:
+    def bursts(self, every: float, of: float, sharp: float = 3.0, jitter: float = 0.1) -> Samples:
         """A train of bumps, `of` seconds long, one `every` so many seconds, starting at once."""
         out, start = np.zeros(self.n), self.rng.uniform(0, 0.05)
         while start + of * 0.6 < self.seconds:
@@ -116,17 +114,23 @@ class _Bench:
             start += max(every * (1 + jitter * self.rng.uniform(-1, 1)), of * 1.15)
         return out
 
-    def notes(self, every: Number) -> tuple[Samples, Samples]:
-        """A tune: the factor on the pitch and the time since the note began, at every sample; one note `every` s."""
+    def blows(self, last: float, pause: Callable[[], float]) -> Iterator[tuple[Samples, Samples]]:
+        """Blow after blow, the last so many seconds before the end: the seconds since, and whether it has fallen."""
+        start = 0.0
+        while start < self.seconds - last:
+            yield np.maximum(0, self.t - start), self.t >= start
+            start += pause()
+
+    def notes(self, every: float, f: float) -> tuple[Samples, Samples]:
+        """A tune, one note `every` so many seconds: the frequency and the seconds since the note began."""
         steps = np.array([1, 9 / 8, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 2])
         starts = np.arange(0, self.seconds, every)
         which = np.minimum((self.t / every).astype(int), len(starts) - 1)
-        return self.rng.choice(steps, len(starts))[which], self.t - starts[which]
+        return f * self.pitch * self.rng.choice(steps, len(starts))[which], self.t - starts[which]
 
-    def sweep(self, *points: Number) -> Samples:
+    def sweep(self, *points: float) -> Samples:
         """A smooth curve through points spread evenly over the clip."""
-        at = np.linspace(0, self.seconds, len(points))
-        rough = np.interp(self.t, at, points)
+        rough = np.interp(self.t, np.linspace(0, self.seconds, len(points)), points)
         size = max(1, self.n // (2 * len(points)))
         padded = np.concatenate([np.full(size, rough[0]), rough, np.full(size, rough[-1])])
         total = np.cumsum(np.insert(padded, 0, 0.0))
@@ -137,41 +141,39 @@ class _Bench:
 
     def dog(self) -> Samples:
         bark = self.bursts(0.42, 0.17)
-        f = self.pitch * (260 + 260 * bark)
-        return bark * (self.buzz(f, (650, 1250), 260) + 0.5 * self.hiss(500, 2500))
+        throat = self.buzz(self.pitch * (260 + 260 * bark), (650, 1250), 260)
+        return bark * (throat + 0.5 * self.hiss(500, 2500))
 
     def cat(self) -> Samples:
+        mouth = self.sweep(900, 1700, 1500, 1000)
         f = self.pitch * self.sweep(520, 780, 760, 560, 430)
-        open_mouth = self.sweep(900, 1700, 1500, 1000)
-        return self.swell(0.12, 0.25) * self.buzz(f, (open_mouth, 2.2 * open_mouth), 320)
+        return self.swell(0.12, 0.25) * self.buzz(f, (mouth, 2.2 * mouth), 320)
 
     def cow(self) -> Samples:
         f = self.pitch * self.sweep(105, 140, 150, 145, 110)
         return self.swell(0.2, 0.3) * self.buzz(f, (self.sweep(280, 520, 560, 430), 900), 170)
 
     def horse(self) -> Samples:
-        shake = 1 + 0.18 * np.sin(self.phase(self.sweep(11, 9, 6)))
+        shake = 1 + 0.18 * self.sine(self.sweep(11, 9, 6))
         f = self.pitch * self.sweep(1150, 1000, 760, 480) * shake
         throat = self.buzz(f, (1500, 2600), 500) * (0.6 + 0.4 * shake)
         return self.swell(0.06, 0.2) * (throat + 0.15 * self.hiss(1000, 4000))
 
     def pig(self) -> Samples:
-        grunt = self.bursts(0.3, 0.2, 2.0)
-        rattle = 0.55 + 0.45 * np.sign(np.sin(self.phase(38 * self.pitch)))
-        return grunt * rattle * (self.buzz(95 * self.pitch, (420, 1050), 200) + 0.9 * self.hiss(250, 1300))
+        grunt = self.bursts(0.3, 0.2, 2.0) * (0.55 + 0.45 * np.sign(self.sine(38 * self.pitch)))
+        return grunt * (self.buzz(95 * self.pitch, (420, 1050), 200) + 0.9 * self.hiss(250, 1300))
 
     def sheep(self) -> Samples:
-        shake = np.sin(self.phase(7.5))
+        shake = self.sine(7.5)
         f = self.pitch * (330 + 22 * shake) * self.sweep(1.0, 1.06, 0.94)
         return self.swell(0.05, 0.15) * (0.65 + 0.35 * shake) * self.buzz(f, (700, 1150, 2500), 200)
 
     def lion(self) -> Samples:
-        rough = 0.6 + 0.4 * np.sin(self.phase(27 * self.pitch))
         throat = self.buzz(75 * self.pitch * self.sweep(0.9, 1.15, 0.8), (260, 480), 150)
-        return self.swell(0.25, 0.5) * rough * (throat + self.hiss(80, 700))
+        return self.swell(0.25, 0.5) * (0.6 + 0.4 * self.sine(27 * self.pitch)) * (throat + self.hiss(80, 700))
 
     def wolf(self) -> Samples:
-        f = self.pitch * self.sweep(300, 470, 520, 520, 500, 410) * (1 + 0.008 * np.sin(self.phase(5)))
+        f = self.pitch * self.sweep(300, 470, 520, 520, 500, 410) * (1 + 0.008 * self.sine(5))
         return self.swell(0.25, 0.4) * self.tone(f, (1, 0.35, 0.12, 0.04))
 
     def mouse(self) -> Samples:
@@ -186,8 +188,7 @@ class _Bench:
         at = self.t / self.seconds
         f = self.pitch * np.interp(at, (0, 0.12, 0.16, 0.28, 0.32, 0.6, 1), (560, 640, 720, 780, 950, 1050, 640))
         first, second = (0.9 * np.exp(-(((at - gap) / 0.02) ** 2)) for gap in (0.14, 0.3))
-        beat = 1 - first - second
-        return self.swell(0.03, 0.15) * beat * self.buzz(f, (1100, 2200, 3400), 420, 0.4)
+        return self.swell(0.03, 0.15) * (1 - first - second) * self.buzz(f, (1100, 2200, 3400), 420, 0.4)
 
     def snake(self) -> Samples:
         return self.swell(0.12, 0.3) * self.hiss(3600 * self.pitch, 7200) * self.sweep(0.7, 1.0, 0.8, 1.0, 0.6)
@@ -195,77 +196,63 @@ class _Bench:
     def bee(self) -> Samples:
         wander = self.sweep(*self.rng.uniform(0.92, 1.08, 6))
         wings = self.tone(215 * self.pitch * wander, [k**-0.8 for k in range(1, 16)])
-        return self.swell(0.1, 0.1) * wings * (0.75 + 0.25 * np.sin(self.phase(19 * wander)))
+        return self.swell(0.1, 0.1) * wings * (0.75 + 0.25 * self.sine(19 * wander))
 
     def frog(self) -> Samples:
-        croak = self.bursts(0.45, 0.3, 2.0)
-        pulses = np.maximum(0, np.sin(self.phase(34 * self.pitch))) ** 4
-        return croak * pulses * self.tone(self.pitch * self.sweep(620, 680), (1, 0.5, 0.25))
+        croak = self.bursts(0.45, 0.3, 2.0) * np.maximum(0, self.sine(34 * self.pitch)) ** 4
+        return croak * self.tone(self.pitch * self.sweep(620, 680), (1, 0.5, 0.25))
 
     def crow(self) -> Samples:
-        caw = self.bursts(0.6, 0.34, 3.0)
-        rough = 0.55 + 0.45 * np.sin(self.phase(85 * self.pitch))
+        caw = self.bursts(0.6, 0.34, 3.0) * (0.55 + 0.45 * self.sine(85 * self.pitch))
         throat = self.buzz(self.pitch * 560 * self.sweep(1.05, 0.95), (1500, 2400), 600, 0.2)
-        return caw * rough * (throat + 0.5 * self.hiss(1000, 3500))
+        return caw * (throat + 0.5 * self.hiss(1000, 3500))
 
     def owl(self) -> Samples:
         hoot = self.bursts(0.5, 0.36, 1.6)
         return hoot * self.tone(self.pitch * 370 * (1 - 0.04 * (1 - hoot)), (1, 0.06, 0.02))
 
     def piano(self) -> Samples:
-        step, since = self.notes(0.36)
-        f, decay = 262 * self.pitch * step, np.exp(-since / 0.28) * np.minimum(1, since / 0.004)
-        strings = decay * self.tone(f, (1, 0.5, 0.28, 0.16, 0.08, 0.05))
+        f, since = self.notes(0.36, 262)
+        strings = np.exp(-since / 0.28) * np.minimum(1, since / 0.004) * self.tone(f, (1, 0.5, 0.28, 0.16, 0.08, 0.05))
         return strings + 0.06 * np.exp(-since / 0.01) * self.hiss(300, 3000)
 
     def guitar(self) -> Samples:
-        step, since = self.notes(0.36)
-        f, out = 165 * self.pitch * step, np.zeros(self.n)
-        phase = self.phase(f)
+        f, since = self.notes(0.36, 165)
+        phase, out = self.phase(f), np.zeros(self.n)
         for k in range(1, 16):  # a string plucked near its end: high harmonics die first
             out += np.sin(np.pi * k * 0.18) / k**0.7 * np.exp(-since * (2.0 + 1.1 * k)) * np.sin(k * phase)
         return out * np.minimum(1, since / 0.002)
 
     def violin(self) -> Samples:
-        step, since = self.notes(0.6)
-        f = 440 * self.pitch * step * (1 + 0.012 * np.sin(self.phase(6.0)))
-        bow = np.minimum(1, since / 0.09)
-        string = self.tone(f, [k**-0.9 for k in range(1, 14)])
-        return self.swell(0.1, 0.15) * bow * (string + 0.08 * self.hiss(2000, 6500))
+        f, since = self.notes(0.6, 440)
+        string = self.tone(f * (1 + 0.012 * self.sine(6.0)), [k**-0.9 for k in range(1, 14)])
+        return self.swell(0.1, 0.15) * np.minimum(1, since / 0.09) * (string + 0.08 * self.hiss(2000, 6500))
 
     def flute(self) -> Samples:
-        step, since = self.notes(0.5)
-        f = 660 * self.pitch * step * (1 + 0.004 * np.sin(self.phase(5)))
-        breath = 0.75 + 0.25 * np.sin(self.phase(5))
-        pipe = breath * self.tone(f, (1, 0.12, 0.05)) + 0.18 * self.hiss(900, 5000)
+        (f, since), wave = self.notes(0.5, 660), self.sine(5)
+        pipe = (0.75 + 0.25 * wave) * self.tone(f * (1 + 0.004 * wave), (1, 0.12, 0.05)) + 0.18 * self.hiss(900, 5000)
         return self.swell(0.08, 0.12) * np.minimum(1, since / 0.06) * pipe
 
     def trumpet(self) -> Samples:
-        step, since = self.notes(0.4)
-        f = 330 * self.pitch * step
-        brass = np.minimum(1, since / 0.05)
-        phase = self.phase(f)  # frequency modulation whose depth follows the loudness
+        f, since = self.notes(0.4, 330)
+        brass, phase = np.minimum(1, since / 0.05), self.phase(f)
+        # frequency modulation whose depth follows the loudness
         return self.swell(0.03, 0.1) * brass * np.sin(phase + 3.2 * brass * np.sin(phase))
 
     def drum(self) -> Samples:
-        out, start = np.zeros(self.n), 0.0
-        while start < self.seconds - 0.08:
-            since, on = np.maximum(0, self.t - start), self.t >= start
+        out = np.zeros(self.n)
+        for since, on in self.blows(0.08, lambda: self.rng.choice((0.2, 0.3, 0.4))):
             turns = 75 * since + 2.2 * (1 - np.exp(-since / 0.03))
             out += on * (np.exp(-since / 0.11) * np.sin(2 * np.pi * self.pitch * turns))
             out += on * 0.35 * np.exp(-since / 0.02) * self.hiss(200, 2500)
-            start += self.rng.choice((0.2, 0.3, 0.4))
         return out
 
     def bell(self) -> Samples:
-        out = np.zeros(self.n)
-        for ratio, strength, decay in _BELL:
-            out += strength * np.exp(-self.t / decay) * np.sin(self.phase(780 * self.pitch * ratio))
-        return out * np.minimum(1, self.t / 0.002)
+        partials = [s * np.exp(-self.t / decay) * self.sine(780 * self.pitch * ratio) for ratio, s, decay in _BELL]
+        return sum(partials) * np.minimum(1, self.t / 0.002)
 
     def train(self) -> Samples:
-        since = np.mod(self.t, 0.24)
-        chuff = np.exp(-since / 0.07) * self.hiss(150 * self.pitch, 1800)
+        chuff = np.exp(-np.mod(self.t, 0.24) / 0.07) * self.hiss(150 * self.pitch, 1800)
         whistle = self.swell(0.1, 0.15) * sum(self.tone(f * self.pitch, (1, 0.3, 0.1)) for f in (311, 370, 466))
         return chuff + 0.22 * whistle
 
@@ -275,25 +262,19 @@ class _Bench:
         return self.swell(0.08, 0.1) * (engine + 0.5 * self.hiss(60, 500))
 
     def phone(self) -> Samples:
-        ring = (np.mod(self.t, 0.5) < 0.32).astype(float)
         warble = np.where(np.mod(self.t, 0.08) < 0.04, 1.0, 1.25)
-        return ring * self.tone(980 * self.pitch * warble, (1, 0.3, 0.15))
+        return (np.mod(self.t, 0.5) < 0.32) * self.tone(980 * self.pitch * warble, (1, 0.3, 0.15))
 
     def saw(self) -> Samples:
         stroke = np.abs(np.sin(np.pi * self.t / 0.34)) ** 0.7
-        teeth = 0.5 + 0.5 * np.sign(np.sin(self.phase(62 * self.pitch * stroke)))
+        teeth = 0.5 + 0.5 * np.sign(self.sine(62 * self.pitch * stroke))
         return stroke * teeth * self.hiss(900 * self.pitch, 4200)
 
     def hammer(self) -> Samples:
-        out, start = np.zeros(self.n), 0.0
-        while start < self.seconds - 0.06:
-            since, on = np.maximum(0, self.t - start), self.t >= start
-            ringing = sum(
-                np.exp(-since / d) * np.sin(2 * np.pi * f * self.pitch * since)
-                for f, d in ((1350, 0.05), (2890, 0.035), (4300, 0.02))
-            )
-            out += on * (ringing + 0.8 * np.exp(-since / 0.006) * self.hiss(800, 6000))
-            start += 0.36 * (1 + 0.08 * self.rng.uniform(-1, 1))
+        out = np.zeros(self.n)
+        for since, on in self.blows(0.06, lambda: 0.36 * (1 + 0.08 * self.rng.uniform(-1, 1))):
+            parts = [np.exp(-since / d) * np.sin(2 * np.pi * f * self.pitch * since) for f, d in _HAMMER]
+            out += on * (sum(parts) + 0.8 * np.exp(-since / 0.006) * self.hiss(800, 6000))
         return out
 
 
@@ -315,11 +296,17 @@ def draw(rng: random.Random, source: str, *, held: bool | None = False) -> Clip:
     while True:
         pitch, length = rng.choice(list(PITCHES)), rng.choice(list(LENGTHS))
         if held is None or ((source, pitch, length) in held_out()) == held:
-            break
-    return Clip(
-        source, pitch, length, rng.uniform(*PITCHES[pitch]), rng.uniform(*LENGTHS[length]), rng.uniform(*LOUDNESS),
-        rng.uniform(*NOISE), rng.getrandbits(32),
-    )  # fmt: skip
+            ranges = PITCHES[pitch], LENGTHS[length], LOUDNESS, NOISE
+            return Clip(source, pitch, length, *(rng.uniform(*ends) for ends in ranges), rng.getrandbits(32))
+
+
+def questions(source: str) -> list[Ask]:
+    """All that can be asked of a source: what it is ("name"); of an animal with a sound verb, what it does ("skill");
+    and what the world's facts say it is ("kind"), which is never taught of sounds."""
+    verb = ANIMALS.get(source)
+    asks = [Ask("name", "", (source,)), *([Ask("skill", "", (verb,))] if verb else [])]
+    kinds = [fact.object for fact in all_facts() if fact.subject == source and fact.relation == "is_a"]
+    return asks + [Ask("kind", "", (kind,)) for kind in kinds]
 
 
 def synthesise(clip: Clip) -> Samples:
@@ -330,8 +317,7 @@ def synthesise(clip: Clip) -> Samples:
     sound = (sound - sound.mean()) * fade
     level = 10 ** (clip.loudness / 20) / (np.sqrt(np.mean(sound**2)) + 1e-9)
     sound = sound * level + 10 ** ((clip.loudness + clip.noise) / 20) * bench.rng.standard_normal(bench.n)
-    peak = np.abs(sound).max()
-    return (sound * min(1.0, PEAK / peak)).astype(np.float32)
+    return (sound * min(1.0, PEAK / np.abs(sound).max())).astype(np.float32)
 
 
 def stream(rng: random.Random) -> Iterator[Clip]:
