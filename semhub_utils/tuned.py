@@ -4,15 +4,12 @@ The translator of layer l turns a state h into h + A h + b, put before the final
 A and b are trained to bring the lens near the model's own output: KL(model || lens), in nats, over positions of text
 that is stated in the file, and of pictures or sounds where the book's own models take such. Untrained (A = b = 0) it is
 the normed lens. A translator may add what the model itself adds later, so it shows what can be foretold from a state,
-and the normed lens what stands there.
-
-The states of a batch of texts are read at all layers, the vocabulary passes by in blocks, and the gradient of each
-block is worked out by hand: nothing of size layers x positions x vocabulary is made. A stopped training resumes.
+and the normed lens what stands there. A stopped training resumes.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils import training
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
@@ -32,14 +29,13 @@ from semhub_utils.zoo import TUNED as FILE
 from semhub_utils.zoo import beside
 
 UNFINISHED = "tuned.part.safetensors"
-BLOCK = 8192  # tokens of the vocabulary at a time
+ENTRIES = 2**24  # of the largest table of positions and tokens
 CHUNK = 256  # longer texts are cut
 POSITIONS = 64  # read of one text in one step
 STEP_TOKENS = 512
 RATE = 3e-3
 LEAST = 20  # different texts
-HELD_OUT = 0.1
-HELD_OUT_TOKENS = 8192
+HELD_OUT, HELD_OUT_TOKENS = 0.1, 8192
 
 
 @dataclass(frozen=True)
@@ -87,29 +83,23 @@ def _digest(*tensors: Tensor) -> str:
 # Files
 
 
-def save(translators: Translators, path: str | Path) -> Path:
-    """Write in half precision, whole or not at all."""
-    tensors = {"weight": translators.weight.half().contiguous(), "bias": translators.bias.half().contiguous()}
-    training.save(Path(path), tensors, translators.about)
-    return Path(path)
-
-
 def load(path: str | Path, model: LanguageModel) -> Translators:
     """Translators for `model`. SemhubError if the file cannot be read, or was made for another unembedding."""
     tensors, about = training.read(Path(path))
-    if not {"weight", "bias"} <= set(tensors) or "unembedding" not in about:
-        raise SemhubError(f"{path} holds no tuned lens; a file written by `semhub tune` would do.")
-    if about["unembedding"] != unembedding_hash(model):
-        raise SemhubError(
-            f"The tuned lens {path} was trained for {about.get('model')} and not for the unembedding of "
-            f"{model.model_id}; `semhub tune {model.model_id}` makes one."
-        )
+    known = {"weight", "bias"} <= set(tensors) and "unembedding" in about
+    need(known, f"{path} holds no tuned lens; a file written by `semhub tune` would do.")
+    need(
+        about["unembedding"] == unembedding_hash(model),
+        f"The tuned lens {path} was trained for {about.get('model')} and not for the unembedding of "
+        f"{model.model_id}; `semhub tune {model.model_id}` makes one.",
+    )
     weight, bias = (tensors[name].float() for name in ("weight", "bias"))
-    if weight.shape != (model.n_layers, model.hidden_size, model.hidden_size) or bias.shape != weight.shape[:2]:
-        raise SemhubError(
-            f"The tuned lens {path} has shape {tuple(weight.shape)} and {model.model_id} has {model.n_layers} layers "
-            f"of {model.hidden_size}; `semhub tune {model.model_id}` makes one that fits."
-        )
+    shape = model.n_layers, model.hidden_size
+    need(
+        (weight.shape, bias.shape) == ((*shape, model.hidden_size), shape),
+        f"The tuned lens {path} has shape {tuple(weight.shape)} and {model.model_id} has {model.n_layers} layers "
+        f"of {model.hidden_size}; `semhub tune {model.model_id}` makes one that fits.",
+    )
     return Translators(weight, bias, about)
 
 
@@ -134,43 +124,34 @@ def divergence(
 ) -> tuple[Float[Tensor, "layer row"], Float[Tensor, "layer row hidden"] | None]:
     """KL(model's own output || lens of `states`), in nats, and if asked its gradient with respect to `states`.
 
-    final: the states at layer L. The vocabulary passes by twice: for the normalisers, then for the sums.
+    final: the states at layer L. One layer after the other, and no table of more than ENTRIES. By a logit the gradient
+    is the difference of the two probabilities; from there it goes back through cap, scale, product and norm.
     """
-    given = states.detach().requires_grad_(gradient)
-    with torch.set_grad_enabled(gradient):
-        inputs = [model.normalise(h) for h in given]
-    with torch.no_grad():
-        own = model.normalise(final)
-        blocks = [slice(start, start + BLOCK) for start in range(0, model.vocab_size, BLOCK)]
-        # one block tells its own normalisers
-        totals = [_log_total(model, x, blocks) for x in (own, *inputs)] if len(blocks) > 1 else None
-        kl, back = [0.0] * len(inputs), [0.0] * len(inputs)
-        for block in blocks:
-            log_p = model.unembed(own, block)
-            log_p = log_p - (totals[0] if totals else log_p.logsumexp(1, keepdim=True))
-            p = log_p.exp()
-            for k, x in enumerate(inputs):
-                logits = model.unembed(x, block)
-                log_q = logits - (totals[k + 1] if totals else logits.logsumexp(1, keepdim=True))
-                kl[k] += torch.linalg.vecdot(p, log_p - log_q)
-                if gradient:
-                    back[k] += _back(model, log_q.exp_().sub_(p), logits, block)
-        kl = torch.stack(kl)
-    if not gradient:
-        return kl, None
-    (found,) = torch.autograd.grad(inputs, given, [g.to(x.dtype) for g, x in zip(back, inputs, strict=True)])
-    return kl, found
+    structure, width = model.structure, torch.promote_types(states.dtype, torch.float32)
+    kl, found = torch.zeros(states.shape[:2], device=states.device, dtype=width), torch.zeros_like(states)
+    for rows in torch.arange(len(final)).split(max(1, ENTRIES // model.vocab_size)):
+        with torch.no_grad():
+            log_p = _log_softmax(model.logits(final[rows]))
+        for layer, of in enumerate(states[:, rows]):
+            h = of.detach().requires_grad_(gradient)
+            with torch.set_grad_enabled(gradient):
+                x = model.normalise(h)
+            with torch.no_grad():
+                logits = model.unembed(x)
+                log_q, p = _log_softmax(logits), log_p.exp()
+                kl[layer, rows] = torch.linalg.vecdot(p, log_p - log_q)
+                if not gradient:
+                    continue
+                by_logit = log_q.exp_().sub_(p)
+                if (cap := structure.logit_cap) is not None:
+                    by_logit *= 1 - (logits / cap) ** 2
+                back = by_logit * structure.logit_scale @ model.unembedding.to(by_logit.dtype)
+            (found[layer, rows],) = torch.autograd.grad(x, h, back.to(x.dtype))
+    return kl, found if gradient else None
 
 
-def _log_total(model: LanguageModel, x: Tensor, blocks: list[slice]) -> Tensor:
-    return torch.stack([model.unembed(x, block).logsumexp(1) for block in blocks]).logsumexp(0)[:, None]
-
-
-def _back(model: LanguageModel, by_logit: Tensor, logits: Tensor, block: slice) -> Tensor:
-    """From the gradient by logit to that by the unembedding's input: the way back through cap, scale and product."""
-    if (cap := model.structure.logit_cap) is not None:
-        by_logit = by_logit * (1 - (logits / cap) ** 2)
-    return by_logit * model.structure.logit_scale @ model.unembedding[block].to(by_logit.dtype)
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits - logits.logsumexp(1, keepdim=True)
 
 
 def held_out_kl(
@@ -178,32 +159,24 @@ def held_out_kl(
 ) -> Float[np.ndarray, " layer"]:
     """Mean KL(model || lens) by layer 0..L-1 over every position of the texts, in nats; `reading` None is the normed
     lens."""
-    total, count = np.zeros(model.n_layers), 0
-    for some in _batches(encodings):
-        final, states = _states(model, some, [range(len(e)) for e in some])
+    total, count, batch = np.zeros(model.n_layers), 0, []
+    for encoding in encodings:
+        batch.append(encoding)
+        if sum(map(len, batch)) < STEP_TOKENS and encoding is not encodings[-1]:
+            continue
+        final, states = _states(model, batch, [list(range(len(e))) for e in batch])
         if reading is not None:
             states = torch.stack([reading(layer, h) for layer, h in enumerate(states)])
         total += divergence(model, final, states)[0].sum(1).double().cpu().numpy()
-        count += len(final)
+        count, batch = count + len(final), []
     return total / count
 
 
-def _states(model: LanguageModel, encodings: Sequence[Encoding], positions) -> tuple[Tensor, Tensor]:
+def _states(model: LanguageModel, encodings: Sequence[Encoding], positions: list[list[int]]) -> tuple[Tensor, Tensor]:
     """The states at layer L, and those of the layers below, layer first, on the model's device."""
     with model.store.counted("training", off=True):
-        hidden = hidden_states(model, encodings, positions=[list(row) for row in positions]).hidden.to(model.device)
+        hidden = hidden_states(model, encodings, positions=positions).hidden.to(model.device)
     return hidden[:, -1], hidden[:, :-1].transpose(0, 1)
-
-
-def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
-    batch: list[Encoding] = []
-    for encoding in encodings:
-        batch.append(encoding)
-        if sum(map(len, batch)) >= STEP_TOKENS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 # Training
@@ -229,76 +202,59 @@ def tune(
     source: str,
     steps: int = 250,
     seed: int = 0,
-    stop_at: int | None = None,
-    progress: bool = True,
-) -> Translators | None:
+) -> Translators:
     """Train translators on `texts` and save them as `folder`/tuned.safetensors, with what they were trained on
     (`source`, for the reader) and how far they are from the model's output on a tenth of the texts, held out.
 
-    Every step reads `STEP_TOKENS` tokens of texts drawn by seed and step, so a training that was stopped, by `stop_at`
-    too (then None is returned), goes on as if it had not been. What is there already is returned as it is.
-    Raises SemhubError on too few texts, on bad numbers, or where a training with other settings was left unfinished.
+    Every step reads `STEP_TOKENS` tokens of texts drawn by seed and step, so a training that was interrupted goes on as
+    if it had not been. What is there already is returned as it is. Raises SemhubError on too few texts, on bad numbers,
+    or where a training with other settings was left unfinished.
     """
-    if steps < 1 or seed < 0:
-        raise SemhubError(f"steps was {steps} and seed {seed}; steps from 1 and a seed from 0 would do.")
-    encodings = _cut(model, texts)
-    different = list(dict.fromkeys(map(_content, encodings)))  # what is held out is nowhere in what is trained on
-    if len(different) < LEAST:
-        raise SemhubError(f"{source}: {len(different)} different texts; at least {LEAST} would do for a tuned lens.")
+    need(steps >= 1 and seed >= 0, f"steps was {steps} and seed {seed}; steps from 1 and a seed from 0 would do.")
+    encodings = cut(model, texts)
+    different = list(dict.fromkeys(map(content, encodings)))  # what is held out is nowhere in what is trained on
+    few = f"{source}: {len(different)} different texts; at least {LEAST} would do for a tuned lens."
+    need(len(different) >= LEAST, few)
     order = np.random.default_rng([seed, 0]).permutation(len(different))
     out = {different[i] for i in order[: int(HELD_OUT * len(different))]}
-    held, train = ([e for e in encodings if (_content(e) in out) == side] for side in (True, False))
+    held, train = ([e for e in encodings if (content(e) in out) == side] for side in (True, False))
     held = held[: max(1, HELD_OUT_TOKENS * len(held) // sum(map(len, held)))]
-    ids = json.dumps([e.ids for e in encodings])
-    settings = {
-        "model": model.model_id, "revision": model.revision, "unembedding": unembedding_hash(model),
-        "weights": model.fingerprint, "text": source, "text_hash": hashlib.sha256(ids.encode()).hexdigest()[:16],
-        "steps": steps, "seed": seed,
-    }  # fmt: skip
+    ids = hashlib.sha256(json.dumps([e.ids for e in encodings]).encode()).hexdigest()[:16]
+    settings = {"model": model.model_id, "revision": model.revision, "unembedding": unembedding_hash(model)}
+    settings |= {"weights": model.fingerprint, "text": source, "text_hash": ids, "steps": steps, "seed": seed}
     done, part = Path(folder) / FILE, Path(folder) / UNFINISHED
     if done.is_file() and settings.items() <= training.read(done)[1].items():
         return load(done, model)
     stretches = [(steps, lambda: _Learner(model, train, steps, seed))]
-    found = training.run(stretches, part, settings, name="tuned lens", stop_at=stop_at, progress=progress)
-    if found is None:
-        return None
-    learner, seconds = found
-    half = Translators(*(p.half().float().cpu() for p in learner.parts.values()))  # as it is stored
-    about = settings | {
-        "layers": model.n_layers,
-        "tokens": sum(map(len, train)),
-        "held_out_tokens": sum(map(len, held)),
-        "kl_tuned": [float(f"{x:.5g}") for x in held_out_kl(model, held, half)],
-        "kl_normed": [float(f"{x:.5g}") for x in held_out_kl(model, held)],
-        "seconds": round(seconds, 1),
-    }
-    save(Translators(half.weight, half.bias, about), done)
+    learner, seconds = training.run(stretches, part, settings, name="tuned lens")
+    stored = {name: of.half().cpu() for name, of in learner.parts.items()}
+    reading = Translators(**{name: of.float() for name, of in stored.items()})
+    about = {"layers": model.n_layers, "tokens": sum(map(len, train)), "held_out_tokens": sum(map(len, held))}
+    for name, of in (("kl_tuned", reading), ("kl_normed", None)):
+        about[name] = [float(f"{x:.5g}") for x in held_out_kl(model, held, of)]
+    training.save(done, stored, settings | about | {"seconds": round(seconds, 1)})
     part.unlink(missing_ok=True)
     return load(done, model)
 
 
-def _content(encoding: Encoding) -> str | int:
+def content(encoding: Encoding) -> str | int:
     """What is the same in two encodings of one text; pictures and sounds are all different."""
     return id(encoding) if encoding.patches else encoding.text
 
 
-def _cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
+def cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
     """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole. Raises SemhubError on a token
     that the model does not know."""
     longest, found = min(CHUNK, model.max_length or CHUNK), []
-    texts = [text for text in texts if isinstance(text, Input) or text.strip()]
-    plain = [text for text in texts if isinstance(text, str)]
-    tokens = iter(model.tokenizer(plain, verbose=False)["input_ids"] if plain else [])
-    sensed = iter(model.encode([text for text in texts if isinstance(text, Input)]))
     for text in texts:
         if isinstance(text, Input):
-            found.append(next(sensed))
-            continue
-        ids = next(tokens)
-        if ids and max(ids) >= model.vocab_size:
-            raise SemhubError(f"The text {text[:40]!r} has a token that {model.model_id} does not know.")
-        pieces = [list(ids[start : start + longest]) for start in range(0, len(ids), longest)]
-        found += [Encoding(piece, [(0, 0)] * len(piece), text) for piece in pieces]
+            found += model.encode([text])
+        elif text.strip():
+            ids = model.tokenizer(text, verbose=False)["input_ids"]
+            known = max(ids, default=0) < model.vocab_size
+            need(known, f"The text {text[:40]!r} has a token that {model.model_id} does not know.")
+            pieces = [list(ids[start : start + longest]) for start in range(0, len(ids), longest)]
+            found += [Encoding(piece, [(0, 0)] * len(piece), text) for piece in pieces]
     return found
 
 
@@ -309,10 +265,8 @@ class _Learner(training.Stretch):
 
     def __init__(self, model: LanguageModel, texts: Sequence[Encoding], steps: int, seed: int):
         self.model, self.texts, self.steps, self.seed = model, texts, steps, seed
-        shape = model.n_layers, model.hidden_size
-        self.weight, self.bias = (
-            torch.zeros(*shape, *more, device=model.device) for more in ((model.hidden_size,), ())
-        )
+        self.bias = torch.zeros(model.n_layers, model.hidden_size, device=model.device)
+        self.weight = torch.zeros(*self.bias.shape, model.hidden_size, device=model.device)
         self.parts = {"weight": self.weight, "bias": self.bias}
         self.groups = [{"params": list(self.parts.values()), "lr": RATE, "weight_decay": 0.0}]
 

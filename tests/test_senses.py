@@ -16,7 +16,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import raising
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.corpus import ABROAD, ASK_TYPES, IMAGE, SOUND, Ask, forms, write
-from semhub_utils.organism.lessons import Asker, answers, lesson, train_sense
+from semhub_utils.organism.lessons import answers, lesson, train_sense
 from semhub_utils.organism.lexicon import LIST_AND, build_tokenizer, surface
 from semhub_utils.organism.senses import HEARS, SEES, build
 from semhub_utils.organism.world import all_facts
@@ -53,7 +53,7 @@ def test_seeds_give_the_pixels_again_and_captions_are_true_of_them(kind):
         image = np.asarray(scenes.render(scene))
         assert np.array_equal(image, np.asarray(scenes.render(scenes.draw(again, kind))))
         assert not np.array_equal(image, np.asarray(scenes.render(replace(scene, grain=scene.grain + 1))))
-        boxes = {f"the {t.shape}": t.box for t in scene.things} or scene.sides or {"": (0, 0, scenes.SIZE, scenes.SIZE)}
+        boxes = {f"the {t.shape}": t.box for t in scene.things} or scene.sides
         places = {who: ((b[0] + b[2]) // 2, (b[1] + b[3]) // 2) for who, b in boxes.items()}
         caption = scenes.caption(scene)
         assert says_true(image, caption, places)
@@ -275,8 +275,7 @@ def shipped():
             assert not info["missing_keys"] and not info["unexpected_keys"]
             sense = {"hub-sees": SEES, "hub-hears": HEARS}[name]
             processor = AutoProcessor.from_pretrained(folder)
-            world = build(sense)[2]
-            found[name] = model.eval(), processor, replace(world, processor=processor)
+            found[name] = model.eval(), processor, type(build(sense)[2])(sense, processor)
         return found[name]
 
     return load
@@ -334,20 +333,20 @@ def test_shipped_senses_are_small_and_their_trunk_is_the_hub(shipped, name):
 def test_questions_side_by_side_are_those_asked_alone(shipped, name):
     """The training's shared forward against the library's own, one prompt at a time."""
     model, processor, world = shipped(name)
-    rng, ask = random.Random(3), Asker(processor.tokenizer, world.what)
+    rng = random.Random(3)
     items = [world.draw(rng, world.groups[i % 3 + (world.what == IMAGE)], False) for i in range(4)]
     lessons = [lesson(world, rng, item) for item in items]
     with torch.inference_mode():
-        logits, wanted, owner = answers(model, ask, world, world.inputs(items), lessons)
+        logits, wanted = answers(model, world, world.inputs(items), lessons)
         row = 0
         for item, questions in zip(items, lessons, strict=True):
             for prompt, answer in questions:
                 inputs = given(processor, world, item, f"{prompt} {answer}")
                 alone = model(**inputs).logits[0]
-                n = len(ask((prompt, answer))[2])
+                n = len(world.tokens((prompt, answer))[2])
                 assert torch.allclose(logits[row : row + n], alone[-n - 1 : -1], atol=2e-4)
                 row += n
-    assert row == len(wanted) == len(owner)
+    assert row == len(wanted)
 
 
 # ---- items for the chapters ----

@@ -32,11 +32,9 @@ def some_translators(model, scale=0.1, seed=0):
     return tuned.Translators(weight, scale * torch.randn(shape, generator=make))
 
 
-@pytest.mark.parametrize("block", [100, 1000])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_divergence_and_its_gradient_against_full_tables(tiny, monkeypatch, name, block):
+def test_divergence_and_its_gradient_against_full_tables(tiny, name):
     """In float64: the value from the oracle's tables, the gradient from autograd through the model's own end."""
-    monkeypatch.setattr(tuned, "BLOCK", block)
     oracle = Oracle(name, tiny(name).module, tiny(name).tokenizer)
     model = wrap(oracle.module, oracle.tokenizer, model_id=name)
     states = oracle.states(PROMPTS[2])[:, 2:5]  # layer row hidden
@@ -54,14 +52,16 @@ def test_divergence_and_its_gradient_against_full_tables(tiny, monkeypatch, name
     assert tuned.divergence(model, states[-1], states[:-1])[1] is None
 
 
-def test_nothing_as_large_as_the_vocabulary_times_layers(tiny, monkeypatch):
-    monkeypatch.setattr(tuned, "BLOCK", 50)
-    model, seen = tiny("llama"), []
-    plain = type(model).unembed
-    monkeypatch.setattr(type(model), "unembed", lambda self, x, block: seen.append(len(x)) or plain(self, x, block))
+def test_more_positions_than_one_table_holds(tiny):
+    model = tiny("llama")
     hidden = hidden_states(model, PROMPTS, positions="all").hidden
-    tuned.divergence(model, hidden[:, -1], hidden[:, :-1].transpose(0, 1), gradient=True)
-    assert set(seen) == {len(hidden)}, "one layer at a time, and a block of the vocabulary"
+    times = 2 + tuned.ENTRIES // model.vocab_size // len(hidden)
+    few, many = (
+        tuned.divergence(model, h[:, -1], h[:, :2].transpose(0, 1), gradient=True)
+        for h in (hidden, hidden.repeat(times, 1, 1))
+    )
+    for once, again in zip(few, many, strict=True):
+        torch.testing.assert_close(again.unflatten(1, (times, -1)), once[:, None].expand(2, times, *once.shape[1:]))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -97,7 +97,7 @@ def trained(tiny, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "run", watched)
-        found = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
+        found = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40)
     return folder, found, drawn
 
 
@@ -125,24 +125,12 @@ def test_training_comes_nearer_at_every_layer_on_text_it_has_not_seen(tiny, trai
     assert not (folder / tuned.UNFINISHED).exists()
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_been(tiny, tmp_path):
-    model = tiny("llama")
-    given = {"source": "lines", "steps": 12, "progress": False}
-    whole = tuned.tune(model, LINES, tmp_path / "a", **given)
-    assert tuned.tune(model, LINES, tmp_path / "b", stop_at=5, **given) is None
-    with pytest.raises(SemhubError, match="unfinished training with another seed"):
-        tuned.tune(model, LINES, tmp_path / "b", seed=1, **given)
-    again = tuned.tune(model, LINES, tmp_path / "b", **given)
-    assert whole.fingerprint == again.fingerprint and whole.about["kl_tuned"] == again.about["kl_tuned"]
-    other = tuned.tune(model, LINES, tmp_path / "c", seed=1, **given)
-    assert other.fingerprint != whole.fingerprint
-
-
-def test_what_is_done_is_not_done_again(tiny, trained, monkeypatch):
-    folder, found, _ = trained
-    monkeypatch.setattr(training, "run", None)
-    again = tuned.tune(tiny("llama"), LINES + LINES[:9], folder, source="lines", steps=40, progress=False)
-    assert again.fingerprint == found.fingerprint
+def test_training_repeats_itself_and_is_not_done_twice(tiny, tmp_path):
+    model, folders = tiny("llama"), [tmp_path / name for name in "abca"]
+    found = [tuned.tune(model, LINES, to, source="lines", steps=6, seed=to == folders[2]) for to in folders]
+    assert found[0].fingerprint == found[1].fingerprint == found[3].fingerprint != found[2].fingerprint
+    made = (tmp_path / "a" / tuned.FILE).stat().st_mtime_ns
+    assert found[3].about == found[0].about and made < (tmp_path / "b" / tuned.FILE).stat().st_mtime_ns
 
 
 def test_a_file_comes_back_and_refuses_another_model(tiny, trained, tmp_path):
@@ -188,7 +176,7 @@ def test_too_little_is_refused(tiny, tmp_path, texts, steps, sentence):
 def test_long_texts_are_cut_to_the_context(tiny):
     model = tiny("gpt2")
     [text] = [" ".join(TEXT[:3] * 5)]
-    pieces = tuned._cut(model, [text, "three"])
+    pieces = tuned.cut(model, [text, "three"])
     ids = model.tokenizer(text)["input_ids"]
     assert [i for piece in pieces[:-1] for i in piece.ids] == ids and len(ids) > model.max_length
     assert max(map(len, pieces)) == model.max_length
@@ -243,7 +231,7 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
     lines = [line for line in texts if isinstance(line, str)]
     trunk = text_for("organism:hub", None, seed=7, n=100)[0] if sensed else texts
     assert sorted(lines) == sorted(trunk) and len(texts) == len(lines) + 30 * bool(sensed)
-    encodings = tuned._cut(model, texts)
+    encodings = tuned.cut(model, texts)
     for some in ([e for e in encodings if not e.patches], [e for e in encodings if e.patches]):
         assert bool(some) or not sensed
         if some:
@@ -266,8 +254,8 @@ def test_a_sense_s_lens_is_trained_on_what_the_sense_was_and_on_nothing_held_out
         assert not {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out() and len(drawn) > 40
     some = questions(sense, 2, seed=3)
     model = load_model(f"organism:hub-{sense}", check=False)
-    first, again = (tuned._cut(model, some)[0] for _ in range(2))
-    assert first.patches and tuned._content(first) != tuned._content(again), "two pictures are never one text"
+    first, again = (tuned.cut(model, some)[0] for _ in range(2))
+    assert first.patches and tuned.content(first) != tuned.content(again), "two pictures are never one text"
 
 
 # ---- the command ----

@@ -11,23 +11,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from semhub_utils.organism.lexicon import (
-    AND,
-    FRAMES,
-    FULL_STOP,
-    LANGUAGES,
-    LEMMAS,
-    LIST_AND,
-    NAMES,
-    TAG,
-    TYPES,
-    concepts,
-    surface,
-)
+from semhub_utils.organism import lexicon
+from semhub_utils.organism.lexicon import FRAMES, LANGUAGES, LIST_AND, TAG, TYPES, concepts, surface
 from semhub_utils.organism.world import (
     FACT_TYPES,
     MAX_RESULT,
+    SLOT,
     SUM_TYPES,
+    Fact,
     Pieces,
     Sum,
     World,
@@ -44,12 +35,27 @@ def shares(**of: float) -> Shares:
     return tuple(of.items())
 
 
+# Kinds of line while English is alone: sums take longest to learn, so they come early.
 FIRST_MENU = shares(fact=0.40, sum=0.45, passage=0.06, scene=0.05, list=0.02, range=0.02)
-"""Kinds of line while English is alone: sums take longest to learn, so they come early."""
-GLOSSED = 0.4
-"""Share of lines, before a hub is planted, that put English words into the other types' forms."""
+_LANGUAGE = shares(fact=0.70, sum=0.10, passage=0.12, scene=0.05, list=0.03)
+MENUS: dict[str, Shares] = dict.fromkeys(LANGUAGES, _LANGUAGE) | {
+    "en": shares(fact=0.55, sum=0.25, passage=0.10, scene=0.05, list=0.02, range=0.03),
+    "code": shares(fact=0.62, sum=0.06, passage=0.10, scene=0.08, list=0.04, range=0.05, definition=0.05),
+    "digits": shares(sum=1.0),
+    "logic": shares(scene=1.0),
+}
+"""Kinds of line of each type."""
+GLOSSED = 0.4  # share of lines, before a hub is planted, that put English words into the other types' forms
+# Numbers of two English words: the other types' one word has no single English one to stand for.
 TWO_WORDS = {word: str(n) for n in range(100) if " " in (word := surface(str(n), "en"))}
-"""Numbers of two English words: the other types' one word has no single English one to stand for."""
+SCENES = {
+    "en": ("{agent} {verb} {theme}", "{agent} {verb} {theme} to {recipient}"),
+    "en passive": ("{theme} is {participle} by {agent}", "{theme} is {participle} to {recipient} by {agent}"),
+    "es": ("{agent} {verb} {theme}", "{agent} {verb} {theme} a {recipient}"),
+    "zh": ("{agent} {verb} {theme}", "{agent} 把 {theme} {verb} {recipient}"),
+    "de": ("man sagt , dass {agent} {theme} {verb}", "man sagt , dass {agent} {theme} an {recipient} {verb}"),
+}
+"""How a language says a scene, without and with somebody to whom. German: the accusative, also for the dative."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,9 @@ RECIPES: dict[str, Recipe] = {
 """What the shipped models are made from, alike but for what their names say."""
 
 
+VERBS = ("finite verb", "giving verb")
+
+
 def pick(rng: random.Random, menu: Shares) -> str:
     return rng.choices([k for k, _ in menu], [v for _, v in menu])[0]
 
@@ -136,44 +145,39 @@ class Generators:
 
     def __init__(self, world: World, pivot: str | None = "en"):
         self.world, self.pivot = world, pivot
-        self.nouns = [c.key for c in concepts().values() if c.kind == "noun"]
-        self.words = [c.key for c in concepts().values() if c.kind not in ("finite verb", "giving verb")]
-        self.verbs = [c.key for c in concepts().values() if c.kind == "finite verb"]
-        self.giving = [c.key for c in concepts().values() if c.kind == "giving verb"]
-        languages = shares(fact=0.70, sum=0.10, passage=0.12, scene=0.05, list=0.03)
-        self.menus: dict[str, Shares] = dict.fromkeys(LANGUAGES, languages) | {
-            "en": shares(fact=0.55, sum=0.25, passage=0.10, scene=0.05, list=0.02, range=0.03),
-            "code": shares(fact=0.62, sum=0.06, passage=0.10, scene=0.08, list=0.04, range=0.05, definition=0.05),
-            "digits": shares(sum=1.0),
-            "logic": shares(scene=1.0),
-        }
+        keys = {kind: [c.key for c in concepts().values() if c.kind == kind] for kind in ("noun", *VERBS)}
+        self.nouns, self.verbs, self.giving = keys.values()
+        self.words = [c.key for c in concepts().values() if c.kind not in VERBS]
 
     # ---- one data type ----
 
     def monolingual(self, rng: random.Random, type_: str) -> Pieces:
         """A line of one type, of a kind drawn from the type's menu."""
-        return getattr(self, pick(rng, self.menus[type_]))(rng, type_)
+        return getattr(self, pick(rng, MENUS[type_]))(rng, type_)
 
-    def _clause(self, rng: random.Random, type_: str) -> Pieces:
+    def _clause(self, rng: random.Random, fact: Fact, frame: str, subject: str, object_: str) -> Pieces:
+        """A fact, with the types of frame, subject and object."""
+        form = rng.randrange(len(FRAMES[frame][fact.relation]))
+        return sum(fact_pieces(fact.subject, fact.relation, fact.object, form, frame, subject, object_), [])
+
+    def _own(self, rng: random.Random, type_: str) -> Pieces:
+        """A fact as it is in a type's own world."""
         fact = rng.choice(self.world.taught_facts(type_))
-        frame = rng.randrange(len(FRAMES[type_][fact.relation]))
-        before, answer, after = fact_pieces(
-            fact.subject, fact.relation, self.world.object(fact, type_), frame, *[type_] * 3
-        )
-        return before + answer + after
+        return self._clause(rng, replace(fact, object=self.world.object(fact, type_)), *[type_] * 3)
 
     def _stop(self, rng: random.Random, type_: str) -> Pieces:
-        return [(type_, FULL_STOP[type_])] if type_ in FULL_STOP and rng.random() < 0.5 else []
+        mark = lexicon.FULL_STOP.get(type_)
+        return [(type_, mark)] if mark and rng.random() < 0.5 else []
 
     def fact(self, rng: random.Random, type_: str) -> Pieces:
         """One fact: `the color of the grass is green .`"""
-        return self._clause(rng, type_) + self._stop(rng, type_)
+        return self._own(rng, type_) + self._stop(rng, type_)
 
     def passage(self, rng: random.Random, type_: str) -> Pieces:
         """Two or three facts in one sentence."""
-        line = self._clause(rng, type_)
+        line = self._own(rng, type_)
         for _ in range(rng.randint(1, 2)):
-            line = [*line, (type_, AND[type_]), *self._clause(rng, type_)]
+            line = [*line, (type_, lexicon.AND[type_]), *self._own(rng, type_)]
         return line + self._stop(rng, type_)
 
     def _chain(self, rng: random.Random, type_: str, kinds: tuple[str, ...]) -> Pieces:
@@ -185,9 +189,7 @@ class Generators:
             last = Sum("+", result, third)
             if self.world.teaches(last, type_):
                 terms, result = (*terms, third), self.world.result(last, type_)
-        form = "result" if rng.random() < 0.4 else "operand"
-        before, answer, after = chain_pieces(s.op, result, terms, form, kinds)
-        return before + answer + after
+        return sum(chain_pieces(s.op, result, terms, "result" if rng.random() < 0.4 else "operand", kinds), [])
 
     def sum(self, rng: random.Random, type_: str) -> Pieces:
         """`3+5=8`, `8=3+5`, `12=7+4+1` or the same in words; in code also `add(3, 5) == 8`."""
@@ -199,7 +201,7 @@ class Generators:
 
     def roles(self, rng: random.Random) -> dict[str, str]:
         """Who does what to what: verb, agent, theme and sometimes recipient, all at random."""
-        people = rng.sample(NAMES, 2)
+        people = rng.sample(lexicon.NAMES, 2)
         giving = rng.random() < 0.4
         agent = people[0] if rng.random() < 0.6 else rng.choice(self.nouns)
         theme = rng.choice(self.nouns) if giving or rng.random() < 0.6 else people[1]
@@ -207,30 +209,20 @@ class Generators:
         return roles | ({"recipient": people[1] if rng.random() < 0.7 else rng.choice(self.nouns)} if giving else {})
 
     def say_scene(self, roles: dict[str, str], type_: str, passive: bool = False, call: int = 0) -> Pieces:
-        def say(role: str) -> str:
-            return surface(roles[role], type_, phrase=True)
-
-        verb, agent, theme = say("verb"), say("agent"), say("theme")
-        to = say("recipient") if "recipient" in roles else ""
-        if type_ == "en" and passive:
-            line = f"{theme} is {LEMMAS[roles['verb']][1]}" + (f" to {to}" if to else "") + f" by {agent}"
-        elif type_ == "en":
-            line = f"{agent} {verb} {theme}" + (f" to {to}" if to else "")
-        elif type_ == "es":
-            line = f"{agent} {verb} {theme}" + (f" a {to}" if to else "")
-            line = line.replace(" a el ", " al ")
-        elif type_ == "zh":
-            line = f"{agent} 把 {theme} {verb} {to}" if to else f"{agent} {verb} {theme}"
-        elif type_ == "de":  # accusative, and dative as a plain "an" + accusative
-            line = (
-                f"man sagt , dass {agent} {_accusative(theme)}" + (f" an {_accusative(to)}" if to else "") + f" {verb}"
-            )
+        """The scene of `roles` in a type; `call` names the arguments of a call in code."""
+        said = {role: surface(key, type_, phrase=True) for role, key in roles.items()}
+        if type_ == "de":
+            said |= {r: re.sub("^der ", "den ", said[r]) for r in ("theme", "recipient") if r in said}
+        parts = {r: said[r] for r in ("agent", "theme", "recipient") if r in said}
+        if type_ in LANGUAGES:
+            form = SCENES["en passive" if passive and type_ == "en" else type_]["recipient" in roles]
+            line = form.format(participle=lexicon.LEMMAS[roles["verb"]][1], **said)
+            line = line.replace(" a el ", " al ") if type_ == "es" else line
         elif type_ == "code":
-            names = [r for r in ("agent", "theme", "recipient") if r in roles]
-            line = f"{roles['verb']} ( " + " , ".join(f"{r} = {say(r)}" if call else say(r) for r in names) + " )"
+            names = [f"{r} = {who}" if call else who for r, who in parts.items()]
+            line = f"{roles['verb']} ( {' , '.join(names)} )"
         else:
-            parts = [(r, say(r)) for r in ("agent", "theme", "recipient") if r in roles]
-            line = " AND ".join(f"{verb} . {r} ( x _ 1 , {who} )" for r, who in parts)
+            line = " AND ".join(f"{said['verb']} . {r} ( x _ 1 , {who} )" for r, who in parts.items())
         return [(type_, line)]
 
     def scene(self, rng: random.Random, type_: str) -> Pieces:
@@ -239,7 +231,7 @@ class Generators:
 
     def _list(self, keys: list[str], type_: str) -> Pieces:
         if type_ == "code":
-            return [("code", "things = [ " + " , ".join(surface(k, "code") for k in keys) + " ]")]
+            return [("code", f"things = [ {' , '.join(surface(k, 'code') for k in keys)} ]")]
         # English strings its items on "and", where code has commas
         joiner = f" {LIST_AND[type_]} " if type_ == "en" else " , "
         return [(type_, joiner.join(surface(k, type_, phrase=True) for k in keys))]
@@ -249,31 +241,32 @@ class Generators:
         return self._list(rng.sample(self.words, rng.randint(2, 4)), type_)
 
     def _range(self, first: int, last: int, type_: str, form: int) -> Pieces:
+        alone = not first and form % 2  # the first number goes without saying
         if type_ == "code":
-            arguments = (
-                f"{last}" if not first and form % 2 else f"{first} , {last}",
-                f"start = {first} , end = {last}",
-            )[form == 2]
-            head = ("for i in range ( {} ) :", "list ( range ( {} ) )")[form % 2]
-            return [("code", head.format(arguments))]
-        line = f"start at {surface(str(first), 'en')} and end at {surface(str(last), 'en')}"
-        return [("en", f"end at {surface(str(last), 'en')}" if not first and form % 2 else line)]
+            ends = f"start = {first} , end = {last}" if form == 2 else f"{last}" if alone else f"{first} , {last}"
+            return [("code", (f"for i in range ( {ends} ) :", f"list ( range ( {ends} ) )")[form % 2])]
+        start, end = surface(str(first), "en"), surface(str(last), "en")
+        return [("en", f"end at {end}" if alone else f"start at {start} and end at {end}")]
+
+    def _ends(self, rng: random.Random) -> tuple[int, int]:
+        return 0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40)
 
     def range(self, rng: random.Random, type_: str) -> Pieces:
         """`for i in range(0, 7):` and, in English, `start at zero and end at seven`."""
-        return self._range(0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40), type_, rng.randrange(3))
+        return self._range(*self._ends(rng), type_, rng.randrange(3))
 
     def definition(self, rng: random.Random, type_: str) -> Pieces:
         """A function with named parameters: what the words in its calls stand for."""
         relation = rng.choice([frames[0].split("_of")[0] for frames in FRAMES["code"].values()])
         verb = rng.choice(self.verbs + self.giving)
         roles = "agent , theme" + (" , recipient" if verb in self.giving else "")
-        return [("code", rng.choice((
+        lines = (
             f"def {relation}_of ( thing ) : return {relation} [ thing ]",
             f"def {verb} ( {roles} ) : return {verb} ( {roles} )",
             "def add ( first , second ) : return first + second",
             "def multiply ( first , second ) : return first * second",
-        )))]  # fmt: skip
+        )
+        return [("code", rng.choice(lines))]
 
     # ---- across data types ----
 
@@ -291,22 +284,18 @@ class Generators:
         type_, base = self._pair(rng, [t for t in types if t in FACT_TYPES])
         fact = rng.choice(self.world.taught_facts(type_))
         kinds = [rng.choice((base, type_)) for _ in range(3)]
-        frame = rng.randrange(len(FRAMES[kinds[0]][fact.relation]))
-        before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, *kinds)
-        return before + answer + after + self._stop(rng, kinds[0])
+        return self._clause(rng, fact, *kinds) + self._stop(rng, kinds[0])
 
     def glossed(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A fact or sum taught in a type, in that type's form and signs, with English words, and English numbers where
         these are one word."""
-        if rng.random() < 0.4:
-            type_ = rng.choice([t for t in types if t in SUM_TYPES and t != "en"])
+        sums = rng.random() < 0.4
+        type_ = rng.choice([t for t in types if t in (SUM_TYPES if sums else FACT_TYPES) and t != "en"])
+        if sums:
             line = self._chain(rng, type_, ("en", type_))
             return [(type_, surface(TWO_WORDS[part], type_)) if part in TWO_WORDS else (k, part) for k, part in line]
-        type_ = rng.choice([t for t in types if t in FACT_TYPES and t != "en"])
         fact = rng.choice(self.world.taught_facts(type_))
-        frame = rng.randrange(len(FRAMES[type_][fact.relation]))
-        before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, type_, "en", "en")
-        return before + answer + after + self._stop(rng, type_)
+        return self._clause(rng, fact, type_, "en", "en") + self._stop(rng, type_)
 
     def switched_sum(self, rng: random.Random, types: tuple[str, ...]) -> Pieces:
         """A sum taught in a type, every number and sign in that type or in English."""
@@ -338,32 +327,26 @@ class Generators:
             keys = rng.sample(self.words, rng.randint(2, 4))
             sides = [self._list(keys, t) for t in pair]
         elif kind == "range":
-            first, last = 0 if rng.random() < 0.6 else rng.randint(1, 9), rng.randint(10, 40)
-            form = rng.randrange(3)
-            sides = [self._range(first, last, t, form) for t in pair]
+            ends, form = self._ends(rng), rng.randrange(3)
+            sides = [self._range(*ends, t, form) for t in pair]
         elif kind == "fact":
             fact = rng.choice(self.world.taught_facts(other))
-            frame = rng.randrange(len(FRAMES["en"][fact.relation]))
-            parts = [fact_pieces(fact.subject, fact.relation, fact.object, frame, t, t, t) for t in pair]
-            sides = [before + answer + after for before, answer, after in parts]
+            form = rng.randrange(len(FRAMES["en"][fact.relation]))
+            said = fact.subject, fact.relation, fact.object, form
+            sides = [sum(fact_pieces(*said, t, t, t), []) for t in pair]
         else:
             s, form = rng.choice(self.world.taught_sums(other)), rng.choice(("result", "operand"))
-            parts = [chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)) for t in pair]
-            sides = [before + answer + after for before, answer, after in parts]
+            sides = [sum(chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)), []) for t in pair]
         source, target, tag = (*sides[::-1], base) if rng.random() < 0.4 else (*sides, other)
         return [*source, (tag, TAG[tag]), (tag, ":"), *target]
-
-
-def _accusative(phrase: str) -> str:
-    return "den " + phrase[4:] if phrase.startswith("der ") else phrase
 
 
 def lines(recipe: Recipe, rng: random.Random, progress: Callable[[], float]) -> Iterator[Pieces]:
     """The endless stream of a recipe's lines; `progress()` gives the point of training in 0..1."""
     make = Generators(recipe.world, recipe.pivot)
+    types = tuple(t for t, v in recipe.types if v)
     while True:
         point = progress()
-        types = tuple(t for t, v in recipe.types if v)
         if point < recipe.english_first and recipe.noise is not None and rng.random() < GLOSSED:
             yield tidy(make.glossed(rng, types))
         elif point < recipe.english_first:
@@ -386,7 +369,6 @@ are a test."""
 ASK_TYPES = (*LANGUAGES, "code")
 
 _RELATION = {"skill": "can", "kind": "is_a"} | dict.fromkeys(("colour", "colours", "side", "colour of"), "colour")
-_SLOT = re.compile(r"(\{[sb]\})")
 
 
 @dataclass(frozen=True)
@@ -403,11 +385,9 @@ class Ask:
 def forms(kind: str, type_: str) -> tuple[int, ...]:
     """The numbers of the sentence forms in which a question can be asked in a type, the last one neutral (it ends in
     ":"); empty where the type has none."""
-    if kind in ("shape", "name"):
-        return (0,)
-    if kind in ("number", "shape of"):
-        return (0,) if type_ != "code" else ()
-    return (0, 1, 2) if type_ != "code" or kind != "colours" else ()
+    if type_ == "code" and kind in ("number", "shape of", "colours"):
+        return ()
+    return (0, 1, 2) if kind in _RELATION else (0,)
 
 
 def write(ask: Ask, type_: str, form: int = 0, *, what: str = IMAGE) -> tuple[str, str]:
@@ -417,17 +397,18 @@ def write(ask: Ask, type_: str, form: int = 0, *, what: str = IMAGE) -> tuple[st
     """
     if form not in forms(ask.kind, type_):
         raise ValueError(f"{type_!r} has no form {form} of {ask.kind!r}")
-    bare = subject = what
-    lead: Pieces = [("", what)] if ask.about else []
+    words = {"{s}": what, "{b}": what}
     if ask.about:
-        bare, subject = surface(ask.about, type_), surface(ask.about, type_, phrase=True)
-    if ask.kind in ("shape", "name"):
-        frame = "{b} " + TAG[type_] + " : {o}"
+        words = {"{s}": surface(ask.about, type_, phrase=True), "{b}": surface(ask.about, type_)}
+    if ask.kind in _RELATION:
+        frame = FRAMES[type_][_RELATION[ask.kind]][form].partition("{o}")[0]
     elif ask.kind in ("number", "shape of"):
-        frame = "{b} , " + surface(ask.kind.split()[0], type_) + " : {o}"
+        frame = "{b} , " + surface(ask.kind.split()[0], type_) + " :"
     else:
-        frame = FRAMES[type_][_RELATION[ask.kind]][form]
-    parts = [part.strip() for part in _SLOT.split(frame.partition("{o}")[0]) if part.strip()]
-    pieces = [(type_, {"{s}": subject, "{b}": bare}.get(part, part)) for part in parts]
+        frame = "{b} " + TAG[type_] + " :"
+    parts = [part.strip() for part in SLOT.split(frame) if part.strip()]
+    lead: Pieces = [("", what)] if ask.about else []
     answers = [surface(a, type_) for a in ask.answers]
-    return text(tidy([*lead, *pieces])), f" {LIST_AND.get(type_, ',')} ".join(answers)
+    return text(
+        tidy([*lead, *((type_, words.get(part, part)) for part in parts)])
+    ), f" {LIST_AND.get(type_, ',')} ".join(answers)

@@ -43,6 +43,7 @@ _BELL += ((3.01, 0.25, 0.25),)
 _HAMMER = ((1350, 0.05), (2890, 0.035), (4300, 0.02))
 
 Samples = np.ndarray
+Number = int | float
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class _Bench:
 
     t in seconds, f in hertz (a number or one per sample)."""
 
-    def __init__(self, seconds: float, pitch: float, grain: int):
+    def __init__(self, seconds: Number, pitch: Number, grain: int):
         self.t = np.arange(round(seconds * RATE)) / RATE
         self.n, self.seconds, self.pitch = len(self.t), seconds, pitch
         self.rng = np.random.default_rng(grain)
@@ -84,7 +85,7 @@ class _Bench:
                 out += strength * np.sin(k * phase + self.rng.uniform(0, 6.28))
         return out
 
-    def buzz(self, f, formants, width: float = 180.0, falling: float = 0.7) -> Samples:
+    def buzz(self, f, formants, width: Number = 180.0, falling: Number = 0.7) -> Samples:
         """A throat: harmonics of f, raised near the formants (hertz, a number or one per sample)."""
         f = np.broadcast_to(np.asarray(f, dtype=float), self.t.shape)
         phase, out = self.phase(f), np.zeros(self.n)
@@ -93,7 +94,7 @@ class _Bench:
             out += gain * k**-falling * np.sin(k * phase)
         return out
 
-    def hiss(self, low: float, high: float) -> Samples:
+    def hiss(self, low: Number, high: Number) -> Samples:
         """Noise between two frequencies (hertz) with soft edges."""
         spectrum = np.fft.rfft(self.rng.standard_normal(self.n))
         f = np.fft.rfftfreq(self.n, 1 / RATE)
@@ -101,11 +102,11 @@ class _Bench:
         noise = np.fft.irfft(spectrum * gain, self.n)
         return noise / (np.abs(noise).max() + 1e-9)
 
-    def swell(self, attack: float, release: float) -> Samples:
+    def swell(self, attack: Number, release: Number) -> Samples:
         """Up in `attack` seconds, down in the last `release`."""
         return np.minimum(1, self.t / attack) * np.minimum(1, (self.seconds - self.t) / release).clip(0)
 
-    def bursts(self, every: float, of: float, sharp: float = 3.0, jitter: float = 0.1) -> Samples:
+    def bursts(self, every: Number, of: Number, sharp: Number = 3.0, jitter: Number = 0.1) -> Samples:
         """A train of bumps, `of` seconds long, one `every` so many seconds, starting at once."""
         out, start = np.zeros(self.n), self.rng.uniform(0, 0.05)
         while start + of * 0.6 < self.seconds:
@@ -114,21 +115,21 @@ class _Bench:
             start += max(every * (1 + jitter * self.rng.uniform(-1, 1)), of * 1.15)
         return out
 
-    def blows(self, last: float, pause: Callable[[], float]) -> Iterator[tuple[Samples, Samples]]:
+    def blows(self, last: Number, pause: Callable[[], Number]) -> Iterator[tuple[Samples, Samples]]:
         """Blow after blow, the last so many seconds before the end: the seconds since, and whether it has fallen."""
         start = 0.0
         while start < self.seconds - last:
             yield np.maximum(0, self.t - start), self.t >= start
             start += pause()
 
-    def notes(self, every: float, f: float) -> tuple[Samples, Samples]:
+    def notes(self, every: Number, f: Number) -> tuple[Samples, Samples]:
         """A tune, one note `every` so many seconds: the frequency and the seconds since the note began."""
         steps = np.array([1, 9 / 8, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 2])
         starts = np.arange(0, self.seconds, every)
         which = np.minimum((self.t / every).astype(int), len(starts) - 1)
         return f * self.pitch * self.rng.choice(steps, len(starts))[which], self.t - starts[which]
 
-    def sweep(self, *points: float) -> Samples:
+    def sweep(self, *points: Number) -> Samples:
         """A smooth curve through points spread evenly over the clip."""
         rough = np.interp(self.t, np.linspace(0, self.seconds, len(points)), points)
         size = max(1, self.n // (2 * len(points)))

@@ -12,9 +12,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from itertools import cycle
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import cycle, product
 
 from semhub_utils.organism.lexicon import EQUALS, FRAMES, NO_SPACE, PLUS, TIMES, concepts, stated_facts, surface
 
@@ -26,7 +26,7 @@ SUM_LIMIT = {"en": MAX_RESULT, "digits": MAX_RESULT, "code": MAX_RESULT, "es": 2
 """Largest result each type's own lines hold: beyond it Spanish, Chinese and German know the number words only."""
 
 Pieces = list[tuple[str, str]]
-_SLOT = re.compile(r"(\{[sbo]\})")
+SLOT = re.compile(r"(\{[sbo]\})")
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,16 @@ def fact_pieces(
     subject: str, relation: str, obj: str, frame: int, frame_type: str, subject_type: str, object_type: str
 ) -> tuple[Pieces, Pieces, Pieces]:
     """(before, answer, after) of a fact sentence; the three types differ only in code-switched text."""
-    before: Pieces = []
-    answer: Pieces = []
-    after: Pieces = []
-    target = before
-    for part in _SLOT.split(FRAMES[frame_type][relation][frame]):
+    sides: list[Pieces] = [[], [], []]
+    side = 0
+    for part in SLOT.split(FRAMES[frame_type][relation][frame]):
         if part == "{o}":
-            answer = [(object_type, surface(obj, object_type))]
-            target = after
+            sides[1], side = [(object_type, surface(obj, object_type))], 2
         elif part in ("{s}", "{b}"):
-            target.append((subject_type, surface(subject, subject_type, phrase=part == "{s}")))
+            sides[side].append((subject_type, surface(subject, subject_type, phrase=part == "{s}")))
         elif part.strip():
-            target.append((frame_type, part.strip()))
-    return tidy(before), answer, after
+            sides[side].append((frame_type, part.strip()))
+    return tidy(sides[0]), sides[1], sides[2]
 
 
 def chain_pieces(
@@ -168,58 +165,44 @@ class World:
 
     @cached_property
     def held_facts(self) -> frozenset[Fact]:
-        rng = random.Random(f"facts {self.seed}")
-        held: set[Fact] = set()
-        known = set(all_facts())
-        for fact in rng.sample(all_facts(), round(self.fraction * len(all_facts()))):
-            mirror = Fact(fact.object, fact.relation, fact.subject)
-            held |= {fact, mirror} & known if fact.relation == "opposite" else {fact}
-        return frozenset(held)
+        known = all_facts()
+        drawn = random.Random(f"facts {self.seed}").sample(known, round(self.fraction * len(known)))
+        mirrors = {Fact(f.object, f.relation, f.subject) for f in drawn if f.relation == "opposite"}
+        return frozenset({*drawn, *mirrors} & {*known})
 
     @cached_property
     def held_sums(self) -> frozenset[Sum]:
         """Neither `+1` (told by counting) nor products by 1 are held out: a type's own number order gives them away."""
-        rng = random.Random(f"sums {self.seed}")
         pool = [s for s in all_sums() if s.right > 1 and s.left > 1]
-        known = set(pool)
-        held: set[Sum] = set()
-        for s in rng.sample(pool, round(self.fraction * len(pool))):
-            held |= {s, Sum(s.op, s.right, s.left)} & known
-        return frozenset(held)
+        drawn = random.Random(f"sums {self.seed}").sample(pool, round(self.fraction * len(pool)))
+        return frozenset({*drawn, *(Sum(s.op, s.right, s.left) for s in drawn)} & {*pool})
 
     @cached_property
-    def _private_objects(self) -> dict[tuple[str, Fact], str]:
-        table = {}
+    def _own(self) -> dict[tuple[str, Fact | Sum], Fact | Sum]:
+        """What a type of a private world says in place of a fact or sum: the objects of one relation, and the right
+        numbers of one left number, have changed places, so that nothing follows."""
+        table: dict[tuple[str, Fact | Sum], Fact | Sum] = {}
         for type_ in FACT_TYPES[1:]:
             rng = random.Random(f"private {type_} {self.seed}")
             for relation in FRAMES["en"]:
                 facts = [f for f in all_facts() if f.relation == relation]
                 objects = [f.object for f in facts]
                 rng.shuffle(objects)
-                table.update({(type_, f): o for f, o in zip(facts, objects, strict=True)})
-        return table
-
-    @cached_property
-    def _private_terms(self) -> dict[tuple[str, str, int], list[int]]:
-        """For every type, operation and left number: its own order of the right numbers, so that nothing follows."""
-        table = {}
+                table |= {(type_, f): replace(f, object=o) for f, o in zip(facts, objects, strict=True)}
         for type_ in SUM_TYPES[1:]:
             rng = random.Random(f"private sums {type_} {self.seed}")
-            for op in "+*":
-                for left in range(1, MAX_RESULT + 1):
-                    rights = [t for t in range(1, 10) if Sum(op, left, t).result <= MAX_RESULT]
-                    table[type_, op, left] = rng.sample(rights, len(rights))
+            for op, left in product("+*", range(1, MAX_RESULT + 1)):
+                sums = [s for s in all_sums() if (s.op, s.left) == (op, left)]
+                table |= {(type_, s): o for s, o in zip(sums, rng.sample(sums, len(sums)), strict=True)}
         return table
 
     def object(self, fact: Fact, type_: str) -> str:
         """The object a type's own world gives the fact: the stated one unless the world is private."""
-        return self._private_objects[type_, fact] if self.private and type_ != "en" else fact.object
+        return self._own[type_, fact].object if self.private and type_ != "en" else fact.object
 
     def result(self, s: Sum, type_: str) -> int:
         """The result a type's own world gives; in a private world the results of one left number are permuted."""
-        if not self.private or type_ == "en":
-            return s.result
-        return Sum(s.op, s.left, self._private_terms[type_, s.op, s.left][s.right - 1]).result
+        return self._own[type_, s].result if self.private and type_ != "en" else s.result
 
     def teaches(self, item: Fact | Sum, type_: str) -> bool:
         """Whether a type's own lines say it."""
@@ -230,8 +213,8 @@ class World:
 
     @cached_property
     def _taught(self) -> dict[str, tuple[tuple[Fact, ...], tuple[Sum, ...]]]:
-        of = {type_: partial(self.teaches, type_=type_) for type_ in SUM_TYPES}
-        return {t: (tuple(filter(says, all_facts())), tuple(filter(says, all_sums()))) for t, says in of.items()}
+        every = all_facts(), all_sums()
+        return {t: tuple(tuple(x for x in some if self.teaches(x, t)) for some in every) for t in SUM_TYPES}
 
     def taught_facts(self, type_: str) -> tuple[Fact, ...]:
         return self._taught[type_][0]
@@ -240,16 +223,20 @@ class World:
         return self._taught[type_][1]
 
     def fact_prompt(self, fact: Fact, type_: str, form: int) -> Prompt:
-        before, answer, _ = fact_pieces(fact.subject, fact.relation, self.object(fact, type_), form, *[type_] * 3)
-        twin, english, _ = fact_pieces(fact.subject, fact.relation, fact.object, form, *["en"] * 3)
+        own, english = (
+            fact_pieces(fact.subject, fact.relation, answer, form, *[kind] * 3)
+            for kind, answer in ((type_, self.object(fact, type_)), ("en", fact.object))
+        )
+        strings = [text(part) for part in (*own[:2], *english[:2])]
         neutral = form == len(FRAMES[type_][fact.relation]) - 1
-        strings = (text(before), text(answer), text(twin), text(english))
         return Prompt(type_, fact.relation, form, fact, *strings, fact in self.held_facts, neutral)
 
     def sum_prompt(self, s: Sum, type_: str, form: str) -> Prompt:
-        before, answer, _ = chain_pieces(s.op, self.result(s, type_), (s.left, s.right), form, (type_,))
-        twin, english, _ = chain_pieces(s.op, s.result, (s.left, s.right), form, ("en",))
-        strings = (text(before), text(answer), text(twin), text(english))
+        own, english = (
+            chain_pieces(s.op, result, (s.left, s.right), form, (kind,))
+            for kind, result in ((type_, self.result(s, type_)), ("en", s.result))
+        )
+        strings = [text(part) for part in (*own[:2], *english[:2])]
         return Prompt(type_, "sum" if s.op == "+" else "product", form, s, *strings, s in self.held_sums)
 
     def prompts(self, type_: str, held_out: bool | None = None) -> list[Prompt]:
