@@ -6,9 +6,11 @@ taken from the handle's store, and as much of a forward is kept there as has roo
 and the forward ends at the highest layer that is kept. Results keep the order of the prompts.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -69,12 +71,14 @@ def hidden_states(
 ) -> States:
     """Hidden states of `prompts` at `positions` (an index for all prompts, a list for all, a list per prompt, or "all";
     negative from the end) and `layers` (all L+1 by default). Raises SemhubError on a bad prompt, position or layer."""
-    ask = _Ask(model, prompts, positions, layers, edit, max_batch_tokens)
-    first = [0, *torch.tensor([len(row) for row in ask.wanted]).cumsum(0).tolist()] if ask.wanted else [0]
-    hidden = ask.empty(first[-1])
-    for numbers, fill in ask.batches():
-        fill(hidden, [site for n in numbers for site in range(first[n], first[n + 1])])
-    return States(hidden, *ask.sites(range(len(ask.wanted))), ask.layers)
+    encodings, layers = model.encode(prompts), check_layers(model, layers)
+    wanted = resolve_positions(positions, encodings)
+    first = [0, *accumulate(map(len, wanted))]
+    hidden = _empty(model, first[-1], layers)
+    for numbers, states in _batches(model, encodings, wanted, layers, max_batch_tokens, edit):
+        with torch.inference_mode(False):
+            hidden[[site for n in numbers for site in range(first[n], first[n + 1])]] = states
+    return States(hidden, *_sites(wanted, range(len(wanted))), layers)
 
 
 def stream_states(
@@ -86,131 +90,117 @@ def stream_states(
     max_batch_tokens: int | None = None,
 ) -> Iterator[States]:
     """As `hidden_states`, one batch of prompts at a time, in the order in which they were run (`item` says which)."""
-    ask = _Ask(model, prompts, positions, layers, None, max_batch_tokens)
-    for numbers, fill in ask.batches():
-        item, position = ask.sites(numbers)
-        hidden = ask.empty(len(item))
-        fill(hidden, list(range(len(item))))
-        yield States(hidden, item, position, ask.layers)
+    encodings, layers = model.encode(prompts), check_layers(model, layers)
+    wanted = resolve_positions(positions, encodings)
+    for numbers, states in _batches(model, encodings, wanted, layers, max_batch_tokens):
+        yield States(states, *_sites(wanted, numbers), layers)
 
 
-Fill = Callable[[Tensor, list[int]], None]  # writes the states of a batch into [site, layer, hidden], at these sites
+def _sites(wanted: list[list[int]], numbers: Sequence[int]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
+    """Prompt and position of every site of some prompts."""
+    sites = torch.tensor([(n, p) for n in numbers for p in wanted[n]], dtype=torch.long)
+    item, position = sites.reshape(-1, 2).unbind(1)
+    return item, position
 
 
-class _Ask:
-    """What is asked of a model: positions of prompts, and layers; and the way to it."""
+def _empty(model: LanguageModel, n_sites: int, layers: Sequence[int]) -> Float[Tensor, "site layer hidden"]:
+    with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
+        where = model.device_of_layer(max(layers))
+        return torch.empty(n_sites, len(layers), model.hidden_size, device=where)
 
-    def __init__(self, model, prompts, positions, layers, edit, max_batch_tokens):
-        self.model, self.encodings, self.budget = model, model.encode(prompts), max_batch_tokens
-        self.layers = check_layers(model, layers)
-        self.wanted = resolve_positions(positions, self.encodings)
-        self.plan = EditPlan(model, [edit], self.encodings) if edit is not None else None
-        self.store, self.weights, self.off = model.store, model.weights, model.store.off or model.hooked > 0
 
-    def sites(self, numbers: Sequence[int]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
-        """Prompt and position of every site of some prompts."""
-        item = [n for n in numbers for _ in self.wanted[n]]
-        position = [p for n in numbers for p in self.wanted[n]]
-        return torch.tensor(item, dtype=torch.long), torch.tensor(position, dtype=torch.long)
+def _batches(
+    model: LanguageModel,
+    encodings: Sequence[Encoding],
+    wanted: list[list[int]],
+    layers: Sequence[int],
+    budget: int | None = None,
+    edit: Edit | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "site layer hidden"]]]:
+    """Numbers of prompts and their states: first those that are kept, then those that are forwarded. Under an edit
+    nothing is taken, shared or kept."""
+    store, numbers = model.store, [n for n, row in enumerate(wanted) if row]
+    plan = EditPlan(model, [edit], encodings) if edit is not None else None
+    off, found = plan is not None or store.off or model.hooked > 0, {}
+    if plan is None:
+        paths = [store.path(root_of(model, e), e.ids) for e in encodings]
+        for n in numbers if store.purpose == "read" else ():
+            store.note_read(model.weights, paths[n][-1], len(paths[n]))
+        for n in () if off else numbers:
+            if places := store.places(model.weights, layers, paths[n], wanted[n]):
+                found[n] = places
+        inside = read_inside(model, encodings, [n for n in numbers if n not in found])
+    else:
+        paths = [[(n, p) for p in range(len(e))] for n, e in enumerate(encodings)]
+        inside = {n: [n] for n in numbers}
+    for some in _grouped(found):
+        yield some, _taken(model, [place for n in some for place in found[n]], layers)
+    sizes = sum(len(encodings[h]) for h in inside), sum(len(wanted[n]) for some in inside.values() for n in some)
+    kept, everywhere = _kept(model, layers, *sizes, 0 if off else store.limit - store.held)
 
-    def empty(self, n_sites: int) -> Float[Tensor, "site layer hidden"]:
-        with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
-            where = self.model.device_of_layer(max(self.layers))
-            return torch.empty(n_sites, len(self.layers), self.model.hidden_size, device=where)
+    def run(heads: list[int]) -> Chunk:
+        together, width = [encodings[h] for h in heads], max(len(encodings[h]) for h in heads)
+        at: dict[Hashable, int] = {}  # node -> position in the batch, all its prompts in a line
+        for row, h in enumerate(heads):
+            for p in range(len(together[row])) if everywhere else {p for n in inside[h] for p in wanted[n]}:
+                at.setdefault(paths[h][p], row * width + p)
+        with ExitStack() as edited:
+            if plan is not None:
+                edited.enter_context(plan.attached([(h, 0) for h in heads]))
+                edited.enter_context(store.counted("edit"))
+            states = _forward(model, pad(together), gather(together), kept, None if everywhere else [*at.values()])
+        return Chunk(at if everywhere else {node: k for k, node in enumerate(at)}, states)
 
-    def batches(self) -> Iterator[tuple[list[int], Fill]]:
-        """Prompt numbers, and what writes their states: first those that are kept, then those that are forwarded."""
-        numbers = [n for n, row in enumerate(self.wanted) if row]
-        if self.plan is not None:
-            yield from self._edited(numbers)
-            return
-        self.paths = [self.store.path(root_of(self.model, e), e.ids) for e in self.encodings]
-        for n in numbers if self.store.purpose == "read" else ():
-            self.store.note_read(self.weights, self.paths[n][-1], len(self.paths[n]))
-        missing, group, found = [], [], []
-        for n in numbers:
-            places = None
-            if not self.off:
-                places = self.store.places(self.weights, self.layers, self.paths[n], self.wanted[n])
-            if places is None:
-                missing.append(n)
-                continue
-            group, found = [*group, n], found + places
-            if len(found) >= BATCH_TOKENS["cpu"]:
-                yield group, self._from_store(found)
-                group, found = [], []
-        if group:
-            yield group, self._from_store(found)
-        yield from self._forwarded(missing)
+    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
+    for heads, chunk in run_batches(model, lengths, run, budget, kinds=kinds, which=[*inside]):
+        some = [n for h in heads for n in inside[h]]
+        if not off:
+            store.add(model.weights, chunk)
+        rows = [chunk.rows[paths[n][p]] for n in some for p in wanted[n]]
+        hidden = _empty(model, len(rows), layers)
+        _write(hidden, slice(None), chunk, rows, layers)
+        yield some, hidden
 
-    def _from_store(self, found: list[tuple[int, int]]) -> Fill:
-        def fill(hidden: Tensor, sites: list[int]) -> None:
-            of: dict[int, tuple[list[int], list[int]]] = {}
-            for site, (number, row) in zip(sites, found, strict=True):
-                of.setdefault(number, ([], []))[0].append(site)
-                of[number][1].append(row)
-            for number, (some, rows) in of.items():
-                self._write(hidden, some, self.store.chunk(number), rows)
 
-        return fill
+def _grouped(found: dict[int, list]) -> Iterator[list[int]]:
+    """Prompts of about as many sites as a batch has."""
+    group, size = [], 0
+    for n, places in found.items():
+        group, size = [*group, n], size + len(places)
+        if size >= BATCH_TOKENS["cpu"]:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
-    def _write(self, hidden: Tensor, sites: list[int], chunk: Chunk, rows: list[int]) -> None:
-        at = torch.tensor(sites, device=hidden.device)
-        with torch.inference_mode(False):
-            for k, layer in enumerate(self.layers):
-                part = chunk.states[layer]
-                if rows != list(range(len(part))):
-                    part = part[torch.tensor(rows, device=part.device)]
-                hidden[at, k] = part.to(hidden.device, hidden.dtype)
 
-    def _forwarded(self, numbers: list[int]) -> Iterator[tuple[list[int], Fill]]:
-        """What is not kept, run."""
-        inside = read_inside(self.model, self.encodings, numbers)
-        kept, everywhere = self._kept(inside)
+def _taken(
+    model: LanguageModel, places: list[tuple[int, int]], layers: Sequence[int]
+) -> Float[Tensor, "site layer hidden"]:
+    """States from the store, by chunk and row."""
+    hidden, of = _empty(model, len(places), layers), defaultdict(list)
+    for site, (number, row) in enumerate(places):
+        of[number].append((site, row))
+    for number, some in of.items():
+        sites, rows = map(list, zip(*some, strict=True))
+        _write(hidden, sites, model.store.chunk(number), rows, layers)
+    return hidden
 
-        def run(heads: list[int]) -> tuple[list[int], Chunk]:
-            some = [n for h in heads for n in inside[h]]
-            together, width = [self.encodings[h] for h in heads], max(len(self.encodings[h]) for h in heads)
-            at: dict[int, int] = {}  # node -> position in the batch, all its prompts in a line
-            for row, h in enumerate(heads):
-                asked = range(len(together[row])) if everywhere else {p for n in inside[h] for p in self.wanted[n]}
-                for p in asked:
-                    at.setdefault(self.paths[h][p], row * width + p)
-            places = None if everywhere else list(at.values())
-            states = _forward(self.model, pad(together), gather(together), kept, places)
-            return some, Chunk(at if everywhere else {node: k for k, node in enumerate(at)}, states)
 
-        lengths, kinds = [len(e) for e in self.encodings], [e.kind for e in self.encodings]
-        for _, (some, chunk) in run_batches(self.model, lengths, run, self.budget, kinds=kinds, which=list(inside)):
-            rows = [chunk.rows[self.paths[n][p]] for n in some for p in self.wanted[n]]
-            if not self.off:
-                self.store.add(self.weights, chunk)
-            yield some, lambda hidden, sites, chunk=chunk, rows=rows: self._write(hidden, sites, chunk, rows)
+def _write(hidden: Tensor, sites: list[int] | slice, chunk: Chunk, rows: list[int], layers: Sequence[int]) -> None:
+    with torch.inference_mode(False):
+        for k, layer in enumerate(layers):
+            part = chunk.states[layer]
+            hidden[sites, k] = part[torch.tensor(rows, device=part.device)].to(hidden.device, hidden.dtype)
 
-    def _kept(self, inside: dict[int, list[int]]) -> tuple[list[int], bool]:
-        """Which layers are kept of a forward, and whether of all positions: as much as there is room for."""
-        every = range(self.model.n_layers + 1)
-        size = self.model.hidden_size * min(4, self.model.dtype.itemsize) * len(every)
-        room = 0 if self.off else self.store.limit - self.store.held
-        if sum(len(self.encodings[h]) for h in inside) * size <= room:
-            return list(every), True
-        asked = sum(len(self.wanted[n]) for some in inside.values() for n in some)
-        return (list(every) if asked * size <= room else sorted(set(self.layers))), False
 
-    def _edited(self, numbers: list[int]) -> Iterator[tuple[list[int], Fill]]:
-        """States under the edit, of which nothing is kept."""
-        layers = sorted(set(self.layers))
-
-        def run(some: list[int]) -> Chunk:
-            together, width = [self.encodings[n] for n in some], max(len(self.encodings[n]) for n in some)
-            places = [row * width + p for row, n in enumerate(some) for p in self.wanted[n]]
-            with self.plan.attached([(n, 0) for n in some]), self.store.counted("edit"):
-                return Chunk({}, _forward(self.model, pad(together), gather(together), layers, places))
-
-        lengths, kinds = [len(e) for e in self.encodings], [e.kind for e in self.encodings]
-        for some, chunk in run_batches(self.model, lengths, run, self.budget, kinds=kinds, which=numbers):
-            rows = list(range(sum(len(self.wanted[n]) for n in some)))
-            yield some, lambda hidden, sites, chunk=chunk, rows=rows: self._write(hidden, sites, chunk, rows)
+def _kept(model: LanguageModel, layers: Sequence[int], tokens: int, asked: int, room: int) -> tuple[list[int], bool]:
+    """Which layers are kept of a forward, and whether of all positions: as much as there is room for."""
+    every = range(model.n_layers + 1)
+    size = model.hidden_size * min(4, model.dtype.itemsize) * len(every)
+    if tokens * size <= room:
+        return list(every), True
+    return (list(every) if asked * size <= room else sorted(set(layers))), False
 
 
 def _forward(

@@ -28,7 +28,7 @@ def kept_bytes(device: torch.device) -> int:
 class Chunk:
     """States that were made in one forward, by layer. rows: by node, where its state stands."""
 
-    rows: dict[int, int]
+    rows: dict[Hashable, int]
     states: dict[int, Float[Tensor, "row hidden"]]
 
     @property
