@@ -42,11 +42,11 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 import pandas as pd
 
-from semhub_utils import experiments, figures
+from semhub_utils import figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.checks import self_check
-from semhub_utils.experiments import alike, core
+from semhub_utils.experiments import alike, core, traps
 from semhub_utils.results import glue
 from semhub_utils.spokes import facts
 from semhub_utils.tokens import word_forms
@@ -90,7 +90,7 @@ checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
 # The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
 
 # %% tags=["hide-input"]
-norm = chapter.step("norm", lambda: experiments.norm_trap(model, prompts))
+norm = chapter.step("norm", lambda: traps.norm_trap(model, prompts))
 show(
     figures.curves(
         norm,
@@ -117,7 +117,7 @@ glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 # left is harmless only if the model is told so, by the attention mask and by the positions.
 
 # %% tags=["hide-input"]
-padding = chapter.step("padding", lambda: experiments.padding_trap(model, prompts[:20]))
+padding = chapter.step("padding", lambda: traps.padding_trap(model, prompts[:20]))
 show(
     figures.curves(
         padding,

@@ -40,10 +40,10 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import artefacts, calibrate
-from semhub_utils.artefacts import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.chapter import begin, glue, listing
 from semhub_utils.evidence import judge
+from semhub_utils.experiments import fooled
+from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import facts
 
 chapter = begin("fooled", globals())
@@ -61,7 +61,7 @@ glue("worlds", n_items)
 a, b = NOISE.states(seed)
 stop = 3 * a[0, 0]  # any direction will do
 fake_a, fake_b = a + stop, b + stop
-raw = artefacts.raw_cosine(fake_a, fake_b).mean(0)
+raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
 [f"{value:.2f}" for value in raw.tolist()]
 
 # %% [markdown]
@@ -69,13 +69,13 @@ raw = artefacts.raw_cosine(fake_a, fake_b).mean(0)
 # its non-matches, shuffle the partners, and ask the rules of this book:
 
 # %%
-judge(artefacts.examine(fake_a, fake_b)).verdict
+judge(fooled.examine(fake_a, fake_b)).verdict
 
 # %%
 meaning = 1.5 * NOISE.states(seed + 1)[0][:, :1]  # one vector per pair, the same on both sides
 fake_a[:, TRUE_LAYERS] += meaning
 fake_b[:, TRUE_LAYERS] += meaning
-verdict = judge(artefacts.examine(fake_a, fake_b))
+verdict = judge(fooled.examine(fake_a, fake_b))
 verdict.verdict, verdict.layer
 
 # %% [markdown]
@@ -87,12 +87,8 @@ verdict.verdict, verdict.layer
 # both get what the second column says.
 
 # %% tags=["hide-input"]
-known = {kind.name: "which items share it" for kind in ARTEFACTS if kind.groups is not None}
-known |= {
-    kind.name: "what each speaks of" for kind in ARTEFACTS if kind.concepts is not None and kind.name not in known
-}
 listing(
-    [(kind.name, kind.story, known.get(kind.name, "")) for kind in ARTEFACTS],
+    [(kind.name, kind.spoil.__doc__, kind.known) for kind in ARTEFACTS],
     ["artefact", "what the sides share", "what a careful reader knows of the items"],
 )
 
@@ -101,7 +97,7 @@ listing(
 # subtracted. The third is the same for a true hub, planted at layers 3 and 4 *under the same artefact*.
 
 # %% tags=["hide-input"]
-curves = chapter.find("curves", lambda: artefacts.curves(seed))
+curves = chapter.find("curves", lambda: fooled.curves(seed))
 curves.curves(
     "artefact-curves",
     "Is it a hub, or does it only look like one?",
@@ -124,7 +120,7 @@ curves.curves(
 # claim stands above the embedding layer. Only the third is what this book does.
 
 # %%
-fakes = chapter.find("fakes", lambda: artefacts.fake_trials(n_items, seed))
+fakes = chapter.find("fakes", lambda: fooled.fake_trials(n_items, seed))
 
 # %% tags=["hide-input"]
 readings = {
@@ -135,13 +131,14 @@ readings = {
 }
 shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readings)
 shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readings.values()]]
-formats = {name: "{:.2f}" if name.startswith("raw") else "{:.0%}" for name in shares}
+formats = dict.fromkeys(shares, "{:.0%}") | {"raw cosine of the fake": "{:.2f}"}
 listing(shares.rename_axis("artefact").reset_index(), **formats)
 
 # %% tags=["hide-input"]
 glue("raw_least", shares.iloc[:, 0].min(), ".2f")
 glue("careless_few", shares.loc["few concepts"].iloc[1], ".0%")
-glue("careless_group", shares.loc[[kind.name for kind in ARTEFACTS if kind.groups is not None]].iloc[:, 1].min(), ".0%")
+grouped = [kind.name for kind in ARTEFACTS if kind.known == fooled.GROUPED]
+glue("careless_group", shares.loc[grouped].iloc[:, 1].min(), ".0%")
 glue("careful_most", shares.iloc[:, 2].max(), ".0%")
 glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 
@@ -181,9 +178,9 @@ fakes.claims(
 # over worlds of pure noise and over all the fakes. This book allows itself one in twenty.
 
 # %%
-noise = chapter.find("noise", lambda: artefacts.noise_trials(12 * n_items, seed + 1))
+noise = chapter.find("noise", lambda: fooled.noise_trials(12 * n_items, seed + 1))
 strict = {"all fakes": fakes.rows(reading="careful"), "pure noise": noise.rows(reading="careful")}
-alarms = chapter.find("alarms", lambda: artefacts.false_alarms(strict))
+alarms = chapter.find("alarms", lambda: fooled.false_alarms(strict))
 
 # %% tags=["hide-input"]
 alarms.bars(
@@ -216,7 +213,7 @@ glue("weakly_high", weakly.high, ".1%")
 
 # %%
 strengths = [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6]
-power = chapter.find("power", lambda: artefacts.power_trials(n_items, strengths, [PAIRS, 30], seed + 2))
+power = chapter.find("power", lambda: fooled.power_trials(n_items, strengths, [PAIRS, 30], seed + 2))
 
 # %% tags=["hide-input"]
 power.dose(
@@ -252,16 +249,16 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 twins = facts.similarity_pairs(facts.prompts("spanish", 4 * n_items, seed=seed, held_out=False))
 blank = chapter.find(
     "random-weights",
-    lambda: artefacts.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),
+    lambda: fooled.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),
 ).table
 
 # %% tags=["hide-input"]
 listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-row = artefacts.pooled(blank.assign(value=blank.verdict == "holds", n=1), "random weights")
-glue("blank", int((blank.verdict == "holds").sum()))
-glue("blank_high", row["high"], ".0%")
+alike = fooled.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
+glue("blank", round(alike.value * alike.n))
+glue("blank_high", alike.high, ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
 glue("blank_above", int((blank.low > 0).sum()))
 
@@ -282,9 +279,7 @@ glue("blank_above", int((blank.low > 0).sum()))
 # weights stand beside it as a control.
 
 # %%
-names = {"experiment": "series", "model": "reading"}
-counted = calibrate.shares(calibrate.read("alarms"), [*names]).rename(columns=names)
-real = chapter.find("real-alarms", lambda: counted.assign(experiment="real-alarms"))
+real = chapter.find("real-alarms", lambda: fooled.rates("alarms"))
 
 # %% tags=["hide-input"]
 real.bars(
@@ -295,12 +290,12 @@ real.bars(
 )
 
 # %% tags=["hide-input"]
-verdicts = calibrate.read("alarms")
-all_claims = calibrate.shares(verdicts.assign(series="all"), ["series"]).iloc[0]
-glue("random_models", verdicts[verdicts.model == calibrate.RANDOM].seed.nunique())
+verdicts = fooled.read("alarms")
+all_claims = fooled.shares(verdicts.assign(series="all"), ["series"]).iloc[0]
+glue("random_models", verdicts[verdicts.model == fooled.RANDOM].seed.nunique())
 glue("real_n", int(all_claims.n))
 glue("real", all_claims.value, ".1%")
-on_islands = calibrate.shares(verdicts[verdicts.model == "islands"], ["experiment"]).set_index("experiment")
+on_islands = fooled.shares(verdicts[verdicts.model == "islands"], ["experiment"]).set_index("experiment")
 glue("islands_share", on_islands.value["layers-hub"], ".0%")
 glue("islands_n", int(on_islands.n["layers-hub"]))
 glue("real_low", all_claims.low, ".1%")
@@ -322,9 +317,7 @@ glue("real_high", all_claims.high, ".1%")
 # body and the English words stay as they were.
 
 # %%
-names = {"experiment": "series", "noise": "strength"}
-counted = calibrate.shares(calibrate.read("power"), [*names]).rename(columns=names)
-dimmed = chapter.find("real-power", lambda: counted.assign(experiment="real-power"))
+dimmed = chapter.find("real-power", lambda: fooled.rates("power"))
 
 # %% tags=["hide-input"]
 dimmed.dose(
@@ -337,7 +330,7 @@ dimmed.dose(
 
 # %% tags=["hide-input"]
 clear = dimmed.rows(strength=0).set_index("series").value
-glue("power_model", calibrate.read("power").model[0])
+glue("power_model", fooled.read("power").model[0])
 glue("power_first", clear.idxmin())
 glue("power_first_share", clear.min(), ".0%")
 glue("power_last", dimmed.table[dimmed.table.strength > 0].groupby("series").value.mean().idxmax())

@@ -175,7 +175,7 @@ def bench(options: Options) -> int:
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
-    from . import calibrate as measure
+    from .experiments import fooled as measure
 
     given = {"out": options.out, "fresh": options.fresh, "say": _say}
     for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):

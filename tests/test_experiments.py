@@ -12,12 +12,12 @@ from architectures import make_module
 from oracle import Oracle
 from planted import N, two_worlds, word_items, word_pairs
 
-from semhub_utils import experiments
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, split_items
-from semhub_utils.experiments import alike, core, words
+from semhub_utils.experiments import alike, core, traps, words
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.experiments.interventions import Steering, says
+from semhub_utils.experiments.reading import lens_grid
 from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
@@ -245,7 +245,7 @@ def test_lens_first_counts_every_form_of_a_word(tiny):
     model = tiny("llama")
     prompt = "8=3+"
     forms = one_token_forms(model, "plus", prompt) | one_token_forms(model, "the", prompt)
-    state = experiments.lens_grid(model, {"x": prompt}, ["the"], top_k=1)[0]
+    state = lens_grid(model, {"x": prompt}, ["the"], top_k=1)[0]
     top = state["readings"]["normed"]["ids"][:, -1, 0]
     word = model.tokenizer.decode([int(top[1])])
     if not word.strip() or not one_token_forms(model, word.strip(), prompt) & {int(top[1])}:
@@ -390,7 +390,7 @@ def test_no_plane_cannot_be_tested(tiny):
 
 def test_lens_grid_values(both):
     model, oracle = both
-    [grid] = experiments.lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
+    [grid] = lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
     states = oracle.states("the cat sat")
     assert grid["tokens"] == [model.tokenizer.decode([i]) for i in model.tokenizer("the cat sat")["input_ids"]]
     for reading, position in itertools.product(("normed", "raw"), range(states.shape[1])):
@@ -412,7 +412,7 @@ def test_norm_trap_values(tiny):
     model = tiny("llama")
     oracle = Oracle("llama", model.module, model.tokenizer)
     prompts = ["three plus five", "8=3+", "el perro"]
-    table = experiments.norm_trap(model, prompts)
+    table = traps.norm_trap(model, prompts)
     want = {"normed once": [], "raw": [], "normed twice": []}
     for prompt in prompts:
         states = oracle.states(prompt)[:, -1]
@@ -428,11 +428,11 @@ def test_norm_trap_values(tiny):
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "opt-projected", "gemma2"])
 def test_padding_trap_knows_right_from_wrong(tiny, name):
     model = tiny(name)
-    table = experiments.padding_trap(model, ["three plus five", "8=3+"], pads=(1, 3)).set_index(["series", "strength"])
+    table = traps.padding_trap(model, ["three plus five", "8=3+"], pads=(1, 3)).set_index(["series", "strength"])
     assert (table.n == 2).all()
     assert table.value["right"].max() < 1e-5 and table.value["left, masked"].max() < 1e-5
     assert table.value["left, not masked"].min() > 0.01
-    experiments.norm_trap(model, ["three plus five", "8=3+"])
+    traps.norm_trap(model, ["three plus five", "8=3+"])
 
 
 def test_punctuation_trap_values(both):

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import cli, zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
-from semhub_utils.experiments import raising
+from semhub_utils.experiments import fooled, raising
 from semhub_utils.experiments.raising import (
     CURVE,
     ISLANDS,
@@ -227,7 +226,8 @@ def test_live_training_tells_its_loss_and_its_curve():
 
 
 def test_shipped_curves_agree_with_their_cards():
-    cards, curves = raising.shipped_cards(), raising.shipped_curves()
+    cards = {name: zoo.card(folder.name) for name, folder in raising.trainings().items()}
+    curves = raising.shipped_curves()
     assert set(curves.model) == set(cards) >= set(zoo.available()) and set(raising.shipped_logs().model) == set(cards)
     for name, card in cards.items():
         own = curves[(curves.model == name) & (curves.step == card["recipe"]["steps"])]
@@ -254,20 +254,14 @@ def test_shipped_controls_cover_every_variant():
     assert rows.value.between(-1, 1).all() and (rows.low <= rows.value).all()
 
 
-def test_demanded_is_compact(monkeypatch):
-    asked = "value at least 0.95"
-    rows = [
-        ("hub", "taught", asked, 0.96, None, True),
-        ("hub", "taught", asked, 0.9, None, False),
-        ("random weights", "similarity", "p not below 0.05", 0.1, 0.4, True),
-        ("hub", "other", None, 1.0, None, None),
-    ]
-    table = pd.DataFrame(rows, columns=["model", "row", "demanded", "value", "p", "met"])
-    monkeypatch.setattr(raising, "calibrate", SimpleNamespace(read=lambda name: table))
+def test_demanded_is_compact():
+    table = pd.read_csv(fooled.DATA / "truth.csv")
+    some = table[(table.row == "taught") & (table.model == "hub")]
     found = raising.demanded().set_index("what must be seen")
-    assert found.loc["taught", "hub"] == "value at least 0.95: 0.9 to 0.96 (1 of 2)"
-    assert found.loc["similarity", "random weights"] == "p not below 0.05: 0.4 to 0.4 (1 of 1)"
-    assert list(found.index) == ["taught", "similarity"]
+    span = f"{some.value.min():.2g} to {some.value.max():.2g} ({some.met.sum()} of {len(some)})"
+    assert found.loc["taught", "hub"] == f"value at least 0.95: {span}"
+    assert found.loc["lens-end", "random weights"] == "" and "p not below 0.05: " in found.loc["similarity", "islands"]
+    assert list(found.index) == [row for row in table[table.demanded.notna()].row.unique()]
 
 
 def test_what_was_tried_ends_with_numbers_of_its_own():
@@ -281,7 +275,7 @@ def test_what_was_tried_ends_with_numbers_of_its_own():
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
     table, found = raising.side_by_side(tiny("llama"), n_items=24)
-    assert set(table.model) == {"tiny-llama", raising.RANDOM, *zoo.available()}
+    assert set(table.model) == {"tiny-llama", "random weights", *zoo.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
 

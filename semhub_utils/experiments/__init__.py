@@ -10,7 +10,6 @@ from semhub_utils.experiments.common import both_readings
 from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
-from semhub_utils.experiments.traps import norm_trap, padding_trap
 from semhub_utils.experiments.vision import (
     colour_experiment,
     noun_experiment,
@@ -24,10 +23,8 @@ __all__ = [
     "label_words_experiment",
     "lens_grid",
     "moves",
-    "norm_trap",
     "noun_experiment",
     "overlay",
-    "padding_trap",
     "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,17 +21,17 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import calibrate, zoo
-from semhub_utils.errors import SemhubError
+from semhub_utils import zoo
+from semhub_utils.errors import need
 from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy, wilson
 from semhub_utils.experiments.alike import Alike
-from semhub_utils.experiments.core import run
+from semhub_utils.experiments.core import Result, run
 from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
 from semhub_utils.organism.lexicon import LANGUAGES
-from semhub_utils.organism.llama import correct, exam, train
+from semhub_utils.organism.llama import Score, correct, exam, train
 from semhub_utils.organism.world import Fact, Prompt, World
 from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import facts
@@ -40,7 +41,6 @@ from semhub_utils.training import CHECKPOINTS, LOG
 CURVE = "curve.csv"
 N_ITEMS = 200
 MASTERED = 0.9
-RANDOM = "random weights"
 KEPT = ("similarity", "retrieval", "lens-probability")
 COLUMNS = ["step", "tokens", "experiment", "type", "series", "layer", "depth", "value", "low", "high", "p", "null_high"]
 COLUMNS += ["n", "chance", "cluster", "alike", "answered", "item"]
@@ -55,6 +55,7 @@ TRUTHS = {
     "balanced": "as hub, with no dominant language",
 }
 """What is true of an organism whatever an instrument says."""
+BY_SUBJECT = "the sign of each subject by a coin"
 
 
 # ---- along a training ----
@@ -67,19 +68,17 @@ def snapshot(
     types: Sequence[str] = tuple(facts.TYPES),
     n_items: int = N_ITEMS,
     seed: int = 0,
-    random_weights: bool = False,
-) -> tuple[pd.DataFrame, list[Evidence]]:
+    twins: Sequence[int] | None = (),
+) -> Result:
     """Similarity to the English twin, its retrieval, and the lens (English answer, own token, wrong English answers) by
-    layer for each type, on `n_items` held-out items. The column `type` says whose items a row is about."""
+    layer for each type, on `n_items` held-out items. The column `type` says whose items a row is about. twins: as for
+    `core.run`."""
     tables, found = [], []
     for series in types:
         chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        options = {"series": series, "seed": seed}
-        twins = None if random_weights else ()
-        for table, claims in (
-            run(Alike(), model, facts.similarity_pairs(chosen), twins=twins, **options),
-            run(Lens("english", "own"), model, facts.lens_items(chosen), twins=twins, **options),
-        ):
+        asked = ((Alike(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
+        for experiment, items in asked:
+            table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
             own = table[table.experiment.isin(KEPT)]
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
             found += claims
@@ -95,16 +94,21 @@ def answered(model: LanguageModel, world: World, types: Sequence[str], sample: i
         for side in ("taught", "held out"):
             some = [s for s in scores if s.held_out == (side == "held out")]
             some = [s for s in some if (s.group == "sums") == (series == "digits")]
-            n, hits = sum(s.n for s in some), sum(round(s.accuracy * s.n) for s in some)
-            row = {"experiment": side, "series": series, "type": series, "n": n}
-            row["chance"] = sum(s.chance * s.n for s in some) / n
-            rows.append(row | _share(hits, n))
+            rows.append({"experiment": side, "series": series, "type": series} | pooled(some))
     return pd.DataFrame(rows)
 
 
-def _share(hits: int, n: int) -> dict[str, float]:
+def pooled(scores: Sequence[Score]) -> dict[str, float]:
+    """Several scores as one: the share answered, as `share`, and the share that the commonest answers get."""
+    n = sum(score.n for score in scores)
+    hits = sum(round(score.accuracy * score.n) for score in scores)
+    return share(hits, n) | {"chance": sum(score.chance * score.n for score in scores) / n}
+
+
+def share(hits: int, n: int) -> dict[str, float]:
+    """A share with Wilson's 95% interval, and of how many it is."""
     low, high = wilson(hits, n)
-    return {"value": hits / n, "low": low, "high": high}
+    return {"value": hits / n, "low": low, "high": high, "n": n}
 
 
 def training_curve(
@@ -117,8 +121,8 @@ def training_curve(
     its answer is given; empty for never. `world`: the one the card names. SemhubError without a finished training.
     """
     folder = Path(folder)
-    if not (folder / zoo.CARD).exists() or not (folder / CHECKPOINTS).is_dir():
-        raise SemhubError(f"{folder} holds no finished training with checkpoints; a folder of `semhub train` would do.")
+    there = (folder / zoo.CARD).exists() and (folder / CHECKPOINTS).is_dir()
+    need(there, f"{folder} holds no finished training with checkpoints; a folder of `semhub train` would do.")
     card = json.loads((folder / zoo.CARD).read_text("utf-8"))
     recipe = card["recipe"]
     world = world or World(**recipe["world"])
@@ -127,7 +131,7 @@ def training_curve(
     chosen = {series: facts.prompts(series, n_items, world=shared) for series in types}
     module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tables, steps, seen = [], [], {series: [] for series in types}
+    tables, steps, near, said = [], [], {series: [] for series in types}, {series: [] for series in types}
     for path in sorted((folder / CHECKPOINTS).glob("step-*.safetensors")):
         module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         model = wrap(module, tokenizer, model_id=f"{folder.name} {path.stem}")
@@ -136,20 +140,16 @@ def training_curve(
         table = pd.concat([looked, answered(model, world, types, sample)])
         tables.append(table.assign(step=steps[-1], tokens=round(steps[-1] * card["tokens"] / recipe["steps"])))
         for series, some in chosen.items():
-            seen[series].append((_alike(model, some), correct(module, tokenizer, some)))
+            sides = ([getattr(prompt, side) for prompt in some] for side in ("prompt", "english_prompt"))
+            a, b = (hidden_states(model, texts, layers=[model.n_layers // 2]).hidden for texts in sides)
+            near[series].append(retrieval_accuracy(a, b).own[:, 0] > 0.99)
+            said[series].append(correct(module, tokenizer, some))
     for series, some in chosen.items():
-        alike, said = (onset(np.array(rows), steps) for rows in zip(*seen[series], strict=True))
         pairs = facts.similarity_pairs(some)
         of_item = {"cluster": [pair.cluster for pair in pairs], "item": [pair.id for pair in pairs]}
-        of_item |= {"alike": alike, "answered": said}
+        of_item |= {name: onset(np.array(of[series]), steps) for name, of in (("alike", near), ("answered", said))}
         tables.append(pd.DataFrame({"experiment": "onset", "series": series, "type": series, "n": 1} | of_item))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
-
-
-def _alike(model: LanguageModel, chosen: Sequence[Prompt]) -> Bool[np.ndarray, " item"]:
-    sides = [p.prompt for p in chosen], [p.english_prompt for p in chosen]
-    a, b = (hidden_states(model, texts, layers=[model.n_layers // 2]).hidden for texts in sides)
-    return retrieval_accuracy(a, b).own[:, 0] > 0.99
 
 
 def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int | float]) -> Float[np.ndarray, " item"]:
@@ -235,70 +235,54 @@ def controls_summary() -> pd.DataFrame:
     """The shipped table of `run_controls`, one row per variant (`series`) and measure (`reading`, of MEASURES; states
     at the middle layer): the mean over seeds, with the lowest lower and the highest upper end of the seeds' 95%
     intervals."""
-    table = youth(pd.read_csv(TABLE).assign(model="small"))
-    found = table.groupby(["variant", "series"], sort=False).agg(
-        value=("value", "mean"), low=("low", "min"), high=("high", "max"), p=("p", "max"), n=("n", "min"),
-        chance=("chance", "mean"), seeds=("seed", "nunique"), tokens=("tokens", "mean"),
-    )  # fmt: skip
-    return found.reset_index(names=["series", "reading"])
+    columns = {"value": "mean", "low": "min", "high": "max", "p": "max", "n": "min", "chance": "mean", "tokens": "mean"}
+    by = youth(pd.read_csv(TABLE).assign(model="small")).groupby(["variant", "series"], sort=False)
+    return by.agg(columns).assign(seeds=by.seed.nunique()).reset_index(names=["series", "reading"])
 
 
 # ---- what ships ----
 
 
-def born() -> pd.DataFrame:
-    """One row per training that ships: what is true of it, parameters, tokens, the shares of English words among all
-    tokens and of bridging text among all lines (over the training, and at its end), and minutes."""
-    rows = []
-    for name, card in shipped_cards().items():
-        told = {k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in card["recipe"].items()}
-        recipe = Recipe(**told | {"world": World(**told["world"])})
-        bridging = [recipe.bridge_share(p) for p in np.linspace(0, 1, 1001)]
-        rows.append(
-            {
-                "training": name,
-                "true by construction": TRUTHS.get(card["name"], ""),
-                "parameters": card["parameters"],
-                "tokens": card["tokens"],
-                "English words": card["token_shares"].get("en", 0.0),
-                "bridging lines": float(np.mean(bridging)),
-                "at the end": bridging[-1],
-                "minutes": card["training"]["minutes"],
-            }
-        )
-    return pd.DataFrame(rows)
+def trainings() -> dict[str, Path]:
+    """The folders of all trainings that ship, second seeds (whose weights do not) among them: "hub", "hub, seed 1"."""
+    found = {}
+    for path in sorted(zoo.weights_dir().glob(f"*/{zoo.CARD}")):
+        if not zoo.has_sense(path.parent.name):
+            card = zoo.card(path.parent.name)
+            found[card["name"] + (f", seed {card['seed']}" if card["seed"] else "")] = path.parent
+    return found
 
 
 def shipped_curves() -> pd.DataFrame:
-    """The curves of all trainings that ship, with the column `model` ("hub", "hub, seed 1")."""
-    return _shipped(CURVE, pd.read_csv)
+    """The curves of all trainings that ship, with the column `model`."""
+    tables = [pd.read_csv(folder / CURVE).assign(model=name) for name, folder in trainings().items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def shipped_logs() -> pd.DataFrame:
     """The loss along all trainings that ship (nats a token): step, tokens, value, series and model alike."""
-    return _shipped(LOG, _losses).assign(series=lambda t: t.model)
-
-
-def shipped_cards() -> dict[str, dict]:
-    """The cards of all trainings that ship, second seeds (whose weights do not) among them."""
-    return {_label(path): zoo.card(path.parent.name) for path in _files(zoo.CARD)}
+    tables = [_losses(folder / LOG).assign(model=name, series=name) for name, folder in trainings().items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _losses(path: Path) -> pd.DataFrame:
     return pd.read_json(path, lines=True)[["step", "tokens", "loss"]].rename(columns={"loss": "value"})
 
 
-def _files(name: str) -> list[Path]:
-    return sorted(p for p in zoo.weights_dir().glob(f"*/{name}") if not zoo.has_sense(p.parent.name))
-
-
-def _label(path: Path) -> str:
-    card = zoo.card(path.parent.name)
-    return card["name"] + (f", seed {card['seed']}" if card["seed"] else "")
-
-
-def _shipped(name: str, read) -> pd.DataFrame:
-    return pd.concat([read(path).assign(model=_label(path)) for path in _files(name)], ignore_index=True)
+def born() -> pd.DataFrame:
+    """One row per training that ships: what is true of it, parameters, tokens, the shares of English words among all
+    tokens and of bridging text among all lines (over the training, and at its end), and minutes."""
+    rows = []
+    for name, folder in trainings().items():
+        card = zoo.card(folder.name)
+        told = {k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in card["recipe"].items()}
+        recipe = Recipe(**told | {"world": World(**told["world"])})
+        bridging = [recipe.bridge_share(p) for p in np.linspace(0, 1, 1001)]
+        row = {"training": name, "true by construction": TRUTHS.get(card["name"], "")}
+        row |= {"parameters": card["parameters"], "tokens": card["tokens"]}
+        row |= {"English words": card["token_shares"].get("en", 0.0), "bridging lines": float(np.mean(bridging))}
+        rows.append(row | {"at the end": bridging[-1], "minutes": card["training"]["minutes"]})
+    return pd.DataFrame(rows)
 
 
 def abroad() -> pd.DataFrame:
@@ -318,14 +302,14 @@ def abroad() -> pd.DataFrame:
             some = scores[scores.type == type_]
             some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
             hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
-            rows.append({"language": names[type_], "trunk": trunk, "n": n} | _share(hits, n))
+            rows.append({"language": names[type_], "trunk": trunk} | share(hits, n))
     return pd.DataFrame(rows)
 
 
 def demanded() -> pd.DataFrame:
     """What must be seen in each model, what was measured over types and seeds, and how often that will do: one row per
     thing, one column per model, as `semhub calibrate` found it."""
-    table = calibrate.read("truth")
+    table = pd.read_csv(files("semhub_utils") / "data" / "truth.csv")
     cells = {}
     for (row, model), some in table[table.demanded.notna()].groupby(["row", "model"], sort=False):
         asked = some.demanded.iloc[0]
@@ -373,34 +357,24 @@ def milestones(curve: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def order_evidence(curve: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
+def order_evidence(curve: pd.DataFrame, *, seed: int = 0) -> Result:
     """Does an item's twin come near before its answer is given? Per training one claim `order/<model>`.
 
     Score of a held-out item: 1 if the twin is nearest for good before the answer is given for good, -1 if after, 0 if
     at the same checkpoint. Items that reach neither are dropped. Null: the sign of each subject's items, by a coin.
     """
-    found = []
-    depths = curve.groupby("model").layer.max().astype(int)
+    found, depths = [], curve.groupby("model").layer.max().astype(int)
     for model, some in curve[curve.experiment == "onset"].groupby("model", sort=False):
         alike, said = (some[name].fillna(np.inf).to_numpy() for name in ("alike", "answered"))
         kept = np.isfinite(np.minimum(alike, said))
-        scores = np.sign(np.where(kept, said, 1) - np.where(kept, alike, 1))[kept]
-        found.append(
-            _by_coin(
-                "order",
-                model,
-                scores,
-                some.cluster[kept].tolist(),
-                unit="share of items, before minus after",
-                n_layers=int(depths[model]),
-                dropped={"neither near nor answered at the end": int((~kept).sum())},
-                seed=seed,
-            )
-        )
+        told = {"unit": "share of items, before minus after", "clusters": some.cluster[kept].tolist(), "seed": seed}
+        told["dropped"] = {"neither near nor answered at the end": int((~kept).sum())}
+        scores = np.sign(said[kept] - alike[kept])
+        found.append(by_coin("order", model, scores, int(depths[model]), null_in_words=BY_SUBJECT, **told))
     return tidy(found) if found else pd.DataFrame(), found
 
 
-def live_evidence(hub: pd.DataFrame, islands: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
+def live_evidence(hub: pd.DataFrame, islands: pd.DataFrame, *, seed: int = 0) -> Result:
     """Of two curves of the same items: does the one answer more of them at the end, and find more of their twins?
 
     Claims `live/answered` and `live/alike`. Score of an item: 1 if only the first model does, -1 if only the second.
@@ -408,32 +382,33 @@ def live_evidence(hub: pd.DataFrame, islands: pd.DataFrame, *, seed: int = 0) ->
     one, other = (some[some.experiment == "onset"].reset_index(drop=True) for some in (hub, islands))
     if one[["type", "cluster"]].to_dict() != other[["type", "cluster"]].to_dict():
         raise ValueError("the two curves are not about the same items")
+    told = {"unit": "share of items, hub minus islands", "clusters": one.cluster.tolist(), "seed": seed}
     found = []
     for what in ("answered", "alike"):
         scores = one[what].notna().to_numpy(float) - other[what].notna().to_numpy(float)
-        unit = "share of items, hub minus islands"
-        found.append(_by_coin("live", what, scores, one.cluster.tolist(), unit=unit, n_layers=1, seed=seed))
+        found.append(by_coin("live", what, scores, 1, null_in_words=BY_SUBJECT, **told))
     return tidy(found), found
 
 
-def _by_coin(
-    experiment: str, series: str, scores, clusters: list[str], *, n_layers: int, seed: int, **more
+def by_coin(
+    experiment: str, series: str, scores: Float[np.ndarray, " item"], n_layers: int, seed: int, **told: Any
 ) -> Evidence:
-    """Evidence of one number per item, at the middle layer."""
-    null = sign_flip_null(scores[:, None], clusters=clusters, seed=seed)
-    how = {"layers": [n_layers // 2], "n_layers": n_layers, "experiment": experiment, "series": series}
-    how |= {"null_in_words": "the sign of each subject by a coin", "outcome": True, "seed": seed}
-    return evidence(f"{experiment}/{series}", scores[:, None], null, clusters=clusters, **how, **more)
+    """Evidence of one number per item, at the middle layer, against the sign of what moves together by a coin; what
+    else `evidence` is told."""
+    null = sign_flip_null(scores[:, None], clusters=told.get("clusters"), seed=seed)
+    told = {"claim": f"{experiment}/{series}", "outcome": True} | told
+    told |= {"experiment": experiment, "series": series, "layers": [n_layers // 2], "n_layers": n_layers, "seed": seed}
+    return evidence(scores=scores[:, None], null=null, **told)
 
 
-def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> tuple[pd.DataFrame, list[Evidence]]:
+def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result:
     """`snapshot` of this model, of every organism that ships and of random weights, with the column `model`; the
     evidence is this model's own, with random weights as a control."""
     own = model.model_id.removeprefix(zoo.PREFIX)
     own = own if own in zoo.available() else Path(own).name
-    table, found = snapshot(model, n_items=n_items, seed=seed, random_weights=True)
-    tables = [table.assign(model=own)]
     others = {name: load_model(zoo.PREFIX + name, device=str(model.device)) for name in zoo.available() if name != own}
-    for name, other in {**others, RANDOM: randomised(model, seed)}.items():
+    table, found = snapshot(model, n_items=n_items, seed=seed, twins=None)
+    tables = [table.assign(model=own)]
+    for name, other in {**others, "random weights": randomised(model, seed)}.items():
         tables.append(snapshot(other, n_items=n_items, seed=seed)[0].assign(model=name))
     return pd.concat(tables, ignore_index=True), found
