@@ -42,6 +42,7 @@ from .similarity import adjusted_cosine
 from .spokes import arithmetic
 from .states import Edit, hidden_states, read_inside, run_batches
 from .steering import generate, next_token_logprobs
+from .structure import hook
 from .zoo import organism_path
 
 # Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
@@ -129,7 +130,7 @@ def _one_at_a_time(case: Case, prompt: Prompt, vector: Tensor, places: list[int]
         h[:, places] += vector
         return h
 
-    given, handle = case.given(prompt), case.model.hook(case.edit.layers[0], change)
+    given, handle = case.given(prompt), hook(case.model.blocks, case.edit.layers[0], change)
     if case.work.new_tokens == 1:
         return case.model.module(**given).logits.float().log_softmax(-1)[0, -1, case.targets].cpu()
     out = case.model.module.generate(**given, generation_config=case.greedy)

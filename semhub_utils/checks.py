@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import Edit, hidden_states
@@ -26,26 +26,25 @@ class Check:
     name: str
     value: float
     bound: float
-    passed: bool
     meaning: str
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.bound
 
 
 def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[Check]:
     """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
     noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
+    checks, bound = [], tolerance(model.dtype, model.n_layers)
     with model.store.counted("self-check", off=True):
-        return _checked(model, raise_on_failure)
-
-
-def _checked(model: LanguageModel, raise_on_failure: bool) -> list[Check]:
-    prompts, checks = _prompts(model), []
-    for name, (meaning, measure) in CHECKS.items():
-        value, bound = measure(model, prompts), tolerance(model.dtype, model.n_layers)
-        checks.append(Check(name, value, bound, value <= bound, meaning))
-        if raise_on_failure and not checks[-1].passed:
-            raise SemhubError(
-                f"{model.model_id} fails the check {name!r} ({meaning}): {value:.1e} where at most {bound:.0e} is "
-                "rounding; another dtype or checkpoint would do."
+        prompts = _prompts(model)
+        for name, (meaning, measure) in CHECKS.items():
+            checks.append(Check(name, measure(model, prompts), bound, meaning))
+            need(
+                checks[-1].passed or not raise_on_failure,
+                f"{model.model_id} fails the check {name!r} ({meaning}): {checks[-1].value:.1e} where at most "
+                f"{bound:.0e} is rounding; another dtype or checkpoint would do.",
             )
     return checks
 
@@ -59,22 +58,19 @@ def _prompts(model: LanguageModel) -> list[Encoding]:
     texts = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
     noise, words = np.random.default_rng(0), [model.tokenizer.decode(spread[a:b]) for a, b in ((0, 3), (3, 9))]
 
-    def picture(width: int, height: int) -> Image.Image:
-        return Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    def picture(size: tuple[int, int]) -> Image.Image:
+        return Image.fromarray(noise.integers(0, 256, (*size, 3), dtype=np.uint8))
 
     def sound(seconds: float) -> Sound:
         rate = model.reader.hearing.sampling_rate
         return Sound(noise.uniform(-0.5, 0.5, int(seconds * rate)).astype(np.float32), rate)
 
-    def around(medium: str, contents: list[dict]) -> list[Input]:
-        between = words[0] + model.placeholder(medium) + words[1]
-        return [Input(text, **content) for text, content in zip((between, words[1], between), contents, strict=True)]
-
     media: list[Input] = []
-    if "image" in model.modalities:
-        media += around("image", [{"images": (picture(*size),)} for size in ((60, 40), (40, 70), (60, 40))])
-    if "sound" in model.modalities:
-        media += around("sound", [{"sounds": (sound(seconds),)} for seconds in (0.5, 0.9, 0.5)])
+    for medium, made, sizes in (("image", picture, ((40, 60), (70, 40), (40, 60))), ("sound", sound, (0.5, 0.9, 0.5))):
+        if medium in model.modalities:
+            between = words[0] + model.placeholder(medium) + words[1]
+            read = zip((between, words[1], between), map(made, sizes), strict=True)
+            media += [Input(text, **{f"{medium}s": (content,)}) for text, content in read]
     return texts + model.encode(media)
 
 
@@ -94,20 +90,17 @@ def _everywhere(model: LanguageModel, prompt: Encoding, layers: list[int]) -> Te
 
 
 def _library(model: LanguageModel, prompt: Encoding):
-    extras = {name: value.to(model.device) for name, value in prompt.extras.items()}
+    extras = {name: value.to(model.device) for name, value in prompt.extras().items()}
     with torch.inference_mode():
         ids = torch.tensor([prompt.ids], device=model.device)
         return model.module(input_ids=ids, use_cache=False, output_hidden_states=True, **extras)
 
 
 def _lens_is_model(model: LanguageModel, prompts: list[Encoding]) -> float:
-    last = _states(model, prompts)[:, -1]
     with torch.inference_mode():
-        ours = model.logits(last)[:, model.text_vocab].float().cpu()
-    theirs = [
-        _library(model, prompt).logits[0, _sites(prompt)][:, model.text_vocab].float().cpu() for prompt in prompts
-    ]
-    return relative_error(ours, torch.cat(theirs), model.dtype)
+        ours = model.logits(_states(model, prompts)[:, -1])
+    theirs = torch.cat([_library(model, prompt).logits[0, _sites(prompt)] for prompt in prompts])
+    return relative_error(*(some[:, model.text_vocab].float().cpu() for some in (ours, theirs)), model.dtype)
 
 
 def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
@@ -127,17 +120,17 @@ def _layers_of_one(model: LanguageModel, prompt: Encoding) -> float:
         return float("inf")
     with torch.inference_mode():
         normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
+    ends = [end for end in (normed, ours[:, -1]) if end.shape == last.shape]
+    final = min(relative_error(end, last, model.dtype) for end in ends)
     theirs = torch.stack(theirs, dim=1)
-    final = min(
-        relative_error(ours_, last, model.dtype) for ours_ in (normed, ours[:, -1]) if ours_.shape == last.shape
-    )
-    return max(final, min(_worst_layer(model, ours[:, :-1], theirs), _worst_layer(model, ours[:, 1:], theirs)))
+    return max(final, min(_worst_layer(model, some, theirs) for some in (ours[:, :-1], ours[:, 1:])))
 
 
 def _merge_is_where_said(model: LanguageModel, prompts: list[Encoding]) -> float:
     """The positions whose embeddings are others than those of the same ids read as text."""
     for prompt in prompts[3:]:
-        alone = replace(prompt, extras={name: v for name, v in prompt.extras.items() if name in PER_TOKEN})
+        plain = {name: value for name, value in prompt.extras().items() if name in PER_TOKEN}
+        alone = replace(prompt, extras=plain.copy)
         read, as_text = (_everywhere(model, one, [0])[:, 0] for one in (prompt, alone))
         merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
         if merged != prompt.patches or (prompt.grid and prompt.grid[0] * prompt.grid[1] != len(merged)):

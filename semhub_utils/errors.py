@@ -21,3 +21,8 @@ def need_one_of(given: object, known: Iterable[str], sentence: str) -> None:
 def out_of_memory(error: RuntimeError) -> bool:
     words = str(error).lower()
     return any(said in words for said in ("out of memory", "not enough memory", "can't allocate memory"))
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library says, without its full stop, to stand within a sentence."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

@@ -8,9 +8,9 @@ really merges.
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from math import isqrt
 from os.path import commonprefix
 
@@ -21,9 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need, reason
 
 KEPT_BYTES = 2**29  # of pictures and sounds of one call, ready for the model; what goes beyond is made anew when needed
+MEDIA = {"image": "image", "sound": "audio"}  # what the library calls them
 PER_TOKEN = ("attention_mask", "token_type_ids", "mm_token_type_ids")  # the rest goes by picture, sound or tile
 
 
@@ -45,6 +46,10 @@ class Input:
     images: tuple[Image.Image, ...] = ()
     sounds: tuple[Sound, ...] = ()
 
+    @property
+    def media(self) -> dict[str, tuple]:
+        return {"image": self.images, "sound": self.sounds}
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -57,8 +62,9 @@ class Encoding:
     that cut a picture into tiles, mark the ends of its rows among the patches, or compress it into tokens without a
     place. view: the part of the picture under the grid as (left, top, right, bottom), in shares of its width and
     height; some processors cut off what is not square, and where they pad it, it is more than the picture. frames: the
-    positions, among the patches, that hold audio; seconds: the time from one to the next. extras: what else the model
-    takes, such as pixel values, features and masks; many of them are made anew when they are read (`Remade`).
+    positions, among the patches, that hold audio; seconds: the time from one to the next. extras: called, gives what
+    else the model takes, such as pixel values, features and masks; content: a digest of it; kind: prompts share a batch
+    only where this is equal: what they hold besides text, and of which shape.
     """
 
     ids: list[int]
@@ -69,52 +75,12 @@ class Encoding:
     view: tuple[float, float, float, float] | None = None
     frames: list[int] = field(default_factory=list)
     seconds: float | None = None
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Callable[[], Mapping[str, Tensor]] = dict
+    content: str = ""
+    kind: tuple = ()
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @cached_property
-    def content(self) -> str:
-        """A digest of the pictures and sounds, as the model is given them."""
-        if isinstance(self.extras, Remade):
-            return self.extras.content
-        return content_of(self.extras)
-
-    @property
-    def kind(self) -> tuple:
-        """Prompts share a batch only where this is equal: what they hold besides text, and of which shape."""
-        shapes = self.extras.shapes if isinstance(self.extras, Remade) else {n: v.shape for n, v in self.extras.items()}
-        return tuple((name,) if name in PER_TOKEN else (name, *shape[1:]) for name, shape in shapes.items())
-
-
-def content_of(extras: Mapping[str, Tensor]) -> str:
-    """16 hex digits of a SHA-256 over the extras of a prompt."""
-    sha = hashlib.sha256()
-    for name, value in extras.items():
-        sha.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        sha.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:16]
-
-
-class Remade(Mapping[str, Tensor]):
-    """Extras that are made anew whenever they are asked for, since those of all prompts together would fill the
-    memory."""
-
-    def __init__(self, make: Callable[[], Mapping[str, Tensor]], shapes: Mapping[str, torch.Size], content: str):
-        self.make, self.shapes, self.content = make, shapes, content
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.make()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def items(self):
-        return self.make().items()
 
 
 Prompt = str | Input | Encoding
@@ -133,7 +99,7 @@ def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
 def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     """The extras of prompts of one kind, those that go by token padded on the right with 0; empty for plain text."""
     longest = max(len(encoding) for encoding in encodings)
-    every = [dict(encoding.extras.items()) for encoding in encodings]  # each asked for once
+    every = [encoding.extras() for encoding in encodings]
 
     def whole(name: str) -> Tensor:
         parts = [extras[name] for extras in every]
@@ -180,9 +146,8 @@ class _WithoutVideo(ProcessorMixin):
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict, **kwargs):
-        made = iter(args)
-        args = [None if name == "video_processor" else next(made) for name in super().get_attributes()]
-        return super().from_args_and_dict(args, processor_dict, **kwargs)
+        made = dict(zip(cls.get_attributes(), args, strict=True))
+        return super().from_args_and_dict(list(map(made.get, super().get_attributes())), processor_dict, **kwargs)
 
 
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
@@ -191,132 +156,120 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 
 class Reader:
-    """Reads prompts that hold pictures or sounds by the processor of a checkpoint. Raises SemhubError."""
+    """Reads prompts that hold pictures or sounds by the processor of a checkpoint. Raises SemhubError.
+
+    By medium, tokens: the processor's placeholder; marks: that between the special tokens it stands in; ids: the
+    model's own id of what it puts a picture or sound in the place of, as processors may mark more than that."""
 
     def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
         self.processor, self.model_id, self.config = processor, model_id, module.config
-        self._views: dict[tuple[int, int], tuple[float, float, float, float]] = {}
-        kinds = inspect.get_annotations(processor.valid_processor_kwargs)
-        self._settings = {*kinds, *inspect.get_annotations(kinds.get("text_kwargs", dict))}
         self.dtype = module.get_output_embeddings().weight.dtype
         self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}
         self.hearing = getattr(processor, "audio_processor", getattr(processor, "feature_extractor", None))
-        seeing = getattr(processor, "image_processor", None)
-        tokens = {"image": seeing and getattr(processor, "image_token", None)}
-        tokens["sound"] = self.hearing and getattr(processor, "audio_token", None)
-        self.tokens: dict[str, str] = {medium: token for medium, token in tokens.items() if token}
-        self.marks = {medium: self._marked(medium, token) for medium, token in self.tokens.items()}
-        # the model's own id of what it puts a picture or sound in the place of; processors may mark more than that
-        self.ids: dict[str, int | None] = {
-            medium: next(
-                (
-                    i
-                    for i in (getattr(of, f"{name}_token_id", None) for of in (self.config, processor))
-                    if i is not None
-                ),
-                None,
-            )
-            for medium, name in (("image", "image"), ("sound", "audio"))
-        }
+        self.tokens: dict[str, str] = {}
+        self.ids: dict[str, int | None] = {}
+        self.view = cache(self._view)
+        parts = {"image": getattr(processor, "image_processor", None), "sound": self.hearing}
+        for medium, name in MEDIA.items():
+            if parts[medium] and (token := getattr(processor, f"{name}_token", None)):
+                known = (getattr(of, f"{name}_token_id", None) for of in (self.config, processor))
+                self.tokens[medium], self.ids[medium] = token, next((i for i in known if i is not None), None)
+        self.marks = {medium: self._marked(MEDIA[medium], token) for medium, token in self.tokens.items()}
 
-    def _marked(self, medium: str, token: str) -> str:
+    def _marked(self, name: str, token: str) -> str:
         """The placeholder between the special tokens that the chat template puts around it, by which some models find
         where a picture begins."""
         text = {"type": "text", "text": "text"}
-        part = {"type": {"image": "image", "sound": "audio"}[medium]}
-        if not getattr(self.processor, "chat_template", None):
-            return token
         try:
             without, whole = (
                 self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
-                for content in ([text], [part, text])
+                for content in ([text], [{"type": name}, text])
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # a template of another form
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # no template, or of another form
             return token
         start = len(commonprefix([whole, without]))
         added = whole[start : start + len(whole) - len(without)]
-        special = "|".join(
-            re.escape(name) for name in sorted(self.processor.tokenizer.all_special_tokens, key=len)[::-1]
-        )
+        special = "|".join(map(re.escape, sorted(self.processor.tokenizer.all_special_tokens, key=len)[::-1]))
         found = re.search(f"({special})*{re.escape(token)}({special})*", added)
         return found[0] if found and found[0].count(token) == 1 else token
 
-    def read_all(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
-        """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept."""
+    def placed(self, prompt: Input, where: str) -> str:
+        """The text with a placeholder for every picture and sound. where: how messages call the prompt."""
+        front = ""
+        for medium, made in prompt.media.items():
+            token, of = self.tokens.get(medium), f"{where} holds {len(made)} {medium}s"
+            need(token or not made, f"{of}, which {self.model_id} does not take; a text would do.")
+            count = prompt.text.count(token) if token else 0
+            need(count in (0, len(made)), f"{of} and {count} times {token}; as many, or none, would do.")
+            front += self.marks.get(medium, "") * (len(made) - count)
+        return front + prompt.text
+
+    def read(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
+        """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept, but made
+        anew whenever it is asked for."""
         read, kept = {}, 0
         for number, prompt in prompts.items():
-            encoding = self.read(prompt, f"Prompt {number}")
-            kept += sum(value.nbytes for value in encoding.extras.values())
-            if kept > KEPT_BYTES:
-                shapes = {name: value.shape for name, value in encoding.extras.items()}
-                again = partial(lambda prompt, where: self.read(prompt, where).extras, prompt, f"Prompt {number}")
-                encoding = replace(encoding, extras=Remade(again, shapes, encoding.content))
-            read[number] = encoding
+            again = partial(self._read, prompt, f"Prompt {number}")
+            encoding, extras = again()
+            kept += sum(value.nbytes for value in extras.values())
+            asked = extras.copy if kept <= KEPT_BYTES else lambda again=again: again()[1]
+            read[number] = replace(encoding, extras=asked)
         return read
 
-    def read(self, prompt: Input, where: str) -> Encoding:
-        """where: how messages call the prompt."""
-        text = self._placed(prompt, where)
-        given = {"text": [text], "return_tensors": "pt"}
+    def _process(self, prompt: Input, where: str) -> tuple[dict, Mapping]:
+        """What the processor is given for a prompt, and what it makes of that."""
+        given = {"text": [self.placed(prompt, where)], "return_tensors": "pt"}
         given |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
-        if "return_for_text_completion" in self._settings:
+        kinds = inspect.get_annotations(self.processor.valid_processor_kwargs)
+        if "return_for_text_completion" in {*kinds, *inspect.get_annotations(kinds.get("text_kwargs", dict))}:
             given["return_for_text_completion"] = True  # or an end of turn is put behind the text
         if prompt.images:
             # said, or a picture one or three pixels high would be taken to have its channels first
             given |= {"images": [rgb(image) for image in prompt.images], "input_data_format": "channels_last"}
         if prompt.sounds:
             rate = self.hearing.sampling_rate
-            if not all(len(sound.samples) and np.isfinite(sound.samples).all() for sound in prompt.sounds):
-                raise SemhubError(f"{where} holds a sound that is empty or not finite; one with samples would do.")
+            whole = all(len(sound.samples) and np.isfinite(sound.samples).all() for sound in prompt.sounds)
+            need(whole, f"{where} holds a sound that is empty or not finite; one with samples would do.")
             sounds = [resample(sound.samples, sound.rate, rate) for sound in prompt.sounds]
             given |= {"audio": sounds, "sampling_rate": rate}
         try:
-            out = self.processor(**given)
+            return given, self.processor(**given)
         except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
-            why = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
             raise SemhubError(
-                f"{where} cannot be read by the processor of {self.model_id} ({why}); pictures and sounds of ordinary "
-                "size would do."
+                f"{where} cannot be read by the processor of {self.model_id} ({reason(error)}); pictures and sounds of "
+                "ordinary size would do."
             ) from error
+
+    def _read(self, prompt: Input, where: str) -> tuple[Encoding, dict[str, Tensor]]:
+        """A prompt as the model reads it, and its extras."""
+        given, out = self._process(prompt, where)
         ids = out["input_ids"][0].tolist()
-        frames, seen = (
+        seen, frames = (
             [place for place, i in enumerate(ids) if made and i == self.ids[medium]]
-            for medium, made in (("sound", prompt.sounds), ("image", prompt.images))
+            for medium, made in prompt.media.items()
         )
-        if not frames + seen:
-            raise SemhubError(
-                f"{where} has no position that {self.model_id} would put its pictures or sounds at; a checkpoint whose "
-                "processor marks them by a token of their own would do."
-            )
-        extras = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
+        need(
+            seen or frames,
+            f"{where} has no position that {self.model_id} would put its pictures or sounds at; a checkpoint whose "
+            "processor marks them by a token of their own would do.",
+        )
         grid = self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None
         told = "text_replacement_offsets" in out
-        return Encoding(
+        taken = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
+        extras = {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in taken.items()}
+        encoding = Encoding(
             ids,
             [tuple(span) for span in out["offset_mapping"][0].tolist()] if told else [(0, 0)] * len(ids),
-            self._expanded(given, out) if told else text,
+            self._expanded(given, out) if told else given["text"][0],
             patches=sorted(frames + seen),
             grid=grid,
             view=self.view(prompt.images[0].size) if grid else None,
             frames=frames,
             seconds=self.seconds if frames else None,
-            extras={name: v.to(self.dtype) if v.is_floating_point() else v for name, v in extras.items()},
+            content=_digest(extras),
+            kind=tuple((name,) if name in PER_TOKEN else (name, *v.shape[1:]) for name, v in extras.items()),
         )
-
-    def _placed(self, prompt: Input, where: str) -> str:
-        """The text with a placeholder for every picture and sound."""
-        front = ""
-        for medium, made in (("image", prompt.images), ("sound", prompt.sounds)):
-            token = self.tokens.get(medium)
-            if made and token is None:
-                raise SemhubError(f"{where} holds {medium}s, which {self.model_id} does not take; a text would do.")
-            count = prompt.text.count(token) if token else 0
-            if count not in (0, len(made)):
-                raise SemhubError(
-                    f"{where} holds {len(made)} {medium}s and {count} times {token}; as many, or none, would do."
-                )
-            front += self.marks[medium] * (len(made) - count) if made else ""
-        return front + prompt.text
+        return encoding, extras
 
     def _grid(self, out: Mapping[str, Tensor], n: int) -> tuple[int, int] | None:
         """Rows and columns of `n` patches of one picture, if they are a coarser grid of what the encoder sees."""
@@ -332,24 +285,21 @@ class Reader:
             return None
         return height // merged, width // merged
 
-    def view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    def _view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """What of a picture of this width and height the processor keeps: it is shown one that tells its own places."""
-        if size not in self._views:
-            width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
-            map_ = np.full((height, width, 3), 255, np.uint8)  # red and green that grow to the right and down
-            map_[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-            map_[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-            shown = self._shown(map_)
-            if shown is None:  # a list of patches: the whole picture, resized
-                self._views[size] = (0.0, 0.0, 1.0, 1.0)
-            else:
-                low, high = self._black_and_white
-                x, y, inside = (shown - low) / (high - low).clamp(min=1e-6)
-                inside = inside > 0.98  # blue is full in the picture, and not where it was padded
-                left, right = _edges(x[inside.any(1)].mean(0), inside.any(0))
-                top, bottom = _edges(y[:, inside.any(0)].mean(1), inside.any(1))
-                self._views[size] = (left, top, right, bottom)
-        return self._views[size]
+        width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
+        map_ = np.full((height, width, 3), 255, np.uint8)  # red and green that grow to the right and down
+        map_[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+        map_[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+        shown = self._shown(map_)
+        if shown is None:  # a list of patches: the whole picture, resized
+            return 0.0, 0.0, 1.0, 1.0
+        low, high = self._black_and_white
+        x, y, inside = (shown - low) / (high - low).clamp(min=1e-6)
+        inside = inside > 0.98  # blue is full in the picture, and not where it was padded
+        left, right = _edges(x[inside.any(1)].mean(0), inside.any(0))
+        top, bottom = _edges(y[:, inside.any(0)].mean(1), inside.any(1))
+        return left, top, right, bottom
 
     def _shown(self, picture: np.ndarray) -> Float[Tensor, "3 height width"] | None:
         """What the processor makes of a picture, if that is a picture."""
@@ -368,13 +318,13 @@ class Reader:
         """The time between two audio frames: how many more the processor makes of a longer sound."""
         rate = self.hearing.sampling_rate
         window = min(8.0, float(getattr(self.hearing, "chunk_length", 0) or 8))
-        silence = [np.zeros(int(window * share * rate), np.float32) for share in (0.5, 1.0)]
-        token = self.tokens["sound"]
-        short, long = (
-            self.processor(text=[token], audio=[samples], sampling_rate=rate, return_tensors="pt")["input_ids"]
-            for samples in silence
-        )
-        more = int((long == self.ids["sound"]).sum() - (short == self.ids["sound"]).sum())
+
+        def frames(share: float) -> int:
+            silence = np.zeros(int(window * share * rate), np.float32)
+            given = {"text": [self.tokens["sound"]], "audio": [silence], "sampling_rate": rate}
+            return int((self.processor(**given, return_tensors="pt")["input_ids"] == self.ids["sound"]).sum())
+
+        more = frames(1.0) - frames(0.5)
         hop = getattr(self.hearing, "hop_length", 1) / rate  # a position holds a whole number of the features' steps
         return round(window / 2 / more / hop) * hop if more else None
 
@@ -389,10 +339,17 @@ class Reader:
         return "".join([*pieces, laid[last:]])
 
 
+def _digest(extras: Mapping[str, Tensor]) -> str:
+    """16 hex digits of a SHA-256 over the extras of a prompt."""
+    sha = hashlib.sha256()
+    for name, value in extras.items():
+        sha.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        sha.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
 def _edges(share: Float[Tensor, " pixel"], inside: Bool[Tensor, " pixel"]) -> tuple[float, float]:
     """Where a line through the shares of the pixels inside has the outer edges of the first and the last pixel."""
-    at = torch.arange(len(share), dtype=torch.double)
-    near, far = at[inside], share[inside]
-    slope = float(((near - near.mean()) * (far - far.mean())).sum() / ((near - near.mean()) ** 2).sum().clamp(min=1e-9))
-    start = float(far.mean()) + slope * (-0.5 - float(near.mean()))
-    return start, start + slope * len(share)
+    at = inside.nonzero()[:, 0].double()
+    slope, start = np.polyfit(at.numpy(), share[inside].numpy(), 1).tolist()
+    return start - slope / 2, start + slope * (len(share) - 0.5)

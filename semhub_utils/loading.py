@@ -11,19 +11,12 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
 from semhub_utils.checks import self_check
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need_one_of, reason
 from semhub_utils.inputs import without_video
 from semhub_utils.models import LanguageModel
-from semhub_utils.structure import refuse
+from semhub_utils.structure import need_decoder
 from semhub_utils.tuned import find
-from semhub_utils.zoo import TUNED, organism_path
-
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from semhub_utils.zoo import DTYPES, TUNED, model_folder
 
 # Which of the library's classes reads a checkpoint; those that take pictures or sounds, and so a processor, come first.
 AUTO_CLASSES = (
@@ -32,6 +25,26 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
 )
+UNKNOWN = hub.RepositoryNotFoundError, hub.HFValidationError
+UNREACHED = hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError
+NO_PACKAGE = "The {part} of {model} needs a package that is missing here ({why}); with it installed it would do."
+HERE = {  # what the library raised, and what is said then: the first that fits
+    ImportError: NO_PACKAGE,
+    Exception: "The {part} of {model} cannot be read; a folder written by save_pretrained, with its tokenizer and with "
+    "weights of its configuration in safetensors, would do.",
+}
+ON_THE_HUB = {
+    hub.GatedRepoError: "{model} is gated and no token with access was found; HF_TOKEN set after asking for access "
+    "would do.",
+    hub.RevisionNotFoundError: "{model} has no revision {revision!r}; a branch, tag or commit of that repository would "
+    "do.",
+    ImportError: NO_PACKAGE,
+    UNKNOWN: "{model} is neither a folder here nor a model on the hub; an existing folder or hub id would do.",
+    UNREACHED: "{model} is neither a folder here nor a model in the local cache, and the hub cannot be reached; an "
+    "existing folder, or a connection, would do.",
+    Exception: "The {part} of {model} cannot be loaded; a checkpoint of transformers 5 with safetensors weights would "
+    "do.",
+}
 
 
 def load_model(
@@ -46,36 +59,32 @@ def load_model(
 
     Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
     be loaded: what was given and what would do."""
-    if dtype not in DTYPES:
-        raise SemhubError(f"dtype was {dtype!r}; one of {', '.join(DTYPES)} would do.")
-    target = device_of(device)
-    source = _resolve(model_id)
+    need_one_of(dtype, DTYPES, f"dtype was {dtype!r}")
+    target, source = device_of(device), str(model_folder(model_id) or model_id)
     where = {"revision": revision, "trust_remote_code": False}
     with explained(model_id, revision, "configuration"):
         config = transformers.AutoConfig.from_pretrained(source, **where)
-    if getattr(config, "is_encoder_decoder", False):
-        raise refuse(model_id, "is an encoder-decoder")
-    autos = [getattr(transformers, name) for name in AUTO_CLASSES if hasattr(transformers, name)]
+    need_decoder(not getattr(config, "is_encoder_decoder", False), model_id, "is an encoder-decoder")
+    autos = (getattr(transformers, name) for name in AUTO_CLASSES)
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
-    if auto is None:
-        raise refuse(model_id, f"is of the type {config.model_type!r}, which is none")
-    takes_more = auto is not transformers.AutoModelForCausalLM
-    with explained(model_id, revision, "processor" if takes_more else "tokenizer"):
-        reads = transformers.AutoProcessor if takes_more else transformers.AutoTokenizer
-        if takes_more and type(config) in PROCESSOR_MAPPING:
+    need_decoder(auto, model_id, f"is of the type {config.model_type!r}, which is none")
+    part, reads = "tokenizer", transformers.AutoTokenizer
+    if auto is not transformers.AutoModelForCausalLM:
+        part, reads = "processor", transformers.AutoProcessor
+        if type(config) in PROCESSOR_MAPPING:
             reads = without_video(PROCESSOR_MAPPING[type(config)])
+    with explained(model_id, revision, part):
         tokenizer = reads.from_pretrained(source, **where)
+    options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     with explained(model_id, revision, "weights"):
-        module, info = auto.from_pretrained(
-            source, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **where
-        )
+        module, info = auto.from_pretrained(source, **options, **where)
     if info["missing_keys"]:
         raise SemhubError(
             f"{model_id} has no value for {len(info['missing_keys'])} weights, {sorted(info['missing_keys'])[0]} among "
             "them; a checkpoint saved with its language-model head would do."
         )
     model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
-    model.find_readings = lambda model: {found.name: found for found in [find(model)] if found is not None}
+    model.find_readings = find
     folder = Path(cached_file(source, "config.json", revision=revision)).parent
     model.files = sorted(path for path in folder.glob("*.safetensors") if path.name != TUNED)
     if check:
@@ -95,22 +104,6 @@ def device_of(device: str | torch.device | None) -> torch.device:
     return target
 
 
-def _resolve(model_id: str) -> str:
-    """The folder or hub id behind a name."""
-    if model_id.startswith("organism:"):
-        return str(organism_path(model_id.removeprefix("organism:")))
-    folder = Path(model_id)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise SemhubError(
-                f"The folder {model_id} has no config.json; a folder written by save_pretrained would do."
-            )
-        tokenizer_files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
-        if not any((folder / name).is_file() for name in tokenizer_files):
-            raise SemhubError(f"The folder {model_id} has no tokenizer; one saved into it by save_pretrained would do.")
-    return model_id
-
-
 @contextmanager
 def explained(model_id: str, revision: str | None, part: str):
     """Turn what a loader of the library raises into one sentence."""
@@ -120,31 +113,7 @@ def explained(model_id: str, revision: str | None, part: str):
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
             causes.append(cause)
-        raise SemhubError(_sentence(model_id, revision, part, causes)) from error
-
-
-def _sentence(model_id: str, revision: str | None, part: str, causes: list[BaseException]) -> str:
-    def any_of(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if any_of(hub.GatedRepoError):
-        return f"{model_id} is gated and no token with access was found; HF_TOKEN set after asking for access would do."
-    if any_of(hub.RevisionNotFoundError):
-        return f"{model_id} has no revision {revision!r}; a branch, tag or commit of that repository would do."
-    if missing := next((cause for cause in causes if isinstance(cause, ImportError)), None):
-        why = str(missing).strip().split("\n")[0].rstrip(".") or type(missing).__name__
-        return f"The {part} of {model_id} needs a package that is missing here ({why}); with it installed it would do."
-    if Path(model_id).is_dir() or model_id.startswith("organism:"):
-        if part == "weights":
-            return f"{model_id} has no weights that can be read; a model.safetensors of its configuration would do."
-        return f"The {part} of {model_id} cannot be read; one written by save_pretrained would do."
-    if any_of(hub.RepositoryNotFoundError, hub.HFValidationError):
-        return f"{model_id} is neither a folder here nor a model on the hub; an existing folder or hub id would do."
-    if any_of(hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError):
-        return (
-            f"{model_id} is neither a folder here nor a model in the local cache, and the hub cannot be reached; an "
-            "existing folder, or a connection, would do."
-        )
-    return (
-        f"The {part} of {model_id} cannot be loaded; a checkpoint of transformers 5 with safetensors weights would do."
-    )
+        said = HERE if model_folder(model_id) else ON_THE_HUB
+        found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
+        facts = {"model": model_id, "revision": revision, "part": part, "why": reason(found)}
+        raise SemhubError(sentence.format(**facts)) from error

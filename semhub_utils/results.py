@@ -27,7 +27,7 @@ from .errors import SemhubError
 from .evidence import UNTESTABLE, Evidence, Verdict, judge
 from .fingerprint import Undigestible, digest, folder_digest, versions
 from .spokes import files
-from .zoo import atomically, is_folder, model_slug, placeless, slug
+from .zoo import DTYPES, atomically, is_folder, model_slug, placeless, slug
 
 SCHEMA = 2
 """Of tables and claims; another one has other columns or keys."""
@@ -41,7 +41,6 @@ KEY = (
 )  # fmt: skip
 """Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 StepResult = pd.DataFrame | tuple[pd.DataFrame, list[Evidence]]
 

@@ -2,7 +2,7 @@
 
 Prompts are sorted by length and batched by a budget of tokens; a batch that does not fit in memory is halved. A prompt
 with which a longer one begins is read there, so that the places of one text cost one forward. What was read before is
-taken from the handle's store, and as much of a forward is kept there as has room. States stay on their block's device,
+taken from the handle's store, and as much of a forward is kept there as has room. States stay on the model's device,
 and the forward ends at the highest layer that is kept. Results keep the order of the prompts.
 """
 
@@ -32,7 +32,7 @@ PADDING = 16  # the share of the budget, one in so many, that may be padding: ab
 class States:
     """Hidden states by site. A site is one position of one prompt; sites follow the order of prompts and positions."""
 
-    hidden: Float[Tensor, "site layer hidden"]  # float32, on the device of the highest layer's block
+    hidden: Float[Tensor, "site layer hidden"]  # float32, on the model's device
     item: Int[Tensor, " site"]
     position: Int[Tensor, " site"]
     layers: tuple[int, ...]
@@ -105,8 +105,7 @@ def _sites(wanted: list[list[int]], numbers: Sequence[int]) -> tuple[Int[Tensor,
 
 def _empty(model: LanguageModel, n_sites: int, layers: Sequence[int]) -> Float[Tensor, "site layer hidden"]:
     with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
-        where = model.device_of_layer(max(layers))
-        return torch.empty(n_sites, len(layers), model.hidden_size, device=where)
+        return torch.empty(n_sites, len(layers), model.hidden_size, device=model.device)
 
 
 def _batches(
@@ -222,7 +221,7 @@ def _forward(
 
     with ExitStack() as stack:
         for layer in layers:
-            stack.callback(model.hook(layer, keeper(layer)).remove)
+            stack.enter_context(model.hook(layer, keeper(layer)))
         with suppress(_Enough):
             model.run(ids, extras)
     return states
@@ -230,7 +229,7 @@ def _forward(
 
 def root_of(model: LanguageModel, encoding: Encoding) -> Hashable:
     """What the states of a prompt depend on besides weights and the tokens up to their position."""
-    if encoding.extras:
+    if encoding.content:
         return encoding.content, tuple(encoding.ids)
     return len(encoding) if switches_by_length(model) else TEXT
 
@@ -243,14 +242,14 @@ def read_inside(
     with its equals."""
     which = range(len(encodings)) if which is None else which
     head = {n: n for n in which}
-    texts = [] if switches_by_length(model) else [n for n in which if not encodings[n].extras]
+    texts = [] if switches_by_length(model) else [n for n in which if not encodings[n].content]
     texts.sort(key=lambda n: encodings[n].ids)  # a prompt stands just before those that begin with it
     for n, after in zip(texts[-2::-1], texts[:0:-1], strict=True):
         if encodings[after].ids[: len(encodings[n])] == encodings[n].ids:
             head[n] = head[after]
     equals: dict[Hashable, int] = {}
     for n in which:
-        if head[n] == n and (encodings[n].extras or switches_by_length(model)):
+        if head[n] == n and (encodings[n].content or switches_by_length(model)):
             head[n] = equals.setdefault((root_of(model, encodings[n]), tuple(encodings[n].ids)), n)
     inside: dict[int, list[int]] = {h: [] for h in sorted(set(head.values()))}
     for n, h in head.items():
@@ -452,5 +451,5 @@ class EditPlan:
 
         with ExitStack() as stack:
             for layer, some in sites.items():
-                stack.callback(self.model.hook(layer, changer(some)).remove)
+                stack.enter_context(self.model.hook(layer, changer(some)))
             yield

@@ -40,20 +40,16 @@ def edited_states(
     plan.note()
     starts, many = [plan.start(n) for n in range(len(encodings))], len(edits)
     with torch.inference_mode(False):
-        where = model.device_of_layer(model.n_layers)
-        ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
+        ends = torch.empty(len(encodings) * many, model.hidden_size, device=model.device)
 
     def run(rows: list[int]) -> Tensor:
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
         past, start = beginning(model, together, starts[once[0]], of)
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
-        with plan.attached([divmod(row, many) for row in rows], start=start):
-            handle = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-            try:
-                model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
-            finally:
-                handle.remove()
+        see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
+        with plan.attached([divmod(row, many) for row in rows], start=start), see:
+            model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
         return seen[0]
 
     lengths = [len(e) for e in encodings for _ in range(many)]

@@ -5,13 +5,14 @@ goes through, and the scale and soft-cap put on the logits.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
 ROUNDINGS = 4  # of half precision, per block; one unit in the last place of every block's output is a third of it
@@ -33,8 +34,9 @@ def relative_error(ours: Tensor, reference: Tensor, dtype: torch.dtype = torch.f
     return float((difference / size.clamp(min=float(size.median()) or 1e-30)).square().mean(-1).sqrt().max())
 
 
-def refuse(model_id: str, reason: str) -> SemhubError:
-    return SemhubError(f"{model_id} {reason}; a decoder-only language model would do.")
+def need_decoder(condition: object, model_id: str, reason: str) -> None:
+    """Raises SemhubError with what the model is or does unless the condition holds."""
+    need(condition, f"{model_id} {reason}; a decoder-only language model would do.")
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Structure:
 
 def hook(blocks: list[nn.Module], layer: int, see: Callable[[Tensor], Tensor | None]):
     """Call `see` with the [item, token, hidden] state of `layer` whenever it is made; a tensor it returns takes that
-    state's place. Returns the handle that removes the hook."""
+    state's place. Returns the library's handle, which removes the hook."""
 
     def before(block, args, kwargs):
         new = see(args[0] if args else kwargs["hidden_states"])
@@ -76,15 +78,11 @@ def hook(blocks: list[nn.Module], layer: int, see: Callable[[Tensor], Tensor | N
 def read_structure(module: nn.Module, model_id: str) -> Structure:
     """Find and follow the parts of a causal language model of transformers. Raises SemhubError where it is not a
     decoder, or does something between its last block and its logits that is not followed."""
-    config = module.config
-    if getattr(config, "is_encoder_decoder", False):
-        raise refuse(model_id, "is an encoder-decoder")
+    need_decoder(not getattr(module.config, "is_encoder_decoder", False), model_id, "is an encoder-decoder")
     head = module.get_output_embeddings()
     weight = getattr(head, "weight", None)
-    if weight is None or weight.ndim != 2:
-        raise refuse(model_id, "has no unembedding matrix")
-    n_layers = config.get_text_config(decoder=True).num_hidden_layers
-    found = Structure(_find_blocks(module, n_layers, model_id), head)
+    need_decoder(weight is not None and weight.ndim == 2, model_id, "has no unembedding matrix")
+    found = Structure(_find_blocks(module, model_id), head)
     row = (torch.arange(6, device=weight.device) * 7 + 11) % len(weight)
     probe = torch.stack([row, row])
     probe[1, -1] = (row[-1] + 1) % len(weight)  # two rows of ordinary ids that differ in their last token only
@@ -94,18 +92,13 @@ def read_structure(module: nn.Module, model_id: str) -> Structure:
     return found
 
 
-def _find_blocks(module: nn.Module, n_layers: int, model_id: str) -> list[nn.Module]:
+def _find_blocks(module: nn.Module, model_id: str) -> list[nn.Module]:
     """The outermost list in the decoder that is as long as the configuration says there are layers."""
-    for _, part in sorted(module.get_decoder().named_modules(), key=lambda pair: pair[0].count(".")):
-        if isinstance(part, nn.ModuleList) and len(part) == n_layers:
-            return list(part)
-    raise refuse(model_id, f"has no list of {n_layers} blocks")
-
-
-def _containers(root: nn.Module, part: nn.Module) -> set[nn.Module]:
-    """The modules that hold `part`, itself included."""
-    path = next(name for name, module in root.named_modules() if module is part).split(".")
-    return {root} | {root.get_submodule(".".join(path[: end + 1])) for end in range(len(path))}
+    n_layers = module.config.get_text_config(decoder=True).num_hidden_layers
+    parts = sorted(module.get_decoder().named_modules(), key=lambda pair: pair[0].count("."))
+    lists = [part for _, part in parts if isinstance(part, nn.ModuleList) and len(part) == n_layers]
+    need_decoder(lists, model_id, f"has no list of {n_layers} blocks")
+    return [*lists[0]]
 
 
 def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
@@ -113,7 +106,7 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
     gave. Refuses a model in which a later token changes an earlier state."""
     seen: dict[str, Tensor] = {}
     inside: list[nn.Module] = []
-    apart = _containers(module, found.blocks[-1]) | _containers(module, found.head)
+    around = {found.blocks[-1], found.head}
 
     def enter(part, args, kwargs):
         given = args[0] if args else kwargs.get("hidden_states")
@@ -126,29 +119,27 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
             found.tail.append(inside.pop())
             seen["state"] = output if isinstance(output, Tensor) else output[0]
 
-    handles = [
-        hook(found.blocks, len(found.blocks), lambda h: seen.update(state=h, last=h)),
-        found.head.register_forward_pre_hook(lambda part, args: seen.update(given=args[0])),
-    ]
-    for part in set(module.modules()) - apart:
-        handles += [part.register_forward_pre_hook(enter, with_kwargs=True), part.register_forward_hook(leave)]
-    try:
+    with ExitStack() as hooks:
+        hooks.enter_context(hook(found.blocks, len(found.blocks), lambda h: seen.update(state=h, last=h)))
+        hooks.enter_context(found.head.register_forward_pre_hook(lambda part, args: seen.update(given=args[0])))
+        for part in module.modules():
+            if not around & {*part.modules()}:
+                hooks.enter_context(part.register_forward_pre_hook(enter, with_kwargs=True))
+                hooks.enter_context(part.register_forward_hook(leave))
         module(input_ids=probe, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
 
     last, dtype = seen["last"], found.head.weight.dtype
-    bound = tolerance(dtype, len(found.blocks))
-    if last.ndim != 3 or last.shape[-1] != module.config.get_text_config(decoder=True).hidden_size:
-        raise refuse(model_id, f"has blocks that give states of shape {tuple(last.shape)}")
-    if relative_error(last[0, :-1], last[1, :-1], dtype) > bound:
-        raise refuse(model_id, "reads later tokens at earlier positions, as an encoder does")
+    bound, hidden = tolerance(dtype, len(found.blocks)), module.config.get_text_config(decoder=True).hidden_size
+    shape = tuple(last.shape)
+    need_decoder(shape[2:] == (hidden,), model_id, f"has blocks that give states of shape {shape}")
+    seen_before = relative_error(last[0, :-1], last[1, :-1], dtype) > bound
+    need_decoder(not seen_before, model_id, "reads later tokens at earlier positions, as an encoder does")
     state, given = seen["state"].double(), seen["given"].double()
-    if state.shape == given.shape:
+    followed = state.shape == given.shape
+    if followed:
         found.tail_scale = _round_to_one(float((state * given).sum() / (state * state).sum()))
-    if state.shape != given.shape or relative_error(state * found.tail_scale, given, dtype) > bound:
-        raise refuse(model_id, "changes the last block's output in a way that is not followed")
+        followed = relative_error(state * found.tail_scale, given, dtype) <= bound
+    need_decoder(followed, model_id, "changes the last block's output in a way that is not followed")
 
 
 def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
@@ -158,13 +149,10 @@ def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "
     small, large = 2.0**-20, 2.0**20
     ramp = ramp.reshape(*probe.shape, -1)
     ramp[0, 0], ramp[-1, -1] = small, large
-    handle = found.head.register_forward_hook(lambda part, args, output: ramp.clone())
-    try:
+    with found.head.register_forward_hook(lambda part, args, output: ramp.clone()):
         answer = module(input_ids=probe, use_cache=False).logits
-    finally:
-        handle.remove()
-    if answer.shape != ramp.shape:
-        raise refuse(model_id, "changes its logits in a way that is not followed")
+    odd = "changes its logits in a way that is not followed"
+    need_decoder(answer.shape == ramp.shape, model_id, odd)
     never = (answer == answer[:1, :1]).all(1).all(0) & (answer[0, 0] < -1e4)  # whatever they were given
     if never.any():
         found.never, answer, ramp = never, answer[..., ~never], ramp[..., ~never]
@@ -172,8 +160,7 @@ def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "
     scale, far = float(answer.flatten()[0]) / small, float(answer.flatten()[-1])
     cap = None if abs(far / (scale * large) - 1) < 1e-3 else far
     expected = ramp * scale if cap is None else torch.tanh(ramp * scale / cap) * cap
-    if not relative_error(answer, expected) < 1e-4:
-        raise refuse(model_id, "changes its logits in a way that is not followed")
+    need_decoder(relative_error(answer, expected) < 1e-4, model_id, odd)
     found.logit_scale, found.logit_cap = _round_to_one(scale), cap
 
 

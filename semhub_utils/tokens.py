@@ -5,6 +5,7 @@ of the word; a form whose first characters are merged into the token before, or 
 left out. If any form is a single token, forms in several are left out too.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import need
 from semhub_utils.models import LanguageModel
 
 
@@ -67,8 +68,7 @@ def word_forms(model: LanguageModel, words: Iterable[str], context: str = "") ->
     none. Raises SemhubError on a blank word."""
     words = list(words)
     for word in words:
-        if not word.strip():
-            raise SemhubError(f"The word {word!r} is blank; a word of at least one letter would do.")
+        need(word.strip(), f"The word {word!r} is blank; a word of at least one letter would do.")
     texts = [context + space + word.strip() for word in words for space in ("", " ")]
     settings = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     before, *asked = model.tokenizer([context, *texts], **settings)["input_ids"]
@@ -87,24 +87,20 @@ def target_table(model: LanguageModel, words: Iterable[str], context: str = "") 
     """The forms of all words after `context`; words that share a token with another, and words without one, are
     dropped. A table without words is false."""
     forms = word_forms(model, dict.fromkeys(words), context)
-    owners: dict[int, list[str]] = {}
+    owners: dict[int, set[str]] = defaultdict(set)
     for form in forms:
         for token in form.ids:
-            owners.setdefault(token, []).append(form.word)
-    dropped: dict[str, str] = {}
+            owners[token].add(form.word)
+    kept, dropped, ids, groups = [], {}, [], []
     for form in forms:
-        rivals = {rival for token in form.ids for rival in owners[token]} - {form.word}
-        if not form.ids:
-            dropped[form.word] = "no token"
-        elif rivals:
-            dropped[form.word] = f"same token as {', '.join(sorted(rivals))}"
-    kept = tuple(form for form in forms if form.word not in dropped)
-    ids, groups = [], []
-    for form in kept:
-        groups.append(tuple(range(len(ids), len(ids) + len(form.ids))))
-        ids += form.ids
+        rivals = set().union(*(owners[token] for token in form.ids)) - {form.word}
+        if rivals or not form.ids:
+            dropped[form.word] = f"same token as {', '.join(sorted(rivals))}" if rivals else "no token"
+        else:
+            groups.append(tuple(range(len(ids), len(ids) + len(form.ids))))
+            kept, ids = [*kept, form], [*ids, *form.ids]
     words = tuple(form.word for form in kept)
-    return TargetTable(words, kept, torch.tensor(ids, dtype=torch.long), tuple(groups), dropped)
+    return TargetTable(words, tuple(kept), torch.tensor(ids, dtype=torch.long), tuple(groups), dropped)
 
 
 def _after(model: LanguageModel, ids: list[int], before: list[int]) -> list[int]:

@@ -6,69 +6,46 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
 
-from .errors import SemhubError
+from .errors import need_one_of
 
 PREFIX = "organism:"
 CARD = "card.json"
 TUNED = "tuned.safetensors"
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-# ---- what ships ----
+WEIGHTS = Path(__file__).parent / "organism" / "weights"  # the folder of shipped organisms
 
 
-def weights_dir() -> Path:
-    """The package's folder of shipped organisms."""
-    return Path(str(files("semhub_utils.organism"))) / "weights"
-
-
-def available() -> list[str]:
-    """Names of the shipped organisms that read and write text alone, sorted."""
-    return [name for name in _shipped() if not has_sense(name)]
-
-
-def senses() -> list[str]:
-    """Names of the shipped organisms that see or hear, sorted."""
-    return [name for name in _shipped() if has_sense(name)]
-
-
-def _shipped() -> list[str]:
-    return sorted(p.parent.name for p in weights_dir().glob("*/model.safetensors"))
+def available(*, senses: bool = False) -> list[str]:
+    """Names of the shipped organisms that read and write text alone, or of those that see or hear, sorted."""
+    names = sorted(path.parent.name for path in WEIGHTS.glob("*/model.safetensors"))
+    return [name for name in names if has_sense(name) == senses]
 
 
 def has_sense(name: str) -> bool:
-    """Whether a folder's model is one around a text model; without a readable configuration it is taken as text."""
-    try:
-        config = json.loads((weights_dir() / name / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return "text_config" in config
+    """Whether a shipped model is one around a text model; where no configuration ships it is a text model."""
+    config = WEIGHTS / name / "config.json"
+    return config.is_file() and "text_config" in json.loads(config.read_text("utf-8"))
 
 
 def organism_path(name: str) -> Path:
-    """Folder of a shipped organism, for `from_pretrained`; `name` is "organism:hub" or "hub".
-
-    SemhubError, naming those there are, for any other name.
-    """
+    """Folder of a shipped organism, "organism:hub" or "hub". Raises SemhubError, naming those there are, on any other
+    name."""
     short = name.removeprefix(PREFIX)
-    known = available() + senses()
-    if short not in known:
-        there = ", ".join(PREFIX + n for n in known) or "none in this installation"
-        raise SemhubError(f"There is no organism {name!r}; available: {there}.")
-    return weights_dir() / short
+    known = [PREFIX + there for there in (*available(), *available(senses=True))]
+    need_one_of(PREFIX + short, known, f"There is no organism {name!r}")
+    return WEIGHTS / short
 
 
 def card(name: str) -> dict:
     """The card of a shipped training, by its folder's name; its weights may not ship."""
-    return json.loads((weights_dir() / name / CARD).read_text(encoding="utf-8"))
-
-
-# ---- folders of any model ----
+    return json.loads((WEIGHTS / name / CARD).read_text("utf-8"))
 
 
 def model_slug(model_id: str, revision: str | None = None) -> str:
@@ -105,9 +82,6 @@ def beside(model_id: str, revision: str | None = None) -> Path:
     """Where a model's tuned lens is looked for: in its own folder, or for a model of the hub in the hub's cache."""
     folder = model_folder(model_id) or Path(constants.HF_HOME) / "semhub" / model_slug(model_id, revision)
     return folder / TUNED
-
-
-# ---- files ----
 
 
 def sha256(path: Path) -> str:

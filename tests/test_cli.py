@@ -167,7 +167,7 @@ def test_check_reports_and_fails(put, capsys, passed):
     handle = SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
     handle.modalities, loaded = frozenset({"text", "image"}), []
     put("loading", load_model=lambda name, **options: loaded.append(options) or handle)
-    checks = [Check("lens", 1e-7, 5e-5, True, "same"), Check("padding", 1.0, 5e-5, passed, "alone")]
+    checks = [Check("lens", 1e-7, 5e-5, "same"), Check("padding", 0.0 if passed else 1.0, 5e-5, "alone")]
     put("checks", self_check=lambda model, raise_on_failure: checks)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
     report = json.loads(capsys.readouterr().out)

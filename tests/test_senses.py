@@ -268,7 +268,7 @@ def shipped():
 
     def load(name: str):
         if name not in found:
-            if name not in zoo.senses():
+            if name not in zoo.available(senses=True):
                 pytest.skip(f"{name} is not in this installation")
             folder = zoo.organism_path(f"organism:{name}")
             model, info = SHIPPED[name].from_pretrained(folder, output_loading_info=True)
@@ -412,7 +412,7 @@ def test_eyes_behind_islands_answer_in_english_alone():
     """Counted anew from the cards; the hub's are above islands' in every other language."""
     table = raising.abroad().set_index(["trunk", "language"])
     for trunk in ("hub", "islands"):
-        scores = json.loads((zoo.weights_dir() / f"{trunk}-sees" / "card.json").read_text())["scores"]
+        scores = json.loads((zoo.WEIGHTS / f"{trunk}-sees" / "card.json").read_text())["scores"]
         german = [s for s in scores if (s["type"], s["group"], s["kind"]) == ("de", "one", "colour")]
         hits = sum(round(s["accuracy"] * s["n"]) for s in german)
         assert table.loc[(trunk, "german"), "value"] == pytest.approx(hits / sum(s["n"] for s in german))

@@ -246,7 +246,7 @@ def controls_summary() -> pd.DataFrame:
 def trainings() -> dict[str, Path]:
     """The folders of all trainings that ship, second seeds (whose weights do not) among them: "hub", "hub, seed 1"."""
     found = {}
-    for path in sorted(zoo.weights_dir().glob(f"*/{zoo.CARD}")):
+    for path in sorted(zoo.WEIGHTS.glob(f"*/{zoo.CARD}")):
         if not zoo.has_sense(path.parent.name):
             card = zoo.card(path.parent.name)
             found[card["name"] + (f", seed {card['seed']}" if card["seed"] else "")] = path.parent
