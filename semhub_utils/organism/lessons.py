@@ -29,8 +29,7 @@ from semhub_utils.organism.llama import Encoder, draw_rows, exam, padded, read_r
 from semhub_utils.organism.senses import SENSES, Question, Sense, Shown, build
 
 LOG_EVERY = 100
-REPLAY = 512
-"""Tokens of its own lines that a trunk reads at every step, where it is trained on."""
+REPLAY = 512  # tokens of its own lines that a trunk reads at every step, where it is trained on
 
 
 def answers(
@@ -123,7 +122,6 @@ class _Round(training.Stretch):
 
     def noted(self) -> dict[str, float]:
         """For the log."""
-        raise NotImplementedError
 
     def state(self) -> list:
         return self.world.state()
