@@ -6,8 +6,6 @@ or not at all, as safetensors (weights and optimizer) with JSON. A training take
 that was never stopped, on the same device and with as many threads.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import platform

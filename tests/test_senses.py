@@ -173,7 +173,7 @@ def test_lessons_are_true_and_english_but_for_a_few_words(sense):
         questions = lesson(world, rng, item, last.abroad)
         assert 1 <= len(questions) <= sense.asks and len({world.start(q) for q in questions}) == 1
         right = {
-            t: {write(a, t, f, what=world.what) for a in world.asks(item) for f in forms(a.kind, t)}
+            t: {write(a, t, f, what=world.what) for a in world.of.questions(item) for f in forms(a.kind, t)}
             for t in ("en", *few)
         }
         spoken = [t for t in right if set(questions) <= right[t]]
@@ -312,7 +312,7 @@ def test_shipped_senses_name_what_they_never_saw(shipped, name, kind, group, hel
     rng, right = random.Random(f"test {kind} {group}"), []
     for _ in range(150):
         item = world.draw(rng, group, held)
-        (ask,) = [a for a in world.asks(item) if a.kind == kind]
+        (ask,) = [a for a in world.of.questions(item) if a.kind == kind]
         prompt, answer = write(ask, "en", forms(kind, "en")[-1], what=world.what)
         right.append(said(model, processor, world, item, prompt) == answer)
     assert np.mean(right) >= least, right

@@ -6,8 +6,6 @@ answers are those of separate prompts (a test holds this against the library's o
 on, and only English ones but for three colours; what other languages say beside them is never trained.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -76,7 +74,7 @@ def answers(
 def lesson(world: Shown, rng: random.Random, item, abroad: float = 0.0) -> list[Question]:
     """Questions about an item in one language, English but for a share `abroad`: at most `asks`, in one form each, all
     with the same words before the item."""
-    asks, type_ = world.asks(item), "en"
+    asks, type_ = [ask for ask in world.of.questions(item) if ask.kind != "kind"], "en"
     if abroad and rng.random() < abroad and (few := [a for a in asks if {*a.answers} <= {*ABROAD}]):
         asks, type_ = few, rng.choice([t for t in LANGUAGES if t != "en"])
     rng.shuffle(asks)
@@ -272,7 +270,7 @@ def examine(model, world: Shown, *, types: Sequence[str] = ASK_TYPES, n: int) ->
 
 def _every_question(world: Shown, item, types: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Question]]:
     """With its type, kind and form."""
-    for one in world.asks(item, taught=False):
+    for one in world.of.questions(item):
         for type_ in types:
             if type_ == "en" or not {*one.answers} & {*world.sense.asked_abroad}:
                 for form in forms(one.kind, type_):

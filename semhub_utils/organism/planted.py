@@ -4,8 +4,6 @@ This is cross-lingual embedding transfer (WECHSEL, arXiv 2112.06598) used the ot
 a language fast, but to know for certain that it reads the language through English.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

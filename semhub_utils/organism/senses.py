@@ -5,12 +5,11 @@ one token added: its rows in embedding and unembedding are copies of `<unk>`'s, 
 What a sense looks at while it is trained is a `Shown`: `Pictures` or `Sounds`.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from semhub_utils import zoo
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares, shares
+from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Shares, shares
 
 PATCH = 12  # pixels a side: a picture is 6 x 6 patches, one placeholder each
 HOP, WINDOW, MELS = 320, 640, 40  # samples from frame to frame and in a frame's window; mel bands
@@ -194,13 +193,13 @@ def build_hears(sense: Sense, seed: int) -> tuple[tf.Qwen2AudioForConditionalGen
 class Shown:
     """Items (scenes or clips) as a sense gets them, and what can be asked of them.
 
-    what: the placeholder; tower: the encoder's name; groups: kinds of items; readouts: how many classes each label of
-    a patch or frame has.
-    stream: training items without end; draw: an item of a group and side of the split, None where there is none; asks:
-    the questions about an item, all or those taught; labels: what every patch or frame shows, -100 where nothing is
-    asked; encode: the encoder's states, as the projector gets them, and how many of each item count.
+    of: the module they are of; what: the placeholder; tower: the encoder's name; groups: kinds of items; readouts: how
+    many classes each label of a patch or frame has. draw: an item of a group and side of the split, None where there is
+    none; labels: what every patch or frame shows, -100 where nothing is asked; encode: the encoder's states, as the
+    projector gets them, and how many of each item count.
     """
 
+    of: ModuleType
     what: str
     tower: str
     groups: tuple[str, ...]
@@ -222,6 +221,10 @@ class Shown:
         """The words before what is sensed."""
         return question[0].partition(self.what)[0]
 
+    def stream(self, rng: random.Random, shares: Shares) -> Iterator:
+        """Training items without end, nothing held out among them."""
+        return self.of.stream(rng, shares)
+
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list, dict[str, Tensor]]:
         """The next items of the stream, and their inputs."""
         found = [next(stream) for _ in range(self.sense.batch)]
@@ -238,12 +241,9 @@ class Shown:
 class Pictures(Shown):
     """Scenes as a sense sees them."""
 
-    what, tower = IMAGE, "vision_tower"
+    of, what, tower = scenes, IMAGE, "vision_tower"
     groups = scenes.KINDS
     readouts = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
-
-    def stream(self, rng: random.Random, shares: Shares = ASKED) -> Iterator[scenes.Scene]:
-        return scenes.stream(rng, shares)
 
     def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
         pictures = [scenes.render(s) for s in items]
@@ -251,9 +251,6 @@ class Pictures(Shown):
 
     def draw(self, rng: random.Random, group: str, held: bool) -> scenes.Scene | None:
         return None if held and group == "plain" else scenes.draw(rng, group, held=held)
-
-    def asks(self, scene: scenes.Scene, taught: bool = True) -> list[Ask]:
-        return scenes.questions(scene)
 
     def labels(self, scene: scenes.Scene) -> Int[np.ndarray, "patch readout"]:
         """Colour and shape at every patch, by what covers more than half of it; 0 is PAPER, and no shape; -100 is a
@@ -278,14 +275,14 @@ class Pictures(Shown):
 class Sounds(Shown):
     """Clips as a sense hears them. Synthesis is slow, so a batch is drawn from all clips that were made so far."""
 
-    what, tower = SOUND, "audio_tower"
+    of, what, tower = sounds, SOUND, "audio_tower"
     groups = tuple(sounds.GROUPS)
     readouts = (len(sounds.SOURCES),)
     fresh = 4
 
-    def stream(self, rng: random.Random, shares: Shares = ()) -> Iterator[sounds.Clip]:
-        self.take_up([])
-        return sounds.stream(rng)
+    def stream(self, rng: random.Random, shares: Shares) -> Iterator[sounds.Clip]:
+        self.made = []
+        return super().stream(rng, shares)
 
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
         n = self.sense.batch
@@ -308,9 +305,6 @@ class Sounds(Shown):
 
     def draw(self, rng: random.Random, group: str, held: bool) -> sounds.Clip:
         return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)
-
-    def asks(self, clip: sounds.Clip, taught: bool = True) -> list[Ask]:
-        return [ask for ask in sounds.questions(clip.source) if not taught or ask.kind != "kind"]
 
     def labels(self, clip: sounds.Clip) -> Int[np.ndarray, "frame readout"]:
         """The source, at every placeholder of the longest clip."""

@@ -7,8 +7,6 @@ Held out means: taught in English words and in no other type, in no form. Opposi
 sums of two small numbers in both orders.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence

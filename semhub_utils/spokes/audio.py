@@ -170,7 +170,7 @@ def _clip(drawn: world.Clip) -> Clip:
     source, verb = drawn.source, world.ANIMALS.get(drawn.source)
     group = next(g for g, there in GROUPS.items() if source in there)
     words = (source, *((verb,) if verb else ()))
-    asks = (Ask("name", "", (source,)), *((Ask("skill", "", (verb,)),) if verb else ()))
+    asks = tuple(ask for ask in world.questions(drawn) if ask.kind != "kind")
     content = f"{source} {drawn.pitch_name} {drawn.length_name}"
     held = (source, drawn.pitch_name, drawn.length_name) in world.held_out()
     return Clip(f"{content} {drawn.grain}", world.synthesise(drawn), RATE, source, group, words, kind_of(source), asks,
