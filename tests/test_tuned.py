@@ -8,8 +8,9 @@ from architectures import PROMPTS, TEXT
 from oracle import Oracle
 from safetensors.torch import save_file
 
-from semhub_utils import cli, experiments, training, tuned
+from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
+from semhub_utils.experiments.words import lens_grid
 from semhub_utils.fingerprint import digest
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
@@ -208,7 +209,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     hidden = hidden_states(found, PROMPTS).hidden
     named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.readings["tuned"]))
     assert torch.equal(named, given)
-    [grid] = experiments.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
+    [grid] = lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]
     before = digest(found)
     found.readings["tuned"] = some_translators(found)
