@@ -1,1 +1,1 @@
-"""From items and a model to a tidy table and evidence: what is asked of a model, each a declaration that `core.run` runs."""
+"""What is asked of a model, from items to a tidy table and evidence: declarations that `core.run` runs."""
