@@ -2,6 +2,7 @@
 processor, programs by their source. Equal digits, equal results.
 """
 
+import ast
 import dataclasses
 import dis
 import hashlib
@@ -16,7 +17,6 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, partial
-from modulefinder import ModuleFinder
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -133,31 +133,41 @@ def _globals_of(code: types.CodeType) -> set[str]:
 # Programs
 
 
-class _Own(ModuleFinder):
-    """What a module imports, anywhere in it, of its own package or, of a reader's module, from its own folder."""
-
-    def __init__(self, module: str):
-        self.top = module.partition(".")[0]
-        path = Path(sys.modules[self.top].__file__).resolve()
-        self.root = path.parents[1] if path.name == "__init__.py" else path.parent
-        super().__init__([str(self.root)])
-        self.import_hook(module)
-
-    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        if self.top == __package__ and path is None and name != self.top:  # may be installed beside all others
-            raise ImportError(name)
-        return super().find_module(name, path, parent)
+@cache
+def program(module: str) -> str:
+    """16 hex digits over the source of a module and of all that it imports, and what those import, of its own package
+    or, of a reader's module, its own folder, with the package's other files; "" for a module of Python or of a library,
+    which `versions` tells."""
+    if not _is_own(module):
+        return ""
+    top = module.partition(".")[0]
+    path = Path(sys.modules[top].__file__).resolve()
+    root = path.parents[1] if path.name == "__init__.py" else path.parent
+    found, left = {}, [module]
+    while left:
+        name = left.pop()
+        path = root.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        beside = top == __package__ and name.partition(".")[0] != top  # all that is installed may stand there
+        if name not in found and not beside and path.is_file():
+            found[name] = path.read_bytes()
+            above = name.rpartition(".")[0]
+            left += [above, *_imports(name if path.name == "__init__.py" else above, found[name])]
+    return digest(sorted(found.items()), *_files(root / top, (".py", *LOOKS)))
 
 
 @cache
-def program(module: str) -> str:
-    """16 hex digits over the source of a module and of all that it imports, and what those import, of its own package,
-    with the package's other files; "" for a module of Python or of a library, which `versions` tells."""
-    if not _is_own(module):
-        return ""
-    own = _Own(module)
-    found = sorted((name, Path(of.__file__).read_bytes()) for name, of in own.modules.items() if of.__file__)
-    return digest(found, *_files(own.root / own.top, (".py", *LOOKS)))
+def _imports(package: str, source: bytes) -> list[str]:
+    """Names that may be modules: all that a module of a package imports, or imports from, anywhere in it."""
+    found, folders = [], package.split(".")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = folders[: len(folders) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
 
 
 @cache

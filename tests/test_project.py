@@ -22,16 +22,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 # What Colab's image of August 2026 holds; the package has to accept it as it is.
-COLAB = {
-    "python": "3.13",
-    "torch": "2.11.0",
-    "transformers": "5.15.0",
-    "altair": "5.5.0",
-    "ipywidgets": "7.7.1",
-    "anywidget": "0.9.21",
-    "numpy": "2.1.0",
-    "pandas": "2.2.0",
-}
+COLAB = {"python": "3.13", "torch": "2.11.0", "transformers": "5.15.0", "altair": "5.5.0", "ipywidgets": "7.7.1"}
+COLAB |= {"anywidget": "0.9.21", "numpy": "2.1.0", "pandas": "2.2.0"}
 
 
 def project() -> dict:

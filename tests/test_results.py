@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from semhub_utils import results
-from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import control, evidence, judge, sign_flip_null, tidy
+from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes import files
 from semhub_utils.spokes.code import programs
@@ -121,6 +121,10 @@ run.run("two", ["key"], lambda: os._exit(9))
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SemhubError, match="cannot be written"):
+        Run("c", Model(), PARAMETERS, tmp_path / "file")
+    (tmp_path / "file").unlink()
     run = Run("c", Model(), PARAMETERS, tmp_path)
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -170,7 +174,9 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "blob").write_text('{"code": "x = 1"}')
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").symlink_to(tmp_path / "blob")
+    files.READ.add("coco/captions.json")  # by a chapter before it in the same process
     run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
+    assert run.provenance()["data"] == "generated"
 
     def said(**source):
         files.READ.clear()
@@ -189,13 +195,6 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     run.finish()
     for load in (load_results, load_claims):
         assert len(load(tmp_path / "results", model=asked["model_id"])) == 1
-
-
-def test_a_new_run_reads_anew(tmp_path):
-    """What a chapter before it, in the same process, has read is not its data."""
-    files.READ.add("coco/captions.json")
-    given = PARAMETERS | {"revision": None, "device": "cpu", "dtype": "float32", "results_dir": str(tmp_path)}
-    assert begin("arithmetic", given).results.provenance()["data"] == "generated"
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
@@ -226,11 +225,10 @@ def test_a_claim_made_twice_is_there_once_and_a_failed_precondition_wins(tmp_pat
 def test_other_readings_are_judged_beside_a_claim_and_do_not_count(tmp_path):
     run, e = Run("arithmetic", Model(), PARAMETERS, tmp_path), found()
     weaker = replace(e, reading="raw", low=tuple(-1.0 for _ in e.low))
-    entry = run.claim(e, others=[weaker])
-    assert (entry["verdict"], entry["readings"]["raw"]["verdict"]) == ("holds", "does not hold")
-    assert entry["readings"]["raw"]["low"] == -1 and run.claim(e)["readings"] == {} and len(run.claims) == 1
-    entry = run.claim(e, precondition="it cannot.", others=[weaker])
-    assert entry["readings"]["raw"]["verdict"] == "cannot be tested here"
+    for precondition, verdicts in ((None, ("holds", "does not hold")), ("it cannot.", (UNTESTABLE, UNTESTABLE))):
+        entry = run.claim(e, precondition=precondition, others=[weaker])
+        assert (entry["verdict"], entry["readings"]["raw"]["verdict"]) == verdicts
+    assert run.claim(e)["readings"] == {} and len(run.claims) == 1
 
 
 def test_finish_clears_what_earlier_runs_of_the_chapter_left_and_that_alone(tmp_path):
@@ -316,12 +314,6 @@ def test_an_unknown_parameter_names_the_nearest(wrong, near):
         check_parameters(**GOOD, **{wrong: 1})
 
 
-def test_a_results_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SemhubError, match="cannot be written"):
-        Run("c", Model(), PARAMETERS, tmp_path / "file")
-
-
 @pytest.fixture
 def displayed(monkeypatch):
     import IPython.display
@@ -331,9 +323,13 @@ def displayed(monkeypatch):
     return shown
 
 
-def test_glue_writes_what_myst_nb_writes(displayed, monkeypatch):
+def test_glue_writes_what_myst_nb_writes_and_both_of_its_roles_print_it_as_it_is(displayed, monkeypatch):
     from IPython.core.interactiveshell import InteractiveShell
+    from myst_nb.core.render import MimeData, NbElementRenderer
+    from myst_nb.core.variables import format_plain_text
     from myst_nb.ext import glue as theirs
+    from myst_nb.ext.glue import extract_glue_data_cell
+    from nbformat.v4 import new_code_cell, new_output
 
     monkeypatch.setattr(theirs, "ipy_display", lambda data, raw, metadata: displayed.append((data, metadata)))
     InteractiveShell.instance()
@@ -341,19 +337,7 @@ def test_glue_writes_what_myst_nb_writes(displayed, monkeypatch):
     theirs.glue("share", "0.10", display=False)
     (ours, our_metadata), (want, their_metadata) = displayed
     assert ours == want and our_metadata == their_metadata | {"strip_text_quotes": True}
-
-
-def test_glued_text_is_printed_as_it_is_by_both_roles(displayed):
-    from types import SimpleNamespace
-
-    from myst_nb.core.render import MimeData, NbElementRenderer
-    from myst_nb.core.variables import format_plain_text
-    from myst_nb.ext.glue import extract_glue_data_cell
-    from nbformat.v4 import new_code_cell, new_output
-
-    glue("share", 0.1, ".2f")
-    data, metadata = displayed[0]
-    cell = new_code_cell(outputs=[new_output("display_data", data=data, metadata=metadata)])
+    cell = new_code_cell(outputs=[new_output("display_data", data=ours, metadata=our_metadata)])
     ((name, output),) = extract_glue_data_cell(cell)
     assert name == "share" and cell.outputs == []
     mime = MimeData("text/plain", output["data"]["text/plain"], output_metadata=output["metadata"])
