@@ -16,7 +16,6 @@ from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import figures
-from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
@@ -29,6 +28,7 @@ from semhub_utils.organism import scenes
 from semhub_utils.spokes import coco, vision
 from semhub_utils.spokes.items import PICTURES, Items, emptied
 from semhub_utils.tuned import Translators
+from semhub_utils.widgets import show
 from semhub_utils.zoo import organism_path
 
 NAMES = [*vision.COLOURS, *vision.SHAPES]
