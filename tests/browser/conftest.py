@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
@@ -28,8 +29,7 @@ def pytest_generate_tests(metafunc):
     wanted = HOLDING[marked.args[0] if marked else "every"]
     pages = [page for page in PAGES if wanted in (SITE / page).read_text("utf-8")]
     for name in {"desk", "phone"} & set(metafunc.fixturenames):
-        of_a_page = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages]
-        metafunc.parametrize(name, of_a_page, indirect=True)
+        metafunc.parametrize(name, pages, indirect=True)
 
 
 def pytest_collection_modifyitems(items):
@@ -38,6 +38,17 @@ def pytest_collection_modifyitems(items):
         return given.get("desk") or given.get("phone") or "", "phone" in given
 
     items.sort(key=place)
+
+
+class ByPage(LoadScopeScheduling):
+    """All tests of a page go to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("[")[2]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByPage(config, log)
 
 
 def pytest_configure(config):
