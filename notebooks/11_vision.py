@@ -41,12 +41,9 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments import alike, core, media, patching, raising, words
+from semhub_utils.chapter import begin, glue
+from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
-from semhub_utils.results import glue
 from semhub_utils.spokes import coco, vision
 
 chapter = begin("vision", globals(), needs="image")
@@ -79,20 +76,14 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
 english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
-task = {
-    kind: chapter.step(f"task {kind}", lambda k=kind: words.task_table(model, english[k], own="own", series=k))
-    for kind in english
-}
-precondition = chapter.knows(task["colour"], "name the colour of a shape in English")
+sees = chapter.knows(words.task_table, english, "name the {name} of a shape in English")
 
 # %% tags=["hide-input"]
 held_out = [picture.id for picture in shapes if picture.held_out]
-unseen = {kind: some[some.series.isin(held_out)].value for kind, some in task.items()}
 glue("n_unseen", len(held_out))
-glue("unseen_colour", unseen["colour"].mean(), ".0%")
-glue("unseen_shape", unseen["shape"].mean(), ".0%")
-glue("knows_colour", task["colour"].value.mean(), ".0%")
-glue("knows_shape", task["shape"].value.mean(), ".0%")
+for kind, rows in sees.table.groupby("data_type"):
+    glue(f"knows_{kind}", rows.value.mean(), ".0%")
+    glue(f"unseen_{kind}", rows.value[rows.series.isin(held_out)].mean(), ".0%")
 
 # %% [markdown]
 # It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`. On the {glue}`n_unseen` pictures
@@ -109,20 +100,14 @@ glue("knows_shape", task["shape"].value.mean(), ".0%")
 # mean colour), with its pixels shuffled, and replaced by white noise; and a model with random weights.
 
 # %% tags=["hide-input"]
-captions, baselines = vision.similarity_pairs(pictures), (alike.CORRECTED, alike.RELEASED)
-similarity = chapter.step(
-    "similarity", lambda: core.run(alike.Alike(baselines), model, captions, series="captions", seed=seed)
-)
-adjusted = similarity[similarity.experiment == "similarity"]
-show(
-    figures.curves(
-        adjusted,
-        title="Are a picture and its caption more alike than others?",
-        alt="Adjusted cosine of pictures and captions by relative depth, with the null and controls without content.",
-        y="cosine of matching pairs minus others",
-        types={"captions": "image"},
-    ),
-    adjusted[["reading", "control", "layer", "value", "low", "high", "null_high", "n"]],
+pairs, baselines = vision.similarity_pairs(pictures), (alike.CORRECTED, alike.RELEASED)
+similarity = chapter.run(alike.Alike(baselines), pairs, series="captions")
+similarity.curves(
+    "similarity",
+    "Are a picture and its caption more alike than others?",
+    alt="Adjusted cosine of pictures and captions by relative depth, with the null and controls without content.",
+    y="cosine of matching pairs minus others",
+    types={"captions": "image"},
 )
 
 # %% [markdown]
@@ -131,21 +116,17 @@ show(
 # moves together. A claim holds only above every grey curve.
 
 # %% tags=["hide-input"]
-nearest = similarity[similarity.experiment.isin(["retrieval", "neighbours", "cka"])]
-nearest = nearest.assign(series=nearest.experiment)
-show(
-    figures.curves(
-        nearest,
-        title="Do other measures agree?",
-        alt="Retrieval of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
-        y="share of pictures, or CKA (0 to 1)",
-    ),
-    nearest[["series", "layer", "value", "low", "high", "null_high", "n"]],
+similarity.curves(
+    ["retrieval", "neighbours", "cka"],
+    "Do other measures agree?",
+    alt="Retrieval of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
+    y="share of pictures, or CKA (0 to 1)",
+    by="measure",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "similarity/captions",
+similarity.claims(
+    "similarity",
     "At some middle layer, a picture is more alike to its own caption than to captions of as many things.",
     paper="A picture is more alike to its own caption than to others, most of all in the middle layers.",
 )
@@ -161,20 +142,15 @@ chapter.claim(
 # places. A model that says *red* to everything gets nothing.
 
 # %% tags=["hide-input"]
-colours = chapter.step("colours", lambda: experiments.colour_experiment(model, vision.colour_items(plain), seed=seed))
-shares = colours[colours.experiment == "colours-probability"]
-shares = shares.assign(
-    series=shares.series.map({"right": "its colour", "wrong": "another"}) + ", " + shares.reading, reading=""
-)
-show(
-    figures.curves(
-        shares,
-        title="At how many patches is the colour the first word?",
-        alt="Share of image positions whose first lens word is the colour, or another one, by relative depth and reading.",
-        y="share of image positions",
-        types={name: "control" if "another" in name else "image" for name in shares.series},
-    ),
-    shares[["series", "layer", "value", "low", "high", "n"]],
+first_words = regions.RightWords("colours", first=True, nothing=("white noise",))
+colours = chapter.run(first_words, vision.colour_items(plain), series="pictures", readings=True, name="colours")
+colours.curves(
+    "colours-probability",
+    "At how many patches is the colour the first word?",
+    alt="Share of image positions whose first lens word is the colour, or another one, by relative depth and reading.",
+    y="share of image positions",
+    called={"right": "its colour", "wrong": "another"},
+    types={"its colour": "image", "another": "control"},
 )
 
 # %% [markdown]
@@ -186,21 +162,18 @@ show(
 # what the authors' code computes: raw, where the last point stands on another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
 
 # %% tags=["hide-input"]
-above = colours[(colours.experiment == "colours") & (colours.reading == "normed")]
-show(
-    figures.curves(
-        above,
-        title="Is it more often the right colour than another?",
-        alt="Share of positions with the right colour minus that of others, by relative depth, with null and controls.",
-        y="share of positions, right minus other",
-        types={"pictures": "image"},
-    ),
-    above[["control", "layer", "value", "low", "high", "null_high", "n"]],
+colours.curves(
+    "colours",
+    "Is it more often the right colour than another?",
+    alt="Share of positions with the right colour minus that of others, by relative depth, with null and controls.",
+    y="share of positions, right minus other",
+    reading="normed",
+    types={"pictures": "image"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "colours/pictures",
+colours.claims(
+    "colours",
     "At some middle layer, the first word at a plain picture's positions is its colour, more often than other colours.",
     paper="In the middle layers the lens names the colour of a plain picture, more often than white.",
 )
@@ -220,33 +193,27 @@ chapter.claim(
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
 read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
-nouns = chapter.step("nouns", lambda: experiments.noun_experiment(model, read, seed=seed))
-own = nouns[nouns.experiment == "nouns"].assign(words=lambda table: table.series, series="own caption")
-show(
-    figures.curves(
-        own,
-        title="Are the caption's words likelier than another caption's?",
-        alt="Log-probability of the caption's words minus another caption's, by relative depth, with null and controls.",
-        y="own minus other (nats; as released, probability)",
-        types={"own caption": "image"},
-        switch=("words", "reading"),
-    ),
-    own[["words", "reading", "control", "layer", "value", "low", "high", "null_high"]],
+nouns = chapter.run(regions.RightWords("nouns"), read, readings=True, name="nouns")
+
+# %% tags=["hide-input"]
+nouns.curves(
+    "nouns",
+    "Are the caption's words likelier than another caption's?",
+    alt="Log-probability of the caption's words minus another caption's, by relative depth, with null and controls.",
+    y="own minus other (nats; as released, probability)",
+    by="own caption",
+    called={"data_type": "words"},
+    types={"own caption": "image"},
 )
 
 # %% tags=["hide-input"]
-both = nouns[nouns.experiment == "nouns-probability"]
-both = both.assign(series=both.series.map({"right": "own caption", "wrong": "another caption"}))
-show(
-    figures.curves(
-        both,
-        title="And in probabilities, as in the paper?",
-        alt="Mean lens probability of the words of the own caption and of another one by relative depth and reading.",
-        y="probability, mean over positions",
-        types={"own caption": "english", "another caption": "control"},
-        switch=("words", "reading"),
-    ),
-    both[["words", "series", "reading", "layer", "value", "low", "high", "n"]],
+nouns.curves(
+    "nouns-probability",
+    "And in probabilities, as in the paper?",
+    alt="Mean lens probability of the words of the own caption and of another one by relative depth and reading.",
+    y="probability, mean over positions",
+    called={"data_type": "words", "right": "own caption", "wrong": "another caption"},
+    types={"own caption": "english", "another caption": "control"},
 )
 
 # %% [markdown]
@@ -255,17 +222,10 @@ show(
 # lens may miss what is there {cite:p}`krojer2026latentlens`.
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "nouns/things",
-    "At some middle layer, the things of a picture's caption are likelier than those of another caption.",
-    paper="The nouns of the caption are ahead of those of the least overlapping caption.",
-)
-
-# %% tags=["hide-input"]
-chapter.claim(
-    "nouns/colours",
-    "At some middle layer, the colours that the caption names are likelier than those of another caption.",
-    paper="The paper reads nouns alone.",
+nouns.claims(
+    "nouns",
+    "At some middle layer, the {name} that a picture's caption names are likelier than those of another caption.",
+    paper="The nouns of the caption are ahead of those of the least overlapping caption; only nouns are read.",
 )
 
 # %% [markdown]
@@ -279,29 +239,26 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
-segments = chapter.step("segments", lambda: experiments.segment_experiment(model, named, seed=seed))
-there = segments[segments.experiment == "segments"].assign(words=lambda table: table.series, series="own word")
-show(
-    figures.curves(
-        there,
-        title="Is an area's word likelier there than others?",
-        alt="Log-probability of an area's word minus that of others at its patches by relative depth, with controls.",
-        y="own minus others (nats; as released, probability)",
-        types={"own word": "image"},
-        switch=("words", "reading"),
-    ),
-    there[["words", "reading", "control", "layer", "value", "low", "high", "null_high"]],
+segments = chapter.run(regions.RightWords("segments"), named, readings=True, name="segments")
+segments.curves(
+    "segments",
+    "Is an area's word likelier there than others?",
+    alt="Log-probability of an area's word minus that of others at its patches by relative depth, with controls.",
+    y="own minus others (nats; as released, probability)",
+    by="own word",
+    called={"data_type": "words"},
+    types={"own word": "image"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+segments.claims(
     "segments/things",
     "At some middle layer, a thing's word is likelier at its patches than others, and than elsewhere in the picture.",
     paper="At the patches of a segment its label is likelier than a random other label.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+segments.claims(
     "segments/colours",
     "At some middle layer, an area's colour is likelier at its patches than others, and than elsewhere in the picture.",
     paper="The paper reads labels alone.",
@@ -315,24 +272,14 @@ chapter.claim(
 
 # %% tags=["hide-input"]
 shown = parted[:3]
-every_word = [word for picture in parted for area in picture.areas for word in area.words]
-laid = chapter.step(
-    "overlay", lambda: experiments.overlay(model, shown, list(dict.fromkeys([*vision.COLOURS, *every_word])))
+every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
+laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
+laid.overlay(
+    "Which word does each layer see where?",
+    {name: picture.image for name, picture in vision.names(shown).items()},
+    alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
+    layer=model.n_layers // 2,
 )
-
-# %% tags=["hide-input"]
-told = laid.groupby(["picture", "reading", "among", "layer"], sort=False)
-told = told.agg(right=("right", "mean"), word=("word", lambda some: some.mode()[0])).reset_index()
-show(
-    figures.overlay(
-        laid,
-        {name: picture.image for name, picture in vision.names(shown).items()},
-        title="Which word does each layer see where?",
-        alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
-        layer=model.n_layers // 2,
-    ),
-    told[told.among == "all words"].rename(columns={"right": "share true", "word": "most frequent word"}),
-) if len(laid) else "This model lays its patches on no grid."
 
 # %% [markdown]
 # ## Ask in another language
@@ -352,31 +299,19 @@ asked = {
     for kind, name in {"colour": "", "shape": ", shape"}.items()
     for language in (vision.LANGUAGES if manner == "world" else vision.PLAIN[kind])
 }
-answers = chapter.each(
-    "answers",
-    asked,
-    lambda name: core.run(words.Answers(), model, asked[name], series=name, over="moves_with", seed=seed),
-)
-most = answers[answers.experiment == "answers-commonest"].set_index("series").value
+answers = chapter.run(words.Answers(), asked, over="moves_with")
+most = answers.rows("answers-commonest").set_index("series").value
 glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
 glue("most_colour", most.get("english", float("nan")), ".0%")
 glue("most_shape", most.get("english, shape", float("nan")), ".0%")
 
 # %% tags=["hide-input"]
-said = {"answers": "the right word", "answers-english": "the English word for it"}
-right = answers[answers.experiment.isin(said)]
-right = right.assign(
-    reading=right.experiment.map(said),
-    series=[name if "shape" in name else f"{name}, colour" for name in right.series],
-)
-show(
-    figures.bars(
-        right,
-        title="In which languages does it answer?",
-        alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
-        y="share of answers",
-    ),
-    right[["series", "reading", "value", "low", "high", "n"]],
+answers.bars(
+    {"answers": "the right word", "answers-english": "the English word for it"},
+    "In which languages does it answer?",
+    alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
+    y="share of answers",
+    called={name: f"{name}, colour" for name in asked if "shape" not in name},
 )
 
 # %% [markdown]
@@ -384,21 +319,19 @@ show(
 # alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
-chapter.claim(
+answers.claims(
     "answers/english",
     "Asked in English for the colour of a shape, the model is right more often than the commonest answer.",
     paper="The paper asks in English alone.",
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+answers.claims(
     "answers",
-    {
-        name: f"Asked in {name.title()} for the colour, the model is right more often than the commonest answer."
-        for name in ("spanish", "chinese", "german")
-    },
+    "Asked in {Name} for the colour, the model is right more often than the commonest answer.",
     paper="The paper asks in English alone.",
-    precondition=precondition,
+    needs=sees["colour"],
+    of=("spanish", "chinese", "german"),
 )
 
 # %% [markdown]
@@ -407,15 +340,13 @@ chapter.claims(
 # answers on the colours never asked for, from the cards of both trainings:
 
 # %% tags=["hide-input"]
-eyes = raising.abroad()
-show(
-    figures.bars(
-        eyes.assign(series=eyes.language, reading="behind " + eyes.trunk),
-        title="Does it answer without anything shared?",
-        alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
-        y="share of answers",
-    ),
-    eyes,
+chapter.find("abroad", raising.abroad).bars(
+    "abroad",
+    "Does it answer without anything shared?",
+    alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
+    y="share of answers",
+    by="language",
+    called={"training": "behind"},
 )
 
 # %% [markdown]
@@ -439,55 +370,46 @@ swapped = {
     language: vision.picture_patches(shapes[: (n_items + 1) // 2], language, manner=manner, seed=seed)
     for language in ("english", "spanish")
 }
-patches = chapter.each(
-    "patches",
-    swapped,
-    lambda language: patching.interchange(model, swapped[language], series=language, seed=seed),
-    column="asked",
+patches = chapter.find_each(
+    "patches", swapped, lambda name: patching.interchange(model, swapped[name], series=name, seed=seed)
 )
-
-# %% tags=["hide-input"]
-follow = "follow the patches of another picture"
 unable = {
-    language: chapter.follows(patches, language, f"name the colour in {language.title()}", follow)
-    for language in swapped
+    name: patches.knows(f"task-{name}", f"name the colour in {name.title()}")
+    or patches.knows(f"task-{name}, own type", "follow the patches of another picture")
+    for name in swapped
 }
 
 # %% tags=["hide-input"]
-said = patches[patches.experiment == "patch-first"]
-show(
-    figures.curves(
-        said,
-        title="What does the model say with a word's state in the patches?",
-        alt="Share of pictures by first answer and layer of the patch, for each language and each state written.",
-        y="share of pictures",
-        switch=("asked", "condition"),
-    ),
-    said[["asked", "condition", "series", "layer", "value", "low", "high", "n"]],
+patches.curves(
+    "patch-first",
+    "What does the model say with a word's state in the patches?",
+    alt="Share of pictures by first answer and layer of the patch, for each language and each state written.",
+    y="share of pictures",
+    called={"data_type": "asked_in"},
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+patches.claims(
     "patch/english",
     "At some middle layer, the state of another colour's word in the patches pushes the answer to that colour.",
     paper="The paper writes unembedding rows into patches; it moves no state of a text.",
-    precondition=unable["english"],
+    needs=unable["english"],
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+patches.claims(
     "patch-answer/english",
     "At some middle layer, with another colour's word in the patches, the model names that colour.",
     paper="The paper writes unembedding rows into patches; it moves no state of a text.",
-    precondition=unable["english"],
+    needs=unable["english"],
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+patches.claims(
     "patch/spanish",
     "Asked in Spanish, the English word's state in the patches pushes the answer to the Spanish word.",
     paper="The paper asks about pictures in English alone.",
-    precondition=unable["spanish"],
+    needs=unable["spanish"],
 )
 
 # %% [markdown]
@@ -507,31 +429,25 @@ chapter.claim(
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)
 colouring = vision.recolour_items(halves, manner=manner, seed=seed)
-push = media.Recolour()
-recoloured = chapter.step("recolour", lambda: core.run(push, model, colouring, series="two colours", seed=seed))
-can_follow = chapter.follows(
-    recoloured, "two colours", "name both colours of a picture", "follow a half of another colour"
+recoloured = chapter.run(media.Recolour(), colouring, series="two colours")
+cannot_follow = recoloured.knows("task-two colours", "name both colours of a picture") or recoloured.knows(
+    "task-two colours, own type", "follow a half of another colour"
 )
 
 # %% tags=["hide-input"]
-outcomes = recoloured[recoloured.experiment == "recolour"]
-show(
-    figures.curves(
-        outcomes.drop(columns="reading"),
-        title="Which colours does the model name, by the layer from which they are replaced?",
-        alt="Share of pictures by outcome and by the first layer replaced, for each vector that is put into the half.",
-        y="share of pictures",
-        switch=("condition",),
-    ),
-    outcomes[["condition", "series", "layer", "value", "low", "high", "n"]],
+recoloured.curves(
+    "recolour",
+    "Which colours does the model name, by the layer from which they are replaced?",
+    alt="Share of pictures by outcome and by the first layer replaced, for each vector that is put into the half.",
+    y="share of pictures",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "recolour/two colours",
+recoloured.claims(
+    "recolour",
     "With one half replaced from the layer that other pictures chose, the answer names the third colour and the other.",
     paper="Replacing one half's states by the difference of two colours' rows makes the answer name the third colour.",
-    precondition=can_follow,
+    needs=cannot_follow,
 )
 
 # %% [markdown]

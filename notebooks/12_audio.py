@@ -41,14 +41,9 @@ plain_questions = None  # ask as one asks an assistant: yes or no, or by default
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-from IPython.display import display
-
-from semhub_utils import experiments, figures
-from semhub_utils.cards import Html, data_table, show
-from semhub_utils.chapter import begin
-from semhub_utils.experiments import alike, core, media, patching, words
-from semhub_utils.results import glue
+from semhub_utils.cards import Html, data_table
+from semhub_utils.chapter import begin, glue
+from semhub_utils.experiments import core, media, patching, regions, words
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
 
@@ -79,8 +74,11 @@ print(f"{len(clips)} clips. {clips.left_out}")
 # plays, the cursor follows.
 
 # %% tags=["hide-input"]
-player = ClipPlayer.from_clips(experiments.sound_lens(model, audio.short_clips(clips, 4)))
-display(player, Html(data_table(player.summary()), "The commonest first word by clip, reading and layer."))
+player = ClipPlayer.from_clips(regions.sound_lens(model, audio.short_clips(clips, 4)))
+player
+
+# %% tags=["hide-input"]
+Html(data_table(player.summary()), "The commonest first word by clip, reading and layer.")
 
 # %% [markdown]
 # *How to read it.* If the decoder held words where it hears sounds, the strip would name the animal, its call, or something
@@ -99,23 +97,17 @@ display(player, Html(data_table(player.summary()), "The commonest first word by 
 
 # %% tags=["hide-input"]
 ways = {"sound alone": "{}", "in a sentence": "{} is a kind of"}
-over = {"over": "moves_with", "seed": seed}  # intervals are over labels
-similarity = chapter.each(
-    "similarity", ways, lambda name: core.run(alike.AlikeLabel(ways[name]), model, clips, series=name, **over)
-)
-colours = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
+about = {name: clips for name in ways}
+similarity = chapter.run(lambda name: regions.AlikeLabel(ways[name]), about, over="moves_with", name="similarity")
+looks = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
 
 # %% tags=["hide-input"]
-adjusted = similarity[similarity.experiment == "clip-label"]
-show(
-    figures.curves(
-        adjusted,
-        title="Is a clip more like its own label than like others?",
-        alt="Adjusted cosine of clips and their labels by relative depth, alone and in a sentence, with null and controls.",
-        y="cosine with own label minus others",
-        types=colours,
-    ),
-    adjusted[adjusted.control == ""][["series", "reading", "layer", "value", "low", "high", "null_high", "n"]],
+similarity.curves(
+    "clip-label",
+    "Is a clip more like its own label than like others?",
+    alt="Adjusted cosine of clips and their labels by relative depth, alone and in a sentence, with null and controls.",
+    y="cosine with own label minus others",
+    types=looks,
 )
 
 # %% [markdown]
@@ -128,28 +120,24 @@ show(
 # Is the own label also the nearest of all?
 
 # %% tags=["hide-input"]
-retrieval = similarity[similarity.experiment == "clip-retrieval"]
-retrieval = retrieval.drop_duplicates(["series", "layer"])
-show(
-    figures.curves(
-        retrieval,
-        title="How often is the own label the nearest?",
-        alt="Share of clips whose own label is the nearest of all labels by relative depth, with chance.",
-        y="share of clips",
-        types=colours,
-    ),
-    retrieval[["series", "layer", "value", "low", "high", "n"]],
+retrieval = similarity.of("clip-retrieval", control="")
+retrieval.changed(lambda table: table.drop_duplicates(["series", "layer"])).curves(
+    "clip-retrieval",
+    "How often is the own label the nearest?",
+    alt="Share of clips whose own label is the nearest of all labels by relative depth, with chance.",
+    y="share of clips",
+    types=looks,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+similarity.claims(
     "clip-label/sound alone",
     "At some middle layer, the end of a clip is more like its own label than like other labels of its group.",
     paper="A clip is most like its label's text in the middle layers.",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+similarity.claims(
     "clip-label/in a sentence",
     "At some middle layer, a sentence about a clip is more like the same sentence about its own label than about others.",
     paper="A clip is most like its label's text in the middle layers; the paper uses no sentence.",
@@ -164,39 +152,25 @@ chapter.claim(
 # authors do, with one label that has no word in common, however long it is and whatever its group, in probabilities.
 
 # %% tags=["hide-input"]
-labelled = chapter.step(
-    "words",
-    lambda: experiments.both_readings(experiments.label_words_experiment, model, clips, series="sound", seed=seed),
-)
-as_paper = {"reading": "as released", "seed": seed, "random_weights": False}
-released = chapter.step(
-    "words as released", lambda: experiments.label_words_experiment(model, clips, series="sound", **as_paper)
-)
-labelled = pd.concat([labelled, released], ignore_index=True)
-
-# %% tags=["hide-input"]
-lead = labelled[labelled.experiment == "label-words"]
-show(
-    figures.curves(
-        lead,
-        title="Are the label's words ahead of other labels'?",
-        alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
-        y="own label minus others (nats; as released, probability)",
-    ),
-    lead[lead.control == ""][["reading", "layer", "value", "low", "high", "null_high", "n", "dropped"]],
+labelled = chapter.run(
+    regions.LabelWords(), clips, series="sound", readings=True, over="moves_with", name="label words"
 )
 
 # %% tags=["hide-input"]
-probability = labelled[labelled.experiment == "label-probability"]
-show(
-    figures.curves(
-        probability,
-        title="How likely are the label's words?",
-        alt="Mean lens probability of the own label's words and of other labels' words by relative depth, by reading.",
-        y="mean lens probability",
-        types={"own label": "sound", "other labels": "control"},
-    ),
-    probability[["reading", "series", "layer", "value", "low", "high", "n"]],
+labelled.curves(
+    "label-words",
+    "Are the label's words ahead of other labels'?",
+    alt="Log probability of the own label's words minus that of other labels by relative depth, with null and controls.",
+    y="own label minus others (nats; as released, probability)",
+)
+
+# %% tags=["hide-input"]
+labelled.curves(
+    "label-probability",
+    "How likely are the label's words?",
+    alt="Mean lens probability of the own label's words and of other labels' words by relative depth, by reading.",
+    y="mean lens probability",
+    types={"own label": "sound", "other labels": "control"},
 )
 
 # %% [markdown]
@@ -211,52 +185,39 @@ show(
 # goes while the sound does.
 
 # %% tags=["hide-input"]
-first = labelled[labelled.experiment == "label-first"]
-show(
-    figures.curves(
-        first,
-        title="How often is a word of the label the first of all words?",
-        alt="Share of audio positions whose likeliest lens word is of the own label or of another one, by relative depth.",
-        y="share of audio positions",
-        types={"own label": "sound", "other labels": "control"},
-    ),
-    first[["reading", "series", "layer", "value", "low", "high", "n"]],
+labelled.curves(
+    "label-first",
+    "How often is a word of the label the first of all words?",
+    alt="Share of audio positions whose likeliest lens word is of the own label or of another one, by relative depth.",
+    y="share of audio positions",
+    types={"own label": "sound", "other labels": "control"},
 )
 
 # %% tags=["hide-input"]
-found = {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"}
-standing = labelled[labelled.experiment.isin(found)].assign(series="own label", number=labelled.experiment.map(found))
-show(
-    figures.curves(
-        standing,
-        title="At which rank does the label stand, and how sure is the lens?",
-        alt="Mean rank of the best word of the own label, or mean entropy of the lens, by relative depth and reading.",
-        y="mean over audio positions",
-        types={"own label": "sound"},
-        switch=("reading", "number"),
-    ),
-    standing[["number", "reading", "layer", "value", "low", "high", "n"]],
+labelled.curves(
+    {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"},
+    "At which rank does the label stand, and how sure is the lens?",
+    alt="Mean rank of the best word of the own label, or mean entropy of the lens, by relative depth and reading.",
+    y="mean over audio positions",
+    by="own label",
+    types={"own label": "sound"},
 )
 
 # %% tags=["hide-input"]
-over_time = labelled[labelled.experiment == "label-time"]
-show(
-    figures.heatmap(
-        over_time,
-        x="time",
-        y="layer",
-        title="When is the label's word ahead?",
-        alt="Log probability of the own label's words minus that of others by layer and by time within the clip.",
-        value_title="own minus others (nats)",
-        x_title="time (share of the clip)",
-        diverging=True,
-    ),
-    over_time[over_time.reading == "normed"][["layer", "depth", "time", "value", "low", "high", "n"]],
+labelled.heatmap(
+    "label-time",
+    "When is the label's word ahead?",
+    x="time",
+    y="layer",
+    value="own minus others (nats)",
+    alt="Log probability of the own label's words minus that of others by layer and by time within the clip.",
+    x_title="time (share of the clip)",
+    diverging=True,
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
-    "label-words/sound",
+labelled.claims(
+    "label-words",
     "At some middle layer, the lens finds the label's words at the audio positions likelier than other labels' words.",
     paper="The words of the label are likelier at the audio positions than those of a label with no word in common.",
 )
@@ -293,30 +254,20 @@ print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals.
 asked = {
     name: [item.asked for item in audio.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
 }
-answers = chapter.each(
-    "answers",
-    asked,
-    lambda name: core.run(words.Answers(among=True), model, asked[name], series=name, over="moves_with", seed=seed),
-)
-task = answers[answers.experiment == "task-answers english"]
-commonest = answers[(answers.experiment == "answers-commonest") & (answers.series == "english")]
-share = commonest.value.fillna(0).max()
-precondition = chapter.knows(task, "say in English what kind of animal it hears", chance=share)
-glue("task", task.value.mean() if len(task) else 0.0, ".0%")
+answers = chapter.run(words.Answers(among=True), asked, over="moves_with")
+task, commonest = answers.rows("task-answers english").value, answers.of("answers-commonest", series="english")
+share = commonest.table.value.fillna(0).max()
+precondition = answers.knows("task-answers english", "say in English what kind of animal it hears", chance=share)
+glue("task", task.mean() if len(task) else 0.0, ".0%")
 
 # %% tags=["hide-input"]
-named = answers[answers.experiment == "answers"]
-always = [commonest.assign(series="commonest answer", reading=reading) for reading in named.reading.unique()]
-shown = pd.concat([named, *always])
-show(
-    figures.bars(
-        shown,
-        title="How often is the kind of animal right?",
-        alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
-        y="share of questions",
-        types={"commonest answer": "control"},
-    ),
-    shown[["series", "reading", "value", "low", "high", "n"]],
+always = commonest.changed(lambda table: table.assign(series="commonest answer", reading=""))
+(answers.of("answers") + always).bars(
+    ("answers", "answers-commonest"),
+    "How often is the kind of animal right?",
+    alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
+    y="share of questions",
+    types={"commonest answer": "control"},
 )
 
 # %% [markdown]
@@ -324,15 +275,12 @@ show(
 # *among all words* asks that the right one be the first of the whole vocabulary. The claims rest on the former.
 
 # %% tags=["hide-input"]
-names = {name: name.title() for name in languages[1:]} | {"code": "code"}
-chapter.claims(
+answers.claims(
     "answers",
-    {
-        name: f"Asked in {names[name]}, the model says what kind of animal it hears more often than the commonest answer would."
-        for name in languages[1:]
-    },
+    "Asked in {Name}, the model says what kind of animal it hears more often than the commonest answer would.",
     paper="The paper asks about sounds in English alone.",
-    precondition=precondition,
+    needs=precondition,
+    of=languages[1:],
 )
 
 # %% [markdown]
@@ -471,40 +419,30 @@ swapped = {
     name: audio.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed)
     for name in ("english", "spanish")
 }
-patches = chapter.each(
-    "patch",
-    swapped,
-    lambda name: patching.interchange(model, swapped[name], series=name, seed=seed),
-    column="asked",
+patches = chapter.find_each(
+    "patch", swapped, lambda name: patching.interchange(model, swapped[name], series=name, seed=seed)
 )
 
 # %% tags=["hide-input"]
-said = patches[(patches.experiment == "patch-first") & (patches.condition != "earlier position")]
-show(
-    figures.curves(
-        said,
-        title="What kind is named with a word written over the sound?",
-        alt="Share of clips by first answer and layer of the patch, by language asked and by the state that was written.",
-        y="share of clips",
-        switch=("asked", "condition"),
-    ),
-    said[said.condition.isin(["source", "own type"])][["asked", "condition", "series", "layer", "value", "n"]],
+patches.changed(lambda table: table[table.condition != "earlier position"]).curves(
+    "patch-first",
+    "What kind is named with a word written over the sound?",
+    alt="Share of clips by first answer and layer of the patch, by language asked and by the state that was written.",
+    y="share of clips",
+    called={"data_type": "asked_in"},
 )
 
 # %% tags=["hide-input"]
-follow = "follow the sound of another clip"
 unable = {
-    name: chapter.follows(patches, name, f"say in {name.title()} what kind of animal it hears", follow)
+    name: patches.knows(f"task-{name}", f"say in {name.title()} what kind of animal it hears")
+    or patches.knows(f"task-{name}, own type", "follow the sound of another clip")
     for name in swapped
 }
-chapter.claims(
+patches.claims(
     "patch-answer",
-    {
-        name: f"Asked in {name.title()}, the model says the kind of the English word written over the sound."
-        for name in swapped
-    },
+    "Asked in {Name}, the model says the kind of the English word written over the sound.",
     paper="The paper adds word vectors to sounds; it writes no word in their place.",
-    precondition=unable,
+    needs=unable,
 )
 
 # %% [markdown]

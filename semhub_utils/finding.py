@@ -188,7 +188,8 @@ def _laid_out(
         table = table.assign(series=by[0])
     fixed, switches = {"experiment", "series", "control", "claim", *places}, []
     text = [c for c in table if c not in fixed and not pd.api.types.is_numeric_dtype(table[c])]
-    for column in sorted(text, key=lambda name: (name == "reading") - (name == "data_type")):
+    first = columns.get("data_type", "data_type")
+    for column in sorted(text, key=lambda name: (name == "reading") - (name == first)):
         told = [*switches, *(["series"] if by else [])]
         if table[column].replace("", None).nunique() > 1 and not any(_tells(table, other, column) for other in told):
             switches.append(column)

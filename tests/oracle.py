@@ -5,7 +5,7 @@ else follows the blocks is reached by putting a state in the place of the last b
 """
 
 import copy
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -62,9 +62,10 @@ class Oracle:
     def states(self, prompt):
         """[layer, token, hidden], before the final norm."""
         found = []
-        for layer in range(len(self.blocks) + 1):
-            with self.changed(layer, lambda h: found.append(h[0].double().clone()) or h):
-                self.logits(self.ids(prompt))
+        with ExitStack() as stack:
+            for layer in range(len(self.blocks) + 1):
+                stack.enter_context(self.changed(layer, lambda h: found.append(h[0].double().clone()) or h))
+            self.logits(self.ids(prompt))
         return torch.stack(found)
 
     @torch.no_grad()
@@ -120,3 +121,55 @@ class Oracle:
             with self.edited(layer, vector, position, "add", strength):
                 ids = torch.cat([ids, self.logits(ids)[-1:].argmax(-1, keepdim=True)], dim=1)
         return ids[0, start:].tolist()
+
+
+class MediaOracle(Oracle):
+    """Of models that see or hear. A prompt is a text, or has `text`, `images` and `sounds`; the placeholder stands in
+    front where the text has none."""
+
+    def __init__(self, module, processor):
+        self.module, self.processor, self.tokenizer = copy.deepcopy(module).double(), processor, processor.tokenizer
+        self.decoder, self.head = self.module.get_decoder(), self.module.get_output_embeddings()
+        self.blocks = self.decoder.layers
+        self.token = getattr(processor, "image_token", None) or processor.audio_token
+
+    def ids(self, prompt):
+        """All that the model is given."""
+        if isinstance(prompt, str):
+            return self.tokenizer(prompt, return_tensors="pt")
+        text = prompt.text if self.token in prompt.text else self.token + prompt.text
+        given = {"images": list(prompt.images)} if prompt.images else {"sampling_rate": 16000}
+        given |= {"audio": [sound.samples for sound in prompt.sounds]} if prompt.sounds else {}
+        if "chameleon" in type(self.module).__name__.lower():
+            given["return_for_text_completion"] = True
+        out = self.processor(text=[text], return_tensors="pt", **given)
+        return {k: v.double() if v.is_floating_point() else v for k, v in out.items() if k != "token_type_ids"}
+
+    def places(self, prompt):
+        """The tokens that hold a picture or a sound."""
+        return (self.ids(prompt)["input_ids"][0] == self.tokenizer.convert_tokens_to_ids(self.token)).nonzero()[:, 0]
+
+    @torch.no_grad()
+    def logits(self, given):
+        return self.module(**given, use_cache=False).logits[0]
+
+    @torch.no_grad()
+    def after(self, prompt, layers=(), places=(), change=None):
+        """Log-probabilities after a prompt; change(old [place, hidden]) -> new, at every one of `layers`."""
+
+        def put(h):
+            h = h.clone()
+            h[0, places] = change(h[0, places])
+            return h
+
+        with ExitStack() as stack:
+            for layer in layers:
+                stack.enter_context(self.changed(layer, put))
+            given = prompt if isinstance(prompt, dict) else self.ids(prompt)
+            return self.logits(given)[-1].log_softmax(-1)
+
+    @torch.no_grad()
+    def read(self, states, reading="normed"):
+        """Log-probabilities [layer, token, vocab] of states by layer; raw is normed at the last one."""
+        normed = self.decoder.norm(states)
+        return self.head(normed if reading == "normed" else torch.cat([states[:-1], normed[-1:]])).log_softmax(-1)

@@ -2,32 +2,28 @@
 
 import itertools
 import random
+from collections import defaultdict
+from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from architectures import make_media_module
+from oracle import MediaOracle
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
-from semhub_utils.experiments import (
-    alike,
-    both_readings,
-    core,
-    label_words_experiment,
-    sound_lens,
-    words,
-)
+from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Kept, readable, run
 from semhub_utils.experiments.interventions import AWAY
 from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
-from semhub_utils.experiments.regions import Labels
-from semhub_utils.experiments.weighed import weighed_evidence
-from semhub_utils.inputs import Sound
+from semhub_utils.experiments.regions import AlikeLabel, Labels, LabelWords, labelled, sound_lens
+from semhub_utils.inputs import Input, Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
@@ -54,63 +50,44 @@ def model():
     return wrap(*make_media_module(NAME), model_id="tiny")
 
 
-class Plain:
+class Plain(MediaOracle):
     """One prompt at a time in float64, with the library's processor and nothing of the package."""
 
     def __init__(self, module=None):
-        own, self.processor = make_media_module(NAME)
-        self.module = (module or own).double()
-        self.blocks = self.module.get_decoder().layers
-        self.norm, self.head = self.module.get_decoder().norm, self.module.get_output_embeddings()
+        own, processor = make_media_module(NAME)
+        super().__init__(module or own, processor)
 
-    def ids(self, word, after=""):
+    def forms(self, word, after=""):
         """The tokens that a word may be, with and without a space, where it is one; else those it begins with."""
-        before, *pieces = (self.processor.tokenizer(after + s, add_special_tokens=False).input_ids
-                           for s in ("", word, " " + word))  # fmt: skip
+        before, *pieces = (
+            self.tokenizer(after + s, add_special_tokens=False).input_ids for s in ("", word, " " + word)
+        )
         own = [ids[len(before) :] for ids in pieces if ids[: len(before)] == before]
-        blank = self.processor.tokenizer.convert_tokens_to_ids("Ġ")
+        blank = self.tokenizer.convert_tokens_to_ids("Ġ")
         own = [ids[ids[0] == blank :] for ids in own]  # a space by itself begins no word
         return sorted({ids[0] for ids in own if len(ids) == 1} or {ids[0] for ids in own})
 
-    @torch.no_grad()
-    def states(self, text, samples=None, push=None):
-        """[layer, token, hidden] before the final norm, ids, and log P of the next token. push: (layer, vector)."""
-        if samples is None:
-            given = self.processor.tokenizer(text, return_tensors="pt")
-        else:
-            text = text if "<audio>" in text else "<audio>" + text
-            given = self.processor(text=[text], audio=[samples], sampling_rate=16000, return_tensors="pt")
-        given = {k: v.double() if v.is_floating_point() else v for k, v in given.items()}
-        ids, kept = given["input_ids"][0], []
-        frames = (ids == self.processor.tokenizer.audio_token_id).nonzero()[:, 0]
+    def heard(self, text, samples=None, push=None):
+        """States [layer, token, hidden], frames, and log P of the next token. push: (layer, vector)."""
+        given = self.ids(text if samples is None else Input(text, sounds=(Sound(samples, 16000),)))
+        frames, states = (given["input_ids"][0] == self.tokenizer.audio_token_id).nonzero()[:, 0], []
 
-        def change(h, layer):
+        def see(h, layer):
             if push is not None and push[0] == layer:
                 h = h.clone()
                 h[0, frames] += push[1]
-            kept.append(h[0])
+            states.append(h[0])
             return h
 
-        hooks = [
-            block.register_forward_hook(
-                lambda _, __, out, k=k: (change(out[0], k), *out[1:]) if isinstance(out, tuple) else change(out, k)
-            )
-            for k, block in enumerate(self.blocks, 1)
-        ]
-        out = self.module(**given, use_cache=False, output_hidden_states=True)
-        for hook in hooks:
-            hook.remove()
-        return torch.stack([out.hidden_states[0][0], *kept]), frames, out.logits[0, -1].log_softmax(-1)
-
-    @torch.no_grad()
-    def lens(self, states, reading="normed"):
-        """Of states by layer: raw is normed at the last one."""
-        normed = self.norm(states)
-        return self.head(normed if reading == "normed" else torch.cat([states[:-1], normed[-1:]])).log_softmax(-1)
+        with ExitStack() as stack:
+            for layer in range(len(self.blocks) + 1):
+                stack.enter_context(self.changed(layer, partial(see, layer=layer)))
+            logits = self.logits(given)
+        return torch.stack(states), frames, logits[-1].log_softmax(-1)
 
     def words(self, logprob, words, after=""):
         """The probability of words [..., word]."""
-        return torch.stack([logprob[..., self.ids(word, after)].exp().sum(-1) for word in words], -1)
+        return torch.stack([logprob[..., self.forms(word, after)].exp().sum(-1) for word in words], -1)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +109,11 @@ def close(ours, theirs, rtol=2e-4):
 
 
 def labels_of(model, clips, frame="{}"):
-    return core.run(alike.AlikeLabel(frame), model, clips, series="s", over="moves_with", twins=())
+    return core.run(AlikeLabel(frame), model, clips, series="s", over="moves_with", twins=())
+
+
+def label_words(model, clips, **options):
+    return core.run(LabelWords(), model, clips, **{"series": "s", "over": "moves_with", "twins": ()} | options)
 
 
 # ---- the numbers ----
@@ -144,8 +125,8 @@ GROUPS = {"cat": "animal", "dog": "animal", "house": "thing", "river": "thing", 
 def test_similarity_agrees_with_one_at_a_time(model, plain):
     clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
     table, claims = labels_of(model, clips, "{} plus")
-    a = [plain.states("<end><audio> plus", c.samples)[0][:, -1] for c in clips]  # the tokenizer puts nothing first
-    b = {label: plain.states(f"<end>{label} plus")[0][:, -1] for label in WORDS}
+    a = [plain.heard("<end><audio> plus", c.samples)[0][:, -1] for c in clips]  # the tokenizer puts nothing first
+    b = {label: plain.heard(f"<end>{label} plus")[0][:, -1] for label in WORDS}
     cosine = {label: torch.stack([torch.cosine_similarity(x, b[label], dim=-1) for x in a]) for label in WORDS}
     for reading in ("corrected", "as released"):
         score = []
@@ -160,77 +141,58 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
     close(found[1:], (best == right).double().mean(0)[1:])
     close(curve_of(table, "clip-retrieval", "chance"), [1 / 5] * 4)
     assert claims[0].unit == "cosine" and claims[0].n == 10 and claims[0].n_clusters == 10
-    released = torch.stack(score).numpy()  # two clips of a label are one unit of an interval
-    close(claims[1].low, bootstrap_interval(released, clusters=[c.label for c in clips])[0])
-    silence = curve_of(table, "clip-label", "s", "corrected", "silence")
-    quiet = plain.states("<end><audio> plus", np.zeros_like(clips[0].samples))[0][:, -1]  # as long as all of them
-    quiet = {label: torch.cosine_similarity(quiet, b[label], dim=-1) for label in WORDS}
-    gap = [quiet[c.label] - torch.stack([quiet[o] for o in WORDS if o != c.label and GROUPS[o] == GROUPS[c.label]])
-           .mean(0) for c in clips]  # fmt: skip
-    close(silence, torch.stack(gap).mean(0))
 
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_label_words_agree_with_one_at_a_time(model, plain, reading):
     clips = [clip(label, n, seconds=0.3 + 0.2 * n) for n in range(2) for label in WORDS]
-    table, (claim,) = label_words_experiment(model, clips, series="s", reading=reading, random_weights=False)
-    logs, own, other, first, first_other, rank, entropy = [], [], [], [], [], [], []
-    over_time, blank = [[] for _ in range(8)], {way: [] for way in SOUNDS}
+    table, (claim,) = label_words(model, clips, readings=(reading,))
+    want, ids = defaultdict(list), [[i for word in some for i in plain.forms(word)] for some in WORDS.values()]
 
-    def read(c, samples):
-        states, frames, _ = plain.states("", samples)
-        logprob = plain.lens(states[:, frames], reading)  # [layer, frame, vocab]
-        per = {label: plain.words(logprob, words).mean(-1) for label, words in WORDS.items()}
-        others = [o for o in WORDS if o != c.label and len(WORDS[o]) == len(WORDS[c.label])]
-        return logprob, per, others
+    def read(samples):
+        states, frames, _ = plain.heard("", samples)
+        logprob = plain.read(states[:, frames], reading)  # [layer, frame, vocab], and [layer, frame, label]
+        return logprob, torch.stack([plain.words(logprob, some).mean(-1) for some in WORDS.values()], -1)
 
+    def sides(values, own):
+        """Of the own label, and the mean over those as long."""
+        others = [k for k, label in enumerate(WORDS) if k != own and len(WORDS[label]) == sizes[own]]
+        return values[:, own], values[:, others].mean(1)
+
+    sizes = [len(some) for some in WORDS.values()]
     for n, c in enumerate(clips):
-        logprob, per, others = read(c, c.samples)
-        mean = {label: values.mean(1) for label, values in per.items()}
-        own.append(mean[c.label])
-        other.append(torch.stack([mean[o] for o in others]).mean(0))
-        logs.append(mean[c.label].log() - torch.stack([mean[o].log() for o in others]).mean(0))
-        of = {label: [i for word in words for i in plain.ids(word)] for label, words in WORDS.items()}
-        tops = {
-            label: torch.isin(logprob.argmax(-1), torch.tensor(some)).double().mean(-1) for label, some in of.items()
-        }
-        first.append(tops[c.label])
-        first_other.append(torch.stack([tops[o] for o in others]).mean(0))
-        ids = of[c.label]
-        place = (logprob[..., None, :] > logprob[..., ids, None]).sum(-1) + 1
-        rank.append(place.amin(-1).double().mean(-1))
-        entropy.append(-(logprob.exp() * logprob).sum(-1).mean(-1))
+        (logprob, chance), own = read(c.samples), list(WORDS).index(c.label)
+        firsts = torch.stack([torch.isin(logprob.argmax(-1), torch.tensor(some)).double().mean(-1) for some in ids], -1)
+        for what, values in (("label-probability", chance.mean(1)), ("label-first", firsts)):
+            for name, side in zip(("own label", "other labels"), sides(values, own), strict=True):
+                want[what, name].append(side)
+        place = (logprob[..., None, :] > logprob[..., ids[own], None]).sum(-1) + 1
+        want["label-rank", "own label"].append(place.amin(-1).double().mean(-1))
+        want["label-entropy", "s"].append(-(logprob.exp() * logprob).sum(-1).mean(-1))
         part = np.arange(logprob.shape[1]) * 8 // logprob.shape[1]
-        for t in {*part}:  # a short clip has no frame in some
-            then = {label: values[:, part == t].mean(1).log() for label, values in per.items()}
-            over_time[t].append(then[c.label] - torch.stack([then[o] for o in others]).mean(0))
-        for way, scores in blank.items():
-            _, silent, _ = read(c, without_content(Sound(c.samples, 16000), way, seed=n).samples)
-            mean = {label: values.mean(1).log() for label, values in silent.items()}
-            scores.append(mean[c.label] - torch.stack([mean[o] for o in others]).mean(0))
-    close(claim.values, torch.stack(logs).mean(0))
-    close(curve_of(table, "label-probability", "own label"), torch.stack(own).mean(0))
-    close(curve_of(table, "label-probability", "other labels"), torch.stack(other).mean(0))
-    close(curve_of(table, "label-first", "own label"), torch.stack(first).mean(0))
-    close(curve_of(table, "label-first", "other labels"), torch.stack(first_other).mean(0))
-    close(curve_of(table, "label-rank", "own label"), torch.stack(rank).mean(0), rtol=0.02)
-    close(curve_of(table, "label-entropy", "s"), torch.stack(entropy).mean(0))
-    for t, some in enumerate(over_time):
-        close(curve_of(table[table.time == (t + 0.5) / 8], "label-time", "s"), torch.stack(some).mean(0))
-    for way, some in blank.items():
-        close(claim.controls[way].values, torch.stack(some).mean(0))
-    assert claim.n == 10 and not claim.dropped and set(claim.controls) == {
-        "embedding layer", "silence", "white noise", "shuffled samples"}  # fmt: skip
+        said = {("label-words", "s"): chance} | {
+            ("label-time", "s", (t + 0.5) / 8): chance[:, part == t] for t in {*part}
+        }
+        said |= {way: read(without_content(Sound(c.samples, 16000), way, seed=n).samples)[1] for way in SOUNDS}
+        for key, values in said.items():  # a short clip has no frame in some parts
+            right, wrong = sides(values.mean(1).log(), own)
+            want[key].append(right - wrong)
+    for key, values in want.items():
+        if key in SOUNDS:
+            close(claim.controls[key].values, torch.stack(values).mean(0))
+        else:
+            rows = table[table.time == key[2]] if len(key) == 3 else table
+            close(curve_of(rows, *key[:2]), torch.stack(values).mean(0), rtol=0.02 if key[0] == "label-rank" else 2e-4)
+    assert claim.n == 10 and not claim.dropped and set(claim.controls) == {"embedding layer", *SOUNDS}
 
 
 def test_label_words_as_released_agree_with_one_at_a_time(model, plain):
     clips = [clip(label, n, group=GROUPS[label]) for n in range(2) for label in WORDS]
-    given = {"series": "s", "reading": "as released", "seed": 2, "random_weights": False}
-    table, (claim,) = label_words_experiment(model, clips, **given)
+    table, (claim,) = label_words(model, clips, readings=("as released",), seed=2)
     numbers = {}
     for c in clips:
-        states, frames, _ = plain.states("", c.samples)
-        raw, normed = (plain.lens(states[:, frames], reading) for reading in ("raw", "normed"))
+        states, frames, _ = plain.heard("", c.samples)
+        raw, normed = (plain.read(states[:, frames], reading) for reading in ("raw", "normed"))
         logprob = torch.cat([raw[:-1], normed[-1:]])
         numbers[c.id] = {label: plain.words(logprob, words).mean((1, 2)) for label, words in WORDS.items()}
     own = {label: sum(numbers[c.id][label] for c in clips if c.label == label) for label in WORDS}
@@ -267,19 +229,13 @@ def test_kind_answers_agree_with_one_at_a_time(model, plain):
     assert set(claim.controls) == {*SOUNDS}
     said, outright = [], []
     for item in items:
-        logprob = plain.states("<audio> plus", item.clip.samples)[2]
+        logprob = plain.heard("<audio> plus", item.clip.samples)[2]
         said.append(int(plain.words(logprob, item.answers, "<audio> plus").argmax(-1)) == item.right)
-        outright.append(int(logprob.argmax()) in plain.ids(item.answers[item.right], "<audio> plus"))
+        outright.append(int(logprob.argmax()) in plain.forms(item.answers[item.right], "<audio> plus"))
     rows = table[(table.experiment == "answers")].set_index("reading").value
     close(rows["among its answers"], np.mean(said))
     close(rows["among all words"], np.mean(outright))
     close(claim.values, [np.mean(said) - 0.5])  # as many mammals as others
-    gain = np.array(said, float)[:, None] - [[item.right == 0] for item in items]
-    given = {"series": "s", "over": "moves_with", "twins": ()}
-    _, (drawn,) = run(words.Answers(among=True), model, [item.asked for item in items], **given)
-    animals = [item.clip.label for item in items]
-    assert drawn.n_clusters == 12 and claim.n_clusters == 12
-    close([drawn.low, drawn.high], bootstrap_interval(gain, clusters=animals))
     task = table[table.experiment == "task-answers s"]
     assert task.value.tolist() == [float(x) for x in said] and len(set(task.cluster)) == 12
 
@@ -305,15 +261,15 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
 
     def row(word, at=layer, reader=plain):
         if by == "unembedding":
-            return reader.head.weight[reader.ids(word)].mean(0).detach()
-        return reader.states("<end>" + word)[0][at, -1]
+            return reader.head.weight[reader.forms(word)].mean(0).detach()
+        return reader.heard("<end>" + word)[0][at, -1]
 
     def share(item, vector, s, text, raw=False, at=layer, reader=plain):
-        states, frames, logprob = reader.states("<audio> plus", item.clip.samples)  # in the first language
+        states, frames, logprob = reader.heard("<audio> plus", item.clip.samples)  # in the first language
         length = states[at, frames].norm(dim=-1).mean()
         if s:
             unit = vector if raw else vector / vector.norm() * length
-            logprob = reader.states(text, item.clip.samples, push=(at, s * unit))[2]
+            logprob = reader.heard(text, item.clip.samples, push=(at, s * unit))[2]
         p = reader.words(logprob, item.answers, text)
         return float(p[0] / p.sum())
 
@@ -409,28 +365,31 @@ def test_too_few_animals_for_both_parts_cannot_be_tested(model):
 # ---- planted truth and absence ----
 
 
-def labelled(n_labels=12, each=3, n_layers=4, seed=0):
-    """Clips of many labels, and numbers that depend on the two words alone, as an accident of words would."""
-    rng = np.random.default_rng(seed)
-    names = [f"w{k}" for k in range(n_labels)]
-    clips = [replace(clip("cat", n), label=names[n % n_labels], cluster=str(n)) for n in range(n_labels * each)]
-    labels = Labels.of_clips(clips, [(c.label,) for c in clips])
-    accident = np.repeat(rng.standard_normal((n_labels, 1, n_labels)), n_layers, 1)
-    return clips, labels, accident[labels.of] + 0.1 * rng.standard_normal((len(clips), n_layers, n_labels))
+@dataclass(frozen=True)
+class Said(core.Experiment):
+    """Numbers by label that depend on the two words alone, as an accident of words would; and `truth` at layer 2."""
 
+    truth: float = 0.0
+    seed: int = 0
+    claims = (core.Claim("said"),)
+    nothing, random_weights = (), False
 
-def lead(model, clips, labels, values):
-    groups, clusters = zip(*((c.group, c.cluster) for c in clips), strict=True)
-    given = {"others": {}, "groups": groups, "anchors": labels.of, "clusters": clusters}
-    return weighed_evidence(model, "x", values, labels.weights(labels.different), **given)
+    def fit(self, model, items):
+        kept = labelled(items, [(item.label,) for item in items])
+        return Kept(kept, more=Labels.of_items(kept))
+
+    def read(self, reader, kept, prompts, reading):
+        rng, of, n = np.random.default_rng(self.seed), kept.more.of, len(kept.more.names)
+        values = rng.standard_normal((n, 1, n))[of] + 0.1 * rng.standard_normal((len(of), reader.n_layers + 1, n))
+        values[np.arange(len(of)), 2, of] += self.truth
+        return {("said", ""): core.Weighed(values, kept.more.weights(kept.more.others()))}
 
 
 def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
-    clips, labels, values = labelled()
-    values[np.arange(len(clips)), 2, labels.of] += 3
-    found = lead(model, clips, labels, values)
+    clips = [replace(clip("cat", n), label=f"w{n % 12}", cluster=str(n)) for n in range(36)]
+    _, [found] = run(Said(truth=3), model, clips, series="s")
     assert judge(found).verdict == HOLDS and judge(found).layer == 2
-    alarms = [min(lead(model, *labelled(seed=s)).p[1:3]) < 0.05 for s in range(15)]
+    alarms = [min(run(Said(seed=s), model, clips, series="s")[1][0].p[1:3]) < 0.05 for s in range(15)]
     assert np.mean(alarms) < 0.15, "labels have to move together"
 
 
@@ -522,19 +481,19 @@ def first_id(processor, word):
 def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
     model = ear(shift)
     clips = [clip(label, 50 + n, words=WORDS[label][:1]) for n in range(6) for label in WORDS]
-    table, (claim,) = label_words_experiment(model, clips, series="s")
+    table, (claim,) = label_words(model, clips, readings=("normed",), twins=None)
     assert judge(claim).verdict in fit, judge(claim).reason
     rate = curve_of(table, "label-first", "own label")[1]
     assert (rate > 0.5) == (shift == 0)
     assert claim.controls["white noise"].values[1] < max(claim.values[1], 0.5)
 
 
-def test_a_tuned_lens_is_a_third_reading(monkeypatch):
+def test_a_tuned_lens_is_a_third_reading():
     """One that adds nothing reads as the normed lens does."""
     model = wrap(*make_media_module(NAME), model_id="tuned")
     model.readings["tuned"] = Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32))
     clips = [clip(label, n) for n in range(2) for label in WORDS]
-    table, claims = both_readings(label_words_experiment, model, clips, series="s", random_weights=False)
+    table, claims = label_words(model, clips, readings=("normed", "raw", "tuned"))
     assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]
     close(claims[2].values, claims[0].values)
     assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
@@ -550,11 +509,10 @@ def test_a_model_without_ears_is_refused(tiny):
 
 def test_words_that_cannot_be_told_apart_cannot_be_tested(model):
     strange = [clip(label, n, words=("crocodile",)) for n, label in enumerate(WORDS)]
-    table, (claim,) = label_words_experiment(model, strange, series="s")
-    assert judge(claim).verdict == UNTESTABLE and sum(claim.dropped.values()) == 5
-    assert (table[table.experiment == "label-first"].n == 0).all()
+    _, (claim, released) = label_words(model, strange)
+    assert judge(claim).verdict == UNTESTABLE and sum(claim.dropped.values()) == 5 and released.reading == "as released"
     alone = [clip("cat", n) for n in range(3)]
-    _, (claim,) = label_words_experiment(model, alone, series="s")
+    _, (claim, _) = label_words(model, alone)
     assert claim.dropped == {"no label of as many words to compare with": 3}
     table, claims = labels_of(model, alone)
     assert judge(claims[0]).verdict == UNTESTABLE and claims[0].dropped == {"without a number": 3}
@@ -604,10 +562,7 @@ def test_recordings_of_esc10(model):
     by_label = {c.label: c for c in clips}
     assert all(c.words == tuple(c.label.split()) and c.cluster for c in by_label.values())
     clips = [replace(c, words=WORDS[list(WORDS)[n % 5]]) for n, c in enumerate(clips)]  # words that tiny has
-    for _, claims in (
-        labels_of(model, clips),
-        label_words_experiment(model, clips, series="s", random_weights=False),
-    ):
+    for _, claims in (labels_of(model, clips), label_words(model, clips)):
         assert claims[0].n + sum(claims[0].dropped.values()) == 12 and np.isfinite(claims[0].values).all()
 
 
@@ -665,8 +620,8 @@ def test_recordings_of_vggsound_and_a_bad_file(tmp_path):
 def test_what_the_player_is_given(model, plain):
     clips = [clip("cat", 0), clip("river", 1)]
     shown = sound_lens(model, clips, top_k=3)
-    states, frames, _ = plain.states("", clips[1].samples)
-    top = plain.lens(states[:, frames]).topk(3)
+    states, frames, _ = plain.heard("", clips[1].samples)
+    top = plain.read(states[:, frames]).topk(3)
     assert shown[1]["readings"]["normed"]["ids"].tolist() == top.indices.tolist()
     close(shown[1]["readings"]["normed"]["probs"], top.values.exp())
     assert shown[1]["seconds"] == pytest.approx(0.04) and shown[0]["name"] == "cat"

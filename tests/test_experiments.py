@@ -17,7 +17,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_boun
 from semhub_utils.experiments import alike, core, traps, words
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.experiments.interventions import Steering, says
-from semhub_utils.experiments.reading import lens_grid
+from semhub_utils.experiments.words import lens_grid
 from semhub_utils.models import randomised, wrap
 from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem

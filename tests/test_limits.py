@@ -14,17 +14,17 @@ from launch import chapters
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "semhub_utils"
 LIMITS = {  # today's, each lowered as the work goes, and behind it what is meant
-    "lines": 18_900,  # 11_500
-    "files": 76,  # of more than one line; 52
+    "lines": 18_600,  # 11_500
+    "files": 70,  # of more than one line; 52
     "longest file": 512,  # 500
     "longest function": 126,  # 80
-    "statements": 12_050,  # 8_000
-    "fmt: skip": 30,  # 20
+    "statements": 11_850,  # 8_000
+    "fmt: skip": 28,  # 20
     "lines to know for a chapter": 4_100,  # 3_000
-    "lines of tests": 15_500,  # 10_500
+    "lines of tests": 15_400,  # 10_500
     "lines of the longest cell of a chapter": 19,  # 12
     "modules beside the package that chapters import": 2,  # 0
-    "lines of all chapters": 4_330,  # 4_200
+    "lines of all chapters": 4_200,  # 4_200
 }
 FOR_A_CHAPTER = ("models", "states", "lens", "similarity", "steering", "evidence", "experiments.core")
 """What a stranger has to know to change a chapter, with all it imports from the package."""

@@ -54,52 +54,9 @@ def seen_items(name):
     return items
 
 
-class Hooked(Plain):
-    """Plain runs whose states can be changed at given positions of chosen layers."""
-
-    @torch.no_grad()
-    def logprobs(self, inputs, layers=(), places=(), change=None, once=None):
-        """Log-probabilities after a prompt; change(old [place, hidden]) -> new, at every one of `layers`."""
-
-        def put(module, args, kwargs=None, output=None):
-            h = kwargs["hidden_states"] if kwargs and "hidden_states" in kwargs else args[0]
-            h = h if output is None else output[0] if isinstance(output, tuple) else output
-            h = h.clone()
-            h[0, places] = change(h[0, places])
-            if output is not None:
-                return (h, *output[1:]) if isinstance(output, tuple) else h
-            return ((h, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": h})
-
-        handles = []
-        for layer in layers:
-            if layer == 0:
-                handles.append(self.blocks[0].register_forward_pre_hook(put, with_kwargs=True))
-            else:
-                handles.append(self.blocks[layer - 1].register_forward_hook(lambda m, a, o: put(m, a, output=o)))
-        try:
-            return self.module(**inputs, use_cache=False).logits[0, -1].log_softmax(-1)
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @torch.no_grad()
-    def states(self, prompt, n_layers):
-        """[layer, token, hidden], before the final norm."""
-        found = []
-
-        def see(module, args, output):
-            found.append((output[0] if isinstance(output, tuple) else output)[0].clone())
-
-        handles = [block.register_forward_hook(see) for block in self.blocks]
-        out = self.read(prompt)
-        for handle in handles:
-            handle.remove()
-        return torch.stack([out.hidden_states[0][0], *found])
-
-
 @pytest.mark.parametrize("name", ["llava", "qwen2-audio"])
 def test_patches_against_one_run_at_a_time(media, name):
-    model, plain, items = media(name), Hooked(name), seen_items(name)
+    model, plain, items = media(name), Plain(name), seen_items(name)
     table, claims = patching.interchange(model, items, series="english", seed=3, twins=())
     assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
     context = words.asked(model, items[0].run[0]).text
@@ -114,23 +71,23 @@ def test_patches_against_one_run_at_a_time(media, name):
     gain, first, likely, before = {}, {}, {}, []
     for k, item in enumerate(items):
         run = words.asked(model, item.run[0])
-        places, inputs = item.places(model.encode([run])[0]), plain.inputs(run)
-        own, alone = plain.states(run, model.n_layers)[:, places].mean(1), plain.logprobs(inputs)
+        places, inputs = item.places(model.encode([run])[0]), plain.ids(run)
+        own, alone = plain.states(run)[:, places].mean(1), plain.after(inputs)
         before.append(int(alone.argmax()) in forms[item.answer[0]])
-        source = plain.states(item.source[1], model.n_layers)
+        source = plain.states(item.source[1])
         push, like = directions[k] / directions[k].norm(), words.asked(model, item.source[0])
         written = {
             "source": source[:, -1],
-            "own type": plain.states(like, model.n_layers)[:, model.encode([like])[0].patches].mean(1),
-            "same answer": plain.states(item.run[1], model.n_layers)[:, -1],
-            "another word": plain.states(item.other[1], model.n_layers)[:, -1],
+            "own type": plain.states(like)[:, model.encode([like])[0].patches].mean(1),
+            "same answer": plain.states(item.run[1])[:, -1],
+            "another word": plain.states(item.other[1])[:, -1],
             "earlier position": source[:, int(rng.integers(source.shape[1] - 1))],
             "random push": own + (source[:, -1] - own).norm(dim=-1, keepdim=True) * push,
         }
         b, a = item.expected[0], item.answer[0]
         was = said(alone)
         for (condition, states), layer in itertools.product(written.items(), layers):
-            logprob = plain.logprobs(inputs, [layer], places, lambda old, new=states[layer]: new)
+            logprob = plain.after(inputs, [layer], places, lambda old, new=states[layer]: new)
             now = said(logprob)
             gain.setdefault(condition, []).append(float(now[b] - now[a] - was[b] + was[a]))
             first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
@@ -303,7 +260,7 @@ def test_planted_colours_are_found_and_planted_absence_is_not():
 
 def test_recolouring_against_one_run_at_a_time(media):
     """Greedy texts of a random model, read for their first character; all is run anew for every token."""
-    model, plain = media("llava"), Hooked("llava")
+    model, plain = media("llava"), Plain("llava")
     n, m, colours = 10, 2, ("3", "5", "8", "9")
     rows = {c: model.unembedding[sorted(one_token_forms(model, c, "the"))].detach().double().mean(0) for c in colours}
 
@@ -317,11 +274,11 @@ def test_recolouring_against_one_run_at_a_time(media):
             drawn = torch.randn(len(reported), model.hidden_size, generator=torch.Generator().manual_seed(seed))
             vector = drawn[list(reported).index(item.id)].double()
         layers = [] if condition == "nothing" else range(layer, model.n_layers + 1)
-        inputs, text, unit = dict(plain.inputs(item.prompts[0])), [], vector / vector.norm()
-        real = plain.states(item.source[0], model.n_layers)[layer, item.places(encoding)].mean(0)
+        inputs, text, unit = dict(plain.ids(item.prompts[0])), [], vector / vector.norm()
+        real = plain.states(item.source[0])[layer, item.places(encoding)].mean(0)
         layers = [layer] if condition == "own type" else layers
         for _ in range(m):
-            logprob = plain.logprobs(
+            logprob = plain.after(
                 inputs, layers, item.places(encoding),
                 lambda old: real if condition == "own type" else unit * old.norm(dim=-1, keepdim=True),
             )  # fmt: skip

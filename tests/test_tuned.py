@@ -8,7 +8,7 @@ from architectures import PROMPTS, TEXT
 from oracle import Oracle
 from safetensors.torch import save_file
 
-from semhub_utils import cli, experiments, training, tuned
+from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import core, words
 from semhub_utils.fingerprint import digest
@@ -211,7 +211,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
         index="layer", columns="reading", values="value"
     )
     assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
-    [grid] = experiments.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
+    [grid] = words.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]
     before = digest(found)
     found.readings["tuned"] = some_translators(found)

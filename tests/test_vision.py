@@ -10,16 +10,19 @@ import pytest
 import torch
 import transformers as tf
 from architectures import make_media_module
+from oracle import MediaOracle
 from PIL import Image
 from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
-from semhub_utils import experiments, figures
+from semhub_utils import figures
 from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
-from semhub_utils.experiments import alike, core, weighed, words
+from semhub_utils.experiments import alike, core, regions, words
+from semhub_utils.experiments.regions import RightWords
+from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
@@ -28,16 +31,13 @@ from semhub_utils.spokes.items import PICTURES, Items, emptied
 from semhub_utils.tuned import Translators
 from semhub_utils.zoo import organism_path
 
-PLAIN = {"random_weights": False}
 NAMES = [*vision.COLOURS, *vision.SHAPES]
+COLOURS, NOUNS = RightWords("colours", first=True, nothing=("white noise",)), RightWords("nouns")
+SEGMENTS, READINGS = RightWords("segments"), ("normed", "raw", "as released")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (weighed, core):
-            patch.setattr(module, "DRAWS", 199)
-        yield
+def run(experiment, model, items, series, **options):
+    return core.run(experiment, model, items, series=series, **{"readings": READINGS, "twins": ()} | options)
 
 
 @pytest.fixture(scope="module")
@@ -69,43 +69,20 @@ def loud(shipped):
     return blank_slate(shipped, loud=4.0)
 
 
-class Oracle:
+class Oracle(MediaOracle):
     """The library alone: one picture or text at a time, every table whole."""
 
     def __init__(self, model):
-        processor = tf.AutoProcessor.from_pretrained(organism_path("hub-sees"))
-        self.processor, self.tokenizer = processor, processor.tokenizer
-        module = type(model.module)(model.module.config)
-        module.load_state_dict(model.module.state_dict())
-        self.module = module.double().eval()
+        super().__init__(model.module, tf.AutoProcessor.from_pretrained(organism_path("hub-sees")))
 
-    @torch.no_grad()
-    def states(self, image=None, text="<image>"):
-        """[layer, token, hidden] before the final norm, and which tokens hold the picture."""
-        given = {"images": [image]} if image is not None else {}
-        inputs = self.processor(text=[text], return_tensors="pt", **given)
-        inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items() if k != "token_type_ids"}
-        last = []
-        decoder = self.module.get_decoder()
-        handle = decoder.layers[-1].register_forward_hook(
-            lambda m, a, o: last.append(o[0] if isinstance(o, tuple) else o)
-        )
-        out = self.module(**inputs, output_hidden_states=True, use_cache=False)
-        handle.remove()
-        h = torch.stack([*(s[0] for s in out.hidden_states[:-1]), last[0].reshape(out.hidden_states[-1].shape)[0]])
-        return h, (inputs["input_ids"][0] == self.module.config.image_token_id).nonzero()[:, 0]
-
-    @torch.no_grad()
-    def read(self, h, reading):
-        """Log-probabilities of every token; raw and as released, normed at the last layer alone."""
-        normed = self.module.lm_head(self.module.get_decoder().norm(h)).log_softmax(-1)
-        raw = self.module.lm_head(h).log_softmax(-1)
-        return normed if reading == "normed" else torch.cat([raw[:-1], normed[-1:]])
+    def end(self, prompt):
+        """[layer, hidden] of the last token."""
+        return self.states(prompt)[:, -1]
 
     def patches(self, image, reading):
         """[layer, patch, token]"""
-        h, places = self.states(image)
-        return self.read(h[:, places], reading)
+        shown = Input("<image>", (image,))
+        return self.read(self.states(shown)[:, self.places(shown)], reading)
 
     def id(self, word):
         return self.tokenizer.convert_tokens_to_ids(word)
@@ -128,95 +105,52 @@ def near(found, wanted, atol=5e-5):
 # ---- numbers ----
 
 
-@pytest.mark.parametrize("reading", ["normed", "raw", "as released"])
-def test_colours_against_plain_transformers(loud, reading):
-    oracle, plain = Oracle(loud), vision.plain_colours(11)
-    table, claims = experiments.colour_experiment(loud, vision.colour_items(plain), **PLAIN)
-    wanted, sides = [], {"right": [], "wrong": []}
-    for picture in plain:
-        [own] = picture.words
-        if reading == "as released" and own == "white":
-            continue
-        first = oracle.patches(picture.image, reading).argmax(-1)
-        shares = {c: (first == oracle.id(c)).double().mean(1).numpy() for c in vision.COLOURS}
-        others = ["white"] if reading == "as released" else [c for c in vision.COLOURS if c != own]
-        sides["right"].append(shares[own])
-        sides["wrong"].append(np.mean([shares[c] for c in others], axis=0))
-        wanted.append(sides["right"][-1] - sides["wrong"][-1])
-    claim = claim_of(claims, "colours/pictures", reading)
-    near(claim.values, np.mean(wanted, axis=0), atol=1e-9)
-    assert claim.n == len(wanted) and np.ptp(claim.values) > 0.01, "a table of zeros shows nothing"
-    shown = table[(table.experiment == "colours-probability") & (table.reading == reading)]
-    for side, values in sides.items():
-        near(shown[shown.series == side].value, np.mean(values, axis=0), atol=1e-9)
+ASKED = {
+    "colours": (COLOURS, lambda: vision.colour_items(vision.plain_colours(11))),
+    "nouns": (NOUNS, lambda: vision.caption_items(vision.scenes(7))),
+    "colours of captions": (NOUNS, lambda: vision.caption_items(vision.scenes(7), "colour")),
+    "colours of areas": (SEGMENTS, lambda: vision.area_items(vision.scenes(6), "colour", seed=1)),
+}
 
 
-@pytest.mark.parametrize("kind", vision.KINDS)
-def test_nouns_against_plain_transformers(loud, kind):
-    oracle, pictures = Oracle(loud), vision.scenes(7)
-    items = vision.caption_items(pictures, kind)
-    table, claims = experiments.noun_experiment(loud, {"words": items}, **PLAIN)
-    for reading in ("normed", "raw", "as released"):
-        scores, sides = [], {"right": [], "wrong": []}
+@pytest.mark.parametrize("what", ASKED)
+def test_right_words_against_plain_transformers(loud, what):
+    oracle, (experiment, make) = Oracle(loud), ASKED[what]
+    items = make()
+    table, claims = run(experiment, loud, items, "words")
+    for reading in READINGS:
+        scores, elsewhere, sides = [], [], {"right": [], "wrong": []}
         for item in items:
-            p = oracle.patches(item.picture.image, reading).exp().mean(1)  # layer, token
-
-            def of(words, p=p):
-                return [p[:, oracle.id(w)].numpy() for w in words]
-
-            if reading == "as released":
-                right, wrong = item.released
-                scores.append(sum(of(right)) - len(right) / len(wrong) * sum(of(wrong)))
-                sides["right"].append(sum(of(right)))
-                sides["wrong"].append(len(right) / len(wrong) * sum(of(wrong)))
-            else:
-                assert len(item.right) == len(item.wrong)
-                scores.append(np.mean(np.log(of(item.right)), axis=0) - np.mean(np.log(of(item.wrong)), axis=0))
-                sides["right"].append(np.mean(of(item.right), axis=0))
-                sides["wrong"].append(np.mean(of(item.wrong), axis=0))
-        near(claim_of(claims, "nouns/words", reading).values, np.mean(scores, axis=0))
-        shown = table[(table.experiment == "nouns-probability") & (table.reading == reading)]
+            released = reading == "as released"
+            right, wrong = item.released if released else (item.right, item.wrong)
+            if not right:  # "white" is not compared with itself
+                continue
+            logprob = oracle.patches(item.picture.image, reading)
+            inside = scenes.patches(item.area.box, 12) if item.area else list(range(36))
+            for found, places in ((scores, inside), (elsewhere, [k for k in range(36) if k not in inside])):
+                p = logprob[:, places].exp().mean(1)  # layer, token
+                if experiment.first:
+                    p = torch.nn.functional.one_hot(logprob[:, places].argmax(-1), p.shape[1]).double().mean(1)
+                own, other = (p[:, [oracle.id(w) for w in words]].numpy().T for words in (right, wrong))
+                scale = len(right) if released else 1  # the release sums over words
+                read = (lambda x: x) if released or experiment.first else np.log
+                found.append(scale * (read(own).mean(0) - read(other).mean(0)))
+                for side, of in {"right": own, "wrong": other}.items() if found is scores else ():
+                    sides[side].append(scale * of.mean(0))
+        claim = claim_of(claims, f"{experiment.named}/words", reading)
+        near(claim.values, np.mean(scores, axis=0))
+        assert claim.n == len(scores) and np.ptp(claim.values) > 1e-4, "a table of zeros shows nothing"
+        if items[0].area:
+            near(claim.controls["elsewhere"].values, np.mean(elsewhere, axis=0))
+        shown = table[(table.experiment == f"{experiment.named}-probability") & (table.reading == reading)]
         for side, values in sides.items():
             near(shown[shown.series == side].value, np.mean(values, axis=0))
-
-
-def test_segments_against_plain_transformers(loud):
-    oracle, pictures = Oracle(loud), vision.scenes(6)
-    items = vision.area_items(pictures, "colour", seed=1)
-    table, claims = experiments.segment_experiment(loud, {"colours": items}, **PLAIN)
-    labels = {w for p in pictures for area in p.areas for w in area.words if w in vision.COLOURS}
-    scores, elsewhere, released, sides = [], [], [], {"right": [], "wrong": []}
-    for item in items:
-        own = item.area.words[0]
-        assert item.right == (own,) and set(item.wrong) == labels - set(item.picture.words)
-        inside = scenes.patches(item.area.box, 12)
-        outside = [k for k in range(36) if k not in inside]
-        for some, places in ((scores, inside), (elsewhere, outside)):
-            p = oracle.patches(item.picture.image, "normed")[:, places].exp().mean(1)
-            if some is scores:
-                sides["right"].append(p[:, oracle.id(own)].numpy())
-                sides["wrong"].append(p[:, [oracle.id(w) for w in item.wrong]].mean(1).numpy())
-            p = p.log()
-            some.append(
-                p[:, oracle.id(own)].numpy() - np.mean([p[:, oracle.id(w)].numpy() for w in item.wrong], axis=0)
-            )
-        p = oracle.patches(item.picture.image, "as released")[:, inside].exp().mean(1)
-        [other] = item.released[1]
-        released.append((p[:, oracle.id(own)] - p[:, oracle.id(other)]).numpy())
-        assert other in item.wrong
-    claim = claim_of(claims, "segments/colours", "normed")
-    near(claim.values, np.mean(scores, axis=0))
-    near(claim.controls["elsewhere"].values, np.mean(elsewhere, axis=0))
-    near(claim_of(claims, "segments/colours", "as released").values, np.mean(released, axis=0))
-    shown = table[(table.experiment == "segments-probability") & (table.reading == "normed")]
-    for side, values in sides.items():
-        near(shown[shown.series == side].value, np.mean(values, axis=0))
 
 
 def test_similarity_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(9)
     _, claims = captions_of(loud, pictures)
-    b = torch.stack([oracle.states(text=p.caption)[0][:, -1] for p in pictures])
+    b = torch.stack([oracle.end(p.caption) for p in pictures])
     kinds = [p.cluster.split(":")[0] for p in pictures]
     pixels = [np.asarray(p.image) for p in pictures]
     rng = [np.random.default_rng(n) for n in range(9)]
@@ -231,7 +165,7 @@ def test_similarity_against_plain_transformers(loud):
         assert set(empty) == set(PICTURES) < set(claim.controls)
         for way, shown in ({"": [p.image for p in pictures]} | empty).items():
             values = claim.controls[way].values if way else claim.values
-            a = torch.stack([oracle.states(image)[0][:, -1] for image in shown])
+            a = torch.stack([oracle.end(Input("<image>", (image,))) for image in shown])
             cos = cosine_similarity(a[:, None], b[None], dim=-1)
             scores = []
             for i in range(9):
@@ -254,8 +188,7 @@ def test_answers_against_plain_transformers(shipped, language, kind):
     answers = [item.targets["own"][0] for item in items]
     right, english, common = [], [], max(answers, key=answers.count)
     for item, picture in zip(items, pictures, strict=True):
-        h, _ = oracle.states(picture.image, item.prompt.text)
-        token = oracle.read(h[-1:, -1:], "normed")[0, 0].argmax()
+        token = oracle.after(item.prompt).argmax()
         said = oracle.tokenizer.decode(token).strip()
         right.append(said == item.targets["own"][0])
         english.append(said == picture.areas[0].words[kind == "shape"])
@@ -269,7 +202,7 @@ def test_answers_against_plain_transformers(shipped, language, kind):
 
 def test_overlay_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(2)
-    table = experiments.overlay(loud, pictures, NAMES)
+    table = regions.overlay(loud, pictures, NAMES)
     read = {(n, r): oracle.patches(p.image, r) for n, p in vision.names(pictures).items() for r in ("normed", "raw")}
     assert len(table) == 2 * 2 * 2 * 9 * 36 and set(table.picture) == set(vision.names(pictures))
     for (name, reading, among, layer), part in table.groupby(["picture", "reading", "among", "layer"]):
@@ -288,7 +221,7 @@ def test_overlay_against_plain_transformers(loud):
         assert part.right.tolist() == [w in some for w, some in zip(part.word, true, strict=True)]
     images = {name: p.image for name, p in vision.names(pictures).items()}
     for cells, n, layers in ((1000, 1, (0, 2, 3, 5, 6, 8)), (1500, 2, (0, 2, 4, 6, 8)), (200, 1, (0, 8))):
-        few = experiments.overlay(loud, pictures, NAMES, max_cells=cells)  # a layer of both pictures has 288
+        few = regions.overlay(loud, pictures, NAMES, max_cells=cells)  # a layer of both pictures has 288
         found = few.groupby("picture").layer.unique()
         assert [tuple(some) for some in found] == [layers] * n, "all pictures have the same layers"
         params = figures.overlay(few, images, title="Where?", alt="Words.", layer=4).to_dict()["params"]
@@ -303,17 +236,14 @@ def test_a_tuned_lens_is_read_beside_the_others(shipped):
     model = own_weights(shipped, 1)
     shape = (model.n_layers, model.hidden_size)
     model.readings["tuned"] = Translators(torch.zeros(*shape, model.hidden_size), torch.zeros(*shape))
-    items = {
-        "things": vision.caption_items(vision.scenes(5)),
-        "none": vision.caption_items(vision.plain_colours(2), "noun"),
-    }
-    table, claims = experiments.noun_experiment(model, items, nothing=())
+    items, readings = vision.caption_items(vision.scenes(5)), ("normed", "raw", "tuned", "as released")
+    table, claims = run(replace(NOUNS, nothing=()), model, items, "things", readings=readings, twins=None)
     normed, tuned = (claim_of(claims, "nouns/things", reading) for reading in ("normed", "tuned"))
     assert tuned.values == normed.values and set(normed.controls) - set(tuned.controls) == {"random weights"}
-    assert set(table.reading) == {"normed", "raw", "tuned", "as released"}
-    empty = claim_of(claims, "nouns/none", "tuned")
+    none = vision.caption_items(vision.plain_colours(2), "noun")
+    _, [empty] = run(NOUNS, model, none, "none", readings=("tuned",))
     assert empty.n == 0 and empty.dropped == {"no right or no wrong word with a token of its own": 2}
-    assert set(experiments.overlay(model, vision.scenes(1), NAMES).reading) == {"normed", "raw", "tuned"}
+    assert set(regions.overlay(model, vision.scenes(1), NAMES).reading) == {"normed", "raw", "tuned"}
 
 
 # ---- planted truth ----
@@ -371,7 +301,7 @@ def test_planted_colours_are_found_and_others_are_not(shipped):
     items = vision.colour_items(vision.plain_colours(33))
     verdicts = {}
     for says in (most, anything, lambda named: ["red"] * len(named)):
-        _, claims = experiments.colour_experiment(planted(shipped, says), items, **PLAIN)
+        _, claims = run(COLOURS, planted(shipped, says), items, "pictures")
         verdicts[says] = [claim_of(claims, "colours/pictures", r) for r in ("normed", "as released")]
     right, wrong, parrot = verdicts.values()
     assert judge(right[0]).verdict == HOLDS and right[0].values[1] < 0.1 and min(right[0].values[2:-1]) > 0.9
@@ -383,18 +313,19 @@ def test_planted_colours_are_found_and_others_are_not(shipped):
 
 def test_planted_places_are_told_from_pictures_that_are_known(shipped):
     """A colour at its own patches holds; one that is all over the picture is no segment, and still its caption."""
-    pictures, few = vision.scenes(34, held_out=None, kinds=("one",)), PLAIN | {"nothing": ("blank image",)}
+    pictures, few = vision.scenes(34, held_out=None, kinds=("one",)), {"readings": ("normed",)}
+    segments, nouns = (replace(what, nothing=("blank image",)) for what in (SEGMENTS, NOUNS))
     areas, captions = vision.area_items(pictures, "colour"), vision.caption_items(pictures, "colour")
     local, everywhere = planted(shipped, lambda named: named), planted(shipped, most)
-    _, claims = experiments.segment_experiment(local, {"colours": areas}, **few)
+    _, claims = run(segments, local, areas, "colours", **few)
     claim = claim_of(claims, "segments/colours", "normed")
     assert judge(claim).verdict == HOLDS, judge(claim).reason
-    _, claims = experiments.segment_experiment(everywhere, {"colours": areas}, **few)
+    _, claims = run(segments, everywhere, areas, "colours", **few)
     verdict = judge(claim_of(claims, "segments/colours", "normed"))
     assert verdict.verdict == WEAKLY and "not above elsewhere" in verdict.reason
-    _, claims = experiments.noun_experiment(everywhere, {"colours": captions}, **few)
+    _, claims = run(nouns, everywhere, captions, "colours", **few)
     assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == HOLDS
-    _, claims = experiments.noun_experiment(planted(shipped, anything), {"colours": captions}, **few)
+    _, claims = run(nouns, planted(shipped, anything), captions, "colours", **few)
     assert judge(claim_of(claims, "nouns/colours", "normed")).verdict == NOT
 
 
@@ -431,6 +362,10 @@ def test_items_are_what_they_say():
             own, other = item.released
             assert set(item.right) <= set(own) - set(other) and set(item.wrong) <= set(other) - set(own)
             assert len(item.right) == len(item.wrong) > 0 and set(own) == set(vision.of_kind(item.picture.words, kind))
+    labels = {w for p in pictures for area in p.areas for w in vision.of_kind(area.words, "colour")}
+    for item in vision.area_items(pictures, "colour", seed=1):
+        assert item.right == item.area.words[:1] and {*item.wrong} == labels - {*item.picture.words}
+        assert item.released[0] == item.right and item.released[1][0] in item.wrong
     none = vision.caption_items(vision.plain_colours(3), "noun") + vision.area_items(vision.plain_colours(3), "noun")
     assert len(none) == 6 and not any(item.right or item.wrong for item in none)
     for pair, picture in zip(vision.similarity_pairs(pictures), pictures, strict=True):
@@ -460,23 +395,24 @@ def test_items_are_what_they_say():
 def test_models_without_the_words_or_without_a_grid_are_not_tested(name):
     model = wrap(*make_media_module(name), model_id=f"tiny-{name}")
     pictures = vision.scenes(6)
-    items = {"things": vision.area_items(pictures), "colours": vision.area_items(pictures, "colour")}
-    for found in (
-        experiments.segment_experiment(model, items),
-        experiments.noun_experiment(model, {"things": vision.caption_items(pictures)}),
-        experiments.colour_experiment(model, vision.colour_items(vision.plain_colours(6))),
-    ):
-        table, claims = found
+    asked = [
+        (SEGMENTS, vision.area_items(pictures)),
+        (SEGMENTS, vision.area_items(pictures, "colour")),
+        (NOUNS, vision.caption_items(pictures)),
+        (COLOURS, vision.colour_items(vision.plain_colours(6))),
+    ]
+    for experiment, items in asked:
+        table, claims = run(experiment, model, items, "s", twins=None)
         assert {judge(c).verdict for c in claims} == {UNTESTABLE}
         assert set(table.reading) >= {"normed", "as released"}
-        assert all(c.n + sum(c.dropped.values()) for c in claims)
-    shown = experiments.overlay(model, pictures[:1], NAMES)
+        assert all(c.n + sum(c.dropped.values()) == len(items) for c in claims)
+    shown = regions.overlay(model, pictures[:1], NAMES)
     assert len(shown) == 0 or set(shown.word)
     if model.encode([vision.similarity_pairs(pictures)[0].a])[0].grid is None:
-        dropped = experiments.segment_experiment(model, items)[1][0].dropped
-        assert len(shown) == 0 and set(dropped) <= {"the model lays its patches on no grid",
-                                                    "no right or no wrong word with a token of its own",
-                                                    "no word with a token of its own"}  # fmt: skip
+        assert len(shown) == 0
+        [lost, *_] = run(SEGMENTS, model, vision.area_items(pictures), "s")[1]
+        words = "no right or no wrong word with a token of its own"
+        assert {*lost.dropped} <= {"the model lays its patches on no grid", words}
 
 
 def test_pictures_that_the_processor_refuses_are_counted():
@@ -531,11 +467,11 @@ def test_photographs_of_coco(loud, monkeypatch):
             inside.append(part.mean())
         found = picture.patches(area, grid, view)
         assert {k for k in range(16) if inside[k] > 0.55} <= set(found) <= {k for k in range(16) if inside[k] > 0.45}
-    nouns = {kind: vision.caption_items(pictures, kind) for kind in vision.KINDS}
-    table, claims = experiments.noun_experiment(loud, nouns, **PLAIN)
-    assert {judge(c).verdict for c in claims} == {UNTESTABLE} and claims[0].n + sum(claims[0].dropped.values()) > 0
-    assert experiments.segment_experiment(loud, {"things": vision.area_items(pictures)}, **PLAIN)[1]
-    shown = experiments.overlay(loud, pictures[:1], NAMES)
+    some = [(NOUNS, vision.caption_items(pictures, kind)) for kind in vision.KINDS]
+    for experiment, items in [*some, (SEGMENTS, vision.area_items(pictures))]:
+        _, [claim, *_] = run(experiment, loud, items, "photographs")
+        assert judge(claim).verdict == UNTESTABLE and claim.n + sum(claim.dropped.values()) == len(items) > 0
+    shown = regions.overlay(loud, pictures[:1], NAMES)
     images = {name: p.image for name, p in vision.names(pictures[:1]).items()}
     chart = figures.overlay(shown, images, title="Where?", alt="Words on patches.", layer=4)
     assert "data:image/jpeg;base64," in json_of(chart)

@@ -5,28 +5,11 @@ Each function takes a model and the items of a spoke and returns `(table, eviden
 here.
 """
 
-from semhub_utils.experiments.audio import label_words_experiment
-from semhub_utils.experiments.common import both_readings
 from semhub_utils.experiments.moods import sentiment_patch_experiment
-from semhub_utils.experiments.reading import lens_grid, sound_lens
 from semhub_utils.experiments.sentiment import moves, sentiment_experiment
-from semhub_utils.experiments.vision import (
-    colour_experiment,
-    noun_experiment,
-    overlay,
-    segment_experiment,
-)
 
 __all__ = [
-    "both_readings",
-    "colour_experiment",
-    "label_words_experiment",
-    "lens_grid",
     "moves",
-    "noun_experiment",
-    "overlay",
-    "segment_experiment",
     "sentiment_experiment",
     "sentiment_patch_experiment",
-    "sound_lens",
 ]

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, need
 from semhub_utils.experiments.core import (
     DRAWS,
     Claim,
@@ -26,25 +25,20 @@ from semhub_utils.experiments.core import (
     Numbers,
     Result,
     Scores,
-    Weighed,
+    joined,
     run,
 )
-from semhub_utils.experiments.regions import SHUFFLED, Labels
-from semhub_utils.experiments.words import asked
-from semhub_utils.inputs import Input, Prompt
+from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 from semhub_utils.similarity import (
     adjusted_cosine,
-    cosine_matrix,
     debiased_cka,
     mutual_neighbours,
     retrieval_accuracy,
     same_group,
 )
-from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import Pair
 from semhub_utils.spokes.languages import PairSet
-from semhub_utils.spokes.semantics import SwapItem
 from semhub_utils.states import hidden_states
 
 CORRECTED, RELEASED = "corrected", "as released"
@@ -76,11 +70,8 @@ class Alike(Experiment):
         return tuple(Claim("similarity", baseline, reading=baseline) for baseline in self.baselines)
 
     def fit(self, model: LanguageModel, items: Sequence[Pair]) -> Kept:
-        if len(items) < 4:
-            raise SemhubError(
-                f"{len(items)} pairs were given; at least 4 are needed to compare matches with non-matches."
-            )
-        return Kept(items, prompts=[pair.a for pair in items])
+        need(len(items) >= 4, f"{len(items)} pairs were given; at least 4 are needed to compare matches with others.")
+        return Kept(items)
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
         a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
@@ -114,27 +105,18 @@ def alike_sets(model: LanguageModel, sets: Sequence[PairSet], *, seed: int = 0) 
     Claims: `similarity/<languages>` for the first ending of each two languages, the release's baseline beside it; with
     ", <ending>" behind for the others. Raises SemhubError if there are fewer than 4 pairs of a set.
     """
-    tables, claims, seen = [], [], set()
+    found, seen = [], set()
     for some in sets:
-        if len(some.pairs) < 4:
-            left = ", ".join(f"{count} × {reason}" for reason, count in some.dropped.items())
-            raise SemhubError(
-                f"{len(some.pairs)} pairs are left for {some.series} (out: {left or 'none'}); at least 4 would do."
-            )
+        left = ", ".join(f"{count} × {reason}" for reason, count in some.dropped.items()) or "none"
+        told = f"{len(some.pairs)} pairs are left for {some.series} (out: {left}); at least 4 would do."
+        need(len(some.pairs) >= 4, told)
         first = some.series not in seen
         seen.add(some.series)
-        table, found = run(
-            Alike((CORRECTED, RELEASED) if first else (CORRECTED,)),
-            model,
-            some.pairs,
-            series=some.series if first else f"{some.series}, {some.ending}",
-            seed=seed,
-            dropped=some.dropped,
-            columns={"series": some.series, "ending": some.ending},
-        )
-        tables.append(table)
-        claims += found
-    return pd.concat(tables, ignore_index=True), claims
+        baselines, series = (CORRECTED, RELEASED) if first else (CORRECTED,), {"series": some.series}
+        name = some.series if first else f"{some.series}, {some.ending}"
+        options = {"seed": seed, "dropped": some.dropped, "columns": series | {"ending": some.ending}}
+        found.append(run(Alike(baselines), model, some.pairs, series=name, **options))
+    return joined(found)
 
 
 @dataclass(frozen=True)
@@ -148,9 +130,6 @@ class Related(Experiment):
     names: tuple[str, ...]
     claims: ClassVar[tuple[Claim, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
-
-    def fit(self, model: LanguageModel, items: Sequence[Pair]) -> Kept:
-        return Kept(items, prompts=[pair.a for pair in items])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
         a, b = (normalize(last_states(reader, side), dim=-1) for side in (prompts, kept.labels("b")))
@@ -213,9 +192,6 @@ class Swapped(Experiment):
             for of in SWAPS
         )
 
-    def fit(self, model: LanguageModel, items: Sequence[SwapItem]) -> Kept:
-        return Kept(items, prompts=[item.sentence for item in items])
-
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
         sentence = last_states(reader, _sentences(prompts, reading)).double()
         forms = (last_states(reader, some).double() for some in zip(*kept.labels("forms"), strict=True))
@@ -250,18 +226,15 @@ class Punctuation(Experiment):
     )
     readings: ClassVar[tuple[str, ...]] = ("",)
 
-    def fit(self, model: LanguageModel, items: Sequence[Pair]) -> Kept:
-        return Kept(items, more=[_next_other(items, k).b for k in range(len(items))], prompts=[p.a for p in items])
-
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
-        def cosines(end: str) -> Float[np.ndarray, "item layer"]:
-            a, b = (last_states(reader, [text + end for text in side]) for side in (prompts, kept.more))
-            return cosine_similarity(a, b, dim=-1).double().cpu().numpy()
-
-        plain, stopped = cosines(""), cosines(self.stop)
+        others, found = [_next_other(kept.items, k).b for k in range(len(kept.items))], []
+        for end in ("", self.stop):
+            a, b = (last_states(reader, [text + end for text in side]) for side in (prompts, others))
+            found.append(cosine_similarity(a, b, dim=-1).double().cpu().numpy())
+        plain, stopped = found
         curves = {"as they are": plain, "both end in a full stop": stopped}
-        found: Numbers = {("punctuation-trap", name): values for name, values in curves.items()}
-        return found | {("punctuation-gain", ""): stopped - plain}
+        shown: Numbers = {("punctuation-trap", name): values for name, values in curves.items()}
+        return shown | {("punctuation-gain", ""): stopped - plain}
 
 
 def _next_other(pairs: Sequence[Pair], k: int) -> Pair:
@@ -270,41 +243,3 @@ def _next_other(pairs: Sequence[Pair], k: int) -> Pair:
         if pair.cluster != pairs[k].cluster and pair.moves_with[0] != pairs[k].moves_with[0]:
             return pair
     raise SemhubError(f"All {len(pairs)} pairs speak of one thing; pairs of different meaning would do.")
-
-
-@dataclass(frozen=True)
-class AlikeLabel(Experiment):
-    """Is a clip closer to its own label's text than to other labels'? `frame` is the sentence that the sound, or the
-    label's text, stands in.
-
-    Claim `clip-label/<series>`, once by each baseline: cosine with the own label minus the mean with other labels,
-    against labels shuffled among clips of a group. "corrected" takes the other labels of the own group (animals with
-    animals), "as released" those of all clips. Curves: `clip-retrieval`, is the own label the nearest of all (labels
-    that tie share the answer; series "chance"); and the plain cosine (`clip-cosine`).
-    """
-
-    frame: str = "{}"
-    claims: ClassVar[tuple[Claim, ...]] = tuple(
-        Claim("clip-label", of, unit="cosine", null_in_words=SHUFFLED, reading=of) for of in (CORRECTED, RELEASED)
-    )
-    readings: ClassVar[tuple[str, ...]] = ("",)
-
-    def fit(self, model: LanguageModel, items: Sequence[Clip]) -> Kept:
-        labels, frame = Labels.of_clips(items, [(clip.label,) for clip in items]), model.anchor + self.frame
-        return Kept(labels.clips, more=(labels, frame), prompts=[heard(clip, frame.format(SLOT)) for clip in items])
-
-    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
-        labels, frame = kept.more
-        sounds = last_states(reader, [asked(reader, prompt) for prompt in prompts])
-        texts = last_states(reader, [frame.format(label) for (label,) in labels.names])
-        cosine = cosine_matrix(sounds, texts).permute(1, 0, 2).double().cpu().numpy()  # [item, layer, label]
-        cosine = cosine.round(9)  # so that what is one text to the end is 0 apart
-        nearest, own = cosine >= cosine.max(2, keepdims=True) - 1e-6, labels.own
-        found = Weighed(nearest / nearest.sum(2, keepdims=True), own).own
-        return {
-            ("clip-label", CORRECTED): Weighed(cosine, labels.weights(labels.different & labels.together)),
-            ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.different)),
-            ("clip-retrieval", ""): found,
-            ("clip-retrieval", "chance"): np.full_like(found, 1 / len(labels.names)),
-            ("clip-cosine", ""): Weighed(cosine, own).own,
-        }

@@ -7,7 +7,7 @@ for every claim is a change of `_controls`, and nothing else.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -153,7 +153,7 @@ class Scores:
     why how many items have no number in this reading alone."""
 
     values: "Values"
-    controls: Mapping[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
+    controls: dict[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "_ layer"]] = ()
     least_p: float = 0.0
     of: Bool[np.ndarray, " _"] | None = None
@@ -264,7 +264,8 @@ class Experiment(Protocol):
     random_weights: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ()
 
-    def fit(self, model: LanguageModel, items: Sequence) -> Kept: ...
+    def fit(self, model: LanguageModel, items: Sequence) -> Kept:
+        return Kept(items)
 
     def choose(self, model: LanguageModel, kept: Kept) -> Kept:
         """What is settled on some of the items before they are read, such as a layer."""
@@ -318,6 +319,12 @@ def run(
     return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
 
 
+def joined(found: Iterable[Result]) -> Result:
+    """Several results, one below the other."""
+    tables, claims = zip(*found, strict=True)
+    return pd.concat(tables, ignore_index=True), [claim for some in claims for claim in some]
+
+
 Beside = dict[str, dict[Key, ByLayer]]
 """What is read where nothing should show, by control; of several seeds one below the other."""
 
@@ -335,25 +342,19 @@ def _read(
     for twin in twins:
         noise = _owned(kept, experiment.beside(randomised(model, twin), kept, prompts, reading))
         before = beside.get("random weights", {})
-        beside["random weights"] = {
-            key: np.concatenate([before[key], of]) if before else of for key, of in noise.items()
-        }
+        beside["random weights"] = {k: np.concatenate([before[k], of]) if before else of for k, of in noise.items()}
     return own, beside
 
 
 def _owned(kept: Kept, read: Numbers) -> dict[Key, ByLayer]:
     """The numbers of each item's own answer."""
-    numbers = ((key, _scores(of)) for key, of in read.items() if _is_numbers(of))
+    numbers = ((key, _scores(of)) for key, of in read.items() if not isinstance(of, pd.DataFrame))
     return {key: kept.only(scores.of).own(scores.values, key[1]) for key, scores in numbers}
 
 
 def exchanges(values: Values) -> bool:
     """Whether answers may change places."""
     return not isinstance(values, np.ndarray) or values.ndim == 3
-
-
-def _is_numbers(of: Values | Scores | pd.DataFrame) -> bool:
-    return not isinstance(of, pd.DataFrame)
 
 
 def _scores(of: Values | Scores) -> Scores:
@@ -363,8 +364,7 @@ def _scores(of: Values | Scores) -> Scores:
 def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, embedded: bool) -> dict[str, np.ndarray]:
     """The same numbers where nothing should show: what every claim and curve is set against; `kept`: of these."""
     found = {"embedding layer": kept.own(scores.values, key[1])[:, :1]} if embedded else {}
-    found |= scores.controls
-    found |= {name: numbers[key] for name, numbers in beside.items() if key in numbers}
+    found |= scores.controls | {name: numbers[key] for name, numbers in beside.items() if key in numbers}
     return {name: of for name, of in found.items() if isinstance(of, ControlCurve) or np.isfinite(of).all(1).any()}
 
 
@@ -409,7 +409,7 @@ def _curves(
     """Rows of every number that is no claim; where answers may change places, with that as the null."""
     claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []
     for key, of in own.items():
-        if not _is_numbers(of):
+        if isinstance(of, pd.DataFrame):
             tables.append(of if "series" in of else of.assign(series=series))
         elif key not in claimed:
             scores, (what, name, *more) = _scores(of), key

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.experiments.audio import BATCH
 from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Result, Scores, run
 from semhub_utils.experiments.interventions import (
     AWAY,
@@ -272,7 +271,7 @@ class AnimalPush(Push):
         heard = kept.more
         frames = [encoding.frames for encoding in heard.first]
         lengths = torch.zeros(len(frames), reader.n_layers + 1)
-        for states in stream_states(reader, heard.first, positions=frames, max_batch_tokens=BATCH):
+        for states in stream_states(reader, heard.first, positions=frames):
             lengths.index_add_(0, states.item, states.hidden.norm(dim=-1))
         lengths /= torch.tensor([len(places) for places in frames])[:, None]
         named = ((OTHER, "other"), (ALIKE, "alike"))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,6 +26,7 @@ from semhub_utils.experiments.core import (
     Numbers,
     Result,
     Scores,
+    joined,
     run,
 )
 from semhub_utils.experiments.words import asked, task_rows, text_of
@@ -96,18 +96,17 @@ class Patch(Experiment):
             replace(i, run=(asked(model, i.run[0]), i.run[1]), source=(asked(model, i.source[0]), i.source[1]))
             for i in items
         ]
-        said = [[w for w in (*item.answer, *item.expected) if w is not None] for item in items]
-        words = target_table(model, [w for some in said for w in some], text_of(items[0].run[0]) if items else "")
-        single, kept, dropped = words.single, [], Counter()
-        nowhere = [bool(i.places) and not i.places(*model.encode([i.run[0]])) for i in items]
-        for item, own, gone in zip(items, said, nowhere, strict=True):
+        answers = [w for item in items for w in (*item.answer, *item.expected) if w is not None]
+        words = target_table(model, answers, text_of(items[0].run[0]) if items else "")
+        single, kept, dropped = {*words.single, None}, [], Counter()
+        for item in items:
             if item.answer[0] == item.answer[1] or item.expected[0] == item.expected[1]:
                 dropped["both types have the same word"] += 1
             elif item.answer[0] == item.expected[0] or item.answer[1] == item.expected[1] is not None:
                 dropped["the source has the same answer"] += 1
-            elif not {*own} <= single:
+            elif not {*item.answer, *item.expected} <= single:
                 dropped["no single token of its own for an answer"] += 1
-            elif gone:
+            elif item.places and not item.places(*model.encode([item.run[0]])):
                 dropped["no patch of the model is known to lie there"] += 1
             else:
                 kept.append(item)
@@ -137,8 +136,8 @@ class Patch(Experiment):
             found |= {("patch-first", o, more): values for o, values in named.items()}
             found |= {("patch-probability", o, more): np.exp(some.logprob[index, :, w]) for o, w in of.items()}
         more = (("condition", SOURCE),)
-        null = EXCHANGE.draws(kept, Scores(said[SOURCE].followed["patch-answer"]), "", DRAWS, kept.seed)
-        found["patch-first", "expected", more] = Scores(followed[SOURCE]["patch-answer"], null=null)
+        answered = said[SOURCE].followed["patch-answer"]
+        found["patch-first", "expected", more] = Scores(answered, nulls=(EXCHANGE,), draws=DRAWS)
         found |= {("patch-rank", o, more): runs.rank(said[SOURCE].last, word) for o, word in of.items()}
         if kept.items[0].places is not None:
             found["task", ""] = task_rows(kept.series, kept.items, runs.first[:, 0] == of["original"])
@@ -176,13 +175,10 @@ def interchange(
 ) -> Result:
     """`run` of `Patch` both ways, or one way where items have places or there are none; the table adds `direction`."""
     alone = not items or items[0].places is not None
-    tables, claims = [], []
-    for into, direction in enumerate((f"{hub} into {series}", f"{series} into {hub}")[: 1 if alone else 2]):
-        columns = {"direction": f"{hub} words into {series}" if alone else direction}
-        table, found = run(Patch(hub, into), model, items, series=series, columns=columns, **options)
-        tables.append(table)
-        claims += found
-    return pd.concat(tables, ignore_index=True), claims
+    ways = [f"{hub} words into {series}"] if alone else [f"{hub} into {series}", f"{series} into {hub}"]
+    columns = [{"direction": way} for way in ways]
+    some = {"model": model, "items": items, "series": series, **options}
+    return joined(run(Patch(hub, into), columns=of, **some) for into, of in enumerate(columns))
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ def born() -> pd.DataFrame:
 
 def abroad() -> pd.DataFrame:
     """What eyes behind the hub and behind islands say of a shape's colour, from the cards of both trainings (the
-    latter's weights do not ship): share of right answers and `n` by `language` and `trunk`, with Wilson's 95% interval.
+    latter's weights do not ship): share of right answers and `n` by `language` and `training`, Wilson's 95% interval.
 
     Outside English, of colours that neither was asked for there; sentence forms that read the same in English are out.
     """
@@ -302,7 +302,7 @@ def abroad() -> pd.DataFrame:
             some = scores[scores.type == type_]
             some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
             hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
-            rows.append({"language": names[type_], "trunk": trunk} | share(hits, n))
+            rows.append({"language": names[type_], "training": trunk} | share(hits, n))
     return pd.DataFrame(rows)
 
 
