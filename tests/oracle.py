@@ -143,7 +143,7 @@ class MediaOracle(Oracle):
         if "chameleon" in type(self.module).__name__.lower():
             given["return_for_text_completion"] = True
         out = self.processor(text=[text], return_tensors="pt", **given)
-        return {k: v.double() if v.is_floating_point() else v for k, v in out.items() if k != "token_type_ids"}
+        return {k: v.double() if v.is_floating_point() else v for k, v in out.items()}
 
     def places(self, prompt):
         """The tokens that hold a picture or a sound."""

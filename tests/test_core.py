@@ -39,6 +39,7 @@ class Toy(core.Experiment):
     last: bool = False
     embedded: bool = True
     few: bool = False
+    least_p: float = 0.0
 
     @property
     def claims(self):
@@ -59,7 +60,9 @@ class Toy(core.Experiment):
         rows = pd.DataFrame({"experiment": ["toy-row"], "series": [kept.series], "value": [kept.seed]})
         own = kept.own(values)
         return {
-            ("toy", "own"): Scores(values if of is None else values[of], null=[noise(999, own.shape[1])], of=of),
+            ("toy", "own"): Scores(
+                values if of is None else values[of], null=[noise(999, own.shape[1])], of=of, least_p=self.least_p
+            ),
             ("toy-answers", "shown"): values,
             ("toy-plain", "", (("part", "one"),)): own if reading == "normed" else 2 * own,
             ("toy-alone", ""): Scores(own, controls={"beside": own}, alone=True),
@@ -107,7 +110,7 @@ def test_of_several_nulls_the_hardest_counts(tiny):
     model = tiny("llama")
     alone = {null: toy(model, n_answers=1, truth=3.0, nulls=(null,))[1][0] for null in (Exchange(), Flip(), Given())}
     assert [judge(claim).verdict for claim in alone.values()] == [UNTESTABLE, HOLDS, HOLDS]
-    _, [both] = toy(model, truth=2.0, nulls=(Flip(), Exchange(), Given(0.03)))
+    _, [both] = toy(model, truth=2.0, nulls=(Flip(), Exchange(), Given()), least_p=0.03)
     singly = [toy(model, truth=2.0, nulls=(null,))[1][0].p for null in (Flip(), Exchange(), Given())]
     np.testing.assert_allclose(both.p, np.max(singly, 0))
     assert both.least_p == 0.03 and judge(both).verdict == UNTESTABLE

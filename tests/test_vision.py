@@ -75,6 +75,9 @@ class Oracle(MediaOracle):
     def __init__(self, model):
         super().__init__(model.module, tf.AutoProcessor.from_pretrained(organism_path("hub-sees")))
 
+    def ids(self, prompt):
+        return {name: of for name, of in super().ids(prompt).items() if name != "token_type_ids"}
+
     def end(self, prompt):
         """[layer, hidden] of the last token."""
         return self.states(prompt)[:, -1]
