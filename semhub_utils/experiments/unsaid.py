@@ -159,6 +159,7 @@ class Ands(Experiment):
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         table, programs = kept.more, kept.labels("cluster")
+        hidden_states(reader, [*dict.fromkeys(site.place.text for site in kept.items)])  # whole: all places at once
         lists = np.array([site.place.kind == "list" for site in kept.items])
         both = np.full(len(lists), lists.any() and not lists.all())
         targets = torch.cat([table.ids.expand(len(prompts), -1), torch.tensor(kept.labels("next_id"))[:, None]], 1)
