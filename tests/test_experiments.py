@@ -13,13 +13,12 @@ from oracle import Oracle
 from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, split_items
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings, split_items
 from semhub_utils.experiments import alike, core, traps, words
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.experiments.reading import lens_grid
 from semhub_utils.models import randomised, wrap
-from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}

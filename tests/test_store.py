@@ -8,9 +8,9 @@ import torch
 from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
+from semhub_utils.evidence import random_pairings
 from semhub_utils.lens import lens
 from semhub_utils.models import randomised
-from semhub_utils.shuffles import random_pairings
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, edited_states, generate, next_token_logprobs, patched_states, states_under

@@ -26,9 +26,9 @@ from semhub_utils.experiments.core import (
     Numbers,
     Result,
     Scores,
-    Weighed,
     run,
 )
+from semhub_utils.experiments.numbers import Weighed
 from semhub_utils.experiments.regions import SHUFFLED, Labels
 from semhub_utils.experiments.words import asked
 from semhub_utils.inputs import Input, Prompt

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from semhub_utils.evidence import codes, least_permutation_p, random_pairings
 from semhub_utils.experiments.core import (
     DRAWS,
     FEW_DRAWS,
@@ -26,7 +27,6 @@ from semhub_utils.experiments.core import (
 )
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
 from semhub_utils.spokes.items import LensItem

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from semhub_utils.evidence import Evidence, evidence
+from semhub_utils.evidence import Evidence, evidence, least_permutation_p, random_pairings
 from semhub_utils.experiments.core import DRAWS
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 
 Numbers = Float[np.ndarray, "item layer word"]
 Weights = Float[np.ndarray, "item word"]
