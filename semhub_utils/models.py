@@ -303,11 +303,9 @@ class RandomTwin(LanguageModel):
     module = property(lambda self: self._body[0])
     structure = property(lambda self: self._body[1])
     device = property(lambda self: self._device)
-
-    def device_of_layer(self, layer: int) -> torch.device:
-        return self.like.device_of_layer(layer)  # known without weights
     dtype = property(lambda self: self._dtype)
     weights = property(lambda self: (self._dtype, f"random {self.seed}"))
+    device_of_layer = property(lambda self: self.like.device_of_layer)  # known without weights
 
     @property
     def readings(self) -> dict:
