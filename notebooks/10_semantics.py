@@ -65,6 +65,11 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
+# whole sentences and forms, before beginnings of them are read below
+similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=known.dropped + pairs.dropped)
+swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=known.dropped + swaps.dropped)
+
+# %% tags=["hide-input"]
 forms = semantics.form_prompts(known, n_items, seed=seed)
 forms = core.readable(model, forms, lambda item: item.prompt)
 task = chapter.knows(words.task_table, forms, "go on with a form", series="forms")
@@ -88,8 +93,6 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 # there too, and whatever shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
-lost = known.dropped + pairs.dropped
-similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=lost)
 similarity.curves(
     {"similarity": "same pattern", "similarity-all": "all"},
     "Are a sentence and its form more alike than others?",
@@ -127,8 +130,6 @@ similarity.claims(
 # comparison is fair by design: both forms in both orders, **names swapped, any order**.
 
 # %% tags=["hide-input"]
-lost = known.dropped + swaps.dropped
-swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=lost)
 swapped.curves(
     "swap",
     "How much nearer is the true form?",

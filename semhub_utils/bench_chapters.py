@@ -72,7 +72,7 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     sets = (s for s in languages.pair_sets(found, continuation) if s.ending == "continued")
     pairs = next(s.pairs for s in sets if s.series == "spanish")
     lines, known = languages.running_text("spanish", n, seed=seed), languages.dictionary("spanish")
-    words = word_items(model, lines, "spanish", known, {}, n_words=n, seed=seed)[0]
+    words = word_items(model, lines, "spanish", known, {}, n_words=n, seed=seed)
     return {"lens": of(Lens("english", "own"), model, words), "similarity": of(Alike(), model, pairs[:n])}
 
 

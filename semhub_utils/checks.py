@@ -15,7 +15,8 @@ from torch import Tensor
 from semhub_utils.errors import need
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, hidden_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, states_under
 from semhub_utils.structure import relative_error, tolerance
 
 
@@ -80,9 +81,9 @@ def _sites(prompt: Encoding) -> list[int]:
     return sorted({k * (n - 1) // 63 for k in range(64)} if n > 64 else range(n))
 
 
-def _states(model: LanguageModel, prompts: list[Encoding], edit: Edit | None = None) -> Tensor:
+def _states(model: LanguageModel, prompts: list[Encoding]) -> Tensor:
     """Positions and all layers of all prompts in padded batches: [site, layer, hidden]."""
-    return hidden_states(model, prompts, positions=[_sites(prompt) for prompt in prompts], edit=edit).hidden
+    return hidden_states(model, prompts, positions=[_sites(prompt) for prompt in prompts]).hidden
 
 
 def _everywhere(model: LanguageModel, prompt: Encoding, layers: list[int]) -> Tensor:
@@ -153,14 +154,15 @@ def _content_is_seen(model: LanguageModel, prompts: list[Encoding]) -> float:
 
 def _zero_changes_nothing(model: LanguageModel, prompts: list[Encoding]) -> float:
     nothing = Edit(tuple(range(model.n_layers + 1)), torch.zeros(model.hidden_size), positions="all")
-    return _worst_layer(model, _states(model, prompts, nothing), _states(model, prompts))
+    same = zip(states_under(model, prompts, nothing), map(_sites, prompts), strict=True)
+    return _worst_layer(model, torch.cat([states[sites] for states, sites in same]), _states(model, prompts))
 
 
 def _edit_lands(model: LanguageModel, prompts: list[Encoding]) -> float:
     layer = (model.n_layers + 1) // 2
     before = _states(model, prompts[:1])
     vector = before[0, layer].roll(1)
-    after = _states(model, prompts[:1], Edit((layer,), vector, positions=-1))
+    (after,) = states_under(model, prompts[:1], Edit((layer,), vector))
     expected = before[:, : layer + 1].clone()
     expected[-1, layer] += vector
     above = float("inf") if torch.equal(after[-1, -1], before[-1, -1]) else 0.0

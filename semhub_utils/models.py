@@ -87,6 +87,10 @@ class LanguageModel:
     def device(self) -> torch.device:
         return self.unembedding.device
 
+    def device_of_layer(self, layer: int) -> torch.device:
+        """Where the states of a layer lie."""
+        return next(self.blocks[max(layer - 1, 0)].parameters()).device
+
     @property
     def dtype(self) -> torch.dtype:
         return self.unembedding.dtype
@@ -205,7 +209,8 @@ class LanguageModel:
 
         keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
         """
-        given = {name: value.to(self.device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
+        device = self.module.get_input_embeddings().weight.device
+        given = {name: value.to(device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
         return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
 
     @contextmanager
@@ -300,6 +305,7 @@ class RandomTwin(LanguageModel):
     device = property(lambda self: self._device)
     dtype = property(lambda self: self._dtype)
     weights = property(lambda self: (self._dtype, f"random {self.seed}"))
+    device_of_layer = property(lambda self: self.like.device_of_layer)  # known without weights
 
     @property
     def readings(self) -> dict:

@@ -38,3 +38,9 @@ def tiny(tokenizers):
         return made(name)
 
     return handle
+
+
+@pytest.fixture
+def own(tokenizers):
+    """own(architecture): a handle that nothing has been read with."""
+    return lambda name="llama", **sizes: wrap(make_module(name, **sizes), tokenizers("byte"), model_id=f"own-{name}")

@@ -11,7 +11,7 @@ import torch
 
 from semhub_utils import cli, zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, wilson
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, wilson
 from semhub_utils.experiments import fooled, interventions, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
@@ -21,7 +21,6 @@ from semhub_utils.models import randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.lexicon import english_tokens, vocabulary
 from semhub_utils.organism.world import MAX_RESULT
-from semhub_utils.shuffles import random_pairings
 from semhub_utils.similarity import adjusted_cosine, same_group
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair

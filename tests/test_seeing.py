@@ -17,8 +17,8 @@ from semhub_utils.inputs import Input, Sound
 from semhub_utils.lens import lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
-from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import generate, next_token_logprobs, patched_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, generate, next_token_logprobs, patched_states, states_under
 
 MEDIA = [*SEEING, *LISTENING]
 
@@ -123,7 +123,7 @@ def test_patching_the_last_token_behind_a_picture_is_replacing_it(media, name):
     ends = patched_states(model, items, vectors, layers=(1, 3))
     for column, layer in enumerate((1, 3)):
         edit = Edit((layer,), vectors[:, column], mode="replace")
-        close(ends[:, column], hidden_states(model, items, layers=[3], edit=edit).hidden[:, 0].double())
+        close(ends[:, column], torch.stack([some[-1, 3] for some in states_under(model, items, edit)]).double())
 
 
 def test_one_model_sees_and_hears(media):

@@ -21,12 +21,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings
 from semhub_utils.experiments import alike, core, patching, unsaid
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
-from semhub_utils.shuffles import random_pairings
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES

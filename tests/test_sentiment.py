@@ -23,8 +23,7 @@ from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
-from semhub_utils.states import Edit
-from semhub_utils.steering import generate, next_token_logprobs
+from semhub_utils.steering import Edit, generate, next_token_logprobs
 
 # ---- the spoke ----
 

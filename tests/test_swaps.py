@@ -24,8 +24,8 @@ from semhub_utils.models import wrap
 from semhub_utils.organism.scenes import COLOURS
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
-from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import next_token_logprobs, patched_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, next_token_logprobs, patched_states
 
 WORDS = ("3", "5", "8", "9")
 

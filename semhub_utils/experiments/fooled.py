@@ -29,7 +29,19 @@ from tqdm.auto import tqdm
 
 from semhub_utils import zoo
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import ALPHA, HOLDS, UNTESTABLE, WEAK_ALPHA, WEAKLY, Evidence, evidence, judge, tidy
+from semhub_utils.evidence import (
+    ALPHA,
+    HOLDS,
+    UNTESTABLE,
+    WEAK_ALPHA,
+    WEAKLY,
+    Evidence,
+    Labels,
+    evidence,
+    judge,
+    random_pairings,
+    tidy,
+)
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Claim, run
@@ -40,7 +52,6 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.llama import exam
 from semhub_utils.organism.world import MAX_RESULT, World
-from semhub_utils.shuffles import Labels, random_pairings
 from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts, languages
 

@@ -12,14 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control
+from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control, least_permutation_p, random_pairings
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Experiment, Flip, Given, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states

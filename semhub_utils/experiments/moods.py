@@ -9,13 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import evidence, sign_flip_null, tidy
+from semhub_utils.evidence import evidence, least_sign_flip_p, sign_flip_null, tidy
 from semhub_utils.experiments.continuations import told_sides
 from semhub_utils.experiments.core import DRAWS, Result, curve
 from semhub_utils.experiments.sentiment import fitting_prompts
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import patched_states

@@ -18,6 +18,7 @@ from semhub_utils.evidence import (
     evenly,
     evidence,
     judge,
+    least_sign_flip_p,
     sign_flip_null,
     split_items,
     tidy,
@@ -26,7 +27,6 @@ from semhub_utils.experiments.continuations import MEASURED, Score, measure, wor
 from semhub_utils.experiments.core import DRAWS, Result, curve, readable
 from semhub_utils.experiments.steered import AWAY, ENGLISH, MASS, PAPER, RANDOM, SHOWN, Steered, halved, mean, table
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_sign_flip_p
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, word_score
 
 RANDOM_DIRECTIONS = 3
