@@ -7,9 +7,7 @@ here.
 
 from semhub_utils.experiments.audio import label_words_experiment
 from semhub_utils.experiments.common import both_readings
-from semhub_utils.experiments.moods import sentiment_patch_experiment
 from semhub_utils.experiments.reading import lens_grid, sound_lens
-from semhub_utils.experiments.sentiment import moves, sentiment_experiment
 from semhub_utils.experiments.vision import (
     colour_experiment,
     noun_experiment,
@@ -22,11 +20,8 @@ __all__ = [
     "colour_experiment",
     "label_words_experiment",
     "lens_grid",
-    "moves",
     "noun_experiment",
     "overlay",
     "segment_experiment",
-    "sentiment_experiment",
-    "sentiment_patch_experiment",
     "sound_lens",
 ]
