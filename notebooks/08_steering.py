@@ -67,8 +67,9 @@ tasks = {
     language: sentiment.task(language, n_items, seed=seed, tagged=shipped, data_dir=data_dir)
     for language in sentiment.LANGUAGES
 }
+prompts, lost = ({language: getattr(task, of) for language, task in tasks.items()} for of in ("prompts", "dropped"))
 print(*(task.note for task in tasks.values()), sep="\n")
-listing(zip(*([p.prompt for p in task.prompts[:3]] for task in tasks.values()), strict=True), [*tasks])
+listing(zip(*([p.prompt for p in some[:3]] for some in prompts.values()), strict=True), [*tasks])
 
 # %% [markdown]
 # ## What counts as sentiment?
@@ -105,7 +106,7 @@ settings = {
     "n_seeds": n_seeds,
     "max_new_tokens": max_new_tokens or (4 if shipped else 32),
 }
-steering = chapter.run(lambda language: continuations.Sentiment(language=language, **settings), tasks)
+steering = chapter.run(lambda name: continuations.Sentiment(task=tasks[name], **settings), prompts, dropped=lost)
 
 # %% tags=["hide-input"]
 steering.curves(
@@ -286,7 +287,8 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # also flips whole pairs.
 
 # %% tags=["hide-input"]
-patches = chapter.run(continuations.SentimentPatch(tasks["english"]), tasks)
+english = tasks["english"]
+patches = chapter.run(lambda name: continuations.SentimentPatch(tasks[name], english), prompts, dropped=lost)
 
 # %% tags=["hide-input"]
 patches.curves(

@@ -99,7 +99,7 @@ class Sentiment(Push):
     (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
     nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
     added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
-    "all words" counts them. Where `language` is not English, `native/<language>` and `native-mass/<language>`: half,
+    "all words" counts them. Where the task is not in English, `native/<language>` and `native-mass/<language>`: half,
     minus AS_WELL times that of the native vector; control: random directions in the English vector's place.
     `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model, unsteered), mean
     of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering. Prompts without a
@@ -113,7 +113,7 @@ class Sentiment(Push):
     a number is below 1.
     """
 
-    language: str
+    task: SentimentTask
     strengths: tuple[float, ...] = (2.0, 4.0)
     directions: int = 10
     instead: int = 100
@@ -141,23 +141,23 @@ class Sentiment(Push):
         )
         given |= {"unit": "above the limit", "reading": OWN_LEFT_OUT}
         native = tuple(Claim(name, **given) for name in ("native", "native-mass"))
-        return found + native * (self.language != "english")
+        return found + native * (self.task.language != "english")
 
-    def fit(self, model: LanguageModel, items: SentimentTask) -> Kept:
+    def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
         for name in ("n_seeds", "max_new_tokens"):
             need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; a whole number from 1 would do.")
-        prompts, dropped = fitting_prompts(model, items, self.max_new_tokens)
-        return Kept(prompts, dropped, prompts=(), more=(items, *told_sides(model, items, (items.own, ()))))
+        prompts, dropped = fitting_prompts(model, items, self.task.language, self.max_new_tokens)
+        return Kept(prompts, dropped, prompts=(), more=told_sides(model, self.task, (self.task.own, ())))
 
     def vectors(self, reader: LanguageModel, kept: Kept) -> Vectors:
-        made = {name: word_vector(reader, *pair) for name, pair in kept.more[0].vectors.items()}
+        made = {name: word_vector(reader, *pair) for name, pair in self.task.vectors.items()}
         longest = max(vector.shape[1] for vector in made.values())
         made = {name: pad(vector, (0, 0, 0, longest - vector.shape[1])) for name, vector in made.items()}
         return {f"{name.title()} vector": v.expand(len(kept.items), -1, -1, -1) for name, v in made.items()}
 
     def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
         """log P(pleasant words) - log P(unpleasant words) as the next token, without and with the pair's own words."""
-        _, table, sides = kept.more.resolved
+        table, sides = kept.more.resolved
         if not all(side for reading in sides for side in reading):
             return np.full((len(of), len(strengths), len(sides)), np.nan)
         texts, edit = [reader.anchor + kept.items[n].prompt for n in of], _at_first(vectors, at)
@@ -190,7 +190,7 @@ class Sentiment(Push):
         return reader.n_layers - 1
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        task, c, some = kept.more.resolved[0], kept.more.strength, kept.only(kept.more.reported()).items
+        task, c, some = self.task, kept.more.strength, kept.only(kept.more.reported()).items
         ways = self.ways(reader, kept, kept.more.layer)
         found = self.conditions(reader, kept, kept.more.layer)
         texts, values = {}, {}
@@ -319,16 +319,14 @@ def mass(
 
 
 def fitting_prompts(
-    model: LanguageModel, task: SentimentTask, max_new_tokens: int
+    model: LanguageModel, prompts: Sequence[SentimentPrompt], language: str, max_new_tokens: int
 ) -> tuple[list[SentimentPrompt], dict[str, int]]:
-    """The prompts that fit into the context with what is written after them, and what was left out so far."""
-    kept = readable(model, task.prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens)
-    given = (
-        f"{len(kept)} of {len(task.prompts)} prompts of {task.language} fit with {max_new_tokens} new tokens into the"
-    )
-    context = f"context of {model.model_id} ({model.max_length})"
-    need(len(kept) >= FEWEST, f"{given} {context}; {FEWEST} prompts and fewer new tokens would do.")
-    return kept, {**task.dropped, "longer than the context": len(task.prompts) - len(kept)}
+    """The prompts that fit into the context with what is written after them, and how many do not."""
+    kept = readable(model, prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens)
+    fit = f"{len(kept)} of {len(prompts)} prompts of {language} fit with {max_new_tokens} new tokens into the context"
+    enough = f"of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
+    need(len(kept) >= FEWEST, f"{fit} {enough}")
+    return list(kept), {"longer than the context": len(prompts) - len(kept)}
 
 
 def told_sides(
@@ -514,6 +512,7 @@ class SentimentPatch(Experiment):
     Raises SemhubError where too few prompts fit into the model's context.
     """
 
+    task: SentimentTask
     english: SentimentTask
     most: int = 24
     nothing: ClassVar[tuple[str, ...]] = ()
@@ -523,14 +522,15 @@ class SentimentPatch(Experiment):
               null_in_words="signs flipped by thing, and by pair of words"),
     )  # fmt: skip
 
-    def fit(self, model: LanguageModel, items: SentimentTask) -> Kept:
-        prompts, dropped = fitting_prompts(model, items, 1)
-        prompts, english = prompts[: self.most], fitting_prompts(model, self.english, 8)[0]
+    def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
+        task, hub = self.task, self.english
+        prompts, dropped = fitting_prompts(model, items, task.language, 1)
+        prompts, english = prompts[: self.most], fitting_prompts(model, hub.prompts, hub.language, 8)[0]
         same = {p.id: p for p in english}  # where there is none of the same thing, the next in line
         sources = [same.get(p.id, english[k % len(english)]).prompt for k, p in enumerate(prompts)]
         # a pair's own words do not count for it
-        words = told_sides(model, items, [*zip(items.pleasant, items.unpleasant, strict=True), items.own])
-        written = [_Written(p.cluster, k) for p in prompts for k in range(len(self.english.pleasant) + 1)]
+        words = told_sides(model, task, [*zip(task.pleasant, task.unpleasant, strict=True), task.own])
+        written = [_Written(p.cluster, k) for p in prompts for k in range(len(hub.pleasant) + 1)]
         return Kept(written, dropped, prompts=[p.prompt for p in prompts], more=(sources, *words))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
@@ -556,7 +556,7 @@ class SentimentPatch(Experiment):
 
     def _states(
         self, reader: LanguageModel, kept: Kept, pairs: Sequence[tuple[str, str]] | None = None
-    ) -> Float[Tensor, "prompt pair side layer hidden"]:
+    ) -> Float[Tensor, "prompt some side layer hidden"]:
         """Of English sentences that end in the words of some pairs, by default the opposites."""
         of = self.english
         pairs = pairs or list(zip((*of.pleasant, of.own[0]), (*of.unpleasant, of.own[1]), strict=True))
@@ -568,7 +568,7 @@ class SentimentPatch(Experiment):
         reader: LanguageModel,
         kept: Kept,
         prompts: Sequence,
-        states: Float[Tensor, "prompt pair side layer hidden"],
+        states: Float[Tensor, "prompt some side layer hidden"],
     ) -> Float[np.ndarray, "prompt pair side layer"]:
         """The measure with each state written in turn."""
         texts = [prompt for prompt in prompts for _ in range(states.shape[1] * states.shape[2])]
