@@ -45,7 +45,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue, listing
-from semhub_utils.experiments import continuations
+from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
 
@@ -288,7 +288,7 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 
 # %% tags=["hide-input"]
 english = tasks["english"]
-patches = chapter.run(lambda name: continuations.SentimentPatch(tasks[name], english), prompts, dropped=lost)
+patches = chapter.run(lambda name: patching.SentimentPatch(tasks[name], english), prompts, dropped=lost)
 
 # %% tags=["hide-input"]
 patches.curves(

@@ -20,8 +20,9 @@ from test_experiments import one_token_forms
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
 from semhub_utils.experiments import continuations, core
-from semhub_utils.experiments.continuations import Sentiment, SentimentPatch, moves, sentiment_classifier
+from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
 from semhub_utils.experiments.core import Kept
+from semhub_utils.experiments.patching import SentimentPatch
 from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import concepts
 from semhub_utils.spokes import sentiment
