@@ -44,15 +44,9 @@ judge_model = None  # the model whose perplexity counts, or the steered one itse
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-from IPython.display import display
-
-from semhub_utils import experiments, figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
-from semhub_utils.classifiers import sentiment_classifier
+from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
-from semhub_utils.results import glue
 from semhub_utils.spokes import sentiment
 
 chapter = begin("steering", globals(), "n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
@@ -73,8 +67,9 @@ tasks = {
     language: sentiment.task(language, n_items, seed=seed, tagged=shipped, data_dir=data_dir)
     for language in sentiment.LANGUAGES
 }
+prompts, lost = ({language: getattr(task, of) for language, task in tasks.items()} for of in ("prompts", "dropped"))
 print(*(task.note for task in tasks.values()), sep="\n")
-pd.DataFrame({language: [p.prompt for p in task.prompts[:3]] for language, task in tasks.items()})
+listing(zip(*([p.prompt for p in some[:3]] for some in prompts.values()), strict=True), [*tasks])
 
 # %% [markdown]
 # ## What counts as sentiment?
@@ -90,9 +85,8 @@ pd.DataFrame({language: [p.prompt for p in task.prompts[:3]] for language, task 
 # measure. The figures show the reading with them too.
 
 # %%
-pd.DataFrame(
-    {language: [f"{p} / {u}" for p, u in zip(t.pleasant, t.unpleasant, strict=True)] for language, t in tasks.items()}
-)
+words = [[" / ".join(pair) for pair in zip(t.pleasant, t.unpleasant, strict=True)] for t in tasks.values()]
+listing(zip(*words, strict=True), [*tasks])
 
 # %% [markdown]
 # ## The vector, and where it is added
@@ -106,31 +100,20 @@ pd.DataFrame(
 # difference between a push with the coefficient and a push against it.
 
 # %% tags=["hide-input"]
-score = sentiment_classifier(sentiment_model, device=device) if sentiment_model else None
-judge = load_model(judge_model, device=device, dtype=dtype) if judge_model else None
 settings = {
-    "score": score,
-    "judged_by": judge,
+    "score": continuations.sentiment_classifier(sentiment_model, device=device) if sentiment_model else None,
+    "judged_by": load_model(judge_model, device=device, dtype=dtype) if judge_model else None,
     "n_seeds": n_seeds,
     "max_new_tokens": max_new_tokens or (4 if shipped else 32),
-    "seed": seed,
 }
+steering = chapter.run(lambda name: continuations.Sentiment(task=tasks[name], **settings), prompts, dropped=lost)
 
 # %% tags=["hide-input"]
-table = chapter.each(
-    "steering", tasks, lambda language: experiments.sentiment_experiment(model, tasks[language], **settings)
-)
-columns = "language series control layer depth value low high null_high n".split()
-choice = table.loc[table.experiment == "sentiment-choice", columns]
-show(
-    figures.curves(
-        choice,
-        title="At which layer does a push move the next word? (the quarter for choosing)",
-        alt="Half the difference of a push with and against the vector, by relative depth, for each coefficient and language.",
-        y="shift of the next word (nats)",
-        switch=("language",),
-    ),
-    choice,
+steering.curves(
+    "sentiment-choice",
+    "At which layer does a push move the next word? (the quarter for choosing)",
+    alt="Half the difference of a push with and against the vector, by relative depth, for each coefficient and language.",
+    y="shift of the next word (nats)",
 )
 
 # %% [markdown]
@@ -141,7 +124,7 @@ show(
 # vector, not at all, and with it, at the coefficient chosen.
 
 # %% tags=["hide-input"]
-texts = table[table.experiment == "sentiment-example"].rename(columns={"series": "vector"})
+texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})
 texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values="text", aggfunc="first", sort=False)
 
 # %% [markdown]
@@ -152,20 +135,14 @@ texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values
 # were run at the chosen coefficient and its negative. Choose the measure, the language and the vector.
 
 # %% tags=["hide-input"]
-dose = table[table.experiment == "sentiment-dose"]
-columns = "language measure series strength value low high level seed_sd n dropped".split()
-shown = dose.assign(measure=dose.measure.where(dose.reading != "all words", dose.measure + ", all words"))
-show(
-    figures.curves(
-        shown.drop(columns="reading"),
-        title="Does more of the vector give more pleasant text? (the other prompts)",
-        alt="Change of sentiment, perplexity or relevance by coefficient, for either vector, random ones and a wrong layer.",
-        x="strength",
-        y="change against no steering",
-        x_title="coefficient",
-        switch=("measure", "language"),
-    ),
-    shown[columns],
+told = {"without the pair's own words": "", "all words": ", all words"}
+named = steering.changed(lambda rows: rows.assign(measure=rows.measure + rows.reading.replace(told), reading=""))
+named.dose(
+    "sentiment-dose",
+    "Does more of the vector give more pleasant text? (the other prompts)",
+    alt="Change of sentiment, perplexity or relevance by coefficient, for either vector, random ones and a wrong layer.",
+    y="change against no steering",
+    x_title="coefficient",
 )
 
 # %% [markdown]
@@ -188,30 +165,40 @@ show(
 # directions, or, for the texts written, be above the strongest of ten.
 
 # %% tags=["hide-input"]
-english = {}
-for kind, what in (("sentiment-mass", "next words"), ("sentiment", "continuations")):
-    card = chapter.claim(
-        f"{kind}/english",
-        f"Good minus bad makes English {what} more pleasant than random directions do.",
-        paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
-    )
-    english[kind] = experiments.moves(chapter.evidence(f"{kind}/english"), "English text")
-    display(card)
+steering.claims(
+    "sentiment-mass/english",
+    "Good minus bad makes English next words more pleasant than random directions do.",
+    paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
+)
+
+# %% tags=["hide-input"]
+steering.claims(
+    "sentiment/english",
+    "Good minus bad makes English continuations more pleasant than random directions do.",
+    paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
+)
 
 # %% [markdown]
 # ## Then the other languages
 
 # %% tags=["hide-input"]
 others = [language for language in tasks if language != "english"]
-for language in others:
-    for kind, what in (("sentiment-mass", "next words"), ("sentiment", "continuations")):
-        card = chapter.claim(
-            f"{kind}/{language}",
-            f"Good minus bad, in English, makes {language.title()} {what} more pleasant than random directions do.",
-            paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
-            precondition=english[kind],
-        )
-        display(card)
+steering.claims(
+    "sentiment-mass",
+    "Good minus bad, in English, makes {Name} next words more pleasant than random directions do.",
+    paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
+    needs=continuations.moves(steering.one("sentiment-mass/english"), "English text"),
+    of=others,
+)
+
+# %% tags=["hide-input"]
+steering.claims(
+    "sentiment",
+    "Good minus bad, in English, makes {Name} continuations more pleasant than random directions do.",
+    paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
+    needs=continuations.moves(steering.one("sentiment/english"), "English text"),
+    of=others,
+)
 
 # %% [markdown]
 # ## As well as the language's own words?
@@ -221,16 +208,12 @@ for language in others:
 # one does.
 
 # %% tags=["hide-input"]
-difference = table[(table.experiment == "sentiment-difference") & (table.reading != "all words")]
-shown = difference.assign(reading=difference.measure)
-show(
-    figures.bars(
-        shown,
-        title="Does the native vector do more?",
-        alt="Shift under the English vector minus that under the native one, by language, with 95% intervals.",
-        y="English minus native shift",
-    ),
-    shown[["series", "measure", "value", "low", "high", "n", "dropped"]],
+steering.bars(
+    "sentiment-difference",
+    "Does the native vector do more?",
+    alt="Shift under the English vector minus that under the native one, by language, with 95% intervals.",
+    y="English minus native shift",
+    reading="without the pair's own words",
 )
 
 # %% [markdown]
@@ -240,18 +223,13 @@ show(
 
 # %% tags=["hide-input"]
 kind = "sentiment" if sentiment_model else "sentiment-mass"
-moved = {
-    language: english[kind] or experiments.moves(chapter.evidence(f"{kind}/{language}"), f"{language.title()} text")
-    for language in others
-}
-chapter.claims(
+moved = {name: continuations.moves(steering.one(f"{kind}/{name}"), f"{name.title()} text") for name in tasks}
+moved = {name: moved["english"] or moved[name] for name in others}
+steering.claims(
     "native" if sentiment_model else "native-mass",
-    {
-        name: f"The English vector moves {name.title()} at least three quarters as far as the {name.title()} one."
-        for name in others
-    },
+    "The English vector moves {Name} at least three quarters as far as the {Name} one.",
     paper="English words steer about as well as the words of the output language.",
-    precondition=moved,
+    needs=moved,
 )
 
 # %% [markdown]
@@ -261,32 +239,28 @@ chapter.claims(
 # left. Both bounds were fixed before the run, and both must hold for the push with and the push against the vector together.
 
 # %% tags=["hide-input"]
-chapter.claims(
+steering.claims(
     "fluency",
-    {
-        name: f"Under the English vector the perplexity of {name.title()} text rises by at most a quarter."
-        for name in others
-    },
+    "Under the English vector the perplexity of {Name} text rises by at most a quarter.",
     paper="Fluency and relevance are kept.",
-    precondition=moved,
+    needs=moved,
+    of=others,
 )
 
 # %% tags=["hide-input"]
-chapter.claims(
+steering.claims(
     "relevance",
-    {
-        name: f"Under the English vector {name.title()} text keeps at least four fifths of its relevance to the prompt."
-        for name in others
-    },
+    "Under the English vector {Name} text keeps at least four fifths of its relevance to the prompt.",
     paper="Fluency and relevance are kept.",
-    precondition=moved,
+    needs=moved,
+    of=others,
 )
 
 # %% tags=["hide-input"]
-written = dose[(dose.measure.str.startswith("text")) & (dose.strength == 0) & (dose.reading != "all words")]
-steered = written[written.series == "English vector"]
-glue("with_words", int(steered.n.sum()))
-glue("all_prompts", int((steered.n + steered.dropped).sum()))
+written = named.rows("sentiment-dose", series="English vector", measure="text (−1 to 1)", strength=0)
+glue("with_words", int(written.n.sum()))
+reported = [steering.one(f"sentiment/{name}") for name in tasks]
+glue("all_prompts", sum(found.n + found.dropped.get("without a number", 0) for found in reported))
 glue("judge", judge_model or "the steered model itself, unsteered")
 
 # %% [markdown]
@@ -313,37 +287,24 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # also flips whole pairs.
 
 # %% tags=["hide-input"]
-patches = chapter.each(
-    "patch",
-    tasks,
-    lambda name: experiments.sentiment_patch_experiment(model, tasks[name], tasks["english"], seed=seed),
-    column="language",
+english = tasks["english"]
+patches = chapter.run(lambda name: patching.SentimentPatch(tasks[name], english), prompts, dropped=lost)
+
+# %% tags=["hide-input"]
+patches.curves(
+    "sentiment-patch-level",
+    "What comes next with an English word's state in the last place?",
+    alt="Pleasant minus unpleasant next words by layer of the patch, for each kind of word written, by language.",
+    y="pleasant minus unpleasant (nats)",
 )
 
 # %% tags=["hide-input"]
-levels = patches[patches.experiment == "sentiment-patch-level"]
-show(
-    figures.curves(
-        levels,
-        title="What comes next with an English word's state in the last place?",
-        alt="Pleasant minus unpleasant next words by layer of the patch, for each kind of word written, by language.",
-        y="pleasant minus unpleasant (nats)",
-        switch=("language",),
-    ),
-    levels[["language", "series", "layer", "value", "low", "high", "n"]],
-)
-
-# %% tags=["hide-input"]
-gaps = patches[patches.experiment == "sentiment-patch"].assign(series="opposites")
-show(
-    figures.curves(
-        gaps,
-        title="Does the sentiment of the next word follow?",
-        alt="Half of the pleasant word's effect minus the unpleasant one's by layer, with null and controls, by language.",
-        y="shift of the next word (nats)",
-        switch=("language",),
-    ),
-    gaps[["language", "series", "control", "layer", "value", "low", "high", "null_high", "n"]],
+patches.curves(
+    "sentiment-patch",
+    "Does the sentiment of the next word follow?",
+    alt="Half of the pleasant word's effect minus the unpleasant one's by layer, with null and controls, by language.",
+    y="shift of the next word (nats)",
+    by="opposites",
 )
 
 # %% [markdown]
@@ -353,17 +314,20 @@ show(
 # As above, English comes first: where a pleasant word moves nothing in English, the claims on the other languages read *cannot be tested here*.
 
 # %% tags=["hide-input"]
-for language in ("english", *others):
-    first = "english" == language
-    needed = None if first else experiments.moves(chapter.evidence("patch/english"), "English text", "word")
-    card = chapter.claim(
-        f"patch/{language}",
-        f"At some middle layer, a pleasant English word makes the {language.title()} next word more pleasant than its "
-        "opposite does.",
-        paper="The paper adds differences of states; it moves no whole state.",
-        precondition=needed,
-    )
-    display(card)
+patches.claims(
+    "patch/english",
+    "At some middle layer, a pleasant English word makes the English next word more pleasant than its opposite does.",
+    paper="The paper adds differences of states; it moves no whole state.",
+)
+
+# %% tags=["hide-input"]
+patches.claims(
+    "patch",
+    "At some middle layer, a pleasant English word makes the {Name} next word more pleasant than its opposite does.",
+    paper="The paper adds differences of states; it moves no whole state.",
+    needs=continuations.moves(patches.one("patch/english"), "English text", "word"),
+    of=others,
+)
 
 # %% [markdown]
 # ## What you learned

@@ -1,8 +1,8 @@
 """Models whose truth was put in by hand: a hub of two types of words, and two types that share nothing."""
 
-import tokenizers
 import torch
 import transformers as tf
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair
@@ -10,28 +10,32 @@ from semhub_utils.spokes.items import LensItem, Pair
 N = 60  # meanings
 
 
+def empty_llama(words, width, n_layers=2, context=32):
+    """A Llama of one head whose weights are nothing, but for its norms, and a tokenizer of these words and "<unk>"."""
+    known = {word: k for k, word in enumerate([*words, "<unk>"])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    config = tf.LlamaConfig(
+        vocab_size=len(known), hidden_size=width, intermediate_size=8, num_hidden_layers=n_layers,
+        num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=context, bos_token_id=None,
+        eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module = tf.LlamaForCausalLM(config).eval()
+    for parameter in module.parameters():
+        torch.nn.init.constant_(parameter, 1.0 if parameter.ndim == 1 else 0.0)
+    return module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
 def two_worlds(shared: bool, seed: int = 0):
     """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
     its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a
     meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning."""
-    names = [f"{kind}{k}" for kind in "dw" for k in range(N)]
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({name: k for k, name in enumerate([*names, "<unk>"])}, unk_token="<unk>")
-    )
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
     width = 4 * N
-    config = tf.LlamaConfig(
-        vocab_size=2 * N + 1, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module = tf.LlamaForCausalLM(config).eval()
+    module, tokenizer = empty_llama([f"{kind}{k}" for kind in "dw" for k in range(N)], width)
     make = torch.Generator().manual_seed(seed)
     eye = torch.eye(width)
     own, meaning, private = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N :]
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         module.model.embed_tokens.weight[: 2 * N] = own
         module.model.embed_tokens.weight += 0.05 * torch.randn(2 * N + 1, width, generator=make) / width**0.5
         first, last = (layer.self_attn for layer in module.model.layers)

@@ -1,9 +1,11 @@
-"""Steering sentiment: against plain transformers one prompt at a time, on models whose truth was put in by hand, and on
-files and checkpoints that are not right."""
+"""Steering and patching sentiment: against plain transformers one prompt at a time, on models whose truth was put in by
+hand, and on files and checkpoints that are not right."""
 
 import json
 import math
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,19 +13,29 @@ import torch
 import transformers as tf
 from architectures import make_module, make_tokenizer
 from oracle import Oracle
+from planted import empty_llama
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
-from tokenizers import Tokenizer, models, pre_tokenizers
+from test_experiments import one_token_forms
 
-from semhub_utils.classifiers import sentiment_classifier
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, corrected_bound, judge
-from semhub_utils.experiments import continuations, moves, sentiment_experiment
-from semhub_utils.experiments import sentiment as module
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.experiments import continuations, core
+from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
+from semhub_utils.experiments.core import Kept
+from semhub_utils.experiments.patching import SentimentPatch
 from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
 from semhub_utils.steering import Edit, generate, next_token_logprobs
+
+
+def steered(model, task, seed=0, kind=Sentiment, **fields):
+    """The table and the claims by name."""
+    about = kind(task=task, **fields)
+    table, claims = core.run(about, model, task.prompts, series=task.language, seed=seed)
+    return table, {claim.claim: claim for claim in claims}
+
 
 # ---- the spoke ----
 
@@ -201,41 +213,38 @@ def test_what_a_tokenizer_puts_first_is_the_anchor(tokenizers):
         assert (anchored.ids[0] in special) == (kind != "piece")
 
 
-def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
+def word_forms(oracle, word, context="the dog saw the"):
+    """A word's first token, with and without a space; of one token alone if there is such a form."""
+    before = oracle.ids(context)[0].tolist()
+    after = [oracle.ids(context + space + word)[0].tolist() for space in ("", " ")]
+    own = [ids[len(before) :] for ids in after if ids[: len(before)] == before]
+    own = [ids if oracle.tokenizer.decode(ids[0]).strip() else ids[1:] for ids in own]  # a bare space is no form
+    return {ids[0] for ids in own if len(ids) == 1} or {ids[0] for ids in own}
+
+
+def test_mass_and_its_claim_against_one_forward_at_a_time(both):
     model, oracle = both
-    monkeypatch.setattr(module, "DIRECTIONS", 3)
-    monkeypatch.setattr(module, "CONTINUED", 2)
     task = task_of()
-    table, claims = sentiment_experiment(
-        model, task, n_seeds=1, max_new_tokens=2, seed=5, coefficients=(-2.0, 0.0, 2.0)
-    )
-    claims = {claim.claim: claim for claim in claims}
-    choosing, reported = module.split_items(
-        task.prompts, 5, clusters=[p.cluster for p in task.prompts], share=module.CHOOSING
-    )
-
-    def form(word):  # a word's first token, with and without a space; one token alone if there is such a form
-        before = oracle.ids("the dog saw the")[0].tolist()
-        after = [oracle.ids("the dog saw the" + space + word)[0].tolist() for space in ("", " ")]
-        own = [ids[len(before) :] for ids in after if ids[: len(before)] == before]
-        own = [ids if oracle.tokenizer.decode(ids[0]).strip() else ids[1:] for ids in own]  # a bare space is no form
-        return {ids[0] for ids in own if len(ids) == 1} or {ids[0] for ids in own}
-
-    forms = {word: form(word) for word in (*PLEASANT, *UNPLEASANT, *OWN)}
+    fields = {"n_seeds": 1, "max_new_tokens": 2, "strengths": (2.0,), "directions": 2, "instead": 3}
+    table, claims = steered(model, task, 5, **fields)
+    first = Sentiment(task=task).split(Kept(task.prompts, seed=5))
+    choosing, reported = ([p for p, of in zip(task.prompts, first, strict=True) if of == on] for on in (True, False))
+    forms = {word: word_forms(oracle, word) for word in (*PLEASANT, *UNPLEASANT, *OWN)}
     alone = {word: ids for word, ids in forms.items() if not any(ids & o for w, o in forms.items() if w != word)}
     sides = [[i for word in side if word in alone for i in alone[word]] for side in (PLEASANT, UNPLEASANT)]
     assert all(sides), "else nothing is compared"
 
-    def mass(prompt, layer, vector, side_words=sides):
+    def mass(prompt, layer, vector):
         with added(oracle, layer, vector):
             logp = oracle.logits(oracle.ids(ANCHOR + prompt.prompt))[-1].log_softmax(-1)
-        return float(logp[side_words[0]].logsumexp(0) - logp[side_words[1]].logsumexp(0))
-
-    vectors = {name: vector_of(oracle, *words) for name, words in task.vectors.items()}
+        return float(logp[sides[0]].logsumexp(0) - logp[sides[1]].logsumexp(0))
 
     def half(prompt, layer, vector, c=2.0):
         return (mass(prompt, layer, c * vector) - mass(prompt, layer, -c * vector)) / 2
 
+    vectors = {name: vector_of(oracle, *words) for name, words in task.vectors.items()}
+    longest = max(v.shape[1] for v in vectors.values())  # nothing is added at positions that a shorter one lacks
+    vectors = {name: torch.nn.functional.pad(v, (0, 0, 0, longest - v.shape[1])) for name, v in vectors.items()}
     chosen = table[table.experiment == "sentiment-choice"]
     choice = chosen[chosen.control.isna()].set_index("layer")
     chance = chosen[chosen.control == "random direction"].set_index("layer")
@@ -253,8 +262,7 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     coins = np.random.default_rng(5).choice([-1.0, 1.0], size=(1000, len(kinds)))
     flips = [[np.mean([row[kinds.index(p.cluster)] * v for p, v in zip(choosing, of, strict=True)]) for of in null]
              for row in coins]  # fmt: skip
-    want = corrected_bound(np.mean(null, 1), np.array(flips))
-    np.testing.assert_allclose(choice.null_high, want, atol=1e-4)
+    np.testing.assert_allclose(choice.null_high, corrected_bound(np.mean(null, 1), np.array(flips)), atol=1e-4)
     assert (choice.n == len(choosing)).all() and (choice.low <= choice.value).all() and (choice.low < choice.high).all()
     layer = int(choice.value.idxmax())
     english = vectors["english"][layer]
@@ -264,17 +272,16 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     claim = claims["sentiment-mass/spanish"]
     assert claim.layers == (layer,) and claim.n == len(reported) == 9
     assert claim.values[0] == pytest.approx(own.mean() - random.mean(), abs=5e-5)
-    away = 3 - layer  # the other of the two inner layers
-    wrong = np.mean([half(p, away, english) for p in reported]) - random.mean()
+    wrong = np.mean([half(p, 3 - layer, english) for p in reported]) - random.mean()  # the other of two inner layers
     assert claim.controls["wrong layer"].values[0] == pytest.approx(wrong, abs=5e-5)
-    alone_ = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
-    assert claim.controls["reversed"].values[0] == pytest.approx(alone_, abs=5e-5)
-    as_the_paper = table[(table.series == "English vector, the paper's layer") & (table.strength == 2)]
-    as_the_paper = as_the_paper[(as_the_paper.measure == module.MASS) & (as_the_paper.reading != "all words")]
+    against = np.mean([mass(p, layer, -2 * english) - mass(p, layer, 0 * english) for p in reported])
+    assert claim.controls["reversed"].values[0] == pytest.approx(against, abs=5e-5)
+    as_the_paper = table[(table.series == continuations.PAPER) & (table.strength == 2)]
+    as_the_paper = as_the_paper[(as_the_paper.measure == continuations.MASS) & (as_the_paper.reading != "all words")]
     two = vectors["english"][2]  # 17/32 of three layers
     want = np.mean([mass(p, 2, 2 * two) - mass(p, 2, 0 * two) for p in reported])
     assert as_the_paper.value.item() == pytest.approx(want, abs=5e-5)
-    native = own - module.AS_WELL * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
+    native = own - 0.75 * np.array([half(p, layer, vectors["spanish"][layer]) for p in reported])
     assert claims["native-mass/spanish"].values[0] == pytest.approx(native.mean(), abs=5e-5)
     [beside] = claims["native-mass/spanish"].controls.items()
     want = (random.mean(1) + native - own).mean()
@@ -282,24 +289,21 @@ def test_mass_and_its_claim_against_one_forward_at_a_time(both, monkeypatch):
     assert claim.least_p >= 1 / 4 and judge(claim).verdict == UNTESTABLE  # three directions cannot give a small p
 
 
-def test_continuations_of_every_vector_and_coefficient(both, monkeypatch):
+def test_continuations_of_every_vector_and_coefficient(both):
     """Greedy, so that each can be made without a cache; their order is item, coefficient, vector and seed."""
     model, oracle = both
-    monkeypatch.setattr(continuations, "SAMPLING", {"do_sample": False, "eos_token_id": None})
+    about = Sentiment(task=task_of(), max_new_tokens=3, sampling={"do_sample": False, "eos_token_id": None})
     vectors = 3 * torch.randn(2, 2, model.hidden_size, generator=torch.Generator().manual_seed(1))
-    prompts = task_of().prompts[:3]
-    ours = continuations.write(model, prompts, vectors, 1, (-1.0, 0.0, 2.0), n_seeds=2, max_new_tokens=3, seed=0)
-    said = set()
-    for i, prompt in enumerate(prompts):
-        for k, c in enumerate((-1.0, 0.0, 2.0)):
-            for d, vector in enumerate(vectors):
-                ids = oracle.ids(ANCHOR + prompt.prompt)
-                for _ in range(3):
-                    with added(oracle, 1, c * vector):
-                        ids = torch.cat([ids, oracle.logits(ids)[-1:].argmax(-1, keepdim=True)], 1)
-                text = model.tokenizer.decode(ids[0, -3:], skip_special_tokens=True)
-                assert ours[i][k][2 * d : 2 * d + 2] == [text, text]
-                said.add(text)
+    prompts, strengths, said = task_of().prompts[:3], (-1.0, 0.0, 2.0), set()
+    ours = about.write(model, prompts, vectors.expand(3, -1, -1, -1), 1, strengths, 2, 0)
+    for (i, prompt), (k, c), (d, vector) in product(enumerate(prompts), enumerate(strengths), enumerate(vectors)):
+        ids = oracle.ids(ANCHOR + prompt.prompt)
+        for _ in range(3):
+            with added(oracle, 1, c * vector):
+                ids = torch.cat([ids, oracle.logits(ids)[-1:].argmax(-1, keepdim=True)], 1)
+        text = model.tokenizer.decode(ids[0, -3:], skip_special_tokens=True)
+        assert ours[i][k][2 * d : 2 * d + 2] == [text, text]
+        said.add(text)
     assert len(said) > 3, "the vectors change what is said"
 
 
@@ -341,21 +345,12 @@ def planted(shared: bool):
     prompt, to the last position. There the words of that language are the likely ones; its pleasant words read one side
     of the direction and the unpleasant ones the other."""
     words = [w for pair in SIDES for w in pair] + [w for sides in HAND.values() for side in sides for w in side]
-    words += [f"{tag}{k}" for tag in ("n", "m") for k in range(N)] + ["es:", "en:", ">", "<unk>"]
-    tokenizer = Tokenizer(models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    words += [f"{tag}{k}" for tag in ("n", "m") for k in range(N)] + ["es:", "en:", ">"]
     width = 256
-    config = tf.LlamaConfig(
-        vocab_size=len(words), hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=64, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module_ = tf.LlamaForCausalLM(config).eval()
-    make = torch.Generator().manual_seed(0)
+    module_, tokenizer = empty_llama(words, width, context=64)
+    words, make = [*words, "<unk>"], torch.Generator().manual_seed(0)
     side = {"english": torch.eye(width)[0], "spanish": torch.eye(width)[0 if shared else 1]}
     with torch.no_grad():
-        for parameter in module_.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         rows = module_.model.embed_tokens.weight
         rows[:, 4:] = 0.3 * torch.randn(len(words), width - 4, generator=make)
         for at, tag in enumerate(("en:", "es:"), 2):
@@ -394,10 +389,8 @@ def verdicts():
     for world in ("shared", "apart"):
         model = planted(world == "shared")
         for language in HAND:
-            tables[world, language], claims = sentiment_experiment(
-                model, hand_task(language), n_seeds=2, max_new_tokens=1, seed=0
-            )
-            found |= {(world, claim.claim): judge(claim) for claim in claims}
+            tables[world, language], claims = steered(model, hand_task(language), n_seeds=2, max_new_tokens=1)
+            found |= {(world, name): judge(claim) for name, claim in claims.items()}
     return found, tables
 
 
@@ -418,36 +411,39 @@ def test_the_table_holds_every_measure_with_its_spread(verdicts):
     table = tables["apart", "spanish"]
     dose = table[table.experiment == "sentiment-dose"]
     assert set(dose.series) == {
-        "English vector", "Spanish vector", "wrong layer", "random direction", module.PAPER}  # fmt: skip
-    text = dose[(dose.measure == module.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
+        "English vector", "Spanish vector", "wrong layer", "random direction", continuations.PAPER}  # fmt: skip
+    text = dose[(dose.measure == continuations.SHOWN["written"][0]) & (dose.series == "Spanish vector")]
     text = text[text.reading == "all words"].set_index("strength")
     assert text.level[4.0] > 0.8 > -0.8 > text.level[-4.0] and text.value[4.0] > 0 > text.value[-4.0]
     np.testing.assert_allclose(text.value, text.level - text.level[0.0])
-    assert set(text.index) == set(module.COEFFICIENTS)
+    assert set(text.index) == {-4, -2, 0, 2, 4}
     assert dose.seed_sd.notna().any() and (dose.n + dose.dropped == 24).all()
-    fluency = dose[dose.measure == module.SHOWN["nats"][0]]
+    ratio, _ = continuations.SHOWN["nats"]
+    fluency = dose[dose.measure == ratio]
     assert (fluency.level > 1).all() and (fluency.value > 0).all()
     unsteered = dose[(dose.strength == 0) & (dose.series == "English vector")].set_index("measure").value
-    assert unsteered[module.SHOWN["nats"][0]] == 1 and (unsteered.drop(module.SHOWN["nats"][0]) == 0).all()
+    assert unsteered[ratio] == 1 and (unsteered.drop(ratio) == 0).all()
     difference = table[table.experiment == "sentiment-difference"]
     assert (difference[difference.reading != "all words"].value < 0).all()  # the native vector does more
     examples = table[table.experiment == "sentiment-example"]
     assert set(examples.series) == {"English vector", "Spanish vector"} and examples.text.str.len().gt(0).all()
 
 
-def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do(monkeypatch):
+class Silent(Sentiment):
+    """What is written holds no word to judge."""
+
+    def write(self, reader, prompts, vectors, at, strengths, n_seeds, seed):
+        return [[[""]] * len(strengths)] * len(prompts)
+
+
+def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do():
     """Vectors without sentiment. Each shifts every prompt the same way, so that flipped signs would call half of them
     significant; among random directions they are nothing special."""
     model, alarms, shifts = planted(True), 0, 0
-    monkeypatch.setattr(module, "DIRECTIONS", 40)
-    monkeypatch.setattr(
-        module, "write", lambda m, prompts, v, at, coefficients, **_: [[[""]] * len(coefficients)] * len(prompts)
-    )
     for k in range(6):
         pair = {"english": (f"n{k} n{k + 9}", f"m{k} m{k + 17}")}
-        task = SentimentTask("english", hand_task("english").prompts, pair, *HAND["english"], SIDES[0])
-        _, claims = sentiment_experiment(model, task, seed=k, coefficients=(-2.0, 0.0, 2.0))
-        found = {claim.claim: claim for claim in claims}
+        task = replace(hand_task("english"), vectors=pair, own=SIDES[0])
+        found = steered(model, task, k, Silent, strengths=(2.0,), instead=40)[1]
         mass, written = found["sentiment-mass/english"], found["sentiment/english"]
         alarms += mass.p[0] < 0.05
         shifts += mass.low[0] > 0
@@ -455,28 +451,158 @@ def test_a_push_that_all_prompts_feel_alike_is_no_more_than_random_directions_do
     assert shifts >= 2 and alarms <= 1, (shifts, alarms)
 
 
+class Numbered(Sentiment):
+    """What is written says where: layer, number of vectors, prompt, strength and vector."""
+
+    def write(self, reader, prompts, vectors, at, strengths, n_seeds, seed):
+        many = vectors.shape[1]
+        return [[[f"{at} {many} {i} {s:g} {d}" for d in range(many)] for s in strengths] for i in range(len(prompts))]
+
+
 @pytest.mark.parametrize("few", [7, 8])
-def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(monkeypatch, few):
+def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(few):
     """Made-up sentiment: each random direction has a number for some prompts only, one for `few` and the largest."""
-    rng, shown = np.random.default_rng(0), {}
+    having = [few, *range(9, 18)]
 
-    def measure(model, judge, prompts, texts, score, languages):
-        for name, of in texts.items():
-            shown[name] = rng.uniform(-1, 1, (len(prompts), len(of[0]), len(of[0][0]), len(continuations.MEASURED)))
-        for d, n in enumerate([few, *range(9, 9 + module.CONTINUED - 1)]):
-            shown["random direction"][np.roll(np.arange(len(prompts)), d)[n:], :, d] = np.nan
-        shown["random direction"][:, :, 0] = shown["random direction"][:, :, 0] * 0 + np.array([-2.0, 2.0])[:, None]
-        shown["English vector"][:3] = np.nan
-        return shown
+    def score(texts):
+        return np.array([number(*text.split()) for text in texts])
 
-    monkeypatch.setattr(module, "measure", measure)
-    _, claims = sentiment_experiment(planted(True), hand_task("english"), n_seeds=1, coefficients=(-2.0, 0.0, 2.0))
-    [claim] = [claim for claim in claims if claim.claim == "sentiment/english"]
-    half = {name: (v[:, -1, :, 0] - v[:, 0, :, 0]) / 2 for name, v in shown.items()}
-    base = max(np.nanmean(v) for v in half["random direction"].T if np.isfinite(v).sum() >= 8)
+    def number(at, many, i, s, d):
+        at, many, i, s, d = int(at), int(many), int(i), float(s), int(d)
+        if many == 1:  # the English vector, and at the last layer the wrong one
+            return np.nan if at == 1 and i < 3 else np.random.default_rng([at, i, int(s > 0)]).uniform(-1, 1)
+        if (i - d) % 24 >= having[d]:
+            return np.nan
+        return np.sign(s) * 2 if d == 0 else np.random.default_rng([9, i, int(s > 0), d]).uniform(-1, 1)
+
+    fields = {"n_seeds": 1, "strengths": (2.0,), "max_new_tokens": 1, "score": score}
+    claim = steered(planted(True), hand_task("english"), 0, Numbered, **fields)[1]["sentiment/english"]
+
+    def half(at, many, d=0):
+        return np.array([(number(at, many, i, 2, d) - number(at, many, i, -2, d)) / 2 for i in range(24)])
+
+    by_direction = [half(1, 10, d) for d in range(10)]
+    base = max(np.nanmean(v) for v in by_direction if np.isfinite(v).sum() >= 8)
     assert (base == 2) == (few == 8) and claim.n == 24 - 3 and claim.dropped == {"without a number": 3}
-    assert claim.values[0] == pytest.approx(np.nanmean(half["English vector"]) - base)
-    assert claim.controls["wrong layer"].values[0] == pytest.approx(half["wrong layer"].mean() - base)
+    assert claim.values[0] == pytest.approx(np.nanmean(half(1, 1)) - base)
+    assert claim.controls["wrong layer"].values[0] == pytest.approx(half(2, 1).mean() - base)
+
+
+# ---- whole states ----
+
+UP, DOWN, PAIR, PAIRS = ("3", "5"), ("8", "9"), ("the", "and"), 9
+
+
+def words_task(language, prompts, up=UP, down=DOWN, own=PAIR):
+    made = tuple(SentimentPrompt(str(k), text, text, str(k)) for k, text in enumerate(prompts))
+    return SentimentTask(language, made, {"english": own}, up, down, own)
+
+
+def patched(model, task, english, **options):
+    table, [claim] = core.run(SentimentPatch(task, english), model, task.prompts, series=task.language, **options)
+    return table, claim
+
+
+def test_patches_against_one_run_at_a_time(tiny):
+    model = tiny("llama")
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    task = words_task("spanish", [f"el perro {k}" for k in range(8)])
+    texts = [f"the dog {k}" for k in range(8)][::-1]
+    english = words_task("english", texts, ("cat", "red"), ("dog", "mat"), ("a", "is"))
+    table, claim = patched(model, task, english, seed=2, twins=())
+    forms = {w: one_token_forms(model, w, task.prompts[0].prompt) for w in (*UP, *DOWN, *PAIR)}
+    assert all(forms.values())
+
+    def mass(logprob, out):
+        up, down = (
+            torch.stack([logprob[i] for w in side if w not in out for i in forms[w]]).logsumexp(0)
+            for side in ((*UP, PAIR[0]), (*DOWN, PAIR[1]))
+        )
+        return float(up - down)
+
+    opposites = [("cat", "dog"), ("red", "mat"), ("a", "is")]
+    out = list(zip((*UP, PAIR[0]), (*DOWN, PAIR[1]), strict=True))
+    colours = list(zip(sentiment.NEUTRAL[::2], sentiment.NEUTRAL[1::2], strict=True))
+    drawn = torch.randn(3, 1, 1, model.hidden_size, generator=torch.Generator().manual_seed(2)).double()[:, 0, 0]
+    want = {name: np.zeros(model.n_layers + 1) for name in ("source", "neutral words", "random push", "level", "plain")}
+    for prompt, twin in zip(task.prompts, english.prompts, strict=True):
+        plain = oracle.logits(oracle.ids(prompt.prompt))[-1].log_softmax(-1)
+        for k, pair in enumerate(opposites):
+            a, b = (oracle.states(f"{twin.prompt} {word}")[:, -1] for word in pair)
+            c, d = (oracle.states(f"{twin.prompt} {word}")[:, -1] for word in colours[k])
+            push = (a - b).norm(dim=-1, keepdim=True) / 2 * drawn[k] / drawn[k].norm()
+            written = {
+                "source": (a, b),
+                "neutral words": (c, d),
+                "random push": ((a + b) / 2 + push, (a + b) / 2 - push),
+            }
+            for (name, states), layer in [(x, y) for x in written.items() for y in range(model.n_layers + 1)]:
+                two = [mass(oracle.steered(prompt.prompt, layer, s[layer], -1, "replace", 1.0), out[k]) for s in states]
+                want[name][layer] += (two[0] - two[1]) / 2 / 24
+                want["level"][layer] += two[0] / 24 if name == "source" else 0
+            want["plain"] += mass(plain, out[k]) / 24
+    np.testing.assert_allclose(claim.values, want["source"], atol=5e-5)
+    assert max(abs(want["source"])) > 1e-3 and claim.n == 24 and claim.n_clusters == 8
+    for name in ("neutral words", "random push"):
+        np.testing.assert_allclose(claim.controls[name].values, want[name], atol=5e-5)
+        assert max(abs(want[name])) > 1e-3
+    levels = table[table.experiment == "sentiment-patch-level"].sort_values("layer")
+    np.testing.assert_allclose(levels[levels.series == "pleasant word"].value, want["level"], atol=5e-5)
+    np.testing.assert_allclose(levels[levels.series == "no patch"].value, want["plain"], atol=5e-5)
+    assert claim.least_p == 1 / 8 and judge(claim).verdict == UNTESTABLE, "three pairs are three samples"
+
+
+def written(shared: bool):
+    """Blocks that do nothing. Pleasant and unpleasant English words lie on either side of a direction; the output words
+    read the same one if `shared`, else another."""
+    english, spanish = ([f"{kind}{k}" for k in range(PAIRS) for kind in kinds] for kinds in ("pu", "bm"))
+    words = [*english, *spanish, *(f"n{k}" for k in range(24)), *sentiment.NEUTRAL]
+    module, tokenizer = empty_llama(words, 32)
+    with torch.no_grad():
+        make = torch.Generator().manual_seed(0)
+        rows, head = module.model.embed_tokens.weight, module.lm_head.weight
+        rows[:, 2:], head[:, 2:] = (0.3 * torch.randn(len(words) + 1, 30, generator=make) for _ in range(2))
+        for k, word in enumerate(english):
+            rows[words.index(word), 0] = 1 - 2 * (k % 2)
+        for k, word in enumerate(spanish):
+            head[words.index(word), 0 if shared else 1] = 1 - 2 * (k % 2)
+    texts = [f"n{k}" for k in range(24)]
+    tasks = [
+        words_task(language, texts, tuple(of[:-2:2]), tuple(of[1:-2:2]), tuple(of[-2:]))
+        for language, of in (("english", english), ("spanish", spanish))
+    ]
+    return wrap(module, tokenizer, model_id="shared" if shared else "apart"), *tasks
+
+
+def test_a_shared_word_s_state_is_found_and_a_private_one_s_is_not():
+    model, english, spanish = written(True)
+    _, claim = patched(model, spanish, english)
+    verdict = judge(claim)
+    assert verdict.verdict == WEAKLY and verdict.reason.count("not above") == 1, "nothing is read after the embeddings"
+    assert "embedding" in verdict.reason and claim.values[1] > 1 and claim.p[1] < 0.01
+    assert set(claim.controls) == {"neutral words", "random push", "random weights", "embedding layer"}
+    model, english, spanish = written(False)
+    _, claim = patched(model, spanish, english)
+    assert judge(claim).verdict == NOT and len(claim.controls) == 4
+
+
+def test_one_lucky_pair_is_not_sentiment():
+    """All prompts feel one pair alike, and the others not at all: flipped prompts would call that significant."""
+    model, english, spanish = written(True)
+    with torch.no_grad():
+        model.module.model.embed_tokens.weight[2 : 2 * PAIRS] = 0.01
+    _, claim = patched(model, spanish, english, twins=())
+    assert claim.low[1] > 0.05 and claim.p[1] > 0.05 and judge(claim).verdict == NOT
+
+
+def test_patches_of_words_without_a_token_cannot_be_tested_and_still_have_their_curves(tiny):
+    model = tiny("llama")
+    none = words_task("spanish", [f"el perro {k}" for k in range(8)], ("zzz", "zzzz"), ("zzq", "zzqq"), ("zzw", "zzww"))
+    table, claim = patched(model, none, words_task("english", ["the dog"] * 8), twins=())
+    assert judge(claim).verdict == UNTESTABLE and claim.n == 0
+    assert table[table.experiment == "sentiment-patch-level"].value.isna().all()
+    with pytest.raises(SemhubError, match="8 prompts"):
+        patched(model, words_task("spanish", ["el perro"] * 3), none)
 
 
 # ---- what cannot be used ----
@@ -485,19 +611,18 @@ def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(mo
 def test_words_without_a_token_of_their_own_leave_the_written_measure(tiny):
     """Pleasant and unpleasant words that begin alike: no mass, the paper's layer and coefficient, no crash."""
     task = task_of(pleasant=("three",), unpleasant=("three",), own=("three", "three"))
-    table, claims = sentiment_experiment(tiny("llama"), task, n_seeds=1, max_new_tokens=2)
-    found = {claim.claim: claim for claim in claims}
+    table, found = steered(tiny("llama"), task, n_seeds=1, max_new_tokens=2)
     assert found["sentiment-mass/spanish"].n == 0
     assert found["fluency/spanish"].n > 0 and found["fluency/spanish"].layers == (2,)  # 17/32 of three layers
-    assert all(judge(claim).verdict == UNTESTABLE for claim in claims)
-    mass = table[(table.experiment == "sentiment-dose") & (table.measure == module.SHOWN["mass"][0])]
+    assert all(judge(claim).verdict == UNTESTABLE for claim in found.values())
+    mass = table[(table.experiment == "sentiment-dose") & (table.measure == continuations.SHOWN["mass"][0])]
     assert len(mass) and mass.value.isna().all() and (mass.n == 0).all()
 
 
 def test_numbers_below_one_are_refused(tiny):
     for name in ("n_seeds", "max_new_tokens"):
         with pytest.raises(SemhubError, match=f"{name} is 0"):
-            sentiment_experiment(tiny("llama"), task_of(), **{name: 0})
+            steered(tiny("llama"), task_of(), **{name: 0})
 
 
 def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):
@@ -505,10 +630,10 @@ def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):
     most = model.max_length - 3  # one more is put first
     long = "the dog saw the small red house near the river and " * 9
     assert len(model.tokenizer(long)["input_ids"]) > most
-    _, claims = sentiment_experiment(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
-    assert all(claim.dropped["longer than the context"] == 1 for claim in claims)
+    _, claims = steered(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
+    assert all(claim.dropped["longer than the context"] == 1 for claim in claims.values())
     with pytest.raises(SemhubError, match="7 of 12 prompts of spanish fit with 59 new tokens"):
-        sentiment_experiment(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
+        steered(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
 
 
 def bert(folder, labels):

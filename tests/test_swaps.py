@@ -8,11 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-import transformers as tf
 from architectures import make_media_module
+from planted import empty_llama
 from test_experiments import one_token_forms
 from test_seeing import Plain, picture, sound
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
@@ -162,20 +161,10 @@ N = 29
 def seeing_text(shared: bool):
     """A model of three layers that reads all tokens before alike. Words w and patches p share directions if `shared`;
     the last block turns what stands before into the word for it. Layer 1 and 2 pass states on as they are."""
-    names = [f"{kind}{k}" for kind in "wp" for k in range(N)] + ["?", "<unk>"]
-    tokenizer = Tokenizer(models.WordLevel({name: k for k, name in enumerate(names)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    width = 4 * N
-    config = tf.LlamaConfig(
-        vocab_size=2 * N + 2, hidden_size=width, intermediate_size=8, num_hidden_layers=3, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=32, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module, eye = tf.LlamaForCausalLM(config).eval(), torch.eye(width)
+    names, width = [*(f"{kind}{k}" for kind in "wp" for k in range(N)), "?"], 4 * N
+    (module, tokenizer), eye = empty_llama(names, width, 3), torch.eye(width)
     word, patch, out = eye[:N], eye[:N] if shared else eye[N : 2 * N], eye[2 * N : 3 * N]
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         module.model.embed_tokens.weight[:N], module.model.embed_tokens.weight[N : 2 * N] = word, patch
         module.model.embed_tokens.weight[2 * N] = 0.1 * eye[-1]
         noise = torch.randn(2 * N + 2, width, generator=torch.Generator().manual_seed(0))

@@ -1,45 +1,336 @@
-"""What a model says under a vector, and what is measured of it: next words, sentiment, fluency, relevance."""
+"""What a model says under a vector made of two English words: the sentiment of next words and of continuations, their
+fluency and relevance, in English and in other languages."""
 
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 
-from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.interventions import CPU_TOKENS
+from semhub_utils.errors import need
+from semhub_utils.evidence import HOLDS, UNTESTABLE, WEAKLY, Evidence, judge
+from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Scores, readable
+from semhub_utils.experiments.interventions import (
+    AWAY,
+    CPU_TOKENS,
+    INSTEAD,
+    RANDOM,
+    REVERSED,
+    Columns,
+    Doses,
+    Found,
+    Push,
+    Rows,
+    Said,
+    Vectors,
+)
 from semhub_utils.lens import lens, word_logprobs
+from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel
-from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair
+from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair, word_score
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate, next_token_logprobs
 from semhub_utils.tokens import TargetTable, target_table
 
+ENGLISH, PAPER = "English vector", "English vector, the paper's layer"
+PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0
+FEWEST = 8  # prompts: some to choose on and some to report on; or with a number under a random direction
+# Fixed before the run: the English vector does at least this share of what the native one does; a token costs at most
+# this many nats more (a quarter more perplexity); at least this share of the relevance is left.
+AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
+SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0}
+MASS, OWN_LEFT_OUT = "next word (nats)", "without the pair's own words"
+SHOWN = {
+    "mass": (MASS, OWN_LEFT_OUT),
+    "mass, all words": (MASS, "all words"),
+    "written": ("text (−1 to 1)", OWN_LEFT_OUT),
+    "written, all words": ("text (−1 to 1)", "all words"),
+    "nats": ("perplexity (ratio)", ""),
+    "relevance": ("relevance (cosine)", ""),
+}
+"""What is measured -> its name in the table, with its unit, and its reading."""
+EXAMPLES = 2  # prompts whose continuations are shown
+
 Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
-MEASURED = ("written", "written, all words", "nats", "relevance")
-SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0}
 
 
-def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "layer position hidden"]:
-    """The states of two words read as prompts behind the model's `anchor`, `toward` minus `away`, position by position
-    (arXiv 2308.10248). The last state of the shorter one stands in for the positions it lacks. Raises SemhubError where
-    both are the same tokens."""
-    encodings = model.encode([model.anchor + toward, model.anchor + away])
-    if encodings[0].ids == encodings[1].ids:
-        raise SemhubError(
-            f"{toward!r} and {away!r} are the same tokens to {model.model_id}; a model that tells them apart would do."
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured on the reported prompts. values: by condition and entry of SHOWN, nan where there is no number;
+    of random directions each is a seed. strengths: of each condition; chosen: the one that claims are about."""
+
+    values: Mapping[tuple[str, str], Float[np.ndarray, "item strength seed"]]
+    strengths: Mapping[str, Doses]
+    chosen: float
+
+    def at(self, condition: str, what: str, strength: float) -> Float[np.ndarray, " item"]:
+        return mean(self.values[condition, what][:, self.strengths[condition].index(strength)])
+
+    def half(self, condition: str, what: str) -> Float[np.ndarray, " item"]:
+        """Half of what the chosen strength gives minus what its negative gives."""
+        return (self.at(condition, what, self.chosen) - self.at(condition, what, -self.chosen)) / 2
+
+    def kept(self, what: str) -> Float[np.ndarray, " item"]:
+        """The mean of the chosen strength of the English vector and its negative."""
+        return (self.at(ENGLISH, what, self.chosen) + self.at(ENGLISH, what, -self.chosen)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentiment(Push):
+    """Activation addition of the pleasant word minus the unpleasant one, from English and from the output language, at
+    the prompt's first positions; `n_seeds` continuations per prompt and coefficient, sampled as in the paper. The two
+    signs of a coefficient c give one number per prompt: half of what +c gives minus what -c gives ("half").
+
+    Layer and c are chosen on a quarter of the prompts, by the mass under all vectors together; claims rest on the
+    others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
+    minus the mean under `instead` random directions of equal norm; nulls: signs flipped per cluster, and each random
+    direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
+    world's own words), minus the largest mean that one of `directions` random ones has over prompts with a number
+    (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
+    nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
+    added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
+    "all words" counts them. Where the task is not in English, `native/<language>` and `native-mass/<language>`: half,
+    minus AS_WELL times that of the native vector; control: random directions in the English vector's place.
+    `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model, unsteered), mean
+    of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering. Prompts without a
+    number are dropped and counted.
+
+    Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under a few random
+    directions), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the
+    mean itself, `seed_sd` its spread over seeds; the English vector also at the paper's layer and coefficient),
+    `sentiment-difference` (half, English minus native), `sentiment-example` (what was written). Raises SemhubError
+    where fewer than FEWEST prompts fit into the model's context, or its tokenizer does not tell the two words apart, or
+    a number is below 1.
+    """
+
+    task: SentimentTask
+    strengths: tuple[float, ...] = (2.0, 4.0)
+    directions: int = 10
+    instead: int = 100
+    score: Score | None = None
+    judged_by: LanguageModel | None = None
+    n_seeds: int = 10
+    max_new_tokens: int = 32
+    sampling: Mapping[str, Any] = field(default_factory=SAMPLING.copy)
+    readings: ClassVar[tuple[str, ...]] = ("",)
+    columns: ClassVar[tuple[str, ...]] = ("strength", "measure", "push", "prompt", "level", "seed_sd")
+    name: ClassVar[str] = "sentiment"
+    drawn: ClassVar[int] = 3
+    together: ClassVar[bool] = True
+    against: ClassVar[Mapping[str, Any]] = {"nulls": (Flip(),), "draws": DRAWS}
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        given: dict[str, Any] = {"nulls": (Flip(),), "embedded": False, "null_in_words": "signs flipped"}
+        by_mass = given | {"nulls": (Flip(), Given()), "null_in_words": f"signs flipped, and {INSTEAD}"}
+        found = (
+            Claim("sentiment", unit="sentiment (−1 to 1)", reading=OWN_LEFT_OUT, **given),
+            Claim("sentiment-mass", unit="nats", reading=OWN_LEFT_OUT, **by_mass),
+            Claim("fluency", unit="nats below the limit", **given),
+            Claim("relevance", unit="cosine above the limit", **given),
         )
-    longest = max(map(len, encodings))
-    rows = [[min(k, len(encoding) - 1) for k in range(longest)] for encoding in encodings]
-    states = hidden_states(model, encodings, positions=rows).hidden.reshape(2, longest, model.n_layers + 1, -1)
-    return (states[0] - states[1]).transpose(0, 1)
+        given |= {"unit": "above the limit", "reading": OWN_LEFT_OUT}
+        native = tuple(Claim(name, **given) for name in ("native", "native-mass"))
+        return found + native * (self.task.language != "english")
+
+    def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
+        for name in ("n_seeds", "max_new_tokens"):
+            need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; a whole number from 1 would do.")
+        prompts, dropped = fitting_prompts(model, items, self.task.language, self.max_new_tokens)
+        return Kept(prompts, dropped, prompts=(), more=told_sides(model, self.task, (self.task.own, ())))
+
+    def vectors(self, reader: LanguageModel, kept: Kept) -> Vectors:
+        made = {name: word_vector(reader, *pair) for name, pair in self.task.vectors.items()}
+        longest = max(vector.shape[1] for vector in made.values())
+        made = {name: pad(vector, (0, 0, 0, longest - vector.shape[1])) for name, vector in made.items()}
+        return {f"{name.title()} vector": v.expand(len(kept.items), -1, -1, -1) for name, v in made.items()}
+
+    def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
+        """log P(pleasant words) - log P(unpleasant words) as the next token, without and with the pair's own words."""
+        table, sides = kept.more.resolved
+        if not all(side for reading in sides for side in reading):
+            return np.full((len(of), len(strengths), len(sides)), np.nan)
+        texts, edit = [reader.anchor + kept.items[n].prompt for n in of], _at_first(vectors, at)
+        said = next_token_logprobs(reader, texts, table.ids, edit=edit, strengths=strengths)
+        return mass(word_logprobs(said, table.groups), sides)
+
+    def effect(self, kept: Kept, found: Found) -> Float[np.ndarray, "item direction strength"]:
+        return np.stack([(found.at(s) - found.at(-s))[..., 0] / 2 for s in self.strengths], 2)
+
+    def asked(self) -> Doses:
+        return (*(-s for s in self.strengths), *self.strengths)
+
+    def otherwise(self, model: LanguageModel) -> tuple[int, float]:
+        return max(round(PAPER_DEPTH * model.n_layers), 1), PAPER_COEFFICIENT
+
+    def doses(self, condition: str, strength: float) -> Doses:
+        if condition in (RANDOM, AWAY, INSTEAD):
+            return -strength, strength
+        return (-PAPER_COEFFICIENT, PAPER_COEFFICIENT) if condition == PAPER else super().doses(condition, strength)
+
+    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
+        at, _ = self.otherwise(reader)
+        return {PAPER: (kept.more.vectors[ENGLISH][kept.more.reported()][:, None, at], at)}
+
+    def amount(self, kept: Kept, strength: float) -> Columns:
+        return ("series", f"coefficient {strength:g}"), ("strength", strength), ("measure", MASS)
+
+    def reaches(self, reader: LanguageModel) -> int:
+        """At the last layer nothing that is added at another position reaches the next word."""
+        return reader.n_layers - 1
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        task, c, some = self.task, kept.more.strength, kept.only(kept.more.reported()).items
+        ways = self.ways(reader, kept, kept.more.layer)
+        found = self.conditions(reader, kept, kept.more.layer)
+        texts, values = {}, {}
+        for name, (vectors, at) in ways.items():
+            if name != INSTEAD:
+                seeds = 1 if name == RANDOM else self.n_seeds
+                texts[name] = self.write(reader, some, vectors, at, found[name].strengths, seeds, kept.seed)
+                values[name, "mass"], values[name, "mass, all words"] = np.moveaxis(found[name].values, [3, 1], [0, 3])
+        score = self.score or word_score(task.language)
+        told = measure(reader, self.judged_by or reader, some, texts, score, task.vectors)
+        for name, numbers in told.items():
+            values |= {(name, what): numbers[..., k] for k, what in enumerate([*SHOWN][2:])}
+        measured = _Measured(values, {name: of.strengths for name, of in found.items()}, c)
+        chance = (found[INSTEAD].at(c) - found[INSTEAD].at(-c))[..., 0] / 2
+        natives = [name for name in kept.more.vectors if name != ENGLISH]
+        rows = self._claimed(kept, measured, chance, natives) | self._dose(kept, measured, natives)
+        return rows | {("sentiment-example", ""): _examples(some, texts, measured, [ENGLISH, *natives])}
+
+    def write(
+        self, reader: LanguageModel, prompts: Sequence[SentimentPrompt], vectors: Float[Tensor, "item direction ..."],
+        at: int, strengths: Doses, n_seeds: int, seed: int,
+    ) -> Texts:  # fmt: skip
+        """Sampled as in the paper, each strength times each vector added at the first positions of the prompt; a
+        vector, and a seed of it, is an entry of the last axis."""
+        many, places = vectors.shape[1], range(len(strengths))
+        found = generate(
+            reader,
+            [reader.anchor + p.prompt for p in prompts for _ in range(many)],
+            max_new_tokens=self.max_new_tokens,
+            edit=_at_first(vectors.flatten(0, 1), at),
+            strengths=[s for s in strengths for _ in range(n_seeds)],
+            seed=seed,
+            max_batch_tokens=CPU_TOKENS if reader.device.type == "cpu" else None,
+            **self.sampling,
+        )
+        each = [[row[k * n_seeds : (k + 1) * n_seeds] for k in places] for row in found]
+        by_item = [each[i : i + many] for i in range(0, len(each), many)]
+        return [[[text for of in rows for text in of[k]] for k in places] for rows in by_item]
+
+    def _claimed(
+        self, kept: Kept, found: _Measured, chance: Float[np.ndarray, "item direction"], natives: Sequence[str]
+    ) -> Numbers:
+        def scores(values: np.ndarray, controls: Mapping[str, np.ndarray] = {}, null: Sequence = ()) -> Scores:  # noqa: B006
+            controls = {name: of[:, None] for name, of in controls.items()}
+            return Scores(values[:, None], controls, null, of=kept.more.reported(), layers=[kept.more.layer])
+
+        def pushed(what: str, base: np.ndarray | float, null: Sequence = ()) -> Scores:
+            """`base` is what is taken off."""
+            alone = found.at(ENGLISH, what, -found.chosen) - found.at(ENGLISH, what, 0.0)
+            controls = {AWAY: found.half(AWAY, what) - base, REVERSED: alone}
+            return scores(found.half(ENGLISH, what) - base, controls, null)
+
+        by_direction = found.values[RANDOM, "written"]
+        each, others = (by_direction[:, 1] - by_direction[:, 0]) / 2, mean(chance.T)
+        enough = np.isfinite(each).sum(0) >= FEWEST  # of a few prompts the mean may be anything
+        worse = found.kept("nats") - found.at(ENGLISH, "nats", 0.0)
+        left = found.kept("relevance") - RELEVANT * found.at(ENGLISH, "relevance", 0.0)
+        claimed: Numbers = {
+            ("sentiment", ""): pushed("written", max(mean(each.T)[enough], default=math.nan)),
+            ("sentiment-mass", ""): pushed("mass", mean(chance), [(others - others.mean())[:, None]]),
+            ("fluency", ""): scores(WORSE - worse),
+            ("relevance", ""): scores(left),
+        }
+        for native in natives:
+            for kind, what, by_chance in (("native", "written", mean(each)), ("native-mass", "mass", mean(chance))):
+                limit = AS_WELL * found.half(native, what)
+                claimed[kind, ""] = scores(found.half(ENGLISH, what) - limit, {RANDOM: by_chance - limit})
+        return claimed
+
+    def _dose(self, kept: Kept, found: _Measured, natives: Sequence[str]) -> Numbers:
+        """The change of every measure against no steering, by strength (for perplexity the ratio), with the mean itself
+        and its spread over seeds; and the difference of the two vectors at the chosen one."""
+        rows: Numbers = {}
+        where: dict[str, Any] = {"of": kept.more.reported(), "layers": [kept.more.layer]}
+        for (condition, what), values in found.values.items():
+            for k, strength in enumerate(found.strengths[condition]):
+                own, told = mean(values[:, k]), dict(zip(("measure", "reading"), SHOWN[what], strict=True))
+                spread = float(np.std(mean(values[:, k].T), ddof=1)) if values.shape[2] > 1 else math.nan
+                told |= {"strength": strength, "level": float(mean(own)), "seed_sd": spread}
+                if what == "nats":
+                    told["level"] = math.exp(told["level"])
+                    told["seed_sd"] *= told["level"]  # of the perplexity, to first order
+                    told |= {name: lambda row, name=name: np.exp(row[name]) for name in ("value", "low", "high")}
+                change = (own - found.at(ENGLISH, what, 0.0))[:, None]
+                rows[f"{self.name}-dose", condition, tuple(told.items())] = Scores(change, **where)
+        for native in natives:
+            for what in [*SHOWN][:4]:
+                told = dict(zip(("measure", "reading"), SHOWN[what], strict=True))
+                apart = (found.half(ENGLISH, what) - found.half(native, what))[:, None]
+                rows[f"{self.name}-difference", "", tuple(told.items())] = Scores(apart, **where)
+        return rows
+
+
+def _examples(
+    prompts: Sequence[SentimentPrompt], texts: Mapping[str, Texts], found: _Measured, conditions: Sequence[str]
+) -> pd.DataFrame:
+    """The first seed's continuations of the first EXAMPLES prompts, as they were written."""
+    shown = {"against": -found.chosen, "none": 0.0, "with": found.chosen}
+    rows = [
+        (condition, push, strength, prompt.text, texts[condition][i][found.strengths[condition].index(strength)][0])
+        for i, prompt in enumerate(prompts[:EXAMPLES])
+        for condition in conditions
+        for push, strength in shown.items()
+    ]
+    table = pd.DataFrame(rows, columns=["series", "push", "strength", "prompt", "text"])
+    return table.assign(experiment="sentiment-example", reading="")
+
+
+# What is measured
+
+
+def mean(values: Float[np.ndarray, "*row entry"]) -> Float[np.ndarray, "*row"]:
+    """The mean over the last axis of what is a number; nan where nothing is."""
+    seen = np.isfinite(values)
+    count = seen.sum(-1)
+    return np.where(count > 0, np.where(seen, values, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
+
+
+def mass(
+    logprob: Float[Tensor, "*row word"], sides: Sequence[Sequence[list[int]]]
+) -> Float[np.ndarray, "*row reading"]:
+    """log P(pleasant) - log P(unpleasant), for each reading of which columns are which."""
+    logprob = logprob.double()
+    each = [logprob[..., up].logsumexp(-1) - logprob[..., down].logsumexp(-1) for up, down in sides]
+    return torch.stack(each, -1).numpy()
+
+
+def fitting_prompts(
+    model: LanguageModel, prompts: Sequence[SentimentPrompt], language: str, max_new_tokens: int
+) -> tuple[list[SentimentPrompt], dict[str, int]]:
+    """The prompts that fit into the context with what is written after them, and how many do not."""
+    kept = readable(model, prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens)
+    fit = f"{len(kept)} of {len(prompts)} prompts of {language} fit with {max_new_tokens} new tokens into the context"
+    enough = f"of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
+    need(len(kept) >= FEWEST, f"{fit} {enough}")
+    return list(kept), {"longer than the context": len(prompts) - len(kept)}
 
 
 def told_sides(
     model: LanguageModel, task: SentimentTask, left_out: Sequence[Sequence[str]]
-) -> tuple[TargetTable | None, list[list[list[int]]]]:
+) -> tuple[TargetTable, list[list[list[int]]]]:
     """The words of a task that the tokenizer tells apart, and for each of some words that do not count, which of these
     are pleasant and which unpleasant."""
     sides = ((*task.pleasant, task.own[0]), (*task.unpleasant, task.own[1]))
@@ -50,61 +341,21 @@ def told_sides(
     ]
 
 
-def word_mass(model: LanguageModel, task: SentimentTask) -> Callable[..., np.ndarray]:
-    """A function of prompts, vectors [direction, position, hidden] for the first positions of a prompt behind the
-    model's `anchor`, layer and strengths: log P(pleasant words) minus log P(unpleasant words) as the next token [item,
-    strength, direction, reading], the readings being without and with the pair's own words. Words whose first token
-    another word shares are left out; nan where a side has none."""
-    table, columns = told_sides(model, task, (task.own, ()))
-
-    def mass(prompts: Sequence[SentimentPrompt], vectors: Tensor, layer: int, strengths: Sequence[float]) -> np.ndarray:
-        n, many, length, _ = (len(prompts), *vectors.shape)
-        if not all(side for reading in columns for side in reading):
-            return np.full((n, len(strengths), many, 2), np.nan)
-        edit = Edit((layer,), vectors.repeat(n, 1, 1), positions=list(range(length)))
-        texts = [model.anchor + p.prompt for p in prompts for _ in range(many)]
-        found = word_logprobs(
-            next_token_logprobs(model, texts, table.ids, edit=edit, strengths=strengths), table.groups
-        ).double()
-        found = torch.stack([found[..., up].logsumexp(-1) - found[..., down].logsumexp(-1) for up, down in columns], -1)
-        return found.reshape(n, many, len(strengths), 2).transpose(1, 2).numpy()
-
-    return mass
+def word_vector(model: LanguageModel, toward: str, away: str) -> Float[Tensor, "layer position hidden"]:
+    """The states of two words read as prompts behind the model's `anchor`, `toward` minus `away`, position by position
+    (arXiv 2308.10248). The last state of the shorter one stands in for the positions it lacks. Raises SemhubError where
+    both are the same tokens."""
+    encodings = model.encode([model.anchor + toward, model.anchor + away])
+    said = f"{toward!r} and {away!r} are the same tokens to {model.model_id}"
+    need(encodings[0].ids != encodings[1].ids, f"{said}; a model that tells them apart would do.")
+    longest = max(map(len, encodings))
+    rows = [[min(k, len(encoding) - 1) for k in range(longest)] for encoding in encodings]
+    states = hidden_states(model, encodings, positions=rows).hidden.reshape(2, longest, model.n_layers + 1, -1)
+    return (states[0] - states[1]).transpose(0, 1)
 
 
-def write(
-    model: LanguageModel,
-    prompts: Sequence[SentimentPrompt],
-    vectors: Float[Tensor, "direction position hidden"],
-    layer: int,
-    coefficients: Sequence[float],
-    *,
-    n_seeds: int,
-    max_new_tokens: int,
-    seed: int,
-) -> Texts:
-    """Sampled as in the paper, each coefficient times each vector added at the first positions of the prompt behind the
-    model's `anchor`; a vector, and a seed of it, is an entry of the last axis."""
-    n, many, length, _ = (len(prompts), *vectors.shape)
-    edit = Edit((layer,), vectors.repeat(n, 1, 1), positions=list(range(length)))
-    found = generate(
-        model,
-        [model.anchor + p.prompt for p in prompts for _ in range(many)],
-        max_new_tokens=max_new_tokens,
-        edit=edit,
-        strengths=[c for c in coefficients for _ in range(n_seeds)],
-        seed=seed,
-        max_batch_tokens=CPU_TOKENS if model.device.type == "cpu" else None,
-        **SAMPLING,
-    )
-    places = range(len(coefficients))
-    return [
-        [
-            [text for row in found[i * many : (i + 1) * many] for text in row[k * n_seeds : (k + 1) * n_seeds]]
-            for k in places
-        ]
-        for i in range(n)
-    ]
+def _at_first(vectors: Float[Tensor, "row position hidden"], layer: int) -> Edit:
+    return Edit((layer,), vectors, positions=list(range(vectors.shape[1])))
 
 
 def measure(
@@ -115,23 +366,20 @@ def measure(
     score: Score,
     languages: Iterable[str],
 ) -> dict[str, Float[np.ndarray, "item coefficient seed measure"]]:
-    """Per continuation, in the order of MEASURED: sentiment without and with the pair's own words; nats per token under
-    `judge`, given the prompt; relevance. nan where there is nothing to measure. Equal continuations are measured once.
-    """
+    """Per continuation: sentiment without and with the pair's own words; nats per token under `judge`, given the
+    prompt; relevance. nan where there is nothing to measure. Equal continuations are measured once."""
     pairs = list(dict.fromkeys((i, t) for of in texts.values() for i, row in enumerate(of) for at in row for t in at))
     number = {pair: k for k, pair in enumerate(pairs)}
-    said = [text.strip() for _, text in pairs]
-    items = [i for i, _ in pairs]
+    items, said = [i for i, _ in pairs], [text.strip() for _, text in pairs]
     joined = [join(model, prompts[i].prompt, text) for i, text in pairs]
-    table = np.stack(
-        [
-            score([without_pair(text, languages).strip() for text in said]),
-            score(said),
-            nats(judge, [prompts[i].prompt for i in items], joined),
-            relevance(judge, [p.text for p in prompts], items, said),
-        ],
-        axis=-1,
+    without = [without_pair(text, languages).strip() for text in said]
+    columns = (
+        score(without),
+        score(said),
+        nats(judge, [prompts[i].prompt for i in items], joined),
+        relevance(judge, [p.text for p in prompts], items, said),
     )
+    table = np.stack(columns, axis=-1)
     return {
         name: np.array([[[table[number[i, t]] for t in at] for at in row] for i, row in enumerate(of)], float)
         for name, of in texts.items()
@@ -159,8 +407,8 @@ def nats(judge: LanguageModel, prompts: Sequence[str], texts: Sequence[str]) -> 
     if not len(states.item):
         return np.full(len(texts), np.nan)
     targets = torch.tensor([[e.ids[k]] for e, row in zip(encodings, own, strict=True) for k in row])
-    logprob = lens(judge, states.hidden, targets=targets).logprob[:, 0, 0].double()
-    return -_mean_by(logprob[:, None], states.item, len(texts))[:, 0].numpy()
+    logprob = lens(judge, states.hidden, targets=targets).logprob[:, 0].double()
+    return -_mean_by(logprob, states.item, len(texts))[:, 0].numpy()
 
 
 def relevance(
@@ -168,29 +416,65 @@ def relevance(
 ) -> Float[np.ndarray, " text"]:
     """Cosine of a continuation with its own prompt minus the mean with the other prompts: mean states of either text
     read alone, at the middle layer of `judge`. `items`: the prompt of each text; an empty text has none (nan)."""
-    unique = list(dict.fromkeys(text for text in texts if text))
+    unique = list(dict.fromkeys(filter(None, texts)))
     if not unique or len(prompts) < 2:
         return np.full(len(texts), np.nan)
-    mean = _text_states(judge, [*prompts, *unique])
-    cosine = mean[len(prompts) :] @ mean[: len(prompts)].T  # text, prompt
-    row = {text: k for k, text in enumerate(unique)}
-    found = []
-    for i, text in zip(items, texts, strict=True):
-        of = cosine[row[text]] if text else torch.full((len(prompts),), torch.nan)
-        found.append(float(of[i] - (of.sum() - of[i]) / (len(prompts) - 1)))
-    return np.array(found)
-
-
-def _text_states(judge: LanguageModel, texts: Sequence[str]) -> Float[Tensor, "text hidden"]:
-    """The mean state of each text at the middle layer, of length 1; tokens that the tokenizer adds do not count."""
-    encodings = judge.encode(texts)
-    own = [[k for k, (start, end) in enumerate(e.offsets) if end > start] for e in encodings]
+    encodings = judge.encode([*prompts, *unique])
+    own = [[k for k, (start, end) in enumerate(e.offsets) if end > start] for e in encodings]  # none that are added
     states = hidden_states(judge, encodings, positions=own, layers=[max(judge.n_layers // 2, 1)])
-    mean = _mean_by(states.hidden[:, 0].double(), states.item, len(texts))
-    return mean / mean.norm(dim=-1, keepdim=True)
+    unit = normalize(_mean_by(states.hidden[:, 0].double(), states.item, len(encodings)), dim=-1)
+    cosine = (unit[len(prompts) :] @ unit[: len(prompts)].T).numpy()  # text, prompt
+    apart = cosine - (cosine.sum(1, keepdims=True) - cosine) / (len(prompts) - 1)
+    row = {text: k for k, text in enumerate(unique)}
+    return np.array([apart[row[text], i] if text else np.nan for i, text in zip(items, texts, strict=True)])
 
 
 def _mean_by(values: Float[Tensor, "site width"], item: Tensor, n: int) -> Float[Tensor, "item width"]:
     """The mean of each item's sites; nan where it has none."""
     total = torch.zeros(n, values.shape[1], dtype=values.dtype).index_add_(0, item, values)
     return total / torch.bincount(item, minlength=n)[:, None]
+
+
+def sentiment_classifier(model_id: str, *, device: str | None = None) -> Score:
+    """A function from texts to P(positive) - P(negative), from -1 to 1; nan for an empty text.
+
+    Which label is which is read from the checkpoint's own id2label ("positive", "NEG", ...); others, such as "neutral",
+    count for neither. Only safetensors are read and no remote code is run. Raises SemhubError on what cannot be loaded,
+    or where no label, or more than one, is positive or negative.
+    """
+    with explained(model_id, None, "tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model_id)
+    with explained(model_id, None, "weights"):
+        load = transformers.AutoModelForSequenceClassification.from_pretrained
+        module, info = load(model_id, use_safetensors=True, output_loading_info=True)
+    labels = list(map(str, module.config.id2label.values()))
+    sides = [[of for of in labels if re.fullmatch(word, of, re.I)] for word in ("pos(itive)?", "neg(ative)?")]
+    given = f"The labels of {model_id} are {', '.join(labels)}"
+    need([*map(len, sides)] == [1, 1], f"{given}; a classifier with one label 'positive' and one 'negative' would do.")
+    trained = not info["missing_keys"]
+    need(trained, f"{model_id} has no trained classifier; a checkpoint of a text classifier would do.")
+    longest = min(tokenizer.model_max_length, getattr(module.config, "max_position_embeddings", 256), 256)
+    options = {"tokenizer": tokenizer, "device": device_of(device), "top_k": None, "batch_size": 64}
+    classify = transformers.pipeline("text-classification", model=module, **options)
+
+    def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        filled = {k: text for k, text in enumerate(texts) if text.strip()}
+        told = classify([*filled.values()], truncation=True, max_length=longest) if filled else []
+        shares = [{of["label"]: of["score"] for of in said} for said in told]
+        found = np.full(len(texts), np.nan)
+        found[[*filled]] = [share[sides[0][0]] - share[sides[1][0]] for share in shares]
+        return found
+
+    return score
+
+
+def moves(found: Evidence, text: str, what: str = "vector") -> str | None:
+    """The precondition that the English vector, or `what` it is, moves the sentiment of `text` (such as "English
+    text"): None where the verdict on `found` is that it does, if weakly; else the sentence that ends what rests on
+    it."""
+    verdict = judge(found).verdict
+    if verdict in (HOLDS, WEAKLY):
+        return None
+    if verdict == UNTESTABLE:
+        return f"whether the English {what} moves the sentiment of {text} cannot be told, and this rests on it."
+    return f"the English {what} does not move the sentiment of {text}, so that there is nothing to compare."

@@ -102,6 +102,7 @@ class Push(Experiment):
     together: ClassVar[bool] = False  # whether all vectors choose, or the first alone
     without: ClassVar[tuple[str, ...]] = ()  # conditions that say nothing here
     reread: ClassVar[bool] = False  # whether at a wrong layer that layer's own vector is added
+    against: ClassVar[Mapping[str, Any]] = {}  # what the choice is set against, as `Scores` takes it
 
     # What an intervention declares
 
@@ -188,7 +189,7 @@ class Push(Experiment):
             here = np.flatnonzero(means[:, :, k].argmin(0) == number)  # where this kind is moved less
             of = choosing.copy()
             of[of] = side
-            given = {"of": of, "layers": [tried[at] for at in here]}
+            given = {"of": of, "layers": [tried[at] for at in here], **self.against}
             if self.drawn:
                 given["controls"] = {RANDOM: chance[side].mean(1)[:, here, k]}
             if len(here):

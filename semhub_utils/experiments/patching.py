@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_utils.experiments.continuations import fitting_prompts, mass, told_sides
 from semhub_utils.experiments.core import (
     DRAWS,
     ByAnswer,
@@ -22,6 +23,7 @@ from semhub_utils.experiments.core import (
     Claim,
     Exchange,
     Experiment,
+    Flip,
     Kept,
     Numbers,
     Result,
@@ -34,6 +36,7 @@ from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.items import PatchItem
+from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import Positions, hidden_states, stream_states
 from semhub_utils.steering import patched_states
 from semhub_utils.tokens import target_table
@@ -238,3 +241,113 @@ def mean_states(
         total.index_add_(0, some.item, some.hidden)
         count.index_add_(0, some.item, torch.ones(len(some.item)))
     return total / count[:, None, None]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A prompt, and which pair of opposites is written into it."""
+
+    cluster: str
+    pair: int
+
+
+@dataclass(frozen=True)
+class SentimentPatch(Experiment):
+    """Does a pleasant English word's state, in the place of the last one of a prompt in another language, make pleasant
+    words likelier there than an unpleasant word's does?
+
+    Written are the states at the last token of English sentences: the English prompt of the same thing with each word
+    of the opposites of `english` behind it, at every layer in turn. Measured is log P(pleasant words) - log
+    P(unpleasant words) of the task's language as the next token, the written pair's own words left out.
+
+    Claim `patch/<language>`: half of that under the pleasant word minus under the unpleasant one, per prompt and pair.
+    Nulls: signs flipped per cluster of prompts, and per pair, as ten pairs are ten samples however many the prompts.
+    Controls: two neutral words in the pair's place, a push from the middle of both states along a random direction and
+    against it, as far as either is, one direction per pair; the embedding layer; random weights.
+
+    Table: `sentiment-patch` and, for `series` "pleasant word", "unpleasant word", "neutral word" and "no patch",
+    `sentiment-patch-level`, the measure itself. most: how many prompts are used, the pairs being the smaller sample.
+    Raises SemhubError where too few prompts fit into the model's context.
+    """
+
+    task: SentimentTask
+    english: SentimentTask
+    most: int = 24
+    nothing: ClassVar[tuple[str, ...]] = ()
+    readings: ClassVar[tuple[str, ...]] = ("",)
+    claims: ClassVar[tuple[Claim, ...]] = (
+        Claim("sentiment-patch", "", (Flip(), Flip("pair")), named="patch", unit="nats",
+              null_in_words="signs flipped by thing, and by pair of words"),
+    )  # fmt: skip
+
+    def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
+        task, hub = self.task, self.english
+        prompts, dropped = fitting_prompts(model, items, task.language, 1)
+        prompts, english = prompts[: self.most], fitting_prompts(model, hub.prompts, hub.language, 8)[0]
+        same = {p.id: p for p in english}  # where there is none of the same thing, the next in line
+        sources = [same.get(p.id, english[k % len(english)]).prompt for k, p in enumerate(prompts)]
+        # a pair's own words do not count for it
+        words = told_sides(model, task, [*zip(task.pleasant, task.unpleasant, strict=True), task.own])
+        written = [_Written(p.cluster, k) for p in prompts for k in range(len(hub.pleasant) + 1)]
+        return Kept(written, dropped, prompts=[p.prompt for p in prompts], more=(sources, *words))
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        colours = list(zip(NEUTRAL[::2], NEUTRAL[1::2], strict=True))  # none twice, or their effects would cancel out
+        states, neutral = self._states(reader, kept), self._states(reader, kept, colours)
+        middle, apart = states.mean(2, keepdim=True), (states[:, :, :1] - states[:, :, 1:]).norm(dim=-1, keepdim=True)
+        drawn = torch.randn(states.shape[1], 1, 1, states.shape[-1], generator=torch.Generator().manual_seed(kept.seed))
+        signs = torch.tensor([0.5, -0.5])[:, None, None]
+        found = self._under(reader, kept, prompts, states)
+        beside = self._under(reader, kept, prompts, neutral)
+        pushed = self._under(reader, kept, prompts, middle + signs * apart * normalize(drawn, dim=-1))
+        plain = hidden_states(reader, prompts, layers=[reader.n_layers]).hidden[:, None, None]
+        alone = self._mass(reader, kept, plain)[:, :, 0].repeat(found.shape[-1], 2)
+        controls = {"neutral words": _half(beside), PUSH: _half(pushed)}
+        levels = {"pleasant word": found[:, :, 0], "unpleasant word": found[:, :, 1]}
+        levels |= {"neutral word": beside.mean(2), "no patch": alone}
+        return {("sentiment-patch", ""): Scores(_half(found), controls)} | {
+            ("sentiment-patch-level", name): of.reshape(len(kept.items), -1) for name, of in levels.items()
+        }
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        return {("sentiment-patch", ""): _half(self._under(reader, kept, prompts, self._states(reader, kept)))}
+
+    def _states(
+        self, reader: LanguageModel, kept: Kept, pairs: Sequence[tuple[str, str]] | None = None
+    ) -> Float[Tensor, "prompt some side layer hidden"]:
+        """Of English sentences that end in the words of some pairs, by default the opposites."""
+        of = self.english
+        pairs = pairs or list(zip((*of.pleasant, of.own[0]), (*of.unpleasant, of.own[1]), strict=True))
+        texts = [f"{source} {word}" for source in kept.more[0] for pair in pairs for word in pair]
+        return hidden_states(reader, texts).hidden.unflatten(0, (-1, len(pairs), 2))
+
+    def _under(
+        self,
+        reader: LanguageModel,
+        kept: Kept,
+        prompts: Sequence,
+        states: Float[Tensor, "prompt some side layer hidden"],
+    ) -> Float[np.ndarray, "prompt pair side layer"]:
+        """The measure with each state written in turn."""
+        texts = [prompt for prompt in prompts for _ in range(states.shape[1] * states.shape[2])]
+        last = patched_states(reader, texts, states.flatten(0, 2), range(reader.n_layers + 1))
+        return self._mass(reader, kept, last.reshape(states.shape))
+
+    def _mass(
+        self, reader: LanguageModel, kept: Kept, last: Float[Tensor, "prompt some side layer hidden"]
+    ) -> Float[np.ndarray, "prompt pair side layer"]:
+        """Of states at layer L, maybe of fewer pairs, that are then used in turn; nan for a pair without words."""
+        _, words, sides = kept.more
+        out = np.full((len(last), len(sides), *last.shape[2:4]), np.nan)
+        if words:
+            logprob = lens(reader, last.flatten(0, 2), targets=words.ids).logprob
+            logprob = word_logprobs(logprob, words.groups).reshape(*last.shape[:4], -1)
+            for k, side in enumerate(sides):
+                if all(side):
+                    out[:, k] = mass(logprob[:, k % last.shape[1]], [side])[..., 0]
+        return out
+
+
+def _half(found: Float[np.ndarray, "prompt pair side layer"]) -> Float[np.ndarray, "item layer"]:
+    """Half of the first side minus the second."""
+    return ((found[:, :, 0] - found[:, :, 1]) / 2).reshape(-1, found.shape[-1])
