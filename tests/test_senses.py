@@ -393,11 +393,8 @@ def test_clips_for_the_chapters():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: vision.scenes(1, kinds=("four",)), "no kind of scene 'four'"),
         (lambda: vision.question(Ask("number", "", ("2",)), "code"), "another language would do"),
         (lambda: without_content(vision.plain_colours(1)[0].image, "silence"), "no baseline 'silence'"),
-        (lambda: audio.clips(1, groups=("tools",)), "no group 'tools'"),
-        (lambda: audio.question(Ask("name", "", ("dog",)), "french"), "no language 'french'"),
         (lambda: audio.clips(28)[25].kind_ask, "do not say"),
         (lambda: zoo.organism_path("organism:hub-smells"), "no organism"),
     ],

@@ -476,12 +476,8 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
 
 
 def test_colours_are_read_off_answers():
-    assert vision.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
-    assert vision.named_colours("english", "coloured, gray, blackish") == ("grey",)
-    assert vision.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
-        "red", "blue",
-    )  # fmt: skip
-    assert vision.named_colours("spanish", "red y azul") == ("blue",) and vision.named_colours("code", "") == ()
+    assert vision.named_colours("\nThe colors are Blue and red.\nGreen") == ("blue", "red")
+    assert vision.named_colours("coloured, gray, blackish") == ("grey",) and vision.named_colours("") == ()
 
 
 def test_a_model_is_asked_in_its_own_way(media):

@@ -180,7 +180,7 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = F
 
 def _esc10(root: Path, found: Items) -> Recordings:
     for folder in sorted(root.glob("[0-9]* - *")):
-        for file in sorted(folder.iterdir()):
+        for file in sorted(folder.glob("*")):
             if file.suffix.lower() in SUFFIXES:
                 label = folder.name.partition(" - ")[2].lower()
                 yield f"esc10:{file.stem}", file, label, file.stem.rpartition("-")[0]

@@ -55,9 +55,8 @@ def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Pa
     """
     source = origin("programs", source, "mbpp", data_dir, "stdlib")
     if source == "mbpp":
-        read = MBPP.read(data_dir, objects)
-        found = read.but().take(itertools.starmap(_of_mbpp, read))
-        return found.some("program", data_dir or MBPP.repository).draw(n, seed)
+        found, rows = MBPP.read(data_dir, objects)
+        return found.take(itertools.starmap(_of_mbpp, rows)).some("program", data_dir or MBPP.repository).draw(n, seed)
     found = Items(
         source=GENERATED if source == GENERATED else f"standard library of Python {platform.python_version()}"
     )

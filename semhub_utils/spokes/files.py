@@ -4,6 +4,7 @@ never a silent zero."""
 import csv
 import gzip
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,15 +40,17 @@ class PublicSet:
             f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do."
         )
 
-    def read(self, data_dir: str | Path | None, entries: Callable[[Path, Items], Entries]) -> Items:
-        """(place, entry) of all that it holds: as `entries` reads its file below `data_dir`, or without one all rows
-        over the network, each a dict by column. Raises SemhubError where it is not there, or cannot be read."""
+    def read(self, data_dir: str | Path | None, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
+        """Items of this source, none yet, and (place, entry) of all that it holds: as `entries` reads its file below
+        `data_dir`, or without one all rows over the network, each a dict by column. Raises SemhubError where it is not
+        there, or cannot be read."""
         if data_dir is None:
-            return self._of_hub()
+            return Items(source=f"{self.repository}@{self.revision[:7]}"), self._rows()
         path = self.find(data_dir)
-        return (found := Items(source=named(path))).take(entries(path, found))
+        found = Items(source=named(path))
+        return found, entries(path, found)
 
-    def _of_hub(self) -> Items:
+    def _rows(self) -> Entries:
         try:
             import datasets  # only where a chapter asks for the network
         except ImportError as error:
@@ -55,17 +58,17 @@ class PublicSet:
                 f"{self.repository} is read over the network with the package datasets, which is not installed; `pip "
                 "install 'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
             ) from error
-        found, load = Items(source=f"{self.repository}@{self.revision[:7]}"), datasets.load_dataset
+        number = itertools.count(1)
         for split in self.splits:
             try:
-                found += load(self.repository, self.config, revision=self.revision, split=split)
+                rows = [*datasets.load_dataset(self.repository, self.config, revision=self.revision, split=split)]
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 which = ", ".join(filter(None, (self.config, split, self.revision[:7])))
                 raise SemhubError(
                     f"{self.repository} ({which}) cannot be had from the hub ({type(error).__name__}); a connection, "
                     "or data_dir at a folder with the set's own files, would do."
                 ) from error
-        return found.but((f"{self.repository}:{number}", row) for number, row in enumerate(found, 1))
+            yield from ((f"{self.repository}:{next(number)}", row) for row in rows)
 
 
 def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:

@@ -107,8 +107,8 @@ def _scenes(n: int, seed: int) -> list[Parallel]:
 
 def _ntrex(language: str, data_dir: str | Path | None) -> Items:
     """The lines of NTREX-128 in one language, empty ones among them."""
-    read = NTREX[language].read(data_dir, lambda path, _: enumerate(read_text(path).splitlines()))
-    return read.but(row if isinstance(row, str) else row["text"] or "" for _, row in read)
+    found, rows = NTREX[language].read(data_dir, lambda path, _: enumerate(read_text(path).splitlines()))
+    return found.but(row if isinstance(row, str) else row["text"] or "" for _, row in rows)
 
 
 def _documents(data_dir: str | Path | None, n: int) -> list[str]:
@@ -302,9 +302,8 @@ def cedict(data_dir: str | Path) -> Dictionary:
     begins with "to ", else "other". Entries without such a gloss and lines that are none are left out and counted.
     Raises SemhubError where there is no file, or none that can be read.
     """
-    read = CEDICT.read(data_dir, lines)
-    found = read.but()
-    for place, line in read:
+    found, rows = CEDICT.read(data_dir, lines)
+    for place, line in rows:
         if line.startswith("#"):
             continue
         if (entry := _ENTRY.fullmatch(line)) is None:

@@ -92,9 +92,8 @@ def meanings(*, seed: int, source: str | None = None, data_dir: str | Path | Non
     """
     if origin("sentences", source, "cogs", data_dir) == GENERATED:
         return Items(_scenes(seed))
-    read = COGS.read(data_dir, lines)
-    found = read.but().take(starmap(meaning_of, read))
-    return found.some("sentence with its logical form", data_dir or COGS.repository)
+    found, rows = COGS.read(data_dir, lines)
+    return found.take(starmap(meaning_of, rows)).some("sentence with its logical form", data_dir or COGS.repository)
 
 
 def _scenes(seed: int) -> list[Meaning]:

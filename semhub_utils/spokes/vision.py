@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -202,14 +203,10 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     every = [entry for entry in read["images"] if not segments or entry.get("id") in seen]
     found.take(map(photograph, shuffled(every, seed)), n).some("photographs", folder)
     labels = {word for picture in found for area in picture.areas for word in area.words}
-    nouns = _by_spacy() or partial(nouns_of, labels=labels)
-    found[:] = [_worded(picture, nouns) for picture in sorted(found, key=lambda picture: picture.id)]
+    for at, picture in enumerate(sorted(found, key=attrgetter("id"))):
+        colours = [w for w in words_in(picture.caption) if w in COLOURS]
+        found[at] = replace(picture, words=tuple(dict.fromkeys([*colours, *nouns_of(picture.caption, labels)])))
     return found
-
-
-def _worded(picture: Picture, nouns: Callable[[str], list[str]]) -> Picture:
-    colours = [w for w in words_in(picture.caption) if w in COLOURS]
-    return replace(picture, words=tuple(dict.fromkeys([*colours, *nouns(picture.caption)])))
 
 
 def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
@@ -279,28 +276,30 @@ def read_image(path: str | Path) -> Image.Image:
         raise SemhubError(f"{path} is damaged or cut short; a whole picture file would do.") from error
 
 
-def nouns_found_by(data_dir: str | Path | None) -> str:
-    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
-    how = f"spaCy's tagger ({SPACY})" if _by_spacy() else "the book's lexicon and the names of segments, without spaCy"
-    return f"Nouns of captions are found by {how}." if data_dir else ""
-
-
 @cache
-def _by_spacy() -> Callable[[str], list[str]] | None:
-    """The nouns of a caption by spaCy's tagger; None where it or its English model is not installed."""
+def tagger() -> Callable[[str], Any] | None:
+    """spaCy's tagger; None where it or its English model is not installed."""
     try:
         import spacy  # read only when photographs are
 
-        tagger = spacy.load(SPACY)
+        return spacy.load(SPACY)
     except (ImportError, OSError):
         return None
-    return lambda caption: [word.text.lower() for word in tagger(caption) if word.pos_ in ("NOUN", "PROPN")]
 
 
-def nouns_of(caption: str, labels: Collection[str]) -> list[str]:
-    """The words of a caption that the world's lexicon knows as nouns, or that name a segment; in the plural too."""
+def nouns_of(caption: str, labels: Collection[str] = ()) -> list[str]:
+    """The nouns of a caption, as spaCy's tagger has them; without it, the words that the world's lexicon knows as such,
+    or that name a segment, in the plural too."""
+    if tag := tagger():
+        return [word.text.lower() for word in tag(caption) if word.pos_ in ("NOUN", "PROPN")]
     known = {*labels, *(key for key, concept in concepts().items() if concept.kind == "noun")} - {*COLOURS}
     return [w for w in words_in(caption) if w in known or (w.endswith("s") and w[:-1] in known)]
+
+
+def nouns_found_by(data_dir: str | Path | None) -> str:
+    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
+    how = f"spaCy's tagger ({SPACY})" if tagger() else "the book's lexicon and the names of segments, without spaCy"
+    return f"Nouns of captions are found by {how}." if data_dir else ""
 
 
 # Items
@@ -431,6 +430,11 @@ def question(ask: Ask, language: str, *, form: int | None = None, what: str = SL
     numbers = forms(ask.kind, LANGUAGES[language])
     need(numbers, f"The question {ask.kind!r} cannot be asked in {language}; another language would do.")
     return write(ask, LANGUAGES[language], numbers[0] if form is None else form, what=what)
+
+
+def asked_in(manner: str) -> list[str]:
+    """The languages that there are questions in."""
+    return [*(LANGUAGES if manner == "world" else facts.LANGUAGES)]
 
 
 def in_manner(ask: Ask, language: str, manner: str, *, what: str = SLOT, lead: bool = True) -> str:
