@@ -350,7 +350,8 @@ show(
 asked = {
     language + name: vision.ask_items(shapes, kind, language, manner=manner)
     for kind, name in {"colour": "", "shape": ", shape"}.items()
-    for language in vision.asked_in(manner)
+    for language in vision.LANGUAGES
+    if language != "code" or manner == "world"
 }
 answers = chapter.each(
     "answers",

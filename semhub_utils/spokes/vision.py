@@ -1,17 +1,14 @@
 """Pictures as data: plain colours, two halves, scenes of coloured shapes, and photographs of COCO (val2017,
 cocodataset.org), with what is true of them in words.
 
-A question is asked in two manners: in the world's own sentences, in which the picture stands for a word (the shipped
-models know no others), and in plain ones for models that are used to being asked. Every text in the world's sentences
-holds SLOT where the picture is; whoever runs a model puts the model's own placeholder there, or leaves it out where the
-picture stands in front.
-By default the pictures are those held out: combinations that no training picture shows.
+A question is asked in two manners: in the world's own sentences, where SLOT stands for the picture (the shipped models
+know no others), and in plain ones for models that are used to being asked. By default the pictures are those held out:
+combinations that no training picture shows.
 """
 
 import json
 import random
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -34,13 +31,15 @@ from semhub_utils.spokes.files import PublicSet, named, read_text
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
 from semhub_utils.spokes.languages import words_in
 
+Cells = Float[np.ndarray, "row column"]
 View = tuple[float, float, float, float]
 WHOLE: View = (0.0, 0.0, 1.0, 1.0)
 SLOT = IMAGE
 LANGUAGES = facts.LANGUAGES | {"code": "code"}
 COLOURS = tuple(world.COLOURS)
 SHAPES = world.SHAPES
-SCENES = ("one", "two", "three")
+KINDS = ("noun", "colour")
+SPACY = "en_core_web_sm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +53,7 @@ class Area:
     region: Any = None
 
     def mask(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-        """Where in a picture of this width and height it is. Raises SemhubError if its painted picture cannot be
-        read."""
+        """Where in a picture of this width and height it is. Raises SemhubError if its painted one cannot be read."""
         width, height = size
         if self.region is None:
             left, top, right, bottom = self.box
@@ -78,8 +76,7 @@ class Area:
 class Picture:
     """A picture and what is true of it. caption: an English sentence; words: its colours and nouns; areas: where they
     are; asks: what can be asked; cluster: the unit that intervals are over (pictures of one content are one unit);
-    split: "across" for left and right halves, "down" for upper and lower, else empty; held_out: no training picture
-    shows this combination."""
+    held_out: no training picture shows this combination."""
 
     id: str
     image: Image.Image
@@ -88,7 +85,6 @@ class Picture:
     areas: tuple[Area, ...]
     asks: tuple[Ask, ...]
     cluster: str
-    split: str = ""
     held_out: bool = False
 
     def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE, *, share: float = 0.5) -> list[int]:
@@ -98,23 +94,20 @@ class Picture:
         return np.flatnonzero(inside > share + 1e-6).tolist()  # half a patch may come out a rounding above
 
     def places(self, area: Area, encoding: Encoding, *, share: float = 0.5) -> list[int]:
-        """The positions of a prompt's patches that are inside an area by more than a share of them: all where that is
-        the whole picture, none where the model lays its patches on no grid."""
+        """The positions of these patches in a prompt: all where the area is the whole picture, none where the model
+        lays its patches on no grid."""
         if area.box == (0, 0, *self.image.size):
             return encoding.patches
-        if encoding.grid is None:
-            return []
-        return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view, share=share)]
+        inside = self.patches(area, encoding.grid, encoding.view, share=share) if encoding.grid else []
+        return [encoding.patches[k] for k in inside]
 
 
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
-def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Float[np.ndarray, "row column"]:
+def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Cells:
     return cells(area.mask(size), grid, view)
 
 
-def cells(
-    mask: Bool[np.ndarray, "height width"], grid: tuple[int, int], view: View = WHOLE
-) -> Float[np.ndarray, "row column"]:
+def cells(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int], view: View = WHOLE) -> Cells:
     """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
     (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
     height, width = mask.shape
@@ -127,22 +120,23 @@ def cells(
 # Of the world
 
 
-def plain_colours(n: int, *, seed: int = 0) -> list[Picture]:
+def plain_colours(n: int, *, seed: int = 0) -> Items:
     """`n` pictures of one colour each, the colours in turn, shades and grain drawn by `seed`."""
     rng = random.Random(f"plain {seed}")
-    return [_picture(world.Scene("plain", (COLOURS[i % len(COLOURS)],), grain=rng.getrandbits(32))) for i in range(n)]
+    drawn = ((COLOURS[i % len(COLOURS)], rng.getrandbits(32)) for i in range(n))
+    return Items(_picture(world.Scene("plain", (colour,), grain=grain)) for colour, grain in drawn)
 
 
-def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Picture]:
+def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True) -> Items:
     """`n` pictures of two halves of two colours. held_out: True, pairs of colours in an order no training picture has;
     False, those of training; None, both."""
     rng = random.Random(f"halves {seed}")
-    return [_picture(world.draw(rng, "halves", held=held_out)) for _ in range(n)]
+    return Items(_picture(world.draw(rng, "halves", held=held_out)) for _ in range(n))
 
 
-def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = SCENES) -> list[Picture]:
+def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = world.KINDS[2:]) -> Items:
     """`n` pictures of coloured shapes, `kinds` in turn, no two with the same caption as long as there are enough."""
-    rng, found, seen, tries = random.Random(f"scenes {seed}"), [], set(), 0
+    rng, found, seen, tries = random.Random(f"scenes {seed}"), Items(), set(), 0
     while len(found) < n:
         picture = _picture(world.draw(rng, kinds[len(found) % len(kinds)], held=held_out))
         tries += 1
@@ -160,34 +154,32 @@ def _picture(scene: world.Scene) -> Picture:
     where = ",".join(str(thing.cell) for thing in scene.things) or scene.split
     of = world.render(scene), world.caption(scene), tuple(dict.fromkeys(every)), tuple(areas)
     asks, held = tuple(world.questions(scene)), world.held_out().shows(scene)
-    return Picture(f"{content} {where} {scene.grain}", *of, asks, content, scene.split, held)
+    return Picture(f"{content} {where} {scene.grain}", *of, asks, content, held)
 
 
 # Of COCO
 
-SPACY = "en_core_web_sm"
-
 
 def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False) -> Items:
-    """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: annotations/
-    captions_val2017.json and val2017/*.jpg; with `segments`, those that have some in panoptic_val2017.json and its
-    folder, or else in instances_val2017.json. Without `data_dir`, scenes of the shipped models' world. Picture.
+    """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: val2017/*.jpg with
+    annotations/captions_val2017.json; with `segments`, those that have some in panoptic_val2017.json and its folder, or
+    else in instances_val2017.json. Without `data_dir`, scenes of the shipped models' world. Picture.
 
     caption: the first one; words: its nouns and colours; areas: what COCO says is where, by the last word of its name.
-    A photograph that is missing, damaged, without a caption, or of another size than its segments (one that EXIF turns,
-    say) is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
+    A photograph that is missing, damaged, without a caption, or of another size than its segments (one that EXIF turns)
+    is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
     if data_dir is None:
-        return Items(scenes(n, seed=seed))
+        return scenes(n, seed=seed)
     path, read = _annotations(data_dir, "captions")
-    found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", defaultdict(list)
+    found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         if text := str(annotation.get("caption") or "").strip():
-            captions[annotation.get("image_id")].append(text)
+            captions.setdefault(annotation.get("image_id"), text)
     seen = _segments(data_dir, found) if segments else {}
 
     def photograph(entry: Mapping[str, Any]) -> Picture | LeftOut:
         name, key = entry.get("file_name"), entry.get("id")
-        if not name or not captions[key]:
+        if not name or key not in captions:
             return LeftOut("no caption", f"photograph {key}")
         size, areas = seen.get(key, (None, ()))
         painted = {area.region[1] for area in areas if isinstance(area.region, tuple)}
@@ -198,7 +190,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
             return LeftOut("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
         if len(sizes) > 1:
             return LeftOut("of another size than its segments", name)
-        return Picture(f"coco:{key}", image, captions[key][0], (), tuple(areas), (), f"coco:{key}")
+        return Picture(f"coco:{key}", image, captions[key], (), tuple(areas), (), f"coco:{key}")
 
     every = [entry for entry in read["images"] if not segments or entry.get("id") in seen]
     found.take(map(photograph, shuffled(every, seed)), n).some("photographs", folder)
@@ -240,11 +232,10 @@ def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, 
 def _usable(region: object, size: tuple[int, int]) -> bool:
     if isinstance(region, tuple):
         return isinstance(region[0], int) and region[1].is_file()
-    if not isinstance(region, list) or not region:
-        return False
-    if isinstance(region[0], int):
+    if isinstance(region, list) and region and isinstance(region[0], int):
         return sum(region) == size[0] * size[1]
-    return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in region)
+    polygons = region if isinstance(region, list) and region else [None]
+    return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
 
 
 def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
@@ -304,14 +295,12 @@ def nouns_found_by(data_dir: str | Path | None) -> str:
 
 # Items
 
-KINDS = ("noun", "colour")
-
 
 @dataclass(frozen=True, eq=False)
 class SeenItem(Item):
     """A picture, or an area of it, and the English words it is read for. wrong: what the right ones are compared with,
-    word for word where there are as many; released: the right and wrong words of the paper's release, whose wrong ones
-    are scaled to the number of the right ones. group, anchor and cluster as in `items`."""
+    word for word where there are as many; released: right and wrong ones of the paper's release, the latter scaled to
+    the number of the former. group, anchor and cluster as in `items`."""
 
     id: str
     picture: Picture
@@ -371,10 +360,9 @@ def colour_items(pictures: Sequence[Picture]) -> Items:
     colours than these, the unit is the picture; a null moves whole colours."""
     found = Items(source=source_of(pictures))
     for p in pictures:
-        [own] = p.words
-        others = tuple(colour for colour in COLOURS if colour != own)
-        released = ((own,), ("white",)) if own != "white" else ((), ())
-        found.append(SeenItem(p.id, p, (own,), others, released, "plain", own, p.id))
+        others = tuple(colour for colour in COLOURS if colour not in p.words)
+        released = (p.words, ("white",)) if "white" in others else ((), ())
+        found.append(SeenItem(p.id, p, p.words, others, released, "plain", *p.words, p.id))
     return found
 
 
@@ -420,21 +408,12 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
     return found
 
 
-# Questions
-
-
 def question(ask: Ask, language: str, *, form: int | None = None, what: str = SLOT) -> tuple[str, str]:
-    """(prompt, answer) about `what` in the world's sentences. form: the number of the sentence form, None for the
-    first, which no other language shares; the last one is neutral, ending in ":" everywhere. Raises SemhubError where
-    there is none."""
+    """(prompt, answer) about `what` in the world's sentences, in the first form, which no other language shares, or in
+    `form`; the last one is neutral, ending in ":" everywhere. Raises SemhubError where there is none."""
     numbers = forms(ask.kind, LANGUAGES[language])
     need(numbers, f"The question {ask.kind!r} cannot be asked in {language}; another language would do.")
     return write(ask, LANGUAGES[language], numbers[0] if form is None else form, what=what)
-
-
-def asked_in(manner: str) -> list[str]:
-    """The languages that there are questions in."""
-    return [*(LANGUAGES if manner == "world" else facts.LANGUAGES)]
 
 
 def in_manner(ask: Ask, language: str, manner: str, *, what: str = SLOT, lead: bool = True) -> str:
@@ -453,15 +432,15 @@ def word(key: str, language: str) -> str:
 
 def said(key: str, language: str) -> tuple[str, str | None]:
     """A word in a language, and in English where that is another."""
-    return word(key, language), key if language != "english" else None
+    return word(key, language), None if language == "english" else key
 
 
-def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> list[LensItem]:
-    """The first question of a kind ("colour", "shape") that each picture allows, in a language and one of the two
-    manners of `vision`, cut before the answer. Targets: the answer there ("own") and in "english". Pictures that allow
-    none are left out, and in the world's sentences of other languages than English those few whose answer the shipped
-    model was taught there. Raises SemhubError on an unknown manner, or a language without a plain question."""
-    found, taught = [], {*ABROAD} if manner == "world" and language != "english" else set()
+def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> Items:
+    """The first question of a kind ("colour", "shape") that each picture allows, in a language and a manner, cut before
+    the answer. Targets: the answer there ("own") and in "english". Pictures that allow none are left out, and in the
+    world's sentences of other languages than English those few whose answer the shipped model was taught there."""
+    found = Items(source=source_of(pictures))
+    taught = {*ABROAD} if manner == "world" and language != "english" else set()
     for p, ask in _asked(pictures, kind):
         if not {*ask.answers} & taught:
             prompt, answer = Input(in_manner(ask, language, manner), (p.image,)), question(ask, language)[1]
@@ -477,17 +456,12 @@ def _asked(pictures: Sequence[Picture], kind: str) -> Iterator[tuple[Picture, As
             yield picture, asks[0]
 
 
-# Interventions
-
-
-def picture_patches(
-    pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0
-) -> list[PatchItem]:
+def picture_patches(pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0) -> Items:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
     colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
     Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
-    are left out. Raises SemhubError as `ask_items`."""
-    rng, items, shown = random.Random(f"patches {seed}"), [], _plain(seed)
+    are left out."""
+    rng, items, shown = random.Random(f"patches {seed}"), Items(source=source_of(pictures)), _plain(seed)
     for p, ask in _asked(pictures, "colour"):
         if len(p.areas) == 1:
             own = p.areas[0].words[0]
@@ -501,20 +475,17 @@ def picture_patches(
     return items
 
 
-def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> list[RecolourItem]:
+def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> Items:
     """Every picture of two halves, asked in English for its two colours in any order; a third one is written into one
-    half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first. Raises SemhubError
-    on an unknown manner."""
-    rng, items, shown = random.Random(f"recolour {seed}"), [], _plain(seed)
+    half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first."""
+    rng, items, shown = random.Random(f"recolour {seed}"), Items(source=source_of(pictures)), _plain(seed)
     for p, ask in _asked(pictures, "colours"):
         area = p.areas[rng.randrange(2)]
         [present] = area.words
         third, another = rng.sample([c for c in COLOURS if c not in p.words], 2)
-        real, before = p.image.copy(), frozenset(ask.answers)
+        real, before, text = p.image.copy(), frozenset(ask.answers), in_manner(ask, "english", manner, lead=False)
         real.paste(shown[third].crop(area.box), area.box)
-        prompt, source = (
-            (Input(in_manner(ask, "english", manner, lead=False), (image,)),) for image in (p.image, real)
-        )
+        prompt, source = ((Input(text, (image,)),) for image in (p.image, real))
         colours = (before,), (before - {present} | {third},), present, third, another
         places, cluster = partial(p.places, area), f"halves: {' '.join(sorted(p.words))}"
         items.append(RecolourItem(f"{p.id}: {third}", prompt, *colours, source, places, named_colours, cluster))
