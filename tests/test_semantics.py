@@ -45,9 +45,7 @@ def swaps_of(model, items, **options):
 
 @pytest.fixture(scope="module")
 def known():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(semantics, "GENERATED", 600)
-        return semantics.meanings(seed=0)
+    return semantics.meanings(seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +77,9 @@ def conjuncts(form):
     return form.split(" ; ")[-1].split(" AND ")
 
 
-def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
-    assert len({m.id for m in known}) == len(known) == 600
-    monkeypatch.setattr(semantics, "GENERATED", 20)
-    assert known[:20] == semantics.meanings(seed=0) != semantics.meanings(seed=1)
+def test_generated_sentences_say_what_their_forms_say(known):
+    assert len({m.id for m in known}) == len(known) == semantics.SCENES
+    assert known == semantics.meanings(seed=0) != semantics.meanings(seed=1)
     for m in known[:300]:
         assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)
         passive = " is " in m.sentence
@@ -147,8 +144,7 @@ def test_names_that_no_order_of_conjuncts_turns_round_are_counted(known, monkeyp
     tries, shuffle = iter(range(10_000)), random.Random.shuffle
     monkeypatch.setattr(random.Random, "shuffle", lambda self, x: next(tries) + 1 and shuffle(self, x))
     forms = ["see ( Emma , Liam ) AND run ( x _ 1 )", "see ( Emma , Liam ) AND like ( Liam , Emma )"]
-    rows = [{"input": "Emma sees Liam .", "output": form} for form in forms]
-    fixed, turns = semantics.meanings_of_rows(rows, "rows")
+    fixed, turns = (semantics.meaning_of(f"rows:{k}", f"Emma sees Liam .\t{form}") for k, form in enumerate(forms, 1))
     [item] = found = semantics.swap_items(Items([fixed, turns]), 9, seed=0)
     assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and found.dropped.total() == 1
     with pytest.raises(SemhubError, match="exactly two proper names.*1 × one order of the names.*rows:1"):
@@ -159,18 +155,20 @@ def test_a_set_without_an_item_is_refused_in_a_sentence(known):
     template = Counter(m.template for m in known)
     alone = [m for m in known if template[m.template] == 1]
     other = next(m for m in known if template[m.template] > 1)
-    found = semantics.similarity_pairs(Items([*known, *semantics.meanings_of_rows([ODD], "rows")]), 9, seed=0)
+    found = semantics.similarity_pairs(Items([*known, ODD]), 9, seed=0)
     assert found.dropped == {"alone in its template": len(alone) + 1}
     with pytest.raises(SemhubError, match="no two sentences of one template.*1 × alone in its template"):
         semantics.similarity_pairs(Items([other]), 9, seed=0)
-    plain = semantics.meanings_of_rows([ODD], "rows")
+    plain = Items([ODD])
     with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
         semantics.form_prompts(plain, 9, seed=0)
     with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
         semantics.patch_items(plain, 9, seed=0, tagged=True)
 
 
-ODD = {"input": "whoever sees whatever then runs beside Emma .", "output": "see ( Emma , x _ 1 ) AND run ( x _ 1 )"}
+ODD = semantics.meaning_of(
+    "odd", "whoever sees whatever then runs beside Emma .\tsee ( Emma , x _ 1 ) AND run ( x _ 1 )"
+)
 GOOD = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution"
 BAD = {
     "missing column": "Emma saw Liam .",
@@ -210,14 +208,6 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
         semantics.swap_items(nameless, 5, seed=0)
     with pytest.raises(SemhubError, match="something to read before it that can be used. Left out: 5 × no proper name"):
         semantics.role_items(nameless, 5, seed=0)
-
-
-@pytest.mark.parametrize("columns", [("input", "output"), ("sentence", "logical_form")])
-def test_rows_of_a_data_set_are_read_alike(columns):
-    rows = [dict(zip(columns, GOOD.split("\t"), strict=False)), {"text": "x"}, dict.fromkeys(columns)]
-    [meaning] = found = semantics.meanings_of_rows(rows, "COGS")
-    assert meaning.id == "COGS:1" and meaning.sentence == "Emma saw Liam ."
-    assert found.dropped == {"missing column": 1, "a word and no sentence": 1}
 
 
 def test_cogs_itself():

@@ -399,7 +399,7 @@ def test_items_of_two_halves():
 
 
 def test_the_patches_of_an_area_are_those_that_lie_there(media):
-    there = next(p for p in vision.two_halves(9) if p.split == "across")
+    there = next(p for p in vision.two_halves(9) if " across " in p.id)
     [item] = vision.recolour_items([there])
     model = media("llava")
     [encoding] = model.encode([words.asked(model, item.prompts[0])])
@@ -422,12 +422,8 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
 
 
 def test_colours_are_read_off_answers():
-    assert vision.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
-    assert vision.named_colours("english", "coloured, gray, blackish") == ("grey",)
-    assert vision.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
-        "red", "blue",
-    )  # fmt: skip
-    assert vision.named_colours("spanish", "red y azul") == ("blue",) and vision.named_colours("code", "") == ()
+    assert vision.named_colours("\nThe colors are Blue and red.\nGreen") == ("blue", "red")
+    assert vision.named_colours("coloured, gray, blackish") == ("grey",) and vision.named_colours("") == ()
 
 
 def test_a_model_is_asked_in_its_own_way(media):
@@ -465,8 +461,6 @@ def test_shipped_models_take_the_items(name, module):
 
 
 def test_bad_input_is_one_sentence(media, tiny):
-    with pytest.raises(SemhubError, match="no question 'size'"):
-        audio.sound_patches([], "english", kind="size")
     with pytest.raises(SemhubError, match="no manner 'loud'"):
         vision.picture_patches(vision.plain_colours(1), "english", manner="loud")
     with pytest.raises(SemhubError, match="no plain question in 'code'"):
