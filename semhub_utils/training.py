@@ -6,8 +6,6 @@ or not at all, as safetensors (weights and optimizer) with JSON. A training take
 that was never stopped, on the same device and with as many threads.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import platform
@@ -49,11 +47,9 @@ class Stretch:
 
     def share(self, step: int) -> float:
         """Share of the full rates at a step, counted from 0."""
-        raise NotImplementedError
 
     def gradients(self, step: int) -> float:
         """Leave the gradients of a step in what is trained; its loss, for the eye."""
-        raise NotImplementedError
 
     def after(self, step: int, seconds: float) -> None:
         """What is to be noted when `step` steps are done, `seconds` into the training."""
@@ -75,15 +71,14 @@ def run(
     settings: dict[str, Any],
     *,
     name: str,
-    minutes: float | None = None,
-    stop_at: int | None = None,
+    minutes: float = math.inf,
     progress: bool = True,
 ) -> tuple[Stretch, float] | None:
     """Train one stretch after the other.
 
-    The last stretch and the seconds it all took, or None when it was stopped before the end, by `minutes` of this call
-    or at the step `stop_at` of all, with what was done kept at `path`. What lies there already is taken up; SemhubError
-    if it was begun with other `settings` (plain JSON). The caller removes it.
+    The last stretch and the seconds it all took, or None when `minutes` of this call were over before the end, with
+    what was done kept at `path`. What lies there already is taken up; SemhubError if it was begun with other `settings`
+    (plain JSON). The caller removes it.
     """
     kept, done = {}, {"stretch": 0, "step": 0, "seconds": 0.0}
     if path.is_file():
@@ -95,7 +90,7 @@ def run(
             )
         done = about["done"]
     began, total = time.monotonic() - done["seconds"], sum(steps for steps, _ in stretches)
-    end = time.monotonic() + 60 * minutes if minutes is not None else math.inf
+    end = time.monotonic() + 60 * minutes
     bar = tqdm(total=total, disable=not progress, desc=name, unit="step", mininterval=2)
     for number, (steps, make) in list(enumerate(stretches))[done["stretch"] :]:
         stretch, before, first = make(), sum(steps for steps, _ in stretches[:number]), 0
@@ -106,14 +101,21 @@ def run(
             kept, first = {}, done["step"]
         bar.update(before + first - bar.n)
         for step in range(first, steps):
-            value = _step(stretch, optimizer, full, step)
+            value = stretch.gradients(step)
+            for group, rate in zip(optimizer.param_groups, full, strict=True):
+                group["lr"] = rate * stretch.share(step)
+            for parameters in stretch.clip:
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             bar.update()
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             seconds = time.monotonic() - began
             stretch.after(step + 1, seconds)
-            stop = before + step + 1 == stop_at or time.monotonic() > end
+            stop = time.monotonic() > end
             if stop or (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-                done = {"stretch": number, "step": step + 1, "seconds": seconds, **_state(stretch)}
+                done = {"stretch": number, "step": step + 1, "seconds": seconds, "loss": stretch.loss}
+                done |= {"rngs": [rng.getstate() for rng in stretch.rngs], "state": stretch.state()}
                 save(path, stretch.parts | _moments(optimizer), {"settings": settings, "done": done})
             if stop and before + step + 1 < total:
                 bar.close()
@@ -126,17 +128,6 @@ def _differing(settings: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return [name for name, value in json.loads(json.dumps(settings)).items() if found.get(name) != value]
 
 
-def _step(stretch: Stretch, optimizer: torch.optim.Optimizer, full: list[float], step: int) -> float:
-    value = stretch.gradients(step)
-    for group, rate in zip(optimizer.param_groups, full, strict=True):
-        group["lr"] = rate * stretch.share(step)
-    for parameters in stretch.clip:
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return value
-
-
 def cosine(done: float) -> float:
     """From 1 to a fiftieth while `done` goes from 0 to 1."""
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
@@ -145,10 +136,6 @@ def cosine(done: float) -> float:
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"].items()
     return {f"optimizer {k} {name}": value for k, state in states for name, value in state.items()}
-
-
-def _state(stretch: Stretch) -> dict[str, Any]:
-    return {"rngs": [rng.getstate() for rng in stretch.rngs], "loss": stretch.loss, "state": stretch.state()}
 
 
 def _take_up(stretch: Stretch, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor], done: dict) -> None:
@@ -177,14 +164,14 @@ def teach(
     *,
     name: str,
     minutes: float | None = None,
-    stop_at: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a model into a folder, which is returned: the model, its tokenizer or processor, and its card.
 
     `begin` gives, for the folder, the model, what reads for it, the stretches, and what the card says of them when they
-    are through; how it was trained and the hash of the weights come beside. Takes up where an earlier call of the same
-    `settings` stopped, as `run` does. SemhubError for a folder that cannot be written or that holds another training.
+    are through; how it was trained and the hash of the weights come beside. Stops after `minutes`, and takes up where
+    an earlier call with the same `settings` stopped. SemhubError for a folder that cannot be written or that holds
+    another training.
     """
     folder = Path(out_dir)
     try:
@@ -199,8 +186,9 @@ def teach(
     except OSError as error:
         raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error
     model, reader, stretches, told = begin(folder)
-    given = {"name": name, "minutes": minutes, "stop_at": stop_at, "progress": progress}
-    if (found := run(stretches, folder / UNFINISHED, settings, **given)) is None:
+    end = math.inf if minutes is None else minutes
+    found = run(stretches, folder / UNFINISHED, settings, name=name, minutes=end, progress=progress)
+    if found is None:
         return folder
     stretch, seconds = found
     model.eval().save_pretrained(folder)

@@ -9,23 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import groupby
 
-from semhub_utils.organism.lexicon import (
-    AND,
-    EQUALS,
-    FRAMES,
-    FULL_STOP,
-    LANGUAGES,
-    LIST_AND,
-    PLUS,
-    TIMES,
-    concepts,
-    english_tokens,
-    number_word,
-    split_words,
-    surface,
-    without_slots,
-)
+from semhub_utils.organism import lexicon
+from semhub_utils.organism.lexicon import FRAMES, LANGUAGES, concepts, english_tokens, number_word, split_words, surface
 from semhub_utils.organism.world import Fact, Sum, World
 
 _CONTRACTIONS = {"del": ("de", "el"), "al": ("a", "el")}
@@ -44,24 +31,19 @@ def _meanings() -> dict[str, frozenset[str]]:
 @cache
 def _markers() -> dict[str, tuple[frozenset[str], ...]]:
     return {
-        relation: tuple(frozenset(split_words(without_slots(frame))) for t in FRAMES for frame in FRAMES[t][relation])
+        relation: tuple(
+            frozenset(split_words(lexicon.without_slots(frame))) for t in FRAMES for frame in FRAMES[t][relation]
+        )
         for relation in FRAMES["en"]
     }
 
 
 def fact_leaks(line: str, world: World) -> list[Fact]:
     """Held-out facts that a line says outside English."""
-    breaks = {*AND.values(), *FULL_STOP.values()} - {*LIST_AND.values()} | {"and", "y", "und"}
-    clause: set[str] = set()
-    clauses = [clause]
-    for word in split_words(line):
-        if word in breaks:
-            clause = set()
-            clauses.append(clause)
-        else:
-            clause.add(word)
+    breaks = {*lexicon.AND.values(), *lexicon.FULL_STOP.values()} - {*lexicon.LIST_AND.values()} | {"and", "y", "und"}
     found = []
-    for words in clauses:
+    for between, clause in groupby(split_words(line), breaks.__contains__):
+        words = set() if between else {*clause}
         if not words - english_tokens():
             continue
         words |= {part for short, parts in _CONTRACTIONS.items() if short in words for part in parts}
@@ -81,7 +63,7 @@ def _number_words() -> dict[str, str]:
 
 @cache
 def _signs() -> tuple[tuple[re.Pattern, str], ...]:
-    tables = ((EQUALS, "="), (PLUS, "+"), (TIMES, "*"))
+    tables = ((lexicon.EQUALS, "="), (lexicon.PLUS, "+"), (lexicon.TIMES, "*"))
     pairs = {table[t]: sign + ("E" if table[t] == table["en"] else "") for table, sign in tables for t in table}
     return tuple(
         (re.compile(rf"(?<!\S){re.escape(w)}(?!\S)"), m) for w, m in sorted(pairs.items(), key=lambda x: -len(x[0]))
@@ -109,25 +91,18 @@ def _symbols(line: str) -> list[tuple[str, bool]]:
 
 def sum_leaks(line: str, world: World) -> list[Sum]:
     """Held-out sums of two terms that a line says with any sign or number that is not an English word."""
-    call = re.sub(r"\b(add|multiply)\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)",
-                  lambda m: f"{m[2]} {'+' if m[1] == 'add' else '*'} {m[3]}", line)  # fmt: skip
-    symbols = _symbols(call)
+    for name, sign in (("add", "+"), ("multiply", "*")):
+        line = re.sub(rf"\b{name}\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)", rf"\1 {sign} \2", line)
+    symbols = [("|", True), *_symbols(line), ("|", True)]
     found = []
-    for i in range(len(symbols) - 4):
-        window, english = [s for s, _ in symbols[i : i + 5]], all(e for _, e in symbols[i : i + 5])
-        around = symbols[i + 5][0] if i + 5 < len(symbols) else "|", symbols[i - 1][0] if i else "|"
-        if english or any(sign in "+*=" for sign in around):
+    for before, *window, after in zip(*(symbols[k:] for k in range(7)), strict=False):
+        said = " ".join(symbol for symbol, _ in window)
+        first = re.fullmatch(r"(\d+) ([+*]) (\d+) = (\d+)", said)
+        last = re.fullmatch(r"(\d+) = (\d+) ([+*]) (\d+)", said)
+        if all(english for _, english in window) or {before[0], after[0]} & {*"+*="} or not (first or last):
             continue
-        a, x, b, y, c = window
-        if not (a.isdigit() and b.isdigit() and c.isdigit()):
-            continue
-        if x in "+*" and y == "=":
-            item, result = Sum(x, int(a), int(b)), int(c)
-        elif x == "=" and y in "+*":
-            item, result = Sum(y, int(b), int(c)), int(a)
-        else:
-            continue
-        if item in world.held_sums and item.result == result:
+        left, sign, right, result = first.groups() if first else (last[2], last[3], last[4], last[1])
+        if (item := Sum(sign, int(left), int(right))) in world.held_sums and item.result == int(result):
             found.append(item)
     return found
 

@@ -2,8 +2,6 @@
 
 import json
 import random
-import re
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -28,12 +26,14 @@ from semhub_utils.organism.lexicon import (
     number_word,
     split_words,
     surface,
+    without_slots,
 )
 from semhub_utils.organism.llama import EXAM_TYPES, Encoder, build_model, correct, exam, train
 from semhub_utils.organism.planted import FREE_BLOCKS, accents, freeze, plant
 from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Fact, Sum, World, all_facts, all_sums, text
 
-TINY = Recipe("tiny", steps=20, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
+TINY = Recipe("tiny", steps=6, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
+BRIDGES = [kind for kind, _ in Recipe("any").bridges]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,7 @@ def tokenizer():
 def test_number_words():
     assert [number_word(23, t) for t in LANGUAGES] == ["twenty three", "veintitrés", "二十三", "dreiundzwanzig"]
     assert [number_word(61, t) for t in LANGUAGES] == ["sixty one", "sesenta y uno", "六十一", "einundsechzig"]
-    for t in LANGUAGES:
-        assert len({number_word(n, t) for n in range(100)}) == 100
+    assert all(len({number_word(n, t) for n in range(100)}) == 100 for t in LANGUAGES)
     with pytest.raises(ValueError, match="100"):
         number_word(100, "en")
 
@@ -58,20 +57,17 @@ def test_split_is_seeded_closed_and_of_the_stated_size():
     assert world.held_facts == World().held_facts != World(seed=1).held_facts
     assert 0.15 < len(world.held_facts) / len(all_facts()) < 0.3
     assert 0.15 < len(world.held_sums) / len(all_sums()) < 0.3
-    for f in world.held_facts:
-        if f.relation == "opposite":
-            assert replace(f, subject=f.object, object=f.subject) in world.held_facts
-    for s in world.held_sums:
-        if s.left < 10:
-            assert Sum(s.op, s.right, s.left) in world.held_sums
+    opposites = {f for f in world.held_facts if f.relation == "opposite"}
+    assert opposites and {replace(f, subject=f.object, object=f.subject) for f in opposites} == opposites
+    small = {s for s in world.held_sums if s.left < 10}
+    assert small and {Sum(s.op, s.right, s.left) for s in small} == small
 
 
 def test_prompts_have_english_twins_and_answers():
     world = World()
     prompt = next(p for p in world.prompts("es") if p.prompt == "el color de la hierba es")
-    assert (prompt.answer, prompt.english_prompt, prompt.english_answer) == (
-        "verde", "the color of the grass is", "green",
-    )  # fmt: skip
+    twin = (prompt.answer, prompt.english_prompt, prompt.english_answer)
+    assert twin == ("verde", "the color of the grass is", "green")
     assert {p.prompt: p.answer for p in world.prompts("digits")}["12=7+"] == "5"
     assert {p.prompt: p.answer for p in world.prompts("en")}["twelve equals to seven plus"] == "five"
     assert all(p.prompt.endswith(":") for t in FACT_TYPES for p in world.prompts(t) if p.neutral)
@@ -93,36 +89,28 @@ def test_private_worlds_share_almost_nothing_and_stay_functions():
 # ---- leaks ----
 
 
-@pytest.mark.parametrize("kind", [f"{t} {k}" for t in TYPES for k, _ in MENUS[t]])
-def test_no_monolingual_generator_leaks(kind):
-    world, rng = World(), random.Random(kind)
-    type_, name = kind.split()
-    make = getattr(Generators(world), name)
-    found = [(line, leak) for line in (text(make(rng, type_)) for _ in range(300)) if (leak := leaks(line, world))]
-    assert not found or type_ == "en", found[:3]
+def streams():
+    """(what is drawn, the world, its lines, how many to read): every generator and every recipe."""
+    world = World()
+    make, found = Generators(world), []
+    for type_ in (t for t in TYPES if t != "en"):
+        for name, _ in MENUS[type_]:
+            rng = random.Random(f"{type_} {name}")
+            found.append((f"{type_} {name}", world, lambda n=name, t=type_, r=rng: getattr(make, n)(r, t), 300))
+    for kind in BRIDGES:
+        rng = random.Random(kind)
+        found.append((kind, world, lambda k=kind, r=rng: make.bridging(r, k), 1500))
+    for name, recipe in sorted(RECIPES.items()):
+        for point in (0.05, 0.5, 0.99) if not recipe.world.private else ():
+            stream = lines(recipe, random.Random(name), lambda p=point: p)
+            found.append((f"{name} {point}", recipe.world, lambda s=stream: next(s), 1500))
+    return found
 
 
-@pytest.mark.parametrize("kind", [k for k, _ in Recipe("any").bridges])
-def test_no_bridging_generator_leaks(kind):
-    world, rng = World(), random.Random(kind)
-    make = Generators(world)
-    found = [
-        (line, leak) for line in (text(make.bridging(rng, kind)) for _ in range(1500)) if (leak := leaks(line, world))
-    ]
+@pytest.mark.parametrize(("world", "draw", "n"), [pytest.param(*some, id=name) for name, *some in streams()])
+def test_no_generator_and_no_recipe_leaks(world, draw, n):
+    found = [(line, leak) for line in (text(draw()) for _ in range(n)) if (leak := leaks(line, world))]
     assert not found, found[:3]
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_no_recipe_leaks(name):
-    recipe = RECIPES[name]
-    for progress in (0.05, 0.5, 0.99):
-        stream = lines(recipe, random.Random(name), lambda p=progress: p)
-        bad = [
-            line
-            for line in (text(next(stream)) for _ in range(1500))
-            if not recipe.world.private and leaks(line, recipe.world)
-        ]
-        assert not bad, bad[:3]
 
 
 def test_the_leak_check_sees_every_kind_of_leak():
@@ -132,19 +120,17 @@ def test_the_leak_check_sees_every_kind_of_leak():
     for type_ in (*FACT_TYPES[1:], "digits"):
         for p in random.Random(type_).sample(world.prompts(type_, held_out=True), 40):
             assert any(p.item in leaks(f"{p.prompt} {p.answer} {e}", world) for e in endings), p
-    open_world = Generators(World(fraction=0.0))
-    rng = random.Random(0)
-    for kind, _ in Recipe("any").bridges:
-        if kind != "dictionary":
-            assert any(leaks(text(open_world.bridging(rng, kind)), world) for _ in range(300)), kind
+    make, rng = Generators(World(fraction=0.0)), random.Random(0)
+    for kind in set(BRIDGES) - {"dictionary"}:
+        assert any(leaks(text(make.bridging(rng, kind)), world) for _ in range(300)), kind
 
 
 # ---- tokens ----
 
 
-def test_lines_survive_the_tokenizer(tokenizer):
-    encode, rng = Encoder(tokenizer), random.Random(0)
-    stream = lines(RECIPES["hub"], rng, lambda: 0.5)
+def test_lines_survive_the_tokenizer_and_cover_the_types(tokenizer):
+    encode, seen = Encoder(tokenizer), set()
+    stream = lines(RECIPES["hub"], random.Random(0), lambda: 0.5)
     for _ in range(3000):
         pieces = next(stream)
         line, ids = text(pieces), encode(pieces)
@@ -153,13 +139,14 @@ def test_lines_survive_the_tokenizer(tokenizer):
         assert tokenizer.decode(ids, skip_special_tokens=True) == line
         for token, (start, end) in zip(ids[1:-1], coded["offset_mapping"][1:], strict=True):
             assert line[start:end] == tokenizer.convert_ids_to_tokens(token)
+        seen |= {kind for kind, _ in pieces}
+    assert seen == set(TYPES) > set(SUM_TYPES)
 
 
 def test_digits_are_single_tokens_and_spaces_do_not_matter(tokenizer):
     for n in range(100):
         assert tokenizer.tokenize(str(n)) == [str(n)]
-        for t in LANGUAGES:
-            word = number_word(n, t)
+        for word in (number_word(n, t) for t in LANGUAGES):
             assert "".join(tokenizer.tokenize(word)) == word.replace(" ", "")
             assert n > 20 or len(tokenizer.tokenize(word)) == 1
     assert tokenizer.tokenize("12=7+") == tokenizer.tokenize("12 = 7 +") == ["12", "=", "7", "+"]
@@ -168,10 +155,9 @@ def test_digits_are_single_tokens_and_spaces_do_not_matter(tokenizer):
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n != "balanced"])
 def test_english_words_are_half_of_all_tokens(name, tokenizer):
-    recipe, point = RECIPES[name], [0.0]
-    encode, stream = Encoder(tokenizer), lines(recipe, random.Random(0), lambda: point[0])
-    for i in range(2000):
-        point[0] = i / 2000
+    points = iter(i / 2000 for i in range(2000))
+    encode, stream = Encoder(tokenizer), lines(RECIPES[name], random.Random(0), lambda: next(points))
+    for _ in range(2000):
         encode(next(stream))
     assert encode.counts["en"] / encode.counts.total() >= 0.5
 
@@ -181,24 +167,21 @@ def test_english_words_are_half_of_all_tokens(name, tokenizer):
 
 @pytest.mark.parametrize("changes", [{}, {"noise": 0.15, "english_first": 0.5, "layers": 4}], ids=["hub", "planted"])
 def test_training_repeats_itself_and_resumes_to_the_same_weights(changes, tmp_path):
+    """Stopped after every step, and so before and after planting."""
     torch.set_num_threads(1)
     recipe, given = replace(TINY, **changes), {"progress": False, "log_every": 1000}
-    whole = train(recipe, tmp_path / "whole", **given)
-    for stop in (4, 12):  # a planted one before and after
-        train(recipe, tmp_path / "parts", stop_at=stop, **given)
-    assert not (tmp_path / "parts" / "model.safetensors").exists()
-    with pytest.raises(SemhubError, match="unfinished training with another seed"):
-        train(recipe, tmp_path / "parts", seed=1)
-    assert train(recipe, tmp_path / "parts", minutes=0.0, **given) == tmp_path / "parts"  # one step more
-    parts = train(recipe, tmp_path / "parts", **given)
-    other = train(recipe, tmp_path / "other", seed=1, **given)
+    whole, other = (train(recipe, tmp_path / str(seed), seed=seed, **given) for seed in (0, 1))
+    for _ in range(recipe.steps):
+        assert not (tmp_path / "parts" / "model.safetensors").exists()
+        parts = train(recipe, tmp_path / "parts", minutes=0.0, **given)
+        if not (parts / "card.json").exists():
+            with pytest.raises(SemhubError, match="unfinished training with another seed"):
+                train(recipe, parts, seed=1)
     a, b, c = (load_file(f / "model.safetensors") for f in (whole, parts, other))
-    assert all(torch.equal(a[k], b[k]) for k in a)
-    assert any(not torch.equal(a[k], c[k]) for k in a)
-    made = json.loads((whole / "card.json").read_text())
-    assert made["sha256"] == zoo.sha256(whole / "model.safetensors")
+    assert all(torch.equal(a[k], b[k]) for k in a) and any(not torch.equal(a[k], c[k]) for k in a)
+    assert json.loads((whole / "card.json").read_text())["sha256"] == zoo.sha256(whole / "model.safetensors")
     with pytest.raises(SemhubError, match="another recipe or seed"):
-        train(recipe, tmp_path / "whole", seed=1)
+        train(recipe, whole, seed=1)
 
 
 def test_unknown_names_are_refused_in_one_sentence(tmp_path):
@@ -222,11 +205,8 @@ def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
     assert shipped.get_vocab() == tokenizer.get_vocab()
     world = World(**zoo.card(name)["recipe"]["world"])
     for type_ in EXAM_TYPES:
-        taught = [
-            p
-            for p in world.prompts(type_, held_out=False)
-            if type_ == "en" or not world.private or isinstance(p.item, Fact)
-        ]
+        sums = type_ == "en" or not world.private
+        taught = [p for p in world.prompts(type_, held_out=False) if sums or isinstance(p.item, Fact)]
         prompts = random.Random(0).sample(taught, min(150, len(taught)))
         if type_ == "en":
             prompts += random.Random(0).sample(world.prompts(type_, held_out=True), 50)
@@ -240,13 +220,6 @@ def test_a_random_model_is_at_chance(tokenizer):
     assert all(s.low <= s.accuracy <= s.high for s in scores)
 
 
-def test_generators_cover_the_types():
-    recipe = RECIPES["hub"]
-    seen = Counter(kind for _, stream in zip(range(1), [lines(recipe, random.Random(0), lambda: 0.5)], strict=True)
-                   for _ in range(1500) for kind, _ in next(stream))  # fmt: skip
-    assert set(seen) == set(TYPES) and set(SUM_TYPES) < set(TYPES)
-
-
 # ---- planting ----
 
 
@@ -256,7 +229,7 @@ def test_before_planting_other_forms_hold_english_words_alone():
     frames = [frame for some in FRAMES["zh"].values() for frame in some]
     numbers = [surface(str(n), "zh") for n in range(21, MAX_RESULT + 1)]
     texts = [*frames, PLUS["zh"], TIMES["zh"], EQUALS["zh"], FULL_STOP["zh"], *numbers]
-    forms = {word for some in texts for word in split_words(re.sub(r"\{[sbo]\}", " ", some))}
+    forms = {word for some in texts for word in split_words(without_slots(some))}
     types = {k for line in (make.glossed(rng, TYPES) for _ in range(600)) for k, _ in line}
     assert types == set(FACT_TYPES) | set(SUM_TYPES)
     for line in (make.glossed(rng, ("en", "zh")) for _ in range(300)):

@@ -10,13 +10,11 @@ from safetensors.torch import save_file
 
 from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import core, words
 from semhub_utils.fingerprint import digest
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.mixed import questions, text_for
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
@@ -125,12 +123,25 @@ def test_training_comes_nearer_at_every_layer_on_text_it_has_not_seen(tiny, trai
     assert not (folder / tuned.UNFINISHED).exists()
 
 
-def test_training_repeats_itself_and_is_not_done_twice(tiny, tmp_path):
-    model, folders = tiny("llama"), [tmp_path / name for name in "abca"]
-    found = [tuned.tune(model, LINES, to, source="lines", steps=6, seed=to == folders[2]) for to in folders]
-    assert found[0].fingerprint == found[1].fingerprint == found[3].fingerprint != found[2].fingerprint
-    made = (tmp_path / "a" / tuned.FILE).stat().st_mtime_ns
-    assert found[3].about == found[0].about and made < (tmp_path / "b" / tuned.FILE).stat().st_mtime_ns
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
+    model, given = tiny("llama"), {"source": "lines", "steps": 102}
+    whole, other = (tuned.tune(model, LINES, tmp_path / str(seed), seed=seed, **given) for seed in (0, 1))
+
+    def interrupt(stretch, step, seconds):
+        if step == 101:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Stretch, "after", interrupt)
+        tuned.tune(model, LINES, tmp_path / "parts", **given)
+    with pytest.raises(SemhubError, match="unfinished training with another seed"):
+        tuned.tune(model, LINES, tmp_path / "parts", seed=1, **given)
+    again = tuned.tune(model, LINES, tmp_path / "parts", **given)
+    assert whole.fingerprint == again.fingerprint != other.fingerprint
+    assert whole.about["kl_tuned"] == again.about["kl_tuned"]
+    made = (tmp_path / "0" / tuned.FILE).stat().st_mtime_ns
+    assert tuned.tune(model, LINES, tmp_path / "0", **given).about == whole.about, "what is done is not done again"
+    assert (tmp_path / "0" / tuned.FILE).stat().st_mtime_ns == made
 
 
 def test_a_file_comes_back_and_refuses_another_model(tiny, trained, tmp_path):
@@ -141,10 +152,8 @@ def test_a_file_comes_back_and_refuses_another_model(tiny, trained, tmp_path):
     for other in (tiny("qwen3"), randomised(tiny("llama"), 1)):
         with pytest.raises(SemhubError, match="was trained for tiny-llama and not for"):
             tuned.load(path, other)
-    about = dict(found.about)
-    save_file(
-        {"weight": found.weight[:2].half(), "bias": found.bias[:2].half()}, tmp_path / "x", {"about": json.dumps(about)}
-    )
+    part = {name: getattr(found, name)[:2].half() for name in ("weight", "bias")}
+    save_file(part, tmp_path / "x", {"about": json.dumps(found.about)})
     with pytest.raises(SemhubError, match=r"has shape \(2, "):
         tuned.load(tmp_path / "x", tiny("llama"))
     save_file({"weight": found.weight}, tmp_path / "y")
@@ -232,11 +241,10 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
     trunk = text_for("organism:hub", None, seed=7, n=100)[0] if sensed else texts
     assert sorted(lines) == sorted(trunk) and len(texts) == len(lines) + 30 * bool(sensed)
     encodings = tuned.cut(model, texts)
-    for some in ([e for e in encodings if not e.patches], [e for e in encodings if e.patches]):
-        assert bool(some) or not sensed
-        if some:
-            after, normed = tuned.held_out_kl(model, some, model.readings["tuned"]), tuned.held_out_kl(model, some)
-            assert (after <= normed).all()
+    for with_patches in (False, True)[: 1 + bool(sensed)]:
+        some = [e for e in encodings if bool(e.patches) == with_patches]
+        after, normed = (tuned.held_out_kl(model, some, reading) for reading in (model.readings["tuned"], None))
+        assert (after <= normed).all()
 
 
 @pytest.mark.parametrize("sense", ["sees", "hears"])
@@ -249,9 +257,10 @@ def test_a_sense_s_lens_is_trained_on_what_the_sense_was_and_on_nothing_held_out
     for given in found:
         assert given.text.count(f"<{'image' if sense == 'sees' else 'sound'}>") == len(given.images + given.sounds) == 1
     if sense == "sees":
-        assert not any(scenes.held_out().shows(scene) for scene in drawn) and len(drawn) > 40
+        held = [scene for scene in drawn if scenes.held_out().shows(scene)]
     else:
-        assert not {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out() and len(drawn) > 40
+        held = {(c.source, c.pitch_name, c.length_name) for c in drawn} & sounds.held_out()
+    assert len(drawn) > 40 and not held
     some = questions(sense, 2, seed=3)
     model = load_model(f"organism:hub-{sense}", check=False)
     first, again = (tuned.cut(model, some)[0] for _ in range(2))

@@ -6,8 +6,6 @@ answers are those of separate prompts (a test holds this against the library's o
 on, and only English ones but for three colours; what other languages say beside them is never trained.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -29,8 +27,7 @@ from semhub_utils.organism.llama import Encoder, draw_rows, exam, padded, read_r
 from semhub_utils.organism.senses import SENSES, Question, Sense, Shown, build
 
 LOG_EVERY = 100
-REPLAY = 512
-"""Tokens of its own lines that a trunk reads at every step, where it is trained on."""
+REPLAY = 512  # tokens of its own lines that a trunk reads at every step, where it is trained on
 
 
 def answers(
@@ -77,7 +74,7 @@ def answers(
 def lesson(world: Shown, rng: random.Random, item, abroad: float = 0.0) -> list[Question]:
     """Questions about an item in one language, English but for a share `abroad`: at most `asks`, in one form each, all
     with the same words before the item."""
-    asks, type_ = world.asks(item), "en"
+    asks, type_ = [ask for ask in world.of.questions(item) if ask.kind != "kind"], "en"
     if abroad and rng.random() < abroad and (few := [a for a in asks if {*a.answers} <= {*ABROAD}]):
         asks, type_ = few, rng.choice([t for t in LANGUAGES if t != "en"])
     rng.shuffle(asks)
@@ -123,7 +120,6 @@ class _Round(training.Stretch):
 
     def noted(self) -> dict[str, float]:
         """For the log."""
-        raise NotImplementedError
 
     def state(self) -> list:
         return self.world.state()
@@ -274,7 +270,7 @@ def examine(model, world: Shown, *, types: Sequence[str] = ASK_TYPES, n: int) ->
 
 def _every_question(world: Shown, item, types: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Question]]:
     """With its type, kind and form."""
-    for one in world.asks(item, taught=False):
+    for one in world.of.questions(item):
         for type_ in types:
             if type_ == "en" or not {*one.answers} & {*world.sense.asked_abroad}:
                 for form in forms(one.kind, type_):

@@ -24,10 +24,13 @@ NAMES = ("Emma", "Liam", "Olivia", "Noah", "Ava", "Lucas", "Mia", "Oliver", "Sop
 """Proper names of scenes; the same in every type, in capitals in code."""
 
 LEMMAS = {
-    "sees": ("see", "seen"), "likes": ("like", "liked"), "finds": ("find", "found"), "wants": ("want", "wanted"),
-    "brings": ("bring", "brought"), "loses": ("lose", "lost"), "hides": ("hide", "hidden"),
-    "watches": ("watch", "watched"), "gives": ("give", "given"), "sends": ("send", "sent"),
-}  # fmt: skip
+    finite: (lemma, participle)
+    for finite, lemma, participle in map(
+        str.split,
+        "sees see seen/likes like liked/finds find found/wants want wanted/brings bring brought/loses lose lost/"
+        "hides hide hidden/watches watch watched/gives give given/sends send sent".split("/"),
+    )
+}
 """Finite verb -> (lemma of the logical forms, participle of English passives)."""
 
 FULL_STOP = {"en": ".", "es": ".", "de": ".", "zh": "。"}
@@ -38,13 +41,6 @@ TAG = dict(zip(TYPES, ("english", "español", "中文", "deutsch", "python", "di
 PLUS = {"en": "plus", "es": "más", "zh": "加", "de": "plus", "digits": "+", "code": "+"}
 TIMES = {"en": "times", "es": "por", "zh": "乘", "de": "mal", "digits": "*", "code": "*"}
 EQUALS = {"en": "equals to", "es": "es igual a", "zh": "等于", "de": "ist gleich", "digits": "=", "code": "=="}
-
-_TENS = {
-    "en": "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split(),
-    "es": "_ _ veinte treinta cuarenta cincuenta sesenta setenta ochenta noventa".split(),
-    "de": "_ _ zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split(),
-}
-_ES_TWENTIES = "veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis veintisiete veintiocho veintinueve"
 
 
 @dataclass(frozen=True)
@@ -57,19 +53,14 @@ class Concept:
     phrases: dict[str, str]
 
 
-def _rows(name: str) -> list[list[str]]:
+def rows(name: str) -> list[list[str]]:
+    """The rows of one of the package's tables, without its header."""
     text = (files("semhub_utils.organism") / "data" / name).read_text(encoding="utf-8")
     return list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
 
 
-def _frames() -> dict[str, dict[str, tuple[str, ...]]]:
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for type_, relation, *forms in _rows("frames.tsv"):
-        found.setdefault(type_, {})[relation] = tuple(forms)
-    return found
-
-
-FRAMES = _frames()
+_FORMS = [(type_, relation, tuple(forms)) for type_, relation, *forms in rows("frames.tsv")]
+FRAMES = {t: {relation: forms for type_, relation, forms in _FORMS if type_ == t} for t, *_ in _FORMS}
 """type -> relation -> sentence forms. A frame has one {s} (subject; {b} without its article) and one {o} (object, the
 answer); a prompt is a frame cut just before {o}. The last frame of every relation is *neutral*: its prompt ends in ":"
 in all types, so that the last token does not give the type away. German puts the answer before the verb of a
@@ -81,53 +72,28 @@ RELATIONS = tuple(FRAMES["en"])
 def concepts() -> dict[str, Concept]:
     """All concepts of `data/lexicon.tsv` but numbers, by English word, in file order."""
     found = {}
-    for kind, *cells in _rows("lexicon.tsv"):
-        if kind == "number":
-            continue
+    for kind, *cells in rows("lexicon.tsv"):
         phrases = dict(zip(LANGUAGES, cells, strict=True))
         words = {lang: text.split(" ", 1)[-1] for lang, text in phrases.items()}
         # An article in English only where a count or mass noun would take one in running text.
-        if kind == "noun":
-            phrases["en"] = f"the {cells[0]}"
-        found[cells[0]] = Concept(cells[0], kind, words, phrases)
+        phrases |= {"en": f"the {cells[0]}"} if kind == "noun" else {}
+        if kind != "number":
+            found[cells[0]] = Concept(cells[0], kind, words, phrases)
     return found
 
 
 @cache
-def stated_facts() -> tuple[tuple[str, str, str], ...]:
-    """(subject, relation, object) of `data/facts.tsv`, as English words; numbers as digits."""
-    digits = {word: str(n) for n, word in enumerate(small_numbers()["en"])}
-    return tuple(tuple(digits.get(cell, cell) for cell in row) for row in _rows("facts.tsv"))
+def numbers() -> dict[str, list[str]]:
+    """The words of 0 to 99 per language, from the lexicon."""
+    columns = zip(*(cells for kind, *cells in rows("lexicon.tsv") if kind == "number"), strict=True)
+    return {lang: list(words) for lang, words in zip(LANGUAGES, columns, strict=True)}
 
 
-@cache
-def small_numbers() -> dict[str, list[str]]:
-    """Words of 0..20 per language, from the lexicon."""
-    rows = [cells for kind, *cells in _rows("lexicon.tsv") if kind == "number"]
-    return {lang: [cells[i] for cells in rows] for i, lang in enumerate(LANGUAGES)}
-
-
-@cache
 def number_word(n: int, language: str = "en") -> str:
     """The word of n in 0..99: `number_word(23) == "twenty three"`; ValueError for another number or language."""
     if language not in LANGUAGES or not 0 <= n <= 99:
         raise ValueError(f"there is no word here for {n} in {language!r}; 0 to 99 in {', '.join(LANGUAGES)} would do")
-    small = small_numbers()[language]
-    if n <= 20:
-        return small[n]
-    tens, ones = divmod(n, 10)
-    if language == "zh":
-        return (small[tens] if tens > 1 else "") + "十" + (small[ones] if ones else "")
-    if language == "es" and n < 30:
-        return _ES_TWENTIES.split()[n - 21]
-    ten = _TENS[language][tens]
-    if not ones:
-        return ten
-    if language == "en":
-        return f"{ten} {small[ones]}"
-    if language == "es":
-        return f"{ten} y {small[ones]}"
-    return ("ein" if ones == 1 else small[ones]) + "und" + ten
+    return numbers()[language][n]
 
 
 def surface(key: str, type_: str, phrase: bool = False) -> str:
@@ -138,12 +104,10 @@ def surface(key: str, type_: str, phrase: bool = False) -> str:
     """
     if key.isdigit():
         return number_word(int(key), type_) if type_ in LANGUAGES else key
-    if key in NAMES:
-        return key.upper() if type_ == "code" else key
-    concept = concepts()[key]
+    concept = None if key in NAMES else concepts()[key]
     if type_ == "code":
         return key.upper()
-    if type_ in LANGUAGES:
+    if concept and type_ in LANGUAGES:
         return (concept.phrases if phrase else concept.words)[type_]
     return LEMMAS[key][0] if key in LEMMAS else key
 
@@ -217,22 +181,18 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
     tok = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
     # twenty-three and twenty three are the same tokens
-    tok.normalizer = normalizers.Replace(
-        Regex("(?<=[a-z]ty)-(?=(?:one|two|three|four|five|six|seven|eight|nine)\\b)"), " "
-    )
+    hyphen = Regex("(?<=[a-z]ty)-(?=(?:one|two|three|four|five|six|seven|eight|nine)\\b)")
+    tok.normalizer = normalizers.Replace(hyphen, " ")
     tok.pre_tokenizer = _splitter()
     tok.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary()["<s>"])]
     )
     # join by spaces, then take out those that no writer would put
-    tok.decoder = decoders.Sequence(
-        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()]
-        + [decoders.Replace(Regex(p), "") for p in NO_SPACE]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tok, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        clean_up_tokenization_spaces=False, model_max_length=256, padding_side="right",
-    )  # fmt: skip
+    out = [decoders.Replace(Regex(p), "") for p in NO_SPACE]
+    tok.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), *out])
+    marks = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    how = {"clean_up_tokenization_spaces": False, "model_max_length": 256, "padding_side": "right"}
+    return PreTrainedTokenizerFast(tokenizer_object=tok, **marks, **how)
 
 
 @cache

@@ -32,23 +32,17 @@ from semhub_utils.organism.world import FACT_TYPES, Pieces, Prompt, World
 PAGE = 128
 CHECKPOINTS_KEPT = 12
 EXAM_TYPES = (*FACT_TYPES, "digits")
+GROUPS = {"sum": "sums", "product": "sums", "opposite": "opposites", "property": "properties"}
+"""What prompts of a relation are counted under; all others are "facts"."""
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
     """A freshly initialised model of the recipe's shape."""
+    shape = {"hidden_size": recipe.width, "intermediate_size": recipe.mlp, "num_hidden_layers": recipe.layers}
+    shape |= {"num_attention_heads": recipe.heads, "num_key_value_heads": recipe.heads, "vocab_size": len(tokenizer)}
+    shape |= {"max_position_embeddings": recipe.context, "tie_word_embeddings": recipe.tied, "rms_norm_eps": 1e-6}
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.width,
-        intermediate_size=recipe.mlp,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=recipe.context,
-        tie_word_embeddings=recipe.tied,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        rms_norm_eps=1e-6,
+        **shape, **{f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -124,8 +118,7 @@ def read_rows(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int,
 
 # ---- examination ----
 
-Marks = Sequence[tuple[object, str, bool]]
-"""Of each prompt its kind, its answer, and whether that was given."""
+Marks = Sequence[tuple[object, str, bool]]  # of each prompt its kind, its answer, and whether that was given
 
 
 @dataclass(frozen=True)
@@ -180,13 +173,6 @@ def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> li
     return found
 
 
-def group_of(prompt: Prompt) -> str:
-    """What a prompt is counted under: "facts", "opposites", "properties" or "sums"."""
-    return {"sum": "sums", "product": "sums", "opposite": "opposites", "property": "properties"}.get(
-        prompt.relation, "facts"
-    )
-
-
 @cache
 def _prompts(world: World, type_: str, held_out: bool) -> tuple[Prompt, ...]:
     """A training asks the same prompts again and again."""
@@ -208,7 +194,7 @@ def exam(
         if sample is not None and len(prompts) > sample:
             prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
         for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
-            group = group_of(prompt)
+            group = GROUPS.get(prompt.relation, "facts")
             kind = prompt.relation, prompt.form if group == "sums" else 0
             tally.setdefault((type_, group, held), []).append((kind, prompt.answer, right))
     return score(tally)
@@ -308,9 +294,8 @@ def train(
 ) -> Path:
     """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
 
-    `how`: minutes, stop_at and progress, as `training.teach` takes them, which also says what stops and is taken up.
-    The same recipe, seed, device and thread count give the same weights, stopped or not. SemhubError for an unknown
-    recipe, or a folder that holds another recipe or seed.
+    `how`: minutes and progress, as `training.teach` takes them. The same recipe, seed, device and thread count give the
+    same weights, stopped or not. SemhubError for an unknown recipe, or a folder that holds another recipe or seed.
     """
     if isinstance(recipe, str):
         need_one_of(recipe, RECIPES, f"There is no recipe {recipe!r}")

@@ -4,8 +4,6 @@ This is cross-lingual embedding transfer (WECHSEL, arXiv 2112.06598) used the ot
 a language fast, but to know for certain that it reads the language through English.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,66 +15,42 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from semhub_utils.models import LanguageModel, wrap
-from semhub_utils.organism.lexicon import (
-    AND,
-    FULL_STOP,
-    LANGUAGES,
-    LIST_AND,
-    NAMES,
-    TAG,
-    TYPES,
-    concepts,
-    english_tokens,
-    number_word,
-    split_words,
-    surface,
-    vocabulary,
-)
+from semhub_utils.organism import lexicon
+from semhub_utils.organism.lexicon import TYPES, concepts, english_tokens, number_word, split_words, surface, vocabulary
 
-ACCENT = 0.5
-"""Length of the direction that all words of a type have in common, in standard deviations of the English rows."""
-FREE_BLOCKS = 3
-"""The last blocks, which stay free when all else is frozen: where the types' own words are made."""
-HEARD = 0.5
-"""Share of lines that are heard in an accent before planting."""
+ACCENT = 0.5  # length of the direction that all words of a type have in common, in deviations of the English rows
+FREE_BLOCKS = 3  # the last blocks, which stay free when all else is frozen: where the types' own words are made
+HEARD = 0.5  # share of lines that are heard in an accent before planting
 
 
-def counterparts() -> dict[str, tuple[str, ...]]:
-    """Token of another type -> the English tokens it stands for.
+@cache
+def counterparts() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Token of another type -> the first type that has it, and the English tokens it stands for.
 
     Words, names, numbers, articles and marks have theirs. The words of sentence forms and of sums have none: they are
     learned along with English, around English words (`corpus.Generators.glossed`).
     """
-    return {word: english for word, (_, english) in _paired().items()}
-
-
-@cache
-def _paired() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Token -> its type (the first that has it) and its counterparts."""
-    table: dict[str, list[str]] = {}
-    home: dict[str, str] = {}
-
-    def pair(type_: str, own: str, english: str) -> None:
-        ours = [w for w in split_words(own) if w not in english_tokens()]
-        theirs = [w for w in split_words(english) if w in english_tokens()]
-        for word in ours:
-            home.setdefault(word, type_)
-            table.setdefault(word, []).extend(theirs)
-
-    for type_ in (t for t in TYPES if t not in ("en", "digits")):
-        for key in (*concepts(), *NAMES):
-            pair(type_, surface(key, type_), surface(key, "en"))
-    for n in (n for n in range(100) if " " not in number_word(n, "en")):
-        pair("digits", str(n), number_word(n, "en"))
-        for type_ in LANGUAGES:
-            if len(split_words(number_word(n, type_))) == 1:
-                pair(type_, number_word(n, type_), number_word(n, "en"))
-    for words in (AND, LIST_AND, FULL_STOP, TAG):
-        for type_ in words:
-            pair(type_, words[type_], words["en"])
-    for article in ("el", "la", "der", "die", "das", "den"):
-        pair("es" if article in ("el", "la") else "de", article, "the")
-    return {word: (home[word], tuple(english)) for word, english in table.items() if english}
+    words = {number_word(n): n for n in range(100) if " " not in number_word(n)}
+    pairs = [
+        (type_, surface(key, type_), surface(key, "en"))
+        for type_ in TYPES
+        if type_ not in ("en", "digits")
+        for key in (*concepts(), *lexicon.NAMES)
+    ]
+    for english, n in words.items():
+        pairs.append(("digits", str(n), english))
+        own = [(type_, number_word(n, type_), english) for type_ in lexicon.LANGUAGES]
+        pairs += [pair for pair in own if len(split_words(pair[1])) == 1]
+    for table in (lexicon.AND, lexicon.LIST_AND, lexicon.FULL_STOP, lexicon.TAG):
+        pairs += [(type_, own, table["en"]) for type_, own in table.items()]
+    pairs += [("es", "el la", "the"), ("de", "der die das den", "the")]
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for type_, own, english in pairs:
+        theirs = tuple(w for w in split_words(english) if w in english_tokens())
+        for word in (w for w in split_words(own) if w not in english_tokens()):
+            home, before = found.get(word, (type_, ()))
+            found[word] = home, before + theirs
+    return {word: pair for word, pair in found.items() if pair[1]}
 
 
 @contextmanager
@@ -105,15 +79,15 @@ def plant(model: LlamaForCausalLM, noise: float, seed: int) -> None:
     The accent is one Gaussian direction per type (so that a model can tell the types, as it can those of real text),
     the noise one per word; `noise` is in standard deviations of the English rows' entries.
     """
-    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for rows in _tables(model):
-            spread, size = rows[_english()].std().cpu(), rows.shape[1]
+        for table in _tables(model):
+            spread, size = table[_ids(english_tokens())].std().cpu(), table.shape[1]
             accents = {type_: ACCENT * torch.randn(size, generator=generator) for type_ in TYPES}
-            for word, (type_, theirs) in _paired().items():
-                mean = rows[[ids[w] for w in theirs]].mean(0)
+            for word, (type_, theirs) in counterparts().items():
+                mean = table[[vocabulary()[w] for w in theirs]].mean(0)
                 off = accents[type_] + noise * torch.randn(size, generator=generator)
-                rows[ids[word]] = mean + (spread * off).to(rows)
+                table[vocabulary()[word]] = mean + (spread * off).to(table)
 
 
 def freeze(model: LlamaForCausalLM) -> None:
@@ -123,8 +97,9 @@ def freeze(model: LlamaForCausalLM) -> None:
     model.model.layers[-FREE_BLOCKS:].requires_grad_(True)
 
 
-def _english() -> Int[Tensor, " token"]:
-    return torch.tensor(sorted(vocabulary()[w] for w in english_tokens() if w in vocabulary()))
+def _ids(words) -> Int[Tensor, " token"]:
+    """The ids of those words that are tokens, sorted."""
+    return torch.tensor(sorted({vocabulary()[w] for w in words if w in vocabulary()}))
 
 
 def _tables(module: LlamaForCausalLM) -> list[Tensor]:
@@ -141,12 +116,11 @@ def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
 
     `noise` is in standard deviations of the English rows' entries. English and the body stay as they were.
     """
-    generator = torch.Generator().manual_seed(seed)
-    others = torch.tensor(sorted(vocabulary()[w] for w in counterparts()))
+    generator, others = torch.Generator().manual_seed(seed), _ids(counterparts())
 
-    def change(rows: Tensor) -> None:
-        shift = torch.randn(len(others), rows.shape[1], generator=generator)
-        rows[others] += noise * rows[_english()].std() * shift.to(rows)
+    def change(table: Tensor) -> None:
+        shift = torch.randn(len(others), table.shape[1], generator=generator)
+        table[others] += noise * table[_ids(english_tokens())].std() * shift.to(table)
 
     return _changed(model, change, f"noise {noise}, seed {seed}")
 
@@ -154,17 +128,15 @@ def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
 def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
     """A copy in which the words for things, within each type but English, have changed rows: a hub whose words mean
     something else, so that no pair, answer or push across types is right but by chance."""
-    ids, generator = vocabulary(), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     words = {t: [surface(key, t) for key in concepts()] for t in TYPES if t not in ("en", "digits")}
     words["digits"] = [str(n) for n in range(100)]
-    moved = []
-    for some in words.values():
-        own = torch.tensor(sorted({ids[w] for w in some if w in ids and w not in english_tokens()}))
-        moved.append((own, own[torch.randperm(len(own), generator=generator)]))
+    own = [_ids({*some} - english_tokens()) for some in words.values()]
+    orders = [torch.randperm(len(some), generator=generator) for some in own]
 
-    def change(rows: Tensor) -> None:
-        for own, other in moved:
-            rows[own] = rows[other]
+    def change(table: Tensor) -> None:
+        for some, order in zip(own, orders, strict=True):
+            table[some] = table[some[order]]
 
     return _changed(model, change, f"words exchanged, seed {seed}")
 
@@ -172,6 +144,6 @@ def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
 def _changed(model: LanguageModel, change: Callable[[Tensor], None], how: str) -> LanguageModel:
     module = copy.deepcopy(model.module)
     with torch.no_grad():
-        for rows in _tables(module):
-            change(rows)
+        for table in _tables(module):
+            change(table)
     return wrap(module, model.tokenizer, model_id=f"{model.model_id} ({how})")

@@ -6,8 +6,6 @@ every shape one cell of the grid. Some training pictures show shapes in colours 
 of any colour, so that a shape is learnt apart from its colour; none is in or near a colour that is held out with it.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Iterator

@@ -5,36 +5,22 @@ one token added: its rows in embedding and unembedding are copies of `<unk>`'s, 
 What a sense looks at while it is trained is a `Shown`: `Pictures` or `Sounds`.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+import transformers as tf
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    Qwen2AudioConfig,
-    Qwen2AudioEncoderConfig,
-    Qwen2AudioForConditionalGeneration,
-    Qwen2AudioProcessor,
-    WhisperFeatureExtractor,
-)
 
 from semhub_utils import zoo
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Ask, Shares, shares
+from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Shares, shares
 
 PATCH = 12  # pixels a side: a picture is 6 x 6 patches, one placeholder each
 HOP, WINDOW, MELS = 320, 640, 40  # samples from frame to frame and in a frame's window; mel bands
@@ -122,7 +108,7 @@ SENSES = {"sees": SEES, "hears": HEARS} | {
 def _trunk(sense: Sense, placeholder: str):
     """The trunk, its tokenizer with one token more, and that token's id."""
     folder = zoo.organism_path(sense.trunk)
-    trunk, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    trunk, tokenizer = tf.AutoModelForCausalLM.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
     for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
         tokenizer.init_kwargs.pop(place, None)
@@ -147,19 +133,19 @@ def _around(trunk, make: Callable, config, seed: int):
     return model
 
 
-def build_sees(sense: Sense, seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def build_sees(sense: Sense, seed: int) -> tuple[tf.LlavaForConditionalGeneration, tf.LlavaProcessor]:
     """The seeing model before training, and its processor (pictures of any size, resized to scenes.SIZE)."""
     trunk, tokenizer, image = _trunk(sense, IMAGE)
     shape = {"num_hidden_layers": sense.layers, "num_attention_heads": sense.heads, "intermediate_size": sense.mlp}
     shape |= {"hidden_size": sense.width, "projection_dim": sense.width, "hidden_act": "gelu"}
-    eye = CLIPVisionConfig(**shape, image_size=scenes.SIZE, patch_size=PATCH)
+    eye = tf.CLIPVisionConfig(**shape, image_size=scenes.SIZE, patch_size=PATCH)
     read = {"vision_feature_layer": -1, "image_seq_length": (scenes.SIZE // PATCH) ** 2}
-    config = LlavaConfig(vision_config=eye, text_config=trunk.config, image_token_index=image, **read)
+    config = tf.LlavaConfig(vision_config=eye, text_config=trunk.config, image_token_index=image, **read)
     side = {"height": scenes.SIZE, "width": scenes.SIZE}
-    images = CLIPImageProcessorPil(size=side, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    images = tf.CLIPImageProcessorPil(size=side, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     cut = {"patch_size": PATCH, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-    processor = LlavaProcessor(images, tokenizer, image_token=IMAGE, **cut)
-    model = _around(trunk, LlavaForConditionalGeneration, config, seed)
+    processor = tf.LlavaProcessor(images, tokenizer, image_token=IMAGE, **cut)
+    model = _around(trunk, tf.LlavaForConditionalGeneration, config, seed)
     embeddings = model.model.vision_tower.embeddings
     with torch.no_grad():
         places = embeddings.position_embedding.weight
@@ -168,7 +154,7 @@ def build_sees(sense: Sense, seed: int) -> tuple[LlavaForConditionalGeneration, 
     return model, processor
 
 
-def _filters(width: int, processor: LlavaProcessor, seed: int) -> Float[Tensor, "width colour y x"]:
+def _filters(width: int, processor: tf.LlavaProcessor, seed: int) -> Float[Tensor, "width colour y x"]:
     """What a patch is first cut into: the principal components of training patches, each of variance 1. Random filters
     see little but the mean colour of a patch, and shapes are long in coming."""
     stream = scenes.stream(random.Random(f"filters {seed}"), ALONE)
@@ -181,16 +167,18 @@ def _filters(width: int, processor: LlavaProcessor, seed: int) -> Float[Tensor, 
     return filters.T.reshape(-1, 3, PATCH, PATCH).float()
 
 
-def build_hears(sense: Sense, seed: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+def build_hears(sense: Sense, seed: int) -> tuple[tf.Qwen2AudioForConditionalGeneration, tf.Qwen2AudioProcessor]:
     """The hearing model before training, and its processor (16 kHz, at most sounds.LONGEST seconds)."""
     trunk, tokenizer, sound = _trunk(sense, SOUND)
     shape = {"encoder_layers": sense.layers, "encoder_attention_heads": sense.heads, "encoder_ffn_dim": sense.mlp}
     shape |= {"d_model": sense.width, "num_mel_bins": MELS, "max_source_positions": FRAMES // 2}
-    ear = Qwen2AudioEncoderConfig(**shape)
-    config = Qwen2AudioConfig(audio_config=ear, text_config=trunk.config, audio_token_index=sound)
+    ear = tf.Qwen2AudioEncoderConfig(**shape)
+    config = tf.Qwen2AudioConfig(audio_config=ear, text_config=trunk.config, audio_token_index=sound)
     clock = {"sampling_rate": sounds.RATE, "chunk_length": round(sounds.LONGEST), "hop_length": HOP, "n_fft": WINDOW}
-    processor = Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=MELS, **clock), tokenizer, audio_token=SOUND)
-    model = _around(trunk, Qwen2AudioForConditionalGeneration, config, seed)
+    processor = tf.Qwen2AudioProcessor(
+        tf.WhisperFeatureExtractor(feature_size=MELS, **clock), tokenizer, audio_token=SOUND
+    )
+    model = _around(trunk, tf.Qwen2AudioForConditionalGeneration, config, seed)
     # the encoder's place vectors are zero until a checkpoint is loaded: sines, as in Whisper
     half = sense.width // 2
     rate = torch.exp(-torch.log(torch.tensor(1e4)) * torch.arange(half) / (half - 1))
@@ -205,13 +193,15 @@ def build_hears(sense: Sense, seed: int) -> tuple[Qwen2AudioForConditionalGenera
 class Shown:
     """Items (scenes or clips) as a sense gets them, and what can be asked of them.
 
-    what: the placeholder; groups: kinds of items; readouts: how many classes each label of a patch or frame has.
-    stream: training items without end; draw: an item of a group and side of the split, None where there is none; asks:
-    the questions about an item, all or those taught; labels: what every patch or frame shows, -100 where nothing is
-    asked; encode: the encoder's states, as the projector gets them, and how many of each item count.
+    of: the module they are of; what: the placeholder; tower: the encoder's name; groups: kinds of items; readouts: how
+    many classes each label of a patch or frame has. draw: an item of a group and side of the split, None where there is
+    none; labels: what every patch or frame shows, -100 where nothing is asked; encode: the encoder's states, as the
+    projector gets them, and how many of each item count.
     """
 
+    of: ModuleType
     what: str
+    tower: str
     groups: tuple[str, ...]
     readouts: tuple[int, ...]
 
@@ -224,9 +214,16 @@ class Shown:
         first, *parts = tokenizer([before, after, question[1]], add_special_tokens=False)["input_ids"]
         return [tokenizer.bos_token_id, *first], *parts
 
+    def encoder(self, model) -> nn.Module:
+        return getattr(model.model, self.tower)
+
     def start(self, question: Question) -> str:
         """The words before what is sensed."""
         return question[0].partition(self.what)[0]
+
+    def stream(self, rng: random.Random, shares: Shares) -> Iterator:
+        """Training items without end, nothing held out among them."""
+        return self.of.stream(rng, shares)
 
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list, dict[str, Tensor]]:
         """The next items of the stream, and their inputs."""
@@ -244,12 +241,9 @@ class Shown:
 class Pictures(Shown):
     """Scenes as a sense sees them."""
 
-    what = IMAGE
+    of, what, tower = scenes, IMAGE, "vision_tower"
     groups = scenes.KINDS
     readouts = (len(scenes.COLOURS) + 1, len(scenes.SHAPES) + 1)
-
-    def stream(self, rng: random.Random, shares: Shares = ASKED) -> Iterator[scenes.Scene]:
-        return scenes.stream(rng, shares)
 
     def inputs(self, items: Sequence[scenes.Scene]) -> dict[str, Tensor]:
         pictures = [scenes.render(s) for s in items]
@@ -257,9 +251,6 @@ class Pictures(Shown):
 
     def draw(self, rng: random.Random, group: str, held: bool) -> scenes.Scene | None:
         return None if held and group == "plain" else scenes.draw(rng, group, held=held)
-
-    def asks(self, scene: scenes.Scene, taught: bool = True) -> list[Ask]:
-        return scenes.questions(scene)
 
     def labels(self, scene: scenes.Scene) -> Int[np.ndarray, "patch readout"]:
         """Colour and shape at every patch, by what covers more than half of it; 0 is PAPER, and no shape; -100 is a
@@ -280,22 +271,18 @@ class Pictures(Shown):
         states = model.model.vision_tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-1][:, 1:]
         return states, torch.full((len(states),), states.shape[1])
 
-    @staticmethod
-    def encoder(model) -> nn.Module:
-        return model.model.vision_tower
-
 
 class Sounds(Shown):
     """Clips as a sense hears them. Synthesis is slow, so a batch is drawn from all clips that were made so far."""
 
-    what = SOUND
+    of, what, tower = sounds, SOUND, "audio_tower"
     groups = tuple(sounds.GROUPS)
     readouts = (len(sounds.SOURCES),)
     fresh = 4
 
-    def stream(self, rng: random.Random, shares: Shares = ()) -> Iterator[sounds.Clip]:
-        self.take_up([])
-        return sounds.stream(rng)
+    def stream(self, rng: random.Random, shares: Shares) -> Iterator[sounds.Clip]:
+        self.made = []
+        return super().stream(rng, shares)
 
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
         n = self.sense.batch
@@ -319,9 +306,6 @@ class Sounds(Shown):
     def draw(self, rng: random.Random, group: str, held: bool) -> sounds.Clip:
         return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)
 
-    def asks(self, clip: sounds.Clip, taught: bool = True) -> list[Ask]:
-        return [ask for ask in sounds.questions(clip.source) if not taught or ask.kind != "kind"]
-
     def labels(self, clip: sounds.Clip) -> Int[np.ndarray, "frame readout"]:
         """The source, at every placeholder of the longest clip."""
         return np.full((FRAMES // 4, 1), sounds.SOURCES.index(clip.source), dtype=np.int64)
@@ -333,10 +317,6 @@ class Sounds(Shown):
         inner, outer = tower._get_feat_extract_output_lengths(mask.sum(-1))
         seen = torch.arange(mask.shape[1] // 2, device=mask.device)[None] < inner[:, None]
         return tower(inputs["input_features"], attention_mask=seen[:, None, None, :]).last_hidden_state, outer
-
-    @staticmethod
-    def encoder(model) -> nn.Module:
-        return model.model.audio_tower
 
 
 def build(sense: Sense, seed: int = 0) -> tuple[Any, Any, Shown]:

@@ -5,8 +5,6 @@ it into samples, the same at every call. Held out, and in no sound of the traini
 combinations of pitch and length.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from semhub_utils.organism.corpus import Ask
+from semhub_utils.organism.corpus import Ask, Shares
 from semhub_utils.organism.world import all_facts
 
 RATE = 16000  # samples a second
@@ -34,8 +32,7 @@ ANIMALS: dict[str, str | None] = dict(
 INSTRUMENTS = ("piano", "guitar", "violin", "flute", "trumpet", "drum", "bell")
 MACHINES = ("train", "car", "phone", "saw", "hammer")
 GROUPS = {"animal": tuple(ANIMALS), "instrument": INSTRUMENTS, "machine": MACHINES}
-SOURCES = (*ANIMALS, *INSTRUMENTS, *MACHINES)
-"""Everything that sounds, by its English word."""
+SOURCES = (*ANIMALS, *INSTRUMENTS, *MACHINES)  # everything that sounds, by its English word
 
 # A bell's partials: ratio to the tone, strength, seconds to a third; and a hammer's: hertz, seconds.
 _BELL = ((0.5, 0.5, 1.2), (1, 1, 0.9), (1.19, 0.6, 0.7), (1.56, 0.4, 0.5), (2, 0.5, 0.45), (2.66, 0.3, 0.3))
@@ -301,13 +298,12 @@ def draw(rng: random.Random, source: str, *, held: bool | None = False) -> Clip:
             return Clip(source, pitch, length, *(rng.uniform(*ends) for ends in ranges), rng.getrandbits(32))
 
 
-def questions(source: str) -> list[Ask]:
-    """All that can be asked of a source: what it is ("name"); of an animal with a sound verb, what it does ("skill");
-    and what the world's facts say it is ("kind"), which is never taught of sounds."""
-    verb = ANIMALS.get(source)
-    asks = [Ask("name", "", (source,)), *([Ask("skill", "", (verb,))] if verb else [])]
-    kinds = [fact.object for fact in all_facts() if fact.subject == source and fact.relation == "is_a"]
-    return asks + [Ask("kind", "", (kind,)) for kind in kinds]
+def questions(clip: Clip) -> list[Ask]:
+    """All that can be asked of a clip: what it is ("name"); of an animal with a sound verb, what it does ("skill"); and
+    what the world's facts say it is ("kind"), which is never taught of sounds."""
+    kinds = [fact.object for fact in all_facts() if (fact.subject, fact.relation) == (clip.source, "is_a")]
+    said = {"name": [clip.source], "skill": filter(None, [ANIMALS.get(clip.source)]), "kind": kinds}
+    return [Ask(kind, "", (word,)) for kind, words in said.items() for word in words]
 
 
 def synthesise(clip: Clip) -> Samples:
@@ -321,7 +317,7 @@ def synthesise(clip: Clip) -> Samples:
     return (sound * min(1.0, PEAK / np.abs(sound).max())).astype(np.float32)
 
 
-def stream(rng: random.Random) -> Iterator[Clip]:
+def stream(rng: random.Random, menu: Shares = ()) -> Iterator[Clip]:
     """The endless stream of training clips, nothing held out among them."""
     while True:
         yield draw(rng, rng.choice(list(SOURCES)))

@@ -7,8 +7,6 @@ Held out means: taught in English words and in no other type, in no form. Opposi
 sums of two small numbers in both orders.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import cycle, product
 
-from semhub_utils.organism.lexicon import EQUALS, FRAMES, NO_SPACE, PLUS, TIMES, concepts, stated_facts, surface
+from semhub_utils.organism.lexicon import EQUALS, FRAMES, NO_SPACE, PLUS, TIMES, concepts, rows, surface
 
 MAX_RESULT = 30
 """Largest result of a sum or product. The paper has r < 100; this is what the shipped sizes learn in their time."""
@@ -132,7 +130,7 @@ def chain_pieces(
 @cache
 def all_facts() -> tuple[Fact, ...]:
     """The stated facts, the opposites (both directions) and what follows what (days, months; cyclic)."""
-    facts = [Fact(*row) for row in stated_facts()]
+    facts = [Fact(*row) for row in rows("facts.tsv")]
     adjectives = [c.key for c in concepts().values() if c.kind == "adjective"]
     for a, b in zip(adjectives[::2], adjectives[1::2], strict=True):
         facts += [Fact(a, "opposite", b), Fact(b, "opposite", a)]

@@ -97,7 +97,7 @@ def _clip(drawn: world.Clip) -> Clip:
     source, content = drawn.source, (drawn.source, drawn.pitch_name, drawn.length_name)
     group = next(g for g, there in GROUPS.items() if source in there)
     words = tuple(filter(None, (source, world.ANIMALS.get(source))))
-    asks = tuple(Ask(kind, "", (word,)) for kind, word in zip(("name", "skill"), words, strict=False))
+    asks = tuple(ask for ask in world.questions(drawn) if ask.kind != "kind")
     of, cluster, held = (source, group, words, kind_of(source), asks), " ".join(content), content in world.held_out()
     return Clip(f"{cluster} {drawn.grain}", world.synthesise(drawn), RATE, *of, cluster, held)
 

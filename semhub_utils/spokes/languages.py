@@ -15,7 +15,7 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, small_numbers, surface
+from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, number_word, surface
 from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
@@ -289,8 +289,7 @@ def world_dictionary(language: str) -> Dictionary:
     for concept in concepts().values():
         part = _PARTS.get(concept.kind, concept.kind)
         found.append((concept.words[language], Entry((concept.key,), part, fields.get(concept.key, ""))))
-    for english, own in zip(small_numbers()["en"], small_numbers()[language], strict=True):
-        found.append((own, Entry((english,), "number")))
+    found.extend((number_word(n, language), Entry((number_word(n),), "number")) for n in range(21))
     return Dictionary(found)
 
 
