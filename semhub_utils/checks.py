@@ -98,7 +98,7 @@ def _library(model: LanguageModel, prompt: Encoding):
 
 def _lens_is_model(model: LanguageModel, prompts: list[Encoding]) -> float:
     with torch.inference_mode():
-        ours = model.logits(_states(model, prompts)[:, -1])
+        ours = model.unembed(model.normalise(_states(model, prompts)[:, -1]))
     theirs = torch.cat([_library(model, prompt).logits[0, _sites(prompt)] for prompt in prompts])
     return relative_error(*(some[:, model.text_vocab].float().cpu() for some in (ours, theirs)), model.dtype)
 

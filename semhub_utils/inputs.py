@@ -288,30 +288,19 @@ class Reader:
     def _view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """What of a picture of this width and height the processor keeps: it is shown one that tells its own places."""
         width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
-        map_ = np.full((height, width, 3), 255, np.uint8)  # red and green that grow to the right and down
-        map_[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-        map_[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-        shown = self._shown(map_)
-        if shown is None:  # a list of patches: the whole picture, resized
+        y, x = np.indices((height, width)) + 0.5
+        map_ = np.rint(np.stack([x / width, y / height, np.ones_like(x)], -1) * 255).astype(np.uint8)
+        given = {"return_tensors": "pt", "input_data_format": "channels_last"}
+        pictures = map_, np.full_like(map_, 0), np.full_like(map_, 255)  # red grows to the right, green down
+        made = [self.processor.image_processor([picture], **given)["pixel_values"] for picture in pictures]
+        if made[0].ndim < 4:  # a list of patches: the whole picture, resized
             return 0.0, 0.0, 1.0, 1.0
-        low, high = self._black_and_white
-        x, y, inside = (shown - low) / (high - low).clamp(min=1e-6)
+        shown, black, white = (pixels.flatten(0, -4)[-1].double() for pixels in made)
+        x, y, inside = (shown - black) / (white - black).clamp(min=1e-6)
         inside = inside > 0.98  # blue is full in the picture, and not where it was padded
         left, right = _edges(x[inside.any(1)].mean(0), inside.any(0))
         top, bottom = _edges(y[:, inside.any(0)].mean(1), inside.any(1))
         return left, top, right, bottom
-
-    def _shown(self, picture: np.ndarray) -> Float[Tensor, "3 height width"] | None:
-        """What the processor makes of a picture, if that is a picture."""
-        given = {"return_tensors": "pt", "input_data_format": "channels_last"}
-        pixels = self.processor.image_processor([picture], **given)["pixel_values"]
-        return None if pixels.ndim < 4 else pixels.flatten(0, -4)[-1].double()
-
-    @cached_property
-    def _black_and_white(self) -> Float[Tensor, "two 3 1 1"]:
-        """The values that the processor gives to 0 and 255."""
-        plain = (self._shown(np.full((64, 64, 3), value, np.uint8)) for value in (0, 255))
-        return torch.stack([shown[:, shown.shape[1] // 2, shown.shape[2] // 2, None, None] for shown in plain])
 
     @cached_property
     def seconds(self) -> float | None:
@@ -331,12 +320,10 @@ class Reader:
     def _expanded(self, given: Mapping, out: Mapping) -> str:
         """The text as the tokenizer saw it: some processors add to it before they repeat the placeholders."""
         laid = self.processor.prepare_inputs_layout(text=given["text"], images=given.get("images"))[1][0]
-        pieces, last = [], 0
-        for change in out["text_replacement_offsets"][0]:
+        for change in reversed(out["text_replacement_offsets"][0]):
             start, end = change["span"]
-            pieces += [laid[last:start], change["replacement"]]
-            last = end
-        return "".join([*pieces, laid[last:]])
+            laid = laid[:start] + change["replacement"] + laid[end:]
+        return laid
 
 
 def _digest(extras: Mapping[str, Tensor]) -> str:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
 from semhub_utils.errors import SemhubError, need, out_of_memory
-from semhub_utils.fingerprint import of_model
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, hook, read_structure
@@ -33,6 +32,7 @@ class LanguageModel:
     which may be more than the tokenizer has tokens. store: the states it has read, and what it has forwarded.
     """
 
+    fingerprint: str | None = None  # what `fingerprint.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
     find_readings: "Callable[[LanguageModel], Any] | None" = None  # what lies beside the model, if anything does
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
@@ -69,9 +69,9 @@ class LanguageModel:
 
     # What it is
 
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return self.structure.blocks
+    blocks = property(lambda self: self.structure.blocks)
+    device = property(lambda self: self.unembedding.device)
+    dtype = property(lambda self: self.unembedding.dtype)
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:
@@ -82,22 +82,6 @@ class LanguageModel:
         """The tokens that the model can say: all but those it never gives, such as image tokens of the vocabulary."""
         never = self.structure.never
         return torch.ones(self.vocab_size, dtype=torch.bool, device=self.device) if never is None else ~never
-
-    @property
-    def device(self) -> torch.device:
-        return self.unembedding.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.unembedding.dtype
-
-    def depth(self, layer: int) -> float:
-        return layer / self.n_layers
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits over configuration, weights, tokenizer and processor (`fingerprint.of_model`)."""
-        return of_model(self, self.files)
 
     @property
     def weights(self) -> Hashable:
@@ -247,10 +231,6 @@ class LanguageModel:
         if found.logit_cap is not None:
             logits = torch.tanh(logits / found.logit_cap) * found.logit_cap
         return logits if found.never is None else logits.masked_fill(found.never[vocab], -1e30)
-
-    def logits(self, h: Float[Tensor, "row hidden"]) -> Float[Tensor, "row vocab"]:
-        """Logits of hidden states as the model itself would give them after its last block."""
-        return self.unembed(self.normalise(h))
 
 
 # Making one

@@ -112,7 +112,7 @@ def _example_rows(found: Steered, prompts: Sequence[SentimentPrompt], texts: Map
 
 
 def _row(found: Steered, experiment: str, series: str, measure: str, **columns) -> dict:
-    place = {"layer": found.layer, "depth": found.model.depth(found.layer)}
+    place = {"layer": found.layer, "depth": found.layer / found.model.n_layers}
     place |= {"language": found.language, "measure": measure}
     return {"experiment": experiment, "series": series, "reading": ""} | place | columns
 
