@@ -156,12 +156,12 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 
 class Reader:
-    """Reads prompts that hold pictures or sounds by the processor of a checkpoint. Raises SemhubError.
+    """Reads prompts that hold pictures or sounds by the processor of a checkpoint, if it has one. Raises SemhubError.
 
     By medium, tokens: the processor's placeholder; marks: that between the special tokens it stands in; ids: the
     model's own id of what it puts a picture or sound in the place of, as processors may mark more than that."""
 
-    def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
+    def __init__(self, processor: ProcessorMixin | None, module: nn.Module, model_id: str):
         self.processor, self.model_id, self.config = processor, model_id, module.config
         self.dtype = module.get_output_embeddings().weight.dtype
         self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}

@@ -54,8 +54,8 @@ class LanguageModel:
         text = module.config.get_text_config(decoder=True)
         self.hidden_size: int = text.hidden_size
         self.max_length: int | None = getattr(text, "max_position_embeddings", None)
-        self.reader = Reader(self.processor, module, model_id) if self.processor else None
-        self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
+        self.reader = Reader(self.processor, module, model_id)
+        self.modalities = frozenset({"text", *self.reader.tokens})
 
     def _embodied(self, module: nn.Module) -> tuple[nn.Module, Structure]:
         """The library's module, whose forwards are counted, and where its parts are."""
@@ -113,8 +113,8 @@ class LanguageModel:
 
     def placeholder(self, medium: str) -> str:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
-        if medium not in self.modalities - {"text"}:
-            raise SemhubError(f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}.")
+        takes = ", ".join(sorted(self.modalities))
+        need(medium in self.reader.marks, f"{self.model_id} takes {takes}, but no {medium!r}.")
         return self.reader.marks[medium]
 
     def chat(self, prompt: str | Input) -> Input:
@@ -141,14 +141,13 @@ class LanguageModel:
         for number, prompt in enumerate(prompts):
             if not isinstance(prompt, Encoding):
                 item = prompt if isinstance(prompt, Input) else Input(prompt)
-                where, more = f"Prompt {number}", any(item.media.values())
-                need(item.text or more, f"{where} is empty; a text of at least one token would do.")
-                need(self.reader or not more, f"{where} holds more than text, and {self.model_id} takes text alone.")
-                if more:
+                text = self.reader.placed(item, f"Prompt {number}")
+                need(text, f"Prompt {number} is empty; a text of at least one token would do.")
+                if any(item.media.values()):
                     media[number] = item
                 else:
-                    plain[number] = self.reader.placed(item, where) if self.reader else item.text
-        read = self._tokenized(plain) | (self.reader.read(media) if media else {})
+                    plain[number] = text
+        read = self._tokenized(plain) | self.reader.read(media)
         for number, encoding in read.items():
             self._check(encoding, f"Prompt {number}, {_short(encoding.text)},")
         return [read.get(number, prompt) for number, prompt in enumerate(prompts)]

@@ -374,7 +374,7 @@ def test_what_is_refused(media, name, prompt, said):
 def test_text_models_take_no_pictures(tiny):
     model = tiny("llama")
     assert isinstance(model, LanguageModel) and model.modalities == {"text"}
-    with pytest.raises(SemhubError, match="tiny-llama takes text alone"):
+    with pytest.raises(SemhubError, match="Prompt 0 holds 1 images, which tiny-llama does not take"):
         model.encode([Input("a", (picture(4, 4),))])
     with pytest.raises(SemhubError, match="takes text, but no 'image'"):
         model.placeholder("image")
