@@ -105,7 +105,7 @@ def _sites(prompt: Encoding) -> list[int]:
 
 
 def _lens_is_model(seen: _Seen) -> float:
-    ours = seen.model.unembed(seen.model.normalise(seen.together[:, -1]))
+    ours = seen.model.logits(seen.together[:, -1])
     both = (some[:, seen.model.text_vocab].float().cpu() for some in (ours, torch.cat(seen.logits)))
     return relative_error(*both, seen.model.dtype)
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
 from semhub_utils.errors import SemhubError, need, reason
@@ -90,24 +91,16 @@ reading it again."""
 
 def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
     """Ids padded on the right. Any id will do: no earlier position of a causal model sees it."""
-    ids = torch.zeros(len(encodings), max(len(e) for e in encodings), dtype=torch.long)
-    for row, encoding in zip(ids, encodings, strict=True):
-        row[: len(encoding)] = torch.tensor(encoding.ids)
-    return ids
+    return pad_sequence([torch.tensor(encoding.ids) for encoding in encodings], batch_first=True)
 
 
 def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     """The extras of prompts of one kind, those that go by token padded on the right with 0; empty for plain text."""
-    longest = max(len(encoding) for encoding in encodings)
     every = [encoding.extras() for encoding in encodings]
-
-    def whole(name: str) -> Tensor:
-        parts = [extras[name] for extras in every]
-        if name in PER_TOKEN:
-            parts = [nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts]
-        return torch.cat(parts)
-
-    return {name: whole(name) for name in every[0]}
+    parts = {name: [extras[name] for extras in every] for name in every[0]}
+    rows = {name: [part[0] for part in parts.pop(name)] for name in PER_TOKEN if name in parts}
+    joined = {name: pad_sequence(some, batch_first=True) for name, some in rows.items()}
+    return joined | {name: torch.cat(some) for name, some in parts.items()}
 
 
 def rgb(image: Image.Image) -> Image.Image:

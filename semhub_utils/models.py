@@ -231,6 +231,10 @@ class LanguageModel:
             logits = torch.tanh(logits / found.logit_cap) * found.logit_cap
         return logits if found.never is None else logits.masked_fill(found.never[vocab], -1e30)
 
+    def logits(self, h: Float[Tensor, "row hidden"]) -> Float[Tensor, "row vocab"]:
+        """Logits of hidden states as the model itself would give them after its last block."""
+        return self.unembed(self.normalise(h))
+
 
 # Making one
 

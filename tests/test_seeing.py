@@ -308,7 +308,7 @@ def test_a_whole_block_of_image_tokens(media, monkeypatch):
     assert torch.equal(pieces.top_ids, whole.top_ids)
     never[:12] = True
     monkeypatch.setattr(model.structure, "never", never)
-    logits = model.unembed(model.normalise(hidden[:, 0]))[:, ~never].log_softmax(-1)
+    logits = model.logits(hidden[:, 0])[:, ~never].log_softmax(-1)
     read = lens(model, hidden[:, :1], entropy=True)
     torch.testing.assert_close(read.entropy[:, 0], -(logits.exp() * logits).sum(-1))
 

@@ -45,7 +45,7 @@ def test_divergence_and_its_gradient_against_full_tables(tiny, name):
         torch.testing.assert_close(kl[layer], (own.exp() * (own - table)).sum(1), atol=1e-9, rtol=1e-7)
     given = states[:-1].clone().requires_grad_()
     with torch.enable_grad():
-        table = model.unembed(model.normalise(given.flatten(0, 1))).log_softmax(-1).unflatten(0, given.shape[:2])
+        table = model.logits(given.flatten(0, 1)).log_softmax(-1).unflatten(0, given.shape[:2])
         (own.exp() * (own - table)).sum().backward()
     assert (largest := float(given.grad.abs().max())) > 1e-5
     torch.testing.assert_close(gradient, given.grad, atol=1e-7 * largest, rtol=0)
