@@ -242,7 +242,13 @@ def overlay(
             if owner:
                 firsts[among[1]] = (*seen.logprob.max(-1)[::-1], owner)
             for (at, layer), (which, (ids, logprob, said)) in product(enumerate(layers), firsts.items()):
-                of = {"picture": name, "reading": reading, "among": which, "layer": layer, "depth": model.depth(layer)}
+                of = {
+                    "picture": name,
+                    "reading": reading,
+                    "among": which,
+                    "layer": layer,
+                    "depth": layer / model.n_layers,
+                }
                 of |= {"rows": encoding.grid[0], "columns": encoding.grid[1], "view": encoding.view}
                 for k, (i, p) in enumerate(zip(ids[:, at].tolist(), logprob[:, at].exp().tolist(), strict=True)):
                     row, column = divmod(k, encoding.grid[1])

@@ -223,7 +223,7 @@ class Trajectory(Experiment):
         steps = [(item, layer, *at) for item, path in zip(items, paths, strict=True) for layer, at in enumerate(path)]
         return pd.DataFrame(
             {"experiment": "trajectory-path", "series": item.id, "reading": reading, "layer": layer}
-            | {"depth": reader.depth(layer), "x": x, "y": y}
+            | {"depth": layer / reader.n_layers, "x": x, "y": y}
             | {"word": item.targets[self.hub][0], "token": item.targets[self.own][0]}
             for item, layer, x, y in steps
         )
