@@ -4,15 +4,13 @@ Colours are inherited or mixed from the text colour, so the same markup reads on
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from .errors import SemhubError
 
 SYMBOLS = {"holds": "✔", "holds weakly": "◐", "does not hold": "✘", "cannot be tested here": "?"}
 
@@ -52,16 +50,23 @@ def cell_text(value: object) -> str:
 
 def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -> str:
     """The table as accessible HTML behind a disclosure; a wide or long one scrolls in its own box."""
-    names = [str(name) for name in table.columns]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    head = f'<caption style="text-align: left">{escape(caption)}</caption>' + _head(map(str, table.columns))
     rows = []
     for row in table.itertuples(index=False):
         first, *rest = (escape(cell_text(value)) for value in row)
         rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
-    head = f'<caption style="text-align: left">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-    box = f'<div class="data-table-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    listing = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return f'<details class="data-table"><summary>Data</summary>{box}{listing}</div></details>'
+    box = _box("data-table-scroll", caption, f"<table>{head}<tbody>{''.join(rows)}</tbody></table>")
+    return f'<details class="data-table"><summary>Data</summary>{box}</details>'
+
+
+def _head(names: Iterable[str]) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _box(kind: str, label: str, inside: str) -> str:
+    """A box that scrolls and can be reached by keyboard."""
+    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">{inside}</div>'
 
 
 # What curves run over: which column to lay out in columns; and what goes along with it.
@@ -129,6 +134,7 @@ def show(chart, table: pd.DataFrame) -> Html:
 
 
 def _interval(entry: object) -> str:
+    """A number, or a mapping's `statistic` or `value` with its interval."""
     if not isinstance(entry, Mapping):
         return cell_text(entry)
     value = cell_text(entry.get("statistic", entry.get("value")))
@@ -141,27 +147,27 @@ def _p(value: float) -> str:
     return f"p = {cell_text(value)}" if value >= 0.001 else "p < 0.001"
 
 
+def _symbol(verdict: str) -> str:
+    return f'<span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+
+
 def claim_card(claim: Mapping, paper_claim: str) -> Html:
     """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
 
-    `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason or rule, statistic,
-    low, high, unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to
-    number or to value, low, high), readings (others' names to verdict, statistic, low, high, layer).
+    `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason, statistic, low, high,
+    unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to number or to
+    value, low, high), readings (others' names to verdict, statistic, low, high, layer).
     """
-    verdict = claim.get("verdict")
-    if verdict not in SYMBOLS:
-        raise SemhubError(f"The verdict '{verdict}' is unknown; give one of {', '.join(SYMBOLS)}.")
+    verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
     statistic = _interval(claim) + (f" {claim['unit']}" if claim.get("unit") else "")
     if claim.get("layer") is not None:
         of = f" of {claim['n_layers']}" if claim.get("n_layers") else ""
         statistic += f", at layer {cell_text(claim['layer'])}{of}"
     null = f" against {claim['null']}" if claim.get("null") else ""
-    controls = claim.get("controls") or {}
-    others = [
-        f"{name}: {of['verdict']}"
-        + (f", {_interval(of)} at layer {of['layer']}" if of.get("layer") is not None else "")
-        for name, of in (claim.get("readings") or {}).items()
-    ]
+    others = []
+    for name, of in (claim.get("readings") or {}).items():
+        found = "" if of.get("layer") is None else f", {_interval(of)} at layer {of['layer']}"
+        others.append(f"{name}: {of['verdict']}{found}")
     rows = {
         "Statistic": statistic,
         "Reading": claim.get("reading"),
@@ -169,19 +175,17 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
         "Items": claim.get("n"),
         "Dropped": claim.get("dropped", {}),
         "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,
-        "Controls": [f"{name}: {_interval(entry)}" for name, entry in controls.items()],
-        "Rule": claim.get("rule") or claim.get("reason"),
+        "Controls": [f"{name}: {_interval(entry)}" for name, entry in claim.get("controls", {}).items()] or "none",
+        "Rule": claim.get("reason"),
     }
-
-    def value(content: object) -> str:
-        lines = content if isinstance(content, list) else [cell_text(content)]
-        return "".join(f"<dd>{escape(line)}</dd>" for line in lines or ["none"])
-
-    listed = "".join(f"<div><dt>{k}</dt>{value(v)}</div>" for k, v in rows.items() if v not in (None, ""))
-    finding = str(claim.get("claim") or claim.get("experiment") or claim.get("id", ""))
+    listed = ""
+    for name, said in rows.items():
+        if said not in (None, ""):
+            lines = said if isinstance(said, list) else [cell_text(said)]
+            listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
     html = (
         f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
-        f'<p class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict.capitalize()}</p>'
+        f'<p class="verdict">{_symbol(verdict)}{verdict.capitalize()}</p>'
         f'<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>{escape(paper_claim)}</p>'
         f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
         f"<dl>{listed}</dl></div></article>"
@@ -191,18 +195,15 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
 
 def verdict_table(claims: Sequence[Mapping]) -> Html:
     """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
-    names = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows, told = [], []
     for claim in claims:
-        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim.get("id", ""))
+        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim["id"])
         p = _p(claim["p"]) if claim.get("p") is not None else "–"
         statistic = _with_band(*(claim.get(name) for name in ("statistic", "low", "high")))
-        numbers = (statistic, p, cell_text(claim.get("n")))
-        cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
-        word = f'<td class="verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {verdict}</td>'
-        rows.append(f'<tr data-verdict="{verdict}"><th scope="row">{escape(sentence)}</th>{word}{cells}</tr>')
+        cells = "".join(f"<td>{escape(number)}</td>" for number in (statistic, p, cell_text(claim.get("n"))))
+        row = f'<th scope="row">{escape(sentence)}</th><td class="verdict">{_symbol(verdict)}{verdict}</td>{cells}'
+        rows.append(f'<tr data-verdict="{verdict}">{row}</tr>')
         told.append(f"{verdict.capitalize()}: {sentence}")
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    box = '<div class="verdict-table" tabindex="0" role="region" aria-label="Verdicts of this chapter">'
-    return Html(f"{_STYLE}{box}{table}</div>", "\n".join(told))
+    head = _head(("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items"))
+    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    return Html(_STYLE + _box("verdict-table", "Verdicts of this chapter", table), "\n".join(told))

@@ -61,7 +61,7 @@ class Chapter:
     def find(self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None) -> Finding:
         """What `function` finds, or found in an earlier run with the same parameters and model. columns: written into
         every row."""
-        table = self.results.step(name, function, columns)
+        table = self.results.run(name, [function], function, columns)
         return Finding(self.results, table, self.results.evidence[name])
 
     def find_each(self, name: str, names: Iterable[str], function: Callable[[str], StepResult]) -> Finding:
@@ -75,7 +75,7 @@ class Chapter:
 
     def step(self, name: str, function: Callable[[], StepResult]) -> pd.DataFrame:
         """The table that `function` computes, or computed in an earlier run with the same parameters and model."""
-        return self.results.step(name, function)
+        return self.results.run(name, [function], function)
 
     def each(
         self, name: str, names: Iterable[str], function: Callable[[str], StepResult], column: str = ""
@@ -83,7 +83,8 @@ class Chapter:
         """A step for each of `names`, called "name one"; their tables one below the other. column: where it says whose
         a row is, besides data_type."""
         told = ["data_type", *filter(None, [column])]
-        tables = [self.results.step(f"{name} {one}", partial(function, one), dict.fromkeys(told, one)) for one in names]
+        asked = {one: partial(function, one) for one in names}
+        tables = [self.results.run(f"{name} {n}", [of], of, dict.fromkeys(told, n)) for n, of in asked.items()]
         return pd.concat(tables, ignore_index=True)
 
     def evidence(self, claim: str) -> Evidence:

@@ -19,6 +19,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from itertools import cycle
 from typing import Any
 
 import altair
@@ -70,13 +71,9 @@ _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("contro
 
 def data_type(series: str) -> str | None:
     """The data type a series name speaks of: the one it names, or the other one where English is one of several."""
-    words = re.findall(r"[a-z]+", str(series).lower())
-    found = [_ALIASES.get(word, word) for word in words]
-    found = list(dict.fromkeys(word for word in found if word in STYLES))
-    for grey in ("control", "null"):
-        if grey in found:
-            return grey
-    return next((word for word in found if word != "english"), found[0] if found else None)
+    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z]+", str(series).lower()))
+    rank = {"control": 0, "null": 1, "english": 3}
+    return min((word for word in words if word in STYLES), key=lambda word: rank.get(word, 2), default=None)
 
 
 def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
@@ -84,17 +81,17 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     colour no one in the chart has, never that of English."""
     known = _OUTCOMES | dict(types or {})
     kinds = {name: known.get(name) or data_type(name) for name in dict.fromkeys(series)}
-    spare = [kind for kind in _SPARE if kind not in kinds.values()] or _SPARE
-    unknown = [name for name, kind in kinds.items() if kind is None]
-    kinds |= {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
-    first = {kind: name for name, kind in reversed(kinds.items())}
-    dashes = [style.dash for kind, style in STYLES.items() if kind not in first]
-    shapes = [shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in first}]
+    spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
+    kinds = {name: kind or next(spare) for name, kind in kinds.items()}
+    used = {*kinds.values()}
+    dashes = iter([style.dash for kind, style in STYLES.items() if kind not in used])
+    shapes = iter([shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in used}])
     chosen = {}
     for name, kind in kinds.items():
         own = STYLES[kind]
-        if name != first[kind]:
-            own = Style(own.colour, dashes.pop(0) if dashes else own.dash, shapes.pop(0) if shapes else own.shape)
+        if kind not in used:  # of the second series of this kind
+            own = Style(own.colour, next(dashes, own.dash), next(shapes, own.shape))
+        used.discard(kind)
         chosen[name] = own
     return chosen
 
@@ -130,17 +127,12 @@ def curves(
     """
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
-    optional = ("control", *switch, *SHOWN, *NUMBERS)
-    data = _tidied(table, ["series", *place, "value", *([select] if select else [])], optional)
+    needed = ["series", *place, "value", *filter(None, [select])]
+    data = _tidied(table, needed, ("control", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
-    if "control" in data:  # a control's rows carry the series they belong to: name the line, keep what it is of
-        own = data["control"].fillna("") == ""
-        flat = data.groupby(data.columns.difference([*place, *NUMBERS]).tolist(), dropna=False)["value"]
-        inner = data[x].between(data[x].min(), data[x].max(), inclusive="neither")
-        types = {**(types or {}), **dict.fromkeys(data.loc[~own, "control"], "control")}
-        data = data.assign(series=data["series"].where(own, data["control"]), of=data["series"]).drop(columns="control")
-        # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
-        data = data[own | ~(inner & (flat.transform("nunique") == 1))]
+    if "control" in data:
+        data, greys = _controls(data, x, place)
+        types = {**(types or {}), **dict.fromkeys(greys, "control")}
     whose, strong = "of" if "of" in data else "series", ["true"]
     base, params = _switched(altair.Chart(data), data, switch)
     for column, every in ((select, None), (whose, "all")):
@@ -152,6 +144,16 @@ def curves(
     if select and _several(data, select):
         told.append(f"Pale: the other {select}s.")
     return _finished(altair.layer(*layers).add_params(*params), [" ".join([*notes, *told])], **words)
+
+
+def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
+    """Rows of a control, which carry the series they belong to, under the control's name and `of` that series; and
+    these names. One that is the same at every layer, such as the embedding layer, is drawn by its two ends."""
+    own = data["control"].fillna("") == ""
+    flat = data.groupby(data.columns.difference([*place, *NUMBERS]).tolist(), dropna=False)["value"]
+    inner = data[x].between(data[x].min(), data[x].max(), inclusive="neither")
+    named = data.assign(series=data["series"].where(own, data["control"]), of=data["series"]).drop(columns="control")
+    return named[own | ~(inner & (flat.transform("nunique") == 1))], data.loc[~own, "control"]
 
 
 def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y: str, chosen: str) -> tuple:
@@ -169,8 +171,9 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y:
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
         told.append("Dotted: 95th percentile of the null, corrected for layers.")
     told += ["Grey: controls."] * bool(greys)
-    nothing = not data["value"].abs().max() > 0  # a flat line would stand on an axis of one number
-    value = altair.Y("value:Q", title=y, scale=altair.Scale(domain=[0, 1]) if nothing else altair.Undefined)
+    value = altair.Y("value:Q", title=y)
+    if not data["value"].abs().max() > 0:  # a flat line would stand on an axis of one number
+        value = value.scale(domain=[0, 1])
     opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
     base = base.encode(y=value, color=marks["color"], opacity=opacity)
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
@@ -363,12 +366,14 @@ def _words_on(base: altair.Chart) -> list[altair.Chart]:
     """Word and probability in the middle of each patch, white with a black halo."""
     at = _place("middle", "centre") | {"opacity": altair.Opacity("strength:Q", scale=None, legend=None)}
     same = {"limit": altair.ExprRef("unit"), "fontWeight": "bold", "aria": False}
-    drawn = []
-    for colour in ({"color": "#000000", "stroke": "#000000", "strokeWidth": 3}, {"color": "#ffffff"}):
-        for text, size, below in (("word:N", "unit / 6", "0"), ("share:N", "unit > 40 ? unit / 7 : 0", "unit / 4")):
-            place = {"fontSize": altair.ExprRef(size), "dy": altair.ExprRef(below)}
-            drawn.append(base.mark_text(**place, **colour, **same).encode(**at, text=text))
-    return drawn
+    halo = {"color": "#000000", "stroke": "#000000", "strokeWidth": 3}
+    word = {"fontSize": altair.ExprRef("unit / 6")}
+    share = {"fontSize": altair.ExprRef("unit > 40 ? unit / 7 : 0"), "dy": altair.ExprRef("unit / 4")}
+    return [
+        base.mark_text(**place, **colour, **same).encode(**at, text=text)
+        for colour in (halo, {"color": "#ffffff"})
+        for text, place in (("word:N", word), ("share:N", share))
+    ]
 
 
 def _address(image: Any, view: Sequence[float], side: int = 336) -> str:

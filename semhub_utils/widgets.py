@@ -6,18 +6,18 @@ Knows no model.
 
 import base64
 import io
-import wave
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anywidget
 import numpy as np
 import pandas as pd
+import soundfile
 import traitlets
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from .errors import SemhubError
+from .errors import need
 from .figures import STYLES
 from .inputs import resample
 
@@ -68,46 +68,35 @@ class LensGrid(anywidget.AnyWidget):
         int [layer, token, k], "probs": float [layer, token, k] falling along k, optional "entropy": [layer, token] in
         nats}), vocab (id to text), dominant_ids (ids that are words of the dominant language), optional n_layers.
         """
+        need(sentences, "The grid was given no sentence; give at least one.")
         return cls(**cls._packed(sentences, title, dominant))
 
     @staticmethod
     def _packed(sentences: Sequence[Mapping], title: str, dominant: str) -> dict:
         """The traits of a grid."""
-        if not sentences:
-            raise SemhubError("The grid was given no sentence; give at least one.")
         words: dict[tuple[str, bool], int] = {}
-        blocks, listed, start = [], [], 0
+        cells, listed = b"", []
         for item in sentences:
             readings = {}
             for name, reading in item["readings"].items():
                 ids, probs = _checked(item, name, reading)
-                number = {
-                    int(i): words.setdefault((str(item["vocab"][int(i)]), int(i) in item["dominant_ids"]), len(words))
-                    for i in np.unique(ids)
-                }
-                parts = [np.vectorize(number.__getitem__, otypes=[int])(ids), np.rint(np.clip(probs, 0, 1) * _FULL)]
-                top = 0.0
+                known, places = np.unique(ids, return_inverse=True)
+                own = [(str(item["vocab"][int(i)]), int(i) in item["dominant_ids"]) for i in known]
+                number = np.array([words.setdefault(word, len(words)) for word in own])
+                parts, top = [number[places].reshape(ids.shape), _shares(probs)], 0.0
                 if reading.get("entropy") is not None:
-                    entropy = np.asarray(reading["entropy"], dtype=float)
-                    top = float(entropy.max()) or 1.0
-                    parts.append(np.rint(np.clip(entropy / top, 0, 1) * _FULL))
-                block = b"".join(part.astype("<u2").tobytes() for part in parts)
-                readings[name] = {"start": start, "k": ids.shape[2], "entropy_max": top}
-                start += len(block)
-                blocks.append(block)
+                    top = float(np.max(reading["entropy"])) or 1.0
+                    parts.append(_shares(np.asarray(reading["entropy"], float) / top))
+                readings[name] = {"start": len(cells), "k": ids.shape[2], "entropy_max": top}
+                cells += b"".join(part.astype("<u2").tobytes() for part in parts)
             layers = [int(layer) for layer in item["layers"]]
-            listed.append(
-                {
-                    "name": str(item["name"]),
-                    "data_type": str(item["data_type"]),
-                    "tokens": [str(token) for token in item["tokens"]],
-                    "layers": layers,
-                    "n_layers": int(item.get("n_layers") or layers[-1]),
-                    "readings": readings,
-                }
-            )
-        if len(words) > _FULL + 1:
-            raise SemhubError(f"The grid was given {len(words)} different words; give fewer sentences or a smaller k.")
+            told = {"name": str(item["name"]), "data_type": str(item["data_type"]), "layers": layers}
+            told |= {"tokens": [*map(str, item["tokens"])], "n_layers": int(item.get("n_layers") or layers[-1])}
+            listed.append(told | {"readings": readings})
+        need(
+            len(words) <= _FULL + 1,
+            f"The grid was given {len(words)} different words; give fewer sentences or a smaller k.",
+        )
         meta = {
             "title": title,
             "dominant": dominant,
@@ -116,39 +105,42 @@ class LensGrid(anywidget.AnyWidget):
             "dominant_words": [number for number, (_, own) in enumerate(words) if own],
             "sentences": listed,
         }
-        return {"meta": meta, "cells": b"".join(blocks), "reading": next(iter(listed[0]["readings"]))}
+        return {"meta": meta, "cells": cells, "reading": next(iter(listed[0]["readings"]))}
 
     def table(self) -> pd.DataFrame:
         """What the grid shows, one row per cell: its place, its top word, the probability, whether it is dominant."""
-        own, rows = set(self.meta["dominant_words"]), []
+        words, parts = np.array(self.meta["words"], object), []
         for item in self.meta["sentences"]:
             for name, reading in item["readings"].items():
-                shape = (len(item["layers"]), len(item["tokens"]), reading["k"])
-                size = int(np.prod(shape))
-                block = np.frombuffer(self.cells, "<u2", count=2 * size, offset=reading["start"])
-                number, share = block[:size].reshape(shape)[..., 0], block[size:].reshape(shape)[..., 0] / _FULL
-                for i, layer in enumerate(item["layers"]):
-                    for j, token in enumerate(item["tokens"]):
-                        word = int(number[i, j])
-                        row = (item["name"], name, layer, layer / item["n_layers"], token, self.meta["words"][word])
-                        rows.append((*row, float(share[i, j]), word in own))
-        columns = ["sentence", "reading", "layer", "depth", "token", "word", "probability", "dominant"]
-        return pd.DataFrame(rows, columns=columns)
+                shape = (2, len(item["layers"]), len(item["tokens"]), reading["k"])
+                block = np.frombuffer(self.cells, "<u2", count=int(np.prod(shape)), offset=reading["start"])
+                number, share = block.reshape(shape)[..., 0].reshape(2, -1)
+                at, token = np.indices(shape[1:3]).reshape(2, -1)
+                layer = np.array(item["layers"])[at]
+                where = {"sentence": item["name"], "reading": name, "layer": layer, "depth": layer / item["n_layers"]}
+                read = {"token": np.array(item["tokens"], object)[token], "word": words[number]}
+                own = np.isin(number, self.meta["dominant_words"])
+                parts.append(pd.DataFrame(where | read | {"probability": share / _FULL, "dominant": own}))
+        return pd.concat(parts, ignore_index=True)
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Numbers from 0 to 1 as they are stored."""
+    return np.rint(np.clip(values, 0, 1) * _FULL)
 
 
 def _checked(item: Mapping, name: str, reading: Mapping) -> tuple[np.ndarray, np.ndarray]:
     ids, probs = np.asarray(reading["ids"]), np.asarray(reading["probs"], dtype=float)
-    wanted = (len(item["layers"]), len(item["tokens"]))
-    if ids.ndim != 3 or ids.shape[:2] != wanted or probs.shape != ids.shape or 0 in ids.shape:
-        raise SemhubError(
-            f"Sentence '{item['name']}', reading '{name}': ids have shape {ids.shape} and probs {probs.shape}; "
-            f"both must be {wanted} (layers, tokens) by k of at least 1."
-        )
-    if not np.isfinite(probs).all() or (np.diff(probs, axis=2) > 1e-6).any():
-        raise SemhubError(f"Sentence '{item['name']}', reading '{name}': probs must be finite and fall along k.")
-    unknown = [int(i) for i in np.unique(ids) if int(i) not in item["vocab"]]
-    if unknown:
-        raise SemhubError(f"Sentence '{item['name']}': vocab has no text for id {unknown[0]}; give one for every id.")
+    which, wanted = f"Sentence '{item['name']}'", (len(item["layers"]), len(item["tokens"]))
+    need(
+        ids.ndim == 3 and ids.shape[:2] == wanted and probs.shape == ids.shape and ids.size,
+        f"{which}, reading '{name}': ids have shape {ids.shape} and probs {probs.shape}; both must be {wanted} "
+        "(layers, tokens) by k of at least 1.",
+    )
+    falling = np.isfinite(probs).all() and (np.diff(probs, axis=2) <= 1e-6).all()
+    need(falling, f"{which}, reading '{name}': probs must be finite and fall along k.")
+    unknown = next((int(i) for i in np.unique(ids) if int(i) not in item["vocab"]), None)
+    need(unknown is None, f"{which}: vocab has no text for id {unknown}; give one for every id.")
     return ids, probs
 
 
@@ -169,30 +161,16 @@ class ClipPlayer(LensGrid):
     ) -> "ClipPlayer":
         """Each clip is a mapping: name, samples [sample] in -1 to 1, rate, seconds (from one frame to the next),
         layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames."""
-        if not clips:
-            raise SemhubError("The player was given no clip; give at least one.")
-        whole = [len(clip["samples"]) / clip["rate"] for clip in clips]
-        clips = [_beginning(clip) for clip in clips]
-        traits = cls._packed(
-            [
-                {
-                    "name": clip["name"], "data_type": "sound", "layers": clip["layers"], "vocab": clip["vocab"],
-                    "readings": clip["readings"], "dominant_ids": (),
-                    "tokens": [f"{k * clip['seconds']:.2f} s" for k in range(_frames(clip))],
-                }
-                for clip in clips
-            ],
-            title,
-            "",
-        )  # fmt: skip
-        for entry, clip, seconds in zip(traits["meta"]["sentences"], clips, whole, strict=True):
-            samples = np.asarray(clip["samples"], dtype=float)
-            entry["audio"] = base64.b64encode(wav(samples, clip["rate"])).decode()
-            picture = io.BytesIO()
-            Image.fromarray(spectrogram(samples, clip["rate"])).save(picture, "PNG", optimize=True)
-            entry["picture"] = base64.b64encode(picture.getvalue()).decode()
-            entry["duration"], entry["step"] = len(samples) / clip["rate"], float(clip["seconds"])
-            entry["whole"] = seconds
+        need(clips, "The player was given no clip; give at least one.")
+        shown = [_beginning(clip) for clip in clips]
+        traits = cls._packed([clip | {"data_type": "sound", "dominant_ids": ()} for clip in shown], title, "")
+        for entry, clip, whole in zip(traits["meta"]["sentences"], shown, clips, strict=True):
+            samples, rate, picture = np.asarray(clip["samples"], dtype=float), clip["rate"], io.BytesIO()
+            Image.fromarray(spectrogram(samples, rate)).save(picture, "PNG", optimize=True)
+            files = {"audio": wav(samples, rate), "picture": picture.getvalue()}
+            entry |= {name: base64.b64encode(file).decode() for name, file in files.items()}
+            entry |= {"duration": len(samples) / rate, "step": float(clip["seconds"])}
+            entry["whole"] = len(whole["samples"]) / rate
         return cls(**traits, cell=[len(clips[0]["layers"]) // 2, 0])
 
     def summary(self) -> pd.DataFrame:
@@ -214,13 +192,8 @@ def wav(samples: Float[np.ndarray, " sample"], rate: int) -> bytes:
         sound = np.clip(resample(np.asarray(samples, np.float32), rate, to), -1, 1)
         if len(sound) * width <= MOST_BYTES:
             break
-    whole = (sound * 32767).astype("<i2") if width == 2 else (sound * 127 + 128).astype(np.uint8)
     file = io.BytesIO()
-    with wave.open(file, "wb") as to_file:
-        to_file.setnchannels(1)
-        to_file.setsampwidth(width)
-        to_file.setframerate(to)
-        to_file.writeframes(whole.tobytes())
+    soundfile.write(file, sound, to, format="WAV", subtype="PCM_16" if width == 2 else "PCM_U8")
     return file.getvalue()
 
 
@@ -242,16 +215,15 @@ def spectrogram(samples: Float[np.ndarray, " sample"], rate: int) -> UInt8[np.nd
     return np.rint(colour).astype(np.uint8)
 
 
-def _beginning(clip: Mapping) -> Mapping:
-    """The first LONGEST seconds of a clip: of its samples, and of its readings those of the frames that begin there."""
+def _beginning(clip: Mapping) -> dict:
+    """The first LONGEST seconds of a clip: of its samples, and of its readings those of the frames that begin there,
+    which are its tokens."""
     samples = clip["samples"][: int(LONGEST * clip["rate"])]
     frames = int(np.ceil(len(samples) / clip["rate"] / clip["seconds"] - 1e-6))
     readings = {
         name: {what: np.asarray(values)[:, :frames] for what, values in reading.items()}
         for name, reading in clip["readings"].items()
     }
-    return {**clip, "samples": samples, "readings": readings}
-
-
-def _frames(clip: Mapping) -> int:
-    return np.asarray(next(iter(clip["readings"].values()))["ids"]).shape[1]
+    frames = next(iter(readings.values()))["ids"].shape[1]
+    tokens = [f"{k * clip['seconds']:.2f} s" for k in range(frames)]
+    return {**clip, "samples": samples, "readings": readings, "tokens": tokens}
