@@ -6,8 +6,8 @@ work on a static page. Text keeps Vega's own colours and the background is trans
 same specification again with a dark configuration.
 
 What charts take: title, a question; alt, what is to be seen, in a sentence; types, a series' data type where its name
-does not say it; switch, columns of which an input shows one value at a time where they have several. A table without
-rows gives a note in place of the chart. Raises SemhubError on an empty title or alt text.
+does not say it; switch, columns of which an input shows one value at a time where they have several. A table has rows.
+Raises SemhubError on an empty title or alt text.
 """
 
 import base64
@@ -16,17 +16,15 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from itertools import cycle
 from typing import Any
 
 import altair
 import pandas as pd
 
-from .cards import cell_text, note
-from .errors import SemhubError
+from .errors import need
 from .evidence import evenly
 
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
@@ -96,17 +94,6 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     return chosen
 
 
-def _or_note(draw: Callable) -> Callable:
-    """Where there is nothing to draw, a note in place of the chart."""
-
-    @wraps(draw)
-    def drawn(table: pd.DataFrame, *more, **options):
-        return draw(table, *more, **options) if len(table) else note("No item is left to be drawn.")
-
-    return drawn
-
-
-@_or_note
 def curves(
     table: pd.DataFrame,
     *,
@@ -182,7 +169,6 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y:
     return [*layers, line, point], told
 
 
-@_or_note
 def stacked(
     table: pd.DataFrame, *, x_title: str = "", types: Types = None, switch: Sequence[str] = (), **words: str
 ) -> altair.Chart:
@@ -200,7 +186,6 @@ def stacked(
     return _finished(chart.add_params(*params), **words)
 
 
-@_or_note
 def bars(
     table: pd.DataFrame, *, y: str, types: Types = None, switch: Sequence[str] = ("reading",), **words: str
 ) -> altair.LayerChart:
@@ -222,7 +207,6 @@ def bars(
     return _finished(chart, notes, height=min(max(34 * len(look), 120), 520), **words)
 
 
-@_or_note
 def heatmap(
     table: pd.DataFrame,
     *,
@@ -268,7 +252,6 @@ def heatmap(
     return _finished(chart, notes, height=min(max(26 * data[y].nunique(), 160), 520), **words)
 
 
-@_or_note
 def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = None, **words: str) -> altair.LayerChart:
     """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y.
     `targets`: word, series, x, y, labelled where their unembedding rows lie."""
@@ -298,7 +281,6 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     return _finished(chart, ["Open marks: words. Filled: states at the layer.", *notes], height=380, **words)
 
 
-@_or_note
 def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **words: str) -> altair.LayerChart:
     """A picture with a word on each of its patches: a slider over layers, a choice of picture and, where the table has
     several, of reading and of `among` (which words were candidates), and a switch that fades words by probability.
@@ -396,7 +378,7 @@ def _tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] 
         elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
             out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
         elif out[name].dtype == object:
-            out[name] = [v if isinstance(v, str) else cell_text(v) for v in out[name]]
+            out[name] = ["–" if pd.isna(v) else str(v) for v in out[name]]
     return out
 
 
@@ -453,8 +435,7 @@ def _slider(table: pd.DataFrame) -> altair.Parameter:
 
 def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
     """Title, alt text and sizes that every chart shares. Lines are short enough for a phone."""
-    if not title.strip() or not alt.strip():
-        raise SemhubError("A chart was given no title or no alt text; give both, as sentences.")
+    need(title.strip() and alt.strip(), "A chart was given no title or no alt text; give both, as sentences.")
     below, head = [line for told in notes for line in textwrap.wrap(told, 44)], textwrap.wrap(title, 34)
     heading = altair.TitleParams(head, subtitle=below, anchor="start", fontSize=14, subtitleFontSize=12, offset=12)
     done = chart.properties(width="container", height=height, title=heading, description=alt)

@@ -10,22 +10,21 @@ import pandas as pd
 import pytest
 
 from semhub_utils import figures
-from semhub_utils.cards import SYMBOLS, cell_text, claim_card, compact, data_table, note, show, verdict_table
 from semhub_utils.errors import SemhubError
 from semhub_utils.figures import STYLES, data_type, styles
+from semhub_utils.widgets import SYMBOLS, cell_text, claim_card, compact, data_table, show, verdict_table
 
 WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
 
 
 @pytest.fixture
 def curves() -> pd.DataFrame:
-    cells = itertools.product(
-        ("hub", "islands"), ("normed", "raw"), ("English word", "digit", "random weights"), range(9)
-    )
-    table = pd.DataFrame(cells, columns=["model", "reading", "series", "layer"])
+    names = ("English word", "digit", "random weights")
+    cells = itertools.product(["lens"], ("hub", "islands"), ("normed", "raw"), names, range(9))
+    table = pd.DataFrame(cells, columns=["experiment", "model", "reading", "series", "layer"])
     value = np.random.default_rng(0).uniform(size=len(table))
     told = {"depth": table.layer / 8, "value": value, "low": value - 0.1, "high": value + 0.1, "null_high": 0.3}
-    return table.assign(experiment="lens", **told, p=0.01, n=50, dropped=2)
+    return table.assign(**told, p=0.01, n=50, dropped=2)
 
 
 @pytest.fixture
@@ -221,14 +220,6 @@ def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
         (of, name) for of in ("Spanish", "zh") for name in (of, "embeddings", "an odd name")
     }
     assert [p["bind"]["options"] for p in spec["params"] if p["name"] == "of_choice"] == [[None, "Spanish", "zh"]]
-
-
-def test_what_is_empty_gets_a_note_and_no_chart(curves):
-    none = curves[curves.experiment == "other"]
-    for draw, more in ((figures.curves, {"y": "p"}), (figures.bars, {"y": "p"}), (figures.stacked, {})):
-        shown = show(draw(none, **more, **WORDS), none)
-        assert shown.text == "No item is left to be drawn." and "vega" not in shown.html
-    assert "&lt;b&gt;" in note("3 x no <b>").html
 
 
 def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():

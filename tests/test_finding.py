@@ -3,17 +3,14 @@
 import itertools
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
-from semhub_utils.chapter import Chapter, left_out, listing
+from semhub_utils.chapter import Chapter, Finding, left_out, listing
 from semhub_utils.evidence import UNTESTABLE
-from semhub_utils.finding import Finding
 from semhub_utils.results import Run
 
 WORDS = {"alt": "Two curves, and a band around each of them."}
@@ -120,8 +117,3 @@ def test_tables_of_a_chapter():
     assert "50%" in shown and "100%" in shown and "<th >0</th>" not in shown
     lost = left_out({"es": [1, 2], "zh": []}, {"es": {}, "zh": {"too long": 3}})
     assert lost.loc["zh"].to_dict() == {"too long": 3, "read": 0} and lost.loc["es", "read"] == 2
-
-
-def test_a_finding_knows_no_torch():
-    program = "import sys, semhub_utils.finding; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

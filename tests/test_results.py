@@ -268,8 +268,8 @@ def test_results_of_several_chapters_and_models_stand_under_each_other(tmp_path)
     for load in (load_results, load_claims):
         with pytest.raises(SemhubError, match="no results of chapter 'code', model 'x'"):
             load(tmp_path, chapter="code", model="x")
-        with pytest.raises(SemhubError, match="no results of experiment 'lens'"):
-            load(tmp_path, experiment="lens")
+        with pytest.raises(SemhubError, match="no results of experiment 'colours'"):
+            load(tmp_path, experiment="colours")
 
 
 def test_results_of_another_schema_are_refused(tmp_path, monkeypatch):

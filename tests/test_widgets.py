@@ -53,9 +53,10 @@ def decode(meta: dict, cells: bytes, s: int, name: str):
     flat = np.frombuffer(cells[block["start"] :], dtype="<u2")
     shape = (LAYERS, TOKENS, block["k"])
     size, places = int(np.prod(shape)), LAYERS * TOKENS
-    entropy = flat[2 * size : 2 * size + places].reshape(LAYERS, TOKENS) / 65535 * block["entropy_max"]
-    number, share = flat[:size].reshape(shape), flat[size : 2 * size].reshape(shape)
-    return number, share / 65535, entropy if block["entropy_max"] else None
+    number, share, entropy = flat[:size].reshape(shape), flat[size : 2 * size].reshape(shape), None
+    if block["entropy_max"]:
+        entropy = flat[2 * size : 2 * size + places].reshape(LAYERS, TOKENS) / 65535 * block["entropy_max"]
+    return number, share / 65535, entropy
 
 
 def test_traits_hold_the_readings_and_the_table_their_top(sentences):
