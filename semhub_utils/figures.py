@@ -378,7 +378,7 @@ def _tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] 
         elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
             out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
         elif out[name].dtype == object:
-            out[name] = ["–" if pd.isna(v) else str(v) for v in out[name]]
+            out[name] = [None if pd.isna(v) else str(v) for v in out[name]]
     return out
 
 
