@@ -15,7 +15,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 browser: $(READY)
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest tests/browser -n 2 --dist loadgroup
 
 # writes the address in _config.yml into badges, install cells, README.md and CITATION.cff
 address: $(READY)

@@ -40,14 +40,9 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-import pandas as pd
-
-from semhub_utils import figures
-from semhub_utils.cards import show
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, glue, listing
 from semhub_utils.checks import self_check
-from semhub_utils.experiments import alike, core, traps
-from semhub_utils.results import glue
+from semhub_utils.experiments import alike, traps
 from semhub_utils.spokes import facts
 from semhub_utils.tokens import word_forms
 
@@ -68,14 +63,12 @@ prompts = [pair.a for pair in pairs]
 # *The trap.* The library's list `hidden_states` has $L+1$ entries too, and its last one has already been through the final
 # norm while the others have not. Treat it like the rest and the last layer stands on another scale.
 #
-# Whenever a model is loaded, five checks run. They compare this package with the model's own output. If one fails, nothing is
+# Whenever a model is loaded, these checks run. They compare this package with the model's own output. If one fails, nothing is
 # computed.
 
 # %% tags=["hide-input"]
-checks = pd.DataFrame(
-    [(c.name, c.value, c.bound, c.passed) for c in self_check(model)], columns=["check", "off by", "bound", "passed"]
-)
-checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
+checks = [(c.name, c.value, c.bound, c.passed) for c in self_check(model)]
+listing(checks, ["check", "off by", "bound", "passed"], **{"off by": "{:.1e}", "bound": "{:.0e}"})
 
 # %% [markdown]
 # ## The lens: where does the norm go?
@@ -90,20 +83,17 @@ checks.style.hide(axis="index").format({"off by": "{:.1e}", "bound": "{:.0e}"})
 # The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
 
 # %% tags=["hide-input"]
-norm = chapter.step("norm", lambda: traps.norm_trap(model, prompts))
-show(
-    figures.curves(
-        norm,
-        title="What does the final norm change?",
-        alt="Mean log-probability of the model's next token by relative depth: normed once, raw, and normed twice.",
-        y="mean log-probability (nats)",
-        types={"normed once": "english", "raw": "spanish", "normed twice": "control"},
-    ),
-    norm,
+norm = chapter.find("norm", lambda: traps.norm_trap(model, prompts))
+norm.curves(
+    "norm-trap",
+    "What does the final norm change?",
+    alt="Mean log-probability of the model's next token by relative depth: normed once, raw, and normed twice.",
+    y="mean log-probability (nats)",
+    types={"normed once": "english", "raw": "spanish", "normed twice": "control"},
 )
 
 # %%
-before, last = (norm[norm.layer == model.n_layers - k].set_index("series").value for k in (1, 0))
+before, last = (norm.rows(layer=model.n_layers - k).set_index("series").value for k in (1, 0))
 glue("norm_twice", last["normed twice"] - last["normed once"], "+.2f")
 glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 
@@ -117,23 +107,19 @@ glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 # left is harmless only if the model is told so, by the attention mask and by the positions.
 
 # %% tags=["hide-input"]
-padding = chapter.step("padding", lambda: traps.padding_trap(model, prompts[:20]))
-show(
-    figures.curves(
-        padding,
-        title="How far do pads move the last state?",
-        alt="Relative change of the last token's state by number of pad tokens, for three ways of padding.",
-        x="strength",
-        y="change relative to the state's length",
-        x_title="pad tokens",
-        types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
-    ),
-    padding,
+padding = chapter.find("padding", lambda: traps.padding_trap(model, prompts[:20]))
+padding.dose(
+    "padding-trap",
+    "How far do pads move the last state?",
+    alt="Relative change of the last token's state by number of pad tokens, for three ways of padding.",
+    y="change relative to the state's length",
+    x_title="pad tokens",
+    types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
 )
 
 # %%
-glue("pad_wrong", padding[padding.series == "left, not masked"].value.max(), ".0%")
-glue("pad_right", padding[padding.series == "right"].value.max(), ".0e")
+glue("pad_wrong", padding.rows(series="left, not masked").value.max(), ".0%")
+glue("pad_right", padding.rows(series="right").value.max(), ".0e")
 
 # %% [markdown]
 # Unmasked pads move the state by up to {glue}`pad_wrong` of its length; right padding by {glue}`pad_right`, which is rounding.
@@ -147,13 +133,9 @@ glue("pad_right", padding[padding.series == "right"].value.max(), ".0e")
 # %%
 words = [("five", ""), ("five", "three plus"), ("5", "8=3+"), ("verde", "el color es"), ("绿色", "草的颜色是")]
 forms = [word_forms(model, [word], context)[0] for word, context in words]
-pd.DataFrame(
-    [
-        (f.word, c, " | ".join(" ".join(p) for p in f.pieces), "yes" if f.single else "no")
-        for f, (_, c) in zip(forms, words, strict=True)
-    ],
-    columns=["word", "after", "tokens of its forms", "one token"],
-).style.hide(axis="index")
+told = [(f.word, c, " | ".join(map(" ".join, f.pieces)), f.single) for f, (_, c) in zip(forms, words, strict=True)]
+rows = [(*row, "yes" if single else "no") for *row, single in told]
+listing(rows, ["word", "after", "tokens of its forms", "one token"])
 
 # %% [markdown]
 # A word's probability is the sum over its forms. A word of several tokens is read by its first, and marked. Two words that
@@ -167,17 +149,13 @@ pd.DataFrame(
 # token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
 
 # %% tags=["hide-input"]
-stop = chapter.step("punctuation", lambda: core.run(alike.Punctuation(), model, pairs, series="", seed=seed))
-shown = stop[stop.experiment == "punctuation-trap"]
-show(
-    figures.curves(
-        shown,
-        title="How alike are texts that mean different things?",
-        alt="Raw cosine of unrelated Spanish and English prompts by relative depth, with and without a shared full stop.",
-        y="raw cosine",
-        types={"as they are": "english", "both end in a full stop": "spanish"},
-    ),
-    shown,
+stop = chapter.run(alike.Punctuation(), pairs)
+stop.curves(
+    "punctuation-trap",
+    "How alike are texts that mean different things?",
+    alt="Raw cosine of unrelated Spanish and English prompts by relative depth, with and without a shared full stop.",
+    y="raw cosine",
+    types={"as they are": "english", "both end in a full stop": "spanish"},
 )
 
 # %% [markdown]
@@ -185,7 +163,7 @@ show(
 # there, it adds without any learning.
 
 # %% tags=["hide-input"]
-chapter.claim(
+stop.claims(
     "shared-punctuation",
     "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
     paper="Nothing: sentences that end in a full stop are continued with a few words, so that the last token is not the stop.",
@@ -196,20 +174,16 @@ chapter.claim(
 # all pairs share then cancels. The same pairs, measured that way:
 
 # %% tags=["hide-input"]
-similarity = chapter.step("similarity", lambda: core.run(alike.Alike(), model, pairs, series="spanish", seed=seed))
-adjusted = similarity[similarity.experiment == "similarity"]
-show(
-    figures.curves(
-        adjusted,
-        title="Are translations more alike than other pairs?",
-        alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",
-        y="cosine of matching pairs minus others",
-    ),
-    adjusted,
+similarity = chapter.run(alike.Alike(), pairs, series="spanish")
+similarity.curves(
+    "similarity",
+    "Are translations more alike than other pairs?",
+    alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",
+    y="cosine of matching pairs minus others",
 )
 
 # %% tags=["hide-input"]
-chapter.claim(
+similarity.claims(
     "similarity/spanish",
     "At some middle layer, a Spanish prompt is closer to its English twin than to others of the same form.",
     paper="Translations are more alike than other pairs in the middle layers.",

@@ -6,8 +6,8 @@ work on a static page. Text keeps Vega's own colours and the background is trans
 same specification again with a dark configuration.
 
 What charts take: title, a question; alt, what is to be seen, in a sentence; types, a series' data type where its name
-does not say it; switch, columns of which an input shows one value at a time where they have several. A table without
-rows gives a note in place of the chart. Raises SemhubError on an empty title or alt text.
+does not say it; switch, columns of which an input shows one value at a time where they have several. A table has rows.
+Raises SemhubError on an empty title or alt text.
 """
 
 import base64
@@ -16,16 +16,15 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from itertools import cycle
 from typing import Any
 
 import altair
 import pandas as pd
 
-from .cards import cell_text, note
-from .errors import SemhubError
+from .errors import need
 from .evidence import evenly
 
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
@@ -70,13 +69,9 @@ _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("contro
 
 def data_type(series: str) -> str | None:
     """The data type a series name speaks of: the one it names, or the other one where English is one of several."""
-    words = re.findall(r"[a-z]+", str(series).lower())
-    found = [_ALIASES.get(word, word) for word in words]
-    found = list(dict.fromkeys(word for word in found if word in STYLES))
-    for grey in ("control", "null"):
-        if grey in found:
-            return grey
-    return next((word for word in found if word != "english"), found[0] if found else None)
+    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z]+", str(series).lower()))
+    rank = {"control": 0, "null": 1, "english": 3}
+    return min((word for word in words if word in STYLES), key=lambda word: rank.get(word, 2), default=None)
 
 
 def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
@@ -84,32 +79,21 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     colour no one in the chart has, never that of English."""
     known = _OUTCOMES | dict(types or {})
     kinds = {name: known.get(name) or data_type(name) for name in dict.fromkeys(series)}
-    spare = [kind for kind in _SPARE if kind not in kinds.values()] or _SPARE
-    unknown = [name for name, kind in kinds.items() if kind is None]
-    kinds |= {name: spare[i % len(spare)] for i, name in enumerate(unknown)}
-    first = {kind: name for name, kind in reversed(kinds.items())}
-    dashes = [style.dash for kind, style in STYLES.items() if kind not in first]
-    shapes = [shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in first}]
+    spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
+    kinds = {name: kind or next(spare) for name, kind in kinds.items()}
+    used = {*kinds.values()}
+    dashes = iter([style.dash for kind, style in STYLES.items() if kind not in used])
+    shapes = iter([shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in used}])
     chosen = {}
     for name, kind in kinds.items():
         own = STYLES[kind]
-        if name != first[kind]:
-            own = Style(own.colour, dashes.pop(0) if dashes else own.dash, shapes.pop(0) if shapes else own.shape)
+        if kind not in used:  # of the second series of this kind
+            own = Style(own.colour, next(dashes, own.dash), next(shapes, own.shape))
+        used.discard(kind)
         chosen[name] = own
     return chosen
 
 
-def _or_note(draw: Callable) -> Callable:
-    """Where there is nothing to draw, a note in place of the chart."""
-
-    @wraps(draw)
-    def drawn(table: pd.DataFrame, *more, **options):
-        return draw(table, *more, **options) if len(table) else note("No item is left to be drawn.")
-
-    return drawn
-
-
-@_or_note
 def curves(
     table: pd.DataFrame,
     *,
@@ -130,17 +114,12 @@ def curves(
     """
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
-    optional = ("control", *switch, *SHOWN, *NUMBERS)
-    data = _tidied(table, ["series", *place, "value", *([select] if select else [])], optional)
+    needed = ["series", *place, "value", *filter(None, [select])]
+    data = _tidied(table, needed, ("control", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
-    if "control" in data:  # a control's rows carry the series they belong to: name the line, keep what it is of
-        own = data["control"].fillna("") == ""
-        flat = data.groupby(data.columns.difference([*place, *NUMBERS]).tolist(), dropna=False)["value"]
-        inner = data[x].between(data[x].min(), data[x].max(), inclusive="neither")
-        types = {**(types or {}), **dict.fromkeys(data.loc[~own, "control"], "control")}
-        data = data.assign(series=data["series"].where(own, data["control"]), of=data["series"]).drop(columns="control")
-        # one that is the same at every layer, such as the embedding layer, is drawn by its two ends
-        data = data[own | ~(inner & (flat.transform("nunique") == 1))]
+    if "control" in data:
+        data, greys = _controls(data, x, place)
+        types = {**(types or {}), **dict.fromkeys(greys, "control")}
     whose, strong = "of" if "of" in data else "series", ["true"]
     base, params = _switched(altair.Chart(data), data, switch)
     for column, every in ((select, None), (whose, "all")):
@@ -152,6 +131,16 @@ def curves(
     if select and _several(data, select):
         told.append(f"Pale: the other {select}s.")
     return _finished(altair.layer(*layers).add_params(*params), [" ".join([*notes, *told])], **words)
+
+
+def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
+    """Rows of a control, which carry the series they belong to, under the control's name and `of` that series; and
+    these names. One that is the same at every layer, such as the embedding layer, is drawn by its two ends."""
+    own = data["control"].fillna("") == ""
+    flat = data.groupby(data.columns.difference([*place, *NUMBERS]).tolist(), dropna=False)["value"]
+    inner = data[x].between(data[x].min(), data[x].max(), inclusive="neither")
+    named = data.assign(series=data["series"].where(own, data["control"]), of=data["series"]).drop(columns="control")
+    return named[own | ~(inner & (flat.transform("nunique") == 1))], data.loc[~own, "control"]
 
 
 def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y: str, chosen: str) -> tuple:
@@ -169,8 +158,9 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y:
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
         told.append("Dotted: 95th percentile of the null, corrected for layers.")
     told += ["Grey: controls."] * bool(greys)
-    nothing = not data["value"].abs().max() > 0  # a flat line would stand on an axis of one number
-    value = altair.Y("value:Q", title=y, scale=altair.Scale(domain=[0, 1]) if nothing else altair.Undefined)
+    value = altair.Y("value:Q", title=y)
+    if not data["value"].abs().max() > 0:  # a flat line would stand on an axis of one number
+        value = value.scale(domain=[0, 1])
     opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
     base = base.encode(y=value, color=marks["color"], opacity=opacity)
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
@@ -179,7 +169,6 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y:
     return [*layers, line, point], told
 
 
-@_or_note
 def stacked(
     table: pd.DataFrame, *, x_title: str = "", types: Types = None, switch: Sequence[str] = (), **words: str
 ) -> altair.Chart:
@@ -197,7 +186,6 @@ def stacked(
     return _finished(chart.add_params(*params), **words)
 
 
-@_or_note
 def bars(
     table: pd.DataFrame, *, y: str, types: Types = None, switch: Sequence[str] = ("reading",), **words: str
 ) -> altair.LayerChart:
@@ -219,7 +207,6 @@ def bars(
     return _finished(chart, notes, height=min(max(34 * len(look), 120), 520), **words)
 
 
-@_or_note
 def heatmap(
     table: pd.DataFrame,
     *,
@@ -265,7 +252,6 @@ def heatmap(
     return _finished(chart, notes, height=min(max(26 * data[y].nunique(), 160), 520), **words)
 
 
-@_or_note
 def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = None, **words: str) -> altair.LayerChart:
     """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y.
     `targets`: word, series, x, y, labelled where their unembedding rows lie."""
@@ -295,7 +281,6 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     return _finished(chart, ["Open marks: words. Filled: states at the layer.", *notes], height=380, **words)
 
 
-@_or_note
 def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **words: str) -> altair.LayerChart:
     """A picture with a word on each of its patches: a slider over layers, a choice of picture and, where the table has
     several, of reading and of `among` (which words were candidates), and a switch that fades words by probability.
@@ -363,12 +348,14 @@ def _words_on(base: altair.Chart) -> list[altair.Chart]:
     """Word and probability in the middle of each patch, white with a black halo."""
     at = _place("middle", "centre") | {"opacity": altair.Opacity("strength:Q", scale=None, legend=None)}
     same = {"limit": altair.ExprRef("unit"), "fontWeight": "bold", "aria": False}
-    drawn = []
-    for colour in ({"color": "#000000", "stroke": "#000000", "strokeWidth": 3}, {"color": "#ffffff"}):
-        for text, size, below in (("word:N", "unit / 6", "0"), ("share:N", "unit > 40 ? unit / 7 : 0", "unit / 4")):
-            place = {"fontSize": altair.ExprRef(size), "dy": altair.ExprRef(below)}
-            drawn.append(base.mark_text(**place, **colour, **same).encode(**at, text=text))
-    return drawn
+    halo = {"color": "#000000", "stroke": "#000000", "strokeWidth": 3}
+    word = {"fontSize": altair.ExprRef("unit / 6")}
+    share = {"fontSize": altair.ExprRef("unit > 40 ? unit / 7 : 0"), "dy": altair.ExprRef("unit / 4")}
+    return [
+        base.mark_text(**place, **colour, **same).encode(**at, text=text)
+        for colour in (halo, {"color": "#ffffff"})
+        for text, place in (("word:N", word), ("share:N", share))
+    ]
 
 
 def _address(image: Any, view: Sequence[float], side: int = 336) -> str:
@@ -391,7 +378,7 @@ def _tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] 
         elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
             out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
         elif out[name].dtype == object:
-            out[name] = [v if isinstance(v, str) else cell_text(v) for v in out[name]]
+            out[name] = [None if pd.isna(v) else str(v) for v in out[name]]
     return out
 
 
@@ -448,8 +435,7 @@ def _slider(table: pd.DataFrame) -> altair.Parameter:
 
 def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
     """Title, alt text and sizes that every chart shares. Lines are short enough for a phone."""
-    if not title.strip() or not alt.strip():
-        raise SemhubError("A chart was given no title or no alt text; give both, as sentences.")
+    need(title.strip() and alt.strip(), "A chart was given no title or no alt text; give both, as sentences.")
     below, head = [line for told in notes for line in textwrap.wrap(told, 44)], textwrap.wrap(title, 34)
     heading = altair.TitleParams(head, subtitle=below, anchor="start", fontSize=14, subtitleFontSize=12, offset=12)
     done = chart.properties(width="container", height=height, title=heading, description=alt)

@@ -2,7 +2,6 @@
 processor, programs by their source. Equal digits, equal results.
 """
 
-import ast
 import dataclasses
 import dis
 import hashlib
@@ -14,9 +13,10 @@ import random
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, partial
+from modulefinder import ModuleFinder
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -63,6 +63,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return [repr(value).encode()]
     if isinstance(value, types.ModuleType):
         return [value.__name__, program(value.__name__)]
+    if isinstance(value, types.CodeType):
+        return [value.co_code, value.co_names, value.co_consts]
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
     if isinstance(value, types.MethodType):
@@ -120,12 +122,7 @@ def _of_definition(value: Any) -> Iterable[Any]:
         raise Undigestible(f"the source of {name} is in no file")
     cells = [cell.cell_contents for cell in value.__closure__ or ()]
     known = {n: value.__globals__[n] for n in sorted(_globals_of(value.__code__)) if n in value.__globals__}
-    return [*_of_code(value.__code__), value.__defaults__, value.__kwdefaults__, cells, known]
-
-
-def _of_code(code: types.CodeType) -> list[Any]:
-    inner = [_of_code(c) if isinstance(c, types.CodeType) else c for c in code.co_consts]
-    return [code.co_code, code.co_names, inner]
+    return [value.__code__, value.__defaults__, value.__kwdefaults__, cells, known]
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
@@ -136,22 +133,31 @@ def _globals_of(code: types.CodeType) -> set[str]:
 # Programs
 
 
+class _Own(ModuleFinder):
+    """What a module imports, anywhere in it, of its own package or, of a reader's module, from its own folder."""
+
+    def __init__(self, module: str):
+        self.top = module.partition(".")[0]
+        path = Path(sys.modules[self.top].__file__).resolve()
+        self.root = path.parents[1] if path.name == "__init__.py" else path.parent
+        super().__init__([str(self.root)])
+        self.import_hook(module)
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        if self.top == __package__ and path is None and name != self.top:  # may be installed beside all others
+            raise ImportError(name)
+        return super().find_module(name, path, parent)
+
+
 @cache
 def program(module: str) -> str:
     """16 hex digits over the source of a module and of all that it imports, and what those import, of its own package,
     with the package's other files; "" for a module of Python or of a library, which `versions` tells."""
     if not _is_own(module):
         return ""
-    top = module.partition(".")[0]
-    root, found, left = _root_of(top), {}, [module]
-    while left:
-        name = left.pop()
-        path = root.joinpath(*name.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name not in found and path.is_file():
-            found[name] = path.read_bytes()
-            left += [name.rpartition(".")[0], *_imports(name, path, found[name])]
-    return digest(sorted(found.items()), *_files(root / top, (".py", *LOOKS)))
+    own = _Own(module)
+    found = sorted((name, Path(of.__file__).read_bytes()) for name, of in own.modules.items() if of.__file__)
+    return digest(found, *_files(own.root / own.top, (".py", *LOOKS)))
 
 
 @cache
@@ -163,24 +169,6 @@ def of_package() -> str:
 def _files(folder: Path, left_out: tuple[str, ...]) -> list[tuple[str, bytes]]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".pyc", *left_out))
     return sorted((str(path.relative_to(folder)), path.read_bytes()) for path in files)
-
-
-def _imports(name: str, path: Path, source: bytes) -> Iterator[str]:
-    """Names that may be modules: all that a module imports, or imports from, anywhere in it."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *filter(None, [node.module])])
-            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
-
-
-def _root_of(top: str) -> Path:
-    """The folder that a package or module lies in."""
-    path = Path(sys.modules[top].__file__).resolve()
-    return path.parents[1] if path.name == "__init__.py" else path.parent
 
 
 @cache
@@ -228,10 +216,9 @@ def folder_digest(folder: str | Path, leave_out: str | Path | None = None) -> st
             below.clear()  # a link may lead back
             continue
         seen.add(real)
-        for path in (Path(here, name) for name in names if not name.endswith(LEFT_BY_RUNS)):
-            if path.exists():  # no link to nowhere
-                about = path.stat()
-                found.append((str(path.relative_to(folder)), about.st_size, about.st_mtime_ns))
+        paths = (Path(here, name) for name in names if not name.endswith(LEFT_BY_RUNS))
+        facts = ((path.relative_to(folder), path.stat()) for path in paths if path.exists())  # no link to nowhere
+        found += [(str(name), about.st_size, about.st_mtime_ns) for name, about in facts]
     return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,22 +24,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import SemhubError
-from .evidence import UNTESTABLE, Evidence, Verdict, judge
+from .errors import SemhubError, need
+from .evidence import Evidence, Verdict, judge
 from .fingerprint import Undigestible, digest, folder_digest, of_model, versions
 from .spokes import files
 from .zoo import DTYPES, atomically, is_folder, model_slug, placeless, slug
 
 SCHEMA = 2
 """Of tables and claims; another one has other columns or keys."""
-COLUMNS = (
-    "experiment", "data_type", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped"
-)  # fmt: skip
+COLUMNS = tuple("experiment data_type series reading layer depth value low high p n dropped".split())
 KEY = (
-    "experiment", "data_type", "series", "reading", "layer", "control", "item", "word", "text", "language", "ending",
-    "part", "condition", "direction", "strength", "measure", "artefact", "training", "model", "type", "tokens",
-    "milestone", "push", "by", "prompt", "words", "time", "picture", "among", "row", "column",
-)  # fmt: skip
+    *("experiment", "data_type", "series", "reading", "layer", "control"),
+    *("item", "word", "text", "language", "ending", "part", "condition", "direction", "strength", "measure"),
+    *("artefact", "training", "model", "type", "tokens", "milestone", "push", "by", "prompt", "words", "time"),
+    *("picture", "among", "row", "column"),
+)
 """Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
 PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
 
@@ -85,11 +85,9 @@ class Run:
         taken from disk.
         """
         path = None
-        try:
+        with suppress(Undigestible):
             path = self.parts / f"{slug(name)}-{self._key(key, columns)}.parquet"
             self._used.add(path)
-        except Undigestible:
-            pass
         stored = path and _read(path)
         if not stored:
             started = time.perf_counter()
@@ -98,24 +96,18 @@ class Run:
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
             kept = {"evidence": [e.to_json() for e in found], "cost": cost}
-            stored = table.assign(**columns or {}), kept
+            data = _packed(table.assign(**columns or {}), kept)
             if path:
-                _write(path, *stored)
-                stored = _read(path) or stored  # first and later runs get the same, unless another took it away
+                _write(path, data)
+            stored = _unpacked(data)  # first and later runs get the same
         table, kept = stored
         self._tables[name], self._costs[name] = table, kept["cost"]
         self.evidence[name] = [Evidence.from_json(e) for e in kept["evidence"]]
         return table
 
-    def step(
-        self, name: str, function: Callable[[], StepResult], columns: Mapping[str, str] | None = None
-    ) -> pd.DataFrame:
-        """`run` of a function whose key is its own code, and what that reads outside itself."""
-        return self.run(name, [function], function, columns)
-
     def claim(
         self,
-        evidence: Evidence | str,
+        evidence: Evidence,
         sentence: str | None = None,
         *,
         precondition: str | None = None,
@@ -123,19 +115,13 @@ class Run:
     ) -> dict[str, Any]:
         """Judge a claim and note it. Returns the entry of claims.json: what a claim card shows.
 
-        A claim without evidence, given by its id alone, needs the precondition that failed. `others`: the same claim in
-        other readings, which are judged beside it and do not count.
+        sentence: the claim in words. precondition: one that failed, in words. `others`: the same claim in other
+        readings, which are judged beside it and do not count.
         """
-        if isinstance(evidence, Evidence):
-            entry = _entry(evidence, judge(evidence, precondition=precondition))
-        elif precondition:
-            entry = _no_evidence(evidence, precondition)
-        else:
-            raise ValueError(f"the claim {evidence!r} has neither evidence nor a precondition that failed")
-        entry["id"], entry["claim"] = f"{self.chapter}/{entry['claim']}", sentence or entry["claim"]
+        entry, *judged = (_entry(e, judge(e, precondition=precondition)) for e in (evidence, *others))
+        entry["id"], entry["claim"] = f"{self.chapter}/{evidence.claim}", sentence or evidence.claim
         kept = ("verdict", "statistic", "low", "high", "layer")
-        judged = {e.reading: _entry(e, judge(e, precondition=precondition)) for e in others}
-        entry["readings"] = {reading: {name: of[name] for name in kept} for reading, of in judged.items()}
+        entry["readings"] = {of["reading"]: {name: of[name] for name in kept} for of in judged}
         self.claims = [claim for claim in self.claims if claim["id"] != entry["id"]] + [entry]
         return entry
 
@@ -154,7 +140,7 @@ class Run:
             for experiment, table in self.table.groupby("experiment", sort=False):
                 path = self.folder / slug(str(experiment)) / f"{self.chapter}.parquet"
                 has = [name for name in table if name in COLUMNS or table[name].notna().any()]
-                written.append(_write(path, table[has], head))
+                written.append(_write(path, _packed(table[has], head)))
             text = json.dumps(head | {"claims": self.claims}, ensure_ascii=False, indent=1, allow_nan=False)
             atomically(self.folder / f"{self.chapter}.claims.json", lambda to: to.write_text(text + "\n", "utf-8"))
             older = self._older - self._used  # what is newer may be of a run beside this one
@@ -202,8 +188,8 @@ def load_results(
     tables = []
     for path in sorted(Path(results_dir).glob(f"*/{slug(experiment) if experiment else '*'}/{chapter or '*'}.parquet")):
         table, kept = _read(path) or (None, {})
-        if "provenance" in kept and _is_of(model, path, kept):
-            tables.append(table.assign(**{name: kept["provenance"][name] for name in ("chapter", "model")}))
+        if whose := _whose(path, kept, model):
+            tables.append(table.assign(**whose))
     _need_some(tables, results_dir, experiment=experiment, chapter=chapter, model=model)
     return pd.concat(tables, ignore_index=True)
 
@@ -216,27 +202,27 @@ def load_claims(
     claims = []
     for path in sorted(Path(results_dir).glob(f"*/{chapter or '*'}.claims.json")):
         written = json.loads(path.read_text("utf-8"))
-        if _is_of(model, path, written):
-            of = {name: written["provenance"][name] for name in ("chapter", "model")}
-            claims += [of | claim for claim in written["claims"] if experiment in (None, claim.get("experiment"))]
+        if whose := _whose(path, written, model):
+            claims += [whose | claim for claim in written["claims"] if experiment in (None, claim["experiment"])]
     _need_some(claims, results_dir, experiment=experiment, chapter=chapter, model=model)
     return claims
 
 
-def _is_of(model: str | None, path: Path, written: Mapping[str, Any]) -> bool:
-    if written.get("schema") != SCHEMA:
-        raise SemhubError(
-            f"{path} is of schema {written.get('schema', 1)}, and this version reads {SCHEMA}; `semhub run` writes it "
-            "anew."
-        )
-    return model is None or placeless("model_id", model) == written["provenance"]["model"]
+def _whose(path: Path, written: Mapping[str, Any], model: str | None) -> dict[str, str]:
+    """Chapter and model of a finished file; nothing if it is none of ours, or of another model."""
+    if "provenance" not in written:
+        return {}
+    schema = written.get("schema", 1)
+    said = f"{path} is of schema {schema}, and this version reads {SCHEMA}; `semhub run` writes it anew."
+    need(schema == SCHEMA, said)
+    whose = {name: written["provenance"][name] for name in ("chapter", "model")}
+    return whose if model is None or placeless("model_id", model) == whose["model"] else {}
 
 
 def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) -> None:
-    if not found:
-        of = ", ".join(f"{what} {name!r}" for what, name in named.items() if name)
-        where = f"{f'of {of} ' * bool(of)}under {str(results_dir)!r}"
-        raise SemhubError(f"There are no results {where}; `semhub run` makes them.")
+    of = ", ".join(f"{what} {name!r}" for what, name in named.items() if name)
+    where = f"{f'of {of} ' * bool(of)}under {str(results_dir)!r}"
+    need(found, f"There are no results {where}; `semhub run` makes them.")
 
 
 def data_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -257,20 +243,18 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
             raise SemhubError(f"There is no parameter {name!r}; the nearest is {near!r}, of {', '.join(names)}.")
     checked = {name: None if value == "" else value for name, value in parameters.items()}
     wanted = {
-        "model_id": (_is_name, "a Hugging Face model id, a folder or a name such as 'organism:hub' would do"),
-        "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing, would do"),
-        "device": (
-            _is_device,
-            "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing, would do",
-        ),
-        "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)} would do"),
-        "n_items": (partial(_is_whole, at_least=1), "a whole number from 1 would do"),
-        "seed": (partial(_is_whole, at_least=0), "a whole number from 0 would do"),
-        "data_dir": (lambda x: x is None or Path(x).is_dir(), "a folder that exists, or nothing, would do"),
+        "model_id": (_is_name, "a Hugging Face model id, a folder or a name such as 'organism:hub'"),
+        "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
+        "device": (_is_device, "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing,"),
+        "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
+        "n_items": (partial(_is_whole, at_least=1), "a whole number from 1"),
+        "seed": (partial(_is_whole, at_least=0), "a whole number from 0"),
+        "data_dir": (lambda x: x is None or Path(x).is_dir(), "a folder that exists, or nothing,"),
     }
     for name, value in checked.items():
-        if name in wanted and not wanted[name][0](value):
-            raise SemhubError(f"{name} is {parameters[name]!r}; {wanted[name][1]}.")
+        if name in wanted:
+            fits, would_do = wanted[name]
+            need(fits(value), f"{name} is {parameters[name]!r}; {would_do} would do.")
     if "results_dir" in checked:
         _check_writable(checked["results_dir"])
     return checked
@@ -288,31 +272,26 @@ def glue(name: str, value: Any, fmt: str = "") -> None:
 
 def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     """One claim as claims.json keeps it: the numbers at the verdict's layer, and the whole curve under "evidence"."""
-    curve = e.to_json()
-    at = e.layers.index(verdict.layer) if verdict.layer is not None else None
-    pick = {"statistic": "values", "low": "low", "high": "high", "p": "p", "null_high": "null_high"}
-    parts = {"value": "values", "low": "low", "high": "high"}
-    controls = curve["controls"] if at is not None else {}
+    curve, layer = e.to_json(), verdict.layer
+    at = None if layer is None else e.layers.index(layer)
+
+    def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
+        return {name: None if at is None else of[column][at] for name, column in names.items()}
+
+    same = ("claim", "experiment", "series", "reading", "unit", "n", "n_clusters", "n_layers", "dropped")
+    controls = {} if at is None else curve["controls"]
     return {
         "id": "",
-        **{
-            k: curve[k]
-            for k in ("claim", "experiment", "series", "reading", "unit", "n", "n_clusters", "n_layers", "dropped")
-        },
-        **{k: None if at is None else curve[v][at] for k, v in pick.items()},
-        "layer": verdict.layer,
-        "depth": None if at is None else verdict.layer / e.n_layers,
+        **{name: curve[name] for name in same},
+        **there(curve, statistic="values", low="low", high="high", p="p", null_high="null_high"),
+        "layer": layer,
+        "depth": None if at is None else layer / e.n_layers,
         "null": e.null_in_words,
-        "controls": {name: {k: c[v][at] for k, v in parts.items()} for name, c in controls.items()},
+        "controls": {name: there(of, value="values", low="low", high="high") for name, of in controls.items()},
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "evidence": curve,
     }
-
-
-def _no_evidence(claim: str, precondition: str) -> dict[str, Any]:
-    reason = precondition[0].upper() + precondition[1:]
-    return {"id": "", "claim": claim, "verdict": UNTESTABLE, "reason": reason, "controls": {}, "evidence": None}
 
 
 def _tidy(table: pd.DataFrame, unset: Mapping[str, str]) -> pd.DataFrame:
@@ -327,24 +306,31 @@ def _tidy(table: pd.DataFrame, unset: Mapping[str, str]) -> pd.DataFrame:
     )
 
 
-def _write(path: Path, table: pd.DataFrame, kept: Mapping[str, Any]) -> Path:
+def _packed(table: pd.DataFrame, kept: Mapping[str, Any]) -> pa.Table:
+    """A table with what is kept with it."""
     data = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(data.schema.metadata or {}), b"semhub": json.dumps(kept, allow_nan=False, default=str).encode()}
-    return atomically(path, lambda to: pq.write_table(data.replace_schema_metadata(metadata), to))
+    return data.replace_schema_metadata(metadata)
+
+
+def _unpacked(data: pa.Table) -> tuple[pd.DataFrame, dict[str, Any]]:
+    return data.to_pandas(), json.loads(data.schema.metadata[b"semhub"])
+
+
+def _write(path: Path, data: pa.Table) -> Path:
+    return atomically(path, lambda to: pq.write_table(data, to))
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """A table and what was kept with it; None if there is none, or none of ours."""
     try:
-        data = pq.read_table(path)
-        return data.to_pandas(), json.loads(data.schema.metadata[b"semhub"])
+        return _unpacked(pq.read_table(path))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
 
 
 def _check_writable(results_dir: Any) -> None:
-    if not results_dir:
-        raise SemhubError(f"results_dir is {results_dir!r}; a folder that can be written would do.")
+    need(results_dir, f"results_dir is {results_dir!r}; a folder that can be written would do.")
     try:
         Path(results_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results_dir):

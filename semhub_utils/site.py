@@ -19,7 +19,6 @@ from .errors import SemhubError, need
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
-STYLE = re.compile(r"<style>@layer semhub .*?</style>", re.DOTALL)
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
@@ -61,20 +60,12 @@ def make(
 
 def clean(notebook: dict) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
-    badge as a plain link, and the style that each figure and card brings along once."""
+    badge as a plain link."""
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [c for c in notebook["cells"] if not LEFT_OUT & set(c["metadata"].get("tags", []))]
-    styles = set()
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
-        for output in cell.get("outputs", []):
-            if html := "".join(output.get("data", {}).get("text/html", "")):
-                found = set(STYLE.findall(html))
-                for style in found & styles:
-                    html = html.replace(style, "")
-                styles |= found
-                output["data"]["text/html"] = html
     return notebook
 
 

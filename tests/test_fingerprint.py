@@ -49,7 +49,8 @@ def done(folder, model, key, result=1.0):
 
 def test_a_changed_notebook_variable_is_a_new_result(tiny, tmp_path):
     """Also one that only a function of the notebook reads; a rewritten cell with the same values is no change."""
-    cell = "few = lambda n: [n] * limit\ntable = run.step('s', lambda: pd.DataFrame({'value': few(factor)}))"
+    cell = "few = lambda n: [n] * limit\nmake = lambda: pd.DataFrame({'value': few(factor)})\n"
+    cell += "table = run.run('s', [make], make)"
 
     def shown(limit, factor, cell=cell):
         notebook = {"__name__": "__main__", "pd": pd, "limit": limit, "factor": factor}

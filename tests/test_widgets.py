@@ -51,17 +51,19 @@ def decode(meta: dict, cells: bytes, s: int, name: str):
     """An independent reading of the block format, as a page without this package would do it."""
     block = meta["sentences"][s]["readings"][name]
     flat = np.frombuffer(cells[block["start"] :], dtype="<u2")
-    size = LAYERS * TOKENS * block["k"]
     shape = (LAYERS, TOKENS, block["k"])
-    entropy = None
+    size, places = int(np.prod(shape)), LAYERS * TOKENS
+    number, share, entropy = flat[:size].reshape(shape), flat[size : 2 * size].reshape(shape), None
     if block["entropy_max"]:
-        entropy = flat[2 * size : 2 * size + LAYERS * TOKENS].reshape(LAYERS, TOKENS) / 65535 * block["entropy_max"]
-    return flat[:size].reshape(shape), flat[size : 2 * size].reshape(shape) / 65535, entropy
+        entropy = flat[2 * size : 2 * size + places].reshape(LAYERS, TOKENS) / 65535 * block["entropy_max"]
+    return number, share / 65535, entropy
 
 
-def test_traits_hold_the_readings(sentences):
-    state = LensGrid.from_readings(sentences).get_state()
+def test_traits_hold_the_readings_and_the_table_their_top(sentences):
+    grid = LensGrid.from_readings(sentences)
+    state, table = grid.get_state(), grid.table()
     meta = json.loads(json.dumps(state["meta"]))
+    assert len(table) == 2 * 2 * LAYERS * TOKENS
     for s, item in enumerate(sentences):
         for name, reading in item["readings"].items():
             number, probs, entropy = decode(meta, state["cells"], s, name)
@@ -70,10 +72,14 @@ def test_traits_hold_the_readings(sentences):
             own = np.isin(number, meta["dominant_words"])
             assert (own == np.isin(reading["ids"], list(item["dominant_ids"]))).all()
             assert np.abs(probs - reading["probs"]).max() < 1e-5
-            if "entropy" in reading:
-                assert np.abs(entropy - reading["entropy"]).max() < 1e-3
-            else:
-                assert entropy is None
+            assert (entropy is None) == ("entropy" not in reading)
+            assert entropy is None or np.abs(entropy - reading["entropy"]).max() < 1e-3
+            rows = table[(table.sentence == item["name"]) & (table.reading == name)]
+            assert rows.word.tolist() == [item["vocab"][i] for i in reading["ids"][..., 0].ravel().tolist()]
+            assert np.allclose(rows.probability, reading["probs"][..., 0].ravel(), atol=1e-5)
+            assert rows.depth.max() == 1 and rows.token.tolist() == item["tokens"] * LAYERS
+    assert meta["dominant_colour"] == STYLES["english"].colour
+    assert not re.search(r"https?:|import\s", grid._esm + grid._css), "the script needs something else"
 
 
 def test_a_word_of_two_sentences_can_be_dominant_in_one_only(sentences):
@@ -83,35 +89,14 @@ def test_a_word_of_two_sentences_can_be_dominant_in_one_only(sentences):
     assert middle.groupby("sentence").dominant.mean().to_dict() == {"Spanish": 1.0, "Second <i>": 0.0}
 
 
-def test_table_is_the_top_of_the_readings(sentences):
-    table = LensGrid.from_readings(sentences).table()
-    assert len(table) == 2 * 2 * LAYERS * TOKENS
-    for item in sentences:
-        for name, reading in item["readings"].items():
-            rows = table[(table.sentence == item["name"]) & (table.reading == name)]
-            assert rows.word.tolist() == [item["vocab"][i] for i in reading["ids"][..., 0].ravel().tolist()]
-            assert np.allclose(rows.probability, reading["probs"][..., 0].ravel(), atol=1e-5)
-            assert rows.depth.max() == 1
-
-
-def test_english_has_its_colour_and_the_script_is_self_contained(sentences):
-    grid = LensGrid.from_readings(sentences)
-    assert grid.meta["dominant_colour"] == STYLES["english"].colour
-    assert not re.search(r"https?:|import\s", grid._esm + grid._css)
-
-
 def test_a_page_of_six_sentences_stays_small():
-    rng = np.random.default_rng(0)
-    shape = (33, 16, 5)
+    rng, shape = np.random.default_rng(0), (33, 16, 5)
     big = []
     for s in range(6):
-        ids = rng.integers(0, 50_000, size=shape)
-        probs = np.sort(rng.uniform(size=shape), axis=-1)[..., ::-1] / 5
-        vocab = {int(i): f"word{i}" for i in np.unique(ids)}
-        both = {name: {"ids": ids, "probs": probs} for name in ("normed", "raw")}
-        layers, tokens = list(range(33)), [f"t{i}" for i in range(16)]
-        big.append(dict(name=str(s), data_type="code", tokens=tokens, layers=layers, readings=both, vocab=vocab))
-        big[-1]["dominant_ids"] = set()
+        ids, probs = rng.integers(0, 50_000, size=shape), np.sort(rng.uniform(size=shape), axis=-1)[..., ::-1] / 5
+        told = {"name": str(s), "data_type": "code", "tokens": [f"t{i}" for i in range(16)], "layers": list(range(33))}
+        told |= {"vocab": {int(i): f"word{i}" for i in np.unique(ids)}, "dominant_ids": set()}
+        big.append(told | {"readings": {name: {"ids": ids, "probs": probs} for name in ("normed", "raw")}})
     grid = LensGrid.from_readings(big)
     fixed = len(base64.b64encode(grid.cells)) + len(grid._esm) + len(grid._css)
     assert fixed < 200_000  # the words themselves come on top
@@ -228,18 +213,14 @@ def test_controls_change_what_is_shown(page, sentences):
     assert after == pytest.approx(1 - reading["entropy"][-1, 0] / reading["entropy"].max(), abs=1e-4)
 
 
-def test_a_switch_keeps_the_keyboard(page, sentences):
+def test_a_switch_keeps_the_keyboard_and_dominant_cells_are_marked(page, sentences):
+    marked = page.locator("td.dominant")
+    assert marked.count() == TOKENS and marked.first.evaluate("e => e.dataset.row") == "2"
+    assert "underline" in marked.first.locator("span").evaluate("e => getComputedStyle(e).textDecorationLine")
     page.get_by_role("radio", name="normed").focus()
     page.keyboard.press("ArrowRight")
     assert shown(page) == expected(sentences[0], "raw")
     assert page.evaluate("document.activeElement.value") == "raw"
-
-
-def test_dominant_cells_are_underlined_and_tinted(page):
-    marked = page.locator("td.dominant")
-    assert marked.count() == TOKENS
-    assert marked.first.evaluate("e => e.dataset.row") == "2"
-    assert "underline" in marked.first.locator("span").evaluate("e => getComputedStyle(e).textDecorationLine")
 
 
 def test_click_and_keys_choose_a_cell(page, sentences):
@@ -265,7 +246,7 @@ def test_click_and_keys_choose_a_cell(page, sentences):
     assert page.evaluate("JSON.stringify(model.get('cell'))") == "[4,3]"
 
 
-def test_hover_shows_and_leaving_hides_the_tooltip(page, sentences):
+def test_hover_shows_and_leaving_hides_the_tooltip_and_a_phone_does_not_scroll_sideways(page, sentences):
     page.locator("td[data-row='2'][data-column='0']").hover()
     tip = page.locator(".lens-tip")
     assert tip.is_visible()
@@ -273,9 +254,6 @@ def test_hover_shows_and_leaving_hides_the_tooltip(page, sentences):
     assert sentences[0]["vocab"][int(top)].replace(" ", "␣") in tip.inner_text()
     page.mouse.move(1270, 890)
     assert not tip.is_visible()
-
-
-def test_phone_page_does_not_scroll_sideways(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("tbody th").first.evaluate("e => getComputedStyle(e).position") == "sticky"

@@ -1,4 +1,8 @@
-"""The built site in headless Chromium: from disk, or served under a sub-path, never with a network."""
+"""The built site in headless Chromium: from disk, or served under a sub-path, never with a network.
+
+Tests of one page stand together and share it as it was loaded: at a desk from disk, on a phone from a server. Those
+that change the page leave it as others can use it, or come last.
+"""
 
 import functools
 import http.server
@@ -13,24 +17,31 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
-
-
-def pages(holding: str = "") -> list[str]:
-    return [page for page in PAGES if holding in (SITE / page).read_text("utf-8")]
-
-
-KINDS = {
-    "address": pages(),
-    "with_charts": pages('class="semhub-vega"'),
-    "with_overlays": pages("data:image/"),
-    "with_widgets": pages("application/vnd.jupyter.widget-view+json"),
-    "with_players": pages("clip-player"),
-}
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+HOLDING = {"charts": 'class="semhub-vega"', "overlays": "data:image/", "players": "clip-player", "every": ""}
+HOLDING["widgets"] = "application/vnd.jupyter.widget-view+json"
 
 
 def pytest_generate_tests(metafunc):
-    for name in KINDS.keys() & set(metafunc.fixturenames):
-        metafunc.parametrize(name, KINDS[name])
+    """A test of `desk` or `phone` is of every page, or of those that hold what its mark `holding` names."""
+    marked = metafunc.definition.get_closest_marker("holding")
+    wanted = HOLDING[marked.args[0] if marked else "every"]
+    pages = [page for page in PAGES if wanted in (SITE / page).read_text("utf-8")]
+    for name in {"desk", "phone"} & set(metafunc.fixturenames):
+        of_a_page = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages]
+        metafunc.parametrize(name, of_a_page, indirect=True)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        return given.get("desk") or given.get("phone") or "", "phone" in given
+
+    items.sort(key=place)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "holding(what): only pages that hold it")
 
 
 def pytest_sessionstart(session):
@@ -68,12 +79,13 @@ def server(tmp_path_factory):
 
 
 class Visit:
-    """One page, open; `outside` and `errors` fill as it loads and is used."""
+    """A page, open; `outside` (requests beyond `base`, which are refused) and `errors` fill as it loads and is used."""
 
-    def __init__(self, context, base: str):
+    def __init__(self, browser, base: str, viewport: dict):
         self.base, self.outside, self.errors = base, [], []
-        context.route("**/*", self._route)
-        self.page = context.new_page()
+        self.context = browser.new_context(viewport=viewport, color_scheme="light")
+        self.context.route("**/*", self._route)
+        self.page = self.context.new_page()
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
@@ -87,10 +99,10 @@ class Visit:
             self.outside.append(url)
             route.abort()
 
-    def open(self, address: str):
+    def open(self, address: str) -> "Visit":
         self.page.goto(self.base + address, wait_until="load")
         self.settle()
-        return self.page
+        return self
 
     def settle(self):
         """Until every chart is drawn in the present colour mode and every widget and formula is there."""
@@ -107,17 +119,54 @@ class Visit:
             timeout=30_000,
         )
 
+    def resize(self, **size):
+        self.page.set_viewport_size(size)
+        self.settle()
+
+    def mode(self, mode: str):
+        """Light or dark; colours half way through the theme's transition are nobody's to read."""
+        self.page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
+        self.settle()
+        self.page.evaluate(
+            "Promise.all(document.getAnimations().map(a => a.finished.catch(() => {}))).then(() => null)"
+        )
+
+
+@pytest.fixture(scope="session")
+def keep(browser):
+    """keep(base, address, viewport): that page, the one before it closed where it is another."""
+    kept = {}
+
+    def one(*asked) -> Visit:
+        base, address, viewport = asked
+        if kept.get("asked") != asked:
+            if kept:
+                kept["visit"].context.close()
+            kept.update(asked=asked, visit=Visit(browser, base, viewport).open(address))
+        return kept["visit"]
+
+    return one
+
+
+@pytest.fixture
+def desk(keep, request):
+    return keep(SITE.as_uri() + "/", request.param, DESK)
+
+
+@pytest.fixture
+def phone(keep, server, request):
+    return keep(server, request.param, PHONE)
+
 
 @pytest.fixture
 def visit(browser):
-    """`visit(base, **context)` opens a fresh context whose requests beyond `base` are refused and noted."""
-    contexts = []
+    """`visit(base)` opens a window of its own."""
+    visits = []
 
-    def start(base: str = SITE.as_uri() + "/", **options) -> Visit:
-        options.setdefault("viewport", {"width": 1280, "height": 900})
-        contexts.append(browser.new_context(**options))
-        return Visit(contexts[-1], base)
+    def start(base: str = SITE.as_uri() + "/") -> Visit:
+        visits.append(Visit(browser, base, DESK))
+        return visits[-1]
 
     yield start
-    for context in contexts:
-        context.close()
+    for one in visits:
+        one.context.close()
