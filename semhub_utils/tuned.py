@@ -133,13 +133,14 @@ def divergence(
     for rows in torch.arange(len(final)).split(max(1, ENTRIES // model.vocab_size)):
         with torch.no_grad():
             log_p = _log_softmax(model.logits(final[rows]))
+            p = log_p.exp()
         for layer, of in enumerate(states[:, rows]):
             h = of.detach().requires_grad_(gradient)
             with torch.set_grad_enabled(gradient):
                 x = model.normalise(h)
             with torch.no_grad():
                 logits = model.unembed(x)
-                log_q, p = _log_softmax(logits), log_p.exp()
+                log_q = _log_softmax(logits)
                 kl[layer, rows] = torch.linalg.vecdot(p, log_p - log_q)
                 if not gradient:
                     continue
