@@ -65,7 +65,11 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
-# whole sentences and forms, before beginnings of them are read below
+# Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
+moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
+given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
+patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
 similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=known.dropped + pairs.dropped)
 swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=known.dropped + swaps.dropped)
 
@@ -285,13 +289,9 @@ roles.claims(
 # the lower layers.
 
 # %% tags=["hide-input"]
-moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.knows(words.task_table, ready, "put a sentence into its form", series="sentences")
-given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
-patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
 glue("unmoved", moved.left_out or "No form was left out.")
 glue("parsing", parsing.share, ".0%")
 glue("copying", patches.rows("task-logic").value.mean(), ".0%")

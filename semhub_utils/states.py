@@ -112,7 +112,7 @@ class _Ask:
             path = self.paths[n]
             if self.store.purpose == "read":
                 self.store.note_read(self.weights, path[-1], len(path))
-            places = self._places(n)
+            places = None if self.off else self.store.places(self.weights, self.layers, path, self.wanted[n])
             if places is None:
                 missing.append(n)
                 continue
@@ -123,13 +123,6 @@ class _Ask:
         if group:
             yield group, self._from_store(found)
         yield from self._forwarded(missing)
-
-    def _places(self, n: int) -> list[tuple[int, int]] | None:
-        """Where the states of a prompt are kept, if all that is asked of it is there."""
-        start = self.starts[n] if self.starts and self.model.shares_keys else 0
-        if self.off or start and self.store.past(self.weights, self.paths[n][start - 1]) is None:
-            return None
-        return self.store.places(self.weights, self.layers, self.paths[n], self.wanted[n])
 
     def _from_store(self, found: list[tuple[int, int]]) -> Fill:
         def fill(hidden: Tensor, sites: list[int]) -> None:

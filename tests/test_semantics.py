@@ -25,7 +25,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_boun
 from semhub_utils.experiments import alike, core, patching, unsaid
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
-from semhub_utils.models import randomised, wrap
+from semhub_utils.models import wrap
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
@@ -294,24 +294,6 @@ def curve_of(table, experiment, control="", **where):
     for name, value in where.items():
         chosen = chosen[chosen[name] == value]
     return chosen.sort_values("layer").reset_index()
-
-
-def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
-    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3), semantics.swap_items(known, 12, seed=3)
-
-    def tables(model, twins):
-        yield forms_of(model, pairs, twins=twins)[0]
-        yield swaps_of(model, swaps, twins=twins)[0]
-
-    found = set()
-    for table, plain in zip(tables(one, None), tables(randomised(one, 1), ()), strict=True):
-        drawn = table[table.control == "random weights"]
-        for (experiment, series, reading), rows in drawn.groupby(["experiment", "series", "reading"]):
-            want = curve_of(plain, experiment, series=series, reading=reading)
-            np.testing.assert_allclose(rows.value, want.value, atol=1e-6, err_msg=experiment)
-            found.add(experiment)
-        assert table[table.experiment == "cka"][["low", "high"]].notna().all(axis=None)
-    assert found >= {"similarity", "similarity-all", "cka", "swap", "swap-order"}
 
 
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
