@@ -94,8 +94,8 @@ def test_edits_are_seen_at_their_layer_and_above(tiny):
         torch.testing.assert_close(states[-1, 0], vector)
 
 
-@pytest.mark.parametrize("name", ["llama", "mamba"])
-@pytest.mark.parametrize("positions", [-1, [-3, -2], 0, [[0], [-1], [1, 2], [-1], [-2], [-1]]])
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("positions", [[-3, -2], [[0], [-1], [1, 2], [-1], [-2], [-1]]])
 def test_sharing_what_is_not_edited_changes_nothing(own, name, positions):
     """After the prompts were read, with what stands before the edit kept or without, or one prompt at a time."""
     model, read = own(name), own(name)
@@ -109,7 +109,7 @@ def test_sharing_what_is_not_edited_changes_nothing(own, name, positions):
     for of in (model, read):
         torch.testing.assert_close(next_token_logprobs(of, prompts, TARGETS, **given), alone, rtol=5e-5, atol=5e-5)
     edited = [of.store.forwarded["edit"] for of in (model, read)]
-    assert edited[1] < edited[0] if name == "llama" and positions != 0 else edited[0] == edited[1]
+    assert edited[1] <= edited[0] and (edited[1] < edited[0] or name != "llama")
     assert (alone[:, 0] - alone[:, 1]).abs().max() > 1e-3
 
 
