@@ -267,10 +267,9 @@ def _paligemma(t):
 
 def _idefics3(t):
     own = {"vision_config": tf.Idefics3VisionConfig(**VISION), "image_token_id": t.image_token_id, "scale_factor": 2}
+    config = tf.Idefics3Config(text_config=text(t, "Llama", **GROUPED), **own)
     seen = pil("Idefics3", size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
-    return tf.Idefics3Config(text_config=text(t, "Llama", **GROUPED), **own), tf.Idefics3Processor(
-        seen, t, image_seq_len=4
-    )
+    return config, tf.Idefics3Processor(seen, t, image_seq_len=4)
 
 
 def _qwen2_audio(t):
@@ -311,22 +310,10 @@ def _qwen_omni(t):
     return config, without_video(tf.Qwen2_5OmniProcessor)(**parts, chat_template=TEMPLATE)
 
 
-SEEING = {
-    "llava": _llava,
-    "llava-interleave": _llava_interleave,
-    "llava-next": _llava_next,
-    "chameleon": _chameleon,
-    "qwen2.5-vl": _qwen_vl,
-    "qwen3-vl": _qwen3_vl,
-    "gemma3": _gemma3,
-    "idefics3": _idefics3,
-}
-LISTENING = {
-    "qwen2-audio": _qwen2_audio,
-    "audio-flamingo3": _audio_flamingo3,
-    "glm-asr": _glm_asr,
-    "qwen3-asr": _qwen3_asr,
-}
+SEEING = {"llava": _llava, "llava-interleave": _llava_interleave, "llava-next": _llava_next, "chameleon": _chameleon}
+SEEING |= {"qwen2.5-vl": _qwen_vl, "qwen3-vl": _qwen3_vl, "gemma3": _gemma3, "idefics3": _idefics3}
+LISTENING = {"qwen2-audio": _qwen2_audio, "audio-flamingo3": _audio_flamingo3, "glm-asr": _glm_asr}
+LISTENING |= {"qwen3-asr": _qwen3_asr}
 
 
 def make_media_module(name: str, *, seed: int = 0):

@@ -50,7 +50,7 @@ def test_a_token_follows_the_context_as_the_tokenizer_writes_it(models, kind):
         ("byte", "", "zebra", False, ["z"]),  # in several tokens: its first, flagged
         ("byte", "8=3+", "seven", True, ["Ġseven"]),  # a form of one token displaces forms in several
         ("sentence", "8=3+", "3", True, ["3"]),  # Llama 2 writes " 3" as a space and a digit
-        ("byte", "o", "n", False, ["Ġ"]),  # after "o" it would be written with it, as the token "on"
+        ("byte", "o", "n", True, ["Ġn"]),  # after "o" it would be written with it, as the token "on"
     ],
 )
 def test_which_forms_a_word_has(models, kind, context, word, single, pieces):
