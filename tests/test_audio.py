@@ -28,7 +28,6 @@ from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
 from semhub_utils.spokes.items import SOUNDS, Items, without_content
-from semhub_utils.tuned import Translators
 
 NAME = "qwen2-audio"
 WORDS = {"cat": ("equals", "and"), "dog": ("second", "the"), "house": ("ocho", "gat")}
@@ -486,17 +485,6 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
     rate = curve_of(table, "label-first", "own label")[1]
     assert (rate > 0.5) == (shift == 0)
     assert claim.controls["white noise"].values[1] < max(claim.values[1], 0.5)
-
-
-def test_a_tuned_lens_is_a_third_reading():
-    """One that adds nothing reads as the normed lens does."""
-    model = wrap(*make_media_module(NAME), model_id="tuned")
-    model.readings["tuned"] = Translators(torch.zeros(3, 32, 32), torch.zeros(3, 32))
-    clips = [clip(label, n) for n in range(2) for label in WORDS]
-    table, claims = label_words(model, clips, readings=("normed", "raw", "tuned"))
-    assert [claim.reading for claim in claims] == ["normed", "raw", "tuned"]
-    close(claims[2].values, claims[0].values)
-    assert set(sound_lens(model, clips[:1])[0]["readings"]) == {"normed", "raw", "tuned"}
 
 
 # ---- what cannot be used ----

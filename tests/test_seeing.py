@@ -1,7 +1,5 @@
 """Models that see and hear, through the same handle: states, merges and lens against plain transformers."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -21,12 +19,6 @@ from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate, next_token_logprobs, patched_states, states_under
 
 MEDIA = [*SEEING, *LISTENING]
-
-
-@pytest.fixture(scope="module")
-def media():
-    """media(architecture): the handle of a tiny random model."""
-    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
 
 
 def picture(height, width, seed=0):

@@ -15,9 +15,9 @@ import torch
 import transformers as tf
 from architectures import make_module
 from oracle import Oracle
+from planted import empty_llama
 from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
@@ -415,26 +415,18 @@ CUES, OTHERS = [f"c{k}" for k in range(60)], [f"o{k}" for k in range(30)]
 def role_world(role_of):
     """A model without training: block 1 adds, after cue k, the row of the role word `role_of[k]`, or a direction that
     no word has where that is None."""
-    vocabulary = [*CUES, *ROLES, *OTHERS, "<unk>"]
-    plain = Tokenizer(models.WordLevel({word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    width, n = 256, len(vocabulary)
-    config = tf.LlamaConfig(
-        vocab_size=n, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=16, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module, eye = tf.LlamaForCausalLM(config).eval(), torch.eye(width)
+    vocabulary = [*CUES, *ROLES, *OTHERS]
+    width, n = 256, len(vocabulary) + 1
+    (module, tokenizer), eye = empty_llama(vocabulary, width), torch.eye(width)
     noise = torch.randn(n, width, generator=torch.Generator().manual_seed(0)) / width**0.5
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         module.model.embed_tokens.weight.copy_(eye[:n] + 0.05 * noise)
         module.lm_head.weight.copy_(4 * (eye[:n] + 0.3 * noise))
         attention = module.model.layers[0].self_attn
         attention.v_proj.weight.copy_(eye)
         for k, role in enumerate(role_of):
             attention.o_proj.weight[:, k] = 2 * (eye[n + k] if role is None else eye[60 + role]) / width**0.5
-    return wrap(module, tf.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>"), model_id="roles")
+    return wrap(module, tokenizer, model_id="roles")
 
 
 def cue_items(true, places):

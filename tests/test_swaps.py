@@ -3,12 +3,10 @@ known."""
 
 import itertools
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from architectures import make_media_module
 from planted import empty_llama
 from test_experiments import one_token_forms
 from test_seeing import Plain, picture, sound
@@ -27,11 +25,6 @@ from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, next_token_logprobs, patched_states
 
 WORDS = ("3", "5", "8", "9")
-
-
-@pytest.fixture(scope="module")
-def media():
-    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
 
 
 def seen_items(name):
@@ -136,21 +129,13 @@ def test_a_state_of_its_own_changes_nothing(media, name):
     assert not torch.allclose(read[0], read[2], atol=1e-3)
 
 
-def test_patches_that_are_nowhere_or_without_words_are_counted(media):
-    model, [first, second, third, *_] = media("llava"), seen_items("llava")
+def test_patches_that_are_nowhere_are_counted(media):
+    model, [first, second, *_] = media("llava"), seen_items("llava")
     gone = [replace(first, places=lambda encoding: []), replace(second, expected=("homeward", None))]
-    gone.append(replace(third, expected=third.answer))
     table, claims = patching.interchange(model, gone, series="english", twins=())
-    assert claims[0].dropped == {
-        "no patch of the model is known to lie there": 1,
-        "no single token of its own for an answer": 1,
-        "the source has the same answer": 1,
-    }
-    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+    wanted = ("no patch of the model is known to lie there", "no single token of its own for an answer")
+    assert claims[0].dropped == dict.fromkeys(wanted, 1) and {judge(c).verdict for c in claims} == {UNTESTABLE}
     assert "task-english" not in set(table.experiment) and "cluster" in table
-    same = replace(third, answer=("3", "3"), expected=("5", "8"))
-    _, claims = patching.interchange(model, [same], series="spanish", twins=())
-    assert claims[0].dropped == {"both types have the same word": 1}
 
 
 # ---- truth put in by hand ----
