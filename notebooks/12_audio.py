@@ -41,11 +41,10 @@ plain_questions = None  # ask as one asks an assistant: yes or no, or by default
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.cards import Html, data_table
 from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import core, media, patching, regions, words
 from semhub_utils.spokes import audio, vision
-from semhub_utils.widgets import ClipPlayer
+from semhub_utils.widgets import ClipPlayer, Html, data_table
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model

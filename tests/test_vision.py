@@ -12,7 +12,6 @@ import transformers as tf
 from architectures import make_media_module
 from oracle import MediaOracle
 from PIL import Image
-from semhub_utils.cards import show
 from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
@@ -29,6 +28,7 @@ from semhub_utils.organism import scenes
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import PICTURES, Items, emptied
 from semhub_utils.tuned import Translators
+from semhub_utils.widgets import show
 from semhub_utils.zoo import organism_path
 
 NAMES = [*vision.COLOURS, *vision.SHAPES]
