@@ -178,7 +178,7 @@ class Reader:
                 self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
                 for content in ([text], [{"type": name}, text])
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # no template, or of another form
+        except Exception:  # no template, or one of another form, which may fail in any way
             return token
         start = len(commonprefix([whole, without]))
         added = whole[start : start + len(whole) - len(without)]
