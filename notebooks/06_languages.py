@@ -215,11 +215,9 @@ known_words = {name: languages.dictionary(name, data_dir) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
 notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
-counts, items, lost = languages.word_counts(lines["english"]), {}, {}
-for name, known in known_words.items():
-    read_for = words.word_items(model, lines[name], name, known, counts, n_words=n_words, seed=seed)
-    items[name], lost[name] = read_for
-left_out(items, lost)
+given = {"counts": languages.word_counts(lines["english"]), "n_words": n_words, "seed": seed}
+items = {name: words.word_items(model, lines[name], name, known, **given) for name, known in known_words.items()}
+left_out(items)
 
 # %% [markdown]
 # The table counts words: what was left out for which reason, and how many are read. Wrong words stand beside each right one, or
@@ -240,7 +238,7 @@ listing(beaten.reset_index(), beats="{:.0%}")
 
 # %% tags=["hide-input"]
 english_or_own = words.Lens("english", "own")
-lens = chapter.run(english_or_own, items, dropped=lost, readings=True)
+lens = chapter.run(english_or_own, items, readings=True)
 
 # %% tags=["hide-input"]
 lens.curves(

@@ -71,9 +71,7 @@ print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\
 # prompt ends right after it.
 
 # %%
-commas, not_commas = code.comma_places(found)
-before_arguments, not_arguments = code.argument_places(found)
-ranges, not_ranges = code.range_places(found)
+commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
 [(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
 
 # %% [markdown]
@@ -85,7 +83,7 @@ ranges, not_ranges = code.range_places(found)
 # and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
 
 # %% tags=["hide-input"]
-ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True, dropped=not_commas)
+ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True, dropped=commas.dropped)
 ands.curves(
     "and-probability",
     "Is it and?",
@@ -155,7 +153,7 @@ ands.claims(
 # %% tags=["hide-input"]
 by_name = words.Lens("name", "argument")
 arguments, no_site = unsaid.argument_items(model, before_arguments)
-given = {"over": "moves_with", "dropped": not_arguments | no_site}
+given = {"over": "moves_with", "dropped": before_arguments.dropped | no_site}
 roles = chapter.run(by_name, arguments, series="arguments", readings=True, **given)
 said = roles.rows("lens-first", series="name", reading="normed", control="", layer=model.n_layers)
 glue("says_name", said.value.iloc[-1], ".0%")
@@ -190,7 +188,7 @@ roles.claims(
 builtins = [place for place in before_arguments if place.kind == "builtin"]
 copied = {"function defined in the program": len(before_arguments) - len(builtins)}
 some, lost = unsaid.argument_items(model, builtins)
-given["dropped"] = not_arguments | copied | lost
+given["dropped"] = before_arguments.dropped | copied | lost
 chapter.run(by_name, some, series="builtins", name="builtins", **given).claims(
     "lens-meaning",
     "The same where the program has not defined the function, so that there is no name to copy.",
@@ -239,7 +237,7 @@ left_out.dropped
 # the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
 
 # %% tags=["hide-input"]
-given = {"series": "range", "dropped": not_ranges}
+given = {"series": "range", "dropped": ranges.dropped}
 steering = chapter.run(interventions.Range(), ranges, **given)
 task = steering.rows("range-task")
 glue("n_ranges", len(task))

@@ -65,6 +65,15 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 [(pair.a, pair.b) for pair in pairs[:3]]
 
 # %% tags=["hide-input"]
+# Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
+moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
+given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
+patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
+similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=known.dropped + pairs.dropped)
+swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=known.dropped + swaps.dropped)
+
+# %% tags=["hide-input"]
 forms = semantics.form_prompts(known, n_items, seed=seed)
 forms = core.readable(model, forms, lambda item: item.prompt)
 task = chapter.knows(words.task_table, forms, "go on with a form", series="forms")
@@ -88,8 +97,6 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 # there too, and whatever shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
-lost = known.dropped + pairs.dropped
-similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=lost)
 similarity.curves(
     {"similarity": "same pattern", "similarity-all": "all"},
     "Are a sentence and its form more alike than others?",
@@ -127,8 +134,6 @@ similarity.claims(
 # comparison is fair by design: both forms in both orders, **names swapped, any order**.
 
 # %% tags=["hide-input"]
-lost = known.dropped + swaps.dropped
-swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=lost)
 swapped.curves(
     "swap",
     "How much nearer is the true form?",
@@ -284,13 +289,9 @@ roles.claims(
 # the lower layers.
 
 # %% tags=["hide-input"]
-moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
-moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 ready = semantics.sentence_prompts(moved)
 parsing = chapter.knows(words.task_table, ready, "put a sentence into its form", series="sentences")
-given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
-patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
 glue("unmoved", moved.left_out or "No form was left out.")
 glue("parsing", parsing.share, ".0%")
 glue("copying", patches.rows("task-logic").value.mean(), ".0%")

@@ -44,7 +44,7 @@ results_dir = "results"
 from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
-from semhub_utils.spokes import coco, vision
+from semhub_utils.spokes import vision
 
 chapter = begin("vision", globals(), needs="image")
 model = chapter.model
@@ -58,10 +58,10 @@ model = chapter.model
 
 # %%
 plain = vision.plain_colours(n_items, seed=seed)
-pictures = core.readable(model, coco.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
-parted = coco.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
+pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
+parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
 parted = core.readable(model, parted, vision.alone)
-notes = coco.nouns_found_by(data_dir), pictures.left_out, parted.left_out
+notes = vision.nouns_found_by(data_dir), pictures.left_out, parted.left_out
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
 
@@ -297,7 +297,8 @@ laid.overlay(
 asked = {
     language + name: vision.ask_items(shapes, kind, language, manner=manner)
     for kind, name in {"colour": "", "shape": ", shape"}.items()
-    for language in (vision.LANGUAGES if manner == "world" else vision.PLAIN[kind])
+    for language in vision.LANGUAGES
+    if language != "code" or manner == "world"
 }
 answers = chapter.run(words.Answers(), asked, over="moves_with")
 most = answers.rows("answers-commonest").set_index("series").value

@@ -40,8 +40,8 @@ from .models import LanguageModel, wrap
 from .organism.lexicon import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
 from .spokes import arithmetic
-from .states import Edit, hidden_states, read_inside, run_batches
-from .steering import generate, next_token_logprobs
+from .states import hidden_states, read_inside, run_batches
+from .steering import Edit, generate, next_token_logprobs
 from .structure import hook
 from .zoo import organism_path
 

@@ -72,7 +72,7 @@ def _languages(model: LanguageModel, n: int, seed: int) -> Works:
     sets = (s for s in languages.pair_sets(found, continuation) if s.ending == "continued")
     pairs = next(s.pairs for s in sets if s.series == "spanish")
     lines, known = languages.running_text("spanish", n, seed=seed), languages.dictionary("spanish")
-    words = word_items(model, lines, "spanish", known, {}, n_words=n, seed=seed)[0]
+    words = word_items(model, lines, "spanish", known, {}, n_words=n, seed=seed)
     return {"lens": of(Lens("english", "own"), model, words), "similarity": of(Alike(), model, pairs[:n])}
 
 
@@ -90,9 +90,9 @@ def _steering(model: LanguageModel, n: int, seed: int) -> Works:
 def _code(model: LanguageModel, n: int, seed: int) -> Works:
     """Programs up to every comma, and up to the bracket of `range`."""
     found, push = code.programs(n, seed=seed), RANGE_AS_RELEASED
-    ranges = [place.text[: place.at] for place in code.range_places(found)[0]][: n // 4]
+    ranges = [place.text[: place.at] for place in code.range_places(found)][: n // 4]
     given = {"depth": push.depth, "strengths": push.strengths, "new_tokens": push.max_new_tokens}
-    return {"lens": of(Ands(), model, code.comma_places(found)[0]), "intervention": Workload(ranges, **given)}
+    return {"lens": of(Ands(), model, code.comma_places(found)), "intervention": Workload(ranges, **given)}
 
 
 def _semantics(model: LanguageModel, n: int, seed: int) -> Works:

@@ -19,6 +19,7 @@ from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
+from semhub_utils.spokes.items import Items
 from semhub_utils.widgets import STYLE, Html, claim_card, note, show, verdict_table
 
 __all__ = ["Chapter", "Finding", "Known", "begin", "glue", "left_out", "listing"]
@@ -319,9 +320,9 @@ def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = 
     return table.style.hide(axis="index").format(formats)
 
 
-def left_out(items: Mapping[str, Sequence], dropped: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
     """By data type, how many items were left out for which reason, and how many are read."""
-    reasons = pd.DataFrame(dropped).T.fillna(0).astype(int)
+    reasons = pd.DataFrame({name: some.dropped for name, some in items.items()}).T.fillna(0).astype(int)
     return reasons.assign(read={name: len(some) for name, some in items.items()})
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from semhub_utils.errors import need
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, hidden_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, states_under
 from semhub_utils.structure import relative_error, tolerance
 
 
@@ -37,16 +38,45 @@ def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[C
     """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
     noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
     checks, bound = [], tolerance(model.dtype, model.n_layers)
-    with model.store.counted("self-check", off=True):
-        prompts = _prompts(model)
+    with model.store.counted("self-check", off=True), torch.inference_mode():
+        seen = _Seen(model)
         for name, (meaning, measure) in CHECKS.items():
-            checks.append(Check(name, measure(model, prompts), bound, meaning))
+            checks.append(Check(name, measure(seen), bound, meaning))
             need(
                 checks[-1].passed or not raise_on_failure,
                 f"{model.model_id} fails the check {name!r} ({meaning}): {checks[-1].value:.1e} where at most "
                 f"{bound:.0e} is rounding; another dtype or checkpoint would do.",
             )
     return checks
+
+
+class _Seen:
+    """A handle and its prompts: at their sites, all positions of a short one and some of a long one, the states of all
+    in padded batches, [site, layer, hidden]; and by prompt what the library gives."""
+
+    def __init__(self, model: LanguageModel):
+        self.model, self.prompts = model, _prompts(model)
+        self.together, self.logits, self.theirs = self.states(self.prompts), [], []
+        for prompt in self.prompts:
+            given = {name: value.to(model.device) for name, value in prompt.extras().items()}
+            given |= {"input_ids": torch.tensor([prompt.ids], device=model.device)}
+            out, at = model.module(**given, use_cache=False, output_hidden_states=True), _sites(prompt)
+            self.logits.append(out.logits[0, at])
+            self.theirs.append([state[0, at].float().cpu() for state in out.hidden_states])
+
+    def states(self, prompts: list[Encoding]) -> Tensor:
+        return hidden_states(self.model, prompts, positions=[_sites(p) for p in prompts]).hidden
+
+    def under(self, prompts: list[Encoding], edit: Edit) -> Tensor:
+        found = zip(states_under(self.model, prompts, edit), map(_sites, prompts), strict=True)
+        return torch.cat([states[sites] for states, sites in found])
+
+    def everywhere(self, prompt: Encoding, layers: list[int]) -> Tensor:
+        return hidden_states(self.model, [prompt], positions="all", layers=layers).hidden
+
+    def worst_layer(self, ours: Tensor, reference: Tensor) -> float:
+        by_layer = zip(ours.unbind(1), reference.unbind(1), strict=True)
+        return max(relative_error(a, b, self.model.dtype) for a, b in by_layer)
 
 
 def _prompts(model: LanguageModel) -> list[Encoding]:
@@ -75,109 +105,83 @@ def _prompts(model: LanguageModel) -> list[Encoding]:
 
 
 def _sites(prompt: Encoding) -> list[int]:
-    """All positions of a short prompt, and some of a long one."""
     n = len(prompt)
     return sorted({k * (n - 1) // 63 for k in range(64)} if n > 64 else range(n))
 
 
-def _states(model: LanguageModel, prompts: list[Encoding], edit: Edit | None = None) -> Tensor:
-    """Positions and all layers of all prompts in padded batches: [site, layer, hidden]."""
-    return hidden_states(model, prompts, positions=[_sites(prompt) for prompt in prompts], edit=edit).hidden
+def _lens_is_model(seen: _Seen) -> float:
+    ours = seen.model.logits(seen.together[:, -1])
+    both = (some[:, seen.model.text_vocab].float().cpu() for some in (ours, torch.cat(seen.logits)))
+    return relative_error(*both, seen.model.dtype)
 
 
-def _everywhere(model: LanguageModel, prompt: Encoding, layers: list[int]) -> Tensor:
-    return hidden_states(model, [prompt], positions="all", layers=layers).hidden
+def _batch_is_single(seen: _Seen) -> float:
+    return seen.worst_layer(seen.together, torch.cat([seen.states([prompt]) for prompt in seen.prompts]))
 
 
-def _library(model: LanguageModel, prompt: Encoding):
-    extras = {name: value.to(model.device) for name, value in prompt.extras().items()}
-    with torch.inference_mode():
-        ids = torch.tensor([prompt.ids], device=model.device)
-        return model.module(input_ids=ids, use_cache=False, output_hidden_states=True, **extras)
-
-
-def _lens_is_model(model: LanguageModel, prompts: list[Encoding]) -> float:
-    with torch.inference_mode():
-        ours = model.logits(_states(model, prompts)[:, -1])
-    theirs = torch.cat([_library(model, prompt).logits[0, _sites(prompt)] for prompt in prompts])
-    return relative_error(*(some[:, model.text_vocab].float().cpu() for some in (ours, theirs)), model.dtype)
-
-
-def _batch_is_single(model: LanguageModel, prompts: list[Encoding]) -> float:
-    alone = torch.cat([_states(model, [prompt]) for prompt in prompts])
-    return _worst_layer(model, _states(model, prompts), alone)
-
-
-def _layers_are_library(model: LanguageModel, prompts: list[Encoding]) -> float:
+def _layers_are_library(seen: _Seen) -> float:
     """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the normed last one."""
-    return max(_layers_of_one(model, prompt) for prompt in [prompts[0], *prompts[3::3]])
-
-
-def _layers_of_one(model: LanguageModel, prompt: Encoding) -> float:
-    ours = _states(model, [prompt])
-    *theirs, last = [state[0, _sites(prompt)].float().cpu() for state in _library(model, prompt).hidden_states]
-    if len(theirs) != model.n_layers:
-        return float("inf")
-    with torch.inference_mode():
+    model, found = seen.model, []
+    for n in [0, *range(3, len(seen.prompts), 3)]:
+        ours, (*theirs, last) = seen.states([seen.prompts[n]]), seen.theirs[n]
+        if len(theirs) != model.n_layers:
+            return float("inf")
         normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
-    ends = [end for end in (normed, ours[:, -1]) if end.shape == last.shape]
-    final = min(relative_error(end, last, model.dtype) for end in ends)
-    theirs = torch.stack(theirs, dim=1)
-    return max(final, min(_worst_layer(model, some, theirs) for some in (ours[:, :-1], ours[:, 1:])))
+        ends = [end.cpu() for end in (normed, ours[:, -1]) if end.shape == last.shape]
+        found.append(min(relative_error(end, last, model.dtype) for end in ends))
+        inner = torch.stack(theirs, dim=1)
+        found.append(min(seen.worst_layer(some.cpu(), inner) for some in (ours[:, :-1], ours[:, 1:])))
+    return max(found)
 
 
-def _merge_is_where_said(model: LanguageModel, prompts: list[Encoding]) -> float:
+def _merge_is_where_said(seen: _Seen) -> float:
     """The positions whose embeddings are others than those of the same ids read as text."""
-    for prompt in prompts[3:]:
+    for prompt in seen.prompts[3:]:
         plain = {name: value for name, value in prompt.extras().items() if name in PER_TOKEN}
-        alone = replace(prompt, extras=plain.copy)
-        read, as_text = (_everywhere(model, one, [0])[:, 0] for one in (prompt, alone))
+        read, as_text = (seen.everywhere(one, [0])[:, 0] for one in (prompt, replace(prompt, extras=plain.copy)))
         merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
         if merged != prompt.patches or (prompt.grid and prompt.grid[0] * prompt.grid[1] != len(merged)):
             return float("inf")
     return 0.0
 
 
-def _content_is_seen(model: LanguageModel, prompts: list[Encoding]) -> float:
+def _content_is_seen(seen: _Seen) -> float:
     """Another picture or sound changes states where it stands and behind it, and none before."""
     worst = 0.0
-    for one, other in zip(prompts[3::3], prompts[5::3], strict=True):
+    for one, other in zip(seen.prompts[3::3], seen.prompts[5::3], strict=True):
         first, last = one.patches[0], one.patches[-1]
-        a, b = (_everywhere(model, prompt, [0, model.n_layers]) for prompt in (one, other))
+        a, b = (seen.everywhere(prompt, [0, seen.model.n_layers]) for prompt in (one, other))
         if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
             return float("inf")
         if first:
-            worst = max(worst, _worst_layer(model, a[:first], b[:first]))
+            worst = max(worst, seen.worst_layer(a[:first], b[:first]))
     return worst
 
 
-def _zero_changes_nothing(model: LanguageModel, prompts: list[Encoding]) -> float:
-    nothing = Edit(tuple(range(model.n_layers + 1)), torch.zeros(model.hidden_size), positions="all")
-    return _worst_layer(model, _states(model, prompts, nothing), _states(model, prompts))
+def _zero_changes_nothing(seen: _Seen) -> float:
+    zero = torch.zeros(seen.model.hidden_size)
+    nothing = Edit(tuple(range(seen.model.n_layers + 1)), zero, positions="all")
+    return seen.worst_layer(seen.under(seen.prompts, nothing), seen.together)
 
 
-def _edit_lands(model: LanguageModel, prompts: list[Encoding]) -> float:
-    layer = (model.n_layers + 1) // 2
-    before = _states(model, prompts[:1])
+def _edit_lands(seen: _Seen) -> float:
+    layer, some = (seen.model.n_layers + 1) // 2, seen.prompts[:1]
+    before = seen.states(some)
     vector = before[0, layer].roll(1)
-    after = _states(model, prompts[:1], Edit((layer,), vector, positions=-1))
+    after = seen.under(some, Edit((layer,), vector))
     expected = before[:, : layer + 1].clone()
     expected[-1, layer] += vector
     above = float("inf") if torch.equal(after[-1, -1], before[-1, -1]) else 0.0
-    return max(_worst_layer(model, after[:, : layer + 1], expected), above)
+    return max(seen.worst_layer(after[:, : layer + 1], expected), above)
 
 
-def _future_is_unseen(model: LanguageModel, prompts: list[Encoding]) -> float:
-    whole, cut = prompts[0], Encoding(prompts[0].ids[:-1], prompts[0].offsets[:-1], "")
-    other = Encoding([*cut.ids, prompts[1].ids[0]], whole.offsets, "")
-    return _worst_layer(model, _states(model, [whole])[: len(cut)], _states(model, [other])[: len(cut)])
+def _future_is_unseen(seen: _Seen) -> float:
+    whole, n = seen.prompts[0], len(seen.prompts[0]) - 1
+    other = replace(whole, ids=[*whole.ids[:n], seen.prompts[1].ids[0]])
+    return seen.worst_layer(*(seen.states([prompt])[:n] for prompt in (whole, other)))
 
 
-def _worst_layer(model: LanguageModel, ours: Tensor, reference: Tensor) -> float:
-    return max(relative_error(ours[:, layer], reference[:, layer], model.dtype) for layer in range(ours.shape[1]))
-
-
-CHECKS: dict[str, tuple[str, Callable[[LanguageModel, list[Encoding]], float]]] = {
+CHECKS: dict[str, tuple[str, Callable[[_Seen], float]]] = {
     "lens": ("the normed lens of the last layer gives the model's own logits", _lens_is_model),
     "batch": ("a padded batch gives the states of one prompt at a time", _batch_is_single),
     "layers": ("layers are as many and in the order of the library's hidden states", _layers_are_library),

@@ -121,6 +121,7 @@ def check(options: Options) -> int:
     from dataclasses import asdict
 
     from .checks import self_check
+    from .fingerprint import of_model
     from .loading import load_model
 
     where = {"revision": options.revision, "device": options.device, "dtype": options.dtype}
@@ -128,9 +129,10 @@ def check(options: Options) -> int:
     checks = self_check(model, raise_on_failure=False)
     passed = all(c.passed for c in checks)
     if options.json:
-        facts = {"model": options.model, "revision": model.revision, "fingerprint": model.fingerprint}
+        facts = {"model": options.model, "revision": model.revision, "fingerprint": of_model(model)}
         facts |= {"modalities": sorted(model.modalities), "layers": model.n_layers, "hidden": model.hidden_size}
-        _print_json(facts | {"vocabulary": model.vocab_size, "passed": passed, "checks": [asdict(c) for c in checks]})
+        facts |= {"vocabulary": model.vocab_size, "passed": passed}
+        _print_json(facts | {"checks": [asdict(c) | {"passed": c.passed} for c in checks]})
     else:
         sizes = f"{model.n_layers} layers, hidden size {model.hidden_size}, {model.vocab_size} tokens"
         print(f"{options.model}: {sizes}, takes {', '.join(sorted(model.modalities))}")

@@ -22,9 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-
-from .shuffles import Labels, codes
+from jaxtyping import Float, Int
 
 MIN_ITEMS = 20
 ALPHA = 0.01
@@ -32,7 +30,10 @@ WEAK_ALPHA = 0.05
 LEVEL = 0.95
 DRAWS = 1000
 MIN_ACCURACY = 0.5
+COLUMNS = ["experiment", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped", "control",
+           "null_high", "claim"]  # fmt: skip
 
+Labels = Sequence[Hashable] | np.ndarray
 HOLDS, WEAKLY, NOT, UNTESTABLE = "holds", "holds weakly", "does not hold", "cannot be tested here"
 
 
@@ -130,8 +131,6 @@ def control(
     scores, clusters, _ = _finite(np.asarray(scores, float), clusters)
     if not len(scores):
         raise ValueError(f"the control {name!r} has no item with a number; leave it out and say so")
-    if n_layers_shown > 1 and scores.shape[1] != 1:
-        raise ValueError(f"the control {name!r} has {scores.shape[1]} layers; one would do to stand for others")
     curves = scores.mean(axis=0), *bootstrap_interval(scores, clusters=clusters, seed=seed)
     return ControlCurve(name, *(tuple(curve.tolist()) * n_layers_shown for curve in curves), n=len(scores))
 
@@ -151,9 +150,7 @@ class Evidence:
     low: tuple[float, ...]
     high: tuple[float, ...]
     p: tuple[float, ...]  # nan outside the window: not tested there
-    null_high: tuple[
-        float, ...
-    ]  # the 95th percentile of the null, corrected for the window: above it means corrected p below .05
+    null_high: tuple[float, ...]  # above it the corrected p is below .05
     n: int
     n_clusters: int
     varies: bool
@@ -207,47 +204,35 @@ def evidence(
 ) -> Evidence:
     """Scores per item and a null of their mean as one object; items with a number missing are dropped and counted.
 
-    `null` must be the null of the mean over the items that have all their numbers; of several, the one with the largest
-    p counts at each layer. `least_p` is the smallest p that its arrangements allow (see `shuffles`); the number of
-    draws sets another. `drawn`: what intervals are over where that is coarser than the `clusters` that the rules count,
-    such as animals of which several sounds are heard. `controls`: curves, or the scores of the same items (once for
-    each of several seeds), of which one column stands for all layers and none at all for no control. `null_in_words`
-    and `unit` are for the reader.
-    `outcome`: the scores count successes (0, 1, or a difference of such), so that no success anywhere is an answer and
-    not a lack of variance.
+    null: of the mean over the items that have all their numbers; of several, the one with the largest p counts at each
+    layer. least_p: the smallest p that its arrangements allow; the number of draws sets another. drawn: what intervals
+    are over where that is coarser than the `clusters` that the rules count, such as animals of which several sounds are
+    heard. controls: curves, or the scores of the same items (once for each of several seeds), of which one column
+    stands for all layers and none at all for no control. outcome: the scores count successes (0, 1, or a difference of
+    such), so that no success anywhere is an answer and not a lack of variance. unit, null_in_words: for the reader.
     """
-    scores = np.asarray(scores, float)
+    scores, layers, drawn = np.asarray(scores, float), tuple(map(int, layers)), clusters if drawn is None else drawn
     nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
-    layers, dropped = tuple(map(int, layers)), dict(dropped or {})
-    drawn = clusters if drawn is None else drawn
-
-    def as_curve(name: str, some: np.ndarray) -> ControlCurve:
-        labels = None if drawn is None else list(drawn) * (len(some) // len(drawn))
-        shown = len(layers) if some.shape[1] == 1 else 1
-        return control(name, some, n_layers_shown=shown, clusters=labels, seed=seed)
-
-    controls = {
-        name: some if isinstance(some, ControlCurve) else as_curve(name, some)
-        for name, some in (controls or {}).items()
-        if isinstance(some, ControlCurve) or len(some)
-    }
-    widths = [("scores", scores.shape[1]), *(("null", some.shape[1]) for some in nulls)]
-    for name, width in [*widths, *((name, len(c.values)) for name, c in controls.items())]:
-        if width != len(layers):
-            raise ValueError(f"{name} of {claim!r} has {width} layers and {len(layers)} were named")
+    if wrong := {some.shape[1] for some in (scores, *nulls)} - {len(layers)}:
+        raise ValueError(f"scores and null of {claim!r} have {wrong} layers and {len(layers)} were named")
+    curves = {}
+    for name, some in (controls or {}).items():
+        if isinstance(some, ControlCurve):
+            curves[name] = some
+        elif len(some):
+            labels = None if drawn is None else list(drawn) * (len(some) // len(drawn))
+            shown = len(layers) if some.shape[1] == 1 else 1
+            curves[name] = control(name, some, n_layers_shown=shown, clusters=labels, seed=seed)
     nulls = [some[np.isfinite(some).all(axis=1)] for some in nulls]  # a draw in which every item sat out says nothing
-    fewest = min(map(len, nulls))
-    given = len(scores)
+    fewest, dropped, given = min(map(len, nulls)), dict(dropped or {}), len(scores)
     _, drawn, _ = _finite(scores, drawn)
     scores, _, n_clusters = _finite(scores, clusters)
     if len(scores) < given:
         dropped["without a number"] = dropped.get("without a number", 0) + given - len(scores)
     if window is None:
-        window = layers if len(layers) == 1 else tuple(layer for layer in layers if 1 <= layer < n_layers)
-    window = tuple(map(int, window))
+        window = layers if len(layers) == 1 else [layer for layer in layers if 1 <= layer < n_layers]
     inside = np.isin(layers, window)
-    nothing = np.full(len(layers), math.nan)
-    values, low, high, p, null_high = (nothing.copy() for _ in range(5))
+    values, low, high, p, null_high = np.full((5, len(layers)), math.nan)
     varies = False
     if len(scores):
         values = scores.mean(axis=0)
@@ -258,9 +243,9 @@ def evidence(
         null_high[inside] = np.max([corrected_bound(values[inside], some) for some in nulls], axis=0)
         varies = outcome or all((some.std(axis=0) > 1e-9 * np.abs(some).max(axis=0)).any() for some in nulls)
     return Evidence(
-        claim, experiment, series, reading, layers, int(n_layers), window,
+        claim, experiment, series, reading, layers, int(n_layers), tuple(map(int, window)),
         *(tuple(x.tolist()) for x in (values, low, high, p, null_high)),
-        n=len(scores), n_clusters=n_clusters, varies=bool(varies), dropped=dropped, controls=controls,
+        n=len(scores), n_clusters=n_clusters, varies=bool(varies), dropped=dropped, controls=curves,
         least_p=max(float(least_p), 1 / (1 + fewest)), unit=unit, null_in_words=null_in_words,
     )  # fmt: skip
 
@@ -317,23 +302,16 @@ def judge(evidence: Evidence, *, precondition: str | None = None) -> Verdict:
     free = [i for i in shown if e.p[i] < ALPHA and not _unbeaten(e, i)]
     best = max(free or shown or columns, key=lambda i: (e.values[i], -i))
     layer = e.layers[best]
-    numbers = f"{e.values[best]:.3g} [{e.low[best]:.3g}, {e.high[best]:.3g}], p = {e.p[best]:.2g}"
+    numbers = f"it is {e.values[best]:.3g} [{e.low[best]:.3g}, {e.high[best]:.3g}], p = {e.p[best]:.2g}"
+    at, corrected = f"layer {layer} of {e.n_layers}", f"corrected for {len(columns)} layers"
     if free:
         beaten = f", and above every control ({', '.join(e.controls)})" if e.controls else ""
-        return Verdict(
-            HOLDS,
-            f"At layer {layer} of {e.n_layers} it is {numbers}, corrected for {len(columns)} layers{beaten}.",
-            layer,
-        )
+        return Verdict(HOLDS, f"At {at} {numbers}, {corrected}{beaten}.", layer)
     if shown:
         doubts = [f"it is not above {name}" for name in _unbeaten(e, best)]
         doubts += [f"p is not below {ALPHA:g}"] if e.p[best] >= ALPHA else []
-        return Verdict(WEAKLY, f"At layer {layer} of {e.n_layers} it is {numbers}, but {' and '.join(doubts)}.", layer)
-    return Verdict(
-        NOT,
-        f"At its highest, layer {layer} of {e.n_layers}, it is {numbers}, corrected for {len(columns)} layers.",
-        layer,
-    )
+        return Verdict(WEAKLY, f"At {at} {numbers}, but {' and '.join(doubts)}.", layer)
+    return Verdict(NOT, f"At its highest, {at}, {numbers}, {corrected}.", layer)
 
 
 def _unbeaten(e: Evidence, column: int) -> list[str]:
@@ -343,22 +321,17 @@ def _unbeaten(e: Evidence, column: int) -> list[str]:
 
 def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
     """One row per claim, layer and curve; `control` is empty for the measured curve, else the control's name."""
-    rows = []
+    tables = []
     for e in all_evidence:
-        empty = (math.nan,) * len(e.layers)
-        curves = [("", e.n, e.values, e.low, e.high, e.p, e.null_high)]
-        curves += [(name, c.n, c.values, c.low, c.high, empty, empty) for name, c in e.controls.items()]
-        for name, n, *columns in curves:
-            for layer, value, low, high, p, null_high in zip(e.layers, *columns, strict=True):
-                rows.append(
-                    {
-                        "experiment": e.experiment, "series": e.series, "reading": e.reading,
-                        "layer": layer, "depth": layer / e.n_layers, "value": value, "low": low, "high": high, "p": p,
-                        "n": n, "dropped": sum(e.dropped.values()), "control": name, "null_high": null_high,
-                        "claim": e.claim,
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+        layers = np.array(e.layers)
+        told = {"experiment": e.experiment, "series": e.series, "reading": e.reading}
+        told |= {"layer": layers, "depth": layers / e.n_layers}
+        last = {"dropped": sum(e.dropped.values()), "claim": e.claim}
+        for name, of in {"": e, **e.controls}.items():
+            own = {"value": of.values, "low": of.low, "high": of.high, "p": math.nan, "n": of.n, "null_high": math.nan}
+            own |= {"p": e.p, "null_high": e.null_high} if of is e else {}
+            tables.append(pd.DataFrame(told | own | last | {"control": name})[COLUMNS])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _by_cluster(scores: np.ndarray, clusters: Labels | None) -> tuple[np.ndarray, np.ndarray]:
@@ -405,3 +378,70 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
     return max(0.0, min(low, p)), min(1.0, max(high, p))
+
+
+# Pairings that keep groups (template, length) apart and clusters (one concept, several items) together
+
+
+def random_pairings(
+    n: int,
+    *,
+    groups: Labels | None = None,
+    clusters: Labels | None = None,
+    draws: int,
+    seed: int,
+) -> Int[np.ndarray, "draw item"]:
+    """For each draw and item, the item of its group that stands in for its partner; -1 where it sits the draw out.
+
+    Without clusters a draw is a permutation within groups. With them, clusters change places with clusters they share
+    a group with (or are joined to through others), and an item's stand-in is a random one of its group in the new
+    place; it sits out if there is none.
+    """
+    groups = np.zeros(n, np.int64) if groups is None else codes(groups)
+    clusters = np.arange(n) if clusters is None else codes(clusters)
+    rng = np.random.default_rng(seed)
+    n_groups, n_clusters = int(groups.max()) + 1, int(clusters.max()) + 1
+    place = clusters * n_groups + groups
+    order = np.argsort(place, kind="stable")
+    count = np.bincount(place, minlength=n_clusters * n_groups)
+    first = np.cumsum(count) - count
+    linked = _linked(groups, clusters)
+    by_component = np.argsort(linked, kind="stable")
+    pairing = np.empty((draws, n), np.int64)
+    moved = np.empty(n_clusters, np.int64)
+    for row in pairing:
+        moved[by_component] = np.lexsort((rng.random(n_clusters), linked))
+        there = moved[clusters] * n_groups + groups
+        pick = first[there] + (rng.random(n) * count[there]).astype(np.int64)
+        row[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
+    return pairing
+
+
+def least_permutation_p(groups: Labels, clusters: Labels) -> float:
+    """The smallest p that `random_pairings` of these can give: one over the number of ways to move the clusters."""
+    sizes = np.unique(_linked(codes(groups), codes(clusters)), return_counts=True)[1]
+    return math.exp(-sum(math.lgamma(size + 1) for size in sizes))
+
+
+def least_sign_flip_p(clusters: Labels) -> float:
+    """The smallest p that flips of the clusters' signs can give: one over the number of ways to flip them."""
+    return 0.5 ** len(set(clusters))
+
+
+def codes(labels: Labels) -> Int[np.ndarray, "item"]:
+    """Labels of any kind as numbers from 0, in order of appearance."""
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([number[label] for label in labels], np.int64)
+
+
+def _linked(groups: np.ndarray, clusters: np.ndarray) -> Int[np.ndarray, "cluster"]:
+    """The connected component of each cluster, clusters being joined by the groups they have in common."""
+    label = np.arange(int(clusters.max()) + 1)
+    while True:
+        of_group = np.full(int(groups.max()) + 1, len(label))
+        np.minimum.at(of_group, groups, label[clusters])
+        lower = label.copy()
+        np.minimum.at(lower, clusters, of_group[groups])
+        if (lower == label).all():
+            return label
+        label = lower

@@ -71,8 +71,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, (type, *FUNCTIONS)):
         return _of_definition(value)
-    if isinstance(fingerprint := getattr(value, "fingerprint", None), str):  # a model, with the readings made for it
-        return [fingerprint, {name: of.fingerprint for name, of in getattr(value, "readings", {}).items()}]
+    if hasattr(value, "fingerprint"):  # a model, with the readings made for it
+        return [of_model(value), {name: of.fingerprint for name, of in getattr(value, "readings", {}).items()}]
     if isinstance(value, Mapping):
         return [*(part for pair in value.items() for part in pair), *_fields(value)]
     if isinstance(value, (set, frozenset)):
@@ -232,11 +232,18 @@ def folder_digest(folder: str | Path, leave_out: str | Path | None = None) -> st
     return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16]
 
 
-def of_model(model: Any, files: Iterable[Path] = ()) -> str:
-    """16 hex digits over a model's configuration, all bytes of its weights, its tokenizer and its processor's settings.
+def of_model(model: Any) -> str:
+    """16 hex digits over a model's configuration, all bytes of its weights, its tokenizer and its processor's settings,
+    kept as `model.fingerprint`. The files that weights were read from, hashed once, are known again by size and time.
+    """
+    if model.fingerprint is None:
+        model.fingerprint = _of_model(model)
+    return model.fingerprint
 
-    files: those that the weights were read from; hashed once, they are known again by size and time."""
-    weights = remembered([*files], f"{model.dtype} {versions()['transformers']}", lambda: _of_weights(model.module))
+
+def _of_model(model: Any) -> str:
+    more = f"{model.dtype} {versions()['transformers']}"
+    weights = remembered(model.files, more, lambda: _of_weights(model.module))
     configs = [model.module.config, getattr(model.module, "generation_config", None), model.processor]
     settings = [config.to_dict() for config in configs if config is not None]
     plain = {"_name_or_path", "_commit_hash", "transformers_version"}

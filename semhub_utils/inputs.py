@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
 
 from semhub_utils.errors import SemhubError, need, reason
@@ -90,24 +91,16 @@ reading it again."""
 
 def pad(encodings: Sequence[Encoding]) -> Int[Tensor, "item token"]:
     """Ids padded on the right. Any id will do: no earlier position of a causal model sees it."""
-    ids = torch.zeros(len(encodings), max(len(e) for e in encodings), dtype=torch.long)
-    for row, encoding in zip(ids, encodings, strict=True):
-        row[: len(encoding)] = torch.tensor(encoding.ids)
-    return ids
+    return pad_sequence([torch.tensor(encoding.ids) for encoding in encodings], batch_first=True)
 
 
 def gather(encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     """The extras of prompts of one kind, those that go by token padded on the right with 0; empty for plain text."""
-    longest = max(len(encoding) for encoding in encodings)
     every = [encoding.extras() for encoding in encodings]
-
-    def whole(name: str) -> Tensor:
-        parts = [extras[name] for extras in every]
-        if name in PER_TOKEN:
-            parts = [nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts]
-        return torch.cat(parts)
-
-    return {name: whole(name) for name in every[0]}
+    parts = {name: [extras[name] for extras in every] for name in every[0]}
+    rows = {name: [part[0] for part in parts.pop(name)] for name in PER_TOKEN if name in parts}
+    joined = {name: pad_sequence(some, batch_first=True) for name, some in rows.items()}
+    return joined | {name: torch.cat(some) for name, some in parts.items()}
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -156,12 +149,12 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 
 class Reader:
-    """Reads prompts that hold pictures or sounds by the processor of a checkpoint. Raises SemhubError.
+    """Reads prompts that hold pictures or sounds by the processor of a checkpoint, if it has one. Raises SemhubError.
 
     By medium, tokens: the processor's placeholder; marks: that between the special tokens it stands in; ids: the
     model's own id of what it puts a picture or sound in the place of, as processors may mark more than that."""
 
-    def __init__(self, processor: ProcessorMixin, module: nn.Module, model_id: str):
+    def __init__(self, processor: ProcessorMixin | None, module: nn.Module, model_id: str):
         self.processor, self.model_id, self.config = processor, model_id, module.config
         self.dtype = module.get_output_embeddings().weight.dtype
         self.taken = set(inspect.signature(module.forward).parameters) - {"input_ids", "labels"}
@@ -185,7 +178,7 @@ class Reader:
                 self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
                 for content in ([text], [{"type": name}, text])
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # no template, or of another form
+        except Exception:  # no template, or one of another form, which may fail in any way
             return token
         start = len(commonprefix([whole, without]))
         added = whole[start : start + len(whole) - len(without)]
@@ -288,30 +281,19 @@ class Reader:
     def _view(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """What of a picture of this width and height the processor keeps: it is shown one that tells its own places."""
         width, height = (side * -(-8 // min(size)) for side in size)  # a few pixels tell no place
-        map_ = np.full((height, width, 3), 255, np.uint8)  # red and green that grow to the right and down
-        map_[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-        map_[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-        shown = self._shown(map_)
-        if shown is None:  # a list of patches: the whole picture, resized
+        y, x = np.indices((height, width)) + 0.5
+        map_ = np.rint(np.stack([x / width, y / height, np.ones_like(x)], -1) * 255).astype(np.uint8)
+        given = {"return_tensors": "pt", "input_data_format": "channels_last"}
+        pictures = map_, np.full_like(map_, 0), np.full_like(map_, 255)  # red grows to the right, green down
+        made = [self.processor.image_processor([picture], **given)["pixel_values"] for picture in pictures]
+        if made[0].ndim < 4:  # a list of patches: the whole picture, resized
             return 0.0, 0.0, 1.0, 1.0
-        low, high = self._black_and_white
-        x, y, inside = (shown - low) / (high - low).clamp(min=1e-6)
+        shown, black, white = (pixels.flatten(0, -4)[-1].double() for pixels in made)
+        x, y, inside = (shown - black) / (white - black).clamp(min=1e-6)
         inside = inside > 0.98  # blue is full in the picture, and not where it was padded
         left, right = _edges(x[inside.any(1)].mean(0), inside.any(0))
         top, bottom = _edges(y[:, inside.any(0)].mean(1), inside.any(1))
         return left, top, right, bottom
-
-    def _shown(self, picture: np.ndarray) -> Float[Tensor, "3 height width"] | None:
-        """What the processor makes of a picture, if that is a picture."""
-        given = {"return_tensors": "pt", "input_data_format": "channels_last"}
-        pixels = self.processor.image_processor([picture], **given)["pixel_values"]
-        return None if pixels.ndim < 4 else pixels.flatten(0, -4)[-1].double()
-
-    @cached_property
-    def _black_and_white(self) -> Float[Tensor, "two 3 1 1"]:
-        """The values that the processor gives to 0 and 255."""
-        plain = (self._shown(np.full((64, 64, 3), value, np.uint8)) for value in (0, 255))
-        return torch.stack([shown[:, shown.shape[1] // 2, shown.shape[2] // 2, None, None] for shown in plain])
 
     @cached_property
     def seconds(self) -> float | None:
@@ -331,12 +313,10 @@ class Reader:
     def _expanded(self, given: Mapping, out: Mapping) -> str:
         """The text as the tokenizer saw it: some processors add to it before they repeat the placeholders."""
         laid = self.processor.prepare_inputs_layout(text=given["text"], images=given.get("images"))[1][0]
-        pieces, last = [], 0
-        for change in out["text_replacement_offsets"][0]:
+        for change in reversed(out["text_replacement_offsets"][0]):
             start, end = change["span"]
-            pieces += [laid[last:start], change["replacement"]]
-            last = end
-        return "".join([*pieces, laid[last:]])
+            laid = laid[:start] + change["replacement"] + laid[end:]
+        return laid
 
 
 def _digest(extras: Mapping[str, Tensor]) -> str:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
 from semhub_utils.errors import SemhubError, need, out_of_memory
-from semhub_utils.fingerprint import of_model
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, hook, read_structure
@@ -33,6 +32,7 @@ class LanguageModel:
     which may be more than the tokenizer has tokens. store: the states it has read, and what it has forwarded.
     """
 
+    fingerprint: str | None = None  # what `fingerprint.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
     find_readings: "Callable[[LanguageModel], Any] | None" = None  # what lies beside the model, if anything does
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
@@ -54,8 +54,8 @@ class LanguageModel:
         text = module.config.get_text_config(decoder=True)
         self.hidden_size: int = text.hidden_size
         self.max_length: int | None = getattr(text, "max_position_embeddings", None)
-        self.reader = Reader(self.processor, module, model_id) if self.processor else None
-        self.modalities = frozenset({"text", *(self.reader.tokens if self.reader else ())})
+        self.reader = Reader(self.processor, module, model_id)
+        self.modalities = frozenset({"text", *self.reader.tokens})
 
     def _embodied(self, module: nn.Module) -> tuple[nn.Module, Structure]:
         """The library's module, whose forwards are counted, and where its parts are."""
@@ -69,9 +69,9 @@ class LanguageModel:
 
     # What it is
 
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return self.structure.blocks
+    blocks = property(lambda self: self.structure.blocks)
+    device = property(lambda self: self.unembedding.device)
+    dtype = property(lambda self: self.unembedding.dtype)
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:
@@ -83,21 +83,9 @@ class LanguageModel:
         never = self.structure.never
         return torch.ones(self.vocab_size, dtype=torch.bool, device=self.device) if never is None else ~never
 
-    @property
-    def device(self) -> torch.device:
-        return self.unembedding.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.unembedding.dtype
-
-    def depth(self, layer: int) -> float:
-        return layer / self.n_layers
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits over configuration, weights, tokenizer and processor (`fingerprint.of_model`)."""
-        return of_model(self, self.files)
+    def device_of_layer(self, layer: int) -> torch.device:
+        """Where the states of a layer lie."""
+        return next(self.blocks[max(layer - 1, 0)].parameters()).device
 
     @property
     def weights(self) -> Hashable:
@@ -129,8 +117,8 @@ class LanguageModel:
 
     def placeholder(self, medium: str) -> str:
         """What stands for an "image" or a "sound" in a text. Raises SemhubError where the model takes none."""
-        if medium not in self.modalities - {"text"}:
-            raise SemhubError(f"{self.model_id} takes {', '.join(sorted(self.modalities))}, but no {medium!r}.")
+        takes = ", ".join(sorted(self.modalities))
+        need(medium in self.reader.marks, f"{self.model_id} takes {takes}, but no {medium!r}.")
         return self.reader.marks[medium]
 
     def chat(self, prompt: str | Input) -> Input:
@@ -157,14 +145,13 @@ class LanguageModel:
         for number, prompt in enumerate(prompts):
             if not isinstance(prompt, Encoding):
                 item = prompt if isinstance(prompt, Input) else Input(prompt)
-                where, more = f"Prompt {number}", any(item.media.values())
-                need(item.text or more, f"{where} is empty; a text of at least one token would do.")
-                need(self.reader or not more, f"{where} holds more than text, and {self.model_id} takes text alone.")
-                if more:
+                text = self.reader.placed(item, f"Prompt {number}")
+                need(text, f"Prompt {number} is empty; a text of at least one token would do.")
+                if any(item.media.values()):
                     media[number] = item
                 else:
-                    plain[number] = self.reader.placed(item, where) if self.reader else item.text
-        read = self._tokenized(plain) | (self.reader.read(media) if media else {})
+                    plain[number] = text
+        read = self._tokenized(plain) | self.reader.read(media)
         for number, encoding in read.items():
             self._check(encoding, f"Prompt {number}, {_short(encoding.text)},")
         return [read.get(number, prompt) for number, prompt in enumerate(prompts)]
@@ -205,7 +192,8 @@ class LanguageModel:
 
         keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
         """
-        given = {name: value.to(self.device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
+        device = self.module.get_input_embeddings().weight.device
+        given = {name: value.to(device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
         return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
 
     @contextmanager
@@ -300,6 +288,7 @@ class RandomTwin(LanguageModel):
     device = property(lambda self: self._device)
     dtype = property(lambda self: self._dtype)
     weights = property(lambda self: (self._dtype, f"random {self.seed}"))
+    device_of_layer = property(lambda self: self.like.device_of_layer)  # known without weights
 
     @property
     def readings(self) -> dict:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from .errors import SemhubError, need
 from .evidence import Evidence, Verdict, judge
-from .fingerprint import Undigestible, digest, folder_digest, versions
+from .fingerprint import Undigestible, digest, folder_digest, of_model, versions
 from .spokes import files
 from .zoo import DTYPES, atomically, is_folder, model_slug, placeless, slug
 
@@ -157,7 +157,7 @@ class Run:
             "chapter": self.chapter,
             "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
-            "weights": self.model.fingerprint,
+            "weights": of_model(self.model),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
             "data": ", ".join(sorted(files.READ)) or "generated",
             "seed": self.parameters.get("seed"),

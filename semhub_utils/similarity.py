@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .shuffles import Labels, codes
+from .evidence import Labels, codes
 
 BLOCKS = 20  # of the jackknife
 

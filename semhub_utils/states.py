@@ -2,20 +2,21 @@
 
 Prompts are sorted by length and batched by a budget of tokens; a batch that does not fit in memory is halved. A prompt
 with which a longer one begins is read there, so that the places of one text cost one forward. What was read before is
-taken from the handle's store, and as much of a forward is kept there as has room. States stay on the model's device,
+taken from the handle's store, and as much of a forward is kept there as has room. States stay on their block's device,
 and the forward ends at the highest layer that is kept. Results keep the order of the prompts.
 """
 
-from collections import defaultdict
+import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
 
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
@@ -32,28 +33,10 @@ PADDING = 16  # the share of the budget, one in so many, that may be padding: ab
 class States:
     """Hidden states by site. A site is one position of one prompt; sites follow the order of prompts and positions."""
 
-    hidden: Float[Tensor, "site layer hidden"]  # float32, on the model's device
+    hidden: Float[Tensor, "site layer hidden"]  # float32, on the device of the highest layer's block
     item: Int[Tensor, " site"]
     position: Int[Tensor, " site"]
     layers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of hidden states during a forward, at every given layer and position.
-
-    layers: 0 is the input of block 1, l the output of block l. vector: one for all, one per item, or one per item and
-    position (then every item has as many positions). positions: as in `hidden_states`. mode "add": h + strength *
-    vector (activation addition, arXiv 2308.10248). mode "replace": h + strength * (vector - h), so that strength 1 puts
-    the vector in the state's place and 0 changes nothing. mode "turn": as "replace", by the vector at the length of the
-    state it replaces.
-    """
-
-    layers: tuple[int, ...]
-    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"] | Float[Tensor, "item position hidden"]
-    positions: Positions = -1
-    mode: str = "add"
-    strength: float = 1.0
 
 
 class _Enough(Exception):
@@ -66,19 +49,18 @@ def hidden_states(
     *,
     positions: Positions = -1,
     layers: Sequence[int] | None = None,
-    edit: Edit | None = None,
+    edited: Positions | None = None,
     max_batch_tokens: int | None = None,
 ) -> States:
     """Hidden states of `prompts` at `positions` (an index for all prompts, a list for all, a list per prompt, or "all";
-    negative from the end) and `layers` (all L+1 by default). Raises SemhubError on a bad prompt, position or layer."""
-    encodings, layers = model.encode(prompts), check_layers(model, layers)
-    wanted = resolve_positions(positions, encodings)
-    first = [0, *accumulate(map(len, wanted))]
-    hidden = _empty(model, first[-1], layers)
-    for numbers, states in _batches(model, encodings, wanted, layers, max_batch_tokens, edit):
-        with torch.inference_mode(False):
-            hidden[[site for n in numbers for site in range(first[n], first[n + 1])]] = states
-    return States(hidden, *_sites(wanted, range(len(wanted))), layers)
+    negative from the end) and `layers` (all L+1 by default). edited: positions that will be changed later; the keys and
+    values of what stands before them are kept. Raises SemhubError on a bad prompt, position or layer."""
+    ask = _Ask(model, prompts, positions, layers, max_batch_tokens, edited)
+    first = [0, *torch.tensor([len(row) for row in ask.wanted]).cumsum(0).tolist()] if ask.wanted else [0]
+    hidden = ask.empty(first[-1])
+    for numbers, fill in ask.batches():
+        fill(hidden, [site for n in numbers for site in range(first[n], first[n + 1])])
+    return States(hidden, *ask.sites(range(len(ask.wanted))), ask.layers)
 
 
 def stream_states(
@@ -90,141 +72,159 @@ def stream_states(
     max_batch_tokens: int | None = None,
 ) -> Iterator[States]:
     """As `hidden_states`, one batch of prompts at a time, in the order in which they were run (`item` says which)."""
-    encodings, layers = model.encode(prompts), check_layers(model, layers)
-    wanted = resolve_positions(positions, encodings)
-    for numbers, states in _batches(model, encodings, wanted, layers, max_batch_tokens):
-        yield States(states, *_sites(wanted, numbers), layers)
+    ask = _Ask(model, prompts, positions, layers, max_batch_tokens)
+    for numbers, fill in ask.batches():
+        item, position = ask.sites(numbers)
+        hidden = ask.empty(len(item))
+        fill(hidden, list(range(len(item))))
+        yield States(hidden, item, position, ask.layers)
 
 
-def _sites(wanted: list[list[int]], numbers: Sequence[int]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
-    """Prompt and position of every site of some prompts."""
-    sites = torch.tensor([(n, p) for n in numbers for p in wanted[n]], dtype=torch.long)
-    item, position = sites.reshape(-1, 2).unbind(1)
-    return item, position
+Fill = Callable[[Tensor, list[int]], None]  # writes the states of a batch into [site, layer, hidden], at these sites
 
 
-def _empty(model: LanguageModel, n_sites: int, layers: Sequence[int]) -> Float[Tensor, "site layer hidden"]:
-    with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
-        return torch.empty(n_sites, len(layers), model.hidden_size, device=model.device)
+class _Ask:
+    """What is asked of a model: positions of prompts, and layers; and the way to it."""
 
+    def __init__(self, model, prompts, positions, layers, max_batch_tokens, edited=None):
+        self.model, self.encodings, self.budget = model, model.encode(prompts), max_batch_tokens
+        self.layers = check_layers(model, layers)
+        self.wanted = resolve_positions(positions, self.encodings)
+        self.store, self.weights, self.off = model.store, model.weights, model.store.off or model.hooked > 0
+        self.paths = [self.store.path(root_of(model, e), e.ids) for e in self.encodings]
+        self.starts = None if edited is None or self.off else unreached(model, self.encodings, [edited])
 
-def _batches(
-    model: LanguageModel,
-    encodings: Sequence[Encoding],
-    wanted: list[list[int]],
-    layers: Sequence[int],
-    budget: int | None = None,
-    edit: Edit | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "site layer hidden"]]]:
-    """Numbers of prompts and their states: first those that are kept, then those that are forwarded. Under an edit
-    nothing is taken, shared or kept."""
-    store, numbers = model.store, [n for n, row in enumerate(wanted) if row]
-    plan = EditPlan(model, [edit], encodings) if edit is not None else None
-    off, found = plan is not None or store.off or model.hooked > 0, {}
-    if plan is None:
-        paths = [store.path(root_of(model, e), e.ids) for e in encodings]
-        for n in numbers if store.purpose == "read" else ():
-            store.note_read(model.weights, paths[n][-1], len(paths[n]))
-        for n in () if off else numbers:
-            if places := store.places(model.weights, layers, paths[n], wanted[n]):
-                found[n] = places
-        inside = read_inside(model, encodings, [n for n in numbers if n not in found])
-    else:
-        paths = [[(n, p) for p in range(len(e))] for n, e in enumerate(encodings)]
-        inside = {n: [n] for n in numbers}
-    for some in _grouped(found):
-        yield some, _taken(model, [place for n in some for place in found[n]], layers)
-    sizes = sum(len(encodings[h]) for h in inside), sum(len(wanted[n]) for some in inside.values() for n in some)
-    kept, everywhere = _kept(model, layers, *sizes, 0 if off else store.limit - store.held)
+    def sites(self, numbers: Sequence[int]) -> tuple[Int[Tensor, " site"], Int[Tensor, " site"]]:
+        """Prompt and position of every site of some prompts."""
+        item = [n for n in numbers for _ in self.wanted[n]]
+        position = [p for n in numbers for p in self.wanted[n]]
+        return torch.tensor(item, dtype=torch.long), torch.tensor(position, dtype=torch.long)
 
-    def run(heads: list[int]) -> Chunk:
-        together, width = [encodings[h] for h in heads], max(len(encodings[h]) for h in heads)
-        at: dict[Hashable, int] = {}  # node -> position in the batch, all its prompts in a line
-        for row, h in enumerate(heads):
-            for p in range(len(together[row])) if everywhere else {p for n in inside[h] for p in wanted[n]}:
-                at.setdefault(paths[h][p], row * width + p)
-        with ExitStack() as edited:
-            if plan is not None:
-                edited.enter_context(plan.attached([(h, 0) for h in heads]))
-                edited.enter_context(store.counted("edit"))
-            states = _forward(model, pad(together), gather(together), kept, None if everywhere else [*at.values()])
-        return Chunk(at if everywhere else {node: k for k, node in enumerate(at)}, states)
+    def empty(self, n_sites: int) -> Float[Tensor, "site layer hidden"]:
+        with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on
+            where = self.model.device_of_layer(max(self.layers))
+            return torch.empty(n_sites, len(self.layers), self.model.hidden_size, device=where)
 
-    lengths, kinds = [len(e) for e in encodings], [e.kind for e in encodings]
-    for heads, chunk in run_batches(model, lengths, run, budget, kinds=kinds, which=[*inside]):
-        some = [n for h in heads for n in inside[h]]
-        if not off:
-            store.add(model.weights, chunk)
-        rows = [chunk.rows[paths[n][p]] for n in some for p in wanted[n]]
-        hidden = _empty(model, len(rows), layers)
-        _write(hidden, slice(None), chunk, rows, layers)
-        yield some, hidden
+    def batches(self) -> Iterator[tuple[list[int], Fill]]:
+        """Prompt numbers, and what writes their states: first those that are kept, then those that are forwarded."""
+        missing, group, found = [], [], []
+        for n in (n for n, row in enumerate(self.wanted) if row):
+            path = self.paths[n]
+            if self.store.purpose == "read":
+                self.store.note_read(self.weights, path[-1], len(path))
+            places = None if self.off else self.store.places(self.weights, self.layers, path, self.wanted[n])
+            if places is None:
+                missing.append(n)
+                continue
+            group, found = [*group, n], found + places
+            if len(found) >= BATCH_TOKENS["cpu"]:
+                yield group, self._from_store(found)
+                group, found = [], []
+        if group:
+            yield group, self._from_store(found)
+        yield from self._forwarded(missing)
 
+    def _from_store(self, found: list[tuple[int, int]]) -> Fill:
+        def fill(hidden: Tensor, sites: list[int]) -> None:
+            of: dict[int, tuple[list[int], list[int]]] = {}
+            for site, (number, row) in zip(sites, found, strict=True):
+                of.setdefault(number, ([], []))[0].append(site)
+                of[number][1].append(row)
+            for number, (some, rows) in of.items():
+                self._write(hidden, some, self.store.chunk(number), rows)
 
-def _grouped(found: dict[int, list]) -> Iterator[list[int]]:
-    """Prompts of about as many sites as a batch has."""
-    group, size = [], 0
-    for n, places in found.items():
-        group, size = [*group, n], size + len(places)
-        if size >= BATCH_TOKENS["cpu"]:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        return fill
 
+    def _write(self, hidden: Tensor, sites: list[int], chunk: Chunk, rows: list[int]) -> None:
+        at = torch.tensor(sites, device=hidden.device)
+        with torch.inference_mode(False):
+            for k, layer in enumerate(self.layers):
+                part = chunk.states[layer]
+                if rows != list(range(len(part))):
+                    part = part[torch.tensor(rows, device=part.device)]
+                hidden[at, k] = part.to(hidden.device, hidden.dtype)
 
-def _taken(
-    model: LanguageModel, places: list[tuple[int, int]], layers: Sequence[int]
-) -> Float[Tensor, "site layer hidden"]:
-    """States from the store, by chunk and row."""
-    hidden, of = _empty(model, len(places), layers), defaultdict(list)
-    for site, (number, row) in enumerate(places):
-        of[number].append((site, row))
-    for number, some in of.items():
-        sites, rows = map(list, zip(*some, strict=True))
-        _write(hidden, sites, model.store.chunk(number), rows, layers)
-    return hidden
+    def _forwarded(self, numbers: list[int]) -> Iterator[tuple[list[int], Fill]]:
+        """What is not kept, run."""
+        inside = read_inside(self.model, self.encodings, numbers)
+        kept, everywhere = self._kept(inside)
 
+        def run(heads: list[int]) -> tuple[list[int], Chunk]:
+            some = [n for h in heads for n in inside[h]]
+            together, width = [self.encodings[h] for h in heads], max(len(self.encodings[h]) for h in heads)
+            at: dict[int, int] = {}  # node -> position in the batch, all its prompts in a line
+            for row, h in enumerate(heads):
+                asked = range(len(together[row])) if everywhere else {p for n in inside[h] for p in self.wanted[n]}
+                for p in asked:
+                    at.setdefault(self.paths[h][p], row * width + p)
+            places = None if everywhere else list(at.values())
+            keep = self.starts is not None and any(self.starts[n] for n in some)
+            states, past = _forward(self.model, pad(together), gather(together), kept, places, keep)
+            rows = {n: row for row, h in enumerate(heads) for n in inside[h]} if past is not None else {}
+            for n, row in rows.items():
+                if start := self.starts[n]:
+                    self.store.keep_past(self.weights, self.paths[n][start - 1], beginning_of(past, row, start))
+            return some, Chunk(at if everywhere else {node: k for k, node in enumerate(at)}, states)
 
-def _write(hidden: Tensor, sites: list[int] | slice, chunk: Chunk, rows: list[int], layers: Sequence[int]) -> None:
-    with torch.inference_mode(False):
-        for k, layer in enumerate(layers):
-            part = chunk.states[layer]
-            hidden[sites, k] = part[torch.tensor(rows, device=part.device)].to(hidden.device, hidden.dtype)
+        lengths, kinds = [len(e) for e in self.encodings], [e.kind for e in self.encodings]
+        for _, (some, chunk) in run_batches(self.model, lengths, run, self.budget, kinds=kinds, which=list(inside)):
+            rows = [chunk.rows[self.paths[n][p]] for n in some for p in self.wanted[n]]
+            if not self.off:
+                self.store.add(self.weights, chunk)
+            yield some, lambda hidden, sites, chunk=chunk, rows=rows: self._write(hidden, sites, chunk, rows)
 
-
-def _kept(model: LanguageModel, layers: Sequence[int], tokens: int, asked: int, room: int) -> tuple[list[int], bool]:
-    """Which layers are kept of a forward, and whether of all positions: as much as there is room for."""
-    every = range(model.n_layers + 1)
-    size = model.hidden_size * min(4, model.dtype.itemsize) * len(every)
-    if tokens * size <= room:
-        return list(every), True
-    return (list(every) if asked * size <= room else sorted(set(layers))), False
+    def _kept(self, inside: dict[int, list[int]]) -> tuple[list[int], bool]:
+        """Which layers are kept of a forward, and whether of all positions: as much as there is room for."""
+        every = range(self.model.n_layers + 1)
+        size = self.model.hidden_size * min(4, self.model.dtype.itemsize) * len(every)
+        room = 0 if self.off else self.store.limit - self.store.held
+        if sum(len(self.encodings[h]) for h in inside) * size <= room:
+            return list(every), True
+        asked = sum(len(self.wanted[n]) for some in inside.values() for n in some)
+        return (list(every) if asked * size <= room else sorted(set(self.layers))), False
 
 
 def _forward(
-    model: LanguageModel, ids: Int[Tensor, "item token"], extras, layers: list[int], places: list[int] | None
-) -> dict[int, Float[Tensor, "place hidden"]]:
+    model: LanguageModel, ids: Int[Tensor, "item token"], extras, layers: list[int], places: list[int] | None,
+    keep: bool,
+) -> tuple[dict[int, Float[Tensor, "place hidden"]], Cache | None]:  # fmt: skip
     """States of a batch by layer, at places counted through its rows, all of them without a copy by default; in the
-    dtype of the model, but never wider than float32."""
+    dtype of the model, but never wider than float32. keep: with the keys and values, if these are all it keeps."""
     states: dict[int, Tensor] = {}
 
     def keeper(layer: int) -> Callable[[Tensor], None]:
-        def keep(h: Tensor) -> None:
+        def see(h: Tensor) -> None:
             flat = h.flatten(0, 1)
             flat = flat if places is None else flat[torch.tensor(places, device=h.device)]
             states[layer] = flat.float() if flat.dtype == torch.float64 else flat
-            if layer == layers[-1]:
+            if layer == layers[-1] and not keep:
                 raise _Enough
 
-        return keep
+        return see
 
+    past = None
     with ExitStack() as stack:
         for layer in layers:
             stack.enter_context(model.hook(layer, keeper(layer)))
         with suppress(_Enough):
-            model.run(ids, extras)
-    return states
+            out = model.run(ids, extras, **({"keep": True} if keep else {}))
+            past = getattr(out, "past_key_values", None) if keep else None
+    whole = past is not None and all(type(layer) is DynamicLayer for layer in past.layers)
+    return states, past if whole else None
+
+
+def beginning_of(past: Cache, row: int, start: int) -> Cache:
+    """The keys and values of the first `start` tokens of one row."""
+    return with_layers(past, lambda part: part[row : row + 1, :, :start].clone())
+
+
+def with_layers(past: Cache, change: Callable[[Tensor], Tensor]) -> Cache:
+    """The same cache with changed keys and values, the given one left alone."""
+    new = copy.copy(past)
+    new.layers = [copy.copy(layer) for layer in past.layers]
+    for layer in new.layers:
+        layer.keys, layer.values = change(layer.keys), change(layer.values)
+    return new
 
 
 def root_of(model: LanguageModel, encoding: Encoding) -> Hashable:
@@ -318,13 +318,17 @@ def switches_by_length(model: LanguageModel) -> bool:
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
-def shares_beginnings(model: LanguageModel) -> bool:
-    """Whether what several prompts or strengths begin with may be read once. Not in models with a processor: some
-    remember where the picture of an earlier forward stood."""
-    return model.processor is None and not switches_by_length(model)
+def unreached(model: LanguageModel, encodings: Sequence[Encoding], positions: Sequence[Positions]) -> list[int]:
+    """How many leading tokens of each prompt stand before all of these positions and before its last token; none where
+    they may not be read once for several forwards, as in models with a processor: some remember where the picture of an
+    earlier forward stood."""
+    if model.processor is not None or switches_by_length(model):
+        return [0] * len(encodings)
+    every = [resolve_positions(some, encodings) for some in positions]
+    return [min(len(e) - 1, *(p for rows in every for p in rows[n])) for n, e in enumerate(encodings)]
 
 
-# Positions, layers, edits
+# Positions and layers
 
 
 def check_layers(model: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
@@ -361,95 +365,3 @@ def resolve_positions(positions: Positions, encodings: Sequence[Encoding]) -> li
                     f"{-len(encoding)} to {len(encoding) - 1} would do."
                 )
     return [[p % len(encoding) for p in row] for row, encoding in zip(positions, encodings, strict=True)]
-
-
-class EditPlan:
-    """Edits checked against a model and its prompts, ready to be attached to any batch of rows. A row is a prompt under
-    an edit, by their numbers."""
-
-    def __init__(self, model: LanguageModel, edits: Sequence[Edit], encodings: Sequence[Encoding]):
-        self.model, self.edits, self.encodings = model, edits, encodings
-        self.positions = [resolve_positions(edit.positions, encodings) for edit in edits]
-        banks = [self._bank(edit, rows) for edit, rows in zip(edits, self.positions, strict=True)]
-        self.bank = torch.cat([bank.flatten(0, 1) for bank in banks])  # every vector once
-        self.shapes = [bank.shape[:2] for bank in banks]
-        self.offsets = torch.tensor([0, *(len(bank.flatten(0, 1)) for bank in banks)]).cumsum(0).tolist()
-
-    def _bank(self, edit: Edit, rows: list[list[int]]) -> Float[Tensor, "item position hidden"]:
-        """The vectors of an edit, one standing for all items or positions where it has but one."""
-        check_layers(self.model, edit.layers)
-        if edit.mode not in ("add", "replace", "turn"):
-            raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add', 'replace' or 'turn' would do.")
-        n, count, size = len(self.encodings), {len(row) for row in rows}, self.model.hidden_size
-        shapes = [(size,), (n, size)] + [(n, *count, size)] * (len(count) == 1)
-        if tuple(edit.vector.shape) not in shapes:
-            raise SemhubError(
-                f"The edit's vector has shape {tuple(edit.vector.shape)}; {' or '.join(map(str, shapes))} would do."
-            )
-        vector = edit.vector.float()
-        return vector if vector.ndim == 3 else vector[:, None] if vector.ndim == 2 else vector[None, None]
-
-    def start(self, n: int) -> int:
-        """How many leading tokens of a prompt no edit reaches, its last token left out."""
-        last = len(self.encodings[n]) - 1
-        return min(min((*rows[n], last)) for rows in self.positions) if shares_beginnings(self.model) else 0
-
-    def _vector(self, n: int, k: int, place: int) -> int:
-        """The row of the bank that belongs to a position of a prompt under an edit."""
-        items, places = self.shapes[k]
-        return self.offsets[k] + (n if items > 1 else 0) * places + place % places
-
-    def note(self) -> None:
-        """Count the tokens from the first edited position on, once for every different prompt and edit."""
-        store, weights = self.model.store, self.model.weights
-        if store.purpose != "read":
-            return
-        marks = (self.bank.cpu() @ torch.linspace(1, 2, self.bank.shape[1])).tolist()
-        for n, encoding in enumerate(self.encodings):
-            node = store.path(root_of(self.model, encoding), encoding.ids)[-1]
-            for k, edit in enumerate(self.edits):
-                row = self.positions[k][n]
-                if row:
-                    vectors = tuple(marks[self._vector(n, k, place)] for place in range(len(row)))
-                    key = (weights, node, tuple(row), vectors, *edit.layers, edit.mode, edit.strength)
-                    store.note_edit(key, len(encoding) - min(*row, len(encoding) - 1))
-
-    @contextmanager
-    def attached(self, rows: Sequence[tuple[int, int]], *, once: bool = False, start: int = 0):
-        """While open, forwards over these rows are edited; `once`: the first of them alone, which in a generation with
-        a cache is the one that reads the prompt. start: the position that comes first in the forward, those before it
-        being in a cache."""
-        sites: dict[int, list[tuple]] = {}
-        for row, (n, k) in enumerate(rows):
-            edit = self.edits[k]
-            keep, turn = 1.0 if edit.mode == "add" else 1.0 - edit.strength, edit.mode == "turn"
-            for place, position in enumerate(self.positions[k][n]):
-                vector = self._vector(n, k, place)
-                for layer in set(edit.layers):
-                    site = (row, position - start, vector, float(edit.strength), keep, turn)
-                    sites.setdefault(layer, []).append(site)
-
-        def changer(some: list[tuple]) -> Callable[[Tensor], Tensor | None]:
-            row, column, vector, *of = (torch.tensor(part) for part in zip(*some, strict=True))
-            toward, done = self.bank[vector.to(self.bank.device)], []
-
-            def change(h: Tensor) -> Tensor | None:
-                if done and once:
-                    return None
-                done.append(True)
-                at = row.to(h.device), column.to(h.device)
-                strength, keep, turn = (part.to(h.device)[:, None] for part in of)
-                old, new = h[at].float(), toward.to(h.device)
-                if turn.any():
-                    turned = torch.nn.functional.normalize(new, dim=-1) * old.norm(dim=-1, keepdim=True)
-                    new = torch.where(turn, turned, new)
-                h = h.clone()
-                h[at] = (keep * old + strength * new).to(h.dtype)
-                return h
-
-            return change
-
-        with ExitStack() as stack:
-            for layer, some in sites.items():
-                stack.enter_context(self.model.hook(layer, changer(some)))
-            yield

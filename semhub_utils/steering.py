@@ -6,10 +6,9 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
-import copy
-from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +20,122 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.states import Edit, EditPlan, Positions, hidden_states, root_of, run_batches
+from semhub_utils.states import (
+    Positions,
+    check_layers,
+    hidden_states,
+    resolve_positions,
+    root_of,
+    run_batches,
+    unreached,
+    with_layers,
+)
 
-__all__ = ["Edit", "FrequencyPenalty", "edited_states", "generate", "next_token_logprobs", "patched_states"]
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of hidden states during a forward, at every given layer and position.
+
+    layers: 0 is the input of block 1, l the output of block l. vector: one for all, one per item, or one per item and
+    position (then every item has as many positions). positions: as in `hidden_states`. mode "add": h + strength *
+    vector (activation addition, arXiv 2308.10248). mode "replace": h + strength * (vector - h), so that strength 1 puts
+    the vector in the state's place and 0 changes nothing. mode "turn": as "replace", by the vector at the length of the
+    state it replaces.
+    """
+
+    layers: tuple[int, ...]
+    vector: Float[Tensor, " hidden"] | Float[Tensor, "item hidden"] | Float[Tensor, "item position hidden"]
+    positions: Positions = -1
+    mode: str = "add"
+    strength: float = 1.0
+
+
+class EditPlan:
+    """Edits checked against a model and its prompts, ready to be attached to any batch of rows. A row is a prompt under
+    an edit, by their numbers."""
+
+    def __init__(self, model: LanguageModel, edits: Sequence[Edit], encodings: Sequence[Encoding]):
+        self.model, self.edits, self.encodings = model, edits, encodings
+        self.positions = [resolve_positions(edit.positions, encodings) for edit in edits]
+        self.starts = unreached(model, encodings, [edit.positions for edit in edits])
+        banks = [self._bank(edit, rows) for edit, rows in zip(edits, self.positions, strict=True)]
+        self.bank = torch.cat([bank.flatten(0, 1) for bank in banks])  # every vector once
+        self.shapes = [bank.shape[:2] for bank in banks]
+        self.offsets = torch.tensor([0, *(len(bank.flatten(0, 1)) for bank in banks)]).cumsum(0).tolist()
+
+    def _bank(self, edit: Edit, rows: list[list[int]]) -> Float[Tensor, "item position hidden"]:
+        """The vectors of an edit, one standing for all items or positions where it has but one."""
+        check_layers(self.model, edit.layers)
+        if edit.mode not in ("add", "replace", "turn"):
+            raise SemhubError(f"The mode of the edit was {edit.mode!r}; 'add', 'replace' or 'turn' would do.")
+        n, count, size = len(self.encodings), {len(row) for row in rows}, self.model.hidden_size
+        shapes = [(size,), (n, size)] + [(n, *count, size)] * (len(count) == 1)
+        if tuple(edit.vector.shape) not in shapes:
+            raise SemhubError(
+                f"The edit's vector has shape {tuple(edit.vector.shape)}; {' or '.join(map(str, shapes))} would do."
+            )
+        vector = edit.vector.float()
+        return vector if vector.ndim == 3 else vector[:, None] if vector.ndim == 2 else vector[None, None]
+
+    def _vector(self, n: int, k: int, place: int) -> int:
+        """The row of the bank that belongs to a position of a prompt under an edit."""
+        items, places = self.shapes[k]
+        return self.offsets[k] + (n if items > 1 else 0) * places + place % places
+
+    def note(self) -> None:
+        """Count the tokens from the first edited position on, once for every different prompt and edit."""
+        store, weights = self.model.store, self.model.weights
+        if store.purpose != "read":
+            return
+        marks = (self.bank.cpu() @ torch.linspace(1, 2, self.bank.shape[1])).tolist()
+        for n, encoding in enumerate(self.encodings):
+            node = store.path(root_of(self.model, encoding), encoding.ids)[-1]
+            for k, edit in enumerate(self.edits):
+                row = self.positions[k][n]
+                if row:
+                    vectors = tuple(marks[self._vector(n, k, place)] for place in range(len(row)))
+                    key = (weights, node, tuple(row), vectors, *edit.layers, edit.mode, edit.strength)
+                    store.note_edit(key, len(encoding) - min(*row, len(encoding) - 1))
+
+    @contextmanager
+    def attached(self, rows: Sequence[tuple[int, int]], *, once: bool = False, start: int = 0):
+        """While open, forwards over these rows are edited; `once`: the first of them alone, which in a generation with
+        a cache is the one that reads the prompt. start: the position that comes first in the forward, those before it
+        being in a cache."""
+        sites: dict[int, list[tuple]] = {}
+        for row, (n, k) in enumerate(rows):
+            edit = self.edits[k]
+            keep, turn = 1.0 if edit.mode == "add" else 1.0 - edit.strength, edit.mode == "turn"
+            for place, position in enumerate(self.positions[k][n]):
+                vector = self._vector(n, k, place)
+                for layer in set(edit.layers):
+                    site = (row, position - start, vector, float(edit.strength), keep, turn)
+                    sites.setdefault(layer, []).append(site)
+
+        def changer(some: list[tuple]) -> Callable[[Tensor], Tensor | None]:
+            row, column, vector, *of = (torch.tensor(part) for part in zip(*some, strict=True))
+            toward, done = self.bank[vector.to(self.bank.device)], []
+
+            def change(h: Tensor) -> Tensor | None:
+                if done and once:
+                    return None
+                done.append(True)
+                at = row.to(h.device), column.to(h.device)
+                strength, keep, turn = (part.to(h.device)[:, None] for part in of)
+                old, new = h[at].float(), toward.to(h.device)
+                if turn.any():
+                    turned = torch.nn.functional.normalize(new, dim=-1) * old.norm(dim=-1, keepdim=True)
+                    new = torch.where(turn, turned, new)
+                h = h.clone()
+                h[at] = (keep * old + strength * new).to(h.dtype)
+                return h
+
+            return change
+
+        with ExitStack() as stack:
+            for layer, some in sites.items():
+                stack.enter_context(self.model.hook(layer, changer(some)))
+            yield
 
 
 def edited_states(
@@ -38,9 +150,10 @@ def edited_states(
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
-    starts, many = [plan.start(n) for n in range(len(encodings))], len(edits)
+    starts, many = plan.starts, len(edits)
     with torch.inference_mode(False):
-        ends = torch.empty(len(encodings) * many, model.hidden_size, device=model.device)
+        where = model.device_of_layer(model.n_layers)
+        ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
 
     def run(rows: list[int]) -> Tensor:
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
@@ -89,13 +202,21 @@ def patched_states(
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item patch hidden"]:
     """As `edited_states`, where the states of `positions` (by default the last token) at `layers[k]` are replaced by
-    `vectors[:, k]`, for each k in turn. Raises SemhubError as there, or on vectors of another shape."""
-    encodings = model.encode(prompts)
-    shape = (len(encodings), len(layers), model.hidden_size)
-    if vectors.shape != shape:
-        raise SemhubError(f"The patches have shape {tuple(vectors.shape)}; {shape} would do.")
+    `vectors[:, k]`, for each k in turn."""
     edits = [Edit((layer,), vectors[:, k], positions, mode="replace") for k, layer in enumerate(layers)]
-    return edited_states(model, encodings, edits, max_batch_tokens=max_batch_tokens)
+    return edited_states(model, prompts, edits, max_batch_tokens=max_batch_tokens)
+
+
+def states_under(
+    model: LanguageModel, prompts: Sequence[Prompt], edit: Edit
+) -> list[Float[Tensor, "position layer hidden"]]:
+    """States of each prompt, one at a time, under the edit."""
+    encodings = model.encode(prompts)
+    plan, found = EditPlan(model, [edit], encodings), []
+    for n, encoding in enumerate(encodings):
+        with plan.attached([(n, 0)]):
+            found.append(hidden_states(model, [encoding], positions="all").hidden)
+    return found
 
 
 def beginning(
@@ -114,25 +235,16 @@ def beginning(
             model.shares_keys = False
             return None, 0
         for row, k in enumerate(missing):
-            one = found[nodes[k]] = _with_layers(past, lambda part, row=row: part[row : row + 1].clone())
-            store.keep_past(weights, nodes[k], one, sum(x.keys.nbytes + x.values.nbytes for x in one.layers))
+            found[nodes[k]] = with_layers(past, lambda part, row=row: part[row : row + 1].clone())
+            store.keep_past(weights, nodes[k], found[nodes[k]])
     parts = [found[node] for node in nodes]
-    joined = _with_layers(parts[0], lambda part: part)
+    joined = with_layers(parts[0], lambda part: part)
     for k, layer in enumerate(joined.layers):
         at = rows.to(layer.keys.device)
         layer.keys, layer.values = (
             torch.cat([getattr(of.layers[k], name) for of in parts])[at] for name in ("keys", "values")
         )
     return joined, start
-
-
-def _with_layers(past: Cache, change) -> Cache:
-    """The same cache with changed keys and values, the given one left alone."""
-    new = copy.copy(past)
-    new.layers = [copy.copy(layer) for layer in past.layers]
-    for layer in new.layers:
-        layer.keys, layer.values = change(layer.keys), change(layer.values)
-    return new
 
 
 class FrequencyPenalty(LogitsProcessor):
@@ -184,7 +296,7 @@ def generate(
         of = torch.arange(len(numbers)).repeat_interleave(copies)
         ids = pad(together).to(model.device)[of.to(model.device)]
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
-        start = min(map(plan.start, numbers)) if plan and copies > 1 else 0
+        start = min(plan.starts[n] for n in numbers) if plan and copies > 1 else 0
         past, start = beginning(model, together, start, of)
         given = {"attention_mask": torch.ones_like(ids)} | ({} if past is None else {"past_key_values": past})
         given |= {name: value.to(model.device) for name, value in gather([together[k] for k in of]).items()}

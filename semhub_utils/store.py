@@ -132,8 +132,9 @@ class Store:
         self._kept.move_to_end(key)
         return self._kept[key][1]
 
-    def keep_past(self, weights: Hashable, node: int, past, nbytes: int) -> None:
-        if self._room(nbytes):
+    def keep_past(self, weights: Hashable, node: int, past) -> None:
+        nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in past.layers)
+        if ("past", weights, node) not in self._kept and self._room(nbytes):
             self._kept["past", weights, node] = nbytes, past
 
     def clear(self) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError, need
+from semhub_utils.fingerprint import of_model
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
@@ -132,13 +133,14 @@ def divergence(
     for rows in torch.arange(len(final)).split(max(1, ENTRIES // model.vocab_size)):
         with torch.no_grad():
             log_p = _log_softmax(model.logits(final[rows]))
+            p = log_p.exp()
         for layer, of in enumerate(states[:, rows]):
             h = of.detach().requires_grad_(gradient)
             with torch.set_grad_enabled(gradient):
                 x = model.normalise(h)
             with torch.no_grad():
                 logits = model.unembed(x)
-                log_q, p = _log_softmax(logits), log_p.exp()
+                log_q = _log_softmax(logits)
                 kl[layer, rows] = torch.linalg.vecdot(p, log_p - log_q)
                 if not gradient:
                     continue
@@ -221,7 +223,7 @@ def tune(
     held = held[: max(1, HELD_OUT_TOKENS * len(held) // sum(map(len, held)))]
     ids = hashlib.sha256(json.dumps([e.ids for e in encodings]).encode()).hexdigest()[:16]
     settings = {"model": model.model_id, "revision": model.revision, "unembedding": unembedding_hash(model)}
-    settings |= {"weights": model.fingerprint, "text": source, "text_hash": ids, "steps": steps, "seed": seed}
+    settings |= {"weights": of_model(model), "text": source, "text_hash": ids, "steps": steps, "seed": seed}
     done, part = Path(folder) / FILE, Path(folder) / UNFINISHED
     if done.is_file() and settings.items() <= training.read(done)[1].items():
         return load(done, model)

@@ -14,7 +14,7 @@ from functools import cache  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from architectures import make_module, make_tokenizer  # noqa: E402
+from architectures import make_media_module, make_module, make_tokenizer  # noqa: E402
 
 from semhub_utils.models import wrap  # noqa: E402
 
@@ -38,3 +38,15 @@ def tiny(tokenizers):
         return made(name)
 
     return handle
+
+
+@pytest.fixture
+def own(tokenizers):
+    """own(architecture): a handle that nothing has been read with."""
+    return lambda name="llama", **sizes: wrap(make_module(name, **sizes), tokenizers("byte"), model_id=f"own-{name}")
+
+
+@pytest.fixture(scope="session")
+def media():
+    """media(architecture): the handle of a tiny random model that sees or hears."""
+    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))

@@ -5,23 +5,13 @@ else follows the blocks is reached by putting a state in the place of the last b
 """
 
 import copy
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
-BLOCKS = {
-    "gpt2": "transformer.h",
-    "gpt-neox": "gpt_neox.layers",
-    "gpt-neo": "transformer.h",
-    "gptj": "transformer.h",
-    "opt": "model.decoder.layers",
-    "opt-projected": "model.decoder.layers",
-    "bloom": "transformer.h",
-    "mpt": "transformer.blocks",
-    "falcon": "transformer.h",
-    "falcon-alibi": "transformer.h",
-    "mamba": "backbone.layers",
-}  # "model.layers" for the rest
+BLOCKS = dict.fromkeys(("gpt2", "gpt-neo", "gptj", "bloom", "falcon", "falcon-alibi"), "transformer.h")
+BLOCKS |= dict.fromkeys(("opt", "opt-projected"), "model.decoder.layers")
+BLOCKS |= {"gpt-neox": "gpt_neox.layers", "mpt": "transformer.blocks", "mamba": "backbone.layers"}  # or "model.layers"
 
 
 class Oracle:
@@ -35,9 +25,8 @@ class Oracle:
     def ids(self, prompt):
         return torch.tensor([self.tokenizer(prompt)["input_ids"]])
 
-    @contextmanager
     def changed(self, layer, change):
-        """change(states [1, token, hidden]) -> states, at one layer."""
+        """A hook, until its end: change(states [1, token, hidden]) -> states, at one layer."""
 
         def before(block, args, kwargs):
             if args:
@@ -48,11 +37,8 @@ class Oracle:
             return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
         if layer == 0:
-            handle = self.blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = self.blocks[layer - 1].register_forward_hook(after)
-        yield
-        handle.remove()
+            return self.blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+        return self.blocks[layer - 1].register_forward_hook(after)
 
     @torch.no_grad()
     def logits(self, ids):
@@ -96,16 +82,13 @@ class Oracle:
         plain = self.raw if reading == "raw" else self.normed
         return torch.stack([*map(plain, states[:-1]), self.normed(states[-1])])
 
-    @contextmanager
     def edited(self, layer, vector, position, mode, strength):
         def change(h):
             h = h.clone()
-            new = h[0, position] + strength * vector if mode == "add" else vector.to(h.dtype)
-            h[0, position] = new
+            h[0, position] = h[0, position] + strength * vector if mode == "add" else vector.to(h.dtype)
             return h
 
-        with self.changed(layer, change):
-            yield
+        return self.changed(layer, change)
 
     def steered(self, prompt, layer, vector, position, mode, strength):
         """Log-probabilities after the prompt, read with the edit."""

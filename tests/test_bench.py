@@ -6,11 +6,10 @@ import math
 import pytest
 import torch
 
-from semhub_utils import bench, cli, site, steering
+from semhub_utils import bench, cli, site
 from semhub_utils.bench import EXPERIMENTS, METHODS, Case
 from semhub_utils.bench_chapters import CHAPTERS, MEDIA, workloads
 from semhub_utils.errors import SemhubError
-from semhub_utils.states import Edit, EditPlan
 
 MEBI = 2**20
 
@@ -118,20 +117,6 @@ def test_a_model_without_room_for_a_continuation_is_refused(monkeypatch, tiny):
     monkeypatch.setattr(bench, "load_model", lambda *args, **options: tiny("gpt2"))
     with pytest.raises(SemhubError, match=f"reads at most {tiny('gpt2').max_length} tokens"):
         bench.bench("x", quick=True)
-
-
-@pytest.mark.parametrize("positions", [-1, [-3, -2], 0, [[0], [-1], [1, 2], [-1], [-2], [-1]]])
-def test_sharing_what_is_not_edited_changes_nothing(model, positions, monkeypatch):
-    prompts = ["12=3+", "eight plus one equals", "7=6+", "three plus four times two plus one", "5*2", "1+1=2"]
-    vector = torch.randn(len(prompts), model.hidden_size, generator=torch.Generator().manual_seed(1))
-    edit = Edit(layers=(2, 3), vector=vector, positions=positions)
-    given = dict(targets=torch.arange(9), edit=edit, strengths=(0.0, 1.0, -2.0))
-    shared = steering.next_token_logprobs(model, prompts, max_batch_tokens=30, **given)
-    model.store.clear()
-    monkeypatch.setattr(EditPlan, "start", lambda plan, n: 0)
-    apart = steering.next_token_logprobs(model, prompts, **given)
-    torch.testing.assert_close(shared, apart, rtol=5e-5, atol=5e-5)
-    assert (shared[:, 0] - shared[:, 1]).abs().max() > 1e-3
 
 
 def test_quick_bench():

@@ -6,9 +6,7 @@ import inspect
 import io
 import json
 import random
-import sys
 import tokenize
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -37,13 +35,14 @@ from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import World, text
-from semhub_utils.spokes import code, facts, files
+from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.code import Program, library, parse, programs
+from semhub_utils.spokes.items import Items
 from semhub_utils.tokens import WordForms, word_forms
 
 
 def numbered(*sources):
-    return [Program(f"p{k}", source) for k, source in enumerate(sources)]
+    return Items(Program(f"p{k}", source) for k, source in enumerate(sources))
 
 
 # ---- places ----
@@ -89,16 +88,16 @@ total = [a for a, b in pairs] + [(lambda c, d: c), "],["]
 
 
 def test_commas_are_found_whatever_stands_around_them():
-    places, dropped = code.comma_places(numbered(AWKWARD))
+    places = code.comma_places(numbered(AWKWARD))
     lists = {place.at for place in places if place.kind == "list"}
     assert lists == list_commas(AWKWARD) and len(lists) == 9
     assert [p.text[p.at - 1 : p.at + 2] for p in places if p.kind == "call"] == [", 6"]
-    assert not dropped
+    assert not places.dropped
 
 
 def test_commas_in_f_strings_are_counted_not_read():
-    _, dropped = code.comma_places(numbered('print(f"{[1, 2]} {f(3, 4)}", 5)'))
-    assert dropped == {"inside an f-string": 2}
+    places = code.comma_places(numbered('print(f"{[1, 2]} {f(3, 4)}", 5)'))
+    assert places.dropped == {"inside an f-string": 2}
 
 
 def test_arguments_and_every_reason_to_leave_one_out():
@@ -120,7 +119,7 @@ max(1, 2)
 f"{len(y)}"
 sorted(k for k in x)
 """
-    places, dropped = code.argument_places(numbered(source))
+    places = code.argument_places(numbered(source))
     got = [(p.text[: p.at].splitlines()[-1].strip(), p.kind, p.name, p.names) for p in places]
     assert sorted(got) == sorted(
         [
@@ -136,7 +135,7 @@ sorted(k for k in x)
             ("sorted(", "builtin", "iterable", ()),
         ]
     )
-    assert dropped == {
+    assert places.dropped == {
         "keyword argument": 1,
         "argument without a parameter of its own": 1,  # the 5
         "starred argument, and those after it": 2,
@@ -168,13 +167,13 @@ def test_offsets_are_right_on_mbpp():
     """Commas as Python's tokenizer counts brackets; a star put in front of an argument stars one argument of a call."""
     found = programs(2000, seed=0, data_dir=shared("mbpp"))
     assert len(found) == 972 and found.dropped == {"does not parse as Python 3": 2}
-    commas, _ = code.comma_places(found)
+    commas = code.comma_places(found)
     by_text = {program.text: set() for program in found}
     for place in commas:
         if place.kind == "list":
             by_text[place.text].add(place.at)
     assert all(by_text[source] == list_commas(source) for source in by_text) and sum(map(len, by_text.values())) > 40
-    arguments, _ = code.argument_places(found)
+    arguments = code.argument_places(found)
     for place in arguments[::3]:
         pointed = parse(place.text[: place.at] + "*" + place.text[place.at :])
         if pointed is None:  # a generator cannot be starred
@@ -182,7 +181,7 @@ def test_offsets_are_right_on_mbpp():
         else:
             assert starred(pointed) == starred(parse(place.text)) + 1
     assert len(arguments) > 800
-    assert all(p.text[: p.at].rstrip("( ").endswith("range") for p in code.range_places(found)[0])
+    assert all(p.text[: p.at].rstrip("( ").endswith("range") for p in code.range_places(found))
 
 
 @pytest.mark.parametrize(
@@ -204,9 +203,9 @@ def test_generated_programs_parse_and_know_their_functions():
     found = programs(300, seed=1)
     assert len(found) == 300 and not found.dropped and len({p.text for p in found}) > 200
     assert found == programs(300, seed=1) != programs(300, seed=2)
-    names = {place.name for place in code.argument_places(found)[0]}
+    names = {place.name for place in code.argument_places(found)}
     assert {"agent", "theme", "recipient", "first", "second", "thing", "start", "end"} == names
-    assert len(code.range_places(found)[0]) > 50 and len(code.comma_places(found)[0]) > 100
+    assert len(code.range_places(found)) > 50 and len(code.comma_places(found)) > 100
     rng, make = random.Random(0), Generators(World())
     for _ in range(60):  # as the corpus defines them
         definition = ast.parse(text(make.definition(rng, "code"))).body[0]
@@ -247,7 +246,7 @@ def test_lines_that_are_no_program_are_skipped_and_counted(tmp_path):
         "empty line": 1,
     }
     assert found.first[0] == "mbpp.jsonl:3: does not parse as Python 3" and len(found.first) == 3
-    assert len(code.comma_places(found)[0]) == 3
+    assert len(code.comma_places(found)) == 3
 
 
 def test_files_without_a_program_are_refused_in_a_sentence(tmp_path):
@@ -259,36 +258,6 @@ def test_files_without_a_program_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "mbpp.jsonl").write_bytes("ñ".encode("latin-1"))
     with pytest.raises(SemhubError, match="not UTF-8"):
         programs(3, seed=0, data_dir=tmp_path)
-    with pytest.raises(SemhubError, match="programs is 'perl'"):
-        programs(3, seed=0, source="perl")
-
-
-def test_mbpp_over_the_network_is_asked_for_by_name_and_commit(monkeypatch):
-    asked = []
-
-    def load_dataset(name, config=None, *, revision, split):
-        asked.append((name, config, revision, split))
-        return iter([{"task_id": len(asked), "code": f"x = [{len(asked)}, 2]"}])
-
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    found = programs(9, seed=0, source="mbpp")
-    assert [p.text for p in found] == [f"x = [{k}, 2]" for k in (1, 2, 3, 4)]
-    name, revision = files.SETS["mbpp"]
-    assert asked == [(name, "full", revision, split) for split in ("train", "test", "validation", "prompt")]
-    assert all(len(commit) == 40 and int(commit, 16) for _, commit in files.SETS.values())
-
-
-def test_no_network_or_no_package_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
-        files.hub_rows("mbpp", "train")
-
-    def load_dataset(*_, **__):
-        raise ConnectionError("no route")
-
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(SemhubError, match=r"mbpp \(train, 4bb6404\) cannot be had from the hub \(ConnectionError\)"):
-        files.hub_rows("mbpp", "train")
 
 
 # ---- sites ----
@@ -302,7 +271,7 @@ def test_places_the_tokenizer_joins_with_a_neighbour_are_dropped(tiny):
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\],|,x|,\(|\[|\]|,|\w|\(|\s"), behavior="isolated")
     model = wrap(module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), model_id="m")
     source = "[y,y,[y],y,x,y,\ny,z]"  # after a line break comes y, and z is unknown
-    places, _ = code.comma_places(numbered(source, source, "[" + "y," * 40 + "y]"))
+    places = code.comma_places(numbered(source, source, "[" + "y," * 40 + "y]"))
     found, dropped = sites(model, places)
     assert [(s.prompt, s.next_text) for s in found] == [
         ("[y,", "y"), ("[y,y,", "["), ("[y,y,[y],y,x,", "y"), ("[y,y,[y],y,x,y,", "y"),
@@ -340,7 +309,7 @@ def one_token(model, word, prompt):
 def test_and_values(both, reading):
     """Claims and curves; the null of "and" shuffles kinds, what is of one program and one kind together."""
     model, oracle = both
-    places, _ = code.comma_places(numbered(*LISTS, *CALLS))
+    places = code.comma_places(numbered(*LISTS, *CALLS))
     ands = unsaid.Ands(keywords=("near", "not", "dog"), frequent=("the", "cat", "homeward"))
     table, claims = core.run(ands, model, places, series="lists", readings=(reading,), twins=(), seed=3)
     rows, by_cell = {"list": [], "call": []}, {}
@@ -388,7 +357,7 @@ def test_argument_values(both):
     model, oracle = both
     known = {"add": ("cat", "dog"), "first": ("the", "homeward"), "second": ("near", "red")}
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
-    places, _ = code.argument_places(numbered(*sources), known)
+    places = code.argument_places(numbered(*sources), known)
     table, claims = before_arguments(model, places, twins=())
     rows, expected, whole, same = [], [], set(), 0
     for site in sites(model, places)[0]:
@@ -415,7 +384,7 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
     model = tiny("llama")
     oracle = Oracle("llama", model.module, model.tokenizer)
     sources = [f"for {a}{b} in range(3): {a}" for a in "abcdefg" for b in "xyzw"]
-    places, _ = code.range_places(numbered(*sources))
+    places = code.range_places(numbered(*sources))
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(3))
     rows = {"start": vector, "end": torch.zeros_like(vector)}
     monkeypatch.setattr(WordForms, "unembedding_row", lambda form, model: rows[form.word])
@@ -517,7 +486,7 @@ def and_programs():
     ids=["lists", "any comma", "another word", "nothing"],
 )
 def test_and_is_found_where_it_was_put(arrows, verdicts):
-    places, _ = code.comma_places(and_programs())
+    places = code.comma_places(and_programs())
     _, claims = core.run(unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows), places, series="lists")
     found = {claim.experiment: judge(claim).verdict for claim in claims}
     for name, verdict in zip(("and-lead", "and-place"), verdicts, strict=True):
@@ -531,7 +500,7 @@ def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
     """In a random model any word is likelier at one kind of comma than at the other, at all places at once."""
     names = [*WORDS, *ENGLISH]
     tokenizer, alarms, fooled = planted(names, []).tokenizer, 0, 0
-    places, _ = code.comma_places(and_programs())
+    places = code.comma_places(and_programs())
     for seed in range(5):
         sizes = {"vocab_size": len(names), "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
@@ -551,7 +520,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
         arrows = [(f, name, 3.0) for f, pair in functions.items() for name in pair]
     rng = random.Random(0)
     sources = [f"{f}(x{rng.randrange(12)}, x{rng.randrange(12)})" for f in functions for _ in range(4)]
-    places, _ = code.argument_places(numbered(*sources), functions)
+    places = code.argument_places(numbered(*sources), functions)
     model = planted(names, arrows)
     table, claims = before_arguments(model, places)
     found = {claim.experiment: judge(claim) for claim in claims}
@@ -584,7 +553,7 @@ def test_a_start_is_written_where_the_word_is_used(understood):
         elif understood:
             last.o_proj.weight.add_(torch.outer(eye[k("]")], eye[len(names) + k("start")]))
         model.module.lm_head.weight[k("0")] += 4 * eye[k("]")]
-    places, _ = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
+    places = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
     table, claims = core.run(interventions.Range(), model, places, series="range")
     assert table[table.experiment == "range-task"].value.eq(1).all()
     assert judge(claims[0]).verdict == (HOLDS if understood is True else NOT), judge(claims[0])
@@ -618,9 +587,9 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
     model = tiny("llama")
     long = "x = [" + ", ".join("8" * 20 for _ in range(30)) + "]"
     for sources in ((), (long,), ("f(3, 5)",)):
-        commas, _ = code.comma_places(numbered(*sources))
-        arguments, _ = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
-        calls, _ = code.range_places(numbered("for x in range(3): x"))
+        commas = code.comma_places(numbered(*sources))
+        arguments = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
+        calls = code.range_places(numbered("for x in range(3): x"))
         tables = [
             core.run(unsaid.Ands(), model, commas, series="lists", dropped={"before": 2}),
             before_arguments(model, arguments, dropped={"before": 2}),

@@ -6,13 +6,22 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, bootstrap_interval, corrected_bound, corrected_p, judge
+from semhub_utils.evidence import (
+    HOLDS,
+    NOT,
+    UNTESTABLE,
+    bootstrap_interval,
+    corrected_bound,
+    corrected_p,
+    judge,
+    least_permutation_p,
+    random_pairings,
+)
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Flip, Given, Kept, Scores, run
 from semhub_utils.inputs import Input
 from semhub_utils.lens import Normed
 from semhub_utils.models import randomised
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import PICTURES, LensItem
 
 N = 40

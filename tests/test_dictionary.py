@@ -54,7 +54,7 @@ def test_packed_with_a_mark_and_windows_line_ends_it_reads_the_same(tmp_path):
         (LINES.encode("utf-16"), "cedict_ts.u8", "is not UTF-8"),
         (b"# nothing but a remark\n\n", "cedict_ts.u8", "no entries that can be used.*empty line"),
         (b"name,english\ncat,x\n", "cedict_ts.u8", "no entries that can be used.*2 × line that is no entry"),
-        (gzip.compress(LINES.encode())[:60], "cedict_1_0_ts_utf-8_mdbg.txt.gz", "cannot be read"),
+        (gzip.compress(LINES.encode(), mtime=0)[:60], "cedict_1_0_ts_utf-8_mdbg.txt.gz", "cannot be read"),
         (LINES.encode(), "cedict_1_0_ts_utf-8_mdbg.txt.gz", "cannot be read.*[Nn]ot a gzipped file"),
     ],
 )

@@ -19,11 +19,13 @@ from semhub_utils.evidence import (
     evidence,
     judge,
     knows_task,
+    least_permutation_p,
+    least_sign_flip_p,
+    random_pairings,
     sign_flip_null,
     split_items,
     tidy,
 )
-from semhub_utils.shuffles import least_permutation_p, least_sign_flip_p, random_pairings
 
 
 def noise(n=60, layers=7, effect=0.0, at=3, seed=0, scale=1.0):
@@ -176,10 +178,8 @@ def test_only_the_window_is_paid_for():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="7 layers and 3 were named"):
+    with pytest.raises(ValueError, match="{7} layers and 3 were named"):
         evidence("c", noise(), np.zeros((9, 7)), layers=range(3), n_layers=2)
-    with pytest.raises(ValueError, match="'rand'|rand of"):
-        made(noise(), controls={"rand": control("rand", noise(layers=2, at=0))})
     with pytest.raises(ValueError, match="cluster labels"):
         bootstrap_interval(noise(), clusters=["a"])
 
@@ -189,8 +189,6 @@ def test_controls():
     assert len(curve.values) == len(curve.low) == 7 and len(set(curve.high)) == 1 and curve.n == 40
     with pytest.raises(ValueError, match="no item"):
         control("empty", np.full((3, 2), np.nan))
-    with pytest.raises(ValueError, match="one would do"):
-        control("many", noise(), n_layers_shown=7)
 
 
 def test_json_there_and_back():

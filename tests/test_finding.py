@@ -12,6 +12,7 @@ from test_results import PARAMETERS, Model, found
 from semhub_utils.chapter import Chapter, Finding, left_out, listing
 from semhub_utils.evidence import UNTESTABLE
 from semhub_utils.results import Run
+from semhub_utils.spokes.items import Items
 
 WORDS = {"alt": "Two curves, and a band around each of them."}
 
@@ -115,5 +116,8 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
 def test_tables_of_a_chapter():
     shown = listing([("a", 0.5), ("b", 1)], ["name", "share"], share="{:.0%}").to_html()
     assert "50%" in shown and "100%" in shown and "<th >0</th>" not in shown
-    lost = left_out({"es": [1, 2], "zh": []}, {"es": {}, "zh": {"too long": 3}})
+    none = Items()
+    for k in range(3):
+        none.drop("too long", str(k))
+    lost = left_out({"es": Items([1, 2]), "zh": none})
     assert lost.loc["zh"].to_dict() == {"too long": 3, "read": 0} and lost.loc["es", "read"] == 2

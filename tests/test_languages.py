@@ -238,7 +238,7 @@ def test_words_are_read_where_they_come_next(tiny, name):
     """The whole text is read, one site at a time, at the position before the word's token."""
     model = tiny(name)
     oracle = Oracle(name, model.module, model.tokenizer)
-    items, dropped = words_of(model, [TEXT])
+    items = words_of(model, [TEXT])
     whole = {
         w
         for w in (*ENTRIES, "two", "nine", "seven", "five", "eight", "and")
@@ -246,8 +246,8 @@ def test_words_are_read_where_they_come_next(tiny, name):
     }
     read = [w for w in TEXT.rstrip(".").split() if w in ENTRIES and {w, *ENTRIES[w].english} <= whole]
     assert [item.targets["own"][0] for item in items] == read and 3 <= len(read) < len(ENTRIES)
-    assert sum(dropped.values()) + len(items) == len(TEXT.split())
-    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", twins=(), dropped=dropped)
+    assert sum(items.dropped.values()) + len(items) == len(TEXT.split())
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", twins=())
     states, tokens = oracle.states(TEXT), model.tokenizer(TEXT, return_offsets_mapping=True)
     meaning, end = [], []
     for item in items:
@@ -267,23 +267,24 @@ def test_words_are_read_where_they_come_next(tiny, name):
     np.testing.assert_allclose(claims[0].values, np.mean(meaning, 0), atol=5e-5)
     named = {c.experiment: c for c in claims}
     assert named["lens-end"].values[-1] == pytest.approx(np.mean(end), abs=5e-5)
-    assert named["lens-meaning"].dropped == dropped
+    assert named["lens-meaning"].dropped == items.dropped
 
 
 def test_what_is_left_out_is_counted_by_reason(tiny):
     model = tiny("llama")
     entries = {"cat": Entry(("Cat", "two"), "noun"), "dog": Entry(("homeward",), "noun"), "house": ENTRIES["house"]}
     lines = ["cat", "the cat", "the dog and", "the house", "the zyzzyva", "the cat sat " * 40]
-    items, dropped = words_of(model, lines, entries)
+    items = words_of(model, lines, entries)
+    dropped = items.dropped
     assert [item.targets["english"] for item in items] == [("five",)]
     assert dropped["english and own are the same word"] == 1 and dropped["no English word of one token"] == 1
     assert dropped["in a text longer than the model's context"] == 1
     assert dropped["several tokens, or part of one"] >= 1, "zyzzyva, and cat where the text begins with it"
-    nothing, reasons = words_of(model, ["cat"], {})
-    assert not nothing and sum(reasons.values()) == 1
-    assert words_of(model, [], {}) == ([], {})
-    unknown, reasons = words_of(organism("hub"), ["el perro zyzzyva"], {"zyzzyva": ENTRIES["cat"]})
-    assert not unknown and reasons["unknown to the tokenizer"] == 1
+    nothing = words_of(model, ["cat"], {})
+    assert not nothing and sum(nothing.dropped.values()) == 1
+    assert words_of(model, [], {}) == [] and not words_of(model, [], {}).dropped
+    unknown = words_of(organism("hub"), ["el perro zyzzyva"], {"zyzzyva": ENTRIES["cat"]})
+    assert not unknown and unknown.dropped["unknown to the tokenizer"] == 1
 
 
 def test_wrong_words_are_of_one_kind_and_as_frequent(tiny):
@@ -324,7 +325,7 @@ def test_no_word_left_cannot_be_tested(tiny):
 def test_the_choice_is_that_of_the_output(tiny):
     model = tiny("gpt2")
     oracle = Oracle("gpt2", model.module, model.tokenizer)
-    items, _ = words_of(model, [TEXT])
+    items = words_of(model, [TEXT])
     table = words.choice_table(model, items, own="own", series="x")
     assert len(table) == len(items)
     for item, value in zip(items, table.value, strict=True):
@@ -345,16 +346,16 @@ def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
     lines, entries = languages.running_text("german", 150, seed=4), languages.world_dictionary("de")
     for name in ("planted", "islands"):
         model = organism(name)
-        items, dropped = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
-        _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4, dropped=dropped)
+        items = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
+        _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4)
         found[name] = judge(claims[0]).verdict
-        assert claims[0].n == 150 and dropped["not in the dictionary"] > 100
+        assert claims[0].n == 150 and claims[0].dropped["not in the dictionary"] > 100
     assert found["planted"] == HOLDS and found["islands"] in (NOT, WEAKLY)
 
 
 def test_parts_of_speech_are_the_same_items_apart(tiny):
     entries = {w: Entry(e.english, "verb" if w in ("red", "river", "mat") else "noun") for w, e in ENTRIES.items()}
-    items, _ = words_of(tiny("llama"), [TEXT], entries)
+    items = words_of(tiny("llama"), [TEXT], entries)
     table, claims = words.by_part(words.Lens("english", "own"), tiny("llama"), items, series="x", twins=())
     assert set(table.part) == {"noun", "verb"}
     whole = sum(c.n + sum(c.dropped.values()) for c in claims if c.experiment == "lens-meaning")
@@ -399,10 +400,10 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     assert sentences[0].document.count(".") == 1
     lines = languages.running_text("chinese", 200, seed=0, data_dir=real)
     entries = languages.dictionary("chinese", real)
-    items, dropped = words.word_items(model, lines, "chinese", entries, {}, n_words=60)
-    assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(dropped)
+    items = words.word_items(model, lines, "chinese", entries, {}, n_words=60)
+    assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(items.dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
-    _, claims = core.run(words.Lens("english", "own"), model, items, series="x", dropped=dropped)
+    _, claims = core.run(words.Lens("english", "own"), model, items, series="x")
     assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
 
 

@@ -20,7 +20,7 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "longest function": 126,  # 80
     "statements": 11_850,  # 8_000
     "fmt: skip": 28,  # 20
-    "lines to know for a chapter": 4_100,  # 3_000
+    "lines to know for a chapter": 3_560,  # 3_000
     "lines of tests": 15_400,  # 10_500
     "lines of the longest cell of a chapter": 19,  # 12
     "modules beside the package that chapters import": 2,  # 0

@@ -11,9 +11,8 @@ from shared_data import shared
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import resample
-from semhub_utils.spokes.audio import esc, read_sound, vggsound
-from semhub_utils.spokes.coco import Segment, photos, read_image
-from semhub_utils.spokes.vision import cells
+from semhub_utils.spokes.audio import read_clips, read_sound
+from semhub_utils.spokes.vision import Area, cells, pictures, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -192,19 +191,23 @@ def write(root, kind, content):
     (root / "annotations" / f"{kind}_val2017.json").write_text(json.dumps(content))
 
 
+def masks(photo):
+    return [area.mask(photo.image.size) for area in photo.areas]
+
+
 def test_coco_photographs_and_what_is_skipped(coco):
-    found = photos(9, seed=0, data_dir=coco)
-    assert [photo.id for photo in found] == ["coco:1", "coco:2"] and found[0].captions == ("caption 1", "caption 1")
+    found = pictures(9, data_dir=coco)
+    assert [photo.id for photo in found] == ["coco:1", "coco:2"] and found[0].caption == "caption 1"
     assert found.dropped == {"damaged": 1, "no such photograph": 1, "no caption": 1} and "3.jpg" in found.left_out
-    near(found[0].image(), (5, 2), RED)
-    assert not found[0].segments and len(photos(1, seed=0, data_dir=coco)) == 1
+    near(found[0].image, (5, 2), RED)
+    assert not found[0].areas and len(pictures(1, data_dir=coco)) == 1
 
 
 def test_coco_segments(coco):
-    (photo,) = found = photos(9, seed=0, data_dir=coco, segments=True)
-    assert [segment.label for segment in photo.segments] == ["box", "line"]
+    (photo,) = found = pictures(9, data_dir=coco, segments=True)
+    assert [area.words for area in photo.areas] == [("box",), ("line",)]
     assert found.dropped == {"segment in a form that is not read": 1, "unknown label or photograph": 1}
-    box, line = (segment.mask() for segment in photo.segments)
+    box, line = masks(photo)
     assert box.shape == (20, 40) and abs(int(box.sum()) - 110) <= 11 and box[10, 15] and not box[3, 15]
     assert np.argwhere(line).tolist() == [[row, 10] for row in range(5, 15)]
 
@@ -220,11 +223,10 @@ def test_coco_panoptic_comes_first(coco):
     parts = [{"id": number, "category_id": 7}, {"id": 5, "category_id": 1}]
     notes = [{"image_id": 2, "file_name": "2.png", "segments_info": parts}]
     write(root, "panoptic", {"images": images, "annotations": notes, "categories": [{"id": 7, "name": "sky"}]})
-    (photo,) = found = photos(9, seed=0, data_dir=coco, segments=True)
-    assert photo.id == "coco:2" and [segment.label for segment in photo.segments] == ["sky"]
-    assert (
-        photo.segments[0].mask()[:10, :20].all() and photo.segments[0].mask().sum() == 200 and len(found.dropped) == 1
-    )
+    (photo,) = found = pictures(9, data_dir=coco, segments=True)
+    assert photo.id == "coco:2" and [area.words for area in photo.areas] == [("sky",)]
+    [sky] = masks(photo)
+    assert sky[:10, :20].all() and sky.sum() == 200 and len(found.dropped) == 1
 
 
 def test_photographs_that_do_not_fit_their_segments_are_skipped(coco, halves):
@@ -245,8 +247,8 @@ def test_photographs_that_do_not_fit_their_segments_are_skipped(coco, halves):
     notes = [{"image_id": n, "file_name": f"{n}.png", "segments_info": parts} for n in (1, 2, 4, 5)]
     write(root, "captions", {"images": images, "annotations": [{"image_id": n, "caption": "x"} for n in (1, 2, 4, 5)]})
     write(root, "panoptic", {"images": images, "annotations": notes, "categories": [{"id": 7, "name": "sky"}]})
-    (photo,) = found = photos(9, seed=0, data_dir=coco, segments=True)
-    assert photo.id == "coco:1" and photo.segments[0].mask().all()
+    (photo,) = found = pictures(9, data_dir=coco, segments=True)
+    assert photo.id == "coco:1" and masks(photo)[0].all()
     assert found.dropped == {"of another size than its segments": 2, "damaged": 1} and "4.png" in found.left_out
 
 
@@ -259,8 +261,8 @@ def test_shares_of_cells():
     assert middle.tolist() == [[0, 0], [0, 0]]
     padded = cells(mask, (2, 2), (0.0, -0.5, 1.0, 1.5))  # a picture made square by bars above and below
     assert padded.tolist() == [[0, 0.25], [0, 0]]
-    whole = Segment("all", (20, 40), [[-5, -5, 50, -5, 50, 50, -5, 50]])
-    assert whole.mask().all()
+    whole = Area((0, 0, 0, 0), ("all",), [[-5, -5, 50, -5, 50, 50, -5, 50]])
+    assert whole.mask((40, 20)).all()
 
 
 @pytest.mark.parametrize(
@@ -275,19 +277,19 @@ def test_shares_of_cells():
 def test_coco_files_that_are_refused(coco, change, said):
     change(coco / "coco")
     with pytest.raises(SemhubError, match=said):
-        photos(3, seed=0, data_dir=coco)
+        pictures(3, data_dir=coco)
 
 
 def test_coco_itself():
     data = shared("coco")
-    found = photos(100, seed=0, data_dir=data)
-    assert len(found) == 50 and not found.dropped and all(len(photo.captions) == 5 for photo in found)
-    found = photos(100, seed=0, data_dir=data, segments=True)
+    found = pictures(100, data_dir=data)
+    assert len(found) == 50 and not found.dropped and all(photo.caption for photo in found)
+    found = pictures(100, data_dir=data, segments=True)
     notes = json.loads((data / "coco/annotations/instances_val2017.json").read_text())["annotations"]
     areas = [note["area"] for photo in found for note in notes if photo.id == f"coco:{note['image_id']}"]
-    masks = [segment.mask() for photo in found for segment in photo.segments]
-    assert len(found) == 25 and len(masks) == len(areas) == 213
-    assert all(abs(mask.sum() - area) < 25 + 0.1 * area for mask, area in zip(masks, areas, strict=True))
+    drawn = [mask for photo in found for mask in masks(photo)]
+    assert len(found) == 25 and len(drawn) == len(areas) == 213
+    assert all(abs(mask.sum() - area) < 25 + 0.1 * area for mask, area in zip(drawn, areas, strict=True))
 
 
 # ESC and VGGSound
@@ -300,10 +302,10 @@ def test_esc10_folders(tmp_path):
         soundfile.write(tmp_path / "esc10/001 - Dog bark" / f"{name}.ogg", tone(44100), 44100)
     (tmp_path / "esc10/002 - Rain/2-9-A.ogg").write_bytes(b"")
     (tmp_path / "esc10/002 - Rain/read.me").write_text("x")
-    found = esc(9, seed=0, data_dir=tmp_path)
-    assert [(clip.id, clip.label, clip.source) for clip in found] == [
+    found = read_clips(9, data_dir=tmp_path)
+    assert [(clip.id, clip.label, clip.cluster) for clip in found] == [
         ("esc10:1-7-A", "dog bark", "1-7"), ("esc10:1-7-B", "dog bark", "1-7")]  # fmt: skip
-    assert found.dropped == {"unreadable file": 1} and abs(len(found[0].sound(16000).samples) - 8000) <= 1
+    assert found.dropped == {"unreadable file": 1} and abs(len(found[0].samples) - 8000) <= 1
 
 
 def test_esc50_and_vggsound_tables(tmp_path):
@@ -313,30 +315,27 @@ def test_esc50_and_vggsound_tables(tmp_path):
     rows = "filename,fold,target,category,esc10,src_file,take\n1-5-A-0.wav,1,0,clock_tick,True,5,A\n"
     rows += "gone.wav,1,0,rain,True,6,A\nshort\n"
     (tmp_path / "esc50/meta/esc50.csv").write_text(rows)
-    (clip,) = found = esc(9, seed=0, data_dir=tmp_path)
-    assert (clip.label, clip.source) == ("clock tick", "5") and found.dropped == {
-        "no file": 1,
-        "row of another length": 1,
-    }
+    (clip,) = found = read_clips(9, data_dir=tmp_path)
+    assert (clip.label, clip.cluster) == ("clock tick", "5")
+    assert found.dropped == {"no file": 1, "row of another length": 1}
+    (tmp_path / "esc50/meta/esc50.csv").write_text("name\nx\n")
+    with pytest.raises(SemhubError, match=r"has no column 'category' \(it has name\)"):
+        read_clips(9, data_dir=tmp_path)
 
     (tmp_path / "vggsound/clips").mkdir(parents=True)
     soundfile.write(tmp_path / "vggsound/clips/-x_y_000030.wav", tone(16000), 16000)
     rows = '-x_y,30,"dog barking, far",test\n-x_y,30,cat,train\nother,40,rain,test\n'
     (tmp_path / "vggsound/vggsound.csv").write_text(rows)
-    (clip,) = found = vggsound(9, seed=0, data_dir=tmp_path)
-    assert (clip.label, clip.source) == ("dog barking, far", "-x_y") and found.dropped == {"no file": 1}
+    (clip,) = found = read_clips(9, data_dir=tmp_path)
+    assert (clip.label, clip.cluster) == ("dog barking, far", "-x_y") and found.dropped == {"no file": 1}
     (tmp_path / "vggsound/vggsound.csv").write_text(rows.replace("test", "train"))
     with pytest.raises(SemhubError, match="no sounds that can be used"):
-        vggsound(9, seed=0, data_dir=tmp_path)
-    (tmp_path / "esc50/meta/esc50.csv").write_text("name\nx\n")
-    with pytest.raises(SemhubError, match="has no column category"):
-        esc(9, seed=0, data_dir=tmp_path)
-    for read, said in ((esc, "ESC-10 or ESC-50"), (vggsound, "VGGSound")):
-        with pytest.raises(SemhubError, match=said):
-            read(9, seed=0, data_dir=tmp_path / "nowhere")
+        read_clips(9, data_dir=tmp_path)
+    with pytest.raises(SemhubError, match="the file of ESC-10, ESC-50 or VGGSound; that of.*ESC-50 or of.*vggsound"):
+        read_clips(9, data_dir=tmp_path / "nowhere")
 
 
 def test_esc10_itself():
-    found = esc(20, seed=0, data_dir=shared("esc10"))
-    assert len(found) == 20 and not found.dropped and found == esc(20, seed=0, data_dir=shared("esc10"))
-    assert {"dog bark", "rooster"} <= {clip.label for clip in esc(100, seed=0, data_dir=shared("esc10"))}
+    found, again = (read_clips(20, data_dir=shared("esc10")) for _ in range(2))
+    assert len(found) == 20 and not found.dropped and [clip.id for clip in found] == [clip.id for clip in again]
+    assert {"dog bark", "rooster"} <= {clip.label for clip in read_clips(100, data_dir=shared("esc10"))}

@@ -8,6 +8,7 @@ import shutil
 import weakref
 from contextlib import ExitStack
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from semhub_utils import checks, loading
 from semhub_utils.checks import self_check
 from semhub_utils.errors import SemhubError
+from semhub_utils.fingerprint import of_model
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.states import hidden_states
@@ -39,6 +41,10 @@ def copy_of(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
 
 
+def pickled(at):
+    torch.save(load_file(at / "model.safetensors"), at / "pytorch_model.bin")
+
+
 def sentence(*arguments, **named):
     """The message of what loading raises: one sentence."""
     with pytest.raises(SemhubError) as caught:
@@ -57,7 +63,6 @@ def test_every_architecture_passes_its_checks(tiny, name):
     found = self_check(model)
     assert [check.name for check in found] == list(checks.CHECKS) and all(check.passed for check in found)
     assert model.n_layers == 3 and model.hidden_size == 32 and model.vocab_size == 410
-    assert model.depth(0) == 0 and model.depth(3) == 1
 
 
 @pytest.fixture
@@ -98,44 +103,50 @@ def test_half_precision_passes_its_checks_however_it_rounds(half, monkeypatch, n
     assert 0.1 < found["batch"] and max(found.values()) < 0.7, found
 
 
-def test_scales_and_caps_are_measured(tiny):
+@pytest.mark.parametrize(
+    ("name", "scale", "cap", "tail"),
+    [
+        ("llama", 1, None, 1),
+        ("gemma2", 1, 0.5, 1),
+        ("gemma3", 1, 0.7, 1),
+        ("cohere", 0.0625, None, 1),
+        ("granite", 1 / 6, None, 1),
+        ("minicpm3", 1, None, 8 / 32),
+    ],
+)
+def test_scales_and_caps_are_measured(tiny, name, scale, cap, tail):
     """What the configuration says, read off the model's behaviour."""
-    read = {name: tiny(name).structure for name in ("llama", "gemma2", "gemma3", "cohere", "granite", "minicpm3")}
-    assert (read["llama"].logit_scale, read["llama"].logit_cap, read["llama"].tail_scale) == (1, None, 1)
-    assert read["gemma2"].logit_cap == pytest.approx(0.5) and read["gemma3"].logit_cap == pytest.approx(0.7)
-    assert read["cohere"].logit_scale == pytest.approx(0.0625) and read["granite"].logit_scale == pytest.approx(1 / 6)
-    assert read["minicpm3"].tail_scale == pytest.approx(8 / 32)
-    assert [type(part) for part in tiny("opt-projected").structure.tail] == [torch.nn.Linear]
+    read = tiny(name).structure
+    assert read.logit_scale == pytest.approx(scale) and read.tail_scale == pytest.approx(tail)
+    assert read.logit_cap == (cap and pytest.approx(cap))
 
 
-def test_a_large_soft_cap_is_measured_too(tokenizers):
+def test_a_large_soft_cap_and_a_projection_are_found_too(tiny, tokenizers):
     model = wrap(make_module("gemma2", final_logit_softcapping=30.0), tokenizers("byte"), model_id="gemma2-30")
     assert model.structure.logit_cap == pytest.approx(30) and model.structure.logit_scale == pytest.approx(1)
     self_check(model)
+    assert [type(part) for part in tiny("opt-projected").structure.tail] == [torch.nn.Linear]
 
 
-def test_load_from_a_folder(folder):
+def test_load_from_a_folder_or_by_name(folder):
     model = load_model(str(folder))
     assert model.dtype == torch.float32 and model.max_length == 64 and model.model_id == str(folder)
     (encoding,) = model.encode(["8=3+"])
     assert [encoding.text[a:b] for a, b in encoding.offsets] == ["8", "=", "3", "+"]
     assert load_model(str(folder), dtype="bfloat16").dtype == torch.bfloat16
-
-
-def test_organisms_load_by_name():
-    assert load_model("organism:hub").fingerprint == load_model(str(organism_path("hub"))).fingerprint
+    assert of_model(load_model("organism:hub")) == of_model(load_model(str(organism_path("hub"))))
 
 
 def test_fingerprint_follows_weights_and_configuration(folder, copy_of):
-    first = load_model(str(folder)).fingerprint
-    assert len(first) == 16 and first == load_model(str(copy_of)).fingerprint
+    first = of_model(load_model(str(folder)))
+    assert len(first) == 16 and first == of_model(load_model(str(copy_of)))
     weights = load_file(copy_of / "model.safetensors")
     weights["model.norm.weight"][3] += 1e-3
     save_file(weights, copy_of / "model.safetensors", metadata={"format": "pt"})
-    changed = load_model(str(copy_of)).fingerprint
+    changed = of_model(load_model(str(copy_of)))
     config = json.loads((copy_of / "config.json").read_text())
     (copy_of / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
-    assert len({first, changed, load_model(str(copy_of)).fingerprint}) == 3
+    assert len({first, changed, of_model(load_model(str(copy_of)))}) == 3
 
 
 def test_random_twin(tiny):
@@ -143,8 +154,7 @@ def test_random_twin(tiny):
     state = torch.get_rng_state()
     one, other, same = randomised(model, 1), randomised(model, 2), randomised(model, 1)
     assert torch.equal(torch.get_rng_state(), state)
-    assert one.fingerprint == same.fingerprint
-    assert len({model.fingerprint, one.fingerprint, other.fingerprint}) == 3
+    assert of_model(one) == of_model(same) and len({of_model(model), of_model(one), of_model(other)}) == 3
     assert one.module.config.to_diff_dict() == model.module.config.to_diff_dict() | {"dtype": "float32"}
     assert one.tokenizer is model.tokenizer and "seed 1" in one.model_id
     self_check(one)
@@ -171,26 +181,30 @@ def test_a_random_twin_is_made_once_and_as_the_library_makes_it(folder):
     assert randomised(half, 3).dtype == torch.float32
 
 
-def test_random_weights_that_do_not_fit_are_one_sentence(folder, monkeypatch):
-    model, said = load_model(str(folder), check=False), "CUDA out of memory. Tried to allocate 2.00 GiB."
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), SemhubError, "leaves no room on cpu for as many .* would do"),
+        (RuntimeError("shapes cannot be multiplied"), RuntimeError, "multiplied"),
+    ],
+)
+def test_random_weights_that_do_not_fit_are_one_sentence(folder, monkeypatch, error, kind, said):
+    model = load_model(str(folder), check=False)
 
     def full(config, **given):
         raise error
 
     monkeypatch.setattr(type(model.module), "_from_config", full)
-    error = torch.OutOfMemoryError(said)
-    with pytest.raises(SemhubError, match="leaves no room on cpu for as many random weights, .* would do"):
-        hidden_states(randomised(model, 0), PROMPTS)
-    error = RuntimeError("shapes cannot be multiplied")
-    with pytest.raises(RuntimeError, match="multiplied"):
+    with pytest.raises(kind, match=said):
         hidden_states(randomised(model, 0), PROMPTS)
 
 
 def test_no_pad_token_is_needed(tiny):
-    assert tiny("llama").tokenizer.pad_token is None
-    rows = tiny("llama").unembedding.shape[0]
-    hidden_states(tiny("llama"), PROMPTS)
-    assert tiny("llama").tokenizer.pad_token is None and tiny("llama").unembedding.shape[0] == rows
+    model = tiny("llama")
+    rows = model.unembedding.shape[0]
+    assert model.tokenizer.pad_token is None
+    hidden_states(model, PROMPTS)
+    assert model.tokenizer.pad_token is None and model.unembedding.shape[0] == rows
 
 
 @pytest.mark.parametrize("kind", ["sentence", "unigram", "piece", "word"])
@@ -201,26 +215,8 @@ def test_checks_pass_with_every_kind_of_tokenizer(tokenizers, kind):
 # What fails a check
 
 
-def broken(tiny):
-    """A handle of its own that a test may spoil."""
-    model = tiny("llama")
-    return wrap(copy.deepcopy(model.module), model.tokenizer, model_id="spoiled")
-
-
-def spoil_norm(model, monkeypatch):
-    model.structure.tail = []
-
-
-def spoil_cap(model, monkeypatch):
-    model.structure.logit_cap = 2.0
-
-
 def spoil_order(model, monkeypatch):
     model.blocks[0], model.blocks[1] = model.blocks[1], model.blocks[0]
-
-
-def spoil_count(model, monkeypatch):
-    model.n_layers = 2
 
 
 def spoil_padding(model, monkeypatch, add=lambda h: h.mean(1, keepdim=True) * 0.01):
@@ -241,24 +237,30 @@ def spoil_positions(model, monkeypatch):
     monkeypatch.setattr(model, "run", from_the_right)
 
 
-def spoil_edit(model, monkeypatch):
-    monkeypatch.setattr(checks, "Edit", lambda *args, **kwargs: None)
+def spoil_zero(model, monkeypatch, real=checks.Edit):
+    monkeypatch.setattr(checks, "Edit", lambda layers, vector, positions: real(layers, vector + 1e-3, positions))
+
+
+WRONG = [
+    (lambda model, monkeypatch: setattr(model.structure, "tail", []), "lens"),
+    (lambda model, monkeypatch: setattr(model, "n_layers", 2), "layers"),
+    (lambda model, monkeypatch: monkeypatch.setattr(checks, "Edit", lambda *args, **named: None), "edit"),
+    (spoil_order, "layers"),
+]
 
 
 @pytest.mark.parametrize(
     ("spoil", "name"),
     [
-        (spoil_norm, "lens"),
-        (spoil_cap, "lens"),
-        (spoil_order, "layers"),
-        (spoil_count, "layers"),
+        *WRONG,
+        (lambda model, monkeypatch: setattr(model.structure, "logit_cap", 2.0), "lens"),
         (spoil_padding, "batch"),
         (spoil_padding, "causal"),
-        (spoil_edit, "edit"),
+        (spoil_zero, "zero"),
     ],
 )
 def test_a_wrong_handle_fails_the_check_made_for_it(tiny, monkeypatch, spoil, name):
-    model = broken(tiny)
+    model = wrap(copy.deepcopy(tiny("llama").module), tiny("llama").tokenizer, model_id="spoiled")
     spoil(model, monkeypatch)
     found = {check.name: check for check in self_check(model, raise_on_failure=False)}
     assert not found[name].passed and found[name].value > found[name].bound
@@ -271,13 +273,10 @@ def test_a_wrong_handle_fails_the_check_made_for_it(tiny, monkeypatch, spoil, na
 @pytest.mark.parametrize(
     ("spoil", "check"),
     [
-        (spoil_norm, "lens"),
-        (spoil_order, "layers"),
-        (spoil_count, "layers"),
+        *WRONG,
         (partial(spoil_padding, add=lambda h: h.mean(1, keepdim=True)), "batch"),
         (partial(spoil_padding, add=lambda h: h.roll(-1, 1)), "causal"),
         (spoil_positions, "batch"),
-        (spoil_edit, "edit"),
     ],
 )
 def test_in_half_precision_too_and_by_far(half, monkeypatch, name, massive, spoil, check):
@@ -285,15 +284,6 @@ def test_in_half_precision_too_and_by_far(half, monkeypatch, name, massive, spoi
     spoil(model, monkeypatch)
     [found] = [one for one in self_check(model, raise_on_failure=False) if one.name == check]
     assert found.value > 3 * found.bound, (found.value, found.bound)
-
-
-def test_adding_zero_must_change_nothing(tiny, monkeypatch):
-    model = broken(tiny)
-    real = checks.Edit
-    monkeypatch.setattr(
-        checks, "Edit", lambda layers, vector, positions: real(layers, vector + 1e-3, positions=positions)
-    )
-    assert not {check.name: check.passed for check in self_check(model, raise_on_failure=False)}["zero"]
 
 
 def test_loading_runs_the_checks(folder, monkeypatch):
@@ -307,41 +297,36 @@ def test_loading_runs_the_checks(folder, monkeypatch):
 # What is refused
 
 
-def small_bert():
-    return tf.BertConfig(
-        vocab_size=410, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48
-    )
-
-
 def test_an_encoder_is_refused(tmp_path, tokenizers):
     """BERT has a causal class of its own, so its type does not give it away: its reading of later tokens does."""
-    tf.BertForMaskedLM(small_bert()).save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    config = tf.BertConfig(vocab_size=410, **sizes)
+    tf.BertForMaskedLM(config).save_pretrained(tmp_path)
     tokenizers("piece").save_pretrained(tmp_path)
-    assert "an encoder" in sentence(str(tmp_path)) or "language-model head" in sentence(str(tmp_path))
-    with pytest.raises(
-        SemhubError, match="reads later tokens at earlier positions, as an encoder does; a decoder-only"
-    ):
-        wrap(tf.BertLMHeadModel(small_bert()), tokenizers("piece"), model_id="bert")
+    assert "an encoder" in (said := sentence(str(tmp_path))) or "language-model head" in said
+    with pytest.raises(SemhubError, match="later tokens at earlier positions, as an encoder does; a decoder-only"):
+        wrap(tf.BertLMHeadModel(config), tokenizers("piece"), model_id="bert")
 
 
-def test_encoders_without_a_causal_class_and_seq2seq_are_refused(tmp_path, tokenizers):
-    for name, config in [
-        ("distilbert", tf.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=410)),
-        ("t5", tf.T5Config(d_model=32, num_layers=2, num_heads=4, d_ff=48, vocab_size=410)),
-    ]:
-        path = tmp_path / name
-        config.save_pretrained(path)
-        tokenizers("byte").save_pretrained(path)
-        assert "decoder-only language model would do" in sentence(str(path))
+@pytest.mark.parametrize(
+    "config",
+    [
+        tf.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=410),
+        tf.T5Config(d_model=32, num_layers=2, num_heads=4, d_ff=48, vocab_size=410),
+    ],
+)
+def test_encoders_without_a_causal_class_and_seq2seq_are_refused(tmp_path, tokenizers, config):
+    config.save_pretrained(tmp_path)
+    tokenizers("byte").save_pretrained(tmp_path)
+    assert "decoder-only language model would do" in sentence(str(tmp_path))
 
 
 def test_unfollowed_structure_is_refused(tokenizers):
     module = make_module("llama")
     module.lm_head.register_forward_pre_hook(lambda part, args: (args[0].sin(),))
-    with pytest.raises(SemhubError, match="not followed"):
+    with pytest.raises(SemhubError, match="last block's output in a way that is not followed"):
         wrap(module, tokenizers("byte"), model_id="odd")
     module = make_module("llama")
-    module.lm_head.register_forward_hook(lambda part, args, out: out)
     forward = module.forward
 
     def bent(**kwargs):
@@ -354,22 +339,20 @@ def test_unfollowed_structure_is_refused(tokenizers):
         wrap(module, tokenizers("byte"), model_id="odd")
 
 
-def test_folders_that_lack_a_part(copy_of):
-    (copy_of / "model.safetensors").rename(copy_of / "aside")
-    assert "The weights of" in sentence(str(copy_of))
-    (copy_of / "aside").rename(copy_of / "model.safetensors")
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        (copy_of / file).unlink()
-    assert "The tokenizer of" in sentence(str(copy_of))
-    (copy_of / "config.json").unlink()
-    assert "The configuration of" in sentence(str(copy_of))
-
-
-def test_damaged_files(copy_of):
-    (copy_of / "model.safetensors").write_bytes(b"not weights")
-    assert "The weights of" in sentence(str(copy_of))
-    (copy_of / "config.json").write_text("{")
-    assert "configuration" in sentence(str(copy_of))
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("weights", lambda at: (at / "model.safetensors").unlink()),
+        ("weights", lambda at: (at / "model.safetensors").write_bytes(b"not weights")),
+        ("weights", lambda at: (pickled(at), (at / "model.safetensors").unlink())),
+        ("tokenizer", lambda at: [(at / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")]),
+        ("configuration", lambda at: (at / "config.json").unlink()),
+        ("configuration", lambda at: (at / "config.json").write_text("{")),
+    ],
+)
+def test_folders_that_lack_a_part_or_have_a_damaged_one(copy_of, part, damage):
+    damage(copy_of)
+    assert re.search(f"^The {part} of .* cannot be read; .* in safetensors, would do", sentence(str(copy_of)))
 
 
 def test_a_checkpoint_without_its_head_is_refused(copy_of):
@@ -379,29 +362,27 @@ def test_a_checkpoint_without_its_head_is_refused(copy_of):
     assert "no value for 1 weights, lm_head.weight" in sentence(str(copy_of))
 
 
-def test_pickled_weights_are_not_read(copy_of):
-    torch.save(load_file(copy_of / "model.safetensors"), copy_of / "pytorch_model.bin")
-    (copy_of / "model.safetensors").unlink()
-    assert "safetensors" in sentence(str(copy_of))
-
-
-def test_a_slow_tokenizer_is_refused(folder, monkeypatch):
-    class Slow:
-        is_fast = False
-
-    monkeypatch.setattr(tf.AutoTokenizer, "from_pretrained", lambda *args, **kwargs: Slow())
-    assert "fast tokenizer" in sentence(str(folder))
-
-
-def test_a_tokenizer_of_another_model_is_refused(tiny):
+def test_tokenizers_that_will_not_do(folder, monkeypatch):
     model = wrap(make_module("llama", vocab_size=50), make_tokenizer("byte"), model_id="small")
     with pytest.raises(SemhubError, match="small knows 50"):
         model.encode(PROMPTS)
+    monkeypatch.setattr(tf.AutoTokenizer, "from_pretrained", lambda *args, **kwargs: SimpleNamespace(is_fast=False))
+    assert "fast tokenizer" in sentence(str(folder))
 
 
-def test_unknown_ids():
-    assert "nobody/nothing is neither a folder here nor a model in the local cache" in sentence("nobody/nothing")
-    assert "neither a folder here nor a model on the hub" in sentence("no such / name")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model_id": "nobody/nothing"}, "nobody/nothing is neither a folder here nor a model in the local cache"),
+        ({"model_id": "no such / name"}, "neither a folder here nor a model on the hub"),
+        ({"device": "cuda:77"}, "device was 'cuda:77'"),
+        ({"device": "tpu"}, "device was 'tpu'"),
+        ({"dtype": "int8"}, "dtype was 'int8'; one of float32, bfloat16"),
+    ],
+)
+def test_parameters_that_will_not_do(folder, given, said):
+    assert said in sentence(**{"model_id": str(folder)} | given)
+    assert loading.device_of(None).type in ("cpu", "cuda")
 
 
 @pytest.mark.parametrize(
@@ -424,10 +405,3 @@ def test_what_the_hub_answers(monkeypatch, kind, said):
 
     monkeypatch.setattr(tf.AutoConfig, "from_pretrained", answer)
     assert re.search(said, sentence("someone/something", revision="v9"))
-
-
-def test_device_and_dtype(folder):
-    assert "device was 'cuda:7'" in sentence(str(folder), device="cuda:7") or torch.cuda.device_count() > 7
-    assert "device was 'tpu'" in sentence(str(folder), device="tpu")
-    assert "dtype was 'int8'; one of float32, bfloat16" in sentence(str(folder), dtype="int8")
-    assert loading.device_of(None).type in ("cpu", "cuda")

@@ -1,7 +1,5 @@
 """Models that see and hear, through the same handle: states, merges and lens against plain transformers."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -17,16 +15,10 @@ from semhub_utils.inputs import Input, Sound
 from semhub_utils.lens import lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
-from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import generate, next_token_logprobs, patched_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, generate, next_token_logprobs, patched_states, states_under
 
 MEDIA = [*SEEING, *LISTENING]
-
-
-@pytest.fixture(scope="module")
-def media():
-    """media(architecture): the handle of a tiny random model."""
-    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
 
 
 def picture(height, width, seed=0):
@@ -123,7 +115,7 @@ def test_patching_the_last_token_behind_a_picture_is_replacing_it(media, name):
     ends = patched_states(model, items, vectors, layers=(1, 3))
     for column, layer in enumerate((1, 3)):
         edit = Edit((layer,), vectors[:, column], mode="replace")
-        close(ends[:, column], hidden_states(model, items, layers=[3], edit=edit).hidden[:, 0].double())
+        close(ends[:, column], torch.stack([some[-1, 3] for some in states_under(model, items, edit)]).double())
 
 
 def test_one_model_sees_and_hears(media):

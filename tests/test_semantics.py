@@ -15,18 +15,17 @@ import torch
 import transformers as tf
 from architectures import make_module
 from oracle import Oracle
+from planted import empty_llama
 from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge
+from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings
 from semhub_utils.experiments import alike, core, patching, unsaid
 from semhub_utils.experiments.core import FEW_DRAWS
 from semhub_utils.loading import load_model
-from semhub_utils.models import randomised, wrap
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.models import wrap
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
@@ -46,9 +45,7 @@ def swaps_of(model, items, **options):
 
 @pytest.fixture(scope="module")
 def known():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(semantics, "GENERATED", 600)
-        return semantics.meanings(seed=0)
+    return semantics.meanings(seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +77,9 @@ def conjuncts(form):
     return form.split(" ; ")[-1].split(" AND ")
 
 
-def test_generated_sentences_say_what_their_forms_say(known, monkeypatch):
-    assert len({m.id for m in known}) == len(known) == 600
-    monkeypatch.setattr(semantics, "GENERATED", 20)
-    assert known[:20] == semantics.meanings(seed=0) != semantics.meanings(seed=1)
+def test_generated_sentences_say_what_their_forms_say(known):
+    assert len({m.id for m in known}) == len(known) == semantics.SCENES
+    assert known == semantics.meanings(seed=0) != semantics.meanings(seed=1)
     for m in known[:300]:
         assert m.sentence.endswith(" .") and not set(m.sentence.split()) & set(ROLES)
         passive = " is " in m.sentence
@@ -148,8 +144,7 @@ def test_names_that_no_order_of_conjuncts_turns_round_are_counted(known, monkeyp
     tries, shuffle = iter(range(10_000)), random.Random.shuffle
     monkeypatch.setattr(random.Random, "shuffle", lambda self, x: next(tries) + 1 and shuffle(self, x))
     forms = ["see ( Emma , Liam ) AND run ( x _ 1 )", "see ( Emma , Liam ) AND like ( Liam , Emma )"]
-    rows = [{"input": "Emma sees Liam .", "output": form} for form in forms]
-    fixed, turns = semantics.meanings_of_rows(rows, "rows")
+    fixed, turns = (semantics.meaning_of(f"rows:{k}", f"Emma sees Liam .\t{form}") for k, form in enumerate(forms, 1))
     [item] = found = semantics.swap_items(Items([fixed, turns]), 9, seed=0)
     assert item.shuffled == "like ( Liam , Emma ) AND see ( Emma , Liam )" and found.dropped.total() == 1
     with pytest.raises(SemhubError, match="exactly two proper names.*1 × one order of the names.*rows:1"):
@@ -160,18 +155,20 @@ def test_a_set_without_an_item_is_refused_in_a_sentence(known):
     template = Counter(m.template for m in known)
     alone = [m for m in known if template[m.template] == 1]
     other = next(m for m in known if template[m.template] > 1)
-    found = semantics.similarity_pairs(Items([*known, *semantics.meanings_of_rows([ODD], "rows")]), 9, seed=0)
+    found = semantics.similarity_pairs(Items([*known, ODD]), 9, seed=0)
     assert found.dropped == {"alone in its template": len(alone) + 1}
     with pytest.raises(SemhubError, match="no two sentences of one template.*1 × alone in its template"):
         semantics.similarity_pairs(Items([other]), 9, seed=0)
-    plain = semantics.meanings_of_rows([ODD], "rows")
+    plain = Items([ODD])
     with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
         semantics.form_prompts(plain, 9, seed=0)
     with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
         semantics.patch_items(plain, 9, seed=0, tagged=True)
 
 
-ODD = {"input": "whoever sees whatever then runs beside Emma .", "output": "see ( Emma , x _ 1 ) AND run ( x _ 1 )"}
+ODD = semantics.meaning_of(
+    "odd", "whoever sees whatever then runs beside Emma .\tsee ( Emma , x _ 1 ) AND run ( x _ 1 )"
+)
 GOOD = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution"
 BAD = {
     "missing column": "Emma saw Liam .",
@@ -211,14 +208,6 @@ def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
         semantics.swap_items(nameless, 5, seed=0)
     with pytest.raises(SemhubError, match="something to read before it that can be used. Left out: 5 × no proper name"):
         semantics.role_items(nameless, 5, seed=0)
-
-
-@pytest.mark.parametrize("columns", [("input", "output"), ("sentence", "logical_form")])
-def test_rows_of_a_data_set_are_read_alike(columns):
-    rows = [dict(zip(columns, GOOD.split("\t"), strict=False)), {"text": "x"}, dict.fromkeys(columns)]
-    [meaning] = found = semantics.meanings_of_rows(rows, "COGS")
-    assert meaning.id == "COGS:1" and meaning.sentence == "Emma saw Liam ."
-    assert found.dropped == {"missing column": 1, "a word and no sentence": 1}
 
 
 def test_cogs_itself():
@@ -305,24 +294,6 @@ def curve_of(table, experiment, control="", **where):
     for name, value in where.items():
         chosen = chosen[chosen[name] == value]
     return chosen.sort_values("layer").reset_index()
-
-
-def test_what_stands_beside_a_curve_is_the_experiment_on_random_weights(one, known):
-    pairs, swaps = semantics.similarity_pairs(known, 24, seed=3), semantics.swap_items(known, 12, seed=3)
-
-    def tables(model, twins):
-        yield forms_of(model, pairs, twins=twins)[0]
-        yield swaps_of(model, swaps, twins=twins)[0]
-
-    found = set()
-    for table, plain in zip(tables(one, None), tables(randomised(one, 1), ()), strict=True):
-        drawn = table[table.control == "random weights"]
-        for (experiment, series, reading), rows in drawn.groupby(["experiment", "series", "reading"]):
-            want = curve_of(plain, experiment, series=series, reading=reading)
-            np.testing.assert_allclose(rows.value, want.value, atol=1e-6, err_msg=experiment)
-            found.add(experiment)
-        assert table[table.experiment == "cka"][["low", "high"]].notna().all(axis=None)
-    assert found >= {"similarity", "similarity-all", "cka", "swap", "swap-order"}
 
 
 def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
@@ -444,26 +415,18 @@ CUES, OTHERS = [f"c{k}" for k in range(60)], [f"o{k}" for k in range(30)]
 def role_world(role_of):
     """A model without training: block 1 adds, after cue k, the row of the role word `role_of[k]`, or a direction that
     no word has where that is None."""
-    vocabulary = [*CUES, *ROLES, *OTHERS, "<unk>"]
-    plain = Tokenizer(models.WordLevel({word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    width, n = 256, len(vocabulary)
-    config = tf.LlamaConfig(
-        vocab_size=n, hidden_size=width, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=16, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module, eye = tf.LlamaForCausalLM(config).eval(), torch.eye(width)
+    vocabulary = [*CUES, *ROLES, *OTHERS]
+    width, n = 256, len(vocabulary) + 1
+    (module, tokenizer), eye = empty_llama(vocabulary, width), torch.eye(width)
     noise = torch.randn(n, width, generator=torch.Generator().manual_seed(0)) / width**0.5
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         module.model.embed_tokens.weight.copy_(eye[:n] + 0.05 * noise)
         module.lm_head.weight.copy_(4 * (eye[:n] + 0.3 * noise))
         attention = module.model.layers[0].self_attn
         attention.v_proj.weight.copy_(eye)
         for k, role in enumerate(role_of):
             attention.o_proj.weight[:, k] = 2 * (eye[n + k] if role is None else eye[60 + role]) / width**0.5
-    return wrap(module, tf.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>"), model_id="roles")
+    return wrap(module, tokenizer, model_id="roles")
 
 
 def cue_items(true, places):

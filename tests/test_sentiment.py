@@ -27,8 +27,7 @@ from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
-from semhub_utils.states import Edit
-from semhub_utils.steering import generate, next_token_logprobs
+from semhub_utils.steering import Edit, generate, next_token_logprobs
 
 
 def steered(model, task, seed=0, kind=Sentiment, **fields):
@@ -91,11 +90,11 @@ def test_reviews_are_read_and_what_cannot_be_used_is_counted(tmp_path):
     assert [p.prompt for p in task.prompts] == [
         "All text is in Spanish.\nMuy bueno, sí", "All text is in Spanish.\ndos líneas"]  # fmt: skip
     assert task.dropped == {"empty text": 1, f"longer than {sentiment.MAX_CHARACTERS} characters": 1}
-    assert "test.csv:2: empty text" in task.note
+    assert "test.csv:3: empty text" in task.note
     lines = [json.dumps({"text": "eins", "label": 2}), "{not json", json.dumps({"label": 1}), json.dumps(["text"])]
     reviews(tmp_path, "\n".join(lines), "german/test.jsonl")
     task = sentiment.task("german", 9, seed=0, tagged=False, data_dir=tmp_path)
-    assert [p.text for p in task.prompts] == ["eins"] and task.dropped == {"no text": 3}
+    assert [p.text for p in task.prompts] == ["eins"] and task.dropped == {"not a JSON object": 2, "no text": 1}
     task = sentiment.task("chinese", 9, seed=0, tagged=False, data_dir=tmp_path)  # no file: made here
     assert len(task.prompts) == 9 and "GitHub tyqiangz" in task.note
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from semhub_utils.evidence import corrected_p
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.evidence import corrected_p, random_pairings
 from semhub_utils.similarity import (
     BLOCKS,
     adjusted_cosine,

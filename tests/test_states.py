@@ -9,7 +9,8 @@ from oracle import Oracle
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.models import wrap
-from semhub_utils.states import PADDING, Edit, hidden_states, stream_states, switches_by_length
+from semhub_utils.states import PADDING, hidden_states, stream_states, switches_by_length
+from semhub_utils.steering import Edit, states_under
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -84,16 +85,6 @@ def test_a_prompt_that_begins_another_is_read_in_its_forward(tiny, name, monkeyp
     torch.testing.assert_close(found.hidden, torch.cat(alone), atol=5e-5 * float(found.hidden.abs().max()), rtol=0)
 
 
-def test_what_is_edited_is_read_by_itself(tiny):
-    model = tiny("gpt2")
-    long = model.encode(PROMPTS[2:3])[0]
-    pair = [replace(long, ids=long.ids[:3], offsets=long.offsets[:3]), long]
-    vectors = torch.stack([torch.full((model.hidden_size,), 2.0), torch.zeros(model.hidden_size)])
-    edit = Edit(layers=(1,), vector=vectors, positions=0)
-    found = hidden_states(model, pair, positions=0, layers=[1], edit=edit).hidden[:, 0]
-    torch.testing.assert_close(found[0] - found[1], vectors[0])
-
-
 def test_a_budget_of_tokens_bounds_every_batch_and_its_padding(tiny, monkeypatch):
     model, shapes = tiny("llama"), []
     run = model.run
@@ -125,7 +116,8 @@ def test_blocks_above_the_highest_asked_layer_do_not_run(tiny):
 def test_no_hook_stays_behind(tiny):
     model = tiny("llama")
     before = [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in model.blocks]
-    hidden_states(model, PROMPTS, layers=[1], edit=Edit((0, 1), torch.ones(model.hidden_size)))
+    hidden_states(model, PROMPTS, layers=[1])
+    states_under(model, PROMPTS, Edit((0, 1), torch.ones(model.hidden_size)))
     assert [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in model.blocks] == before
 
 
@@ -164,18 +156,6 @@ def test_other_errors_are_not_taken_for_memory(tiny, monkeypatch):
     monkeypatch.setattr(model, "run", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         hidden_states(model, PROMPTS)
-
-
-def test_edits_are_seen_at_their_layer_and_above(tiny):
-    model = tiny("llama")
-    plain = hidden_states(model, PROMPTS).hidden
-    vectors = torch.randn(len(PROMPTS), model.hidden_size, generator=torch.Generator().manual_seed(0))
-    added = hidden_states(model, PROMPTS, edit=Edit((2,), vectors, strength=2.0)).hidden
-    assert torch.equal(added[:, :2], plain[:, :2])
-    torch.testing.assert_close(added[:, 2], plain[:, 2] + 2 * vectors)
-    assert (added[:, 3] - plain[:, 3]).abs().amax(-1).min() > 1e-3
-    replaced = hidden_states(model, PROMPTS, edit=Edit((0,), vectors, mode="replace")).hidden
-    torch.testing.assert_close(replaced[:, 0], vectors)
 
 
 def test_rotary_scaling_by_length_does_not_mix_prompts(tokenizers):

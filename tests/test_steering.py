@@ -1,5 +1,7 @@
 """Interventions against a forward of one prompt at a time, and against generation without a cache."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from architectures import DECODERS, PROMPTS
@@ -8,7 +10,7 @@ from oracle import Oracle
 from semhub_utils.errors import SemhubError
 from semhub_utils.lens import lens
 from semhub_utils.states import hidden_states
-from semhub_utils.steering import Edit, FrequencyPenalty, generate, next_token_logprobs, patched_states
+from semhub_utils.steering import Edit, FrequencyPenalty, generate, next_token_logprobs, patched_states, states_under
 
 TARGETS = torch.tensor([3, 77, 310, 409])
 STRENGTHS = (0.0, 1.0, -2.5)
@@ -81,12 +83,34 @@ def test_patches_of_one_prompt_are_split_where_they_do_not_fit(tiny, monkeypatch
         patched_states(model, PROMPTS, patches, layers)
 
 
-def test_patches_of_another_shape_are_refused(tiny):
+def test_edits_are_seen_at_their_layer_and_above(tiny):
     model = tiny("llama")
-    with pytest.raises(SemhubError, match=r"shape \(2, 1, \d+\); \(3, 2, "):
-        patched_states(model, PROMPTS[:3], vectors(model, 2)[:, None], (1, 2))
-    with pytest.raises(SemhubError, match="Layer 9"):
-        patched_states(model, PROMPTS[:2], vectors(model, 2)[:, None], (9,))
+    plain, own = hidden_states(model, PROMPTS).hidden, vectors(model, len(PROMPTS))
+    added = torch.stack([states[-1] for states in states_under(model, PROMPTS, Edit((2,), own, strength=2.0))])
+    torch.testing.assert_close(added[:, :2], plain[:, :2])
+    torch.testing.assert_close(added[:, 2], plain[:, 2] + 2 * own)
+    assert (added[:, 3] - plain[:, 3]).abs().amax(-1).min() > 1e-3
+    for states, vector in zip(states_under(model, PROMPTS, Edit((0,), own, mode="replace")), own, strict=True):
+        torch.testing.assert_close(states[-1, 0], vector)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("positions", [[-3, -2], [[0], [-1], [1, 2], [-1], [-2], [-1]]])
+def test_sharing_what_is_not_edited_changes_nothing(own, name, positions):
+    """After the prompts were read, with what stands before the edit kept or without, or one prompt at a time."""
+    model, read = own(name), own(name)
+    prompts = ["12=3+", "eight plus one equals", "7=6+", "three plus four times two plus one", "5*2", "1+1=2"]
+    edit, strengths = Edit((1, 2), vectors(model, len(prompts)), positions=positions), (0.0, 1.0, -2.0)
+    hidden_states(read, prompts, edited=positions)
+    ends = [torch.stack([of[-1, -1] for of in states_under(model, prompts, replace(edit, strength=s))])
+            for s in strengths]  # fmt: skip
+    alone = lens(model, torch.stack(ends, 1), targets=TARGETS, layers=[model.n_layers] * 3).logprob
+    given = {"edit": edit, "strengths": strengths, "max_batch_tokens": 30}
+    for of in (model, read):
+        torch.testing.assert_close(next_token_logprobs(of, prompts, TARGETS, **given), alone, rtol=5e-5, atol=5e-5)
+    edited = [of.store.forwarded["edit"] for of in (model, read)]
+    assert edited[1] <= edited[0] and (edited[1] < edited[0] or name != "llama")
+    assert (alone[:, 0] - alone[:, 1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -215,7 +239,7 @@ def test_what_is_refused(tiny):
     for edit, said in [
         (Edit((4,), vector), "Layer 4"),
         (Edit((1,), vector[:-1]), "shape"),
-        (Edit((1,), vectors(model, 3)), "shape"),
+        (Edit((1,), vectors(model, 3)), r"shape \(3, \d+\); \(\d+,\) or \(2, "),
         (Edit((1,), vector, mode="subtract"), "'subtract'"),
         (Edit((1,), vector, positions=9), "Position 9"),
     ]:

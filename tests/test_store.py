@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from architectures import DECODERS, PROMPTS, make_module
+from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
+from semhub_utils.evidence import random_pairings
 from semhub_utils.lens import lens
-from semhub_utils.models import randomised, wrap
-from semhub_utils.shuffles import random_pairings
+from semhub_utils.models import randomised
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
-from semhub_utils.states import Edit, hidden_states, stream_states
-from semhub_utils.steering import edited_states, generate, next_token_logprobs, patched_states
+from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.steering import Edit, edited_states, generate, next_token_logprobs, patched_states, states_under
 from semhub_utils.store import Chunk, Store
 
 
@@ -25,12 +25,6 @@ def counted(model):
         with_kwargs=True,
     )
     return seen
-
-
-@pytest.fixture
-def own(tokenizers):
-    """own(architecture): a handle that nothing has been read with."""
-    return lambda name="llama", **sizes: wrap(make_module(name, **sizes), tokenizers("byte"), model_id=f"own-{name}")
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -107,7 +101,7 @@ def test_edits_of_several_kinds_are_rows_of_one_batch(tiny):
     ]
     together = edited_states(model, PROMPTS, edits)
     for k, edit in enumerate(edits):
-        alone = hidden_states(model, PROMPTS, layers=[model.n_layers], edit=edit).hidden[:, 0]
+        alone = torch.stack([states[-1, -1] for states in states_under(model, PROMPTS, edit)])
         torch.testing.assert_close(together[:, k], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -115,7 +109,7 @@ def test_nothing_is_kept_or_taken_where_it_would_be_wrong(own):
     model = own()
     plain = hidden_states(model, PROMPTS).hidden
     edit = Edit((1,), torch.ones(model.hidden_size))
-    assert not torch.equal(hidden_states(model, PROMPTS, edit=edit).hidden, plain)
+    assert not torch.equal(states_under(model, PROMPTS[:1], edit)[0][-1], plain[0])
     assert torch.equal(hidden_states(model, PROMPTS).hidden, plain)
     with model.hook(1, lambda h: h + 1):
         hooked = hidden_states(model, PROMPTS).hidden

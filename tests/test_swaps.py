@@ -3,12 +3,10 @@ known."""
 
 import itertools
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from architectures import make_media_module
 from planted import empty_llama
 from test_experiments import one_token_forms
 from test_seeing import Plain, picture, sound
@@ -23,15 +21,10 @@ from semhub_utils.models import wrap
 from semhub_utils.organism.scenes import COLOURS
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
-from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import next_token_logprobs, patched_states
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, next_token_logprobs, patched_states
 
 WORDS = ("3", "5", "8", "9")
-
-
-@pytest.fixture(scope="module")
-def media():
-    return cache(lambda name: wrap(*make_media_module(name), model_id=f"tiny-{name}"))
 
 
 def seen_items(name):
@@ -136,21 +129,13 @@ def test_a_state_of_its_own_changes_nothing(media, name):
     assert not torch.allclose(read[0], read[2], atol=1e-3)
 
 
-def test_patches_that_are_nowhere_or_without_words_are_counted(media):
-    model, [first, second, third, *_] = media("llava"), seen_items("llava")
+def test_patches_that_are_nowhere_are_counted(media):
+    model, [first, second, *_] = media("llava"), seen_items("llava")
     gone = [replace(first, places=lambda encoding: []), replace(second, expected=("homeward", None))]
-    gone.append(replace(third, expected=third.answer))
     table, claims = patching.interchange(model, gone, series="english", twins=())
-    assert claims[0].dropped == {
-        "no patch of the model is known to lie there": 1,
-        "no single token of its own for an answer": 1,
-        "the source has the same answer": 1,
-    }
-    assert {judge(c).verdict for c in claims} == {UNTESTABLE}
+    wanted = ("no patch of the model is known to lie there", "no single token of its own for an answer")
+    assert claims[0].dropped == dict.fromkeys(wanted, 1) and {judge(c).verdict for c in claims} == {UNTESTABLE}
     assert "task-english" not in set(table.experiment) and "cluster" in table
-    same = replace(third, answer=("3", "3"), expected=("5", "8"))
-    _, claims = patching.interchange(model, [same], series="spanish", twins=())
-    assert claims[0].dropped == {"both types have the same word": 1}
 
 
 # ---- truth put in by hand ----
@@ -399,7 +384,7 @@ def test_items_of_two_halves():
 
 
 def test_the_patches_of_an_area_are_those_that_lie_there(media):
-    there = next(p for p in vision.two_halves(9) if p.split == "across")
+    there = next(p for p in vision.two_halves(9) if " across " in p.id)
     [item] = vision.recolour_items([there])
     model = media("llava")
     [encoding] = model.encode([words.asked(model, item.prompts[0])])
@@ -422,12 +407,8 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
 
 
 def test_colours_are_read_off_answers():
-    assert vision.named_colours("english", "The colors are Blue and red.\nGreen") == ("blue", "red")
-    assert vision.named_colours("english", "coloured, gray, blackish") == ("grey",)
-    assert vision.named_colours("chinese", f"{vision.word('red', 'chinese')}和{vision.word('blue', 'chinese')}") == (
-        "red", "blue",
-    )  # fmt: skip
-    assert vision.named_colours("spanish", "red y azul") == ("blue",) and vision.named_colours("code", "") == ()
+    assert vision.named_colours("\nThe colors are Blue and red.\nGreen") == ("blue", "red")
+    assert vision.named_colours("coloured, gray, blackish") == ("grey",) and vision.named_colours("") == ()
 
 
 def test_a_model_is_asked_in_its_own_way(media):
@@ -465,8 +446,6 @@ def test_shipped_models_take_the_items(name, module):
 
 
 def test_bad_input_is_one_sentence(media, tiny):
-    with pytest.raises(SemhubError, match="no question 'size'"):
-        audio.sound_patches([], "english", kind="size")
     with pytest.raises(SemhubError, match="no manner 'loud'"):
         vision.picture_patches(vision.plain_colours(1), "english", manner="loud")
     with pytest.raises(SemhubError, match="no plain question in 'code'"):

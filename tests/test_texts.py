@@ -1,4 +1,5 @@
-"""Running text and sentences of one meaning: generated, from NTREX's own files, and from files that are not right."""
+"""Running text and sentences of one meaning: generated, from NTREX's own files, and from files that are not right; and
+sets over the network."""
 
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import pytest
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.spokes import files, semantics
+from semhub_utils.spokes import languages, semantics
+from semhub_utils.spokes.code import MBPP, programs
 from semhub_utils.spokes.languages import LANGUAGES, parallel_sentences, running_text
+from semhub_utils.spokes.semantics import COGS
 
 
 def test_generated_sentences_say_one_thing_in_every_language():
@@ -23,8 +26,9 @@ def test_generated_sentences_say_one_thing_in_every_language():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_running_text_is_drawn_by_the_seed(language):
+def test_running_text_is_drawn_by_the_seed(language, tmp_path):
     lines = running_text(language, 20, seed=0)
+    assert lines == running_text(language, 20, seed=0, source="generated", data_dir=tmp_path)
     assert len(lines) == 20 and lines == running_text(language, 20, seed=0) != running_text(language, 20, seed=1)
 
 
@@ -66,59 +70,71 @@ def test_ntrex_itself():
 
 NEWS = {"eng_Latn": ["one", "two", None], "spa_Latn": ["uno", " ", "tres"]}
 NEWS |= {"zho_Hans": ["一", "二", "三"], "deu_Latn": ["eins", "zwei", "drei"]}
+FORM = "see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )"
 
 
-def test_ntrex_over_the_network_is_asked_for_by_name_commit_and_language(monkeypatch):
+@pytest.fixture
+def hub(monkeypatch):
+    """What was asked of the hub: its rows are those of the three sets, as far as tests need them."""
     asked = []
 
     def load_dataset(name, config=None, *, revision, split):
         asked.append((name, config, revision, split))
+        if name == MBPP.repository:
+            return iter([{"task_id": len(asked), "code": f"x = [{len(asked)}, 2]"}])
+        if name == COGS.repository:
+            return iter([{"input": "Emma saw Liam .", "output": FORM, "domain": "x"}, {"input": "x", "output": None}])
         return iter([{"text": line} for line in NEWS[config]])
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    given = {"seed": 0, "source": "ntrex"}
-    sentences = parallel_sentences(9, **given)
-    [sentence] = sentences
+    return asked
+
+
+def test_sets_over_the_network_are_asked_for_by_name_commit_and_language(hub, monkeypatch):
+    given, sets = {"seed": 0, "source": "ntrex"}, languages.NTREX
+    [sentence] = sentences = parallel_sentences(9, **given)
     assert list(sentence.texts.values()) == ["one", "uno", "一", "eins"] and sentence.id == "ntrex:1"
-    assert sentences.dropped == {"empty line": 2} and sentences[0].document == ""
+    assert sentences.dropped == {"empty line": 2} and sentence.document == ""
     assert running_text("german", 2, **given) == running_text("german", 2, **given)
-    name, revision = files.SETS["ntrex"]
-    assert sentences.source == f"{name}@{revision[:7]}"
-    assert asked == [(name, config, revision, "test") for config in (*NEWS, "deu_Latn", "deu_Latn")]
+    [meaning] = found = semantics.meanings(seed=0, source="cogs")
+    assert meaning.sentence == "Emma saw Liam ." and found.dropped == {"a word and no sentence": 1}
+    assert [p.text for p in programs(9, seed=0, source="mbpp")] == [f"x = [{k}, 2]" for k in (8, 9, 10, 11)]
+    read = [*sets.values(), sets["german"], sets["german"], COGS, MBPP]
+    assert hub == [(of.repository, of.config, of.revision, split) for of in read for split in of.splits]
+    for of, source in ((COGS, found.source), (sets["english"], sentences.source)):
+        assert source == f"{of.repository}@{of.revision[:7]}" and len(of.revision) == 40 and int(of.revision, 16)
     with pytest.raises(SemhubError, match="davidstap/NTREX holds no sentences that can be used. Left out: 3 × empty"):
         monkeypatch.setitem(NEWS, "spa_Latn", ["", "", ""])
         parallel_sentences(9, **given)
 
 
-def test_where_sentences_come_from_is_a_parameter(tmp_path):
-    with pytest.raises(SemhubError, match="sentences is 'gale'; one of generated, ntrex would do"):
-        running_text("english", 3, seed=0, source="gale")
-    made = running_text("english", 3, seed=0)
-    assert running_text("english", 3, seed=0, source="generated", data_dir=tmp_path) == made
-
-
-COGS = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution"
-
-
-def test_cogs_over_the_network_is_asked_for_by_name_and_commit(monkeypatch):
-    asked = []
-
-    def load_dataset(name, config=None, *, revision, split):
-        asked.append((name, config, revision, split))
-        sentence, form, domain = COGS.split("\t")
-        return iter([{"input": sentence, "output": form, "domain": domain}, {"input": "x", "output": None}])
-
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    [meaning] = found = semantics.meanings(seed=0, source="cogs")
-    name, revision = files.SETS["cogs"]
-    assert found.source == f"{name}@{revision[:7]}"
-    assert asked == [(name, None, revision, "train")] and meaning.id == f"{name}:1"
-    assert meaning.sentence == "Emma saw Liam ." and found.dropped == {"a word and no sentence": 1}
-    with pytest.raises(SemhubError, match="sentences is 'gale'; one of generated, cogs would do"):
-        semantics.meanings(seed=0, source="gale")
+def test_no_network_or_no_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
         semantics.meanings(seed=0, source="cogs")
+
+    def load_dataset(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(
+        SemhubError, match=r"mbpp \(full, train, 4bb6404\) cannot be had from the hub \(ConnectionError"
+    ):
+        programs(1, seed=0, source="mbpp")
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda name: running_text("english", 3, seed=0, source=name), "sentences is 'gale'; one of generated, ntrex"),
+        (lambda name: semantics.meanings(seed=0, source=name), "sentences is 'gale'; one of generated, cogs would do"),
+        (lambda name: programs(3, seed=0, source=name), "programs is 'gale'; one of generated, mbpp, stdlib would do"),
+    ],
+)
+def test_where_items_come_from_is_a_parameter(read, said):
+    with pytest.raises(SemhubError, match=said):
+        read("gale")
+    assert read("generated")
 
 
 def test_texts_load_nothing_that_reads_pictures_or_sounds():

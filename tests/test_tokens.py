@@ -44,36 +44,30 @@ def test_a_token_follows_the_context_as_the_tokenizer_writes_it(models, kind):
         assert forms.single == all(len(pieces) == 1 for pieces in forms.pieces)
 
 
-def test_a_word_in_several_tokens_gives_its_first_flagged(models):
-    forms = word_forms(models["byte"], ["zebra"])[0]
-    assert not forms.single and forms.pieces[0][0] == "z" and len(forms.pieces[0]) > 1
-    assert forms.ids[0] == models["byte"].tokenizer.convert_tokens_to_ids("z")
+@pytest.mark.parametrize(
+    ("kind", "context", "word", "single", "pieces"),
+    [
+        ("byte", "", "zebra", False, ["z"]),  # in several tokens: its first, flagged
+        ("byte", "8=3+", "seven", True, ["Ġseven"]),  # a form of one token displaces forms in several
+        ("sentence", "8=3+", "3", True, ["3"]),  # Llama 2 writes " 3" as a space and a digit
+        ("byte", "o", "n", True, ["Ġn"]),  # after "o" it would be written with it, as the token "on"
+    ],
+)
+def test_which_forms_a_word_has(models, kind, context, word, single, pieces):
+    tokenizer = models[kind].tokenizer
+    forms = word_forms(models[kind], [word], context)[0]
+    assert forms.single == single and [form[0] for form in forms.pieces] == pieces
+    assert list(forms.ids) == tokenizer.convert_tokens_to_ids(pieces)
+    assert all(len(form) > 1 for form in forms.pieces) != single
 
 
-def test_a_single_form_displaces_forms_in_several(models):
-    vocabulary = models["byte"].tokenizer.get_vocab()
-    assert "Ġseven" in vocabulary and "seven" not in vocabulary
-    forms = word_forms(models["byte"], ["seven"], "8=3+")[0]
-    assert forms.single and forms.ids == (vocabulary["Ġseven"],)
+def test_the_tokenizers_are_as_these_words_need_them(models):
+    def read(kind, text):
+        tokenizer = models[kind].tokenizer
+        return tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-
-def test_a_bare_space_is_not_taken_for_a_word(models):
-    """Llama 2 writes " 3" as a space and a digit: the digit is the word's token."""
-    tokenizer = models["sentence"].tokenizer
-    assert tokenizer.convert_ids_to_tokens(tokenizer("8=3+ 3", add_special_tokens=False)["input_ids"])[-2:] == [
-        "▁",
-        "3",
-    ]
-    assert word_forms(models["sentence"], ["3"], "8=3+")[0].pieces == (("3",),)
-
-
-def test_a_form_merged_with_the_context_is_left_out(models):
-    """After "o" the letter "n" would be written with it, as the token "on"."""
-    tokenizer = models["byte"].tokenizer
-    vocabulary = tokenizer.get_vocab()
-    assert tokenizer("on", add_special_tokens=False)["input_ids"] == [vocabulary["on"]]
-    forms = word_forms(models["byte"], ["n"], "o")[0]
-    assert vocabulary["n"] not in forms.ids and forms.pieces[0][0].startswith("Ġ")
+    assert read("byte", "on") == ["on"] and "seven" not in models["byte"].tokenizer.get_vocab()
+    assert read("sentence", "8=3+ 3")[-2:] == ["▁", "3"]
 
 
 @pytest.mark.parametrize("kind", ["unigram", "piece", "word"])

@@ -10,12 +10,13 @@ from safetensors.torch import save_file
 
 from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.words import lens_grid
+from semhub_utils.experiments import core, words
 from semhub_utils.fingerprint import digest
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes, sounds
+from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.mixed import questions, text_for
 from semhub_utils.states import hidden_states
 from semhub_utils.zoo import organism_path
@@ -209,7 +210,19 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     hidden = hidden_states(found, PROMPTS).hidden
     named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.readings["tuned"]))
     assert torch.equal(named, given)
-    [grid] = lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
+    items = [
+        LensItem(p, p, {"word": ("the",), "digit": ("3",)}, p, wrong={"word": ("cat", "plus")}, group="g")
+        for p in PROMPTS
+    ]
+    table, claims = core.run(words.Lens("word", "digit"), found, items, series="n", readings=("normed", "raw", "tuned"))
+    assert [c.reading for c in claims] == ["normed"] * 3 + ["raw"] * 3 + ["tuned"] * 3
+    assert set(table.reading) == {"normed", "raw", "tuned"} and {type(r) for r in table.reading} == {str}
+    assert "random weights" in claims[0].controls and "random weights" not in claims[6].controls
+    own = table[(table.experiment == "lens-entropy") & table.control.isna()].pivot(
+        index="layer", columns="reading", values="value"
+    )
+    assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
+    [grid] = words.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]
     before = digest(found)
     found.readings["tuned"] = some_translators(found)

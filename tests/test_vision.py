@@ -25,7 +25,7 @@ from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
-from semhub_utils.spokes import coco, vision
+from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import PICTURES, Items, emptied
 from semhub_utils.tuned import Translators
 from semhub_utils.widgets import show
@@ -442,26 +442,37 @@ def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp
 # ---- photographs ----
 
 
+@pytest.fixture
+def spacy(monkeypatch):
+    """spacy(package): as if that were installed in its place; None for as if nothing were."""
+
+    def installed(package):
+        monkeypatch.setitem(sys.modules, "spacy", package)
+        vision.tagger.cache_clear()
+
+    yield installed
+    vision.tagger.cache_clear()
+
+
 def test_without_a_folder_there_are_scenes_and_a_folder_without_coco_is_refused(tmp_path):
-    pictures = coco.pictures(3)
+    pictures = vision.pictures(3)
     assert len(pictures) == 3 and all(p.asks for p in pictures) and not pictures.left_out
-    with pytest.raises(SemhubError, match="COCO's captions; the one from cocodataset.org"):
-        coco.pictures(3, data_dir=tmp_path)
+    with pytest.raises(SemhubError, match="COCO's captions; that of cocodataset.org"):
+        vision.pictures(3, data_dir=tmp_path)
 
 
-def test_photographs_of_coco(loud, monkeypatch):
+def test_photographs_of_coco(loud, spacy):
     data = shared("coco")
-    coco._by_spacy.cache_clear()
-    monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
-    pictures = coco.pictures(5, data_dir=data, segments=True)
+    spacy(None)
+    pictures = vision.pictures(5, data_dir=data, segments=True)
     assert all(p.words and p.areas and p.caption for p in pictures)
-    assert "without spaCy" in coco.nouns_found_by(data) and coco.nouns_found_by(None) == ""
+    assert "without spaCy" in vision.nouns_found_by(data) and vision.nouns_found_by(None) == ""
     words = [w for p in pictures for w in p.words]
     assert not {"a", "the", "of", "is"} & set(words) and all(w in p.caption.lower() for p in pictures for w in p.words)
     picture = pictures[0]
     grid, view = (4, 4), (0.125, 0.0, 0.875, 1.0)
     for area in picture.areas[:3]:
-        mask = area.segment.mask()
+        mask = area.mask(picture.image.size)
         height, width = mask.shape
         inside = []
         for k in range(16):
@@ -477,22 +488,16 @@ def test_photographs_of_coco(loud, monkeypatch):
     shown = regions.overlay(loud, pictures[:1], NAMES)
     images = {name: p.image for name, p in vision.names(pictures[:1]).items()}
     chart = figures.overlay(shown, images, title="Where?", alt="Words on patches.", layer=4)
-    assert "data:image/jpeg;base64," in json_of(chart)
-    coco._by_spacy.cache_clear()
+    assert "data:image/jpeg;base64," in chart.to_json()
 
 
-def json_of(chart):
-    return chart.to_json()
-
-
-def test_nouns_are_spacys_where_it_is_installed(monkeypatch):
+def test_nouns_are_spacys_where_it_is_installed(spacy):
     def load(name):
         tags = {"dog": "NOUN", "Paris": "PROPN", "runs": "VERB"}
         return lambda text: [SimpleNamespace(text=w, pos_=tags.get(w, "X")) for w in text.split()]
 
-    coco._by_spacy.cache_clear()
-    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
-    assert coco._by_spacy()("a dog runs in Paris") == ["dog", "paris"]
-    assert "spaCy's tagger (en_core_web_sm)" in coco.nouns_found_by("coco")
-    coco._by_spacy.cache_clear()
-    assert coco._by_lexicon("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]
+    spacy(SimpleNamespace(load=load))
+    assert vision.nouns_of("a dog runs in Paris") == ["dog", "paris"]
+    assert "spaCy's tagger (en_core_web_sm)" in vision.nouns_found_by("coco")
+    spacy(None)
+    assert vision.nouns_of("Two dogs and a red bus, a dog", {"bus"}) == ["dogs", "bus", "dog"]

@@ -1,1 +1,1 @@
-"""What is asked of a model, from items to a tidy table and evidence: declarations that `core.run` runs."""
+"""What models are asked: each experiment is a declaration, in a module named for what it reads; `core` runs them."""

@@ -36,8 +36,8 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, without_pair, word_score
-from semhub_utils.states import Edit, hidden_states
-from semhub_utils.steering import generate, next_token_logprobs
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, generate, next_token_logprobs
 from semhub_utils.tokens import TargetTable, target_table
 
 ENGLISH, PAPER = "English vector", "English vector, the paper's layer"

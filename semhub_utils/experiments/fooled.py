@@ -29,18 +29,29 @@ from tqdm.auto import tqdm
 
 from semhub_utils import zoo
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import ALPHA, HOLDS, UNTESTABLE, WEAK_ALPHA, WEAKLY, Evidence, evidence, judge, tidy
+from semhub_utils.evidence import (
+    ALPHA,
+    HOLDS,
+    UNTESTABLE,
+    WEAK_ALPHA,
+    WEAKLY,
+    Evidence,
+    Labels,
+    evidence,
+    judge,
+    random_pairings,
+    tidy,
+)
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Claim, run
 from semhub_utils.experiments.raising import by_coin, pooled, share
-from semhub_utils.fingerprint import program
+from semhub_utils.fingerprint import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import planted
 from semhub_utils.organism.llama import exam
 from semhub_utils.organism.world import MAX_RESULT, World
-from semhub_utils.shuffles import Labels, random_pairings
 from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts, languages
 
@@ -485,7 +496,7 @@ def calibrate(
         tables = []
         for label, make, measure in tqdm([*pieces(part, known)], desc=part, unit="model"):
             model = make()
-            path = work / part / f"{label}-{model.fingerprint}.csv"
+            path = work / part / f"{label}-{of_model(model)}.csv"
             if fresh or not path.is_file():
                 _write(measure(model), path)
             tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))

@@ -12,14 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control
+from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control, least_permutation_p, random_pairings
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Experiment, Flip, Given, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
@@ -194,11 +193,6 @@ class Heard:
     chance: Float[np.ndarray, "line layer"]
     null: Float[np.ndarray, "draw layer class"] | None
 
-    def over(self, other: "Heard") -> "Heard":
-        """By how much its shares are higher than another's."""
-        null = None if self.null is None else self.null - other.null
-        return replace(self, share=self.share - other.share, null=null)
-
 
 @dataclass(frozen=True)
 class Shares(Experiment):
@@ -224,15 +218,10 @@ class Shares(Experiment):
     @property
     def claims(self) -> tuple[Claim, ...]:
         said = {"unit": "probability", "null_in_words": "types shuffled among tokens of like frequency"}
-        return (
-            ()
-            if self.text == self.hub
-            else (
-                Claim("layers-lead", nulls=(TypesShuffled(), Flip()), **said),
-                Claim("layers-hub", nulls=(TypesShuffled(),), **said),
-                Claim("layers-end", nulls=(TypesShuffled(), Flip()), last=True, embedded=False, **said),
-            )
-        )
+        both = (TypesShuffled(), Flip())
+        end = Claim("layers-end", nulls=both, last=True, embedded=False, **said)
+        lead, hub = (Claim(f"layers-{of}", nulls=nulls, **said) for of, nulls in (("lead", both), ("hub", both[:1])))
+        return () if self.text == self.hub else (lead, hub, end)
 
     def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
         types, by_name = count_tokens(model, items), {some.name: some for some in items}
@@ -253,25 +242,19 @@ class Shares(Experiment):
         return replace(kept, more=Counted(types.names, classes, seen, pairings, least_p, hub))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
-        turned, hub = None, kept.more.hub
-        if hub and self.text != self.hub:
-            turned = heard(reader, [line.prompt for line in hub], kept.more, reading, drawn=False).share
-        return self._numbers(reader, kept, prompts, reading, True, turned)
+        hub = () if self.text == self.hub else [line.prompt for line in kept.more.hub]
+        return self._numbers(reader, kept, prompts, reading, hub)
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
-        return self._numbers(reader, kept, prompts, reading, False, None)
+        return self._numbers(reader, kept, prompts, reading, None)
 
     def _numbers(
-        self,
-        reader: LanguageModel,
-        kept: Kept,
-        prompts: Sequence[str],
-        reading: str,
-        drawn: bool,
-        turned: Float[np.ndarray, "_ layer class"] | None,
+        self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str, hub: Sequence[str] | None
     ) -> Numbers:
-        """Sums of classes, each by what every class counts for. drawn: with their nulls; turned: what the classes get
-        on the hub's own text, for roles exchanged."""
+        """Sums of classes, each by what every class counts for; with their nulls and, where the roles are exchanged,
+        what the classes get on the hub's own text, if that is given."""
+        drawn = hub is not None
+        turned = heard(reader, hub, kept.more, reading, drawn=False).share if hub else None
         n_types, names = len(kept.more.names), [*kept.more.names, UNSEEN, SPECIAL]
         own = heard(reader, prompts, kept.more, reading, drawn)
         one = np.eye(own.share.shape[2])  # a row for each class alone
@@ -287,19 +270,21 @@ class Shares(Experiment):
         for k, name in enumerate(names):
             found["layers-type", name] = scores(one[k], null=k < n_types)
         if reading == "raw":
-            gap = heard(reader, prompts, kept.more, "normed", drawn).over(own)
+            normed = heard(reader, prompts, kept.more, "normed", drawn)
+            null = normed.null - own.null if drawn else None
+            gap = replace(own, share=normed.share - own.share, null=null)
             for k, name in enumerate(names):
                 found["layers-gap", name, (("reading", ""),)] = scores(one[k], here=gap, null=k < n_types)
         if self.text == self.hub:
             return found
-        hub, text = names.index(self.hub), names.index(self.text)
+        mine, own_type = names.index(self.hub), names.index(self.text)
         firsts = {"as estimated": 0, "without smoothing": n_types + 2, "tokens of one type": 2 * n_types + 2}
-        leads = {name: one[first + hub] - one[first + text] for name, first in firsts.items()}
+        leads = {name: one[first + mine] - one[first + own_type] for name, first in firsts.items()}
         lead = leads["as estimated"]
         leads[f"{UNSEEN} is own"] = lead - one[n_types]
         found |= {("layers-estimate", name): scores(of) for name, of in leads.items()}
         found["layers-lead", ""] = scores(lead, -lead)
-        found["layers-hub", ""] = scores(one[hub], one[text])
+        found["layers-hub", ""] = scores(one[mine], one[own_type])
         return found | {("layers-end", ""): scores(-lead)}
 
 
@@ -353,23 +338,25 @@ class Meaning(Experiment):
 
     def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
         [some] = [text for text in items if text.name == self.text]
-        fit, words = {line.prompt for line in lines(model, some)}, _words(model, count_tokens(model, items), some)
-        why = [
-            NO_LINE if line not in fit else "" if own else NO_WORD for line, own in zip(some.read, words, strict=True)
-        ]
-        lost, forms = Counter(filter(None, why)), {}
-        for number in (k for k, reason in enumerate(why) if not reason):
-            forms.setdefault(some.groups[number], []).append(number)
-        chunks = [of[k : k + CHUNK] for of in forms.values() for k in range(0, len(of), CHUNK)]
-        lost[ALONE] = sum(len(chunk) == 1 for chunk in chunks)
-        chunks = [chunk for chunk in chunks if len(chunk) > 1]
-        numbers = [number for chunk in chunks for number in chunk]
-        read = [some.read[number] for number in numbers]
-        groups = [str(k) for k, chunk in enumerate(chunks) for _ in chunk]
-        of = zip(read, some.clusters_of(read), groups, strict=True)
-        place = np.array([k for chunk in chunks for k, _ in enumerate(chunk)], int)
-        own = [LensItem(line, line, {}, cluster, group=group) for line, cluster, group in of]
-        return Kept(own, lost, place, [words[number] for number in numbers])
+        words = _words(model, count_tokens(model, items), some)
+        of = {
+            "line": some.read,
+            "form": some.groups or some.read,
+            "cluster": some.clusters_of(some.read),
+            "words": words,
+        }
+        frame = pd.DataFrame(of).astype({"words": object})
+        fit, told = frame.line.isin([line.prompt for line in lines(model, some)]), frame.words.map(len) > 0
+        lost = {NO_LINE: int((~fit).sum()), NO_WORD: int((fit & ~told).sum())}
+        frame = frame[fit & told]
+        frame = frame.assign(form=pd.factorize(frame.form)[0]).sort_values("form", kind="stable")
+        frame["chunk"] = frame.groupby("form").cumcount() // CHUNK
+        alone = frame.groupby(["form", "chunk"]).line.transform("size") == 1
+        lost[ALONE], frame = int(alone.sum()), frame[~alone]
+        by = frame.groupby(["form", "chunk"])
+        rows = zip(frame.line, frame.cluster, by.ngroup(), strict=True)
+        own = [LensItem(line, line, {}, cluster, group=str(group)) for line, cluster, group in rows]
+        return Kept(own, lost, by.cumcount().to_numpy(int), frame.words.to_list())
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
         groups = np.array(kept.labels("group"))

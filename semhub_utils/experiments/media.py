@@ -312,7 +312,7 @@ class AnimalPush(Push):
         if condition != RELEASED:
             return (("condition", condition),)
         at = max(1, round(RELEASED_DEPTH * model.n_layers))
-        return ("condition", RELEASED), ("reading", RELEASED), ("layer", at), ("depth", model.depth(at))
+        return ("condition", RELEASED), ("reading", RELEASED), ("layer", at), ("depth", at / model.n_layers)
 
     def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
         """The share of the first answer."""

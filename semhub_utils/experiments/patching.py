@@ -205,7 +205,8 @@ class _Runs:
         self.original, self.places = of["original"], -1
         if kept.items[0].places:
             self.places = [list(i.places(e)) for i, e in zip(kept.items, self.encodings, strict=True)]
-        self.before, self.first = self._words(hidden_states(model, self.encodings, layers=[model.n_layers]).hidden)
+        before = hidden_states(model, self.encodings, layers=[model.n_layers], edited=self.places).hidden
+        self.before, self.first = self._words(before)
 
     def under(self, vectors: Float[Tensor, "item layer hidden"]) -> _Said:
         """With `vectors[:, l]` in their places at each layer l."""

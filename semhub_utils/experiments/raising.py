@@ -6,6 +6,7 @@ others: its card, `curve.csv`, `log.jsonl` and, but for second seeds, weights.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,7 @@ from semhub_utils.training import CHECKPOINTS, LOG
 
 CURVE = "curve.csv"
 N_ITEMS = 200
+SAMPLE = 400  # prompts asked per type and side at a checkpoint
 MASTERED = 0.9
 KEPT = ("similarity", "retrieval", "lens-probability")
 COLUMNS = ["step", "tokens", "experiment", "type", "series", "layer", "depth", "value", "low", "high", "p", "null_high"]
@@ -85,17 +87,19 @@ def snapshot(
     return pd.concat(tables, ignore_index=True), found
 
 
-def answered(model: LanguageModel, world: World, types: Sequence[str], sample: int | None) -> pd.DataFrame:
-    """Share of facts (of sums for digits) answered by type, experiment "taught" and "held out", with Wilson's 95%
-    interval; `chance` is the share that the commonest answers get. `sample` as for `exam`."""
+def look(model: LanguageModel, world: World, types: Sequence[str], sample: int | None = None) -> pd.DataFrame:
+    """The rows of `snapshot`, and the share of facts (of sums for digits) answered by type, "taught" and "held out",
+    with Wilson's 95% interval; `chance`: of the commonest answers; `sample` as for `exam`. Where types
+    have a world of their own, states and held-out facts are still about English's."""
+    table, _ = snapshot(model, world=replace(world, private=False, forget=False), types=types)
     rows = []
     for series in types:
         scores = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
-        for side in ("taught", "held out"):
-            some = [s for s in scores if s.held_out == (side == "held out")]
-            some = [s for s in some if (s.group == "sums") == (series == "digits")]
+        scores = [score for score in scores if (score.group == "sums") == (series == "digits")]
+        for held, side in enumerate(("taught", "held out")):
+            some = [score for score in scores if score.held_out == bool(held)]
             rows.append({"experiment": side, "series": series, "type": series} | pooled(some))
-    return pd.DataFrame(rows)
+    return pd.concat([table, pd.DataFrame(rows)])
 
 
 def pooled(scores: Sequence[Score]) -> dict[str, float]:
@@ -111,16 +115,13 @@ def share(hits: int, n: int) -> dict[str, float]:
     return {"value": hits / n, "low": low, "high": high, "n": n}
 
 
-def training_curve(
-    folder: str | Path, *, world: World | None = None, n_items: int = N_ITEMS, sample: int = 400
-) -> pd.DataFrame:
-    """Every checkpoint of a finished training: the rows of `snapshot` and `answered` with their `step` and `tokens`.
+def training_curve(folder: Path, *, world: World | None = None) -> pd.DataFrame:
+    """Every checkpoint of a finished training: the rows of `look` with their `step` and `tokens`.
 
     Rows "onset", one per held-out item, hold two steps: `alike`, the first checkpoint from which on to the end the item
     and its English twin are each other's nearest by cosine at the middle layer, and `answered`, the first from which on
     its answer is given; empty for never. `world`: the one the card names. SemhubError without a finished training.
     """
-    folder = Path(folder)
     there = (folder / zoo.CARD).exists() and (folder / CHECKPOINTS).is_dir()
     need(there, f"{folder} holds no finished training with checkpoints; a folder of `semhub train` would do.")
     card = json.loads((folder / zoo.CARD).read_text("utf-8"))
@@ -128,7 +129,7 @@ def training_curve(
     world = world or World(**recipe["world"])
     shared = replace(world, private=False, forget=False)
     types = [series for series, short in facts.TYPES.items() if short in dict(recipe["types"])]
-    chosen = {series: facts.prompts(series, n_items, world=shared) for series in types}
+    chosen = {series: facts.prompts(series, N_ITEMS, world=shared) for series in types}
     module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tables, steps, near, said = [], [], {series: [] for series in types}, {series: [] for series in types}
@@ -136,8 +137,7 @@ def training_curve(
         module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         model = wrap(module, tokenizer, model_id=f"{folder.name} {path.stem}")
         steps.append(int(path.stem.removeprefix("step-")))
-        looked, _ = snapshot(model, world=shared, types=types, n_items=n_items)
-        table = pd.concat([looked, answered(model, world, types, sample)])
+        table = look(model, world, types, SAMPLE)
         tables.append(table.assign(step=steps[-1], tokens=round(steps[-1] * card["tokens"] / recipe["steps"])))
         for series, some in chosen.items():
             sides = ([getattr(prompt, side) for prompt in some] for side in ("prompt", "english_prompt"))
@@ -205,18 +205,15 @@ VARIANTS: dict[str, Recipe] = {
 
 
 def run_controls(seeds: Iterable[int]) -> pd.DataFrame:
-    """Train every variant with every seed, and look: the rows of `snapshot` and `answered` at the end of the training,
-    with `variant`, `seed` and `tokens`. About 40 seconds of one core each."""
-    tables, types = [], ["spanish"]
-    for seed in seeds:
-        for variant, recipe in VARIANTS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                train(recipe, folder, seed=seed, log_every=recipe.steps)
-                tokens = pd.read_json(Path(folder) / LOG, lines=True).tokens.iloc[-1]
-                model = load_model(folder)
-                looked, _ = snapshot(model, world=replace(recipe.world, private=False, forget=False), types=types)
-                table = pd.concat([looked, answered(model, recipe.world, types, None)])
-            tables.append(table.assign(variant=variant, seed=seed, tokens=tokens))
+    """Train every variant with every seed, and `look` at the end of the training; the rows with `variant`, `seed` and
+    `tokens`. About 40 seconds of one core each."""
+    tables = []
+    for seed, (variant, recipe) in itertools.product(seeds, VARIANTS.items()):
+        with tempfile.TemporaryDirectory() as folder:
+            train(recipe, folder, seed=seed, log_every=recipe.steps)
+            tokens = pd.read_json(Path(folder) / LOG, lines=True).tokens.iloc[-1]
+            table = look(load_model(folder), recipe.world, ["spanish"])
+        tables.append(table.assign(variant=variant, seed=seed, tokens=tokens))
     columns = ["variant", "seed", "tokens", "experiment", "series", "layer", "value", "low", "high", "p", "n", "chance"]
     return pd.concat(tables, ignore_index=True)[columns]
 
@@ -228,7 +225,9 @@ def live(recipe: Recipe, *, steps: int, seed: int = 0) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, folder, seed=seed, progress=False, log_every=max(1, steps // 10))
         log = _losses(Path(folder) / LOG).assign(experiment="loss", series=recipe.name)
-        return pd.concat([training_curve(folder, world=recipe.world), log], ignore_index=True).assign(model=recipe.name)
+        return pd.concat([training_curve(Path(folder), world=recipe.world), log], ignore_index=True).assign(
+            model=recipe.name
+        )
 
 
 def controls_summary() -> pd.DataFrame:
@@ -291,18 +290,15 @@ def abroad() -> pd.DataFrame:
 
     Outside English, of colours that neither was asked for there; sentence forms that read the same in English are out.
     """
-    rows = []
     names = {key: name for name, key in facts.TYPES.items()} | {"en": "english"}
-    ask = Ask("colour", "", ("blue",))
+    ask, rows = Ask("colour", "", ("blue",)), []
     english = {write(ask, "en", form)[0] for form in forms("colour", "en")}
-    for trunk in ("hub", "islands"):
+    for trunk, type_ in itertools.product(("hub", "islands"), LANGUAGES):
         scores = pd.DataFrame(zoo.card(f"{trunk}-sees")["scores"])
-        scores = scores[(scores.group == "one") & (scores.kind == "colour")]
-        for type_ in LANGUAGES:
-            some = scores[scores.type == type_]
-            some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
-            hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
-            rows.append({"language": names[type_], "training": trunk} | share(hits, n))
+        some = scores[(scores.group == "one") & (scores.kind == "colour") & (scores.type == type_)]
+        some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
+        hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
+        rows.append({"language": names[type_], "training": trunk} | share(hits, n))
     return pd.DataFrame(rows)
 
 

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from semhub_utils.evidence import evenly
+from semhub_utils.evidence import evenly, least_permutation_p, random_pairings
 from semhub_utils.experiments.alike import CORRECTED, RELEASED, last_states
-from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores, Weighed
+from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores
+from semhub_utils.experiments.numbers import Weighed
 from semhub_utils.experiments.words import asked, top_words
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import least_permutation_p, random_pairings
 from semhub_utils.similarity import cosine_matrix
 from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import PICTURES, LensItem
@@ -242,7 +242,13 @@ def overlay(
             if owner:
                 firsts[among[1]] = (*seen.logprob.max(-1)[::-1], owner)
             for (at, layer), (which, (ids, logprob, said)) in product(enumerate(layers), firsts.items()):
-                of = {"picture": name, "reading": reading, "among": which, "layer": layer, "depth": model.depth(layer)}
+                of = {
+                    "picture": name,
+                    "reading": reading,
+                    "among": which,
+                    "layer": layer,
+                    "depth": layer / model.n_layers,
+                }
                 of |= {"rows": encoding.grid[0], "columns": encoding.grid[1], "view": encoding.view}
                 for k, (i, p) in enumerate(zip(ids[:, at].tolist(), logprob[:, at].exp().tolist(), strict=True)):
                     row, column = divmod(k, encoding.grid[1])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from semhub_utils.evidence import codes, least_permutation_p, random_pairings
 from semhub_utils.experiments.core import (
     DRAWS,
     FEW_DRAWS,
@@ -26,7 +27,6 @@ from semhub_utils.experiments.core import (
 )
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
-from semhub_utils.shuffles import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
 from semhub_utils.spokes.items import LensItem
@@ -159,6 +159,7 @@ class Ands(Experiment):
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         table, programs = kept.more, kept.labels("cluster")
+        hidden_states(reader, [*dict.fromkeys(site.place.text for site in kept.items)])  # whole: all places at once
         lists = np.array([site.place.kind == "list" for site in kept.items])
         both = np.full(len(lists), lists.any() and not lists.all())
         targets = torch.cat([table.ids.expand(len(prompts), -1), torch.tensor(kept.labels("next_id"))[:, None]], 1)

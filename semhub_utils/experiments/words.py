@@ -31,7 +31,7 @@ from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
-from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.languages import Entry, segments
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import TargetTable, target_table, word_forms
@@ -223,7 +223,7 @@ class Trajectory(Experiment):
         steps = [(item, layer, *at) for item, path in zip(items, paths, strict=True) for layer, at in enumerate(path)]
         return pd.DataFrame(
             {"experiment": "trajectory-path", "series": item.id, "reading": reading, "layer": layer}
-            | {"depth": reader.depth(layer), "x": x, "y": y}
+            | {"depth": layer / reader.n_layers, "x": x, "y": y}
             | {"word": item.targets[self.hub][0], "token": item.targets[self.own][0]}
             for item, layer, x, y in steps
         )
@@ -248,9 +248,9 @@ def word_items(
     *,
     n_words: int,
     seed: int = 0,
-) -> tuple[list[LensItem], dict[str, int]]:
-    """Up to `n_words` words of running text, drawn by `seed`, to be read at the position before them; and how many
-    words were left out for which reason.
+) -> Items:
+    """Up to `n_words` words of running text, drawn by `seed`, to be read at the position before them; the others are
+    left out and counted.
 
     A word stays if it is one token of the text, found by character offsets; if the text before it, read alone, gives
     the same tokens; if the dictionary has it; and if at least one of its English words is one token and none is the
@@ -259,26 +259,25 @@ def word_items(
     (`counts`). Cluster and anchor: the English words.
     """
     fit = readable(model, [*texts], lambda text: text)
-    dropped: Counter[str] = Counter({f"in a text {TOO_LONG}": len(texts) - len(fit)})
-    found: list[tuple[str, str, Entry]] = []  # text before the word, word, entry
-    for prefix, word, reason in _words_before(model, model.encode(fit), language):
-        entry = dictionary.get(word) or dictionary.get(word.lower())
-        reason = reason or ("not in the dictionary" if entry is None else "")
-        if not reason and word.casefold() in {w.casefold() for w in entry.english}:
-            reason = "english and own are the same word"
-        if reason:
-            dropped[reason] += 1
-        else:
-            found.append((prefix, word, entry))
-    english = dict.fromkeys(w for _, _, entry in found for w in entry.english)
+    ready, dropped = [], Counter({f"in a text {TOO_LONG}": len(texts) - len(fit)})
+    before = _words_before(model, model.encode(fit), language)
+    entries = [dictionary.get(word) or dictionary.get(word.lower()) for _, word, _ in before]
+    english = dict.fromkeys(word for entry in entries if entry for word in entry.english)
     single = {form.word for form in word_forms(model, english) if form.single}
-    found = [
-        (prefix, word, replace(e, english=tuple(w for w in e.english if w in single))) for prefix, word, e in found
-    ]
-    ready = [row for row in found if row[2].english]
-    dropped["no English word of one token"] = len(found) - len(ready)
+    for (prefix, word, reason), entry in zip(before, entries, strict=True):
+        known = [w for w in entry.english if w in single] if entry else []
+        if reason or entry is None:
+            dropped[reason or "not in the dictionary"] += 1
+        elif word.casefold() in {w.casefold() for w in entry.english}:
+            dropped["english and own are the same word"] += 1
+        elif not known:
+            dropped["no English word of one token"] += 1
+        else:
+            ready.append((prefix, word, replace(entry, english=tuple(known))))
     order = sorted(np.random.default_rng(seed).permutation(len(ready))[:n_words].tolist())
-    return matched([ready[i] for i in order], counts), {reason: n for reason, n in dropped.items() if n}
+    found = Items(matched([ready[i] for i in order], counts))
+    found.dropped += dropped  # without those that there are none of
+    return found
 
 
 def _words_before(model: LanguageModel, texts: Sequence[Encoding], language: str) -> list[tuple[str, str, str]]:

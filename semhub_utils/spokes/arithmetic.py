@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from semhub_utils.errors import need
 from semhub_utils.organism.lexicon import PLUS, TIMES, number_word
-from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem
+from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem, Twin, interchange_items
 
 RELATIONS = (
     "same calculation",
@@ -131,26 +131,14 @@ def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
 
 
 def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:
-    """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer, drawn by
-    `seed`; the other relation is the other operator. Group: the operator; cluster: the result; anchor: the expected t.
-    """
-
-    def sides(c: Calculation) -> tuple[str, str]:
-        return f"{c.r}={c.o}{c.operator}", f"{number_word(c.r)} equals to {number_word(c.o)} {SPOKEN[c.operator]}"
-
-    rng, items = np.random.default_rng(seed), []
+    """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer; the other
+    relation is the other operator: see `interchange_items`. Cluster: the result."""
+    twins = []
     for c in calculations:
-        same = [d for d in calculations if d.operator == c.operator and d.t != c.t]
-        other = [d for d in calculations if d.operator != c.operator]
-        if same:
-            d, e = (some[rng.integers(len(some))] if some else None for some in (same, other))
-            answer, expected = ((str(x.t), number_word(x.t)) for x in (c, d))
-            items.append(
-                PatchItem(
-                    c.digits, sides(c), answer, sides(d), expected, e and sides(e), str(c.r), c.operator, str(d.t)
-                )
-            )
-    return items
+        spoken = f"{number_word(c.r)} equals to {number_word(c.o)} {SPOKEN[c.operator]}"
+        asked = f"{c.r}={c.o}{c.operator}", spoken, str(c.t), number_word(c.t)
+        twins.append(Twin(c.digits, *asked, c.operator, c.operator, str(c.r)))
+    return interchange_items(twins, seed)
 
 
 def trajectory_words() -> dict[str, tuple[str, ...]]:

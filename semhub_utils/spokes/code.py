@@ -6,31 +6,36 @@ found in the syntax tree and given as character offsets; which tokens lie there 
 
 import ast
 import itertools
-import json
 import platform
 import random
 import re
 import sysconfig
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import FRAMES, concepts, surface
 from semhub_utils.organism.world import text
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import READ, SETS, find, hub_rows, lines, named, origin, read_text
-from semhub_utils.spokes.items import Items, SteerItem
+from semhub_utils.spokes.files import PublicSet, objects, origin, read_text
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, SteerItem, shuffled
 
 # Where programs come from
 
-_MBPP_FILES = ("mbpp/mbpp_release_v1.jsonl", "mbpp/mbpp.jsonl", "mbpp_release_v1.jsonl", "mbpp.jsonl")
+MBPP = PublicSet(
+    "MBPP",
+    tuple(folder + name for folder in ("mbpp/", "") for name in ("mbpp_release_v1.jsonl", "mbpp.jsonl")),
+    "GitHub google-research/google-research or amazon-science/mxeval",
+    "google-research-datasets/mbpp",
+    "4bb6404fdc6cacfda99d4ac4205087b89d32030c",
+    ("train", "test", "validation", "prompt"),
+    "full",
+)
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,13 @@ def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Pa
     """
     source = origin("programs", source, "mbpp", data_dir, "stdlib")
     if source == "mbpp":
-        return _mbpp(data_dir).draw(n, seed)
-    found = Items()
-    if source == "stdlib":
-        found.source = f"standard library of Python {platform.python_version()}"
-        READ.add(found.source)
-    made = _that_parse(_stdlib(seed, found) if source == "stdlib" else _generated(seed), found)
-    found.extend(itertools.islice(made, n))
-    return found
+        found, rows = MBPP.read(data_dir, objects)
+        return found.take(itertools.starmap(_of_mbpp, rows)).some("program", data_dir or MBPP.repository).draw(n, seed)
+    found = Items(
+        source=GENERATED if source == GENERATED else f"standard library of Python {platform.python_version()}"
+    )
+    made = _generated(seed) if source == GENERATED else _stdlib(seed, found)
+    return found.take(itertools.starmap(_program, made), n)
 
 
 @cache
@@ -79,62 +83,33 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
-def _that_parse(sources: Iterable[tuple[str, str, str]], found: Items) -> Iterator[Program]:
-    """Programs of (id, place, text), line ends made "\\n"; the others are left out of `found`."""
-    for name, place, source in sources:
-        source = source.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
-        if not source.strip():
-            found.drop("empty program", place)
-        elif parse(source) is None:
-            found.drop("does not parse as Python 3", place)
-        else:
-            yield Program(name, source)
+def _program(name: str, place: str, source: str) -> Program | LeftOut:
+    """The program of this id, line ends made "\\n", if it parses."""
+    source = source.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+    if not source.strip():
+        return LeftOut("empty program", place)
+    return Program(name, source) if parse(source) else LeftOut("does not parse as Python 3", place)
 
 
-def _mbpp(data_dir: str | Path | None) -> Items:
-    """All programs of MBPP that parse."""
-    if data_dir is None:
-        read = {split: hub_rows("mbpp", split, "full") for split in ("train", "test", "validation", "prompt")}
-        found = read["train"].but([])
-        rows = ((f"mbpp/{r['task_id']}", f"{split} {r['task_id']}", r["code"]) for split in read for r in read[split])
-    else:
-        source = "GitHub google-research/google-research or amazon-science/mxeval"
-        path = find(data_dir, _MBPP_FILES, what="MBPP", source=source)
-        found = Items(source=named(path))
-        rows = _mbpp_rows(path, found)
-    found.extend(_that_parse(rows, found))
-    return found.some("program", data_dir or SETS["mbpp"][0])
-
-
-def _mbpp_rows(path: Path, found: Items) -> Iterator[tuple[str, str, str]]:
-    for place, line in lines(path, found):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            found.drop("not a JSON object", place)
-            continue
-        parts = [row.get(name) for name in (("code",) if "code" in row else ("prompt", "canonical_solution"))]
-        if all(isinstance(part, str) for part in parts):
-            yield f"mbpp/{str(row.get('task_id', place)).removeprefix('MBPP/')}", place, "".join(parts)
-        else:
-            found.drop("neither code nor prompt and canonical_solution", place)
+def _of_mbpp(place: str, row: Mapping[str, object]) -> Program | LeftOut:
+    parts = [row.get(name) for name in (("code",) if "code" in row else ("prompt", "canonical_solution"))]
+    if not all(isinstance(part, str) for part in parts):
+        return LeftOut("neither code nor prompt and canonical_solution", place)
+    return _program(f"mbpp/{str(row.get('task_id', place)).removeprefix('MBPP/')}", place, "".join(parts))
 
 
 def _stdlib(seed: int, found: Items) -> Iterator[tuple[str, str, str]]:
     """Top-level functions of the standard library's modules, modules in an order drawn by `seed`."""
-    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    for k in np.random.default_rng(seed).permutation(len(paths)):
+    for path in shuffled(sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")), seed):
         try:
-            source = read_text(paths[k])
+            source = read_text(path)
         except SemhubError:
-            found.drop("not UTF-8", paths[k].name)
+            found.drop("not UTF-8", path.name)
             continue
         tree, rows = parse(source), source.split("\n")
         for node in tree.body if tree else ():
             if isinstance(node, ast.FunctionDef):
-                place = f"{paths[k].name}:{node.lineno}"
+                place = f"{path.name}:{node.lineno}"
                 yield f"stdlib/{place}", place, "\n".join(rows[node.lineno - 1 : node.end_lineno])
 
 
@@ -142,12 +117,9 @@ def _generated(seed: int) -> Iterator[tuple[str, str, str]]:
     """Endless programs of one statement, as the shipped models read code: a list, a call, a range; some with the
     definition of what they call, or a text that says what they do, in front."""
     make, rng = Generators(WORLD), random.Random(f"programs {seed}")
-    k = 0
-    while True:
-        kind = rng.choices(("list", "call", "range"), (0.35, 0.4, 0.25))[0]
-        source = {"list": _list, "call": _call, "range": _range}[kind](make, rng)
-        yield f"generated/{k}", f"generated program {k}", source
-        k += 1
+    for k in itertools.count():
+        [kind] = rng.choices((_list, _call, _range), (0.35, 0.4, 0.25))
+        yield f"generated/{k}", f"generated program {k}", kind(make, rng)
 
 
 def _list(make: Generators, rng: random.Random) -> str:
@@ -192,18 +164,15 @@ KEYWORDS = ("or", "not", "is", "in", "if", "for", "return", "assert")
 
 # Positional parameters as `inspect.signature` gives them in Python 3.11, written down so that no result depends on the
 # version that runs; print, min, max, map, zip, int, str, dict, set and others have no such names, and are left out.
-BUILTINS = {
-    "abs": ("x",), "all": ("iterable",), "any": ("iterable",), "ascii": ("obj",), "bin": ("number",),
-    "callable": ("obj",), "chr": ("i",), "complex": ("real", "imag"), "delattr": ("obj", "name"), "divmod": ("x", "y"),
-    "enumerate": ("iterable", "start"), "eval": ("source", "globals", "locals"), "float": ("x",),
-    "format": ("value", "format_spec"), "hasattr": ("obj", "name"), "hash": ("obj",), "hex": ("number",),
-    "id": ("obj",), "input": ("prompt",), "isinstance": ("obj", "class_or_tuple"),
-    "issubclass": ("cls", "class_or_tuple"), "len": ("obj",), "list": ("iterable",), "memoryview": ("object",),
-    "oct": ("number",), "open": ("file", "mode", "buffering", "encoding", "errors", "newline", "closefd", "opener"),
-    "ord": ("c",), "pow": ("base", "exp", "mod"), "repr": ("obj",), "reversed": ("sequence",),
-    "round": ("number", "ndigits"), "setattr": ("obj", "name", "value"), "sorted": ("iterable",),
-    "sum": ("iterable", "start"), "tuple": ("iterable",),
-}  # fmt: skip
+_SIGNATURES = """
+abs x, all iterable, any iterable, ascii obj, bin number, callable obj, chr i, complex real imag, delattr obj
+name, divmod x y, enumerate iterable start, eval source globals locals, float x, format value format_spec, hasattr
+obj name, hash obj, hex number, id obj, input prompt, isinstance obj class_or_tuple, issubclass cls
+class_or_tuple, len obj, list iterable, memoryview object, oct number, open file mode buffering encoding errors
+newline closefd opener, ord c, pow base exp mod, repr obj, reversed sequence, round number ndigits, setattr obj
+name value, sorted iterable, sum iterable start, tuple iterable
+"""
+BUILTINS = {name: tuple(parameters) for name, *parameters in map(str.split, _SIGNATURES.split(","))}
 
 
 @dataclass(frozen=True)
@@ -219,63 +188,42 @@ class Place:
     names: tuple[str, ...] = ()
 
 
-def comma_places(programs: Iterable[Program]) -> tuple[list[Place], dict[str, int]]:
-    """Every comma between two elements of a list ("list"), and every one between two arguments ("call"), with counts of
-    what was left out."""
-    places, dropped = [], Counter()
+def comma_places(programs: Items) -> Items:
+    """Every comma between two elements of a list ("list"), and every one between two arguments ("call"): Place."""
+    found = Items(source=programs.source)
     for source in map(_Source, programs):
-        for node in source.nodes((ast.List, ast.Call), dropped):
-            several = node.elts if isinstance(node, ast.List) else node.args
-            kind = "list" if isinstance(node, ast.List) else "call"
-            if kind == "list" and not isinstance(node.ctx, ast.Load):
-                continue
-            places += [source.place(source.comma(*two), kind) for two in zip(several, several[1:], strict=False)]
-    return places, dict(dropped)
+        for node in source.nodes((ast.List, ast.Call), found):
+            kind, several = ("list", node.elts) if isinstance(node, ast.List) else ("call", node.args)
+            if kind == "call" or isinstance(node.ctx, ast.Load):
+                found += [source.place(source.comma(*two), kind) for two in itertools.pairwise(several)]
+    return found
 
 
-def argument_places(
-    programs: Iterable[Program], known: Mapping[str, tuple[str, ...]] | None = None
-) -> tuple[list[Place], dict[str, int]]:
+def argument_places(programs: Items, known: Mapping[str, tuple[str, ...]] | None = None) -> Items:
     """The bracket or comma before every positional argument of a call to a function that is in `known` ("builtin") or
-    defined in the program ("defined"), with counts of the arguments left out. Known are Python's BUILTINS, or in a
-    generated program the functions of its world."""
-    places, dropped = [], Counter()
+    defined in the program ("defined"): Place. Known are Python's BUILTINS, or in a generated program the functions of
+    its world. Arguments of which no parameter is known are counted."""
+    found = Items(source=programs.source)
     for source in map(_Source, programs):
         there = known or (library() if source.program.id.startswith("generated/") else BUILTINS)
-        own, hidden = source.defined(), source.rebound()
-        for call in source.nodes(ast.Call, dropped):
-            dropped["keyword argument"] += len(call.keywords)
-            if not isinstance(call.func, ast.Name):
-                dropped["argument of a method or of an expression"] += len(call.args)
-                continue
-            name = call.func.id
-            parameters = own.get(name) if name in own else None if name in hidden else there.get(name)
-            if parameters is None:
-                dropped["argument of a function of unknown parameters"] += len(call.args)
-                continue
-            if name == "range" and name not in own and len(call.args) == 1:
-                parameters = parameters[1:]  # the only argument is where it ends
-            for k, argument in enumerate(call.args):
-                if isinstance(argument, ast.Starred):
-                    dropped["starred argument, and those after it"] += len(call.args) - k
-                    break
-                if k >= len(parameters):
-                    dropped["argument without a parameter of its own"] += 1
-                    continue
-                at = source.bracket(call) if k == 0 else source.comma(call.args[k - 1], argument)
-                others = tuple(other for other in parameters if other != parameters[k])
-                places.append(source.place(at, "defined" if name in own else "builtin", parameters[k], others))
-    return places, {reason: count for reason, count in dropped.items() if count}
+        own, rebound = source.defined(), source.rebound()
+        there = {name: of for name, of in there.items() if name not in rebound} | own
+        for call in source.nodes(ast.Call, found):
+            for _ in call.keywords:
+                found.drop("keyword argument", source.program.id)
+            name = call.func.id if isinstance(call.func, ast.Name) else None
+            found.take(source.arguments(call, there.get(name), "defined" if name in own else "builtin"))
+    return found
 
 
-def range_places(programs: Iterable[Program]) -> tuple[list[Place], dict[str, int]]:
-    """The bracket of every call of `range`, with counts of what was left out."""
-    places, dropped = [], Counter()
+def range_places(programs: Items) -> Items:
+    """The bracket of every call of `range`: Place."""
+    found = Items(source=programs.source)
     for source in map(_Source, programs):
-        for call in source.nodes(ast.Call, dropped):
-            if isinstance(call.func, ast.Name) and call.func.id == "range":
-                places.append(source.place(source.bracket(call), "call"))
-    return places, dict(dropped)
+        calls = source.nodes(ast.Call, found)
+        names = ((call, getattr(call.func, "id", "")) for call in calls)
+        found += [source.place(source.bracket(call), "call") for call, name in names if name == "range"]
+    return found
 
 
 def arguments(continuation: str) -> tuple[tuple[str, ...], bool]:
@@ -326,29 +274,24 @@ class _Source:
     """A program with its syntax tree, and characters in place of the tree's bytes."""
 
     def __init__(self, program: Program):
-        self.program, self.tree = program, parse(program.text)
-        self.lines = program.text.split("\n")
-        self.starts = [0]
-        for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line) + 1)
+        self.program, self.lines = program, program.text.split("\n")
+        self.every = list(ast.walk(parse(program.text)))
+        self.starts = [0, *itertools.accumulate(len(line) + 1 for line in self.lines)]
 
-    def nodes(self, kinds: type | tuple[type, ...], dropped: Counter) -> Iterator[ast.AST]:
+    def nodes(self, kinds: type | tuple[type, ...], found: Items) -> Iterator[ast.AST]:
         """Nodes of some kinds in order; those in f-strings, whose offsets depend on the Python version, are counted."""
-        inside = {
-            id(part) for node in ast.walk(self.tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
-        }
-        for node in ast.walk(self.tree):
-            if isinstance(node, kinds):
-                if id(node) in inside:
-                    dropped["inside an f-string"] += 1
-                else:
-                    yield node
+        inside = {id(part) for node in self.every if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+        for node in (node for node in self.every if isinstance(node, kinds)):
+            if id(node) in inside:
+                found.drop("inside an f-string", self.program.id)
+            else:
+                yield node
 
     def defined(self) -> dict[str, tuple[str, ...] | None]:
         """Positional parameters of the program's own functions (not methods); None where a name has several."""
-        methods = {id(part) for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef) for part in node.body}
+        methods = {id(part) for node in self.every if isinstance(node, ast.ClassDef) for part in node.body}
         found: dict[str, tuple[str, ...] | None] = {}
-        for node in ast.walk(self.tree):
+        for node in self.every:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and id(node) not in methods:
                 parameters = tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args))
                 found[node.name] = parameters if found.get(node.name, parameters) == parameters else None
@@ -356,14 +299,32 @@ class _Source:
 
     def rebound(self) -> set[str]:
         """Names that the program gives a meaning of its own: `sum = 0` is no builtin."""
-        nodes = list(ast.walk(self.tree))
-        names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-        names |= {node.name for node in nodes if isinstance(node, ast.ClassDef)}
-        return names | {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+        names = {node.id for node in self.every if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        names |= {node.arg for node in self.every if isinstance(node, ast.arg)}
+        names |= {node.name for node in self.every if isinstance(node, ast.ClassDef)}
+        return names | {node.asname or node.name for node in self.every if isinstance(node, ast.alias)}
 
-    def place(self, at: int, kind: str, name: str = "", names: tuple[str, ...] = ()) -> Place:
-        return Place(self.program.id, self.program.text, at, kind, name, names)
+    def arguments(self, call: ast.Call, known: tuple[str, ...] | None, kind: str) -> Iterator[Place | LeftOut]:
+        """The place before each positional argument of a call whose parameters are `known`."""
+        named, starred = isinstance(call.func, ast.Name), False
+        if known and call.func.id == "range" and kind != "defined" and len(call.args) == 1:
+            known = known[1:]  # the only argument is where it ends
+        for k, argument in enumerate(call.args):
+            starred = starred or isinstance(argument, ast.Starred)
+            if not named:
+                yield LeftOut("argument of a method or of an expression", self.program.id)
+            elif known is None:
+                yield LeftOut("argument of a function of unknown parameters", self.program.id)
+            elif starred:
+                yield LeftOut("starred argument, and those after it", self.program.id)
+            elif k >= len(known):
+                yield LeftOut("argument without a parameter of its own", self.program.id)
+            else:
+                at = self.comma(call.args[k - 1], argument) if k else self.bracket(call)
+                yield self.place(at, kind, known[k], tuple(other for other in known if other != known[k]))
+
+    def place(self, at: int, kind: str, *names: Any) -> Place:
+        return Place(self.program.id, self.program.text, at, kind, *names)
 
     def bracket(self, call: ast.Call) -> int:
         """The character after the call's open bracket."""

@@ -1,32 +1,88 @@
 """Reading public data sets, from their own files or over the network: what cannot be used is left out and counted,
 never a silent zero."""
 
+import csv
 import gzip
-from collections.abc import Iterator
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from semhub_utils.errors import SemhubError, need_one_of
-from semhub_utils.spokes.items import Items
+from semhub_utils.errors import SemhubError, need, need_one_of
+from semhub_utils.spokes.items import GENERATED, Items
 
-READ: set[str] = set()
-"""What was read since the last `results.Run` began: a file by its own name and its folder's, a set of the hub by name
-and commit."""
+Entries = Iterator[tuple[str, Any]]
+"""(place, entry) of what a file holds; place is "name:number", for messages."""
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A set that others publish. files: where its own may lie below a folder; source: who has them; repository,
+    revision, splits, config: on the hub, for a chapter that has no files."""
+
+    name: str
+    files: tuple[str, ...]
+    source: str
+    repository: str = ""
+    revision: str = ""
+    splits: tuple[str, ...] = ("train",)
+    config: str | None = None
+
+    def find(self, data_dir: str | Path) -> Path:
+        """The first of its files that is there. Raises SemhubError saying where it is had."""
+        for name in self.files:
+            if (path := Path(data_dir) / name).is_file():
+                return path
+        raise SemhubError(
+            f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do."
+        )
+
+    def read(self, data_dir: str | Path | None, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
+        """Items of this source, none yet, and (place, entry) of all that it holds: as `entries` reads its file below
+        `data_dir`, or without one all rows over the network, each a dict by column. Raises SemhubError where it is not
+        there, or cannot be read."""
+        if data_dir is None:
+            return Items(source=f"{self.repository}@{self.revision[:7]}"), self._rows()
+        path = self.find(data_dir)
+        found = Items(source=named(path))
+        return found, entries(path, found)
+
+    def _rows(self) -> Entries:
+        try:
+            import datasets  # only where a chapter asks for the network
+        except ImportError as error:
+            raise SemhubError(
+                f"{self.repository} is read over the network with the package datasets, which is not installed; `pip "
+                "install 'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
+            ) from error
+        number = itertools.count(1)
+        for split in self.splits:
+            try:
+                rows = [*datasets.load_dataset(self.repository, self.config, revision=self.revision, split=split)]
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                which = ", ".join(filter(None, (self.config, split, self.revision[:7])))
+                raise SemhubError(
+                    f"{self.repository} ({which}) cannot be had from the hub ({type(error).__name__}); a connection, "
+                    "or data_dir at a folder with the set's own files, would do."
+                ) from error
+            yield from ((f"{self.repository}:{next(number)}", row) for row in rows)
+
+
+def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:
+    """Where a chapter's items come from: what its `parameter` names, or unasked the `public` set if there is a
+    `data_dir`, else "generated". The public set is read from `data_dir`, or without one over the network. Raises
+    SemhubError on a name that is neither of these nor one of `others`."""
+    found = given or (public if data_dir else GENERATED)
+    need_one_of(found, (GENERATED, public, *others), f"{parameter} is {given!r}")
+    return found
 
 
 def named(*paths: Path) -> str:
     """Files as the `source` of items: each by its last two names, as where a folder lies is its owner's business."""
-    names = sorted("/".join(path.absolute().parts[-2:]) for path in paths)
-    READ.update(names)
-    return ", ".join(names)
-
-
-def find(data_dir: str | Path, candidates: str | tuple[str, ...], *, what: str, source: str) -> Path:
-    """The first of `candidates` (paths below `data_dir`) that is a file. Raises SemhubError saying where it is had."""
-    names = (candidates,) if isinstance(candidates, str) else candidates
-    for name in names:
-        if (path := Path(data_dir) / name).is_file():
-            return path
-    raise SemhubError(f"{data_dir} has no {names[0]}, the file of {what}; the one from {source} would do.")
+    return ", ".join(sorted("/".join(path.absolute().parts[-2:]) for path in paths))
 
 
 def read_text(path: Path) -> str:
@@ -42,55 +98,37 @@ def read_text(path: Path) -> str:
         raise SemhubError(f"{path} cannot be read ({why}); a file that can be would do.") from error
 
 
-def lines(path: Path, found: Items) -> Iterator[tuple[str, str]]:
-    """(place, line) of every line that is not empty; place is "name:number" for messages. Empty ones are counted."""
+def lines(path: Path, found: Items) -> Entries:
+    """Every line that is not empty; the empty ones are counted."""
     for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
-        place = f"{path.name}:{number}"
         if line.strip():
-            yield place, line
+            yield f"{path.name}:{number}", line
         else:
-            found.drop("empty line", place)
+            found.drop("empty line", f"{path.name}:{number}")
 
 
-# Over the network
-
-SETS = {
-    "mbpp": ("google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"),  # configs full, sanitized
-    "cogs": ("Punchwe/COGS", "aa6e0aa15d17bcda7dd5ca8530c2819b70f6d516"),  # columns input, output, domain
-    "ntrex": ("davidstap/NTREX", "fd20d54141b6da952d5c68a2989472892489da0f"),  # config per language: eng_Latn, spa_Latn
-}
-"""Short name -> (repository on the hub, commit): what a chapter reads where it has no files."""
-
-
-def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:
-    """Where a chapter's items come from: what its `parameter` names, or unasked the `public` set if there is a
-    `data_dir`, else "generated". The public set is read from `data_dir`, or without one over the network. Raises
-    SemhubError on a name that is neither of these nor one of `others`."""
-    found = given or (public if data_dir else "generated")
-    need_one_of(found, ("generated", public, *others), f"{parameter} is {given!r}")
-    return found
+def objects(path: Path, found: Items) -> Entries:
+    """The JSON objects of a file with one on each line."""
+    for place, line in lines(path, found):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            yield place, entry
+        else:
+            found.drop("not a JSON object", place)
 
 
-def hub_rows(name: str, split: str, config: str | None = None) -> Items:
-    """All rows of one split of a data set of SETS, each a dict by column.
-
-    Raises SemhubError where the package `datasets` is missing, or the set cannot be had.
-    """
-    repository, revision = SETS[name]
-    try:
-        import datasets  # only where a chapter asks for the network
-    except ImportError as error:
-        raise SemhubError(
-            f"{repository} is read over the network with the package datasets, which is not installed; `pip install "
-            "'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
-        ) from error
-    source = f"{repository}@{revision[:7]}"
-    READ.add(source)
-    try:
-        return Items(datasets.load_dataset(repository, config, revision=revision, split=split), source)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        which = f"{repository} ({', '.join(part for part in (config, split, revision[:7]) if part)})"
-        raise SemhubError(
-            f"{which} cannot be had from the hub ({type(error).__name__}); a connection, or data_dir at a folder with "
-            "the set's own files, would do."
-        ) from error
+def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
+    """The rows of a CSV file by column name; without a `head`, `columns` are all there are. Raises SemhubError where
+    one is missing."""
+    rows = [row for row in csv.reader(io.StringIO(read_text(path))) if row]
+    names = [name.strip() for row in (rows[:1] if head else [columns]) for name in row]
+    missing = min(set(columns) - set(names), default="")
+    need(not missing, f"{path} has no column {missing!r} (it has {', '.join(names)}); one with it would do.")
+    for number, row in enumerate(rows[head:], 1 + head):
+        if len(row) == len(names):
+            yield f"{path.name}:{number}", dict(zip(names, row, strict=True))
+        else:
+            found.drop("row of another length", f"{path.name}:{number}")

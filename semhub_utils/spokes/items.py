@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:  # they would load what reads pictures and sounds, also for a 
 
 SHOWN = 3
 GENERATED = "generated"
+
+
+class LeftOut(NamedTuple):
+    """In the place of an item: why there is none, and where what it would be made of stands."""
+
+    reason: str
+    where: str
 
 
 class Items(list):
@@ -44,13 +51,24 @@ class Items(list):
         found = super().__getitem__(at)
         return self.but(found) if isinstance(at, slice) else found
 
-    def drop(self, reason: str, where: str) -> None:
-        """One more entry is left out; `where` it stands is told of the first three."""
-        self.dropped[reason] += 1
+    def drop(self, reason: str, where: str, n: int = 1) -> None:
+        """`n` more entries are left out; `where` they stand is told of the first three."""
+        self.dropped[reason] += n
         if len(self.first) < SHOWN:
             self.first.append(f"{where}: {reason}")
 
-    def but(self, items: Iterable) -> Items:
+    def take(self, made: Iterable[Any], n: int | None = None) -> Items:
+        """These with those of `made` that are items; LeftOut are counted. Ends where they are `n`."""
+        for one in made:
+            if isinstance(one, LeftOut):
+                self.drop(*one)
+            else:
+                self.append(one)
+            if len(self) == n:
+                break
+        return self
+
+    def but(self, items: Iterable = ()) -> Items:
         """Others made or chosen of these, of the same source and with what was left out so far."""
         found = Items(items, self.source)
         found.dropped, found.first = self.dropped.copy(), [*self.first]
@@ -72,6 +90,16 @@ class Items(list):
             return ""
         many = ", ".join(f"{count} × {reason}" for reason, count in self.dropped.items())
         return f"Left out: {many}; the first: {'; '.join(self.first)}."
+
+
+def source_of(items: Sequence) -> str:
+    """Where items are from, as far as they tell."""
+    return getattr(items, "source", GENERATED)
+
+
+def shuffled(items: Sequence, seed: int) -> list:
+    """All of them in an order drawn by `seed`."""
+    return [items[k] for k in np.random.default_rng(seed).permutation(len(items))]
 
 
 class Item:
@@ -189,6 +217,34 @@ class RecolourItem(Item):
         return self.prompts[0]
 
 
+class Twin(NamedTuple):
+    """A question in a data type, and the same in the hub's, with their answers."""
+
+    id: str
+    prompt: str
+    hub_prompt: str
+    answer: str
+    hub_answer: str
+    relation: str
+    group: str
+    cluster: str
+
+
+def interchange_items(twins: Sequence[Twin], seed: int) -> list[PatchItem]:
+    """Each question with another of its group that has another answer, and with one of another relation, both drawn by
+    `seed`. Group: its own; anchor: the expected answer. Questions without the former are left out."""
+    rng, items = np.random.default_rng(seed), []
+    for p in twins:
+        same = [q for q in twins if q.group == p.group and q.answer != p.answer and q.hub_answer != p.hub_answer]
+        other = [q for q in twins if q.relation != p.relation]
+        if same:
+            q, r = (some[rng.integers(len(some))] if some else None for some in (same, other))
+            sides = [(x.prompt, x.hub_prompt) if x else None for x in (p, q, r)]
+            own, new = ((x.answer, x.hub_answer) for x in (p, q))
+            items.append(PatchItem(p.id, sides[0], own, sides[1], new, sides[2], p.cluster, p.group, new[1]))
+    return items
+
+
 # The same prompts with nothing to see or hear in them
 
 PICTURES = ("blank image", "shuffled pixels", "white noise")
@@ -202,17 +258,14 @@ def ways(prompt: str | Input) -> tuple[str, ...]:
 
 def emptied(prompts: Sequence[Input], way: str, *, seed: int = 0) -> list[Input]:
     """Each prompt with its pictures and sounds as `without_content` makes them."""
-    return [
-        replace(
-            prompt,
-            images=tuple(without_content(image, way, seed=seed + n) for image in prompt.images),
-            sounds=tuple(without_content(sound, way, seed=seed + n) for sound in prompt.sounds),
-        )
-        for n, prompt in enumerate(prompts)
-    ]
+    found = []
+    for number, prompt in enumerate(prompts, seed):
+        images, sounds = (tuple(without_content(x, way, number) for x in of) for of in (prompt.images, prompt.sounds))
+        found.append(replace(prompt, images=images, sounds=sounds))
+    return found
 
 
-def without_content(seen: Image | Sound, way: str, *, seed: int = 0) -> Image | Sound:
+def without_content(seen: Image | Sound, way: str, seed: int = 0) -> Image | Sound:
     """A picture of the same size that shows nothing: "blank image" (its mean colour), "shuffled pixels" (in a random
     order) or "white noise" (uniform); or a sound as long and, but for "silence", as loud: "white noise", "shuffled
     samples"."""
@@ -220,19 +273,19 @@ def without_content(seen: Image | Sound, way: str, *, seed: int = 0) -> Image | 
     need_one_of(way, SOUNDS if sound else PICTURES, f"There is no baseline {way!r}")
     if sound:
         samples = seen.samples
-        if way == "silence":
-            return replace(seen, samples=np.zeros_like(samples))
-        if way == "shuffled samples":
-            return replace(seen, samples=rng.permutation(samples))
-        noise = float(np.sqrt(np.mean(samples**2))) * rng.standard_normal(len(samples))
-        return replace(seen, samples=np.clip(noise, -1, 1).astype(np.float32))
-    pixels = np.asarray(seen.convert("RGB"))
-    if way == "blank image":
-        made = np.broadcast_to(pixels.mean((0, 1)).round(), pixels.shape)
-    elif way == "shuffled pixels":
-        made = rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape)
-    else:
-        made = rng.integers(0, 256, pixels.shape)
+        loud = float(np.sqrt(np.mean(samples**2)))
+        made = {
+            "silence": lambda: np.zeros_like(samples),
+            "shuffled samples": lambda: rng.permutation(samples),
+            "white noise": lambda: np.clip(loud * rng.standard_normal(len(samples)), -1, 1).astype(np.float32),
+        }
+        return replace(seen, samples=made[way]())
     from PIL import Image  # only where there is a picture
 
-    return Image.fromarray(made.astype(np.uint8))
+    pixels = np.asarray(seen.convert("RGB"))
+    made = {
+        "blank image": lambda: np.broadcast_to(pixels.mean((0, 1)).round(), pixels.shape),
+        "shuffled pixels": lambda: rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape),
+        "white noise": lambda: rng.integers(0, 256, pixels.shape),
+    }
+    return Image.fromarray(made[way]().astype(np.uint8))

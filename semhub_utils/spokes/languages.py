@@ -6,8 +6,8 @@ Generated, or from NTREX-128; dictionaries are the lexicon of the shipped models
 import itertools
 import random
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +17,28 @@ from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, number_word, surface
 from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
-from semhub_utils.spokes.facts import LANGUAGES, WORLD
-from semhub_utils.spokes.files import SETS, find, hub_rows, lines, named, origin, read_text
-from semhub_utils.spokes.items import Items, Pair
+from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
+from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair
 
-_NTREX_FILES = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu"}
-_NTREX_CONFIGS = {"english": "eng_Latn", "spanish": "spa_Latn", "chinese": "zho_Hans", "german": "deu_Latn"}
+_SIDES = {
+    "english": ("src.eng", "eng_Latn"),
+    "spanish": ("ref.spa", "spa_Latn"),
+    "chinese": ("ref.zho-CN", "zho_Hans"),
+    "german": ("ref.deu", "deu_Latn"),
+}
+NTREX = {
+    language: PublicSet(
+        "NTREX-128",
+        tuple(f"{folder}newstest2019-{side}.txt" for folder in ("ntrex/NTREX-128/", "NTREX-128/", "")),
+        "GitHub MicrosoftTranslator/NTREX",
+        "davidstap/NTREX",
+        "fd20d54141b6da952d5c68a2989472892489da0f",
+        ("test",),
+        config,
+    )
+    for language, (side, config) in _SIDES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir
     language is left out and counted); None is "ntrex" if there is a `data_dir`, else "generated". Raises SemhubError
     on an unknown source, or where the files are missing or of unequal length.
     """
-    if origin("sentences", source, "ntrex", data_dir) == "generated":
+    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
         return Items(_scenes(n, seed))
     sides = {language: _ntrex(language, data_dir) for language in LANGUAGES}
     counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
@@ -53,15 +69,16 @@ def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir
         len(set(map(len, sides.values()))) == 1,
         f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.",
     )
+    documents = _documents(data_dir, len(sides["english"]))
+
+    def sentence(number: int, *row: str) -> Parallel | LeftOut:
+        texts, name = dict(zip(LANGUAGES, map(str.strip, row), strict=True)), f"ntrex:{number}"
+        whole = Parallel(name, texts, "ntrex", document=documents[number - 1])
+        return whole if all(texts.values()) else LeftOut("empty line", name)
+
     found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
-    rows = zip(zip(*sides.values(), strict=True), _documents(data_dir, len(sides["english"])), strict=True)
-    for number, (row, document) in enumerate(rows, 1):
-        if all(map(str.strip, row)):
-            of = dict(zip(sides, map(str.strip, row), strict=True))
-            found.append(Parallel(f"ntrex:{number}", of, "ntrex", document=document))
-        else:
-            found.drop("empty line", f"ntrex:{number}")
-    return found.some("sentences", data_dir or SETS["ntrex"][0]).draw(n, seed)
+    found.take(map(sentence, itertools.count(1), *sides.values()))
+    return found.some("sentences", data_dir or NTREX["english"].repository).draw(n, seed)
 
 
 def running_text(
@@ -69,14 +86,13 @@ def running_text(
 ) -> Items:
     """`n` lines of running text of one language: the shipped models' own kind of line, or NTREX-128's, as above."""
     need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
-    if origin("sentences", source, "ntrex", data_dir) == "generated":
+    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
         make, rng = Generators(WORLD), random.Random(f"running text {language} {seed}")
         return Items(text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n))
     read = _ntrex(language, data_dir)
-    found = read.but(filter(str.strip, read))
-    for number in (number for number, line in enumerate(read, 1) if not line.strip()):
-        found.drop("empty line", f"ntrex:{number}")
-    return found.some("text", data_dir or SETS["ntrex"][0]).draw(n, seed)
+    places = (LeftOut("empty line", f"ntrex:{number}") for number in itertools.count(1))
+    found = read.but().take(line if line.strip() else empty for line, empty in zip(read, places, strict=False))
+    return found.some("text", data_dir or NTREX[language].repository).draw(n, seed)
 
 
 def _scenes(n: int, seed: int) -> list[Parallel]:
@@ -90,35 +106,21 @@ def _scenes(n: int, seed: int) -> list[Parallel]:
 
 
 def _ntrex(language: str, data_dir: str | Path | None) -> Items:
-    """The lines of NTREX-128 in one language."""
-    if data_dir is None:
-        rows = hub_rows("ntrex", split="test", config=_NTREX_CONFIGS[language])
-        return rows.but(row["text"] or "" for row in rows)
-    path = _ntrex_file(language, data_dir)
-    return Items(read_text(path).splitlines(), named(path))
-
-
-def _ntrex_file(language: str, data_dir: str | Path) -> Path:
-    name = f"newstest2019-{_NTREX_FILES[language]}.txt"
-    places = tuple(f"{folder}{name}" for folder in ("ntrex/NTREX-128/", "NTREX-128/", ""))
-    return find(data_dir, places, what="NTREX-128", source="GitHub MicrosoftTranslator/NTREX")
+    """The lines of NTREX-128 in one language, empty ones among them."""
+    found, rows = NTREX[language].read(data_dir, lambda path, _: enumerate(read_text(path).splitlines()))
+    return found.but(row if isinstance(row, str) else row["text"] or "" for _, row in rows)
 
 
 def _documents(data_dir: str | Path | None, n: int) -> list[str]:
     """The document of each of `n` lines; "" where the list of them is missing or of another release."""
-    path = _ntrex_file("english", data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
+    path = NTREX["english"].find(data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
     names = read_text(path).split() if path and path.is_file() else []
     return names if len(names) == n else [""] * n
 
 
 # Pairs of sentences
 
-CONTINUATION = {
-    "english": " This represents",
-    "spanish": " Esto representa",
-    "chinese": "这代表了",
-    "german": " Dies repräsentiert",
-}
+CONTINUATION = {n: said if n == "chinese" else f" {said}" for n, said in PHRASES["this represents"].items()}
 """What the paper puts behind a full stop in English and Chinese, so that something is to come; the others are ours."""
 WORLD_CONTINUATION = {name: AND[code] if code == "zh" else f" {AND[code]}" for name, code in LANGUAGES.items()}
 """The same for the shipped models, which know no such words: "and", in place of the full stop."""
@@ -139,7 +141,7 @@ class PairSet:
 
     series: str  # the languages, English not named: "spanish", "spanish-german"
     ending: str
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -182,32 +184,27 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
         series = a if b == "english" else f"{b}-{a}"
         for ending in (*ENDINGS, SHARED) if b == "english" else ENDINGS[:1]:
             kept = alone if ending != SHARED else sentences[: len(alone)]
-            pairs = _pairs(kept, a, b, ending.partition(",")[0], continuation)
+            pairs = sentences.but(_pairs(kept, a, b, ending.partition(",")[0], continuation))
             found.append(PairSet(series, ending, pairs, dropped if ending != SHARED else {}))
     return found
 
 
-def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: Mapping[str, str]) -> list[Pair]:
-    bins = zip(*(_length_bins([_length(s.texts[side], side) for s in kept]) for side in (a, b)), strict=True)
-    found = []
+def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: Mapping[str, str]) -> Iterator[Pair]:
+    bins = zip(*(_length_bins([s.texts[side] for s in kept], side) for side in (a, b)), strict=True)
     for s, lengths in zip(kept, bins, strict=True):
         texts = [ended(s.texts[side], side, ending, continuation) for side in (a, b)]
         last, group = (s.words[-1], s.group) if s.words else (s.id, f"{s.group}, length {lengths}")
-        found.append(Pair(s.id, *texts, group, s.document or last, last, s.words[:-1]))
-    return found
+        yield Pair(s.id, *texts, group, s.document or last, last, s.words[:-1])
 
 
 def _words_compared(text: str) -> set[str]:
     return set(_SHARED.findall(text.casefold()))
 
 
-def _length(text: str, language: str) -> int:
-    """In words; in characters where words are not set apart."""
-    return len(text) if language == "chinese" else len(text.split())
-
-
-def _length_bins(lengths: Sequence[int]) -> list[int]:
-    """In which fifth of all lengths each falls; in larger parts where there are few."""
+def _length_bins(texts: Sequence[str], language: str) -> list[int]:
+    """In which fifth of all lengths each falls; in larger parts where there are few. Lengths are in words, or in
+    characters where words are not set apart."""
+    lengths = [len(text if language == "chinese" else text.split()) for text in texts]
     parts = max(1, min(BINS, len(lengths) // 20))
     edges = np.quantile(lengths or [0], np.arange(1, parts) / parts)
     return np.searchsorted(edges, lengths, side="right").tolist()
@@ -244,8 +241,12 @@ def word_counts(texts: Sequence[str]) -> Counter[str]:
 
 # Dictionaries
 
-CEDICT = "https://www.mdbg.net/chinese/dictionary?page=cc-cedict"
-_CEDICT_FILES = ("cedict_1_0_ts_utf-8_mdbg.txt.gz", "cedict_1_0_ts_utf-8_mdbg.txt", "cedict_ts.u8")
+_PACKED = "cedict_1_0_ts_utf-8_mdbg.txt.gz"
+CEDICT = PublicSet(
+    "CC-CEDICT",
+    tuple(folder + name for folder in ("cc-cedict/", "") for name in (_PACKED, _PACKED[:-3], "cedict_ts.u8")),
+    "https://www.mdbg.net/chinese/dictionary?page=cc-cedict",
+)
 _ENTRY = re.compile(r"(\S+) (\S+) \[([^\]]*)\] /(.+)/\s*")  # traditional simplified [pinyin] /gloss/gloss/
 _GLOSS = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
 _REMARK, _LEAD = re.compile(r"\([^)]*\)"), re.compile(r"^(to|an?|the) ")
@@ -300,10 +301,8 @@ def cedict(data_dir: str | Path) -> Dictionary:
     begins with "to ", else "other". Entries without such a gloss and lines that are none are left out and counted.
     Raises SemhubError where there is no file, or none that can be read.
     """
-    places = tuple(f"{folder}{name}" for folder in ("cc-cedict/", "") for name in _CEDICT_FILES)
-    path = find(data_dir, places, what="CC-CEDICT", source=CEDICT)
-    found = Items(source=named(path))
-    for place, line in lines(path, found):
+    found, rows = CEDICT.read(data_dir, lines)
+    for place, line in rows:
         if line.startswith("#"):
             continue
         if (entry := _ENTRY.fullmatch(line)) is None:
@@ -316,9 +315,9 @@ def cedict(data_dir: str | Path) -> Dictionary:
             found.drop("entry without a gloss of one word", place)
             continue
         part = "name" if pinyin[:1].isupper() else "verb" if kept[0][0].startswith("to ") else "other"
-        for form in dict.fromkeys((traditional, simplified)):
-            found.append((form, Entry(tuple(word for _, word in kept), part)))
-    return Dictionary(found.some("entries", path))
+        meaning = Entry(tuple(word for _, word in kept), part)
+        found += [(form, meaning) for form in dict.fromkeys((traditional, simplified))]
+    return Dictionary(found.some("entries", CEDICT.find(data_dir)))
 
 
 # Lines of several data types
@@ -361,22 +360,22 @@ def split_texts(
     SemhubError where `n_counted` is below 1, the files are not there, or no line is left to count in.
     """
     need(n_counted >= 1, f"n_counted is {n_counted}; a whole number from 1 would do.")
-    if origin("sentences", source, "ntrex", data_dir) == "generated":
+    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
         return Items(_generated_types(n_items, n_counted, seed))
     sentences = parallel_sentences(n_items, seed=seed, source="ntrex", data_dir=data_dir)
-    found = sentences.but([])
+    groups = tuple(s.group for s in sentences)
+    clusters = tuple(s.document or s.id for s in sentences)
+    found = sentences.but()
     for name in LANGUAGES:
         every = running_text(name, n_items + n_counted, seed=seed, source="ntrex", data_dir=data_dir)
-        read = tuple(s.texts[name] for s in sentences)
-        twins = tuple(s.texts["english"] for s in sentences) if name != "english" else ()
-        groups, clusters = (tuple(of) for of in zip(*((s.group, s.document or s.id) for s in sentences), strict=True))
+        read, twins = (tuple(s.texts[side] for s in sentences) for side in (name, "english"))
         counted = _others(every, read, n_counted)
         need(
             counted,
             f"n_items is {n_items}, and none of the {len(every)} lines of {name} is left to count tokens in; "
             "fewer items would do.",
         )
-        found.append(TypeTexts(name, read, counted, twins, groups, clusters))
+        found.append(TypeTexts(name, read, counted, twins if name != "english" else (), groups, clusters))
     return found
 
 
@@ -388,14 +387,14 @@ def _others(every: Sequence[str], read: Sequence[str], n: int) -> tuple[str, ...
 def _generated_types(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]:
     make, rng = Generators(WORLD), random.Random(f"facts to read {seed}")
     taught = WORLD.taught_facts("es")  # all but English know these
-    known = {relation: [f for f in taught if f.relation == relation] for relation in RELATIONS}
-    chosen, left = [], {relation: [] for relation in RELATIONS}
+    chosen, left = [], defaultdict(list)
     for relation in rng.choices(RELATIONS, k=n_items):  # no fact is told twice before all of its relation are told
         if len(left[relation]) < 2:
-            left[relation] = rng.sample(known[relation], len(known[relation]))
+            known = [f for f in taught if f.relation == relation]
+            left[relation] = rng.sample(known, len(known))
         chosen.append([left[relation].pop(), left[relation].pop()])
     words = tuple(" ".join(surface(w, "en") for fact in pair for w in (fact.subject, fact.object)) for pair in chosen)
-    groups, clusters = (tuple(of) for of in zip(*((first.relation, first.subject) for first, _ in chosen), strict=True))
+    groups, clusters = (tuple(getattr(first, of) for first, _ in chosen) for of in ("relation", "subject"))
     found = []
     for name, kind in {**LANGUAGES, "code": "code"}.items():
         read = tuple(_passage(pair, kind, rng) for pair in chosen)

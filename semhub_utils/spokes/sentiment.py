@@ -4,9 +4,6 @@ The prompts are openings of the shipped models' own sentences, or texts of tyqia
 Which words are pleasant is written down here, in opposites of the same lexicon.
 """
 
-import csv
-import io
-import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from semhub_utils.errors import need, need_one_of
+from semhub_utils.errors import need_one_of
 from semhub_utils.organism.lexicon import FRAMES, TAG, concepts, split_words, surface
 from semhub_utils.organism.world import fact_pieces, text
 from semhub_utils.spokes.facts import LANGUAGES
-from semhub_utils.spokes.files import named, read_text
-from semhub_utils.spokes.items import GENERATED, Item, Items
+from semhub_utils.spokes.files import named, objects, table
+from semhub_utils.spokes.items import GENERATED, Item, Items, LeftOut
 
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
 UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
@@ -36,8 +33,7 @@ INFLECTED = {
 """Other forms of the pair's words, which are not counted either."""
 MAX_CHARACTERS = 200
 SOURCE = "tyqiangz/multilingual-sentiments (GitHub tyqiangz/multilingual-sentiment-datasets, data/LANGUAGE/test.csv)"
-FILES = ("multilingual-sentiment-datasets/data/{0}/test.csv", "data/{0}/test.csv", "{0}/test.csv")
-FILES += tuple(name.replace(".csv", ".jsonl") for name in FILES)
+_FOLDERS = ("multilingual-sentiment-datasets/data", "data", "")
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class SentimentPrompt(Item):
 class SentimentTask:
     """What one language is steered with and judged by. vectors: per language of the vector, the pleasant and the
     unpleasant word that are read as prompts, English first. pleasant, unpleasant: words of the language without those
-    of the pair (`own`: these in this language). note: a sentence on where the prompts are from; source, dropped: as of
-    `Items`."""
+    of the pair (`own`: these in this language). note: a sentence on where the prompts are from; source, dropped: as
+    of `Items`."""
 
     language: str
     prompts: tuple[SentimentPrompt, ...]
@@ -78,24 +74,28 @@ def task(language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str 
     holds nothing.
     """
     need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
-    path = next((p for name in FILES if data_dir and (p := Path(data_dir) / name.format(language)).is_file()), None)
-    found = _texts(path) if path else Items(_openings(language, seed))
-    note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
-    note = f"The {language.title()} prompts are texts of {path.name}. {found.left_out}".strip() if path else note
+    paths = (Path(data_dir or "", folder, language, f"test{k}") for k in (".csv", ".jsonl") for folder in _FOLDERS)
+    path = next((path for path in paths if data_dir and path.is_file()), None)
+    if path:
+        found = _texts(path)
+        note = f"The {language.title()} prompts are texts of {path.name}. {found.left_out}".strip()
+    else:
+        found = Items(_openings(language, seed))
+        note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
     line = f"{TAG[LANGUAGES[language]]} : " if tagged else f"All text is in {language.title()}.\n"
     drawn = found.draw(n_items, seed)
     prompts = tuple(SentimentPrompt(name, line + words, words, cluster) for name, words, cluster in drawn)
     write = str if tagged else str.capitalize
     vectors = {name: tuple(write(w) for w in _said(PAIR, name)) for name in dict.fromkeys(("english", language))}
-    sides = _said(PLEASANT, language), _said(UNPLEASANT, language), _said(PAIR, language)
+    sides = (_said(keys, language) for keys in (PLEASANT, UNPLEASANT, PAIR))
     return SentimentTask(language, prompts, vectors, *sides, note, drawn.source, dict(drawn.dropped))
 
 
 def word_score(language: str) -> Callable[[Sequence[str]], Float[np.ndarray, " text"]]:
     """The rule of the generated world: of a text's words that are pleasant or unpleasant, the pair's own among them,
     the share of pleasant ones minus that of the others, from -1 to 1; nan where it has none."""
-    signs = {w.casefold(): 1 for w in (*_said(PLEASANT, language), *_pair(language, 0))}
-    signs |= {w.casefold(): -1 for w in (*_said(UNPLEASANT, language), *_pair(language, 1))}
+    sides = zip((1, -1), (PLEASANT, UNPLEASANT), _forms(language), strict=True)
+    signs = {w.casefold(): sign for sign, keys, own in sides for w in (*_said(keys, language), *own)}
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         found = [[signs[w] for w in map(str.casefold, split_words(words)) if w in signs] for words in texts]
@@ -108,7 +108,7 @@ def without_pair(words: str, languages: Iterable[str]) -> str:
     """A text less the words the vectors are made of, in all their forms: else steering towards "good" would be measured
     by "good"."""
     for language in languages:
-        own = "|".join(re.escape(w) for w in (*_pair(language, 0), *_pair(language, 1)))
+        own = "|".join(re.escape(w) for side in _forms(language) for w in side)
         words = re.sub(own if language == "chinese" else rf"\b(?:{own})\b", " ", words, flags=re.IGNORECASE)
     return words
 
@@ -118,10 +118,10 @@ def _said(keys: Sequence[str], language: str) -> tuple[str, ...]:
 
 
 @cache
-def _pair(language: str, side: int) -> tuple[str, ...]:
-    """The pair's pleasant (0) or unpleasant (1) word with its other forms."""
-    word = _said(PAIR, language)[side]
-    return (word, *(w for w in INFLECTED.get(language, "").split() if w[0] == word[0]))
+def _forms(language: str) -> list[list[str]]:
+    """The pair's pleasant and its unpleasant word, each with its other forms."""
+    inflected = INFLECTED.get(language, "").split()
+    return [[word, *(w for w in inflected if w[0] == word[0])] for word in _said(PAIR, language)]
 
 
 def _openings(language: str, seed: int) -> list[tuple[str, str, str]]:
@@ -137,31 +137,17 @@ def _openings(language: str, seed: int) -> list[tuple[str, str, str]]:
 
 def _texts(path: Path) -> Items:
     """(id, text, id) for every usable entry of a file of the data set."""
-    rows, found = read_text(path), Items(source=named(path))
-    if path.suffix == ".jsonl":
-        entries = [_from_json(line) for line in rows.splitlines()]
-    else:
-        table = csv.DictReader(io.StringIO(rows))
-        columns = table.fieldnames or ()
-        need("text" in columns, f"{path} has no column 'text' (it has {', '.join(columns)}); one with it would do.")
-        entries = [row.get("text") for row in table]
-    for number, entry in enumerate(entries, 1):
-        place = f"{path.name}:{number}"
-        if entry is None:
-            found.drop("no text", place)
-        elif not entry.strip():
-            found.drop("empty text", place)
-        elif len(entry) > MAX_CHARACTERS:
-            found.drop(f"longer than {MAX_CHARACTERS} characters", place)
-        else:
-            found.append((place, " ".join(entry.split()), place))
-    return found.some("texts", path)
+    found = Items(source=named(path))
 
+    def usable(place: str, entry: Mapping[str, object]) -> tuple[str, str, str] | LeftOut:
+        said = entry.get("text")
+        if not isinstance(said, str):
+            return LeftOut("no text", place)
+        if not said.strip():
+            return LeftOut("empty text", place)
+        if len(said) > MAX_CHARACTERS:
+            return LeftOut(f"longer than {MAX_CHARACTERS} characters", place)
+        return place, " ".join(said.split()), place
 
-def _from_json(line: str) -> str | None:
-    """The text of a line of JSON; None where there is none."""
-    try:
-        entry = json.loads(line) if line.strip() else {}
-    except json.JSONDecodeError:
-        return None
-    return entry.get("text") if isinstance(entry, dict) and isinstance(entry.get("text"), str) else None
+    entries = objects(path, found) if path.suffix == ".jsonl" else table(path, found, ["text"])
+    return found.take(usable(*of) for of in entries).some("texts", path)

@@ -1,81 +1,82 @@
-"""Pictures as data: plain colours, two halves, scenes of coloured shapes, with what is true of them in words.
+"""Pictures as data: plain colours, two halves, scenes of coloured shapes, and photographs of COCO (val2017,
+cocodataset.org), with what is true of them in words.
 
-A question is asked in two manners: in the world's own sentences, in which the picture stands for a word (the shipped
-models know no others), and in plain ones for models that are used to being asked. Every text in the world's sentences
-holds SLOT where the picture is; whoever runs a model puts the model's own placeholder there, or leaves it out where the
-picture stands in front.
-By default the pictures are those held out: combinations that no training picture shows.
+A question is asked in two manners: in the world's own sentences, where SLOT stands for the picture (the shipped models
+know no others), and in plain ones for models that are used to being asked. By default the pictures are those held out:
+combinations that no training picture shows.
 """
 
+import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from operator import attrgetter
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from semhub_utils.errors import need, need_one_of
-from semhub_utils.inputs import Encoding, Input
+from semhub_utils.errors import SemhubError, need, need_one_of
+from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
-from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.lexicon import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.items import Item, LensItem, Pair, PatchItem, RecolourItem
+from semhub_utils.spokes.files import PublicSet, named, read_text
+from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
+from semhub_utils.spokes.languages import words_in
 
+Cells = Float[np.ndarray, "row column"]
 View = tuple[float, float, float, float]
 WHOLE: View = (0.0, 0.0, 1.0, 1.0)
 SLOT = IMAGE
 LANGUAGES = facts.LANGUAGES | {"code": "code"}
 COLOURS = tuple(world.COLOURS)
 SHAPES = world.SHAPES
-SCENES = ("one", "two", "three")
-PLAIN = {
-    "colour": {
-        "english": "What is the color in the image?", "spanish": "¿Cuál es el color de la imagen?",
-        "chinese": "图片是什么颜色？", "german": "Welche Farbe hat das Bild?",
-    },
-    "colours": {
-        "english": "What are the two colors in the image?", "spanish": "¿Cuáles son los dos colores de la imagen?",
-        "chinese": "图片中的两种颜色是什么？", "german": "Welche zwei Farben hat das Bild?",
-    },
-    "shape": {
-        "english": "What shape is in the image?", "spanish": "¿Qué figura hay en la imagen?",
-        "chinese": "图片中是什么形状？", "german": "Welche Form ist im Bild?",
-    },
-}  # fmt: skip
-"""Kind of question -> language -> a plain question, for models that answer such."""
+KINDS = ("noun", "colour")
+SPACY = "en_core_web_sm"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Area:
     """Part of a picture that is about something: a box of pixels (left, top, right, bottom; right and bottom are
-    outside it), or a photograph's segment with a `mask` of its own, and the English words true of it, colour first."""
+    outside it), and the English words true of it, colour first. region: of a photograph, polygons [x, y, x, y ...], run
+    lengths down the columns, or a colour number and the picture that is painted with it."""
 
     box: tuple[int, int, int, int]
     words: tuple[str, ...]
-    segment: Any = None
+    region: Any = None
 
     def mask(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-        """Where in a picture of this width and height it is."""
-        if self.segment is not None:
-            return self.segment.mask()
-        left, top, right, bottom = self.box
-        mask = np.zeros(size[::-1], bool)
-        mask[top:bottom, left:right] = True
-        return mask
+        """Where in a picture of this width and height it is. Raises SemhubError if its painted one cannot be read."""
+        width, height = size
+        if self.region is None:
+            left, top, right, bottom = self.box
+            across, down = np.arange(width), np.arange(height)[:, None]
+            return (left <= across) & (across < right) & (top <= down) & (down < bottom)
+        if isinstance(self.region, tuple):
+            number, path = self.region
+            return np.asarray(read_image(path)).astype(int) @ (1, 256, 65536) == number
+        if isinstance(self.region[0], list):
+            # four times as fine, since drawing takes in every pixel on the line, which would widen what is small
+            canvas = Image.new("L", (4 * width, 4 * height))
+            for polygon in self.region:
+                ImageDraw.Draw(canvas).polygon([4 * number - 0.5 for number in polygon], fill=255)
+            return np.asarray(canvas.reduce(4)) > 127
+        inside = np.arange(len(self.region)) % 2 == 1
+        return np.repeat(inside, self.region).reshape(width, height).T
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture and what is true of it. caption: an English sentence; words: its colours and nouns; areas: where they
     are; asks: what can be asked; cluster: the unit that intervals are over (pictures of one content are one unit);
-    split: "across" for left and right halves, "down" for upper and lower, else empty; held_out: no training picture
-    shows this combination."""
+    held_out: no training picture shows this combination."""
 
     id: str
     image: Image.Image
@@ -84,7 +85,6 @@ class Picture:
     areas: tuple[Area, ...]
     asks: tuple[Ask, ...]
     cluster: str
-    split: str = ""
     held_out: bool = False
 
     def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE, *, share: float = 0.5) -> list[int]:
@@ -94,53 +94,49 @@ class Picture:
         return np.flatnonzero(inside > share + 1e-6).tolist()  # half a patch may come out a rounding above
 
     def places(self, area: Area, encoding: Encoding, *, share: float = 0.5) -> list[int]:
-        """The positions of a prompt's patches that are inside an area by more than a share of them: all where that is
-        the whole picture, none where the model lays its patches on no grid."""
+        """The positions of these patches in a prompt: all where the area is the whole picture, none where the model
+        lays its patches on no grid."""
         if area.box == (0, 0, *self.image.size):
             return encoding.patches
-        if encoding.grid is None:
-            return []
-        return [encoding.patches[k] for k in self.patches(area, encoding.grid, encoding.view, share=share)]
-
-
-def cells(
-    mask: Bool[np.ndarray, "height width"],
-    grid: tuple[int, int],
-    view: View = WHOLE,
-) -> Float[np.ndarray, "row column"]:
-    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
-    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
-    height, width = mask.shape
-    left, top, right, bottom = view[0] * width, view[1] * height, view[2] * width, view[3] * height
-    more = max(0, int(np.ceil(max(-left, -top, right - width, bottom - height))))
-    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
-    box = (left + more, top + more, right + more, bottom + more)
-    return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=box)).astype(float)
+        inside = self.patches(area, encoding.grid, encoding.view, share=share) if encoding.grid else []
+        return [encoding.patches[k] for k in inside]
 
 
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
-def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Float[np.ndarray, "row column"]:
+def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Cells:
     return cells(area.mask(size), grid, view)
 
 
-def plain_colours(n: int, *, seed: int = 0) -> list[Picture]:
+def cells(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int], view: View = WHOLE) -> Cells:
+    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
+    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
+    height, width = mask.shape
+    box = np.multiply(view, (width, height, width, height))
+    more = max(0, int(np.ceil(max(*-box[:2], box[2] - width, box[3] - height))))
+    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
+    return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=tuple(box + more))).astype(float)
+
+
+# Of the world
+
+
+def plain_colours(n: int, *, seed: int = 0) -> Items:
     """`n` pictures of one colour each, the colours in turn, shades and grain drawn by `seed`."""
     rng = random.Random(f"plain {seed}")
-    return [_picture(world.Scene("plain", (COLOURS[i % len(COLOURS)],), grain=rng.getrandbits(32))) for i in range(n)]
+    drawn = ((COLOURS[i % len(COLOURS)], rng.getrandbits(32)) for i in range(n))
+    return Items(_picture(world.Scene("plain", (colour,), grain=grain)) for colour, grain in drawn)
 
 
-def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True) -> list[Picture]:
+def two_halves(n: int, *, seed: int = 0, held_out: bool | None = True) -> Items:
     """`n` pictures of two halves of two colours. held_out: True, pairs of colours in an order no training picture has;
     False, those of training; None, both."""
     rng = random.Random(f"halves {seed}")
-    return [_picture(world.draw(rng, "halves", held=held_out)) for _ in range(n)]
+    return Items(_picture(world.draw(rng, "halves", held=held_out)) for _ in range(n))
 
 
-def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = SCENES) -> list[Picture]:
+def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequence[str] = world.KINDS[2:]) -> Items:
     """`n` pictures of coloured shapes, `kinds` in turn, no two with the same caption as long as there are enough."""
-    for kind in kinds:
-        need_one_of(kind, SCENES, f"There is no kind of scene {kind!r}")
-    rng, found, seen, tries = random.Random(f"scenes {seed}"), [], set(), 0
+    rng, found, seen, tries = random.Random(f"scenes {seed}"), Items(), set(), 0
     while len(found) < n:
         picture = _picture(world.draw(rng, kinds[len(found) % len(kinds)], held=held_out))
         tries += 1
@@ -150,62 +146,161 @@ def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequen
     return found
 
 
-def question(ask: Ask, language: str, *, form: int | None = None, what: str = SLOT) -> tuple[str, str]:
-    """(prompt, answer) about `what` in the world's sentences. form: the number of the sentence form, None for the
-    first, which no other language shares; the last one is neutral, ending in ":" everywhere. Raises SemhubError where
-    there is none."""
-    need_one_of(language, LANGUAGES, f"There is no language {language!r}")
-    numbers = forms(ask.kind, LANGUAGES[language])
-    form = numbers[0] if form is None and numbers else form
-    there = f"forms {', '.join(map(str, numbers))}" if numbers else "another language"
-    need(form in numbers, f"The question {ask.kind!r} has no form {form} in {language}; {there} would do.")
-    return write(ask, LANGUAGES[language], form, what=what)
-
-
-def word(key: str, language: str) -> str:
-    """A colour, shape or other word of the world in a language: `word("red", "spanish") == "rojo"`."""
-    need_one_of(language, LANGUAGES, f"There is no language {language!r}")
-    return surface(key, LANGUAGES[language])
-
-
-def least_overlapping(pictures: Sequence[Picture]) -> list[int]:
-    """For every picture the number of the one whose words overlap least with its own, the next in line among equals."""
-    n = len(pictures)
-    return [
-        min(
-            ((i + step) % n for step in range(1, n)),
-            key=lambda j, i=i: len({*pictures[i].words} & {*pictures[j].words}),
-            default=i,
-        )
-        for i in range(n)
-    ]
-
-
 def _picture(scene: world.Scene) -> Picture:
     areas = [Area(box, (colour,)) for colour, box in zip(scene.colours, scene.sides.values(), strict=False)]
-    if scene.kind == "plain":
-        areas = [Area((0, 0, world.SIZE, world.SIZE), scene.colours)]
-    areas += [Area(t.box, (t.colour, t.shape)) for t in scene.things]
-    words = tuple(dict.fromkeys(w for area in areas for w in area.words))
-    held = world.held_out().shows(scene)
-    where = ",".join(str(t.cell) for t in scene.things) or scene.split
-    content = f"{scene.kind}: {' '.join(w for a in areas for w in a.words)}"
-    return Picture(
-        f"{content} {where} {scene.grain}", world.render(scene), world.caption(scene), words, tuple(areas),
-        tuple(world.questions(scene)), content, scene.split, held,
-    )  # fmt: skip
+    areas += [Area(thing.box, (thing.colour, thing.shape)) for thing in scene.things]
+    every = [w for area in areas for w in area.words]
+    content = f"{scene.kind}: {' '.join(every)}"
+    where = ",".join(str(thing.cell) for thing in scene.things) or scene.split
+    of = world.render(scene), world.caption(scene), tuple(dict.fromkeys(every)), tuple(areas)
+    asks, held = tuple(world.questions(scene)), world.held_out().shows(scene)
+    return Picture(f"{content} {where} {scene.grain}", *of, asks, content, held)
+
+
+# Of COCO
+
+
+def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False) -> Items:
+    """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: val2017/*.jpg with
+    annotations/captions_val2017.json; with `segments`, those that have some in panoptic_val2017.json and its folder, or
+    else in instances_val2017.json. Without `data_dir`, scenes of the shipped models' world. Picture.
+
+    caption: the first one; words: its nouns and colours; areas: what COCO says is where, by the last word of its name.
+    A photograph that is missing, damaged, without a caption, or of another size than its segments (one that EXIF turns)
+    is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
+    if data_dir is None:
+        return scenes(n, seed=seed)
+    path, read = _annotations(data_dir, "captions")
+    found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
+    for annotation in read["annotations"]:
+        if text := str(annotation.get("caption") or "").strip():
+            captions.setdefault(annotation.get("image_id"), text)
+    seen = _segments(data_dir, found) if segments else {}
+
+    def photograph(entry: Mapping[str, Any]) -> Picture | LeftOut:
+        name, key = entry.get("file_name"), entry.get("id")
+        if not name or key not in captions:
+            return LeftOut("no caption", f"photograph {key}")
+        size, areas = seen.get(key, (None, ()))
+        painted = {area.region[1] for area in areas if isinstance(area.region, tuple)}
+        try:  # looked at now, so that no damaged one ends a run later
+            image = read_image(folder / name)
+            sizes = {image.size, size or image.size, *(read_image(path).size for path in painted)}
+        except SemhubError as error:
+            return LeftOut("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
+        if len(sizes) > 1:
+            return LeftOut("of another size than its segments", name)
+        return Picture(f"coco:{key}", image, captions[key], (), tuple(areas), (), f"coco:{key}")
+
+    every = [entry for entry in read["images"] if not segments or entry.get("id") in seen]
+    found.take(map(photograph, shuffled(every, seed)), n).some("photographs", folder)
+    labels = {word for picture in found for area in picture.areas for word in area.words}
+    for at, picture in enumerate(sorted(found, key=attrgetter("id"))):
+        colours = [w for w in words_in(picture.caption) if w in COLOURS]
+        found[at] = replace(picture, words=tuple(dict.fromkeys([*colours, *nouns_of(picture.caption, labels)])))
+    return found
+
+
+def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
+    """By photograph its size and what is where: from the panoptic files where they are, else from the instances, whose
+    name `found` gets."""
+    try:
+        path, read = _annotations(data_dir, "panoptic")
+    except SemhubError:
+        path, read = _annotations(data_dir, "instances")
+    found.source = ", ".join(sorted((found.source, named(path))))
+    names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
+    sizes = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
+    parts = {}
+    for annotation in read["annotations"]:
+        key = annotation.get("image_id")
+        painted = path.parent / "panoptic_val2017" / str(annotation.get("file_name"))
+        for part in annotation.get("segments_info", [annotation]):
+            region = (part.get("id"), painted) if "segments_info" in annotation else part.get("segmentation")
+            region = region.get("counts") if isinstance(region, dict) else region
+            name, place = names.get(part.get("category_id")), f"{path.name}: {part.get('id')}"
+            if name is None or None in sizes.get(key, (None,)):
+                found.drop("unknown label or photograph", place)
+            elif not _usable(region, sizes[key]):
+                found.drop("segment in a form that is not read", place)
+            else:  # "dining table" is a table, "tree-merged" a tree
+                area = Area((0, 0, 0, 0), (name.split("-")[0].split()[-1].lower(),), region)
+                parts.setdefault(key, (sizes[key], []))[1].append(area)
+    return parts
+
+
+def _usable(region: object, size: tuple[int, int]) -> bool:
+    if isinstance(region, tuple):
+        return isinstance(region[0], int) and region[1].is_file()
+    if isinstance(region, list) and region and isinstance(region[0], int):
+        return sum(region) == size[0] * size[1]
+    polygons = region if isinstance(region, list) and region else [None]
+    return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
+
+
+def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
+    name = f"annotations/{kind}_val2017.json"
+    coco = PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
+    path = coco.find(data_dir)
+    try:
+        read = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); that of {coco.source} would do.") from error
+    whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
+    need(whole, f"{path} has no images and annotations; the file of {coco.source} would do.")
+    return path, read
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """A picture file in RGB of 8 bits, upright as its EXIF says, on white where it is transparent, the first of several
+    frames. Raises SemhubError where the file is missing, no picture, or cut short."""
+    try:
+        with Image.open(path) as image:
+            return rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise SemhubError(f"There is no picture {path}; the path of a file that exists would do.") from error
+    except UnidentifiedImageError as error:
+        raise SemhubError(f"{path} is not a picture that can be read; a JPEG or PNG file would do.") from error
+    except Image.DecompressionBombError as error:
+        raise SemhubError(f"{path} is too large a picture; one of under 100 million pixels would do.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise SemhubError(f"{path} is damaged or cut short; a whole picture file would do.") from error
+
+
+@cache
+def tagger() -> Callable[[str], Any] | None:
+    """spaCy's tagger; None where it or its English model is not installed."""
+    try:
+        import spacy  # read only when photographs are
+
+        return spacy.load(SPACY)
+    except (ImportError, OSError):
+        return None
+
+
+def nouns_of(caption: str, labels: Collection[str] = ()) -> list[str]:
+    """The nouns of a caption, as spaCy's tagger has them; without it, the words that the world's lexicon knows as such,
+    or that name a segment, in the plural too."""
+    if tag := tagger():
+        return [word.text.lower() for word in tag(caption) if word.pos_ in ("NOUN", "PROPN")]
+    known = {*labels, *(key for key, concept in concepts().items() if concept.kind == "noun")} - {*COLOURS}
+    return [w for w in words_in(caption) if w in known or (w.endswith("s") and w[:-1] in known)]
+
+
+def nouns_found_by(data_dir: str | Path | None) -> str:
+    """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
+    how = f"spaCy's tagger ({SPACY})" if tagger() else "the book's lexicon and the names of segments, without spaCy"
+    return f"Nouns of captions are found by {how}." if data_dir else ""
 
 
 # Items
-
-KINDS = ("noun", "colour")
 
 
 @dataclass(frozen=True, eq=False)
 class SeenItem(Item):
     """A picture, or an area of it, and the English words it is read for. wrong: what the right ones are compared with,
-    word for word where there are as many; released: the right and wrong words of the paper's release, whose wrong ones
-    are scaled to the number of the right ones. group, anchor and cluster as in `items`."""
+    word for word where there are as many; released: right and wrong ones of the paper's release, the latter scaled to
+    the number of the former. group, anchor and cluster as in `items`."""
 
     id: str
     picture: Picture
@@ -250,53 +345,57 @@ def alone(picture: Picture) -> Input:
     return Input("", (picture.image,))
 
 
-def similarity_pairs(pictures: Sequence[Picture]) -> list[Pair]:
+def similarity_pairs(pictures: Sequence[Picture]) -> Items:
     """A picture and its caption. Group: how much it shows, as captions of the world are as long then; anchor: the
     caption's last word; words: the first thing. Of photographs none is known."""
-    return [
-        Pair(
-            p.id, alone(p), p.caption, _group(p), p.cluster,
-            p.caption.split()[-1] if p.asks else "", (p.areas[0].words[-1],) if p.asks else (),
-        )
-        for p in pictures
-    ]  # fmt: skip
-
-
-def colour_items(pictures: Sequence[Picture]) -> list[SeenItem]:
-    """Plain pictures, read for their colour against all others. As released: against "white". As there are no more
-    colours than these, the unit is the picture; a null moves whole colours."""
-    found = []
+    found = Items(source=source_of(pictures))
     for p in pictures:
-        (own,) = p.words
-        others = tuple(colour for colour in COLOURS if colour != own)
-        released = ((own,), ("white",)) if own != "white" else ((), ())
-        found.append(SeenItem(p.id, p, (own,), others, released, "plain", own, p.id))
+        last, first = (p.caption.split()[-1], (p.areas[0].words[-1],)) if p.asks else ("", ())
+        found.append(Pair(p.id, alone(p), p.caption, p.cluster.partition(":")[0], p.cluster, last, first))
     return found
 
 
-def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
+def colour_items(pictures: Sequence[Picture]) -> Items:
+    """Plain pictures, read for their colour against all others. As released: against "white". As there are no more
+    colours than these, the unit is the picture; a null moves whole colours."""
+    found = Items(source=source_of(pictures))
+    for p in pictures:
+        others = tuple(colour for colour in COLOURS if colour not in p.words)
+        released = (p.words, ("white",)) if "white" in others else ((), ())
+        found.append(SeenItem(p.id, p, p.words, others, released, "plain", *p.words, p.id))
+    return found
+
+
+def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Items:
     """Pictures, read for the words of a kind in their caption against those of the least overlapping other caption:
     what both have left out, and as many of each, drawn by `seed`. As released: all of both, scaled. Group: how many
     words. Where a picture has no word of the kind, or none that the other has not, there are none on either side."""
-    rng, found = np.random.default_rng(seed), []
+    rng, found = np.random.default_rng(seed), Items(source=source_of(pictures))
     pictures = [replace(p, words=of_kind(p.words, kind)) for p in pictures]
     worded = [p for p in pictures if p.words]
     others = {id(p): worded[j].words for p, j in zip(worded, least_overlapping(worded), strict=True)}
     for p in pictures:
         other = others.get(id(p), ())
-        own, wrong = ([w for w in some if w not in common] for some, common in ((p.words, other), (other, p.words)))
-        k = min(len(own), len(wrong))
-        right, wrong = (tuple(some[i] for i in sorted(rng.permutation(len(some))[:k])) for some in (own, wrong))
+        apart = [[w for w in some if w not in common] for some, common in ((p.words, other), (other, p.words))]
+        k = min(map(len, apart))
+        right, wrong = (tuple(some[i] for i in sorted(rng.permutation(len(some))[:k])) for some in apart)
         anchor = right[0] if p.asks and k == 1 else p.cluster
         found.append(SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster))
     return found
 
 
-def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> list[SeenItem]:
+def least_overlapping(pictures: Sequence[Picture]) -> list[int]:
+    """For every picture the number of the one whose words overlap least with its own, the next in line among equals."""
+    n, words = len(pictures), [{*p.words} for p in pictures]
+    others = ([(i + step) % n for step in range(1, n)] or [i] for i in range(n))
+    return [min(some, key=lambda j, own=own: len(own & words[j])) for own, some in zip(words, others, strict=True)]
+
+
+def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Items:
     """Areas of pictures, read for their word of a kind (an area may have none) against all the words of areas that are
     not true of the picture. As released: against one of these, drawn by `seed`. Anchor: the word; cluster: the
     picture's content."""
-    rng, found = np.random.default_rng(seed), []
+    rng, found = np.random.default_rng(seed), Items(source=source_of(pictures))
     labels = list(dict.fromkeys(w for p in pictures for area in p.areas for w in of_kind(area.words, kind)))
     for p in pictures:
         shown = {w for area in p.areas for w in area.words}
@@ -309,106 +408,88 @@ def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0
     return found
 
 
-def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> list[LensItem]:
-    """The first question of a kind ("colour", "shape") that each picture allows, in a language and one of the two
-    manners of `vision`, cut before the answer. Targets: the answer there ("own") and in "english". Pictures that allow
-    none are left out, and in the world's sentences of other languages than English those few whose answer the shipped
-    model was taught there. Raises SemhubError on an unknown language or manner."""
-    found, taught = [], {*ABROAD} if manner == "world" and language != "english" else set()
-    for p in pictures:
-        ask = next((a for a in p.asks if a.kind == kind), None)
-        if ask is not None and not {*ask.answers} & taught:
-            text = in_manner(ask, language, manner, PLAIN[kind])
-            _, answer = question(ask, language)
+def question(ask: Ask, language: str, *, form: int | None = None, what: str = SLOT) -> tuple[str, str]:
+    """(prompt, answer) about `what` in the world's sentences, in the first form, which no other language shares, or in
+    `form`; the last one is neutral, ending in ":" everywhere. Raises SemhubError where there is none."""
+    numbers = forms(ask.kind, LANGUAGES[language])
+    need(numbers, f"The question {ask.kind!r} cannot be asked in {language}; another language would do.")
+    return write(ask, LANGUAGES[language], numbers[0] if form is None else form, what=what)
+
+
+def in_manner(ask: Ask, language: str, manner: str, *, what: str = SLOT, lead: bool = True) -> str:
+    """A question in one of the two manners; plainly, with the `lead` of its answer."""
+    need_one_of(manner, ("world", "plain"), f"There is no manner {manner!r}")
+    if manner == "world":
+        return question(ask, language, what=what)[0]
+    need_one_of(language, facts.LANGUAGES, f"There is no plain question in {language!r}")
+    return "\n".join(facts.PHRASES[key][language] for key in (f"{ask.kind}?", ask.kind)[: 1 + lead])
+
+
+def word(key: str, language: str) -> str:
+    """A colour, shape or other word of the world in a language: `word("red", "spanish") == "rojo"`."""
+    return surface(key, LANGUAGES[language])
+
+
+def said(key: str, language: str) -> tuple[str, str | None]:
+    """A word in a language, and in English where that is another."""
+    return word(key, language), None if language == "english" else key
+
+
+def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> Items:
+    """The first question of a kind ("colour", "shape") that each picture allows, in a language and a manner, cut before
+    the answer. Targets: the answer there ("own") and in "english". Pictures that allow none are left out, and in the
+    world's sentences of other languages than English those few whose answer the shipped model was taught there."""
+    found = Items(source=source_of(pictures))
+    taught = {*ABROAD} if manner == "world" and language != "english" else set()
+    for p, ask in _asked(pictures, kind):
+        if not {*ask.answers} & taught:
+            prompt, answer = Input(in_manner(ask, language, manner), (p.image,)), question(ask, language)[1]
             words = {"own": (answer,), "english": ask.answers}
-            found.append(LensItem(p.id, Input(text, (p.image,)), words, p.cluster, group=kind, anchor=answer))
+            found.append(LensItem(p.id, prompt, words, p.cluster, group=kind, anchor=answer))
     return found
 
 
-def _group(picture: Picture) -> str:
-    return picture.cluster.partition(":")[0]
+def _asked(pictures: Sequence[Picture], kind: str) -> Iterator[tuple[Picture, Ask]]:
+    """The pictures that allow a question of a kind, with the first of such."""
+    for picture in pictures:
+        if asks := [ask for ask in picture.asks if ask.kind == kind]:
+            yield picture, asks[0]
 
 
-# Interventions
-
-ANSWERS = {
-    "colour": {"english": "The color is", "spanish": "El color es", "chinese": "颜色是", "german": "Die Farbe ist"},
-    "shape": {"english": "Shape:", "spanish": "Figura:", "chinese": "形状：", "german": "Form:"},
-    "name": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
-    "kind": {"english": "It is a", "spanish": "Es un", "chinese": "这是", "german": "Es ist ein"},
-}  # fmt: skip
-"""Kind of question -> language -> how the answer to the plain question begins."""
-SPELLED = {"grey": ("grey", "gray")}
-
-
-def picture_patches(
-    pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0
-) -> list[PatchItem]:
+def picture_patches(pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0) -> Items:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
     colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
     Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
-    are left out. Raises SemhubError on an unknown language or manner."""
-    rng, items, shown = random.Random(f"patches {seed}"), [], _plain(seed)
-    for picture in pictures:
-        asks = [ask for ask in picture.asks if ask.kind == "colour"]
-        if len(picture.areas) != 1 or not asks:
-            continue
-        own = picture.areas[0].words[0]
-        new = rng.choice([c for c in COLOURS if c != own])
-        no_colour = rng.choice([s for s in SHAPES if s not in picture.words])
-        prompt = in_manner(asks[0], language, manner, PLAIN["colour"])
-        own_text, new_text, other = (f"{picture.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
-        answer, expected = (said(w, language) for w in (own, new))
-        kind = picture.id.partition(":")[0]
-        items.append(
-            PatchItem(
-                id=f"{picture.id}: {new}", run=(Input(prompt, images=(picture.image,)), own_text), answer=answer,
-                source=(Input(prompt, images=(shown[new],)), new_text), expected=expected, other=(None, other),
-                cluster=picture.cluster, group=f"{kind} {language}", anchor=new,
-                places=partial(picture.places, picture.areas[0], share=0.0),
-            )
-        )  # fmt: skip
+    are left out."""
+    rng, items, shown = random.Random(f"patches {seed}"), Items(source=source_of(pictures)), _plain(seed)
+    for p, ask in _asked(pictures, "colour"):
+        if len(p.areas) == 1:
+            own = p.areas[0].words[0]
+            new = rng.choice([c for c in COLOURS if c != own])
+            no_colour = rng.choice([s for s in SHAPES if s not in p.words])
+            own_text, new_text, other = (f"{p.caption.rpartition(' ')[0]} {w}" for w in (own, new, no_colour))
+            run, like = (Input(in_manner(ask, language, manner), (image,)) for image in (p.image, shown[new]))
+            pairs = (run, own_text), said(own, language), (like, new_text), said(new, language), (None, other)
+            group, places = f"{p.id.partition(':')[0]} {language}", partial(p.places, p.areas[0], share=0.0)
+            items.append(PatchItem(f"{p.id}: {new}", *pairs, p.cluster, group, new, places))
     return items
 
 
-def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> list[RecolourItem]:
+def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> Items:
     """Every picture of two halves, asked in English for its two colours in any order; a third one is written into one
-    half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first. Raises SemhubError
-    on an unknown manner."""
-    rng, items, shown = random.Random(f"recolour {seed}"), [], _plain(seed)
-    for picture in pictures:
-        if not picture.split:
-            continue
-        area = picture.areas[rng.randrange(2)]
+    half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first."""
+    rng, items, shown = random.Random(f"recolour {seed}"), Items(source=source_of(pictures)), _plain(seed)
+    for p, ask in _asked(pictures, "colours"):
+        area = p.areas[rng.randrange(2)]
         [present] = area.words
-        third, another = rng.sample([c for c in COLOURS if c not in picture.words], 2)
-        real = picture.image.copy()
+        third, another = rng.sample([c for c in COLOURS if c not in p.words], 2)
+        real, before, text = p.image.copy(), frozenset(ask.answers), in_manner(ask, "english", manner, lead=False)
         real.paste(shown[third].crop(area.box), area.box)
-        ask = next(a for a in picture.asks if a.kind == "colours")
-        prompt = in_manner(ask, "english", manner, PLAIN["colours"], lead=False)
-        before = frozenset(ask.answers)
-        items.append(
-            RecolourItem(
-                id=f"{picture.id}: {third}", prompts=(Input(prompt, images=(picture.image,)),), before=(before,),
-                after=(before - {present} | {third},), present=present, third=third, another=another,
-                source=(Input(prompt, images=(real,)),), places=partial(picture.places, area),
-                named=partial(named_colours, "english"), cluster=f"halves: {' '.join(sorted(picture.words))}",
-            )
-        )  # fmt: skip
+        prompt, source = ((Input(text, (image,)),) for image in (p.image, real))
+        colours = (before,), (before - {present} | {third},), present, third, another
+        places, cluster = partial(p.places, area), f"halves: {' '.join(sorted(p.words))}"
+        items.append(RecolourItem(f"{p.id}: {third}", prompt, *colours, source, places, named_colours, cluster))
     return items
-
-
-def named_colours(language: str, text: str) -> tuple[str, ...]:
-    """The colours of the world, as English words, that the first line of a text in a language names, in order."""
-    line = next((line for line in text.splitlines() if line.strip()), "")
-    found = {}
-    for colour in COLOURS:
-        words = SPELLED.get(colour, (colour,)) if language == "english" else (word(colour, language),)
-        edge = "" if language == "chinese" else r"\b"
-        pattern = f"{edge}({'|'.join(map(re.escape, words))}){edge}"
-        if named := re.search(pattern, line, re.IGNORECASE):
-            found[colour] = named.start()
-    return tuple(sorted(found, key=found.get))
 
 
 def _plain(seed: int) -> dict[str, Image.Image]:
@@ -416,17 +497,8 @@ def _plain(seed: int) -> dict[str, Image.Image]:
     return {p.words[0]: p.image for p in plain_colours(len(COLOURS), seed=seed)}
 
 
-def in_manner(
-    ask: Ask, language: str, manner: str, plain: Mapping[str, str], *, what: str = SLOT, lead: bool = True
-) -> str:
-    """A question in one of the two manners; `plain`: the plain one by language, with the `lead` of its answer."""
-    need_one_of(manner, ("world", "plain"), f"There is no manner {manner!r}")
-    if manner == "world":
-        return question(ask, language, what=what)[0]
-    need_one_of(language, plain, f"There is no plain question in {language!r}")
-    return f"{plain[language]}\n{ANSWERS[ask.kind][language]}" if lead else plain[language]
-
-
-def said(key: str, language: str) -> tuple[str, str | None]:
-    """A word in a language, and in English where that is another."""
-    return word(key, language), key if language != "english" else None
+def named_colours(text: str) -> tuple[str, ...]:
+    """The colours that the first line of a text names in English, in order."""
+    line = next((line for line in text.lower().splitlines() if line.strip()), "").replace("gray", "grey")
+    found = [(match.start(), colour) for colour in COLOURS if (match := re.search(rf"\b{colour}\b", line))]
+    return tuple(colour for _, colour in sorted(found))
