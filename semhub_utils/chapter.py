@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from IPython.display import display
 
 from semhub_utils import figures
 from semhub_utils.errors import need
@@ -20,7 +19,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import Items
-from semhub_utils.widgets import STYLE, Html, claim_card, note, show, verdict_table
+from semhub_utils.widgets import Html, claim_card, note, show, verdict_table
 
 __all__ = ["Chapter", "Finding", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -340,5 +339,4 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     takes = " and ".join(sorted(model.modalities))
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
-    display(STYLE)
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)

@@ -19,6 +19,7 @@ from .errors import SemhubError, need
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
+STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
@@ -60,12 +61,15 @@ def make(
 
 def clean(notebook: dict) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
-    badge as a plain link."""
+    badge as a plain link, and figures and cards without the style that each brings along."""
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [c for c in notebook["cells"] if not LEFT_OUT & set(c["metadata"].get("tags", []))]
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
+        for output in cell.get("outputs", []):
+            if html := "".join(output.get("data", {}).get("text/html", "")):
+                output["data"]["text/html"] = STYLE.sub("", html)
     return notebook
 
 
@@ -75,6 +79,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("notebooks", "tests", "book/_generated"):
         (target / name).mkdir()
+    shutil.copy(book.PACKAGE / "static/cards.css", target / "book/_static")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}

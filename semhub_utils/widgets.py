@@ -49,8 +49,8 @@ class Html:
         return self.text
 
 
-STYLE = Html(f"<style>{(_STATIC / 'cards.css').read_text(encoding='utf-8')}</style>", "")
-"""Of tables and cards, for a notebook to show once."""
+_STYLE = f"<style>{(_STATIC / 'cards.css').read_text(encoding='utf-8')}</style>"
+"""Of tables and cards; each brings it along, as Colab shows every output in a frame of its own."""
 
 
 def cell_text(value: object) -> str:
@@ -152,7 +152,7 @@ def show(chart, table: pd.DataFrame) -> Html:
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
-    return Html(f'<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
+    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
 
 
 def _interval(entry: object) -> str:
@@ -206,7 +206,7 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
             lines = said if isinstance(said, list) else [cell_text(said)]
             listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
     html = (
-        f'<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
+        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
         f'<p class="verdict">{_symbol(verdict)}{verdict.capitalize()}</p>'
         f'<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>{escape(paper_claim)}</p>'
         f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
@@ -228,7 +228,7 @@ def verdict_table(claims: Sequence[Mapping]) -> Html:
         told.append(f"{verdict.capitalize()}: {sentence}")
     head = _head(("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items"))
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return Html(_box("verdict-table", "Verdicts of this chapter", table), "\n".join(told))
+    return Html(_STYLE + _box("verdict-table", "Verdicts of this chapter", table), "\n".join(told))
 
 
 def script(name: str) -> str:

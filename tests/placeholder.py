@@ -18,6 +18,7 @@ CLAIM = """<article class="claim" data-verdict="{verdict}"><p class="verdict">{v
 TABLE = """<details class="data-table"><summary>Data</summary><div class="data-table-scroll" tabindex="0" role="region"
 aria-label="Data"><table><caption>Data</caption><thead><tr><th scope="col">layer</th><th scope="col">value</th></tr>
 </thead><tbody><tr><th scope="row">0</th><td>0.1</td></tr></tbody></table></div></details>"""
+STYLE = "<style>/* a comment */\n@layer semhub {\n.claim { color: red; }\n}</style>"
 VERDICTS = ("holds", "holds weakly", "does not hold", "cannot be tested here")
 
 
@@ -66,7 +67,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
         cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{figure}{TABLE}</figure>'}),
         cell("widget", {mime: views["view_specs"][0]}),
         new_markdown_cell("## Claims\n\n### The first\n\nWhat was found."),
-        cell("card", {"text/html": "".join(CLAIM.format(verdict=v) for v in VERDICTS)}),
+        cell("card", {"text/html": STYLE + "".join(CLAIM.format(verdict=v) for v in VERDICTS)}),
     ]
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
