@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
+DISK = SITE.as_uri() + "/"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HOLDING = {"charts": 'class="semhub-vega"', "overlays": "data:image/", "players": "clip-player", "every": ""}
 HOLDING["widgets"] = "application/vnd.jupyter.widget-view+json"
@@ -130,10 +131,6 @@ class Visit:
             timeout=30_000,
         )
 
-    def resize(self, **size):
-        self.page.set_viewport_size(size)
-        self.settle()
-
     def mode(self, mode: str):
         """Light or dark; colours half way through the theme's transition are nobody's to read."""
         self.page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
@@ -161,23 +158,9 @@ def keep(browser):
 
 @pytest.fixture
 def desk(keep, request):
-    return keep(SITE.as_uri() + "/", request.param, DESK)
+    return keep(DISK, request.param, DESK)
 
 
 @pytest.fixture
 def phone(keep, server, request):
     return keep(server, request.param, PHONE)
-
-
-@pytest.fixture
-def visit(browser):
-    """`visit(base)` opens a window of its own."""
-    visits = []
-
-    def start(base: str = SITE.as_uri() + "/") -> Visit:
-        visits.append(Visit(browser, base, DESK))
-        return visits[-1]
-
-    yield start
-    for one in visits:
-        one.context.close()

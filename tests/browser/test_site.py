@@ -2,7 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import PHONE
+from conftest import DESK, DISK, PHONE
 
 CHARTS = ".semhub-vega"
 # Puts a control on another of its values, as a reader would.
@@ -192,7 +192,8 @@ def test_a_charts_words_lie_inside_it(phone):
     })"""
     assert phone.page.evaluate(cut) == []
     for width in (900, PHONE["width"]):  # as when a phone is turned, and back
-        phone.resize(**PHONE | {"width": width})
+        phone.page.set_viewport_size(PHONE | {"width": width})
+        phone.settle()
         phone.page.wait_for_function(f"!({cut})().length", timeout=10000)
 
 
@@ -224,13 +225,13 @@ def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
     assert phone.errors == []
 
 
-def test_front_page_leads_into_the_book(visit):
-    visit().open("index.html").page.wait_for_selector("article h1")
+def test_front_page_leads_into_the_book(keep):
+    keep(DISK, "index.html", DESK).page.wait_for_selector("article h1")
 
 
-def test_search_finds_a_word(visit, server):
-    for base in ({}, {"base": server}):
-        there = visit(**base).open("search.html?q=unembedding")
+def test_search_finds_a_word(keep, server):
+    for base in (DISK, server):
+        there = keep(base, "search.html?q=unembedding", DESK)
         there.page.wait_for_selector("#search-results li a", timeout=15_000)
         assert there.errors == []
         assert there.outside == []
