@@ -335,7 +335,7 @@ rows.claims(
 # *snake* at the layer where it is added. It is how the middle layers hold the word when they read it.
 
 # %% tags=["hide-input"]
-choice = rows.of(control="") + states
+choice = (rows.of(control="") + states).changed(lambda table: table.drop(columns="class"))  # which of them moves less
 choice.changed(lambda table: table.assign(by=table.control.fillna(table.by), control="")).heatmap(
     "push-choice",
     "Which layer and strength? (the animals for choosing)",
