@@ -14,11 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from semhub_utils import results
-from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
-from semhub_utils.spokes import files
 from semhub_utils.spokes.code import programs
 from semhub_utils.zoo import model_slug
 
@@ -170,16 +168,20 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "blob").write_text('{"code": "x = 1"}')
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").symlink_to(tmp_path / "blob")
-    run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
 
-    def said(**source):
-        files.READ.clear()
-        programs(1, seed=0, **source)
-        return run.provenance()
+    def run_on(**source):
+        run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
+        run.run("one", [programs(1, seed=0, **source)], Counted())
+        return run
 
-    assert said(data_dir=asked["data_dir"], source="generated")["data"] == "generated"
-    assert said(source="stdlib")["data"].startswith("standard library of Python 3.")
-    provenance = said(data_dir=asked["data_dir"])
+    run, made, library = (
+        run_on(data_dir=asked["data_dir"], **of) for of in ({}, {"source": "generated"}, {"source": "stdlib"})
+    )
+    assert made.provenance()["data"] == "generated", "what a run before it in this process has read is not its data"
+    assert library.provenance()["data"].startswith("standard library of Python 3.")
+    again = run_on(data_dir=asked["data_dir"])
+    assert again.provenance()["data"] == "mbpp/mbpp.jsonl", "also of a step taken from disk"
+    provenance = run.provenance()
     assert provenance["data"] == "mbpp/mbpp.jsonl"
     assert provenance["parameters"]["data_dir"] == "sets" and provenance["parameters"]["judge_model"] == "org/judge"
     assert provenance["model"] == provenance["parameters"]["model_id"] == model_slug(asked["model_id"])
@@ -189,13 +191,6 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     run.finish()
     for load in (load_results, load_claims):
         assert len(load(tmp_path / "results", model=asked["model_id"])) == 1
-
-
-def test_a_new_run_reads_anew(tmp_path):
-    """What a chapter before it, in the same process, has read is not its data."""
-    files.READ.add("coco/captions.json")
-    given = PARAMETERS | {"revision": None, "device": "cpu", "dtype": "float32", "results_dir": str(tmp_path)}
-    assert begin("arithmetic", given).results.provenance()["data"] == "generated"
 
 
 def test_the_claims_carry_all_their_numbers(tmp_path):
