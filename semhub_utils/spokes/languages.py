@@ -19,7 +19,7 @@ from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, con
 from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, source_of
 
 _SIDES = {
     "english": ("src.eng", "eng_Latn"),
@@ -182,7 +182,7 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
         series = a if b == "english" else f"{b}-{a}"
         for ending in (*ENDINGS, SHARED) if b == "english" else ENDINGS[:1]:
             kept = alone if ending != SHARED else sentences[: len(alone)]
-            pairs = sentences.but(_pairs(kept, a, b, ending.partition(",")[0], continuation))
+            pairs = Items(_pairs(kept, a, b, ending.partition(",")[0], continuation), source_of(sentences))
             found.append(PairSet(series, ending, pairs, dropped if ending != SHARED else {}))
     return found
 
