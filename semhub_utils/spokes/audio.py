@@ -71,9 +71,6 @@ class Clip:
         return Ask("kind", "", (self.kind,))
 
 
-# Of the world
-
-
 def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> Items:
     """`n` clips, all sources of `groups` in turn. held_out: True, combinations of pitch and length that no training
     clip of the source has; False, those of training; None, both."""
@@ -225,9 +222,6 @@ def animal_of(label: str) -> str:
     Empty where there is none."""
     words = [form for word in words_in(OTHERS.sub("", label.lower())) for form in (word, word.removesuffix("s"))]
     return next((word for word in words if kind_of(word) in KINDS), "")
-
-
-# Items
 
 
 def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
