@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.inputs import Input, Sound, resample
+from semhub_utils.inputs import Encoding, Input, Sound, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
@@ -299,7 +299,9 @@ def sound_patches(
             (run, source), told = (heard(c, prompt) for c in (clip, like)), "Emma sees the {}".format
             own, expected = (vision.said(word, language) for word in (own, expected))
             sides = (run, told(clip.label)), own, (source, told(new)), expected, (None, told(silent))
-            items.append(
-                PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, f"{kind} {language}", new, attrgetter("frames"))
-            )
+            items.append(PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, f"{kind} {language}", new, _frames))
     return items
+
+
+def _frames(encoding: Encoding) -> list[int]:
+    return encoding.frames
