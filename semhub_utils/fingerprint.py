@@ -42,18 +42,21 @@ class Undigestible(TypeError):
 # Values
 
 
-def digest(*values: Any) -> str:
+def digest(*values: Any, sources: set[str] | None = None) -> str:
     """16 hex digits over the content of values: plain ones, containers, arrays, tensors, tables, pictures, models,
-    objects by their fields, functions and classes by their source. Raises Undigestible on anything else."""
-    return _digest(values, ()).hex()[:16]
+    objects by their fields, functions and classes by their source. Raises Undigestible on anything else. sources: gets
+    where the items among them are from."""
+    return _digest(values, (), set() if sources is None else sources).hex()[:16]
 
 
-def _digest(value: Any, within: tuple[int, ...]) -> bytes:
+def _digest(value: Any, within: tuple[int, ...], sources: set[str]) -> bytes:
     if id(value) in within:  # a function that calls itself
         return b"within"
+    if hasattr(value, "dropped") and isinstance(source := getattr(value, "source", None), str):
+        sources.update(source.split(", "))
     sha = hashlib.sha256(f"{type(value).__module__}.{type(value).__qualname__}:".encode())
     for part in _parts(value):
-        sha.update(part if isinstance(part, bytes) else _digest(part, (*within, id(value))))
+        sha.update(part if isinstance(part, bytes) else _digest(part, (*within, id(value)), sources))
     return sha.digest()
 
 
@@ -76,7 +79,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return [*(part for pair in value.items() for part in pair), *_fields(value)]
     if isinstance(value, (set, frozenset)):
-        return sorted(_digest(part, ()) for part in value)
+        return sorted(_digest(part, (), set()) for part in value)
     if isinstance(value, (list, tuple)):
         return [*value, *_fields(value)]
     if isinstance(value, pd.DataFrame):

@@ -27,7 +27,6 @@ import pyarrow.parquet as pq
 from .errors import SemhubError, need
 from .evidence import Evidence, Verdict, judge
 from .fingerprint import Undigestible, digest, folder_digest, of_model, versions
-from .spokes import files
 from .zoo import DTYPES, atomically, is_folder, model_slug, placeless, slug
 
 SCHEMA = 2
@@ -62,7 +61,7 @@ class Run:
         self._costs: dict[str, dict[str, float | None]] = {}
         self._used: set[Path] = set()
         self._computed: set[str] = set()  # the steps that were not taken from disk
-        files.READ.clear()  # what a run reads is read after it has begun
+        self._sources: set[str] = set()  # of the items that steps were computed from
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
@@ -159,7 +158,7 @@ class Run:
             "revision": self.model.revision,
             "weights": of_model(self.model),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
-            "data": ", ".join(sorted(files.READ)) or "generated",
+            "data": ", ".join(sorted(self._sources - {"generated"})) or "generated",
             "seed": self.parameters.get("seed"),
             "versions": versions(),
             "seconds": round(sum(cost["seconds"] for cost in self._costs.values()), 3),
@@ -177,7 +176,7 @@ class Run:
 
     def _key(self, key: Sequence[Any], columns: Mapping[str, str] | None) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
-        return digest(key, columns or {}, parameters, self._data, self.model, versions())
+        return digest(key, columns or {}, parameters, self._data, self.model, versions(), sources=self._sources)
 
 
 def load_results(

@@ -17,13 +17,13 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "lines": 18_600,  # 11_500
     "files": 70,  # of more than one line; 52
     "longest file": 512,  # 500
-    "longest function": 126,  # 80
+    "longest function": 80,
     "statements": 11_850,  # 8_000
-    "fmt: skip": 28,  # 20
+    "fmt: skip": 20,
     "lines to know for a chapter": 3_560,  # 3_000
     "lines of tests": 15_400,  # 10_500
-    "lines of the longest cell of a chapter": 19,  # 12
-    "modules beside the package that chapters import": 2,  # 0
+    "lines of the longest cell of a chapter": 12,
+    "modules beside the package that chapters import": 0,
     "lines of all chapters": 4_200,  # 4_200
 }
 FOR_A_CHAPTER = ("models", "states", "lens", "similarity", "steering", "evidence", "experiments.core")

@@ -237,14 +237,17 @@ def spoil_positions(model, monkeypatch):
     monkeypatch.setattr(model, "run", from_the_right)
 
 
-def spoil_zero(model, monkeypatch, real=checks.Edit):
-    monkeypatch.setattr(checks, "Edit", lambda layers, vector, positions: real(layers, vector + 1e-3, positions))
+def spoil_edit(change, real=checks.Edit):
+    def other(layers, vector, **named):
+        return real(layers, change(vector), **named)
+
+    return lambda model, monkeypatch: monkeypatch.setattr(checks, "Edit", other)
 
 
 WRONG = [
     (lambda model, monkeypatch: setattr(model.structure, "tail", []), "lens"),
     (lambda model, monkeypatch: setattr(model, "n_layers", 2), "layers"),
-    (lambda model, monkeypatch: monkeypatch.setattr(checks, "Edit", lambda *args, **named: None), "edit"),
+    (spoil_edit(torch.zeros_like), "edit"),
     (spoil_order, "layers"),
 ]
 
@@ -256,7 +259,7 @@ WRONG = [
         (lambda model, monkeypatch: setattr(model.structure, "logit_cap", 2.0), "lens"),
         (spoil_padding, "batch"),
         (spoil_padding, "causal"),
-        (spoil_zero, "zero"),
+        (spoil_edit(lambda vector: vector + 1e-3), "zero"),
     ],
 )
 def test_a_wrong_handle_fails_the_check_made_for_it(tiny, monkeypatch, spoil, name):

@@ -18,7 +18,6 @@ from semhub_utils import results
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
-from semhub_utils.spokes import files
 from semhub_utils.spokes.code import programs
 from semhub_utils.zoo import model_slug
 
@@ -174,18 +173,20 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "blob").write_text('{"code": "x = 1"}')
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").symlink_to(tmp_path / "blob")
-    files.READ.add("coco/captions.json")  # by a chapter before it in the same process
-    run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
-    assert run.provenance()["data"] == "generated"
 
-    def said(**source):
-        files.READ.clear()
-        programs(1, seed=0, **source)
-        return run.provenance()
+    def run_on(**source):
+        run = Run("code", Model(asked["model_id"]), PARAMETERS | asked, tmp_path / "results")
+        run.run("one", [programs(1, seed=0, **source)], Counted())
+        return run
 
-    assert said(data_dir=asked["data_dir"], source="generated")["data"] == "generated"
-    assert said(source="stdlib")["data"].startswith("standard library of Python 3.")
-    provenance = said(data_dir=asked["data_dir"])
+    run, made, library = (
+        run_on(data_dir=asked["data_dir"], **of) for of in ({}, {"source": "generated"}, {"source": "stdlib"})
+    )
+    assert made.provenance()["data"] == "generated", "what a run before it in this process has read is not its data"
+    assert library.provenance()["data"].startswith("standard library of Python 3.")
+    again = run_on(data_dir=asked["data_dir"])
+    assert again.provenance()["data"] == "mbpp/mbpp.jsonl", "also of a step taken from disk"
+    provenance = run.provenance()
     assert provenance["data"] == "mbpp/mbpp.jsonl"
     assert provenance["parameters"]["data_dir"] == "sets" and provenance["parameters"]["judge_model"] == "org/judge"
     assert provenance["model"] == provenance["parameters"]["model_id"] == model_slug(asked["model_id"])

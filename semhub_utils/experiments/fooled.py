@@ -27,21 +27,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from tqdm.auto import tqdm
 
+from semhub_utils import evidence as rules
 from semhub_utils import zoo
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import (
-    ALPHA,
-    HOLDS,
-    UNTESTABLE,
-    WEAK_ALPHA,
-    WEAKLY,
-    Evidence,
-    Labels,
-    evidence,
-    judge,
-    random_pairings,
-    tidy,
-)
+from semhub_utils.evidence import HOLDS, Evidence, Labels, judge, random_pairings, tidy
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Claim, run
@@ -156,7 +145,7 @@ def examine(
     scores, layers = adjusted_cosine(a, b), range(a.shape[1])
     null = scores.exchanged(random_pairings(len(a), groups=groups, clusters=concepts, draws=DRAWS, seed=seed))
     about = {"layers": layers, "n_layers": layers[-1], "clusters": concepts, "seed": seed}
-    return evidence("similarity", scores.own, null, controls={"embedding layer": scores.own[:, :1]}, **about)
+    return rules.evidence("similarity", scores.own, null, controls={"embedding layer": scores.own[:, :1]}, **about)
 
 
 def raw_cosine(a: Side, b: Side) -> Float[Tensor, "item layer"]:
@@ -217,22 +206,19 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
             by_kind.append(true - fake)
     modest, nothing = cosines(NOISE, MODEST)[:, at], cosines(NOISE)[:, at]
     noise, reader = (of[:, None] for of in (nothing - modest, np.mean(apart[True], 0)))
-    told = {
-        "null_in_words": "the sign of each world's difference drawn by a coin",
-        "n_layers": LAYERS - 1,
-        "seed": seed,
-    }
     raws = {"scores": np.min(raw, 0) - modest, "controls": {"pure noise": noise}, "unit": "cosine", "outcome": False}
     aparts = {"scores": np.mean(apart[False], 0), "controls": {"careless reader": reader}, "unit": "share of artefacts"}
-    claimed = {"raw": raws, "told-apart": aparts}
-    found = [by_coin("fakes", "worlds", claim=name, **of, **told) for name, of in claimed.items()]
+    coin = "the sign of each world's difference drawn by a coin"
+    about = {"n_layers": LAYERS - 1, "null_in_words": coin, "seed": seed}
+    found = [by_coin("fakes", "worlds", claim="raw", **raws, **about)]
+    found.append(by_coin("fakes", "worlds", claim="told-apart", **aparts, **about))
     return pd.DataFrame(rows).assign(experiment="fakes"), found
 
 
 def noise_trials(worlds: int, seed: int) -> pd.DataFrame:
     """The share of worlds of pure noise that are called hubs: "holds", and "holds" or "holds weakly"."""
     found = [judge(look(NOISE, s)).verdict for s in _seeds(worlds, seed)]
-    hits = {"careful": found.count(HOLDS), "careful, weakly": found.count(HOLDS) + found.count(WEAKLY)}
+    hits = {"careful": found.count(HOLDS), "careful, weakly": found.count(HOLDS) + found.count(rules.WEAKLY)}
     table = pd.DataFrame({"reading": name} | share(n, worlds) for name, n in hits.items())
     return table.assign(experiment="noise", series="pure noise")
 
@@ -282,7 +268,7 @@ NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the En
 NOISY_SERIES = ("spanish", "code", "digits")
 NO_HUB = ("lens-end", "layers-end", "layers-lead", "retrieval")  # no claims of one, or said by another already
 
-MUST, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
+MUST, ABSENT = ("p", "below", rules.ALPHA), ("p", "not below", rules.WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
 HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
 KNOWN = ("planted", "hub", "islands", RANDOM)
@@ -328,9 +314,10 @@ def claims(model: LanguageModel, series: str, n: int, seed: int, strengths: Sequ
         pairs, prompts = facts.similarity_pairs(chosen), facts.lens_items(chosen)
         pushed = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
         more = layers.Shares(series), _texts(seed)
-    asked = [(Twins(), pairs, ()), (words.Lens(hub, own), prompts, ()), (*more, ())]
+    push = interventions.Steering(strengths=tuple(strengths))
     found: dict[str, Evidence] = {}
-    for experiment, items, twins in (*asked, (interventions.Steering(strengths=tuple(strengths)), pushed, None)):
+    for experiment, items in ((Twins(), pairs), (words.Lens(hub, own), prompts), more, (push, pushed)):
+        twins = None if experiment is push else ()
         for e in run(experiment, model, items, series=series, seed=seed, twins=twins)[1]:
             found.setdefault(e.experiment, e)
     return found
@@ -409,7 +396,7 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
 # ---- the tables ----
 
 Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
-Trained = Mapping[tuple[str, int], tuple[Path, World]]  # by the name and seed on their cards
+Trained = dict[tuple[str, int], tuple[Path, World]]  # by the name and seed on their cards
 
 
 def read(name: str, folder: Path = DATA) -> pd.DataFrame:
@@ -424,7 +411,7 @@ def read(name: str, folder: Path = DATA) -> pd.DataFrame:
 def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
     could not be tested is no claim."""
-    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
+    tested = table[table.verdict != rules.UNTESTABLE].groupby([*by], sort=False)
     hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
     return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 

@@ -111,7 +111,7 @@ class Push(Experiment):
         raise NotImplementedError
 
     def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
-        """What these items say, each with a vector [*position, hidden] added at a layer."""
+        """What these items say, each with a vector ``[*position, hidden]`` added at a layer."""
         raise NotImplementedError
 
     def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
@@ -209,13 +209,13 @@ class Push(Experiment):
         return normalize(drawn, dim=-1) * own.norm(dim=-1, keepdim=True)[:, None]
 
     def under(self, reader: LanguageModel, kept: Kept, of: Items, vectors: Tensor, at: int, strengths: Doses) -> Found:
-        """What some items say, each under all its vectors [direction, *position, hidden]."""
+        """What some items say, each under all its vectors ``[direction, *position, hidden]``."""
         rows = np.repeat(np.flatnonzero(of), vectors.shape[1])
         values = self.outcome(reader, kept, rows, vectors.flatten(0, 1), at, strengths)
         return Found(values.reshape(*vectors.shape[:2], *values.shape[1:]), tuple(strengths))
 
     def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
-        """Vectors [item, direction, *position, hidden] of the reported items, and where they are added, by condition:
+        """Vectors ``[item, direction, *position, hidden]`` of the reported items, and where they are added, by condition:
         what is claimed, and what that has to be above. Another control for every intervention is a line here."""
         of, last = kept.more.reported(), self.reaches(reader)
         named = {name: v[of] for name, v in kept.more.vectors.items()}

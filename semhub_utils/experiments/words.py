@@ -31,7 +31,7 @@ from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
-from semhub_utils.spokes.items import Items, LensItem
+from semhub_utils.spokes.items import Items, LensItem, source_of
 from semhub_utils.spokes.languages import Entry, segments
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import TargetTable, target_table, word_forms
@@ -275,7 +275,8 @@ def word_items(
         else:
             ready.append((prefix, word, replace(entry, english=tuple(known))))
     order = sorted(np.random.default_rng(seed).permutation(len(ready))[:n_words].tolist())
-    found = Items(matched([ready[i] for i in order], counts))
+    source = ", ".join(sorted({source_of(texts), source_of(getattr(dictionary, "read", ()))}))
+    found = Items(matched([ready[i] for i in order], counts), source)
     found.dropped += dropped  # without those that there are none of
     return found
 

@@ -51,10 +51,8 @@ def every_item(max_result: int = 100) -> list[Calculation]:
 
 
 def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
-    """`n_items` calculations drawn by `seed`, sums and products in the proportion in which they exist.
-
-    Raises SemhubError if there are not that many.
-    """
+    """`n_items` calculations drawn by `seed`, sums and products in the proportion in which they exist. Raises
+    SemhubError if there are not that many."""
     need(2 < max_result <= 100, f"max_result is {max_result}; a number from 3 to 100 would do.")
     existing = every_item(max_result)
     need(
@@ -70,15 +68,13 @@ def items(n_items: int, seed: int, max_result: int = 100) -> list[Calculation]:
 
 
 def similarity_pairs(calculations: Sequence[Calculation]) -> list[Pair]:
-    """Pairs "3+5", "three plus five".
-
-    Group: operator, length of o; cluster: the result; anchor: t, read last; words: o.
-    """
-
-    def group(c: Calculation) -> str:
-        return f"{c.operator}, {len(str(c.o))} digits, {len(number_word(c.o).split())} words"
-
-    return [Pair(c.digits, c.digits, c.words, group(c), str(c.r), str(c.t), (str(c.o),)) for c in calculations]
+    """Pairs "3+5", "three plus five". Group: operator, length of o; cluster: the result; anchor: t, read last; words:
+    o."""
+    pairs = []
+    for c in calculations:
+        group = f"{c.operator}, {len(str(c.o))} digits, {len(number_word(c.o).split())} words"
+        pairs.append(Pair(c.digits, c.digits, c.words, group, str(c.r), str(c.t), (str(c.o),)))
+    return pairs
 
 
 def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item"]:
@@ -92,22 +88,14 @@ def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item
 
 def lens_items(calculations: Sequence[Calculation]) -> list[LensItem]:
     """The prompt "8=3+" is read for the digit "5" and the word "five", against the other digits and words of 1 to 9.
-
-    Group: the operator; cluster: the result; anchor: t, the answer.
-    """
-    classes = {"digit": {t: str(t) for t in range(1, 10)}, "word": {t: number_word(t) for t in range(1, 10)}}
-    return [
-        LensItem(
-            id=c.digits,
-            prompt=f"{c.r}={c.o}{c.operator}",
-            targets={series: (of[c.t],) for series, of in classes.items()},
-            cluster=str(c.r),
-            wrong={series: tuple(word for t, word in of.items() if t != c.t) for series, of in classes.items()},
-            group=c.operator,
-            anchor=str(c.t),
-        )
-        for c in calculations
-    ]
+    Group: the operator; cluster: the result; anchor: t, the answer."""
+    items = []
+    for c in calculations:
+        targets = {series: of[c.t : c.t + 1] for series, of in trajectory_words().items()}
+        wrong = {series: of[1 : c.t] + of[c.t + 1 :] for series, of in trajectory_words().items()}
+        prompt = f"{c.r}={c.o}{c.operator}"
+        items.append(LensItem(c.digits, prompt, targets, str(c.r), wrong, c.operator, str(c.t)))
+    return items
 
 
 def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
@@ -115,19 +103,12 @@ def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
 
     The words say that one more is there already: the paper's model then writes "4+1" in place of "5".
     """
-    return [
-        SteerItem(
-            id=c.digits,
-            prompt=f"{c.r}={c.o}+",
-            toward=f"{number_word(c.r)} equals to {number_word(c.o + 1)} plus",
-            away=f"{number_word(c.r)} equals to {number_word(c.o)} plus",
-            expected=f"{c.t - 1}+1",
-            original=str(c.t),
-            cluster=str(c.r),
-        )
-        for c in calculations
-        if c.operator == "+" and c.t >= 2
-    ]
+    items = []
+    for c in calculations:
+        if c.operator == "+" and c.t >= 2:
+            toward, away = (f"{number_word(c.r)} equals to {number_word(n)} plus" for n in (c.o + 1, c.o))
+            items.append(SteerItem(c.digits, f"{c.r}={c.o}+", toward, away, f"{c.t - 1}+1", str(c.t), str(c.r)))
+    return items
 
 
 def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:

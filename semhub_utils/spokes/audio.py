@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.inputs import Input, Sound, resample
+from semhub_utils.inputs import Encoding, Input, Sound, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
@@ -69,9 +69,6 @@ class Clip:
         """What kind of thing it is: never taught of any sound, only, in words, of what makes it."""
         need(self.kind, f"The world's facts do not say what {self.label!r} is; another sound would do.")
         return Ask("kind", "", (self.kind,))
-
-
-# Of the world
 
 
 def clips(n: int, *, seed: int = 0, held_out: bool | None = True, groups: Sequence[str] = tuple(GROUPS)) -> Items:
@@ -227,9 +224,6 @@ def animal_of(label: str) -> str:
     return next((word for word in words if kind_of(word) in KINDS), "")
 
 
-# Items
-
-
 def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
     """(prompt, answer) in the world's sentences, as `spokes.vision.question`."""
     return vision.question(ask, language, form=form, what=SLOT)
@@ -305,7 +299,9 @@ def sound_patches(
             (run, source), told = (heard(c, prompt) for c in (clip, like)), "Emma sees the {}".format
             own, expected = (vision.said(word, language) for word in (own, expected))
             sides = (run, told(clip.label)), own, (source, told(new)), expected, (None, told(silent))
-            items.append(
-                PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, f"{kind} {language}", new, attrgetter("frames"))
-            )
+            items.append(PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, f"{kind} {language}", new, _frames))
     return items
+
+
+def _frames(encoding: Encoding) -> list[int]:
+    return encoding.frames

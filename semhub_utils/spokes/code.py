@@ -48,11 +48,8 @@ class Program:
 
 def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
     """`n` programs (all there are, if that is fewer), drawn by `seed`; what does not parse is left out and counted.
-
     source: "generated", "mbpp" (its own file, `data_dir`/mbpp/mbpp_release_v1.jsonl or mbpp.jsonl; without `data_dir`
-    over the network) or "stdlib" (functions of the Python that runs this); None is "mbpp" if there is a `data_dir`,
-    else "generated". Raises SemhubError on another source, or where nothing can be read.
-    """
+    over the network) or "stdlib" (functions of the Python that runs this); None as of `origin`."""
     source = origin("programs", source, "mbpp", data_dir, "stdlib")
     if source == "mbpp":
         found, rows = MBPP.read(data_dir, objects)

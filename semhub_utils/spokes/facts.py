@@ -21,10 +21,8 @@ LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de"}
 TYPES = {name: key for name, key in LANGUAGES.items() if name != "english"} | {"code": "code", "digits": "digits"}
 """The same of every type that has an English twin."""
 
-PHRASES = {
-    key: dict(zip(LANGUAGES, texts, strict=True))
-    for key, *texts in csv.reader((files("semhub_utils") / "data/texts.tsv").open(encoding="utf-8"), delimiter="\t")
-}
+_ROWS = csv.reader((files("semhub_utils") / "data/texts.tsv").read_text("utf-8").splitlines(), delimiter="\t")
+PHRASES = {key: dict(zip(LANGUAGES, texts, strict=True)) for key, *texts in _ROWS}
 """What is asked and said plainly, beside the world's own sentences: a kind of question with "?" -> language -> the
 question; without it, how its answer begins; "yes" and "no"; "this represents", the paper's way to go on."""
 
@@ -43,10 +41,8 @@ WORLD = World()
 
 
 def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True, world: World = WORLD) -> Items:
-    """`n_items` prompts of a type, each with its English twin, drawn by `seed`: facts, and sums for digits.
-
-    All there are, if that is fewer. Raises SemhubError on an unknown type.
-    """
+    """`n_items` prompts of a type (all there are, if that is fewer), each with its English twin, drawn by `seed`:
+    facts, and sums for digits. Raises SemhubError on an unknown type."""
     return _every(data_type, held_out, world).draw(n_items, seed)
 
 

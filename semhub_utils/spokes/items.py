@@ -167,14 +167,13 @@ class SteerItem(Item):
 @dataclass(frozen=True)
 class PatchItem(Item):
     """A run, and the run whose state at the last token is written into it. Every prompt and answer is a pair: in the
-    data type, and in the hub's. `source` asks the same of something else, whose answer is `expected`; `other` asks
-    something else altogether (None where there is no such prompt). anchor: the expected answer, or what that follows
-    from.
+    data type, and in the hub's (None where the hub has no word of its own for it, or is what is asked in). `source`
+    asks the same of something else, whose answer is `expected`; `other` asks something else altogether (None where
+    there is no such prompt). anchor: the expected answer, or what that follows from.
 
     places: the positions of the run that are written into; None for the last token. With them it goes one way only, and
     the hub's texts end in the word for what stands there. The type's own in `source` is then the same in the type, such
-    as a picture, or None, and in `other` there is none. Where the hub has no word of its own for the answer, or is what
-    is asked in, that is None."""
+    as a picture, or None, and in `other` there is none."""
 
     id: str
     run: tuple[str | Input, str]

@@ -19,7 +19,7 @@ from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, con
 from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, source_of
 
 _SIDES = {
     "english": ("src.eng", "eng_Latn"),
@@ -43,8 +43,8 @@ NTREX = {
 
 @dataclass(frozen=True)
 class Parallel:
-    """One meaning in several languages. group: sentences of one form, among which partners may be exchanged; words:
-    what it speaks of, as many for each sentence (none for real text); document: where it stands, if that is known."""
+    """One meaning in several languages. group: sentences of one form; words: what it speaks of, as many for each
+    sentence (none for real text); document: where it stands, if that is known."""
 
     id: str
     texts: Mapping[str, str]
@@ -58,9 +58,8 @@ def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir
 
     source: "generated" (scenes of the shipped models' world, with who does what to whom drawn at random) or "ntrex"
     (NTREX-128 from `data_dir`/ntrex/NTREX-128, without `data_dir` over the network; a line that is empty in any
-    language is left out and counted); None is "ntrex" if there is a `data_dir`, else "generated". Raises SemhubError
-    on an unknown source, or where the files are missing or of unequal length.
-    """
+    language is left out and counted); None as of `origin`. Raises SemhubError where files are missing or of unequal
+    length."""
     if origin("sentences", source, "ntrex", data_dir) == GENERATED:
         return Items(_scenes(n, seed))
     sides = {language: _ntrex(language, data_dir) for language in LANGUAGES}
@@ -173,10 +172,9 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
     """Every two of the languages with continued sentences; and each language and English with the other two endings.
 
     Sentences that share a word in the two languages, such as a name, are left out and counted: what is written with
-    the same tokens is alike without any meaning. The set SHARED leaves none out, and is as large. Group: the form; in
-    real text, which has none, the lengths of both sides. Cluster: the document, or the last thing the sentence speaks
-    of; anchor and words: what it speaks of, or the sentence itself.
-    """
+    the same tokens is alike without any meaning. The set SHARED leaves none out, and is as large. Group: the form, or
+    in real text the lengths of both sides. Cluster: the document, or the last thing the sentence speaks of; anchor and
+    words: what it speaks of, or the sentence itself."""
     found = []
     for b, a in itertools.combinations(sentences[0].texts, 2):
         alone = [s for s in sentences if not _words_compared(s.texts[a]) & _words_compared(s.texts[b])]
@@ -184,7 +182,7 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
         series = a if b == "english" else f"{b}-{a}"
         for ending in (*ENDINGS, SHARED) if b == "english" else ENDINGS[:1]:
             kept = alone if ending != SHARED else sentences[: len(alone)]
-            pairs = sentences.but(_pairs(kept, a, b, ending.partition(",")[0], continuation))
+            pairs = Items(_pairs(kept, a, b, ending.partition(",")[0], continuation), source_of(sentences))
             found.append(PairSet(series, ending, pairs, dropped if ending != SHARED else {}))
     return found
 
@@ -215,9 +213,7 @@ def _length_bins(texts: Sequence[str], language: str) -> list[int]:
 
 def segments(text: str, language: str) -> list[tuple[int, int]]:
     """Character spans of the words of a text, in order; Chinese is cut by rjieba, the Rust port of the paper's jieba.
-
-    Raises SemhubError where that is needed and not installed.
-    """
+    Raises SemhubError where that is needed and not installed."""
     if language != "chinese":
         return [match.span() for match in _WORD.finditer(text)]
     try:
@@ -297,10 +293,8 @@ def cedict(data_dir: str | Path) -> Dictionary:
     """CC-CEDICT, `data_dir`/cc-cedict or `data_dir` itself, by traditional and simplified form.
 
     A gloss counts if it is one English word once remarks in brackets, "to " and an article are taken off. Parts are
-    told by the shape of the file alone: "name" if the pinyin is in capitals, "verb" if the first gloss that counts
-    begins with "to ", else "other". Entries without such a gloss and lines that are none are left out and counted.
-    Raises SemhubError where there is no file, or none that can be read.
-    """
+    "name" if the pinyin is in capitals, "verb" if the first gloss that counts begins with "to ", else "other". Entries
+    without such a gloss and lines that are none are left out and counted."""
     found, rows = CEDICT.read(data_dir, lines)
     for place, line in rows:
         if line.startswith("#"):
@@ -325,13 +319,9 @@ def cedict(data_dir: str | Path) -> Dictionary:
 
 @dataclass(frozen=True)
 class TypeTexts:
-    """Lines of one data type.
-
-    read: what the model reads. counted: other lines, to estimate P(type | token) from. twins: for each line read, the
-    English that means the same, a sentence or the words for what it speaks of; empty where there is none. groups: lines
-    of one form, among which twins may be exchanged. clusters: for each line read, the document it stands in, or what it
-    speaks of first; empty where every line stands for itself.
-    """
+    """Lines of one data type. read: what the model reads; counted: other lines, to estimate P(type | token) from.
+    For each line read, twins: the English that means the same, a sentence or the words for what it speaks of; groups:
+    its form; clusters: the document it stands in, or what it speaks of first. Each empty where there is none."""
 
     name: str
     read: tuple[str, ...]
@@ -353,12 +343,9 @@ def split_texts(
 
     No line is in both halves, so a token cannot get its type from the very text in which it is looked for. The lines
     read mean the same in every language, so that a lens that speaks English can be asked whether it says the words of
-    this line's translation or of another's.
-
-    source, as for `parallel_sentences`: "generated" (the four languages and code, two facts of one relation in each
-    line read, and sums in digits, of the shipped models' world) or "ntrex" (the four languages of NTREX-128). Raises
-    SemhubError where `n_counted` is below 1, the files are not there, or no line is left to count in.
-    """
+    this line's translation or of another's. source, as for `parallel_sentences`: "generated" (the four languages and
+    code, two facts of one relation in each line read, and sums in digits) or "ntrex" (the four languages). Raises
+    SemhubError where `n_counted` is below 1, or no line is left to count in."""
     need(n_counted >= 1, f"n_counted is {n_counted}; a whole number from 1 would do.")
     if origin("sentences", source, "ntrex", data_dir) == GENERATED:
         return Items(_generated_types(n_items, n_counted, seed))

@@ -84,12 +84,9 @@ class Meaning:
 
 
 def meanings(*, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
-    """All sentences with their forms that can be read: Meaning.
-
-    source: "generated" (scenes of the shipped models' world, drawn by `seed`) or "cogs" (`data_dir`/cogs/train.tsv,
-    without `data_dir` over the network); None is "cogs" if there is a `data_dir`, else "generated". Raises SemhubError
-    on another source, or where no line can be used.
-    """
+    """All sentences with their forms that can be read: Meaning. source: "generated" (scenes of the shipped models'
+    world, drawn by `seed`) or "cogs" (`data_dir`/cogs/train.tsv, without `data_dir` over the network); None as of
+    `origin`. Raises SemhubError where no line can be used."""
     if origin("sentences", source, "cogs", data_dir) == GENERATED:
         return Items(_scenes(seed))
     found, rows = COGS.read(data_dir, lines)
@@ -201,12 +198,9 @@ def _swapped(m: Meaning, rng: random.Random) -> SwapItem:
 
 def role_items(known: Items, n: int, *, seed: int) -> Items:
     """`n` sentences cut just before a proper name, as many of each role as there are; names before it are replaced at
-    random.
-
-    target "role": the role word of the name that would follow. group: the number of words read; cluster: what is read
-    last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and is
-    counted. Raises SemhubError where no name is left.
-    """
+    random. target "role": the role word of the name that would follow. group: the number of words read; cluster: what
+    is read last, with the verb where that is "by" or "to". A name that begins its sentence leaves nothing to read, and
+    is counted. Raises SemhubError where no name is left."""
     rng, every = random.Random(f"roles {seed}"), sorted({name for m in known for name, _ in m.names})
     found, items = Items(source=known.source).take(_named(shuffled(known, seed))), []
     for role, m, name in _evenly([[of for of in found if of[0] == role] for role in ROLES], n):

@@ -68,11 +68,9 @@ def task(language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str 
     """`n_items` prompts of a language (all there are, if that is fewer), drawn by `seed`, and its words.
 
     tagged: for the shipped models, which know a language by its tag (`español :`) and no capitals; others read a line
-    that says which language all text is in, and "Good", "Bad" with capitals, as in the paper. Where
-    `data_dir` has the language's file of tyqiangz/multilingual-sentiments (data/LANGUAGE/test.csv of its repository, or
-    .jsonl), its texts of at most MAX_CHARACTERS characters. Raises SemhubError on an unknown language or a file that
-    holds nothing.
-    """
+    that says which language all text is in, and "Good", "Bad" with capitals, as in the paper. Where `data_dir` has the
+    language's file of tyqiangz/multilingual-sentiments (data/LANGUAGE/test.csv of its repository, or .jsonl), its texts
+    of at most MAX_CHARACTERS characters. Raises SemhubError on an unknown language or a file that holds nothing."""
     need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
     paths = (Path(data_dir or "", folder, language, f"test{k}") for k in (".csv", ".jsonl") for folder in _FOLDERS)
     path = next((path for path in paths if data_dir and path.is_file()), None)

@@ -117,9 +117,6 @@ def cells(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int], view: V
     return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=tuple(box + more))).astype(float)
 
 
-# Of the world
-
-
 def plain_colours(n: int, *, seed: int = 0) -> Items:
     """`n` pictures of one colour each, the colours in turn, shades and grain drawn by `seed`."""
     rng = random.Random(f"plain {seed}")
@@ -291,9 +288,6 @@ def nouns_found_by(data_dir: str | Path | None) -> str:
     """A sentence for the reader: by what the nouns of photographs' captions were found; empty for scenes."""
     how = f"spaCy's tagger ({SPACY})" if tagger() else "the book's lexicon and the names of segments, without spaCy"
     return f"Nouns of captions are found by {how}." if data_dir else ""
-
-
-# Items
 
 
 @dataclass(frozen=True, eq=False)
