@@ -216,7 +216,7 @@ class Push(Experiment):
 
     def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
         """Vectors ``[item, direction, *position, hidden]`` of the reported items and where they are added, by
-        condition: what is claimed, and what that has to be above. Another control of all interventions is a line here."""
+        condition: what is claimed, and what that has to be above. Another control of all pushes is a line here."""
         of, last = kept.more.reported(), self.reaches(reader)
         named = {name: v[of] for name, v in kept.more.vectors.items()}
         own = next(iter(named.values()))
