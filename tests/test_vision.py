@@ -12,6 +12,7 @@ import transformers as tf
 from architectures import make_media_module
 from oracle import MediaOracle
 from PIL import Image
+from semhub_utils.cards import show
 from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
