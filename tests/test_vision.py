@@ -12,11 +12,11 @@ import transformers as tf
 from architectures import make_media_module
 from oracle import MediaOracle
 from PIL import Image
-from semhub_utils.cards import show
 from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import figures
+from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
