@@ -16,7 +16,6 @@ from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import figures
-from semhub_utils.cards import show
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
