@@ -26,7 +26,7 @@ from semhub_utils.store import TEXT, Chunk
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
-PADDING = 16  # the share of the budget, one in so many, that may be padding: about what another batch costs
+PADDING = 24  # the share of the budget, one in so many, that may be padding: about what another batch costs
 
 
 @dataclass(frozen=True)
