@@ -83,7 +83,7 @@ commas, before_arguments, ranges = code.comma_places(found), code.argument_place
 # and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
 
 # %% tags=["hide-input"]
-ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True, dropped=commas.dropped)
+ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)
 ands.curves(
     "and-probability",
     "Is it and?",
@@ -152,9 +152,8 @@ ands.claims(
 
 # %% tags=["hide-input"]
 by_name = words.Lens("name", "argument")
-arguments, no_site = unsaid.argument_items(model, before_arguments)
-given = {"over": "moves_with", "dropped": before_arguments.dropped | no_site}
-roles = chapter.run(by_name, arguments, series="arguments", readings=True, **given)
+arguments = unsaid.argument_items(model, before_arguments)
+roles = chapter.run(by_name, arguments, series="arguments", readings=True, over="moves_with")
 said = roles.rows("lens-first", series="name", reading="normed", control="", layer=model.n_layers)
 glue("says_name", said.value.iloc[-1], ".0%")
 glue("n_names", len({place.name for place in before_arguments}))
@@ -185,11 +184,10 @@ roles.claims(
 )
 
 # %% tags=["hide-input"]
-builtins = [place for place in before_arguments if place.kind == "builtin"]
-copied = {"function defined in the program": len(before_arguments) - len(builtins)}
-some, lost = unsaid.argument_items(model, builtins)
-given["dropped"] = before_arguments.dropped | copied | lost
-chapter.run(by_name, some, series="builtins", name="builtins", **given).claims(
+builtins = before_arguments.but(place for place in before_arguments if place.kind == "builtin")
+builtins.dropped["function defined in the program"] = len(before_arguments) - len(builtins)
+some = unsaid.argument_items(model, builtins)
+chapter.run(by_name, some, series="builtins", name="builtins", over="moves_with").claims(
     "lens-meaning",
     "The same where the program has not defined the function, so that there is no name to copy.",
     paper="The paper takes both kinds together.",
@@ -237,8 +235,7 @@ left_out.dropped
 # the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
 
 # %% tags=["hide-input"]
-given = {"series": "range", "dropped": ranges.dropped}
-steering = chapter.run(interventions.Range(), ranges, **given)
+steering = chapter.run(interventions.Range(), ranges, series="range")
 task = steering.rows("range-task")
 glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
@@ -272,7 +269,7 @@ steering.claims(
 # too: where that is far above 1, the state is overwritten rather than steered.
 
 # %% tags=["hide-input"]
-as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, name="range as released", **given)
+as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, series="range", name="range as released")
 as_released.changed(lambda table: table.assign(in_states=table.strength, strength=table.raw)).dose(
     "steering-dose",
     "What do the paper's strengths do in this model?",
@@ -286,7 +283,7 @@ as_released.changed(lambda table: table.assign(in_states=table.strength, strengt
 # *a* start. So you count again, with any `range(k, n)` as success, and choose layer and strength again.
 
 # %% tags=["hide-input"]
-any_start = chapter.run(interventions.Range(expected="k, n"), ranges, **given | {"series": "range-start"})
+any_start = chapter.run(interventions.Range(expected="k, n"), ranges, series="range-start")
 any_start.heatmap(
     "steering-choice",
     "Which layer and strength give a start? (the quarter for choosing)",

@@ -30,8 +30,7 @@ WEAK_ALPHA = 0.05
 LEVEL = 0.95
 DRAWS = 1000
 MIN_ACCURACY = 0.5
-COLUMNS = ["experiment", "series", "reading", "layer", "depth", "value", "low", "high", "p", "n", "dropped", "control",
-           "null_high", "claim"]  # fmt: skip
+COLUMNS = "experiment series reading layer depth value low high p n dropped control null_high claim".split()
 
 Labels = Sequence[Hashable] | np.ndarray
 HOLDS, WEAKLY, NOT, UNTESTABLE = "holds", "holds weakly", "does not hold", "cannot be tested here"

@@ -26,7 +26,7 @@ from semhub_utils.store import TEXT, Chunk
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
-PADDING = 16  # the share of the budget, one in so many, that may be padding: about what another batch costs
+PADDING = 24  # the share of the budget, one in so many, that may be padding: about what another batch costs
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,13 @@ class _Ask:
 
 
 def _forward(
-    model: LanguageModel, ids: Int[Tensor, "item token"], extras, layers: list[int], places: list[int] | None,
+    model: LanguageModel,
+    ids: Int[Tensor, "item token"],
+    extras,
+    layers: list[int],
+    places: list[int] | None,
     keep: bool,
-) -> tuple[dict[int, Float[Tensor, "place hidden"]], Cache | None]:  # fmt: skip
+) -> tuple[dict[int, Float[Tensor, "place hidden"]], Cache | None]:
     """States of a batch by layer, at places counted through its rows, all of them without a copy by default; in the
     dtype of the model, but never wider than float32. keep: with the keys and values, if these are all it keeps."""
     states: dict[int, Tensor] = {}

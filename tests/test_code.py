@@ -272,19 +272,19 @@ def test_places_the_tokenizer_joins_with_a_neighbour_are_dropped(tiny):
     model = wrap(module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), model_id="m")
     source = "[y,y,[y],y,x,y,\ny,z]"  # after a line break comes y, and z is unknown
     places = code.comma_places(numbered(source, source, "[" + "y," * 40 + "y]"))
-    found, dropped = sites(model, places)
+    found = sites(model, places)
     assert [(s.prompt, s.next_text) for s in found] == [
         ("[y,", "y"), ("[y,y,", "["), ("[y,y,[y],y,x,", "y"), ("[y,y,[y],y,x,y,", "y"),
     ]  # fmt: skip
     assert [vocabulary[s.next_id] for s in found] == ["y", "[", "y", "\n"]
-    assert dropped == {
+    assert found.dropped == {
         "comma or bracket merged into a longer token": 4,  # "]," and ",x", twice
         "what comes next is unknown to the tokenizer": 2,
         "same prompt again": 4,
         "program longer than the model's context": 40,
     }
-    alone, dropped = sites(model, places, ahead=False)
-    assert len(alone) == 5 and "what comes next is unknown to the tokenizer" not in dropped
+    alone = sites(model, places, ahead=False)
+    assert len(alone) == 5 and "what comes next is unknown to the tokenizer" not in alone.dropped
 
 
 # ---- against plain transformers ----
@@ -346,10 +346,9 @@ def test_and_values(both, reading):
     assert curves[curves.null_high.notna()].series.nunique() == 2
 
 
-def before_arguments(model, places, dropped=None, **options):
-    items, lost = unsaid.argument_items(model, places)
-    options |= {"series": "arguments", "over": "moves_with", "dropped": {**(dropped or {}), **lost}}
-    return core.run(words.Lens("name", "argument"), model, items, **options)
+def before_arguments(model, places, **options):
+    items = unsaid.argument_items(model, places)
+    return core.run(words.Lens("name", "argument"), model, items, series="arguments", over="moves_with", **options)
 
 
 def test_argument_values(both):
@@ -360,7 +359,7 @@ def test_argument_values(both):
     places = code.argument_places(numbered(*sources), known)
     table, claims = before_arguments(model, places, twins=())
     rows, expected, whole, same = [], [], set(), 0
-    for site in sites(model, places)[0]:
+    for site in sites(model, places):
         same += site.next_text == site.place.name
         place, ids = site.place, one_token(model, site.place.name, "add(")
         states = oracle.states(site.prompt)[:, -1]
@@ -524,7 +523,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
     model = planted(names, arrows)
     table, claims = before_arguments(model, places)
     found = {claim.experiment: judge(claim) for claim in claims}
-    assert claims[0].n == len(sites(model, places)[0]), "all, also where the model goes on with the name itself"
+    assert claims[0].n == len(sites(model, places)), "all, also where the model goes on with the name itself"
     if known_to_the_model:
         assert found["lens-end"].verdict == NOT, found
         assert found["lens-meaning"].verdict == HOLDS, found
@@ -590,10 +589,12 @@ def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tin
         commas = code.comma_places(numbered(*sources))
         arguments = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
         calls = code.range_places(numbered("for x in range(3): x"))
+        for places in (commas, arguments, calls):
+            places.dropped["before"] = 2
         tables = [
-            core.run(unsaid.Ands(), model, commas, series="lists", dropped={"before": 2}),
-            before_arguments(model, arguments, dropped={"before": 2}),
-            core.run(interventions.Range(), model, calls, series="range", dropped={"before": 2}),
+            core.run(unsaid.Ands(), model, commas, series="lists"),
+            before_arguments(model, arguments),
+            core.run(interventions.Range(), model, calls, series="range"),
         ]
         for table, claims in tables:
             for claim in claims:

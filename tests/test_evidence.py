@@ -178,7 +178,7 @@ def test_only_the_window_is_paid_for():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="{7} layers and 3 were named"):
+    with pytest.raises(ValueError, match="7. layers and 3 were named"):
         evidence("c", noise(), np.zeros((9, 7)), layers=range(3), n_layers=2)
     with pytest.raises(ValueError, match="cluster labels"):
         bootstrap_interval(noise(), clusters=["a"])

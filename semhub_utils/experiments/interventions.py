@@ -388,7 +388,7 @@ class Range(Steering):
         return ("corrected" if self.depth is None else RELEASED,)
 
     def fit(self, model: LanguageModel, items: Sequence[Place]) -> Kept:
-        found, dropped = sites(model, items, ahead=False)
+        found = sites(model, items, ahead=False)
         room = (model.max_length or inf) - self.max_new_tokens
         lengths = map(len, model.encode([site.prompt for site in found]))
         fit = [site for site, length in zip(found, lengths, strict=True) if length <= room]
@@ -404,7 +404,8 @@ class Range(Steering):
         few = len({item.cluster for item in calls}) < MIN_ITEMS
         why = f"fewer than {MIN_ITEMS} programs are left" if few else "start or end is not one token"
         untestable = few or any(row is None for row in rows)
-        dropped |= {
+        dropped = {
+            **found.dropped,
             "no room for a continuation in the model's context": len(found) - len(fit),
             "the model writes something else than one argument": len(fit) - len(calls),
             why: len(calls) * untestable,

@@ -29,7 +29,7 @@ from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
-from semhub_utils.spokes.items import LensItem
+from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
 from semhub_utils.states import hidden_states
 from semhub_utils.tokens import target_table
@@ -52,8 +52,8 @@ class Site:
         return self.place.program
 
 
-def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) -> tuple[list[Site], dict[str, int]]:
-    """The places whose comma or bracket is a token of its own; the others by reason.
+def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) -> Items:
+    """The places whose comma or bracket is a token of its own, as `Site`; the others are left out and counted.
 
     A prompt that the tokenizer cuts in another way when the program ends there is no reading of that program, and of
     equal prompts the first stands for all. ahead: what comes next is asked for too, and must be known to the tokenizer.
@@ -62,53 +62,55 @@ def sites(model: LanguageModel, places: Sequence[Place], *, ahead: bool = True) 
     whole = dict(zip(programs, model.encode(programs), strict=True))
     prompts = list(dict.fromkeys(p.text[: p.at] for p in places if p.text in whole))
     cut = {prompt: encoding.ids for prompt, encoding in zip(prompts, model.encode(prompts), strict=True)}
-    found: dict[tuple[str, str], Site] = {}
-    dropped: Counter[str] = Counter()
+    found, seen = Items(), set()
     for place in places:
+        where = f"{place.program}:{place.at}"
         encoding, prompt = whole.get(place.text), place.text[: place.at]
         if encoding is None:
-            dropped[f"program {TOO_LONG}"] += 1
+            found.drop(f"program {TOO_LONG}", where)
             continue
         ends = [k for k, (start, end) in enumerate(encoding.offsets) if end == place.at and end > start]
         if not ends or place.text[slice(*encoding.offsets[ends[-1]])].strip() != prompt[-1]:
-            dropped["comma or bracket merged into a longer token"] += 1
+            found.drop("comma or bracket merged into a longer token", where)
             continue
         k = ends[-1]
         if cut[prompt] != encoding.ids[: k + 1]:
-            dropped["tokens cut in another way when the program ends there"] += 1
+            found.drop("tokens cut in another way when the program ends there", where)
             continue
         spoken = [(i, place.text[slice(*span)].strip()) for i, span in enumerate(encoding.offsets[k + 1 :], k + 1)]
         visible, following = next(((i, token) for i, token in spoken if token), (None, ""))
         if ahead and (visible is None or encoding.ids[visible] == model.tokenizer.unk_token_id):
-            dropped["what comes next is unknown to the tokenizer"] += 1
-        elif (key := (prompt, place.name)) in found:
-            dropped["same prompt again"] += 1
+            found.drop("what comes next is unknown to the tokenizer", where)
+        elif (prompt, place.name) in seen:
+            found.drop("same prompt again", where)
         else:
-            found[key] = Site(place, prompt, encoding.ids[k + 1] if visible else -1, following)
-    return list(found.values()), dict(dropped)
+            seen.add((prompt, place.name))
+            found.append(Site(place, prompt, encoding.ids[k + 1] if visible else -1, following))
+    return found
 
 
-def argument_items(model: LanguageModel, places: Sequence[Place]) -> tuple[list[LensItem], dict[str, int]]:
+def argument_items(model: LanguageModel, places: Items) -> Items:
     """Places before an argument as items of `words.Lens("name", "argument")`: the name of the parameter against the
-    argument as written; and how many places were left out for which reason (`sites`).
+    argument as written. What was left out (`sites`) is counted.
 
     The own word is the first token of the argument, and wrong words are the names of all other parameters that are read
     after the same token, bracket or comma, as only these change places in the null: the token itself tells first
     arguments from later ones. The wrong words "same function" are the other parameters of that function.
     """
-    found, lost = sites(model, places)
-    found = sorted(found, key=lambda site: len(site.prompt))  # words are resolved after the shortest prompt
+    found = sites(model, places)
+    found.sort(key=lambda site: len(site.prompt))  # words are resolved after the shortest prompt
     names: dict[str, set[str]] = {}  # by the token that is read: a bracket or a comma
     for site in found:
         names.setdefault(site.prompt[-1], set()).add(site.place.name)
-    items = []
+    items = places.but([])
+    items.dropped += found.dropped
     for site in found:
         place, read = site.place, site.prompt[-1]
         wrong = {"name": tuple(sorted(names[read] - {place.name})), "same function": place.names}
         targets = {"name": (place.name,), "argument": (site.next_text,)}
         at = f"{place.program}:{place.at}"
         items.append(LensItem(at, site.prompt, targets, place.program, wrong, group=read, anchor=place.name))
-    return items, lost
+    return items
 
 
 # ---- the "and" of a list ----
@@ -149,13 +151,13 @@ class Ands(Experiment):
         )
 
     def fit(self, model: LanguageModel, items: Sequence[Place]) -> Kept:
-        found, lost = sites(model, items)
+        found = sites(model, items)
         words = dict.fromkeys(("and", *self.keywords, *self.frequent, *english_words()))
         table = target_table(model, words, min((site.prompt for site in found), key=len, default=""))
         single = table.single
         if "and" not in single or not single & {*self.keywords, *self.frequent}:
-            return Kept([], lost | {"no token of its own for the words": len(found)})
-        return Kept(found, lost, more=table)
+            return Kept([], found.dropped + Counter({"no token of its own for the words": len(found)}))
+        return Kept(found, found.dropped, more=table)
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         table, programs = kept.more, kept.labels("cluster")
