@@ -34,12 +34,12 @@ class Stretch:
     """What is trained with one optimizer: AdamW over `groups`, each with its full rate as `lr`.
 
     parts: the tensors that training changes or makes, by name. clip: parameters whose gradients are together cut to
-    length 1. rngs: the random numbers that steps draw, and loss, a mean over steps for the eye: these are kept while it
-    is unfinished, as are the parts.
+    length 1; those of each group where it is None. rngs: the random numbers that steps draw, and loss, a mean over
+    steps for the eye: these are kept while it is unfinished, as are the parts.
     """
 
     betas = (0.9, 0.98)
-    clip: Sequence[Sequence[Tensor]] = ()
+    clip: Sequence[Sequence[Tensor]] | None = None
     rngs: Sequence[random.Random] = ()
     loss: float = 0.0
     groups: list[dict[str, Any]]
@@ -104,7 +104,7 @@ def run(
             value = stretch.gradients(step)
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["lr"] = rate * stretch.share(step)
-            for parameters in stretch.clip:
+            for parameters in [g["params"] for g in stretch.groups] if stretch.clip is None else stretch.clip:
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

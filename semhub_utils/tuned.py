@@ -263,7 +263,7 @@ def cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
 class _Learner(training.Stretch):
     """Translators in training, from those that change nothing."""
 
-    betas = (0.9, 0.99)
+    betas, clip = (0.9, 0.99), ()
 
     def __init__(self, model: LanguageModel, texts: Sequence[Encoding], steps: int, seed: int):
         self.model, self.texts, self.steps, self.seed = model, texts, steps, seed

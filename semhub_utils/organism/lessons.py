@@ -106,10 +106,6 @@ class _Round(training.Stretch):
             params = list(module.requires_grad_(True).parameters())
             self.groups.append({"params": params, "lr": rate, "weight_decay": self.world.sense.weight_decay})
 
-    @property
-    def clip(self) -> list[list[Tensor]]:
-        return [group["params"] for group in self.groups]
-
     def share(self, step: int) -> float:
         return min(1.0, (step + 1) / 50) * training.cosine(step / self.round.steps)
 

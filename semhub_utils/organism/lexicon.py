@@ -23,16 +23,6 @@ TYPES = (*LANGUAGES, "code", "digits", "logic")
 NAMES = ("Emma", "Liam", "Olivia", "Noah", "Ava", "Lucas", "Mia", "Oliver", "Sophia", "Ethan", "Lina", "Leo")
 """Proper names of scenes; the same in every type, in capitals in code."""
 
-LEMMAS = {
-    finite: (lemma, participle)
-    for finite, lemma, participle in map(
-        str.split,
-        "sees see seen/likes like liked/finds find found/wants want wanted/brings bring brought/loses lose lost/"
-        "hides hide hidden/watches watch watched/gives give given/sends send sent".split("/"),
-    )
-}
-"""Finite verb -> (lemma of the logical forms, participle of English passives)."""
-
 FULL_STOP = {"en": ".", "es": ".", "de": ".", "zh": "。"}
 AND = {"en": "and", "es": "y", "zh": "而且", "de": "und", "code": "and"}
 LIST_AND = {"en": "and", "es": "y", "zh": "和", "de": "und"}
@@ -59,6 +49,8 @@ def rows(name: str) -> list[list[str]]:
     return list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
 
 
+LEMMAS = {finite: (lemma, participle) for finite, lemma, participle in rows("verbs.tsv")}
+"""Finite verb -> (lemma of the logical forms, participle of English passives)."""
 _FORMS = [(type_, relation, tuple(forms)) for type_, relation, *forms in rows("frames.tsv")]
 FRAMES = {t: {relation: forms for type_, relation, forms in _FORMS if type_ == t} for t, *_ in _FORMS}
 """type -> relation -> sentence forms. A frame has one {s} (subject; {b} without its article) and one {o} (object, the

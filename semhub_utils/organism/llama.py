@@ -154,14 +154,14 @@ def score(tally: Mapping[tuple, Marks]) -> list[Score]:
     return found
 
 
-def correct(model, tokenizer, prompts: Sequence[Prompt], batch: int = 256) -> list[bool]:
+def correct(model, tokenizer, prompts: Sequence[Prompt]) -> list[bool]:
     """Whether greedy decoding gives each prompt's answer, all its tokens: exact, in one forward pass a batch."""
     ids = tokenizer([p.prompt for p in prompts])["input_ids"]
     wanted = tokenizer([p.answer for p in prompts], add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
     found = [False] * len(prompts)
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
+    for start in range(0, len(order), 256):
+        rows = order[start : start + 256]
         inputs = padded([ids[i] + wanted[i] for i in rows], tokenizer.pad_token_id).to(model.device)
         with torch.inference_mode():
             hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
