@@ -8,14 +8,13 @@ from math import comb
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Result, Scores, run
+from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Result, Scores, joined, run
 from semhub_utils.experiments.interventions import (
     AWAY,
     RANDOM,
@@ -363,7 +362,7 @@ def push_animals(
     clips in one order. The table adds `language` and `by`. Where the first cannot be asked, nor can the others."""
     first, *_ = items
     kept = replace(push.fit(model, items[first]), series=first, seed=seed)
-    tables, claims = [], []
+    found = []
     if kept.items:
         kept = push.choose(model, kept)
     for name, some in items.items():
@@ -373,10 +372,8 @@ def push_animals(
             one, some, given = push, [], given | {"dropped": kept.dropped}
         elif name != first:
             one = replace(push, chosen=replace(kept, found={}), released=())
-        table, found = run(one, model, some, **given, **options)
-        tables.append(table)
-        claims += found
-    return pd.concat(tables, ignore_index=True), claims
+        found.append(run(one, model, some, **given, **options))
+    return joined(found)
 
 
 def _turn(kept: Kept) -> Float[np.ndarray, " item"]:

@@ -179,9 +179,8 @@ def interchange(
     """`run` of `Patch` both ways, or one way where items have places or there are none; the table adds `direction`."""
     alone = not items or items[0].places is not None
     ways = [f"{hub} words into {series}"] if alone else [f"{hub} into {series}", f"{series} into {hub}"]
-    columns = [{"direction": way} for way in ways]
     some = {"model": model, "items": items, "series": series, **options}
-    return joined(run(Patch(hub, into), columns=of, **some) for into, of in enumerate(columns))
+    return joined(run(Patch(hub, into), columns={"direction": way}, **some) for into, way in enumerate(ways))
 
 
 @dataclass(frozen=True)
