@@ -22,6 +22,7 @@ from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Kept, readable, run
 from semhub_utils.experiments.interventions import AWAY
 from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
+from semhub_utils.experiments.numbers import Weighed
 from semhub_utils.experiments.regions import AlikeLabel, Labels, LabelWords, labelled, sound_lens
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.models import randomised, wrap
@@ -381,7 +382,7 @@ class Said(core.Experiment):
         rng, of, n = np.random.default_rng(self.seed), kept.more.of, len(kept.more.names)
         values = rng.standard_normal((n, 1, n))[of] + 0.1 * rng.standard_normal((len(of), reader.n_layers + 1, n))
         values[np.arange(len(of)), 2, of] += self.truth
-        return {("said", ""): core.Weighed(values, kept.more.weights(kept.more.others()))}
+        return {("said", ""): Weighed(values, kept.more.weights(kept.more.others()))}
 
 
 def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
