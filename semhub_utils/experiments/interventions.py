@@ -108,19 +108,15 @@ class Push(Experiment):
 
     def vectors(self, reader: LanguageModel, kept: Kept) -> Vectors:
         """What is added at each layer, by condition; the claims are about the first one."""
-        raise NotImplementedError
 
     def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
         """What these items say, each with a vector ``[*position, hidden]`` added at a layer."""
-        raise NotImplementedError
 
     def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
         """The numbers of the claims, and their controls."""
-        raise NotImplementedError
 
     def shown(self, kept: Kept) -> list[tuple[str, Items, int]]:
         """The series of the dose: name, which of the reported items, and which outcome."""
-        raise NotImplementedError
 
     def effect(self, kept: Kept, found: Found) -> Float[np.ndarray, "item direction strength"]:
         """How far each of `strengths` moves the items for choosing."""

@@ -227,6 +227,7 @@ class AnimalPush(Push):
     released: tuple[float, ...] = RELEASED_DOSES
     chosen: Kept | None = None
     random_weights: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ("condition", "strength", "class", "control")
     name: ClassVar[str] = "push"
     reread: ClassVar[bool] = True
 
