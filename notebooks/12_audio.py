@@ -43,8 +43,9 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import core, media, patching, regions, words
+from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
-from semhub_utils.widgets import ClipPlayer, Html, data_table
+from semhub_utils.widgets import ClipPlayer
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model

@@ -12,7 +12,7 @@ import pytest
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
 from semhub_utils.figures import STYLES, data_type, styles
-from semhub_utils.widgets import SYMBOLS, cell_text, claim_card, compact, data_table, show, verdict_table
+from semhub_utils.finding import SYMBOLS, cell_text, claim_card, compact, data_table, show, verdict_table
 
 WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
 

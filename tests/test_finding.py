@@ -3,14 +3,17 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
-from semhub_utils.chapter import Chapter, Finding, left_out, listing
+from semhub_utils.chapter import Chapter, left_out, listing
 from semhub_utils.evidence import UNTESTABLE
+from semhub_utils.finding import Finding
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
 
@@ -121,3 +124,8 @@ def test_tables_of_a_chapter():
         none.drop("too long", str(k))
     lost = left_out({"es": Items([1, 2]), "zh": none})
     assert lost.loc["zh"].to_dict() == {"too long": 3, "read": 0} and lost.loc["es", "read"] == 2
+
+
+def test_a_finding_knows_no_torch():
+    program = "import sys, semhub_utils.finding; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

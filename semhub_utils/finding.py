@@ -1,0 +1,407 @@
+"""A result in a chapter: its charts beside their data, and its claims judged, each on a card. Knows no torch and no model.
+
+HTML inherits its colours or mixes them from the text's, so that it reads on white and on black.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import figures
+from .evidence import Evidence, knows_task
+from .results import Run
+
+_STATIC = Path(__file__).parent / "static"
+SYMBOLS = {"holds": "✔", "holds weakly": "◐", "does not hold": "✘", "cannot be tested here": "?"}
+Names = Mapping[str, str]
+Which = str | Sequence[str] | Names
+"""One experiment or several, by name, or with what they are called for the reader."""
+FIRST = ("series", "control", "layer", "depth", "strength", "raw", "tokens", "step")
+"""Columns of a data table before the numbers."""
+Needs = str | None | Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a notebook displays; `text` is what stands for it where HTML cannot be shown."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+_STYLE = f"<style>{(_STATIC / 'cards.css').read_text(encoding='utf-8')}</style>"
+"""Of tables and cards; each brings it along, as Colab shows every output in a frame of its own."""
+
+
+def cell_text(value: object) -> str:
+    """A value as a reader wants it: three significant digits, a dash for nothing, counts as "reason: number"."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {cell_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ", ".join(map(cell_text, value)) or "none"
+    if value is None or pd.isna(value):
+        return "–"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)) or (abs(value) < 1e15 and float(value).is_integer()):
+        return str(int(value))
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -> str:
+    """The table as accessible HTML behind a disclosure; a wide or long one scrolls in its own box."""
+    head = f'<caption style="text-align: left">{escape(caption)}</caption>' + _head(map(str, table.columns))
+    rows = []
+    for row in table.itertuples(index=False):
+        first, *rest = (escape(cell_text(value)) for value in row)
+        rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
+    box = _box("data-table-scroll", caption, f"<table>{head}<tbody>{''.join(rows)}</tbody></table>")
+    return f'<details class="data-table"><summary>Data</summary>{box}</details>'
+
+
+def _head(names: Iterable[str]) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _box(kind: str, label: str, inside: str) -> str:
+    """A box that scrolls and can be reached by keyboard."""
+    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">{inside}</div>'
+
+
+# What curves run over: which column to lay out in columns; and what goes along with it.
+_OVER = {"tokens": ("tokens", "series"), "layer": ("layer",)}
+_ALONG = {
+    "tokens": ("step", "layer", "depth"),
+    "series": ("experiment", "step", "layer", "depth", "n", "dropped", "chance"),
+}
+
+
+def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """A figure's table for its readers, and in words what is the same in all its rows.
+
+    The interval and the null stand beside their value. A curve by layer, or by tokens seen, is one row; where curves do
+    not share their tokens, each series has a column."""
+    told = table[[c for c in table if c != "claim" and (table[c].notna() & (table[c].astype(str) != "")).any()]].copy()
+    value, said = "value" if "value" in told else None, []
+    if value and {"low", "high"} <= set(told):
+        null = told.get("null_high", [None] * len(told))
+        rows = zip(told["value"], told["low"], told["high"], null, strict=True)
+        value = "value [95% interval]" + ", 95th percentile of the null" * ("null_high" in told)
+        told = told.assign(value=[_with_band(*row) for row in rows]).rename(columns={"value": value})
+        told = told.drop(columns=["low", "high", "null_high"], errors="ignore")
+    names: list[str] = []
+    over = next((c for c in _OVER if value and c in told and told[c].nunique() > 1), None)
+    for column in _OVER.get(over, ()):
+        of = told.drop(columns=[column, value, "p", *_ALONG.get(column, ("depth",))], errors="ignore").map(cell_text)
+        curves: dict[tuple, dict] = {}
+        for key, x, cell in zip(of.itertuples(index=False, name=None), told[column], told[value], strict=True):
+            curves.setdefault(key, {})[x] = cell
+        places = list(dict.fromkeys(told[column])) if column == "series" else sorted(told[column].unique())
+        if sum(map(len, curves.values())) == len(told) and len(curves) * len(places) < 2 * len(told):
+            rows = [[*key, *(cells.get(x) for x in places)] for key, cells in curves.items()]
+            names = [x if column == "series" else f"{column} {cell_text(x)}" for x in places]
+            said.append(f"{value} by {column}")
+            told = pd.DataFrame(rows, columns=[*of, *names])
+            break
+    alike = [c for c in told.columns.difference([*names, value], sort=False) if told[c].map(cell_text).nunique() == 1]
+    alike = alike if len(told) > 1 else []
+    said += [f"{c}: {cell_text(told[c].iloc[0])}" for c in alike]
+    return told.drop(columns=alike), "; ".join(said)
+
+
+def _with_band(value: float | None, low: float | None, high: float | None, null: float | None = None) -> str:
+    band = "" if pd.isna(low) else f" [{cell_text(low)}, {cell_text(high)}]"
+    return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
+
+
+def note(said: str) -> Html:
+    """What stands where there is nothing to draw."""
+    return Html(f'<p class="no-figure">{escape(said)}</p>', said)
+
+
+def show(chart, table: pd.DataFrame) -> Html:
+    """Chart and data table (as `compact` makes it) as one figure; a note in place of a chart as it is.
+
+    The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
+    """
+    if isinstance(chart, Html):
+        return chart
+    html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
+    told, alike = compact(table)
+    listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
+    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
+
+
+def _interval(entry: object) -> str:
+    """A number, or a mapping's `statistic` or `value` with its interval."""
+    if not isinstance(entry, Mapping):
+        return cell_text(entry)
+    value = cell_text(entry.get("statistic", entry.get("value")))
+    if entry.get("low") is None or entry.get("high") is None:
+        return value
+    return f"{value} (95% interval {cell_text(entry['low'])} to {cell_text(entry['high'])})"
+
+
+def _p(value: float) -> str:
+    return f"p = {cell_text(value)}" if value >= 0.001 else "p < 0.001"
+
+
+def _symbol(verdict: str) -> str:
+    return f'<span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+
+
+def claim_card(claim: Mapping, paper_claim: str) -> Html:
+    """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
+
+    `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason, statistic, low, high,
+    unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to number or to
+    value, low, high), readings (others' names to verdict, statistic, low, high, layer).
+    """
+    verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
+    statistic = _interval(claim) + (f" {claim['unit']}" if claim.get("unit") else "")
+    if claim.get("layer") is not None:
+        of = f" of {claim['n_layers']}" if claim.get("n_layers") else ""
+        statistic += f", at layer {cell_text(claim['layer'])}{of}"
+    null = f" against {claim['null']}" if claim.get("null") else ""
+    others = []
+    for name, of in (claim.get("readings") or {}).items():
+        found = "" if of.get("layer") is None else f", {_interval(of)} at layer {of['layer']}"
+        others.append(f"{name}: {of['verdict']}{found}")
+    rows = {
+        "Statistic": statistic,
+        "Reading": claim.get("reading"),
+        "Other readings": others or None,
+        "Items": claim.get("n"),
+        "Dropped": claim.get("dropped", {}),
+        "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,
+        "Controls": [f"{name}: {_interval(entry)}" for name, entry in claim.get("controls", {}).items()] or "none",
+        "Rule": claim.get("reason"),
+    }
+    listed = ""
+    for name, said in rows.items():
+        if said not in (None, ""):
+            lines = said if isinstance(said, list) else [cell_text(said)]
+            listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
+    html = (
+        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
+        f'<p class="verdict">{_symbol(verdict)}{verdict.capitalize()}</p>'
+        f'<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>{escape(paper_claim)}</p>'
+        f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
+        f"<dl>{listed}</dl></div></article>"
+    )
+    return Html(html, f"{verdict.capitalize()}: {finding} ({statistic})")
+
+
+def verdict_table(claims: Sequence[Mapping]) -> Html:
+    """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
+    rows, told = [], []
+    for claim in claims:
+        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim["id"])
+        p = _p(claim["p"]) if claim.get("p") is not None else "–"
+        statistic = _with_band(*(claim.get(name) for name in ("statistic", "low", "high")))
+        cells = "".join(f"<td>{escape(number)}</td>" for number in (statistic, p, cell_text(claim.get("n"))))
+        row = f'<th scope="row">{escape(sentence)}</th><td class="verdict">{_symbol(verdict)}{verdict}</td>{cells}'
+        rows.append(f'<tr data-verdict="{verdict}">{row}</tr>')
+        told.append(f"{verdict.capitalize()}: {sentence}")
+    head = _head(("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items"))
+    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    return Html(_STYLE + _box("verdict-table", "Verdicts of this chapter", table), "\n".join(told))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a step has found, or one for each of several data types: its rows, and the evidence of its claims.
+
+    Every chart takes `experiment`, whose rows it shows: one, or several, which are then told apart by the column
+    "measure" (a mapping says how each is called). by: the column that names the lines or bars, or several; or, if there
+    is no such column, the one name of all. called: what columns and values are called for the reader. where: the rows
+    that are meant, by column a value or several; `control=""` leaves controls out. Whatever else has several values
+    gets a switch. Where no row is left, a note with the reason stands in place of the chart.
+    """
+
+    run: Run
+    table: pd.DataFrame
+    evidence: Sequence[Evidence] = ()
+    types: Names = field(default_factory=dict)
+
+    def rows(self, experiment: Which = (), **where: Any) -> pd.DataFrame:
+        """The rows of these experiments, of all if none is named, with these values."""
+        table, wanted = self.table, [experiment] if isinstance(experiment, str) else list(experiment)
+        if wanted and "experiment" in table:
+            table = table[table["experiment"].isin(wanted)]
+        for column, values in where.items():
+            values = [values] if isinstance(values, str | int | float) else list(values)
+            if column in table:
+                table = table[table[column].where(table[column].notna(), "").isin(values)]
+        return table
+
+    def of(self, experiment: Which = (), **where: Any) -> "Finding":
+        """The finding with these `rows` alone."""
+        return Finding(self.run, self.rows(experiment, **where), self.evidence, self.types)
+
+    def changed(self, how: Callable[[pd.DataFrame], pd.DataFrame]) -> "Finding":
+        """The finding with another table, made from its own."""
+        return Finding(self.run, how(self.table), self.evidence, self.types)
+
+    def __add__(self, other: "Finding") -> "Finding":
+        """Both, one below the other."""
+        table = pd.concat([self.table, other.table], ignore_index=True)
+        return Finding(self.run, table, [*self.evidence, *other.evidence], {**other.types, **self.types})
+
+    def knows(self, experiment: str, task: str, chance: float = 0.0) -> str | None:
+        """Whether the model did a task more often than `chance`, by the rows of an experiment that hold a `value` per
+        item and its `cluster`: None, or the sentence that ends a claim."""
+        rows = self.rows(experiment)
+        options = {"chance": chance, "clusters": rows["cluster"].to_list(), "seed": self.run.parameters["seed"]}
+        return knows_task(rows["value"].to_numpy(float), task=task, **options)
+
+    def one(self, claim: str) -> Evidence:
+        """The evidence of a claim, such as "similarity/digits", in the reading it rests on."""
+        return next(e for e in self.evidence if e.claim == claim)
+
+    def curves(self, experiment: Which, title: str, *, y: str, alt: str, **options: Any) -> Html:
+        """Value by relative depth (x="tokens": by tokens seen). select: a column whose values an input brings to the
+        front."""
+        return self._figure(figures.curves, experiment, title=title, alt=alt, y=y, **options)
+
+    def dose(self, experiment: Which, title: str, *, alt: str, y: str = "", **options: Any) -> Html:
+        """Value by strength, or by what `x_title` names; without `y`, the shares of all outcomes on one another."""
+        if not y:
+            return self._figure(figures.stacked, experiment, title=title, alt=alt, **options)
+        return self._figure(figures.curves, experiment, title=title, alt=alt, y=y, x="strength", **options)
+
+    def bars(self, experiment: Which, title: str, *, y: str, alt: str, **options: Any) -> Html:
+        """One bar per series."""
+        return self._figure(figures.bars, experiment, title=title, alt=alt, y=y, **options)
+
+    def heatmap(self, experiment: str, title: str, *, x: str, y: str, value: str, alt: str, **options: Any) -> Html:
+        """Cells of what `value` names over two columns. diverging, x_title: as for `figures.heatmap`."""
+        options |= {"x": x, "y": y, "value_title": value}
+        return self._figure(figures.heatmap, experiment, title=title, alt=alt, by="", **options)
+
+    def trajectories(self, title: str, *, alt: str, most: int = 24) -> Html:
+        """At most so many of the paths in the plane of the words (`trajectory-path` and `trajectory-word`)."""
+        paths, words = self.rows("trajectory-path"), self.rows("trajectory-word")
+        if not len(paths):
+            return note(self.why_nothing())
+        items = paths["series"].unique()
+        paths = paths[paths["series"].isin(items[:: max(1, len(items) // most)])]
+        drawn = paths.assign(item=paths["series"], series=paths["data_type"])
+        words = words.assign(series=[self.types[name] for name in words["series"]])
+        chart = figures.trajectories(drawn, words, title=title, alt=alt)
+        return show(chart, paths[["series", "word", "token", "layer", "x", "y"]])
+
+    def overlay(self, title: str, images: Mapping[str, Any], *, alt: str, layer: int) -> Html:
+        """Words on pictures (`figures.overlay`), and beside them the share of true ones and the most frequent."""
+        if not len(self.table):
+            return note("This model lays its patches on no grid.")
+        told = self.rows(among="all words").groupby(["picture", "reading", "layer"], sort=False)
+        told = told.agg(share_true=("right", "mean"), most_frequent=("word", lambda words: words.mode()[0]))
+        chart = figures.overlay(self.table, images, layer=layer, title=title, alt=alt)
+        return show(chart, told.reset_index())
+
+    def claims(
+        self, claim: str, sentence: str, *, paper: str, needs: Needs = None, of: Sequence[str] | None = None
+    ) -> Html:
+        """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `evidence`, and show a card
+        for each, with what other readings say beside the one fixed before.
+
+        sentence: our claim, with {name} or {Name} for the series; paper: what the paper says; needs: the sentence of a
+        precondition that failed, of all or by series; of: the series that are claimed, where not all are.
+        """
+        found: dict[str, list[Evidence]] = {}
+        for evidence in self.evidence:
+            if claim in (evidence.claim, evidence.claim.rpartition("/")[0]):
+                found.setdefault(evidence.claim, []).append(evidence)
+        if not found:
+            raise ValueError(f"no claim {claim!r} among {sorted({e.claim for e in self.evidence})}")
+        cards = []
+        for first, *others in found.values():
+            name = first.claim.partition("/")[2]
+            if of is not None and name not in of:
+                continue
+            why = needs[name] if isinstance(needs, Mapping) else needs
+            said = sentence.format(name=name, Name=name.title())
+            cards.append(claim_card(self.run.claim(first, said, precondition=why, others=others), paper))
+        return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
+
+    def why_nothing(self) -> str:
+        """Why there is no row, as the claims know it."""
+        lost = Counter()
+        for evidence in self.evidence:
+            lost |= Counter(evidence.dropped) if not evidence.n else Counter()
+        reasons = "; ".join(f"{n} x {reason}" for reason, n in lost.items())
+        return f"No item is left: {reasons}." if reasons else "No item is left to be drawn."
+
+    def _figure(
+        self,
+        draw: Callable,
+        experiment: Which,
+        *,
+        by: str | Sequence[str] = "series",
+        called: Names | None = None,
+        types: Names | None = None,
+        **options: Any,
+    ) -> Html:
+        """Chart and data, as the class says. What `draw` does not take is `where`."""
+        known = ("title", "alt", "x", "y", "x_title", "select", "value_title", "diverging")
+        where = {name: options.pop(name) for name in [*options] if name not in known}
+        table = self.rows(experiment, **where)
+        if not len(table):
+            return note(self.why_nothing())
+        by, places = [by] if isinstance(by, str) else [*by], [options.get("x"), options.get("y")]
+        table, switches = _laid_out(table, experiment, [*filter(None, by)], called or {}, places)
+        if draw is figures.heatmap:
+            options["switch"] = (*switches, "reading")[0]
+        else:
+            options |= {"types": {**self.types, **(types or {})}, "switch": switches}
+        return show(draw(table, **options), table)
+
+
+def _laid_out(
+    table: pd.DataFrame, experiment: Which, by: Sequence[str], called: Names, places: Sequence[str | None]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table as it is drawn, lines or bars under `series`, and the columns that need a switch."""
+    if not isinstance(experiment, str) and len(experiment) > 1:
+        labels = experiment if isinstance(experiment, Mapping) else {}
+        table = table.assign(measure=[labels.get(name, name) for name in table["experiment"]])
+    columns = {old: new for old, new in called.items() if old in table}
+    table = table.rename(columns=columns)
+    for column in {*columns.values(), *by} & {*table}:
+        table[column] = table[column].fillna("").replace(called)
+    if by and {*by} <= {*table}:
+        names = [", ".join(filter(None, row)) for row in table[[*by]].itertuples(index=False)]
+        table = table.drop(columns=[*by]).assign(series=names)
+    elif by:
+        table = table.assign(series=by[0])
+    fixed, switches = {"experiment", "series", "control", "claim", *places}, []
+    text = [c for c in table if c not in fixed and not pd.api.types.is_numeric_dtype(table[c])]
+    first = columns.get("data_type", "data_type")
+    for column in sorted(text, key=lambda name: (name == "reading") - (name == first)):
+        told = [*switches, *(["series"] if by else [])]
+        if table[column].replace("", None).nunique() > 1 and not any(_tells(table, other, column) for other in told):
+            switches.append(column)
+    if "measure" in table and "measure" not in switches:  # the series says it already
+        table = table.drop(columns="measure")
+    ahead = [c for c in (*switches, *FIRST) if c in table]
+    return table[[*ahead, *(c for c in table if c not in ahead)]], switches
+
+
+def _tells(table: pd.DataFrame, one: str, other: str) -> bool:
+    """Whether each value of one column goes with a single value of the other."""
+    return bool(table.groupby(one)[other].nunique().max() <= 1)
