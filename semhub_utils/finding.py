@@ -1,4 +1,4 @@
-"""A result in a chapter: its charts beside their data, and its claims judged, each on a card. Knows no torch and no model.
+"""A result in a chapter: its charts beside their data, and its claims, judged, on cards. Knows no torch and no model.
 
 HTML inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from . import figures
