@@ -38,14 +38,14 @@ Works = dict[str, Workload]
 """By instrument: "lens", "similarity", "intervention"."""
 
 
-def workloads(chapter: str, model: LanguageModel, n: int, *, seed: int = 0) -> Works:
+def workloads(chapter: str, model: LanguageModel, n: int) -> Works:
     """What a chapter, one of CHAPTERS, gives its instruments on this model; `n` prompts or so where they are short, and
     fewer where they are long. Raises SemhubError where the model does not take what the chapter's items hold, or they
     leave it nothing to read."""
     takes = MEDIA.get(chapter, "text") in model.modalities
     what = f"The items of {chapter} hold {MEDIA.get(chapter)}s, which {model.model_id} does not take"
     need(takes, f"{what}; a model that does would do.")
-    return {instrument: work for instrument, work in CHAPTERS[chapter](model, n, seed).items() if len(work.a) > 1}
+    return {instrument: work for instrument, work in CHAPTERS[chapter](model, n, 0).items() if len(work.a) > 1}
 
 
 def of(experiment: Experiment, model: LanguageModel, items: Sequence) -> Workload:

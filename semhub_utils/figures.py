@@ -358,11 +358,11 @@ def _words_on(base: altair.Chart) -> list[altair.Chart]:
     ]
 
 
-def _address(image: Any, view: Sequence[float], side: int = 336) -> str:
+def _address(image: Any, view: Sequence[float]) -> str:
     """The part of a picture under the patches as a data address that a page carries; black where it goes beyond."""
     (width, height), (left, top, right, bottom) = image.size, view
     image = image.convert("RGB").crop([round(v) for v in (left * width, top * height, right * width, bottom * height)])
-    image.thumbnail((side, side))
+    image.thumbnail((336, 336))
     kind, file = "png" if max(image.size) < 100 else "jpeg", io.BytesIO()
     image.save(file, kind, quality=85)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -55,13 +55,7 @@ class LensGrid(anywidget.AnyWidget):
     cell = traitlets.List(traitlets.Int(), [0, 0]).tag(sync=True)
 
     @classmethod
-    def from_readings(
-        cls,
-        sentences: Sequence[Mapping],
-        *,
-        title: str = "Which word is nearest to each layer's state?",
-        dominant: str = "English",
-    ) -> "LensGrid":
+    def from_readings(cls, sentences: Sequence[Mapping]) -> "LensGrid":
         """A grid over several sentences, one per data type.
 
         Each is a mapping: name, data_type, tokens [token], layers [layer] rising, readings (name to {"ids":
@@ -69,7 +63,8 @@ class LensGrid(anywidget.AnyWidget):
         nats}), vocab (id to text), dominant_ids (ids that are words of the dominant language), optional n_layers.
         """
         need(sentences, "The grid was given no sentence; give at least one.")
-        return cls(**cls._packed(sentences, title, dominant))
+        title = "Which word is nearest to each layer's state?"
+        return cls(**cls._packed(sentences, title, "English"))
 
     @staticmethod
     def _packed(sentences: Sequence[Mapping], title: str, dominant: str) -> dict:
@@ -156,13 +151,12 @@ class ClipPlayer(LensGrid):
     _css = LensGrid._css + (_STATIC / "clip_player.css").read_text(encoding="utf-8")
 
     @classmethod
-    def from_clips(
-        cls, clips: Sequence[Mapping], *, title: str = "Which words does each layer hold while the sound goes on?"
-    ) -> "ClipPlayer":
+    def from_clips(cls, clips: Sequence[Mapping]) -> "ClipPlayer":
         """Each clip is a mapping: name, samples [sample] in -1 to 1, rate, seconds (from one frame to the next),
         layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames."""
         need(clips, "The player was given no clip; give at least one.")
         shown = [_beginning(clip) for clip in clips]
+        title = "Which words does each layer hold while the sound goes on?"
         traits = cls._packed([clip | {"data_type": "sound", "dominant_ids": ()} for clip in shown], title, "")
         for entry, clip, whole in zip(traits["meta"]["sentences"], shown, clips, strict=True):
             samples, rate, picture = np.asarray(clip["samples"], dtype=float), clip["rate"], io.BytesIO()
