@@ -407,7 +407,7 @@ def test_what_cannot_be_used_is_one_sentence(call, sentence):
 
 def test_eyes_behind_islands_answer_in_english_alone():
     """Counted anew from the cards; the hub's are above islands' in every other language."""
-    table = raising.abroad().set_index(["trunk", "language"])
+    table = raising.abroad().set_index(["training", "language"])
     for trunk in ("hub", "islands"):
         scores = json.loads((zoo.WEIGHTS / f"{trunk}-sees" / "card.json").read_text())["scores"]
         german = [s for s in scores if (s["type"], s["group"], s["kind"]) == ("de", "one", "colour")]
