@@ -223,7 +223,7 @@ paths.claims(
 # been counted. If digits are computed in the same place, the model now has one less to add: it should write `4+1`.
 #
 # The trap is choice: among many layers and strengths something always works. Layer and strength are therefore chosen on a
-# quarter of the results and judged on the others. A random direction of the same length, the reversed vector and a wrong layer
+# quarter of the results and judged on the others. Random directions of the same length, the reversed vector and a wrong layer
 # show what a push alone does; the first map has a switch for one such direction.
 
 # %% tags=["hide-input"]

@@ -311,7 +311,7 @@ glue("real_high", all_claims.high, ".1%")
 # The table first found two faults in this book's own instruments. A state
 # holds every word of its prompt, and shuffling by the answer alone let the numbers before it look like many items. And right
 # answers can be likelier words than most of their class, so that flipping signs was too easy a null for the lens. Both claims now
-# have to beat two nulls.
+# have to beat more than one null.
 #
 # The other side is power. Take the hub that is known to be one, and add noise to the words of the other types, more and more. The
 # body and the English words stay as they were.

@@ -279,9 +279,9 @@ listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"
 # %% [markdown]
 # ## What has to be there?
 #
-# The small recipe again, with one thing changed at a time. The most telling row is the third: if the held-out facts are taken out of
-# English as well, nothing is left to share, and what is still answered follows from the class of a thing alone (animals eat what
-# animals eat).
+# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: with the
+# held-out facts taken out of English as well, nothing is left to share, and what is still answered follows from the class of a
+# thing alone (animals eat what animals eat).
 
 # %%
 changed = chapter.find("controls", raising.controls_summary)

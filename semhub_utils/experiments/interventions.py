@@ -3,7 +3,7 @@ others.
 
 An intervention declares what is added (`vectors`), how, where and what counts (`outcome`), by what the choice is made
 (`effect`), and which numbers are claims, above what (`score`). `Push` does all else, the same way for each: another
-control for every intervention is a line of `Push.ways`, and nothing else.
+vector that every intervention is set against is a line of `Push.ways`.
 """
 
 from collections import Counter
@@ -212,7 +212,7 @@ class Push(Experiment):
 
     def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
         """Vectors ``[item, direction, *position, hidden]`` of the reported items and where they are added, by
-        condition: what is claimed, and what that has to be above. Another control of all pushes is a line here."""
+        condition: what is claimed, and what that has to be above. Another condition of all pushes is a line here."""
         of, last = kept.more.reported(), self.reaches(reader)
         named = {name: v[of] for name, v in kept.more.vectors.items()}
         own = next(iter(named.values()))
