@@ -19,7 +19,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import Items
 
-__all__ = ["Chapter", "Finding", "Known", "begin", "glue", "left_out", "listing"]
+__all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 
