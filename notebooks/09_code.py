@@ -155,7 +155,7 @@ by_name = words.Lens("name", "argument")
 arguments = unsaid.argument_items(model, before_arguments)
 roles = chapter.run(by_name, arguments, series="arguments", readings=True, over="moves_with")
 said = roles.rows("lens-first", series="name", reading="normed", control="", layer=model.n_layers)
-glue("says_name", said.value.iloc[-1], ".0%")
+glue("says_name", said.value.mean(), ".0%")
 glue("n_names", len({place.name for place in before_arguments}))
 
 # %% tags=["hide-input"]

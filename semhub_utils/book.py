@@ -81,7 +81,8 @@ class Notebook:
         found: Parameters = {}
         try:
             for line in ast.parse(source).body:
-                found[line.targets[0].id] = ast.literal_eval(line.value)
+                targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+                found |= {target.id: ast.literal_eval(line.value) for target in targets if target}
         except (ValueError, SyntaxError, AttributeError) as error:
             raise SemhubError(f"The parameters cell of {self.path} must only set names to plain values.") from error
         return found

@@ -7,6 +7,10 @@ class SemhubError(Exception):
     """Something the user gave cannot be used; the message is one sentence: what was given and what would do."""
 
 
+class TooLong(SemhubError):
+    """A prompt beyond the model's context."""
+
+
 def need(condition: object, sentence: str) -> None:
     """Raises SemhubError with the sentence unless the condition holds."""
     if not condition:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
-from semhub_utils.errors import SemhubError, need, out_of_memory
+from semhub_utils.errors import SemhubError, TooLong, need, out_of_memory
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, hook, read_structure
@@ -167,8 +167,8 @@ class LanguageModel:
     def _check(self, encoding: Encoding, where: str) -> None:
         """Raises SemhubError on a prompt that this model cannot read."""
         need(encoding.ids, f"{where} has no tokens; a text of at least one token would do.")
-        fits = self.max_length is None or len(encoding) <= self.max_length
-        need(fits, f"{where} has {len(encoding)} tokens; {self.model_id} takes at most {self.max_length}.")
+        if self.max_length is not None and len(encoding) > self.max_length:
+            raise TooLong(f"{where} has {len(encoding)} tokens; {self.model_id} takes at most {self.max_length}.")
         marks = set(self.reader.ids.values()) if encoding.patches else ()  # may stand outside the vocabulary
         highest = max((i for i in encoding.ids if i not in marks), default=0)
         need(

@@ -93,7 +93,7 @@ def _cka_without(
     """Debiased CKA with each block of items left out in turn, from sums over both Gram matrices alone: centring changes
     none of it, so that a part of the items has the same products as all of them."""
     block = torch.nn.functional.one_hot(of.cpu().unique(return_inverse=True)[1]).double()  # [item, block]
-    grams = [_products(z).double().cpu() for z in (x, y)]  # no model's device need know float64
+    grams = [_products(z).cpu().double() for z in (x, y)]  # no model's device need know float64
     left = len(x) - block.sum(0)
     constant = [_varies_little(gram, z, block) for gram, z in zip(grams, (x, y), strict=True)]
     grams = [gram.fill_diagonal_(0) for gram in grams]
@@ -116,7 +116,7 @@ def _varies_little(
     """Whether what is left without each block is the same for all items, but for rounding (`_products`)."""
     left, diagonal = 1 - block, gram.diagonal()
     apart = diagonal @ left - ((gram @ left) * left).sum(0) / left.sum(0)  # in units of all items' own variation
-    whole, own = (z.double().cpu().square().sum(1) @ left), (z - z.mean(0)).norm().double().cpu() ** 2
+    whole, own = (z.cpu().double().square().sum(1) @ left), (z - z.mean(0)).norm().cpu().double() ** 2
     return apart * own <= 1e-12 * whole
 
 
@@ -141,9 +141,9 @@ def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -
             score = scorer(x, y)
             # A few draws at a time: the gathered scores stay small beside the item x item matrix.
             found.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in chosen.split(256)]))
-        return torch.stack(found, dim=1).double().cpu().numpy()
+        return torch.stack(found, dim=1).cpu().double().numpy()
 
-    return Matches(own.double().cpu().numpy(), exchanged)
+    return Matches(own.cpu().double().numpy(), exchanged)
 
 
 def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:

@@ -132,6 +132,9 @@ def test_parameters_are_read_and_checked(book):
     ):
         with pytest.raises(SemhubError, match=sentence):
             planned(book, settings=settings)
+    chapter(book, "01_first", parameters="n_items: int = 3\nfirst = last = 1.5\n")
+    [first] = runs.choose(book, "first")
+    assert first.parameters == {"n_items": 3, "first": 1.5, "last": 1.5}
     chapter(book, "01_first", parameters="n_items = len('abc')")
     with pytest.raises(SemhubError, match="only set names to plain values"):
         planned(book)

@@ -1,11 +1,14 @@
 """One run of a declared experiment: its nulls, controls, what is left out and what is drawn, each once."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import (
     HOLDS,
     NOT,
@@ -19,10 +22,11 @@ from semhub_utils.evidence import (
 )
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Flip, Given, Kept, Scores, run
+from semhub_utils.experiments.words import Answers
 from semhub_utils.inputs import Input
 from semhub_utils.lens import Normed
 from semhub_utils.models import randomised
-from semhub_utils.spokes.items import PICTURES, LensItem
+from semhub_utils.spokes.items import PICTURES, Items, LensItem
 
 N = 40
 
@@ -214,6 +218,18 @@ def test_nothing_left_cannot_be_tested_and_has_no_curve(tiny):
         for claim in claims:
             assert judge(claim).verdict == UNTESTABLE and sum(claim.dropped.values()) == lost + 2
         assert set(table.experiment) == {"toy"} and table.value.isna().all()
+    assert "cluster" in core.run(Answers(), tiny("llama"), [], series="x")[0], "a task of no item can be asked for"
+
+
+def test_what_is_readable(tiny):
+    model = copy.copy(tiny("llama"))
+    texts = Items(["8=3+5"] * 2)
+    for length in (model.max_length, None):
+        model.max_length = length
+        assert core.readable(model, texts, str) == texts
+    model.vocab_size = 3  # no matter of length: no item is to blame
+    with pytest.raises(SemhubError, match="knows 3; the tokenizer the model was trained with would do"):
+        core.readable(model, texts, str)
 
 
 def test_curves_rows_and_columns(tiny):

@@ -220,6 +220,9 @@ def test_coco_panoptic_comes_first(coco):
     assert photo.id == "coco:2" and [area.words for area in photo.areas] == [("sky",)]
     [sky] = masks(photo)
     assert sky[:10, :20].all() and sky.sum() == 200 and found.dropped["unknown label or photograph"] == 1
+    (coco / "coco/annotations/panoptic_val2017.json").write_text('{"images": [')
+    with pytest.raises(SemhubError, match="panoptic_val2017.json is not whole JSON"):
+        pictures(9, data_dir=coco, segments=True)
 
 
 def test_photographs_that_do_not_fit_their_segments_are_skipped(coco, halves):

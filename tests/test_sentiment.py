@@ -23,6 +23,7 @@ from semhub_utils.experiments import continuations, core
 from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
 from semhub_utils.experiments.core import Kept
 from semhub_utils.experiments.patching import SentimentPatch
+from semhub_utils.fingerprint import digest
 from semhub_utils.models import wrap
 from semhub_utils.organism.lexicon import concepts
 from semhub_utils.spokes import sentiment
@@ -657,6 +658,11 @@ def test_a_classifier_s_own_labels_say_what_is_positive(tmp_path):
             ids = torch.tensor([tokenizer(text, truncation=True, max_length=20)["input_ids"]])
         share = made(ids).logits.softmax(-1)[0].tolist()
         assert score == pytest.approx(share[2] - share[0], abs=5e-5)
+    before = digest(sentiment_classifier(str(tmp_path)))
+    assert before == digest(sentiment_classifier(str(tmp_path))), "a step that it judges is kept"
+    made.classifier.bias.data += 1
+    made.save_pretrained(tmp_path)
+    assert before != digest(sentiment_classifier(str(tmp_path)))
 
 
 def test_a_classifier_without_such_labels_is_refused(tmp_path):

@@ -88,7 +88,7 @@ class Alike(Experiment):
             key = (name, "", (("n", len(a)),)) if name == "cka" else (name, "")
             found[key] = measure.own if alone else Scores(measure, nulls=EACH)
         if self.baselines != ("",):
-            cosine = cosine_similarity(a, b, dim=-1).double().cpu().numpy()
+            cosine = cosine_similarity(a, b, dim=-1).cpu().double().numpy()
             others = {"other partners": cosine - scores[CORRECTED].own} if CORRECTED in scores else {}
             found["cosine", ""] = Scores(cosine, others)
             every = scores.get(RELEASED) or adjusted_cosine(a, b)
@@ -140,7 +140,7 @@ class Related(Experiment):
             if some.any():
                 weights = (related[some] / related[some].sum(1, keepdim=True)).to(b)
                 values = torch.einsum("ij,jlh,ilh->il", weights, b, a[some.to(a.device)])
-                found["relations", name] = Scores(values.double().cpu().numpy(), of=some.numpy())
+                found["relations", name] = Scores(values.cpu().double().numpy(), of=some.numpy())
         return found
 
 
@@ -193,9 +193,9 @@ class Swapped(Experiment):
         )
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
-        sentence = last_states(reader, _sentences(prompts, reading)).double()
-        forms = (last_states(reader, some).double() for some in zip(*kept.labels("forms"), strict=True))
-        true, swapped, shuffled, both = (cosine_similarity(sentence, form, dim=-1).cpu().numpy() for form in forms)
+        sentence = last_states(reader, _sentences(prompts, reading)).cpu().double()
+        forms = (last_states(reader, some).cpu().double() for some in zip(*kept.labels("forms"), strict=True))
+        true, swapped, shuffled, both = (cosine_similarity(sentence, form, dim=-1).numpy() for form in forms)
         first, any_order, cost = true - swapped, (true + shuffled - swapped - both) / 2, {SAME: true - shuffled}
         # Where one form is shuffled it stays so: its cost is no sign of meaning, and is in the null as in the claim.
         scores = (Scores(first, cost), Scores(true - both, cost, flipped=any_order), Scores(any_order))
@@ -230,7 +230,7 @@ class Punctuation(Experiment):
         others, found = [_next_other(kept.items, k).b for k in range(len(kept.items))], []
         for end in ("", self.stop):
             a, b = (last_states(reader, [text + end for text in side]) for side in (prompts, others))
-            found.append(cosine_similarity(a, b, dim=-1).double().cpu().numpy())
+            found.append(cosine_similarity(a, b, dim=-1).cpu().double().numpy())
         plain, stopped = found
         curves = {"as they are": plain, "both end in a full stop": stopped}
         shown: Numbers = {("punctuation-trap", name): values for name, values in curves.items()}

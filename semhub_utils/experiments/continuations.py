@@ -4,7 +4,7 @@ fluency and relevance, in English and in other languages."""
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,7 @@ from semhub_utils.experiments.interventions import (
     Said,
     Vectors,
 )
+from semhub_utils.fingerprint import digest
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel
@@ -422,7 +423,7 @@ def relevance(
     encodings = judge.encode([*prompts, *unique])
     own = [[k for k, (start, end) in enumerate(e.offsets) if end > start] for e in encodings]  # none that are added
     states = hidden_states(judge, encodings, positions=own, layers=[max(judge.n_layers // 2, 1)])
-    unit = normalize(_mean_by(states.hidden[:, 0].double(), states.item, len(encodings)), dim=-1)
+    unit = normalize(_mean_by(states.hidden[:, 0].cpu().double(), states.item, len(encodings)), dim=-1)
     cosine = (unit[len(prompts) :] @ unit[: len(prompts)].T).numpy()  # text, prompt
     apart = cosine - (cosine.sum(1, keepdims=True) - cosine) / (len(prompts) - 1)
     row = {text: k for k, text in enumerate(unique)}
@@ -435,8 +436,32 @@ def _mean_by(values: Float[Tensor, "site width"], item: Tensor, n: int) -> Float
     return total / torch.bincount(item, minlength=n)[:, None]
 
 
-def sentiment_classifier(model_id: str, *, device: str | None = None) -> Score:
-    """A function from texts to P(positive) - P(negative), from -1 to 1; nan for an empty text.
+@dataclass(frozen=True)
+class Classifier:
+    """From texts to P(positive) - P(negative), from -1 to 1; nan for an empty text. weights: tells them from others;
+    positive, negative: the labels; longest: tokens that are read of a text."""
+
+    model_id: str
+    weights: str
+    positive: str
+    negative: str
+    longest: int
+    pipeline: InitVar[Callable]
+
+    def __post_init__(self, pipeline: Callable):
+        object.__setattr__(self, "classify", pipeline)
+
+    def __call__(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        filled = {k: text for k, text in enumerate(texts) if text.strip()}
+        told = self.classify([*filled.values()], truncation=True, max_length=self.longest) if filled else []
+        shares = [{of["label"]: of["score"] for of in said} for said in told]
+        found = np.full(len(texts), np.nan)
+        found[[*filled]] = [share[self.positive] - share[self.negative] for share in shares]
+        return found
+
+
+def sentiment_classifier(model_id: str, *, device: str | None = None) -> Classifier:
+    """A text classifier of the hub, or of a folder.
 
     Which label is which is read from the checkpoint's own id2label ("positive", "NEG", ...); others, such as "neutral",
     count for neither. Only safetensors are read and no remote code is run. Raises SemhubError on what cannot be loaded,
@@ -455,17 +480,10 @@ def sentiment_classifier(model_id: str, *, device: str | None = None) -> Score:
     need(trained, f"{model_id} has no trained classifier; a checkpoint of a text classifier would do.")
     longest = min(tokenizer.model_max_length, getattr(module.config, "max_position_embeddings", 256), 256)
     options = {"tokenizer": tokenizer, "device": device_of(device), "top_k": None, "batch_size": 64}
+    options["function_to_apply"] = "softmax"  # whatever the configuration says it was trained for
     classify = transformers.pipeline("text-classification", model=module, **options)
-
-    def score(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        filled = {k: text for k, text in enumerate(texts) if text.strip()}
-        told = classify([*filled.values()], truncation=True, max_length=longest) if filled else []
-        shares = [{of["label"]: of["score"] for of in said} for said in told]
-        found = np.full(len(texts), np.nan)
-        found[[*filled]] = [share[sides[0][0]] - share[sides[1][0]] for share in shares]
-        return found
-
-    return score
+    weights = digest(module.state_dict())
+    return Classifier(model_id, weights, sides[0][0], sides[1][0], longest, classify)
 
 
 def moves(found: Evidence, text: str, what: str = "vector") -> str | None:

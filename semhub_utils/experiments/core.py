@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from semhub_utils.errors import SemhubError
+from semhub_utils.errors import SemhubError, TooLong
 from semhub_utils.evidence import (
     ControlCurve,
     Evidence,
@@ -398,8 +398,11 @@ def readable(
         of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
         why, text = "", all(isinstance(prompt, str) for prompt in of)
         try:
-            fits = model.max_length is None or max(map(len, model.encode(of))) + room <= model.max_length
+            longest = max(map(len, model.encode(of))) + room
+            fits = model.max_length is None or longest <= model.max_length
         except SemhubError as error:
+            if text and not isinstance(error, TooLong):
+                raise
             fits, why = False, "" if text else " " + str(error).removeprefix("Prompt 0 ").partition(";")[0]
         if fits:
             kept.append(item)

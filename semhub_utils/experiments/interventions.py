@@ -202,7 +202,7 @@ class Push(Experiment):
         """Directions as long as the vectors, the same for all items."""
         many = max(self.directions, self.instead)
         drawn = torch.randn(many, *own.shape[1:], generator=torch.Generator().manual_seed(seed))
-        return normalize(drawn, dim=-1) * own.norm(dim=-1, keepdim=True)[:, None]
+        return normalize(drawn, dim=-1).to(own.device) * own.norm(dim=-1, keepdim=True)[:, None]
 
     def under(self, reader: LanguageModel, kept: Kept, of: Items, vectors: Tensor, at: int, strengths: Doses) -> Found:
         """What some items say, each under all its vectors ``[direction, *position, hidden]``."""
@@ -411,7 +411,7 @@ class Range(Steering):
         shown = {} if self.depth is not None else {("range-task", ""): task}
         if untestable:
             return Kept([], dropped, found=shown)
-        norms = hidden_states(model, [item.prompt for item in calls]).hidden.norm(dim=-1).mean(0)
+        norms = hidden_states(model, [item.prompt for item in calls]).hidden.norm(dim=-1).mean(0).cpu()
         return Kept(calls, dropped, prompts=(), found=shown, more=(rows[0] - rows[1], norms))
 
     def vectors(self, reader: LanguageModel, kept: Kept) -> dict[str, Tensor]:

@@ -259,7 +259,8 @@ class AnimalPush(Push):
         """The vector of each animal that has one, by layer."""
         words = sorted({word for item in items for word in (item.clip.label, item.other, item.alike)})
         if self.by == "states":
-            return dict(zip(words, hidden_states(model, [model.anchor + word for word in words]).hidden, strict=True))
+            states = hidden_states(model, [model.anchor + word for word in words]).hidden.cpu()
+            return dict(zip(words, states, strict=True))
         found = {form.word: form.unembedding_row(model) for form in word_forms(model, words)}
         return {word: row.expand(model.n_layers + 1, -1) for word, row in found.items() if row is not None}
 
@@ -272,7 +273,7 @@ class AnimalPush(Push):
         frames = [encoding.frames for encoding in heard.first]
         lengths = torch.zeros(len(frames), reader.n_layers + 1)
         for states in stream_states(reader, heard.first, positions=frames):
-            lengths.index_add_(0, states.item, states.hidden.norm(dim=-1))
+            lengths.index_add_(0, states.item, states.hidden.norm(dim=-1).cpu())
         lengths /= torch.tensor([len(places) for places in frames])[:, None]
         named = ((OTHER, "other"), (ALIKE, "alike"))
         return {name: normalize(self._toward(reader, kept, to), dim=-1) * lengths[..., None] for name, to in named}

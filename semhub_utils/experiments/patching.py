@@ -170,7 +170,7 @@ class Patch(Experiment):
         own = mean_states(model, runs.encodings, runs.places)
         direction = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(kept.seed))
         apart = (states[SOURCE] - own).norm(dim=-1, keepdim=True)
-        return states | {PUSH: own + apart * normalize(direction, dim=-1)}
+        return states | {PUSH: own + apart * normalize(direction, dim=-1).to(own.device)}
 
 
 def interchange(
@@ -235,10 +235,13 @@ def mean_states(
     model: LanguageModel, prompts: Sequence[Prompt], places: Positions
 ) -> Float[Tensor, "item layer hidden"]:
     """The mean over each prompt's places."""
-    total, count = torch.zeros(len(prompts), model.n_layers + 1, model.hidden_size), torch.zeros(len(prompts))
+    where = model.device_of_layer(model.n_layers)
+    total = torch.zeros(len(prompts), model.n_layers + 1, model.hidden_size, device=where)
+    count = torch.zeros(len(prompts), device=where)
     for some in stream_states(model, prompts, positions=places):
-        total.index_add_(0, some.item, some.hidden)
-        count.index_add_(0, some.item, torch.ones(len(some.item)))
+        item = some.item.to(where)
+        total.index_add_(0, item, some.hidden)
+        count += torch.bincount(item, minlength=len(prompts))
     return total / count[:, None, None]
 
 
@@ -295,10 +298,10 @@ class SentimentPatch(Experiment):
         states, neutral = self._states(reader, kept), self._states(reader, kept, colours)
         middle, apart = states.mean(2, keepdim=True), (states[:, :, :1] - states[:, :, 1:]).norm(dim=-1, keepdim=True)
         drawn = torch.randn(states.shape[1], 1, 1, states.shape[-1], generator=torch.Generator().manual_seed(kept.seed))
-        signs = torch.tensor([0.5, -0.5])[:, None, None]
+        along = (normalize(drawn, dim=-1) * torch.tensor([0.5, -0.5])[:, None, None]).to(states.device)
         found = self._under(reader, kept, prompts, states)
         beside = self._under(reader, kept, prompts, neutral)
-        pushed = self._under(reader, kept, prompts, middle + signs * apart * normalize(drawn, dim=-1))
+        pushed = self._under(reader, kept, prompts, middle + apart * along)
         plain = hidden_states(reader, prompts, layers=[reader.n_layers]).hidden[:, None, None]
         alone = self._mass(reader, kept, plain)[:, :, 0].repeat(found.shape[-1], 2)
         controls = {"neutral words": _half(beside), PUSH: _half(pushed)}

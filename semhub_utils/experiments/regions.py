@@ -323,7 +323,7 @@ class AlikeLabel(Experiment):
         texts = [frame.format(label) for _, (label,) in labels.names]
         cosine = cosine_matrix(last_states(reader, prompts), last_states(reader, texts))
         # rounded, so that what is one text to the end is 0 apart
-        cosine = cosine.permute(1, 0, 2).double().cpu().numpy().round(9)  # [item, layer, label]
+        cosine = cosine.permute(1, 0, 2).cpu().double().numpy().round(9)  # [item, layer, label]
         nearest, own = cosine >= cosine.max(2, keepdims=True) - 1e-6, np.eye(len(texts))[labels.of]
         found = Weighed(nearest / nearest.sum(2, keepdims=True), own).own
         return {

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -343,6 +343,7 @@ class Answers(Experiment):
 
     own: str = "own"
     among: bool = False
+    columns: ClassVar[tuple[str, ...]] = ("cluster",)
 
     @property
     def claims(self) -> tuple[Claim, ...]:

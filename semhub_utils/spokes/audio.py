@@ -144,9 +144,7 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = F
     animals: only those with an `animal_of` their label, which is then the label, and with its kind; the others are
     counted, and there may be none. Raises SemhubError where no set is there, or it has no sound that can be used."""
     root = Path(data_dir)
-    folders = [
-        f for name in ("esc10", "ESC-10-master", "ESC-10", ".") for f in sorted((root / name).glob("[0-9]* - *"))
-    ]
+    folders = [f for name in ("esc10", "ESC-10-master", "ESC-10", ".") for f in _folders(root / name)]
     if any((root / name).is_file() for name in VGGSOUND.files):
         path, read = VGGSOUND.find(root), _vggsound
     elif folders:
@@ -175,8 +173,13 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = F
     return found if animals else found.some("sounds", path)
 
 
+def _folders(root: Path) -> list[Path]:
+    """Those named as "001 - Dog bark"."""
+    return [f for f in sorted(root.glob("*")) if f.is_dir() and re.fullmatch(r"\d+ - .+", f.name)]
+
+
 def _esc10(root: Path, found: Items) -> Recordings:
-    for folder in sorted(root.glob("[0-9]* - *")):
+    for folder in _folders(root):
         for file in sorted(folder.glob("*")):
             if file.suffix.lower() in SUFFIXES:
                 label = folder.name.partition(" - ")[2].lower()

@@ -201,10 +201,8 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
 def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
     """By photograph its size and what is where: from the panoptic files where they are, else from the instances, whose
     name `found` gets."""
-    try:
-        path, read = _annotations(data_dir, "panoptic")
-    except SemhubError:
-        path, read = _annotations(data_dir, "instances")
+    there = any((Path(data_dir) / name).is_file() for name in _coco("panoptic").files)
+    path, read = _annotations(data_dir, "panoptic" if there else "instances")
     found.source = ", ".join(sorted((found.source, named(path))))
     names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
     sizes = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
@@ -235,9 +233,13 @@ def _usable(region: object, size: tuple[int, int]) -> bool:
     return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
 
 
-def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
+def _coco(kind: str) -> PublicSet:
     name = f"annotations/{kind}_val2017.json"
-    coco = PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
+    return PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
+
+
+def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
+    coco = _coco(kind)
     path = coco.find(data_dir)
     try:
         read = json.loads(read_text(path))
