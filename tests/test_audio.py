@@ -534,6 +534,8 @@ def test_items_of_the_world_and_plain_ones():
     clips = audio.animal_clips(8, held_out=None)
     world, plain_items = kind_items(clips, "spanish", forms=(0, 2)), kind_items(clips, "german", plain=True)
     assert len(world) == 16 and len(plain_items) == 8
+    rows = words.task_rows("x", [item.asked for item in world], [1.0] * 16)
+    assert not rows.duplicated(["series", "prompt"]).any(), "a clip is asked about in two forms"
     for item in world:
         assert item.answers[item.right] == vision.word(item.clip.kind, "spanish") and audio.SLOT in item.prompt
         assert (audio.kind_of(item.other) == "mammal") is not item.clip.is_mammal

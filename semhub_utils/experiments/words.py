@@ -395,6 +395,8 @@ class Answers(Experiment):
 def task_rows(series: str, items: Sequence, right: Sequence | np.ndarray) -> pd.DataFrame:
     """Whether, or to which share, each item is done right: the rows `task-<series>`, for `Chapter.knows`."""
     of_item = {"series": [item.id for item in items], "cluster": [item.cluster for item in items]}
+    if len({*of_item["series"]}) < len(items):  # one thing is asked in several ways
+        of_item["prompt"] = [text_of(item.prompt) for item in items]
     return pd.DataFrame({"experiment": f"task-{series}", **of_item, "value": np.array(right, float), "n": 1})
 
 
