@@ -1,71 +1,338 @@
-"""What every claim carries: a statistic by layer, its interval, its null, its controls and a verdict.
+"""What every claim carries: a statistic by layer with its interval, its null, its controls, the shape it must have.
 
-The rules of `judge`, fixed before any run, in order:
+Intervals are over independent units (`units`: documents, concepts, animals), which are drawn whole. Over the layers of
+the window they are simultaneous (the maximum of the studentised deviation), so that the number that is shown is
+corrected for having been chosen; p is corrected in the same way (Westfall and Young), with the +1 rule. Where there are
+several nulls, the largest p counts, layer by layer. What is set against a claim (its controls, another layer) is
+subtracted item by item: `margin` is the difference and its interval.
 
-1. "cannot be tested here": a precondition of the experiment failed (the model does not know the task), fewer than
-   MIN_ITEMS items or independent clusters are left, no layer lies in the window, nothing varies, or the null has so few
-   arrangements that p could not fall below ALPHA whatever the data.
-2. "holds": at some layer of the window the corrected p is below ALPHA, the interval lies above 0, and it lies above
-   the interval of every control at that layer.
-3. "holds weakly": at some layer of the window the corrected p is below WEAK_ALPHA and the interval lies above 0.
-4. "does not hold": otherwise.
-
-The window is fixed before the run: the layers 1..L-1, or the one layer a single number belongs to. Scores are
-oriented so that the claim says "above 0". p is corrected for looking at every layer of the window by the maximum over
-layers (Westfall and Young), with the +1 rule. Where there are several nulls, the largest p counts, layer by layer.
+The window is fixed before the run: the middle layers (1/3 <= l/L <= 2/3) of a claim about these, or the one layer that
+a number belongs to. Scores are oriented so that the claim says "above 0".
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-MIN_ITEMS = 20
-ALPHA = 0.01
-WEAK_ALPHA = 0.05
+from .pairings import codes
+
 LEVEL = 0.95
 DRAWS = 1000
-MIN_ACCURACY = 0.5
+FAMILY = 250  # claims of a run, at most
+DRAWN_ON = round(2 * FAMILY / 0.05)  # so that p can fall below .05 / (2 x claims), where the first draws are all below
+WEAK_ALPHA = 0.05
+LEAST_ERROR = 0.1  # of the observed standard error: a draw of like units has none, and would be endless
 COLUMNS = "experiment series reading layer depth value low high p n dropped control null_high claim".split()
 
 Labels = Sequence[Hashable] | np.ndarray
-HOLDS, WEAKLY, NOT, UNTESTABLE = "holds", "holds weakly", "does not hold", "cannot be tested here"
+Draw = Callable[[np.ndarray, int, int], Sequence[Float[np.ndarray, "draw column"]]]
+"""(columns [layer, column], draws, seed) -> by null, draws of the mean of `scores @ columns`."""
 
 
-def bootstrap_interval(
+@dataclass(frozen=True)
+class Bounds:
+    """A mean by layer and its interval."""
+
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ControlCurve(Bounds):
+    """The same statistic where the claim must not show: random weights, the embedding layer, a random direction.
+    margin: the claim minus the control, with its interval; n: items; seeds: of random weights, over which intervals
+    are too."""
+
+    name: str
+    n: int
+    margin: Bounds
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The middle layers minus others, item by item: the shape that a claim about middle layers must have."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One claim's statistic by layer with all that is needed to judge it; plain numbers, so that it survives JSON."""
+
+    claim: str
+    experiment: str
+    series: str
+    reading: str
+    layers: tuple[int, ...]
+    n_layers: int
+    window: tuple[int, ...]  # the layers the claim is about, over which p and interval are corrected
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    p: tuple[float, ...]  # nan outside the window: not tested there
+    null_high: tuple[float, ...]  # above it the corrected p is below .05
+    n: int
+    n_units: int
+    varies: bool
+    least: float  # the smallest effect of interest
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    controls: Mapping[str, ControlCurve] = field(default_factory=dict)
+    contrasts: Mapping[str, Contrast] = field(default_factory=dict)
+    least_p: float = 0.0  # the smallest p that the null can give, whatever the data
+    unit: str = ""
+    null_in_words: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts and finite numbers; a number that is not there is null."""
+        return _jsonable(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Evidence":
+        data = _with_nan({f.name: data[f.name] for f in fields(cls)})
+        curves = {name: _with_nan(of) for name, of in data["controls"].items()}
+        margins = {name: Bounds(**_with_nan(of["margin"])) for name, of in curves.items()}
+        data["controls"] = {name: ControlCurve(**{**of, "margin": margins[name]}) for name, of in curves.items()}
+        data["contrasts"] = {name: Contrast(**_with_nan(of)) for name, of in data["contrasts"].items()}
+        return cls(**data)
+
+
+def depths(layers: Sequence[int], n_layers: int) -> dict[str, Bool[np.ndarray, " layer"]]:
+    """Which layers are "early" (below 1/3 of the depth), "middle", "late" (above 2/3), the "first" sixth, and the
+    "last"."""
+    at, of = np.asarray(layers), n_layers  # in whole numbers: a third of 9 layers is 3
+    early, late = 3 * at < of, 3 * at > 2 * of
+    middle = ~early & ~late & (at > 0) & (at < of)
+    return {"early": early, "middle": middle, "late": late, "first": 6 * at <= of, "last": at == of}
+
+
+def evidence(
+    claim: str,
     scores: Float[np.ndarray, "item layer"],
+    draw: Draw,
     *,
-    clusters: Labels | None = None,
-    draws: int = DRAWS,
+    layers: Sequence[int],
+    n_layers: int,
+    units: Labels | None = None,
+    window: str | Sequence[int] = "middle",
+    shape: bool = False,
+    controls: Mapping[str, "Aside"] | None = None,
+    least: float = 0.0,
+    least_p: float = 0.0,
+    outcome: bool = False,
+    dropped: Mapping[str, int] | None = None,
     seed: int = 0,
-) -> tuple[Float[np.ndarray, "layer"], Float[np.ndarray, "layer"]]:
-    """The 95% percentile interval of the mean over items, whole clusters being drawn with replacement."""
-    sums, sizes = _by_cluster(np.asarray(scores, float), clusters)
-    m = len(sizes)
-    times = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws)
-    means = (times @ sums) / (times @ sizes)[:, None]
-    return tuple(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
+    **about: str,
+) -> Evidence:
+    """Scores per item, and what draws their null, as one object; items with a number missing are dropped and counted.
 
-
-def sign_flip_null(
-    scores: Float[np.ndarray, "item layer"],
-    *,
-    clusters: Labels | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Float[np.ndarray, "draw layer"]:
-    """Means over items after each cluster's sign is flipped by a coin, the same coin at all layers.
-
-    The null says that a cluster's scores are as likely as their negatives: fit for differences between a target and
-    its control.
+    draw: of the items that have all their numbers. window: "middle", "inner" (1 .. L-1) or layers; of a single layer,
+    that one. shape: the middle layers must be above the first sixth and above the last layer. controls: see `Aside`.
+    least_p: the smallest p that the null's arrangements allow; the number of draws sets another. outcome: the scores
+    count successes (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of
+    variance. about: experiment, series, reading, unit, null_in_words.
     """
-    sums, sizes = _by_cluster(np.asarray(scores, float), clusters)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(sizes)))
-    return signs @ sums / sizes.sum()
+    scores, layers = np.asarray(scores, float), np.asarray(layers, int)
+    kept = np.isfinite(scores).all(1)
+    dropped = dict(dropped or {})
+    if not kept.all():
+        dropped["without a number"] = dropped.get("without a number", 0) + int((~kept).sum())
+    labels = codes(range(len(scores)) if units is None else units)[kept]
+    inside = _window(window, layers, n_layers)
+    parts = _contrasts(layers, n_layers) if shape else {}
+    own = Sample(scores[kept], labels)
+    mean, low, high, p, null_high = np.full((5, len(layers)), math.nan)
+    varies, fewest, contrasts, curves = False, math.inf, {}, {}
+    if kept.any():
+        bounds = own.bounds(inside, outcome=outcome, seed=seed)
+        mean, low, high = (np.array(of) for of in (bounds.values, bounds.low, bounds.high))
+        asides = (controls or {}).items()
+        curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of)}
+    if kept.any() and inside.any():
+        columns = np.eye(len(layers))[:, inside]
+        nulls = drawn(draw, mean @ columns, columns, seed)
+        fewest = min(map(len, nulls))
+        varies = outcome or all((some.std(0) > 1e-9 * np.abs(some).max(0)).any() for some in nulls)
+        if fewest:
+            p[inside] = np.max([corrected_p(mean[inside], some) for some in nulls], axis=0)
+            null_high[inside] = np.max([corrected_bound(mean[inside], some) for some in nulls], axis=0)
+        contrasts = {name: _contrast(name, own, draw, column, seed) for name, column in parts.items()}
+    numbers = (tuple(x.tolist()) for x in (mean, low, high, p, null_high))
+    named = ("values", "low", "high", "p", "null_high")
+    return Evidence(
+        claim=claim,
+        layers=tuple(layers.tolist()),
+        n_layers=int(n_layers),
+        window=tuple(layers[inside].tolist()),
+        **dict(zip(named, numbers, strict=True)),
+        n=int(kept.sum()),
+        n_units=len({*labels.tolist()}),
+        varies=bool(varies),
+        least=float(least),
+        dropped=dropped,
+        controls=curves,
+        contrasts=contrasts,
+        least_p=max(float(least_p), 1 / (1 + fewest)),
+        **{"experiment": "", "series": "", "reading": "", **about},
+    )
+
+
+def drawn(
+    draw: Draw, observed: Float[np.ndarray, " column"], columns: Float[np.ndarray, "layer column"], seed: int
+) -> list[Float[np.ndarray, "draw column"]]:
+    """The nulls: DRAWS of each, and DRAWN_ON where no first draw reaches what was observed, as only these can tell how
+    small p is. (A p below 1 / DRAWS needs that, and is then taken over all draws: no p is smaller for the stop.)"""
+    found = [_whole(some) for some in draw(columns, DRAWS, seed)]
+    if all(len(some) == DRAWS and corrected_p(observed, some).min() <= 1 / DRAWS for some in found):
+        more = [_whole(some) for some in draw(columns, DRAWN_ON - DRAWS, seed + 1)]
+        found = [np.concatenate(both) for both in zip(found, more, strict=True)]
+    return found
+
+
+def _whole(draws: np.ndarray) -> np.ndarray:
+    """Without the draws in which every item sat out."""
+    return draws[np.isfinite(draws).all(1)]
+
+
+def _window(window: str | Sequence[int], layers: np.ndarray, n_layers: int) -> Bool[np.ndarray, " layer"]:
+    if len(layers) == 1:
+        return np.ones(1, bool)
+    if isinstance(window, str):
+        return depths(layers, n_layers)["middle"] if window == "middle" else (layers > 0) & (layers < n_layers)
+    return np.isin(layers, window)
+
+
+def _contrasts(layers: np.ndarray, n_layers: int) -> dict[str, Float[np.ndarray, "layer 1"]]:
+    """What the middle is compared with, as weights of the layers."""
+    of = depths(layers, n_layers)
+    pairs = {"first layers": of["first"], "last layer": of["last"]}
+    return {name: (_share(of["middle"]) - _share(other))[:, None] for name, other in pairs.items()}
+
+
+def _share(of: np.ndarray) -> np.ndarray:
+    return of / max(of.sum(), 1)
+
+
+def _contrast(name: str, own: "Sample", draw: Draw, column: Float[np.ndarray, "layer 1"], seed: int) -> Contrast:
+    apart = Sample(own.scores @ column, own.units)
+    bounds, value = apart.bounds(np.ones(1, bool), seed=seed), apart.mean
+    nulls = drawn(draw, value, column, seed)
+    p = max((corrected_p(value, some)[0] for some in nulls), default=1.0)
+    return Contrast(name, bounds.values[0], bounds.low[0], bounds.high[0], float(p))
+
+
+# ---- intervals ----
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores of items, maybe by several seeds, nan where a seed has not read an item; units: of the items, as numbers
+    from 0."""
+
+    scores: Float[np.ndarray, "*seed item layer"]
+    units: Int[np.ndarray, " item"]
+
+    def _sums(self) -> tuple[Float[np.ndarray, "seed unit layer"], Float[np.ndarray, "seed unit"]]:
+        scores = self.scores.reshape(-1, *self.scores.shape[-2:])
+        seen = np.isfinite(scores).all(2)
+        sums = np.zeros((len(scores), self.units.max() + 1, scores.shape[2]))
+        sizes = np.zeros(sums.shape[:2])
+        for of, n, some, there in zip(sums, sizes, scores, seen, strict=True):
+            np.add.at(of, self.units[there], some[there])
+            np.add.at(n, self.units[there], 1.0)
+        return sums, sizes
+
+    @property
+    def mean(self) -> Float[np.ndarray, " layer"]:
+        sums, sizes = self._sums()
+        return sums.sum((0, 1)) / sizes.sum()
+
+    def resampled(self, seed: int) -> Float[np.ndarray, "draw layer"]:
+        """Means over units, and seeds, drawn with replacement; the same units for the same seed, so that differences
+        of two samples of the same items are paired."""
+        sums, sizes = self._sums()
+        m, n_seeds = len(np.unique(self.units)), len(sums)
+        there = np.unique(self.units)
+        rng = np.random.default_rng(seed)
+        of_units = np.zeros((DRAWS, sums.shape[1]))
+        of_units[:, there] = rng.multinomial(m, np.full(m, 1 / m), size=DRAWS)
+        of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=DRAWS)
+        total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
+        return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
+
+    def bounds(self, inside: Bool[np.ndarray, " layer"], *, outcome: bool = False, seed: int = 0) -> Bounds:
+        """The mean with its 95% interval: for the layers `inside` all at once, for the others one by one."""
+        mean = self.mean
+        low, high = _band(mean, self.resampled(seed), inside)
+        if outcome:  # all the same: how often it could be otherwise, by Wilson's interval
+            wide = wilson(0, len(np.unique(self.units)))[1] * (high - low < 1e-12)
+            low, high = np.maximum(low - wide, -1), np.minimum(high + wide, 1)
+        return Bounds(*(tuple(x.tolist()) for x in (mean, low, high)))
+
+
+def _band(
+    mean: Float[np.ndarray, " layer"], draws: Float[np.ndarray, "draw layer"], inside: Bool[np.ndarray, " layer"]
+) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
+    """By the largest studentised deviation on either side; of one layer, this is the percentile interval."""
+    apart, level = draws - mean, (1 + LEVEL) / 2
+    spread = np.maximum(apart.std(0), 1e-300)
+    below, above = (np.quantile(sign * apart / spread, level, axis=0) for sign in (-1, 1))
+    if inside.any():
+        for side, sign in ((below, -1), (above, 1)):
+            side[inside] = np.quantile((sign * apart[:, inside] / spread[inside]).max(1), level)
+    return mean - below * spread, mean + above * spread
+
+
+# ---- controls ----
+
+Aside = Float[np.ndarray, "*seed item _"] | Sample
+"""The scores of the same items where the claim must not show, maybe by several seeds; one column stands for all layers.
+Or, as a `Sample`, those of other items."""
+
+
+def _any(of: "Aside") -> bool:
+    return bool(np.isfinite(of.scores if isinstance(of, Sample) else of).all(-1).any())
+
+
+def _control(name: str, own: Sample, kept: np.ndarray, of: Aside, inside: np.ndarray, seed: int) -> ControlCurve:
+    """One without an item that has a number is left out by the caller."""
+    width = own.scores.shape[1]
+    if isinstance(of, Sample):
+        shown = of.bounds(inside, seed=seed)
+        n, seeds, margin = len(of.scores), 1, _apart(own.bounds(inside, seed=seed), shown)
+    else:
+        there = of[..., kept, :]
+        there = np.broadcast_to(there, (*there.shape[:-1], width))
+        sample = Sample(there, own.units)
+        shown, n = sample.bounds(inside, seed=seed), int(np.isfinite(there).all(-1).sum())
+        seeds, margin = (
+            (1 if of.ndim == 2 else len(of)),
+            Sample(own.scores - there, own.units).bounds(inside, seed=seed),
+        )
+    return ControlCurve(shown.values, shown.low, shown.high, name, n, margin, seeds)
+
+
+def _apart(a: Bounds, b: Bounds) -> Bounds:
+    """The difference of two independent means, from their intervals (Newcombe's way: the distances are added as
+    squares)."""
+    value, low, high = (np.array(x) for x in (a.values, a.low, a.high))
+    other, other_low, other_high = (np.array(x) for x in (b.values, b.low, b.high))
+    apart = value - other
+    down, up = np.hypot(value - low, other_high - other), np.hypot(high - value, other - other_low)
+    return Bounds(*(tuple(x.tolist()) for x in (apart, apart - down, apart + up)))
+
+
+# ---- p ----
 
 
 def corrected_p(
@@ -90,165 +357,6 @@ def _standardised(observed, null):
     return z[-1], z[:-1]
 
 
-def split_items(
-    ids: Sequence[Hashable], seed: int, *, clusters: Labels | None = None, share: float = 0.5
-) -> tuple[list, list]:
-    """(choose, report): layer and strength are chosen on `share` of the clusters, and reported on the others."""
-    clusters = list(ids if clusters is None else clusters)
-    kinds = list(dict.fromkeys(clusters))
-    chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[: int(len(kinds) * share)]}
-    choose = [i for i, cluster in zip(ids, clusters, strict=True) if cluster in chosen]
-    return choose, [i for i, cluster in zip(ids, clusters, strict=True) if cluster not in chosen]
-
-
-def evenly(values: Sequence, most: int) -> list:
-    """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
-    at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
-    return [values[i] for i in np.unique(at)]
-
-
-@dataclass(frozen=True)
-class ControlCurve:
-    """The same statistic where the claim must not show: random weights, the embedding layer, a random direction."""
-
-    name: str
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    n: int
-
-
-def control(
-    name: str,
-    scores: Float[np.ndarray, "item layer"],
-    *,
-    n_layers_shown: int = 1,
-    clusters: Labels | None = None,
-    seed: int = 0,
-) -> ControlCurve:
-    """A control from its scores per item; one column can stand for `n_layers_shown` layers (the embedding layer)."""
-    scores, clusters, _ = _finite(np.asarray(scores, float), clusters)
-    if not len(scores):
-        raise ValueError(f"the control {name!r} has no item with a number; leave it out and say so")
-    curves = scores.mean(axis=0), *bootstrap_interval(scores, clusters=clusters, seed=seed)
-    return ControlCurve(name, *(tuple(curve.tolist()) * n_layers_shown for curve in curves), n=len(scores))
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One claim's statistic by layer with all that is needed to judge it; plain numbers, so that it survives JSON."""
-
-    claim: str
-    experiment: str
-    series: str
-    reading: str
-    layers: tuple[int, ...]
-    n_layers: int
-    window: tuple[int, ...]  # the layers the claim is about, over which p is corrected
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    p: tuple[float, ...]  # nan outside the window: not tested there
-    null_high: tuple[float, ...]  # above it the corrected p is below .05
-    n: int
-    n_clusters: int
-    varies: bool
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    controls: Mapping[str, ControlCurve] = field(default_factory=dict)
-    least_p: float = 0.0  # the smallest p that the null can give, whatever the data
-    unit: str = ""
-    null_in_words: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists, dicts and finite numbers; a number that is not there is null."""
-        return _jsonable(asdict(self))
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Evidence":
-        data = {f.name: data[f.name] for f in fields(cls)}
-        data["controls"] = {name: ControlCurve(**_with_nan(curve)) for name, curve in data["controls"].items()}
-        return cls(**_with_nan(data))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    verdict: str
-    reason: str
-    layer: int | None = None  # the layer the verdict rests on
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def evidence(
-    claim: str,
-    scores: Float[np.ndarray, "item layer"],
-    null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]],
-    *,
-    layers: Sequence[int],
-    n_layers: int,
-    least_p: float = 0.0,
-    experiment: str = "",
-    series: str = "",
-    reading: str = "",
-    window: Sequence[int] | None = None,
-    clusters: Labels | None = None,
-    drawn: Labels | None = None,
-    controls: Mapping[str, ControlCurve | Float[np.ndarray, "_ _"]] | None = None,
-    dropped: Mapping[str, int] | None = None,
-    outcome: bool = False,
-    unit: str = "",
-    null_in_words: str = "",
-    seed: int = 0,
-) -> Evidence:
-    """Scores per item and a null of their mean as one object; items with a number missing are dropped and counted.
-
-    null: of the mean over the items that have all their numbers; of several, the one with the largest p counts at each
-    layer. least_p: the smallest p that its arrangements allow; the number of draws sets another. drawn: what intervals
-    are over where that is coarser than the `clusters` that the rules count, such as animals of which several sounds are
-    heard. controls: curves, or the scores of the same items (once for each of several seeds), of which one column
-    stands for all layers and none at all for no control. outcome: the scores count successes (0, 1, or a difference of
-    such), so that no success anywhere is an answer and not a lack of variance. unit, null_in_words: for the reader.
-    """
-    scores, layers, drawn = np.asarray(scores, float), tuple(map(int, layers)), clusters if drawn is None else drawn
-    nulls = [np.asarray(some, float) for some in (null if isinstance(null, list | tuple) else [null])]
-    if wrong := {some.shape[1] for some in (scores, *nulls)} - {len(layers)}:
-        raise ValueError(f"scores and null of {claim!r} have {wrong} layers and {len(layers)} were named")
-    curves = {}
-    for name, some in (controls or {}).items():
-        if isinstance(some, ControlCurve):
-            curves[name] = some
-        elif len(some):
-            labels = None if drawn is None else list(drawn) * (len(some) // len(drawn))
-            shown = len(layers) if some.shape[1] == 1 else 1
-            curves[name] = control(name, some, n_layers_shown=shown, clusters=labels, seed=seed)
-    nulls = [some[np.isfinite(some).all(axis=1)] for some in nulls]  # a draw in which every item sat out says nothing
-    fewest, dropped, given = min(map(len, nulls)), dict(dropped or {}), len(scores)
-    _, drawn, _ = _finite(scores, drawn)
-    scores, _, n_clusters = _finite(scores, clusters)
-    if len(scores) < given:
-        dropped["without a number"] = dropped.get("without a number", 0) + given - len(scores)
-    if window is None:
-        window = layers if len(layers) == 1 else [layer for layer in layers if 1 <= layer < n_layers]
-    inside = np.isin(layers, window)
-    values, low, high, p, null_high = np.full((5, len(layers)), math.nan)
-    varies = False
-    if len(scores):
-        values = scores.mean(axis=0)
-        low, high = bootstrap_interval(scores, clusters=drawn, seed=seed)
-    if len(scores) and fewest and inside.any():
-        nulls = [some[:, inside] for some in nulls]
-        p[inside] = np.max([corrected_p(values[inside], some) for some in nulls], axis=0)
-        null_high[inside] = np.max([corrected_bound(values[inside], some) for some in nulls], axis=0)
-        varies = outcome or all((some.std(axis=0) > 1e-9 * np.abs(some).max(axis=0)).any() for some in nulls)
-    return Evidence(
-        claim, experiment, series, reading, layers, int(n_layers), tuple(map(int, window)),
-        *(tuple(x.tolist()) for x in (values, low, high, p, null_high)),
-        n=len(scores), n_clusters=n_clusters, varies=bool(varies), dropped=dropped, controls=curves,
-        least_p=max(float(least_p), 1 / (1 + fewest)), unit=unit, null_in_words=null_in_words,
-    )  # fmt: skip
-
-
 def corrected_bound(
     observed: Float[np.ndarray, "layer"], null: Float[np.ndarray, "draw layer"]
 ) -> Float[np.ndarray, "layer"]:
@@ -258,64 +366,32 @@ def corrected_bound(
     return pool.mean(axis=0) + np.quantile(z_null.max(axis=1), 1 - WEAK_ALPHA, method="higher") * pool.std(axis=0)
 
 
-def knows_task(
-    correct: Float[np.ndarray, "item"],
-    *,
-    task: str,
-    chance: float = 0.0,
-    clusters: Labels | None = None,
-    seed: int = 0,
-) -> str | None:
-    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
+def studentised_null(
+    scores: Float[np.ndarray, "item layer"], units: Labels, *, draws: int = DRAWS, seed: int = 0
+) -> Float[np.ndarray, "draw layer"]:
+    """What the mean would be, were it 0: the bootstrap-t of the units' sums, in units of the mean.
 
-    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
+    Units are drawn with replacement, the same ones at all layers; each draw's distance from the observed mean is
+    divided by its own standard error and multiplied by the observed one (Efron and Tibshirani 1993, ch. 12.5). Unlike
+    flipped signs, it does not ask the scores to be symmetric: under left skew those call a third of nothing a finding.
     """
-    correct = np.asarray(correct, float)
-    if not len(correct):
-        return f"there is no item on which to see whether the model can {task}."
-    low, _ = bootstrap_interval(correct[:, None], clusters=clusters, seed=seed)
-    if correct.mean() >= MIN_ACCURACY and low[0] > chance:
-        return None
-    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low[0]:.0%})"
-    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."
+    of = codes(units)
+    sums, sizes = np.zeros((of.max() + 1, scores.shape[1])), np.bincount(of).astype(float)
+    np.add.at(sums, of, np.asarray(scores, float))
+    m, mean = len(sizes), sums.sum(0) / sizes.sum()
+    times = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws).astype(float)
+
+    def error(times: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """The standard error of a ratio of sums."""
+        squares = times @ sums**2 - 2 * mean * (times @ (sums * sizes[:, None])) + mean**2 * (times @ sizes**2)[:, None]
+        return np.sqrt(np.maximum(squares, 0) * m / max(m - 1, 1)) / (times @ sizes)[:, None]
+
+    drawn = (times @ sums) / (times @ sizes)[:, None]
+    observed = error(np.ones((1, m)), mean)
+    return (drawn - mean) / np.maximum(error(times, drawn), LEAST_ERROR * observed + 1e-300) * observed
 
 
-def judge(evidence: Evidence, *, precondition: str | None = None) -> Verdict:
-    """The verdict by the rules at the top of this module. `precondition`: the sentence why it cannot be tested."""
-    e = evidence
-    units, what = min((e.n, "items"), (e.n_clusters, "independent clusters"), key=lambda count: count[0])
-    untestable = (
-        precondition
-        or (units < MIN_ITEMS and f"{units} {what} are left, and {MIN_ITEMS} are needed.")
-        or (
-            not set(e.window) & set(e.layers)
-            and f"the model has no layer between its first and its last (it has {e.n_layers})."
-        )
-        or (not e.varies and "every item gives the same number, whatever it is paired with.")
-        or (e.least_p >= ALPHA and f"its null cannot give a p below {e.least_p:.2g}, and {ALPHA} is asked.")
-    )
-    if untestable:
-        return Verdict(UNTESTABLE, untestable[0].upper() + untestable[1:])
-    columns = [i for i, layer in enumerate(e.layers) if layer in e.window]
-    shown = [i for i in columns if e.low[i] > 0 and e.p[i] < WEAK_ALPHA]
-    free = [i for i in shown if e.p[i] < ALPHA and not _unbeaten(e, i)]
-    best = max(free or shown or columns, key=lambda i: (e.values[i], -i))
-    layer = e.layers[best]
-    numbers = f"it is {e.values[best]:.3g} [{e.low[best]:.3g}, {e.high[best]:.3g}], p = {e.p[best]:.2g}"
-    at, corrected = f"layer {layer} of {e.n_layers}", f"corrected for {len(columns)} layers"
-    if free:
-        beaten = f", and above every control ({', '.join(e.controls)})" if e.controls else ""
-        return Verdict(HOLDS, f"At {at} {numbers}, {corrected}{beaten}.", layer)
-    if shown:
-        doubts = [f"it is not above {name}" for name in _unbeaten(e, best)]
-        doubts += [f"p is not below {ALPHA:g}"] if e.p[best] >= ALPHA else []
-        return Verdict(WEAKLY, f"At {at} {numbers}, but {' and '.join(doubts)}.", layer)
-    return Verdict(NOT, f"At its highest, {at}, {numbers}, {corrected}.", layer)
-
-
-def _unbeaten(e: Evidence, column: int) -> list[str]:
-    """The controls whose interval is not below that of the claim; one without a number is not beaten."""
-    return [name for name, curve in e.controls.items() if not e.low[column] > curve.high[column]]
+# ---- tables ----
 
 
 def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
@@ -331,27 +407,6 @@ def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
             own |= {"p": e.p, "null_high": e.null_high} if of is e else {}
             tables.append(pd.DataFrame(told | own | last | {"control": name})[COLUMNS])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _by_cluster(scores: np.ndarray, clusters: Labels | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the scores and number of items per cluster."""
-    if clusters is None:
-        return scores, np.ones(len(scores))
-    of = codes(clusters)
-    if len(of) != len(scores):
-        raise ValueError(f"{len(of)} cluster labels were given for {len(scores)} items")
-    sums = np.zeros((of.max() + 1, scores.shape[1]))
-    np.add.at(sums, of, scores)
-    return sums, np.bincount(of).astype(float)
-
-
-def _finite(scores: np.ndarray, clusters: Labels | None) -> tuple[np.ndarray, list | None, int]:
-    """Items with all their numbers, their clusters, and how many clusters these are."""
-    kept = np.isfinite(scores).all(axis=1)
-    if clusters is None:
-        return scores[kept], None, int(kept.sum())
-    clusters = [cluster for cluster, keep in zip(clusters, kept, strict=True) if keep]
-    return scores[kept], clusters, len(set(clusters))
 
 
 def _jsonable(x):
@@ -377,70 +432,3 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
     return max(0.0, min(low, p)), min(1.0, max(high, p))
-
-
-# Pairings that keep groups (template, length) apart and clusters (one concept, several items) together
-
-
-def random_pairings(
-    n: int,
-    *,
-    groups: Labels | None = None,
-    clusters: Labels | None = None,
-    draws: int,
-    seed: int,
-) -> Int[np.ndarray, "draw item"]:
-    """For each draw and item, the item of its group that stands in for its partner; -1 where it sits the draw out.
-
-    Without clusters a draw is a permutation within groups. With them, clusters change places with clusters they share
-    a group with (or are joined to through others), and an item's stand-in is a random one of its group in the new
-    place; it sits out if there is none.
-    """
-    groups = np.zeros(n, np.int64) if groups is None else codes(groups)
-    clusters = np.arange(n) if clusters is None else codes(clusters)
-    rng = np.random.default_rng(seed)
-    n_groups, n_clusters = int(groups.max()) + 1, int(clusters.max()) + 1
-    place = clusters * n_groups + groups
-    order = np.argsort(place, kind="stable")
-    count = np.bincount(place, minlength=n_clusters * n_groups)
-    first = np.cumsum(count) - count
-    linked = _linked(groups, clusters)
-    by_component = np.argsort(linked, kind="stable")
-    pairing = np.empty((draws, n), np.int64)
-    moved = np.empty(n_clusters, np.int64)
-    for row in pairing:
-        moved[by_component] = np.lexsort((rng.random(n_clusters), linked))
-        there = moved[clusters] * n_groups + groups
-        pick = first[there] + (rng.random(n) * count[there]).astype(np.int64)
-        row[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
-    return pairing
-
-
-def least_permutation_p(groups: Labels, clusters: Labels) -> float:
-    """The smallest p that `random_pairings` of these can give: one over the number of ways to move the clusters."""
-    sizes = np.unique(_linked(codes(groups), codes(clusters)), return_counts=True)[1]
-    return math.exp(-sum(math.lgamma(size + 1) for size in sizes))
-
-
-def least_sign_flip_p(clusters: Labels) -> float:
-    """The smallest p that flips of the clusters' signs can give: one over the number of ways to flip them."""
-    return 0.5 ** len(set(clusters))
-
-
-def codes(labels: Labels) -> Int[np.ndarray, "item"]:
-    """Labels of any kind as numbers from 0, in order of appearance."""
-    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return np.array([number[label] for label in labels], np.int64)
-
-
-def _linked(groups: np.ndarray, clusters: np.ndarray) -> Int[np.ndarray, "cluster"]:
-    """The connected component of each cluster, clusters being joined by the groups they have in common."""
-    label = np.arange(int(clusters.max()) + 1)
-    while True:
-        of_group = np.full(int(groups.max()) + 1, len(label))
-        np.minimum.at(of_group, groups, label[clusters])
-        lower = label.copy()
-        np.minimum.at(lower, clusters, of_group[groups])
-        if (lower == label).all():
-            return label
-        label = lower
