@@ -26,6 +26,7 @@ DRAWS = 1000
 FAMILY = 250  # claims of a run, at most
 DRAWN_ON = round(2 * FAMILY / 0.05)  # so that p can fall below .05 / (2 x claims), where the first draws are all below
 WEAK_ALPHA = 0.05
+MIN_ACCURACY = 0.5
 LEAST_ERROR = 0.1  # of the observed standard error: a draw of like units has none, and would be endless
 COLUMNS = "experiment series reading layer depth value low high p n dropped control null_high claim".split()
 
@@ -270,9 +271,12 @@ class Sample:
         total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
         return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
 
-    def bounds(self, inside: Bool[np.ndarray, " layer"], *, outcome: bool = False, seed: int = 0) -> Bounds:
+    def bounds(
+        self, inside: Bool[np.ndarray, " layer"] | None = None, *, outcome: bool = False, seed: int = 0
+    ) -> Bounds:
         """The mean with its 95% interval: for the layers `inside` all at once, for the others one by one."""
         mean = self.mean
+        inside = np.zeros(len(mean), bool) if inside is None else inside
         low, high = _band(mean, self.resampled(seed), inside)
         if outcome:  # all the same: how often it could be otherwise, by Wilson's interval
             wide = wilson(0, len(np.unique(self.units)))[1] * (high - low < 1e-12)
@@ -389,6 +393,48 @@ def studentised_null(
     drawn = (times @ sums) / (times @ sizes)[:, None]
     observed = error(np.ones((1, m)), mean)
     return (drawn - mean) / np.maximum(error(times, drawn), LEAST_ERROR * observed + 1e-300) * observed
+
+
+# ---- items and tasks ----
+
+
+def split_items(
+    ids: Sequence[Hashable], seed: int, *, clusters: Labels | None = None, share: float = 0.5
+) -> tuple[list, list]:
+    """(choose, report): layer and strength are chosen on `share` of the clusters, and reported on the others."""
+    clusters = list(ids if clusters is None else clusters)
+    kinds = list(dict.fromkeys(clusters))
+    chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[: int(len(kinds) * share)]}
+    choose = [i for i, cluster in zip(ids, clusters, strict=True) if cluster in chosen]
+    return choose, [i for i, cluster in zip(ids, clusters, strict=True) if cluster not in chosen]
+
+
+def evenly(values: Sequence, most: int) -> list:
+    """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
+    at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[i] for i in np.unique(at)]
+
+
+def knows_task(
+    correct: Float[np.ndarray, "item"],
+    *,
+    task: str,
+    chance: float = 0.0,
+    clusters: Labels | None = None,
+    seed: int = 0,
+) -> str | None:
+    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
+
+    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
+    """
+    correct = np.asarray(correct, float)
+    if not len(correct):
+        return f"there is no item on which to see whether the model can {task}."
+    [low] = Sample(correct[:, None], codes(range(len(correct)) if clusters is None else clusters)).bounds(seed=seed).low
+    if correct.mean() >= MIN_ACCURACY and low > chance:
+        return None
+    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low:.0%})"
+    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."
 
 
 # ---- tables ----
