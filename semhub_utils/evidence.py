@@ -32,7 +32,7 @@ COLUMNS = "experiment series reading layer depth value low high p n dropped cont
 
 Labels = Sequence[Hashable] | np.ndarray
 Draw = Callable[[np.ndarray, int, int], Sequence[Float[np.ndarray, "draw column"]]]
-"""(columns [layer, column], draws, seed) -> by null, draws of the mean of `scores @ columns`."""
+"""(columns [layer, column], first, end) -> by null, these draws of the mean of `scores @ columns`."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def evidence(
         curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of)}
     if kept.any() and inside.any():
         columns = np.eye(len(layers))[:, inside]
-        nulls = drawn(draw, mean @ columns, columns, seed)
+        nulls = drawn(draw, mean @ columns, columns)
         fewest = min(map(len, nulls))
         varies = outcome or all((some.std(0) > 1e-9 * np.abs(some).max(0)).any() for some in nulls)
         if fewest:
@@ -189,13 +189,13 @@ def evidence(
 
 
 def drawn(
-    draw: Draw, observed: Float[np.ndarray, " column"], columns: Float[np.ndarray, "layer column"], seed: int
+    draw: Draw, observed: Float[np.ndarray, " column"], columns: Float[np.ndarray, "layer column"]
 ) -> list[Float[np.ndarray, "draw column"]]:
     """The nulls: DRAWS of each, and DRAWN_ON where no first draw reaches what was observed, as only these can tell how
     small p is. (A p below 1 / DRAWS needs that, and is then taken over all draws: no p is smaller for the stop.)"""
-    found = [_whole(some) for some in draw(columns, DRAWS, seed)]
-    if all(len(some) == DRAWS and corrected_p(observed, some).min() <= 1 / DRAWS for some in found):
-        more = [_whole(some) for some in draw(columns, DRAWN_ON - DRAWS, seed + 1)]
+    found = [_whole(some) for some in draw(columns, 0, DRAWS)]
+    if all(len(some) == DRAWS and corrected_p(observed, some).min() < 1.5 / DRAWS for some in found):
+        more = [_whole(some) for some in draw(columns, DRAWS, DRAWN_ON)]
         found = [np.concatenate(both) for both in zip(found, more, strict=True)]
     return found
 
@@ -227,7 +227,7 @@ def _share(of: np.ndarray) -> np.ndarray:
 def _contrast(name: str, own: "Sample", draw: Draw, column: Float[np.ndarray, "layer 1"], seed: int) -> Contrast:
     apart = Sample(own.scores @ column, own.units)
     bounds, value = apart.bounds(np.ones(1, bool), seed=seed), apart.mean
-    nulls = drawn(draw, value, column, seed)
+    nulls = drawn(draw, value, column)
     p = max((corrected_p(value, some)[0] for some in nulls), default=1.0)
     return Contrast(name, bounds.values[0], bounds.low[0], bounds.high[0], float(p))
 

@@ -78,8 +78,8 @@ def test_the_page_says_what_the_code_does():
 def flat(scores):
     """The null that every item's number is as likely above 0 as below."""
 
-    def draw(columns, draws, seed):
-        return [studentised_null(scores @ columns, range(len(scores)), draws=draws, seed=seed)]
+    def draw(columns, first, end):
+        return [studentised_null(scores @ columns, range(len(scores)), draws=end - first, seed=first)]
 
     return draw
 

@@ -17,26 +17,17 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from semhub_utils.errors import SemhubError, TooLong
-from semhub_utils.evidence import (
-    ControlCurve,
-    Evidence,
-    evidence,
-    least_permutation_p,
-    least_sign_flip_p,
-    random_pairings,
-    sign_flip_null,
-    tidy,
-)
-from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Exchangeable, curve
+from semhub_utils.evidence import Aside, Evidence, Sample, evidence, studentised_null, tidy
+from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Columns, Exchangeable, curve, summed
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
+from semhub_utils.pairings import least_permutation_p, random_pairings
 from semhub_utils.spokes.items import Items, emptied, ways
 
-DRAWS = 1000
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
 TOO_LONG = "longer than the model's context"
-TWINS = 1  # how many seeds of random weights stand beside a model
+TWINS = 5  # how many seeds of random weights stand beside a model
 
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 Result = tuple[pd.DataFrame, list[Evidence]]
@@ -99,7 +90,7 @@ class Scores:
     why how many items have no number in this reading alone."""
 
     values: "Values"
-    controls: dict[str, Float[np.ndarray, "_ layer"] | ControlCurve] = field(default_factory=dict)
+    controls: dict[str, Aside] = field(default_factory=dict)
     null: Sequence[Float[np.ndarray, "_ layer"]] = ()
     least_p: float = 0.0
     of: Bool[np.ndarray, " _"] | None = None
@@ -119,9 +110,12 @@ Numbers = dict[Key, Values | Scores | pd.DataFrame]
 
 @runtime_checkable
 class Null(Protocol):
-    """How the numbers would come out if there were nothing: draws of their mean, and the least p these can give."""
+    """How the numbers would come out if there were nothing: draws `first` to `end` of their mean, summed over layers
+    as `columns` say, and the least p that these can give."""
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]: ...
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]: ...
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
 
@@ -134,11 +128,13 @@ class Exchange:
     by: str = "moves_with"
     within: str = "group"
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
-        values, found = kept.exchangeable(scores.values, series), []
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
+        values, found = summed(kept.exchangeable(scores.values, series), columns), []
         for moved in kept.moved(self.by):
-            groups = kept.labels(self.within)
-            pairings = random_pairings(len(groups), groups=groups, clusters=moved, draws=n, seed=seed)
+            groups, more = kept.labels(self.within), {"draws": end - first, "seed": seed + first}
+            pairings = random_pairings(len(groups), groups=groups, clusters=moved, **more)
             found.append(values.exchanged(pairings[(pairings >= 0).any(1)]))
         return found
 
@@ -147,31 +143,33 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Flip:
-    """The sign of what moves together is drawn by a coin; items without a number have none."""
+class Chance:
+    """The numbers of what moves together are as likely above 0 as below (`studentised_null`)."""
 
     by: str = "cluster"
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
         own = kept.own(scores.values, series)
         seen = np.isfinite(own).all(1)
-        if not seen.any():
-            return [own[seen]]
-        turned = (own if scores.flipped is None else scores.flipped)[seen]
-        stays, moves = (own[seen] - turned).mean(0), kept.only(seen).moved(self.by)
-        return [stays + sign_flip_null(turned, clusters=moved, draws=n, seed=seed) for moved in moves]
+        turned = (own if scores.flipped is None else scores.flipped)[seen] @ columns
+        stays, more = (own[seen] @ columns - turned).mean(0), {"draws": end - first, "seed": seed + first}
+        return [stays + studentised_null(turned, moved, **more) for moved in kept.only(seen).moved(self.by)]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        seen = np.isfinite(kept.own(scores.values, series)).all(1)
-        return max(map(least_sign_flip_p, kept.only(seen).moved(self.by)), default=1.0)
+        """Of few units the least p is none of counting; how many there are is a rule of its own."""
+        return 0.0
 
 
 @dataclass(frozen=True)
 class Given:
     """The draws that the scores bring along, and the least p that their arrangements allow."""
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
-        return list(scores.null)
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
+        return [some[first:end] @ columns for some in scores.null]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
         return scores.least_p
@@ -179,16 +177,23 @@ class Given:
 
 @dataclass(frozen=True)
 class Claim:
-    """Which numbers are a claim, by what nulls, and what else `evidence` is told. of: the series of the numbers; last:
-    it is about layer L alone; embedded: the embedding layer is a control; named, reading: what it and its reading go
-    by, where that is not `experiment` and the lens's; ending: what stands behind the series in its name; series: what
-    its rows go by ("{}" being the run's)."""
+    """Which numbers are a claim, by what nulls, where it is decided, and from what size on it matters.
+
+    of: the series of the numbers; window: the layers it is about, "middle", "inner" (1 .. L-1) or "last"; shape:
+    whether the middle has to be above the first sixth and the last layer; least: the smallest effect of interest, in
+    `unit`, and why; embedded: the embedding layer is a control; ended: the last layer is one; named, reading: what it
+    and its reading go by, where that is not `experiment` and the lens's; ending: what stands behind the series in its
+    name; series: what its rows go by ("{}" being the run's)."""
 
     experiment: str
     of: str = ""
     nulls: tuple[Null, ...] = (Exchange(),)
-    last: bool = False
+    window: str = "middle"
+    shape: bool = False
+    least: float = 0.1
+    why_least: str = ""
     embedded: bool = True
+    ended: bool = True
     unit: str = ""
     null_in_words: str = ""
     outcome: bool = False  # successes are counted
@@ -272,8 +277,8 @@ def joined(found: Iterable[Result]) -> Result:
     return pd.concat(tables, ignore_index=True), [claim for some in claims for claim in some]
 
 
-Beside = dict[str, dict[Key, ByLayer]]
-"""What is read where nothing should show, by control; of several seeds one below the other."""
+Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
+"""What is read where nothing should show, by control; of one or several seeds."""
 
 
 def _read(
@@ -285,18 +290,21 @@ def _read(
     prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
-        beside[way] = _owned(kept, experiment.beside(model, kept, emptied(prompts, way, seed=seed), reading))
-    for twin in twins:
-        noise = _owned(kept, experiment.beside(randomised(model, twin), kept, prompts, reading))
-        before = beside.get("random weights", {})
-        beside["random weights"] = {k: np.concatenate([before[k], of]) if before else of for k, of in noise.items()}
+        empty = emptied(prompts, way, seed=seed)
+        beside[way] = _owned(kept, [experiment.beside(model, kept, empty, reading)])
+    if noise := [experiment.beside(randomised(model, twin), kept, prompts, reading) for twin in twins]:
+        beside["random weights"] = _owned(kept, noise)
     return own, beside
 
 
-def _owned(kept: Kept, read: Numbers) -> dict[Key, ByLayer]:
-    """The numbers of each item's own answer."""
-    numbers = ((key, _scores(of)) for key, of in read.items() if not isinstance(of, pd.DataFrame))
-    return {key: kept.only(scores.of).own(scores.values, key[1]) for key, scores in numbers}
+def _owned(kept: Kept, read: Sequence[Numbers]) -> dict[Key, Float[np.ndarray, "seed item layer"]]:
+    """The numbers of each item's own answer, seed by seed."""
+    keys = [key for key, of in read[0].items() if not isinstance(of, pd.DataFrame)]
+    each = {key: [_scores(some[key]) for some in read] for key in keys}
+    return {
+        key: np.stack([kept.only(scores.of).own(scores.values, key[1]) for scores in some])
+        for key, some in each.items()
+    }
 
 
 def exchanges(values: Values) -> bool:
@@ -308,11 +316,13 @@ def _scores(of: Values | Scores) -> Scores:
     return of if isinstance(of, Scores) else Scores(of)
 
 
-def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, embedded: bool) -> dict[str, np.ndarray]:
+def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, claim: Claim | None = None) -> dict[str, Aside]:
     """The same numbers where nothing should show: what every claim and curve is set against; `kept`: of these."""
-    found = {"embedding layer": kept.own(scores.values, key[1])[:, :1]} if embedded else {}
-    found |= scores.controls | {name: numbers[key] for name, numbers in beside.items() if key in numbers}
-    return {name: of for name, of in found.items() if isinstance(of, ControlCurve) or np.isfinite(of).all(1).any()}
+    own, found = kept.own(scores.values, key[1]), {}
+    if claim and claim.window != "last" and own.shape[1] > 1:
+        found |= {"embedding layer": own[:, :1]} if claim.embedded else {}
+        found |= {"last layer": own[:, -1:]} if claim.ended and not claim.shape else {}
+    return found | scores.controls | {name: numbers[key] for name, numbers in beside.items() if key in numbers}
 
 
 def _evidence(
@@ -320,27 +330,37 @@ def _evidence(
     *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int],
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
-    scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(-claim.last, None)
+    scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(None)
+    kept, asides, least_p = kept.only(scores.of), {}, 0.0
+    if claim.window == "last":
+        at = slice(-1, None)
     layers = (range(last + 1) if scores.layers is None else scores.layers)[at]
-    kept, controls, nulls, least_p = kept.only(scores.of), {}, [], 0.0
+    values = kept.own(scores.values, claim.of)
+    whole = np.eye(values.shape[1])[:, at]
     if kept.items:
-        controls = _controls(kept, key, scores, beside, claim.embedded)
-        nulls = [d[:, at] for null in claim.nulls for d in null.draws(kept, scores, claim.of, DRAWS, seed)]
+        asides = _controls(kept, key, scores, beside, claim)
+        asides = {name: of if isinstance(of, Sample) else of[..., at] for name, of in asides.items()}
         least_p = max((null.least(kept, scores, claim.of) for null in claim.nulls), default=0.0)
-    values = kept.own(scores.values, claim.of)[:, at]
+
+    def draw(columns: Columns, first: int, end: int) -> list[np.ndarray]:
+        given = (kept, scores, claim.of, whole @ columns, first, end, seed)
+        return [some for null in claim.nulls for some in null.draws(*given)]
+
     return evidence(
         "/".join(filter(None, (claim.named or claim.experiment, series))) + claim.ending,
-        values,
-        nulls or [values],
+        values[:, at],
+        draw,
         layers=layers,
         n_layers=last,
+        window=claim.window,
+        shape=claim.shape,
+        least=claim.least,
         least_p=least_p,
         experiment=claim.experiment,
         series=claim.series.format(series),
         reading=claim.reading or reading,
-        clusters=kept.labels("cluster"),
-        drawn=kept.labels(over),
-        controls={name: of if isinstance(of, ControlCurve) else of[:, at] for name, of in controls.items()},
+        units=kept.labels(over),
+        controls=asides,
         dropped={**dropped, **{why: n for why, n in scores.lost.items() if n}},
         outcome=claim.outcome,
         unit=scores.unit or claim.unit,
@@ -363,8 +383,9 @@ def _curves(
             about, nulls = kept.only(scores.of), scores.nulls
             if nulls is None:
                 nulls = (Exchange(),) if exchanges(scores.values) and about.items else ()
-            null = [d for one in nulls for d in one.draws(about, scores, name, scores.draws, seed)]
             values, drawn = about.own(scores.values, name), about.labels(over)
+            each = np.eye(values.shape[1])
+            null = [d for one in nulls for d in one.draws(about, scores, name, each, 0, scores.draws, seed)]
             table = curve(
                 model,
                 values,
@@ -374,7 +395,7 @@ def _curves(
                 clusters=drawn if len(drawn) == len(values) else None,  # blocks of items stand for themselves
                 dropped=dropped + sum(scores.lost.values()),
                 seed=seed,
-                controls={} if scores.alone else _controls(about, key, scores, beside, False),
+                controls={} if scores.alone else _controls(about, key, scores, beside),
                 null=null or scores.null,
                 layers=scores.layers,
             )

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from semhub_utils.evidence import bootstrap_interval, corrected_bound
+from semhub_utils.evidence import Aside, Sample, corrected_bound
 from semhub_utils.models import LanguageModel
+from semhub_utils.pairings import codes
 
 ByLayer = Float[np.ndarray, "item layer"]
 ByAnswer = Float[np.ndarray, "item layer answer"]
 Pairings = Int[np.ndarray, "draw item"]
+Columns = Float[np.ndarray, "layer column"]
+"""Sums over layers: one layer each, or the middle ones minus others."""
 
 
 @runtime_checkable
@@ -59,6 +62,28 @@ class Answers:
         return _means(self.values, self.target, pairings)
 
 
+@dataclass(frozen=True)
+class Summed:
+    """Exchangeable numbers summed over layers."""
+
+    of: Exchangeable
+    columns: Columns
+
+    @property
+    def own(self) -> Float[np.ndarray, "item column"]:
+        return self.of.own @ self.columns
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw column"]:
+        return self.of.exchanged(pairings) @ self.columns
+
+
+def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
+    """`of` summed over layers, as columns say."""
+    if isinstance(of, Answers):
+        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+    return Summed(of, columns)
+
+
 def _means(values: ByAnswer, target: Int[np.ndarray, " item"], pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
     index, found = np.arange(len(values)), []
     for pairing in pairings:
@@ -79,7 +104,7 @@ def curve(
     clusters: Sequence | None = None,
     dropped: int = 0,
     seed: int = 0,
-    controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
+    controls: Mapping[str, Aside] | None = None,
     null: Float[np.ndarray, "draw layer"] | Sequence[Float[np.ndarray, "_ layer"]] | None = None,
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
@@ -91,20 +116,23 @@ def curve(
     the highest. layers: those of the columns, by default all, or the last where there is one column.
     """
     n_items, width = values.shape
-    labels = range(n_items) if clusters is None else list(clusters) * (n_items // max(len(clusters), 1))
+    labels = codes(range(n_items) if clusters is None else list(clusters) * (n_items // max(len(clusters), 1)))
     seen = np.isfinite(values).all(1)
     values = values[seen]
-    low = high = np.full(width, np.nan)
-    if len(values) > 1:
-        low, high = bootstrap_interval(values, clusters=list(compress(labels, seen)), seed=seed)
+    mean, low, high = np.full((3, width), np.nan)
+    if len(values):
+        bounds = Sample(values, labels[seen]).bounds(seed=seed)
+        mean, low, high = (np.array(of) for of in (bounds.values, bounds.low, bounds.high))
+    if len(values) == 1:
+        low = high = np.full(width, np.nan)
     if layers is None:
         layers = [model.n_layers] if width == 1 else range(width)
     layers = np.asarray(layers)
-    mean = values.mean(0) if len(values) else np.full(width, np.nan)
     same = {"experiment": experiment, "series": series, "reading": reading}
     table = pd.DataFrame(
         same
-        | {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
+        | {"layer": layers, "depth": layers / model.n_layers}
+        | {"value": mean, "low": low, "high": high}
         | {"n": len(values), "dropped": dropped + int((~seen).sum())}
     )
     inner = (layers > 0) & (layers < model.n_layers)
@@ -114,6 +142,15 @@ def curve(
         table["null_high"] = np.nan
         bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
         table.loc[inner, "null_high"] = np.max(bounds, axis=0)
-    same |= {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
-    others = [curve(model, of, **same).assign(control=name) for name, of in (controls or {}).items()]
-    return pd.concat([table, *others], ignore_index=True)
+    tables = [table]
+    for name, of in (controls or {}).items():
+        beside = of if isinstance(of, Sample) else Sample(of, labels)
+        there = np.isfinite(beside.scores).all(-1)
+        bounds = beside.bounds(seed=seed)
+        numbers = {"value": bounds.values, "low": bounds.low, "high": bounds.high, "n": int(there.sum())}
+        tables.append(
+            pd.DataFrame(same | {"layer": layers, "depth": layers / model.n_layers} | numbers).assign(
+                control=name, dropped=dropped
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
