@@ -8,6 +8,7 @@ or layer x item x item, exists.
 match itself never counts as one. Items without any allowed non-match get nan and are for the caller to count.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .evidence import Labels, codes
+from .pairings import Labels, codes
 
 BLOCKS = 20  # of the jackknife
 
@@ -53,9 +54,58 @@ def adjusted_cosine(
     return _matches(a, b, partial(_adjusted_scorer, mask=mask))
 
 
-def retrieval_accuracy(a: Float[Tensor, "item layer hidden"], b: Float[Tensor, "item layer hidden"]) -> Matches:
-    """Per item: is the match the nearest by cosine? The mean of both directions; m items tied for nearest get 1/m."""
-    return _matches(a, b, _retrieval_scorer)
+def retrieval_accuracy(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer hidden"],
+    mask: Bool[Tensor, "item item"] | None = None,
+    *,
+    over_chance: bool = False,
+) -> Matches:
+    """Per item: is the match the nearest by cosine, of what the mask lets it be compared with? The mean of both
+    directions; m items tied for nearest get 1/m. over_chance: minus one over the number compared."""
+    return _matches(a, b, partial(_retrieval_scorer, mask=mask, over_chance=over_chance))
+
+
+def mid_rank(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer hidden"],
+    mask: Bool[Tensor, "item item"] | None = None,
+) -> Matches:
+    """Per item: the share of its non-matches that are further than the match, ties counting half, minus one half; the
+    mean of both directions. Like retrieval it knows no scale, and it does not depend on how many are compared."""
+    return _matches(a, b, partial(_rank_scorer, mask=mask))
+
+
+def csls(
+    a: Float[Tensor, "item layer hidden"],
+    b: Float[Tensor, "item layer hidden"],
+    mask: Bool[Tensor, "item item"] | None = None,
+    k: int = 10,
+) -> Matches:
+    """Per item: `adjusted_cosine` of twice the cosine minus the mean cosines of either side with its k nearest, so that
+    what is near everything is near nothing (arXiv 1710.04087, Eq. 2)."""
+    return _matches(a, b, partial(_csls_scorer, mask=mask, k=k))
+
+
+def causal(
+    unembedding: Float[Tensor, "vocab hidden"], *sides: Float[Tensor, "item layer hidden"]
+) -> list[Float[Tensor, "item layer hidden"]]:
+    """States in the coordinates in which their dot product is the causal inner product: x Cov(U) y, for U the rows of
+    the unembedding (arXiv 2311.03658, Sec. 3; arXiv 2606.14347)."""
+    rows = unembedding.detach().float()
+    values, vectors = torch.linalg.eigh(torch.cov(rows.T).cpu().double())
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return [side.float() @ root.to(side.device, torch.float32) for side in sides]
+
+
+def calibrated(
+    observed: Float[np.ndarray, " layer"], null: Float[np.ndarray, "draw layer"], largest: float
+) -> Float[np.ndarray, " layer"]:
+    """A mean on the scale from what 5% of the null exceed (0, and 0 below) to the largest it can be (1), layer by
+    layer (arXiv 2602.14486, Algorithm 1)."""
+    pool = np.sort(np.vstack([null, observed]), axis=0)
+    high = pool[math.ceil(0.95 * len(pool)) - 1]
+    return np.clip((observed - high) / np.maximum(largest - high, 1e-12), 0.0, 1.0)
 
 
 def mutual_neighbours(
@@ -147,7 +197,10 @@ def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -
 
 
 def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
-    cosine = _cosines(x, y)
+    return _adjusted(_cosines(x, y), mask)
+
+
+def _adjusted(cosine: Tensor, mask: Tensor | None) -> Scorer:
     allowed = _allowed(mask, cosine).to(cosine.dtype)
     # Sums include the match, wherever it will be, so that a permuted match can be taken out again without a new sum.
     rows, columns = (cosine * allowed).sum(1)[:, None], (cosine * allowed).sum(0)[None]
@@ -156,13 +209,36 @@ def _adjusted_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
     return _pair_scorer(adjusted.masked_fill((others_in_row < 1) | (others_in_column < 1), torch.nan))
 
 
-def _retrieval_scorer(x: Tensor, y: Tensor) -> Scorer:
+def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None, over_chance: bool) -> Scorer:
     cosine = _cosines(x, y)
-    hit = torch.zeros_like(cosine)
+    allowed = _allowed(mask, cosine)
+    cosine, hit = cosine.masked_fill(~allowed, -torch.inf), torch.zeros_like(cosine)
     for direction in (0, 1):
         best = cosine >= cosine.amax(direction, keepdim=True) - 1e-6  # equal up to float32 rounding
         hit += best / best.sum(direction, keepdim=True) / 2
+        if over_chance:
+            hit -= 0.5 / allowed.sum(direction, keepdim=True)
     return _pair_scorer(hit)
+
+
+def _rank_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
+    cosine = _cosines(x, y)
+    allowed, found = _allowed(mask, cosine), torch.zeros_like(cosine)
+    for direction in (0, 1):
+        rows, fits = (cosine, allowed) if direction else (cosine.T, allowed.T)
+        ordered = rows.masked_fill(~fits, torch.inf).sort(1).values.contiguous()
+        below, upto = (torch.searchsorted(ordered, (rows + off).contiguous()) for off in (-1e-6, 1e-6))
+        others = fits.sum(1, keepdim=True) - 1
+        rank = (below + upto - 1) / 2 / others  # itself is among those up to it
+        found += (rank if direction else rank.T) / 2
+    few = (allowed.sum(0)[None] < 2) | (allowed.sum(1)[:, None] < 2)
+    return _pair_scorer((found - 0.5).masked_fill(few | ~allowed, torch.nan))
+
+
+def _csls_scorer(x: Tensor, y: Tensor, mask: Tensor | None, k: int) -> Scorer:
+    cosine = _cosines(x, y)
+    near = [cosine.topk(min(k, len(cosine)), dim=of).values.mean(of, keepdim=True) for of in (0, 1)]
+    return _adjusted(2 * cosine - near[0] - near[1], mask)
 
 
 def _neighbour_scorer(x: Tensor, y: Tensor, k: int) -> Scorer:
