@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import torch
@@ -87,13 +87,20 @@ class Reading(ABC):
 
 
 class ThroughUnembedding(Reading):
-    """A reading that is a map of the states before the unembedding."""
+    """A reading that is a map of the states before the unembedding, or before another product that gives a number for
+    each token of the vocabulary."""
 
     @abstractmethod
     def inputs(
         self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]
     ) -> Float[Tensor, "site layer input"]:
         """What is put before the unembedding."""
+
+    def unembed(
+        self, model: LanguageModel, x: Float[Tensor, "row input"], vocab: slice | Tensor
+    ) -> Float[Tensor, "row token"]:
+        """The numbers of some tokens whose softmax over the vocabulary is the reading."""
+        return model.unembed(x, vocab)
 
     def read(self, model: LanguageModel, hidden: Float[Tensor, "site hidden"], layer: int, asked: Asked) -> Scores:
         found = self.read_layers(model, hidden[:, None], [layer], asked)
@@ -119,7 +126,7 @@ class ThroughUnembedding(Reading):
                     None if asked.weights is None else asked.weights[sites].to(**wide),
                 )  # fmt: skip
                 x = self.inputs(model, hidden[sites], layers)
-                parts.append(_read_block(model, x, part, n_tokens, mixture))
+                parts.append(_read_block(model, partial(self.unembed, model), x, part, n_tokens, mixture))
         found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return Scores(**found, mixture=mixture)
 
@@ -232,14 +239,19 @@ class _Pass:
 
 
 def _read_block(
-    model: LanguageModel, x: Float[Tensor, "site layer input"], asked: Asked, n_tokens: int, mixture: Tensor | None
+    model: LanguageModel,
+    unembed: Callable[[Tensor, slice | Tensor], Tensor],
+    x: Float[Tensor, "site layer input"],
+    asked: Asked,
+    n_tokens: int,
+    mixture: Tensor | None,
 ) -> dict[str, Tensor]:
     """All that is asked of some sites at all layers; `mixture` [layer, vocab] is added to."""
     shape, x = x.shape[:2], x.flatten(0, 1)
     targets = None if asked.targets is None else asked.targets.repeat_interleave(shape[1], 0)
     if targets is not None:
         ids, column = targets.unique(return_inverse=True)
-        own = model.unembed(x, ids).gather(1, column)
+        own = unembed(x, ids).gather(1, column)
     peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
     so_far = _Pass(peak, torch.zeros_like(peak))
     if asked.entropy:
@@ -253,7 +265,7 @@ def _read_block(
     n_blocks = -(-model.vocab_size // n_tokens)
     n_tokens = -(-model.vocab_size // n_blocks)  # of one size
     for start in range(0, model.vocab_size, n_tokens):
-        block = model.unembed(x, slice(start, start + n_tokens))
+        block = unembed(x, slice(start, start + n_tokens))
         if asked.rank:
             so_far.above += _above(block, own, targets, start)
         if asked.top_k:
@@ -275,7 +287,7 @@ def _read_block(
     if mixture is not None:  # a row's distribution is known only once its total is
         layer, weights = torch.arange(len(x), device=x.device) % shape[1], asked.weights.repeat_interleave(shape[1])
         for start in range(0, model.vocab_size, n_tokens):
-            mass = model.unembed(x, slice(start, start + n_tokens)).sub_(log_total).exp_().mul_(weights[:, None])
+            mass = unembed(x, slice(start, start + n_tokens)).sub_(log_total).exp_().mul_(weights[:, None])
             mixture[:, start : start + n_tokens].index_add_(0, layer, mass)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in found.items()}
 
