@@ -15,6 +15,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from architectures import make_media_module, make_module, make_tokenizer  # noqa: E402
+from oracle import Oracle  # noqa: E402
 
 from semhub_utils.models import wrap  # noqa: E402
 
@@ -38,6 +39,13 @@ def tiny(tokenizers):
         return made(name)
 
     return handle
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def both(request, tiny):
+    """A tiny model, and its oracle."""
+    model = tiny(request.param)
+    return model, Oracle(request.param, model.module, model.tokenizer)
 
 
 @pytest.fixture
