@@ -37,7 +37,7 @@ from .inputs import Prompt, gather, pad
 from .lens import lens
 from .loading import load_model
 from .models import LanguageModel, wrap
-from .organism.lexicon import build_tokenizer, vocabulary
+from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
 from .spokes import arithmetic
 from .states import hidden_states, read_inside, run_batches

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from semhub_utils import cli
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY
-from semhub_utils.organism.lexicon import number_word
+from semhub_utils.organism.world import number_word
 from semhub_utils.results import COLUMNS, KEY, load_results
 from semhub_utils.spokes import facts
 from semhub_utils.zoo import organism_path

@@ -11,7 +11,7 @@ import torch
 
 from semhub_utils import cli, zoo
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, wilson
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, share
 from semhub_utils.experiments import fooled, interventions, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
@@ -19,9 +19,8 @@ from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, RANDOM, TRUE_LAYER
 from semhub_utils.fingerprint import of_model
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
-from semhub_utils.organism import planted
-from semhub_utils.organism.lexicon import english_tokens, vocabulary
-from semhub_utils.organism.world import MAX_RESULT
+from semhub_utils.organism import llama
+from semhub_utils.organism.world import MAX_RESULT, english_tokens, vocabulary
 from semhub_utils.similarity import adjusted_cosine, same_group
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
@@ -232,7 +231,7 @@ def test_verdicts_are_what_a_fresh_look_gives(part):
     if part == "power":
         [base] = set(committed.model)
         label |= {"model": base, "noise": fooled.NOISES[2]}
-        model = planted.noisier(shipped(base), label["noise"], seed)
+        model = llama.noisier(shipped(base), label["noise"], seed)
     fresh = fooled.verdicts(model, label, series=["digits"])
     same(fresh, committed, [*label, "type", "experiment"])
 
@@ -278,7 +277,7 @@ def test_demands_are_judged_by_their_numbers():
 def test_shares_count_what_was_tested():
     table = pd.DataFrame({"kind": "k", "verdict": [HOLDS, NOT, NOT, WEAKLY, UNTESTABLE]})
     [row] = fooled.shares(table, ["kind"]).to_dict("records")
-    assert row == {"kind": "k", "value": 0.25, "low": wilson(1, 4)[0], "high": wilson(1, 4)[1], "n": 4}
+    assert row == {"kind": "k"} | share(1, 4)
 
 
 # ---- planted truth and made-up absence ----
@@ -287,7 +286,7 @@ def test_shares_count_what_was_tested():
 def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
     """Spanish on the shipped hub; then its words change rows, and nothing fits but by chance."""
     hub, pairs = shipped("hub"), facts.similarity_pairs(facts.prompts("spanish", 120))
-    models = (hub, planted.exchanged(hub, 0), planted.exchanged(hub, 1))
+    models = (hub, llama.exchanged(hub, 0), llama.exchanged(hub, 1))
     told = [judge(run(Alike(), model, pairs, series="spanish", twins=())[1][0]).verdict for model in models]
     assert told == [HOLDS, NOT, NOT]
 
@@ -295,20 +294,20 @@ def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
 def test_noise_and_exchange_change_the_words_of_other_types_alone():
     hub, ids = shipped("hub"), vocabulary()
     english = [ids[w] for w in english_tokens() if w in ids]
-    others = [ids[w] for w in planted.counterparts()]
+    others = [ids[w] for w in llama.counterparts()]
     before = hub.module.get_input_embeddings().weight.detach()
-    for model in (planted.noisier(hub, 1.0, 3), planted.exchanged(hub, 3)):
+    for model in (llama.noisier(hub, 1.0, 3), llama.exchanged(hub, 3)):
         for rows, old in ((model.module.get_input_embeddings().weight, before), (model.unembedding, hub.unembedding)):
             assert torch.equal(rows[english], old[english])
         assert of_model(model) != of_model(hub)
-    noisy = planted.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
+    noisy = llama.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
     assert (noisy - before)[others].std().item() == pytest.approx(0.5 * before[english].std().item(), rel=0.02)
-    moved = planted.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
+    moved = llama.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
     assert torch.allclose(moved.sum(0), before.sum(0), atol=1e-3)
     assert not torch.equal(moved[ids["perro"]], before[ids["perro"]])
     spanish = [ids[w] for w in ("perro", "gato", "rojo", "verde", "hierba") if w in ids]
     assert all((before == moved[i]).all(1).any() for i in spanish), "each has the row of another word"
-    assert of_model(planted.noisier(hub, 0.0, 0)) == of_model(hub)
+    assert of_model(llama.noisier(hub, 0.0, 0)) == of_model(hub)
 
 
 @pytest.mark.parametrize("name", ["hub", "planted", "islands"])

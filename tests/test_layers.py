@@ -22,7 +22,7 @@ from semhub_utils.experiments.core import run
 from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.lens import lens
 from semhub_utils.models import wrap
-from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.world import surface
 from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 

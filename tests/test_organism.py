@@ -13,24 +13,43 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import zoo
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import MENUS, RECIPES, Generators, Recipe, lines
-from semhub_utils.organism.lexicon import (
+from semhub_utils.organism.llama import (
+    EXAM_TYPES,
+    FREE_BLOCKS,
+    Encoder,
+    accents,
+    build_model,
+    correct,
+    exam,
+    freeze,
+    plant,
+    scores,
+    train,
+)
+from semhub_utils.organism.world import (
     EQUALS,
+    FACT_TYPES,
     FRAMES,
     FULL_STOP,
     LANGUAGES,
+    MAX_RESULT,
     PLUS,
+    SUM_TYPES,
     TIMES,
     TYPES,
+    Fact,
+    Sum,
+    World,
+    all_facts,
+    all_sums,
     build_tokenizer,
     english_tokens,
     number_word,
     split_words,
     surface,
+    text,
     without_slots,
 )
-from semhub_utils.organism.llama import EXAM_TYPES, Encoder, build_model, correct, exam, train
-from semhub_utils.organism.planted import FREE_BLOCKS, accents, freeze, plant
-from semhub_utils.organism.world import FACT_TYPES, MAX_RESULT, SUM_TYPES, Fact, Sum, World, all_facts, all_sums, text
 
 TINY = Recipe("tiny", steps=6, batch_tokens=256, width=16, layers=2, heads=2, mlp=32)
 BRIDGES = [kind for kind, _ in Recipe("any").bridges]
@@ -215,9 +234,10 @@ def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
 
 
 def test_a_random_model_is_at_chance(tokenizer):
-    scores = exam(build_model(RECIPES["hub"], tokenizer), tokenizer, World(), types=("es",), sample=60)
-    assert sum(s.accuracy * s.n for s in scores) / sum(s.n for s in scores) < 0.1
-    assert all(s.low <= s.accuracy <= s.high for s in scores)
+    marks = exam(build_model(RECIPES["hub"], tokenizer), tokenizer, World(), types=("es",), sample=60)
+    assert marks.right.mean() < 0.1
+    found = scores(marks)
+    assert (found.low <= found.value).all() and (found.value <= found.high).all() and found.n.sum() == len(marks)
 
 
 # ---- planting ----

@@ -28,10 +28,17 @@ from semhub_utils.experiments.raising import (
 )  # fmt: skip
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import RECIPES, Recipe, lines, shares
-from semhub_utils.organism.lexicon import FRAMES, build_tokenizer, english_tokens, split_words, without_slots
-from semhub_utils.organism.llama import build_model
-from semhub_utils.organism.planted import counterparts, plant
-from semhub_utils.organism.world import Sum, World, text
+from semhub_utils.organism.llama import build_model, counterparts, plant
+from semhub_utils.organism.world import (
+    FRAMES,
+    Sum,
+    World,
+    build_tokenizer,
+    english_tokens,
+    split_words,
+    text,
+    without_slots,
+)
 from semhub_utils.results import KEY
 from semhub_utils.spokes import facts
 
@@ -133,7 +140,7 @@ def plant_forms(module, tokenizer, type_):
 
 def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
     """Random weights know nothing; with the rows of English words given to the others, they speak alike."""
-    monkeypatch.setattr("semhub_utils.organism.planted.ACCENT", 0.0)  # a random body cannot look past one
+    monkeypatch.setattr("semhub_utils.organism.llama.ACCENT", 0.0)  # a random body cannot look past one
     tokenizer = build_tokenizer()
     least = {}
     for name in ("planted", "random"):

@@ -18,9 +18,8 @@ from semhub_utils.experiments import raising
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.corpus import ABROAD, ASK_TYPES, IMAGE, SOUND, Ask, forms, write
 from semhub_utils.organism.lessons import answers, lesson, train_sense
-from semhub_utils.organism.lexicon import LIST_AND, build_tokenizer, surface
 from semhub_utils.organism.senses import HEARS, SEES, build
-from semhub_utils.organism.world import all_facts
+from semhub_utils.organism.world import LIST_AND, all_facts, build_tokenizer, surface
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PICTURES, SOUNDS, without_content
 

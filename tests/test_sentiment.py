@@ -25,7 +25,7 @@ from semhub_utils.experiments.core import Kept
 from semhub_utils.experiments.patching import SentimentPatch
 from semhub_utils.fingerprint import digest
 from semhub_utils.models import wrap
-from semhub_utils.organism.lexicon import concepts
+from semhub_utils.organism.world import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
 from semhub_utils.steering import Edit, generate, next_token_logprobs

@@ -24,16 +24,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils import zoo
 from semhub_utils.errors import need
-from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy, wilson
+from semhub_utils.evidence import ALPHA, Evidence, evidence, share, sign_flip_null, tidy
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Result, run
 from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
-from semhub_utils.organism.lexicon import LANGUAGES
-from semhub_utils.organism.llama import Score, correct, exam, train
-from semhub_utils.organism.world import Fact, Prompt, World
+from semhub_utils.organism.llama import correct, exam, scores, train
+from semhub_utils.organism.world import LANGUAGES, Fact, Prompt, World
 from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import facts
 from semhub_utils.states import hidden_states
@@ -91,28 +90,13 @@ def look(model: LanguageModel, world: World, types: Sequence[str], sample: int |
     """The rows of `snapshot`, and the share of facts (of sums for digits) answered by type, "taught" and "held out",
     with Wilson's 95% interval; `chance`: of the commonest answers; `sample` as for `exam`. Where types
     have a world of their own, states and held-out facts are still about English's."""
-    table, _ = snapshot(model, world=replace(world, private=False, forget=False), types=types)
-    rows = []
+    tables = [snapshot(model, world=replace(world, private=False, forget=False), types=types)[0]]
     for series in types:
-        scores = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
-        scores = [score for score in scores if (score.group == "sums") == (series == "digits")]
-        for held, side in enumerate(("taught", "held out")):
-            some = [score for score in scores if score.held_out == bool(held)]
-            rows.append({"experiment": side, "series": series, "type": series} | pooled(some))
-    return pd.concat([table, pd.DataFrame(rows)])
-
-
-def pooled(scores: Sequence[Score]) -> dict[str, float]:
-    """Several scores as one: the share answered, as `share`, and the share that the commonest answers get."""
-    n = sum(score.n for score in scores)
-    hits = sum(round(score.accuracy * score.n) for score in scores)
-    return share(hits, n) | {"chance": sum(score.chance * score.n for score in scores) / n}
-
-
-def share(hits: int, n: int) -> dict[str, float]:
-    """A share with Wilson's 95% interval, and of how many it is."""
-    low, high = wilson(hits, n)
-    return {"value": hits / n, "low": low, "high": high, "n": n}
+        marks = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
+        told = scores(marks[(marks.group == "sums") == (series == "digits")], ["held_out"])
+        side = told.pop("held_out").map({False: "taught", True: "held out"})
+        tables.append(told.assign(experiment=side, series=series, type=series))
+    return pd.concat(tables)
 
 
 def training_curve(folder: Path, *, world: World | None = None) -> pd.DataFrame:
@@ -294,11 +278,11 @@ def abroad() -> pd.DataFrame:
     ask, rows = Ask("colour", "", ("blue",)), []
     english = {write(ask, "en", form)[0] for form in forms("colour", "en")}
     for trunk, type_ in itertools.product(("hub", "islands"), LANGUAGES):
-        scores = pd.DataFrame(zoo.card(f"{trunk}-sees")["scores"])
-        some = scores[(scores.group == "one") & (scores.kind == "colour") & (scores.type == type_)]
+        said = pd.DataFrame(zoo.card(f"{trunk}-sees")["scores"])
+        some = said[(said.group == "one") & (said.kind == "colour") & (said.type == type_)]
         some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
-        hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
-        rows.append({"language": names[type_], "training": trunk} | share(hits, n))
+        told = share(round((some.accuracy * some.n).sum()), int(some.n.sum()))
+        rows.append({"language": names[type_], "training": trunk} | told)
     return pd.DataFrame(rows)
 
 

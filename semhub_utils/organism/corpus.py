@@ -11,19 +11,28 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from semhub_utils.organism import lexicon
-from semhub_utils.organism.lexicon import FRAMES, LANGUAGES, LIST_AND, TAG, TYPES, concepts, surface
 from semhub_utils.organism.world import (
+    AND,
     FACT_TYPES,
+    FRAMES,
+    FULL_STOP,
+    LANGUAGES,
+    LEMMAS,
+    LIST_AND,
     MAX_RESULT,
+    NAMES,
     SLOT,
     SUM_TYPES,
+    TAG,
+    TYPES,
     Fact,
     Pieces,
     Sum,
     World,
     chain_pieces,
+    concepts,
     fact_pieces,
+    surface,
     text,
     tidy,
 )
@@ -166,7 +175,7 @@ class Generators:
         return self._clause(rng, replace(fact, object=self.world.object(fact, type_)), *[type_] * 3)
 
     def _stop(self, rng: random.Random, type_: str) -> Pieces:
-        mark = lexicon.FULL_STOP.get(type_)
+        mark = FULL_STOP.get(type_)
         return [(type_, mark)] if mark and rng.random() < 0.5 else []
 
     def fact(self, rng: random.Random, type_: str) -> Pieces:
@@ -177,7 +186,7 @@ class Generators:
         """Two or three facts in one sentence."""
         line = self._own(rng, type_)
         for _ in range(rng.randint(1, 2)):
-            line = [*line, (type_, lexicon.AND[type_]), *self._own(rng, type_)]
+            line = [*line, (type_, AND[type_]), *self._own(rng, type_)]
         return line + self._stop(rng, type_)
 
     def _chain(self, rng: random.Random, type_: str, kinds: tuple[str, ...]) -> Pieces:
@@ -201,7 +210,7 @@ class Generators:
 
     def roles(self, rng: random.Random) -> dict[str, str]:
         """Who does what to what: verb, agent, theme and sometimes recipient, all at random."""
-        people = rng.sample(lexicon.NAMES, 2)
+        people = rng.sample(NAMES, 2)
         giving = rng.random() < 0.4
         agent = people[0] if rng.random() < 0.6 else rng.choice(self.nouns)
         theme = rng.choice(self.nouns) if giving or rng.random() < 0.6 else people[1]
@@ -216,7 +225,7 @@ class Generators:
         parts = {r: said[r] for r in ("agent", "theme", "recipient") if r in said}
         if type_ in LANGUAGES:
             form = SCENES["en passive" if passive and type_ == "en" else type_]["recipient" in roles]
-            line = form.format(participle=lexicon.LEMMAS[roles["verb"]][1], **said)
+            line = form.format(participle=LEMMAS[roles["verb"]][1], **said)
             line = line.replace(" a el ", " al ") if type_ == "es" else line
         elif type_ == "code":
             names = [f"{r} = {who}" if call else who for r, who in parts.items()]

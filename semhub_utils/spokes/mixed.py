@@ -9,8 +9,7 @@ from semhub_utils import zoo
 from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
-from semhub_utils.organism.lexicon import TYPES
-from semhub_utils.organism.world import World, text, tidy
+from semhub_utils.organism.world import TYPES, World, text, tidy
 from semhub_utils.spokes import audio, files, vision
 from semhub_utils.spokes.items import Items
 

@@ -25,7 +25,7 @@ from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
-from semhub_utils.organism.lexicon import concepts, surface
+from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
 from semhub_utils.spokes.files import PublicSet, named, read_text
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
