@@ -5,15 +5,20 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests ask the network for nothing
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from jaxtyping import install_import_hook  # noqa: E402
-
-install_import_hook("semhub_utils", "beartype.beartype")
-
 from functools import cache  # noqa: E402
+from importlib import import_module  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+LIBRARIES = ("altair", "beartype", "nbformat", "pandas", "papermill", "pyarrow.parquet", "transformers.models.auto")
+for library in (*LIBRARIES, "transformers.models.auto.processing_auto"):
+    import_module(library)  # as what a module of the package is first to load is compiled anew
+
+install_import_hook("semhub_utils", "beartype.beartype")
+
 from architectures import make_media_module, make_module, make_tokenizer  # noqa: E402
 from oracle import Oracle  # noqa: E402
 
