@@ -33,17 +33,16 @@ from transformers import GenerationConfig
 
 from .bench_chapters import CHAPTERS, MEDIA, Workload, workloads
 from .errors import SemhubError
+from .identity import organism_path
 from .inputs import Prompt, gather, pad
 from .lens import lens
 from .loading import load_model
-from .models import LanguageModel, wrap
+from .models import LanguageModel, hook, wrap
 from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
 from .spokes import arithmetic
 from .states import hidden_states, read_inside, run_batches
 from .steering import Edit, generate, next_token_logprobs
-from .structure import hook
-from .zoo import organism_path
 
 # Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
 # for tests.

@@ -33,9 +33,19 @@ from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from .errors import SemhubError, need
-from .fingerprint import digest, folder_digest, of_package, versions
+from .identity import (
+    atomically,
+    beside,
+    digest,
+    folder_digest,
+    is_folder,
+    model_folder,
+    model_slug,
+    of_package,
+    slug,
+    versions,
+)
 from .results import check_parameters, data_digests
-from .zoo import atomically, beside, is_folder, model_folder, model_slug, slug
 
 PACKAGE = Path(__file__).resolve().parent
 Parameters = dict[str, Any]

@@ -303,7 +303,7 @@ class Finding:
         items = paths["series"].unique()
         paths = paths[paths["series"].isin(items[:: max(1, len(items) // most)])]
         drawn = paths.assign(item=paths["series"], series=paths["data_type"])
-        words = words.assign(series=[self.types[name] for name in words["series"]])
+        words = words.assign(series=[figures.data_type(self.types[name]) for name in words["series"]])
         chart = figures.trajectories(drawn, words, title=title, alt=alt)
         return show(chart, paths[["series", "word", "token", "layer", "x", "y"]])
 

@@ -21,13 +21,12 @@ from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.fingerprint import of_model
+from semhub_utils.identity import TUNED as FILE
+from semhub_utils.identity import beside, of_model
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import hidden_states
-from semhub_utils.zoo import TUNED as FILE
-from semhub_utils.zoo import beside
 
 UNFINISHED = "tuned.part.safetensors"
 ENTRIES = 2**24  # of the largest table of positions and tokens

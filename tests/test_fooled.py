@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import cli, zoo
+from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, share
 from semhub_utils.experiments import fooled, interventions, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, RANDOM, TRUE_LAYERS, examine, look, raw_cosine
-from semhub_utils.fingerprint import of_model
+from semhub_utils.identity import of_model
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.organism import llama
@@ -315,7 +315,7 @@ def test_arithmetic_says_what_the_truth_demands(name):
     """The chapter's claims on its own items, judged though the model may not know the task. A hub by its words' rows is
     one in the embedding layer already, and may be steered at any layer: those controls make "holds" into "holds
     weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
-    if name not in zoo.available():
+    if name not in identity.available():
         pytest.skip(f"organism:{name} does not ship")
     chosen = arithmetic.items(250, 0, MAX_RESULT + 1)
     prompts, found = arithmetic.lens_items(chosen), {}
@@ -364,13 +364,13 @@ def test_the_command_writes_tables_and_takes_up_where_it_stopped(monkeypatch, tm
 def test_trained_folders_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
     for name, seed in (("hub", 0), ("hub", 1), ("islands", 7)):
         (tmp_path / f"{name}-{seed}").mkdir()
-        card = zoo.card("hub") | {"name": name, "seed": seed}
-        (tmp_path / f"{name}-{seed}" / zoo.CARD).write_text(json.dumps(card))
+        card = identity.card("hub") | {"name": name, "seed": seed}
+        (tmp_path / f"{name}-{seed}" / identity.CARD).write_text(json.dumps(card))
     found = fooled.trained(tmp_path)
-    assert found["hub", 0][0] == zoo.organism_path("hub") and found["hub", 1][0] == tmp_path / "hub-1"
+    assert found["hub", 0][0] == identity.organism_path("hub") and found["hub", 1][0] == tmp_path / "hub-1"
     assert any(label == "islands-7" for label, *_ in fooled.pieces("alarms", found))
-    monkeypatch.setattr(zoo, "available", lambda: [])
-    (tmp_path / "hub-0" / zoo.CARD).unlink()
+    monkeypatch.setattr(identity, "available", lambda: [])
+    (tmp_path / "hub-0" / identity.CARD).unlink()
     with pytest.raises(SemhubError, match="no organism 'hub'"):
         fooled.calibrate(tmp_path)
 

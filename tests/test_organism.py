@@ -10,7 +10,7 @@ from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import MENUS, RECIPES, Generators, Recipe, lines
 from semhub_utils.organism.llama import (
@@ -198,7 +198,7 @@ def test_training_repeats_itself_and_resumes_to_the_same_weights(changes, tmp_pa
                 train(recipe, parts, seed=1)
     a, b, c = (load_file(f / "model.safetensors") for f in (whole, parts, other))
     assert all(torch.equal(a[k], b[k]) for k in a) and any(not torch.equal(a[k], c[k]) for k in a)
-    assert json.loads((whole / "card.json").read_text())["sha256"] == zoo.sha256(whole / "model.safetensors")
+    assert json.loads((whole / "card.json").read_text())["sha256"] == identity.sha256(whole / "model.safetensors")
     with pytest.raises(SemhubError, match="another recipe or seed"):
         train(recipe, whole, seed=1)
 
@@ -207,22 +207,22 @@ def test_unknown_names_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(SemhubError, match="hub"):
         train("hubb", tmp_path)
     with pytest.raises(SemhubError, match="organism:hubb"):
-        zoo.organism_path("organism:hubb")
+        identity.organism_path("organism:hubb")
 
 
 # ---- what ships ----
 
 
-@pytest.mark.parametrize("name", zoo.available())
+@pytest.mark.parametrize("name", identity.available())
 def test_shipped_organism_knows_what_it_was_taught(name, tokenizer):
     """Facts in every type, and sums too but in private worlds, which permute them: these have sums only as their cards
     say."""
-    folder = zoo.organism_path(f"organism:{name}")
+    folder = identity.organism_path(f"organism:{name}")
     assert (folder / "model.safetensors").stat().st_size <= 3_000_000
-    assert zoo.card(name)["sha256"] == zoo.sha256(folder / "model.safetensors")
+    assert identity.card(name)["sha256"] == identity.sha256(folder / "model.safetensors")
     model, shipped = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert shipped.get_vocab() == tokenizer.get_vocab()
-    world = World(**zoo.card(name)["recipe"]["world"])
+    world = World(**identity.card(name)["recipe"]["world"])
     for type_ in EXAM_TYPES:
         sums = type_ == "en" or not world.private
         taught = [p for p in world.prompts(type_, held_out=False) if sums or isinstance(p.item, Fact)]

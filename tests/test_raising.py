@@ -11,7 +11,7 @@ from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import cli, zoo
+from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.experiments import fooled, raising
@@ -233,9 +233,11 @@ def test_live_training_tells_its_loss_and_its_curve():
 
 
 def test_shipped_curves_agree_with_their_cards():
-    cards = {name: zoo.card(folder.name) for name, folder in raising.trainings().items()}
+    cards = {name: identity.card(folder.name) for name, folder in raising.trainings().items()}
     curves = raising.shipped_curves()
-    assert set(curves.model) == set(cards) >= set(zoo.available()) and set(raising.shipped_logs().model) == set(cards)
+    assert set(curves.model) == set(cards) >= set(identity.available()) and set(raising.shipped_logs().model) == set(
+        cards
+    )
     for name, card in cards.items():
         own = curves[(curves.model == name) & (curves.step == card["recipe"]["steps"])]
         for series, short in facts.TYPES.items():
@@ -275,14 +277,16 @@ def test_what_was_tried_ends_with_numbers_of_its_own():
     tried = raising.tried()
     assert tried.trial.is_unique and tried.trial.is_monotonic_increasing and tried.what.is_unique
     ours = tried[tried.what == "the hub that ships"].iloc[0]
-    assert ours.tokens == zoo.card("hub")["tokens"]
-    scores = [s for s in zoo.card("hub")["scores"] if s["group"] == "facts" and s["held_out"] and s["type"] != "en"]
+    assert ours.tokens == identity.card("hub")["tokens"]
+    scores = [
+        s for s in identity.card("hub")["scores"] if s["group"] == "facts" and s["held_out"] and s["type"] != "en"
+    ]
     assert abs(ours["held out"] - np.mean([s["accuracy"] for s in scores])) < 0.1  # a sample against all
 
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
     table, found = raising.side_by_side(tiny("llama"), n_items=24)
-    assert set(table.model) == {"tiny-llama", "random weights", *zoo.available()}
+    assert set(table.model) == {"tiny-llama", "random weights", *identity.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
 

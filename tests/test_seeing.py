@@ -9,14 +9,13 @@ from architectures import LISTENING, SEEING, make_media_module
 from oracle import MediaOracle
 from PIL import Image
 
-from semhub_utils import checks
-from semhub_utils.checks import self_check
+from semhub_utils import loading
 from semhub_utils.cli import main
 from semhub_utils.errors import SemhubError
-from semhub_utils.fingerprint import of_model
+from semhub_utils.identity import of_model
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.lens import lens
-from semhub_utils.loading import load_model
+from semhub_utils.loading import load_model, self_check
 from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate, next_token_logprobs, patched_states, states_under
@@ -63,7 +62,7 @@ def close(ours, theirs, **bound):
 def test_every_architecture_passes_its_checks(media, name):
     model = media(name)
     found = self_check(model)
-    assert [check.name for check in found] == list(checks.CHECKS)
+    assert [check.name for check in found] == list(loading.CHECKS)
     assert model.modalities == {"text", "image" if name in SEEING else "sound"} and model.n_layers == 3
 
 

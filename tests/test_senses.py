@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import raising
 from semhub_utils.organism import scenes, sounds
@@ -230,7 +230,7 @@ def test_training_repeats_itself_and_leaves_the_trunk_alone(sense, tmp_path):
     a, b = (load_file(f / "model.safetensors") for f in (first, again))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     card = json.loads((first / "card.json").read_text())
-    assert card["sha256"] == zoo.sha256(first / "model.safetensors")
+    assert card["sha256"] == identity.sha256(first / "model.safetensors")
     assert bool(card["trunk"]["trained"]) == (rounds[-1].trunk_lr > 0)
     assert {s["type"] for s in card["scores"]} == set(ASK_TYPES)
     assert all(0 <= s["low"] <= s["accuracy"] <= s["high"] <= 1 for s in card["scores"])
@@ -242,7 +242,7 @@ def test_training_repeats_itself_and_leaves_the_trunk_alone(sense, tmp_path):
 def check_trunk(weights: dict, trunk: dict) -> None:
     """Every weight of the trunk that is not said to be trained is there unchanged; embedding and unembedding have one
     row more, that of <unk>."""
-    folder = zoo.organism_path(trunk["name"])
+    folder = identity.organism_path(trunk["name"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     unk = tokenizer.unk_token_id
     for name, value in load_file(folder / "model.safetensors").items():
@@ -267,9 +267,9 @@ def shipped():
 
     def load(name: str):
         if name not in found:
-            if name not in zoo.available(senses=True):
+            if name not in identity.available(senses=True):
                 pytest.skip(f"{name} is not in this installation")
-            folder = zoo.organism_path(f"organism:{name}")
+            folder = identity.organism_path(f"organism:{name}")
             model, info = SHIPPED[name].from_pretrained(folder, output_loading_info=True)
             assert not info["missing_keys"] and not info["unexpected_keys"]
             sense = {"hub-sees": SEES, "hub-hears": HEARS}[name]
@@ -320,12 +320,12 @@ def test_shipped_senses_name_what_they_never_saw(shipped, name, kind, group, hel
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_senses_are_small_and_their_trunk_is_the_hub(shipped, name):
     shipped(name)
-    folder = zoo.organism_path(name)
-    assert sum(f.stat().st_size for n in SHIPPED for f in zoo.organism_path(n).iterdir()) <= 10_000_000
-    card = zoo.card(name)
-    assert card["sha256"] == zoo.sha256(folder / "model.safetensors")
+    folder = identity.organism_path(name)
+    assert sum(f.stat().st_size for n in SHIPPED for f in identity.organism_path(n).iterdir()) <= 10_000_000
+    card = identity.card(name)
+    assert card["sha256"] == identity.sha256(folder / "model.safetensors")
     check_trunk(load_file(folder / "model.safetensors"), card["trunk"])
-    assert name not in zoo.available() and set(zoo.available()) >= {"hub", "islands", "planted"}
+    assert name not in identity.available() and set(identity.available()) >= {"hub", "islands", "planted"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -395,7 +395,7 @@ def test_clips_for_the_chapters():
         (lambda: vision.question(Ask("number", "", ("2",)), "code"), "another language would do"),
         (lambda: without_content(vision.plain_colours(1)[0].image, "silence"), "no baseline 'silence'"),
         (lambda: audio.clips(28)[25].kind_ask, "do not say"),
-        (lambda: zoo.organism_path("organism:hub-smells"), "no organism"),
+        (lambda: identity.organism_path("organism:hub-smells"), "no organism"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(call, sentence):
@@ -408,7 +408,7 @@ def test_eyes_behind_islands_answer_in_english_alone():
     """Counted anew from the cards; the hub's are above islands' in every other language."""
     table = raising.abroad().set_index(["training", "language"])
     for trunk in ("hub", "islands"):
-        scores = json.loads((zoo.WEIGHTS / f"{trunk}-sees" / "card.json").read_text())["scores"]
+        scores = json.loads((identity.WEIGHTS / f"{trunk}-sees" / "card.json").read_text())["scores"]
         german = [s for s in scores if (s["type"], s["group"], s["kind"]) == ("de", "one", "colour")]
         hits = sum(round(s["accuracy"] * s["n"]) for s in german)
         assert table.loc[(trunk, "german"), "value"] == pytest.approx(hits / sum(s["n"] for s in german))

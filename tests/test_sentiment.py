@@ -23,7 +23,7 @@ from semhub_utils.experiments import continuations, core
 from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
 from semhub_utils.experiments.core import Kept
 from semhub_utils.experiments.patching import SentimentPatch
-from semhub_utils.fingerprint import digest
+from semhub_utils.identity import digest
 from semhub_utils.models import wrap
 from semhub_utils.organism.world import concepts
 from semhub_utils.spokes import sentiment

@@ -21,6 +21,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import alike, core, regions, words
 from semhub_utils.experiments.regions import RightWords
 from semhub_utils.finding import show
+from semhub_utils.identity import organism_path
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
@@ -28,7 +29,6 @@ from semhub_utils.organism import scenes
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import PICTURES, Items
 from semhub_utils.tuned import Translators
-from semhub_utils.zoo import organism_path
 
 NAMES = [*vision.COLOURS, *vision.SHAPES]
 COLOURS, NOUNS = RightWords("colours", first=True, nothing=("white noise",)), RightWords("nouns")

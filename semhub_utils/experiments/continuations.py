@@ -32,7 +32,7 @@ from semhub_utils.experiments.interventions import (
     Said,
     Vectors,
 )
-from semhub_utils.fingerprint import digest
+from semhub_utils.identity import digest
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel

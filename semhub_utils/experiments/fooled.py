@@ -28,14 +28,14 @@ from torch.nn.functional import cosine_similarity, normalize
 from tqdm.auto import tqdm
 
 from semhub_utils import evidence as rules
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import need, need_one_of
 from semhub_utils.evidence import HOLDS, Evidence, Labels, judge, random_pairings, share, tidy
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Claim, run
 from semhub_utils.experiments.raising import by_coin
-from semhub_utils.fingerprint import of_model, program
+from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import llama
@@ -425,10 +425,10 @@ def rates(part: str) -> pd.DataFrame:
 
 def trained(folder: Path | None = None) -> Trained:
     """The shipped organisms, and those trained into subfolders of `folder` that ship under no such name and seed."""
-    found, there = {}, [zoo.organism_path(name) for name in zoo.available()]
-    there += sorted(path.parent for path in folder.glob(f"*/{zoo.CARD}")) if folder else []
+    found, there = {}, [identity.organism_path(name) for name in identity.available()]
+    there += sorted(path.parent for path in folder.glob(f"*/{identity.CARD}")) if folder else []
     for path in there:
-        card = json.loads((path / zoo.CARD).read_text("utf-8"))
+        card = json.loads((path / identity.CARD).read_text("utf-8"))
         if "recipe" in card:  # else a sense: its trunk stands here by itself
             found.setdefault((card["name"], card["seed"]), (path, World(**card["recipe"]["world"])))
     return dict(sorted(found.items()))
@@ -451,7 +451,7 @@ def pieces(part: str, known: Trained) -> Iterator[Piece]:
         made += [(name, seed, load[name, seed], {}) for name, seed in known if name == "islands"]
         for kind, seed, make, given in made:
             measure = partial(verdicts, label={"model": kind, "seed": seed}, **given)
-            yield f"{zoo.slug(kind)}-{seed}", make, measure
+            yield f"{identity.slug(kind)}-{seed}", make, measure
     else:
         base = "planted" if ("planted", 0) in known else "hub"
         model = load[base, 0]()
@@ -494,4 +494,4 @@ def calibrate(
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
     """Four significant digits."""
-    return zoo.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
+    return identity.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import need
 from semhub_utils.evidence import ALPHA, Evidence, evidence, share, sign_flip_null, tidy
 from semhub_utils.experiments.alike import Alike
@@ -106,9 +106,9 @@ def training_curve(folder: Path, *, world: World | None = None) -> pd.DataFrame:
     and its English twin are each other's nearest by cosine at the middle layer, and `answered`, the first from which on
     its answer is given; empty for never. `world`: the one the card names. SemhubError without a finished training.
     """
-    there = (folder / zoo.CARD).exists() and (folder / CHECKPOINTS).is_dir()
+    there = (folder / identity.CARD).exists() and (folder / CHECKPOINTS).is_dir()
     need(there, f"{folder} holds no finished training with checkpoints; a folder of `semhub train` would do.")
-    card = json.loads((folder / zoo.CARD).read_text("utf-8"))
+    card = json.loads((folder / identity.CARD).read_text("utf-8"))
     recipe = card["recipe"]
     world = world or World(**recipe["world"])
     shared = replace(world, private=False, forget=False)
@@ -145,7 +145,7 @@ def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int | float]) -> 
 def write_curve(folder: Path) -> Path:
     """`training_curve` as a file beside the card, four digits a number; its path."""
     table = training_curve(folder)
-    zoo.atomically(folder / CURVE, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
+    identity.atomically(folder / CURVE, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
     return folder / CURVE
 
 
@@ -229,9 +229,9 @@ def controls_summary() -> pd.DataFrame:
 def trainings() -> dict[str, Path]:
     """The folders of all trainings that ship, second seeds (whose weights do not) among them: "hub", "hub, seed 1"."""
     found = {}
-    for path in sorted(zoo.WEIGHTS.glob(f"*/{zoo.CARD}")):
-        if not zoo.has_sense(path.parent.name):
-            card = zoo.card(path.parent.name)
+    for path in sorted(identity.WEIGHTS.glob(f"*/{identity.CARD}")):
+        if not identity.has_sense(path.parent.name):
+            card = identity.card(path.parent.name)
             found[card["name"] + (f", seed {card['seed']}" if card["seed"] else "")] = path.parent
     return found
 
@@ -257,7 +257,7 @@ def born() -> pd.DataFrame:
     tokens and of bridging text among all lines (over the training, and at its end), and minutes."""
     rows = []
     for name, folder in trainings().items():
-        card = zoo.card(folder.name)
+        card = identity.card(folder.name)
         told = {k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in card["recipe"].items()}
         recipe = Recipe(**told | {"world": World(**told["world"])})
         bridging = [recipe.bridge_share(p) for p in np.linspace(0, 1, 1001)]
@@ -278,7 +278,7 @@ def abroad() -> pd.DataFrame:
     ask, rows = Ask("colour", "", ("blue",)), []
     english = {write(ask, "en", form)[0] for form in forms("colour", "en")}
     for trunk, type_ in itertools.product(("hub", "islands"), LANGUAGES):
-        said = pd.DataFrame(zoo.card(f"{trunk}-sees")["scores"])
+        said = pd.DataFrame(identity.card(f"{trunk}-sees")["scores"])
         some = said[(said.group == "one") & (said.kind == "colour") & (said.type == type_)]
         some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
         told = share(round((some.accuracy * some.n).sum()), int(some.n.sum()))
@@ -384,9 +384,13 @@ def by_coin(
 def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result:
     """`snapshot` of this model, of every organism that ships and of random weights, with the column `model`; the
     evidence is this model's own, with random weights as a control."""
-    own = model.model_id.removeprefix(zoo.PREFIX)
-    own = own if own in zoo.available() else Path(own).name
-    others = {name: load_model(zoo.PREFIX + name, device=str(model.device)) for name in zoo.available() if name != own}
+    own = model.model_id.removeprefix(identity.PREFIX)
+    own = own if own in identity.available() else Path(own).name
+    others = {
+        name: load_model(identity.PREFIX + name, device=str(model.device))
+        for name in identity.available()
+        if name != own
+    }
     table, found = snapshot(model, n_items=n_items, seed=seed, twins=None)
     tables = [table.assign(model=own)]
     for name, other in {**others, "random weights": randomised(model, seed)}.items():

@@ -18,7 +18,7 @@ import transformers as tf
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.corpus import IMAGE, SOUND, Shares, shares
 
@@ -102,7 +102,7 @@ SENSES = {"sees": SEES, "hears": HEARS} | {
 
 def _trunk(sense: Sense, placeholder: str):
     """The trunk, its tokenizer with one token more, and that token's id."""
-    folder = zoo.organism_path(sense.trunk)
+    folder = identity.organism_path(sense.trunk)
     trunk, tokenizer = tf.AutoModelForCausalLM.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
     for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
