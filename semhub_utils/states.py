@@ -26,7 +26,7 @@ from semhub_utils.store import TEXT, Chunk
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
-PADDING = 24  # the share of the budget, one in so many, that may be padding: about what another batch costs
+PADDING = 24  # the share of a batch, one in so many, that may be padding
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def run_batches(
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
             padding += count * (lengths[queue[count]] - lengths[queue[count - 1]])
-            if padding > budget // PADDING:
+            if padding > (count + 1) * lengths[queue[count]] // PADDING:
                 break
             if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break
