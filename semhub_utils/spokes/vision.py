@@ -27,8 +27,20 @@ from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.files import PublicSet, named, read_text
-from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
+from semhub_utils.spokes.items import (
+    Item,
+    Items,
+    LeftOut,
+    LensItem,
+    Pair,
+    PatchItem,
+    PublicSet,
+    RecolourItem,
+    named,
+    read_text,
+    shuffled,
+    source_of,
+)
 from semhub_utils.spokes.languages import words_in
 
 Cells = Float[np.ndarray, "row column"]
