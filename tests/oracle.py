@@ -16,7 +16,7 @@ BLOCKS |= dict.fromkeys(("opt", "opt-projected"), "model.decoder.layers")
 BLOCKS |= {"gpt-neox": "gpt_neox.layers", "mpt": "transformer.blocks", "mamba": "backbone.layers"}  # or "model.layers"
 
 
-def forms(tokenizer, word, context):
+def one_token_forms(tokenizer, word, context):
     """The tokens of a word without and with a space before it, where it is one token after the context."""
     before = tokenizer(context)["input_ids"]
     after = [tokenizer(context + space + word)["input_ids"] for space in ("", " ")]

@@ -19,10 +19,9 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
 from semhub_utils.experiments import core, words
-from semhub_utils.experiments.core import Kept, readable, run
+from semhub_utils.experiments.core import Kept, Weighed, readable, run
 from semhub_utils.experiments.interventions import AWAY
 from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
-from semhub_utils.experiments.numbers import Weighed
 from semhub_utils.experiments.regions import AlikeLabel, Labels, LabelWords, labelled, sound_lens
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.models import randomised, wrap

@@ -271,14 +271,14 @@ def test_curves_rows_and_columns(tiny):
 def test_a_curve_leaves_out_items_without_a_number(tiny):
     model, values = tiny("llama"), noise(6, 4)
     values[0, 2] = np.nan
-    table = core.curve(model, values, experiment="e", series="s", clusters=list("aabbcc"), dropped=2)
+    table = core.curve(model, values, {"series": "s"}, clusters=list("aabbcc"), dropped=2)
     np.testing.assert_allclose(table.value, values[1:].mean(0))
     assert set(table.n) == {5} and set(table.dropped) == {3} and table.depth.tolist() == [0, 1 / 3, 2 / 3, 1]
     low, high = bootstrap_interval(values[1:], clusters=list("abbcc"))
     np.testing.assert_allclose(table[["low", "high"]], np.stack([low, high], 1))
-    one = core.curve(model, values[:1, 2:3], experiment="e", series="s")
+    one = core.curve(model, values[:1, 2:3], {}, clusters="a")
     assert one.layer.tolist() == [3] and one.n.tolist() == [0] and one.value.isna().all()
-    alone = core.curve(model, values[1:2], experiment="e", series="s", null=noise(50, 4))
+    alone = core.curve(model, values[1:2], {}, clusters="a", nulls=[noise(50, 4)])
     assert alone.low.isna().all() and alone.null_high.notna().tolist() == [False, True, True, False]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import make_module
-from oracle import Oracle, forms, values
+from oracle import Oracle, one_token_forms, values
 from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
@@ -109,7 +109,7 @@ def test_relation_values(both):
 def test_lens_values(both, reading):
     model, oracle = both
     items = number_items()
-    of = {w: forms(model.tokenizer, w, items[0].prompt) for w in (*NUMBERS, *NUMBERS.values())}
+    of = {w: one_token_forms(model.tokenizer, w, items[0].prompt) for w in (*NUMBERS, *NUMBERS.values())}
     assert all(of[d] for d in NUMBERS), "the digits are tokens"
     kept = [i for i in items if of[i.targets["word"][0]]]
     assert 4 <= len(kept) < len(items), "some words are one token, some are several"
@@ -167,7 +167,7 @@ def test_what_comes_first_may_be_any_form_of_a_word(tiny):
     oracle = Oracle("llama", model.module, model.tokenizer)
     top = int(oracle.normed(oracle.states("8=3+")[1, -1]).argmax())
     said = model.tokenizer.decode([top]).strip()
-    word = said if said and top in forms(model.tokenizer, said, "8=3+") else "the"
+    word = said if said and top in one_token_forms(model.tokenizer, said, "8=3+") else "the"
     table, _ = lens_of(model, [item_of(word, wrong=("the" if word != "the" else "cat",))] * 4)
     assert values(table, "lens-first", "word")[1] == (word == said)
 
@@ -200,10 +200,15 @@ def test_task_values(both):
     items = number_items()
     tops = [int(oracle.logits(oracle.ids(item.prompt))[-1].argmax()) for item in items]
     said = [model.tokenizer.decode([top]).strip() for top in tops]
-    told = [k for k, top in enumerate(tops) if said[k] and top in forms(model.tokenizer, said[k], items[k].prompt)]
+    told = [
+        k for k, top in enumerate(tops) if said[k] and top in one_token_forms(model.tokenizer, said[k], items[k].prompt)
+    ]
     for k in told[::2]:  # what it does say is right
         items[k] = LensItem("told", items[k].prompt, {"digit": (said[k],)}, "c")
-    want = [top in forms(model.tokenizer, i.targets["digit"][0], i.prompt) for top, i in zip(tops, items, strict=True)]
+    want = [
+        top in one_token_forms(model.tokenizer, i.targets["digit"][0], i.prompt)
+        for top, i in zip(tops, items, strict=True)
+    ]
     assert False in want and (True in want or not told)
     assert words.task_table(model, items, own="digit", series="n").value.tolist() == want
 
@@ -234,7 +239,7 @@ def test_trajectory_values(both):
     model, oracle = both
     items, rows = number_items(), {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
     table, [claim] = core.run(words.Trajectory(rows, "word", "digit"), model, items, series="n")
-    ids = {w: forms(model.tokenizer, w, items[0].prompt) for w in rows["digit"] + rows["word"]}
+    ids = {w: one_token_forms(model.tokenizer, w, items[0].prompt) for w in rows["digit"] + rows["word"]}
     kept = [w for w in ids if ids[w]]
     drawn = table[table.experiment == "trajectory-word"].set_index("word")
     assert set(drawn.index) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from oracle import forms
+from oracle import one_token_forms
 from shared_data import DATA, shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
@@ -208,7 +208,7 @@ def test_words_are_read_where_they_come_next(both):
         stop = TEXT.index(own) + len(own)
         at = next(k for k, (_, b) in enumerate(tokens["offset_mapping"]) if b == stop)
         logprob = torch.stack([oracle.normed(state[at - 1]) for state in states])
-        ids = {w: forms(model.tokenizer, w, item.prompt) for w in (own, said, *item.wrong["english"])}
+        ids = {w: one_token_forms(model.tokenizer, w, item.prompt) for w in (own, said, *item.wrong["english"])}
         word = {w: logprob[:, some].logsumexp(-1) for w, some in ids.items()}
         meaning.append((word[said] - torch.stack([word[w] for w in item.wrong["english"]]).mean(0)).numpy())
         end.append(float((word[own] - word[said])[-1]))
@@ -261,7 +261,7 @@ def test_the_choice_is_that_of_the_output(both):
     for item, value in zip(items, table.value, strict=True):
         logits = oracle.logits(oracle.ids(item.prompt))[-1]
         right, *wrong = (
-            logits[forms(model.tokenizer, w, item.prompt)].logsumexp(0)
+            logits[one_token_forms(model.tokenizer, w, item.prompt)].logsumexp(0)
             for w in (*item.targets["own"], *item.wrong["own"])
         )
         assert value == pytest.approx(np.mean([float(right > w) for w in wrong]))

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from architectures import make_module
-from oracle import Oracle
+from oracle import Oracle, values
 from planted import N, two_worlds
 from shared_data import shared
-from test_experiments import values
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError

@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from semhub_utils.errors import SemhubError, TooLong
 from semhub_utils.evidence import (
     ControlCurve,
     Evidence,
+    bootstrap_interval,
+    corrected_bound,
     evidence,
     least_permutation_p,
     least_sign_flip_p,
@@ -27,7 +29,6 @@ from semhub_utils.evidence import (
     sign_flip_null,
     tidy,
 )
-from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Exchangeable, curve
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
@@ -40,6 +41,57 @@ TWINS = 1  # how many seeds of random weights stand beside a model
 
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 Result = tuple[pd.DataFrame, list[Evidence]]
+ByLayer = Float[np.ndarray, "item layer"]
+ByAnswer = Float[np.ndarray, "item layer answer"]
+Pairings = Int[np.ndarray, "draw item"]
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """Numbers whose answers may change places: each item's own, and the means over items if they did. Like
+    [item, layer, answer], but for what would not fit in memory so (`similarity.Matches`)."""
+
+    own: ByLayer
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]: ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Numbers [item, layer, answer] with the index of each item's own answer."""
+
+    values: ByAnswer
+    target: Int[np.ndarray, " item"]
+
+    @property
+    def own(self) -> ByLayer:
+        return self.values[np.arange(len(self.values)), :, self.target]
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        index, found = np.arange(len(self.values)), []
+        for pairing in pairings:
+            stays = pairing >= 0
+            rows = self.values[index[stays], :, self.target[pairing[stays]]]
+            with np.errstate(invalid="ignore"):  # nan where nobody has a number
+                found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
+        return np.stack(found)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Numbers by word, of which a score is the weighed sum, and by what each word counts for each item; another item's
+    answer is its weights."""
+
+    values: Float[np.ndarray, "item layer word"]
+    weights: Float[np.ndarray, "item word"]
+
+    @property
+    def own(self) -> ByLayer:
+        return np.einsum("ilw,iw->il", self.values, self.weights)
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
+        return np.hstack([Answers(of, np.arange(len(of))).exchanged(pairings) for of in by_layer])
 
 
 @dataclass(frozen=True)
@@ -368,18 +420,55 @@ def _curves(
             table = curve(
                 model,
                 values,
-                experiment=what,
-                series=name or series,
-                reading=reading,
-                clusters=drawn if len(drawn) == len(values) else None,  # blocks of items stand for themselves
+                {"experiment": what, "series": name or series, "reading": reading},
+                clusters=drawn if len(drawn) == len(values) else range(len(values)),  # blocks of items, or no item's
                 dropped=dropped + sum(scores.lost.values()),
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside, False),
-                null=null or scores.null,
+                nulls=null or scores.null,
                 layers=scores.layers,
             )
             tables.append(table.assign(**dict(*more)))
     return tables
+
+
+def curve(
+    model: LanguageModel,
+    values: ByLayer,
+    named: Mapping[str, str],
+    *,
+    clusters: Sequence,
+    dropped: int = 0,
+    seed: int = 0,
+    controls: Mapping[str, Float[np.ndarray, "_ layer"]] | None = None,
+    nulls: Sequence[Float[np.ndarray, "_ layer"]] = (),
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
+    controls: the same where nothing should show, of the same items or of them several times over. nulls: draws of the
+    mean over all items, whose 95th percentile, corrected for the layers between first and last, is `null_high`; of
+    several the highest. layers: by default all, or the last where there is one column."""
+    labels = list(clusters) * (len(values) // max(len(clusters), 1))
+    seen = np.isfinite(values).all(1)
+    values, width = values[seen], values.shape[1]
+    mean, low, high = np.full((3, width), np.nan)
+    if len(values):
+        mean = values.mean(0)
+    if len(values) > 1:
+        low, high = bootstrap_interval(values, clusters=list(compress(labels, seen)), seed=seed)
+    if layers is None:
+        layers = [model.n_layers] if width == 1 else range(width)
+    layers = np.asarray(layers)
+    told = {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
+    table = pd.DataFrame({**named, **told, "n": len(values), "dropped": dropped + int((~seen).sum())})
+    inner = (layers > 0) & (layers < model.n_layers)
+    nulls = [some[np.isfinite(some).all(1)] for some in nulls]  # a draw in which every item sat out says nothing
+    if any(map(len, nulls)) and len(values) and inner.any():
+        bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
+        table.loc[inner, "null_high"] = np.max(bounds, axis=0)
+    same = {"clusters": clusters, "dropped": dropped, "seed": seed, "layers": layers.tolist()}
+    others = [curve(model, of, named, **same).assign(control=name) for name, of in (controls or {}).items()]
+    return pd.concat([table, *others], ignore_index=True)
 
 
 def readable(

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from semhub_utils.evidence import evenly, least_permutation_p, random_pairings
 from semhub_utils.experiments.alike import CORRECTED, RELEASED, last_states
-from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores
-from semhub_utils.experiments.numbers import Weighed
+from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores, Weighed
 from semhub_utils.experiments.words import asked, top_words
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs

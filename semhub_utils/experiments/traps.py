@@ -30,7 +30,7 @@ def norm_trap(model: LanguageModel, prompts: Sequence[str]) -> pd.DataFrame:
     ways = {"normed once": (hidden, "normed"), "raw": (hidden, "raw"), "normed twice": (twice.float(), "normed")}
     for name, (states, reading) in ways.items():
         found = lens(model, states, targets=own, reading=reading).logprob[..., 0].double().numpy()
-        tables.append(curve(model, found, experiment="norm-trap", series=name))
+        tables.append(curve(model, found, {"experiment": "norm-trap", "series": name}, clusters=range(len(found))))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -24,8 +24,18 @@ from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.world import all_facts
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.facts import PHRASES
-from semhub_utils.spokes.files import PublicSet, named, table
-from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, PatchItem, shuffled, source_of
+from semhub_utils.spokes.items import (
+    Item,
+    Items,
+    LeftOut,
+    LensItem,
+    PatchItem,
+    PublicSet,
+    named,
+    shuffled,
+    source_of,
+    table,
+)
 from semhub_utils.spokes.languages import words_in
 
 SLOT = SOUND

@@ -10,8 +10,8 @@ from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.world import TYPES, World, text, tidy
-from semhub_utils.spokes import audio, files, vision
-from semhub_utils.spokes.items import Items
+from semhub_utils.spokes import audio, vision
+from semhub_utils.spokes.items import Items, lines
 
 
 def text_for(
@@ -28,7 +28,7 @@ def text_for(
     among them if it takes such. Raises SemhubError where neither is there."""
     if file is not None:
         found = Items()
-        found.extend(line for _, line in files.lines(file, found))
+        found.extend(line for _, line in lines(file, found))
         if found.some("text", file).dropped:
             say(found.left_out)
         return found, f"{file.name}, {len(found)} lines"

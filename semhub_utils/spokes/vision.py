@@ -26,8 +26,7 @@ from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
-from semhub_utils.spokes import facts
-from semhub_utils.spokes.files import PublicSet, named, read_text
+from semhub_utils.spokes import facts, items
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
 from semhub_utils.spokes.languages import words_in
 
@@ -168,7 +167,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     if data_dir is None:
         return scenes(n, seed=seed)
     path, read = _annotations(data_dir, "captions")
-    found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
+    found, folder, captions = Items(source=items.named(path)), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         if text := str(annotation.get("caption") or "").strip():
             captions.setdefault(annotation.get("image_id"), text)
@@ -203,7 +202,7 @@ def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, 
     name `found` gets."""
     there = any((Path(data_dir) / name).is_file() for name in _coco("panoptic").files)
     path, read = _annotations(data_dir, "panoptic" if there else "instances")
-    found.source = ", ".join(sorted((found.source, named(path))))
+    found.source = ", ".join(sorted((found.source, items.named(path))))
     names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
     sizes = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
     parts = {}
@@ -233,16 +232,16 @@ def _usable(region: object, size: tuple[int, int]) -> bool:
     return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
 
 
-def _coco(kind: str) -> PublicSet:
+def _coco(kind: str) -> items.PublicSet:
     name = f"annotations/{kind}_val2017.json"
-    return PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
+    return items.PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
 
 
 def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
     coco = _coco(kind)
     path = coco.find(data_dir)
     try:
-        read = json.loads(read_text(path))
+        read = json.loads(items.read_text(path))
     except json.JSONDecodeError as error:
         raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); that of {coco.source} would do.") from error
     whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
