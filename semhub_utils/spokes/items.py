@@ -19,6 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
@@ -104,6 +105,16 @@ def source_of(items: Sequence) -> str:
     return getattr(items, "source", GENERATED)
 
 
+def collected(make: Callable[..., Iterable]) -> Callable[..., Items]:
+    """The function gives what this one yields, as Items of the source of its first argument."""
+
+    @wraps(make)
+    def made(of: Sequence, *args, **named) -> Items:
+        return Items(make(of, *args, **named), source_of(of))
+
+    return made
+
+
 def shuffled(items: Sequence, seed: int) -> list:
     """All of them in an order drawn by `seed`."""
     return [items[k] for k in np.random.default_rng(seed).permutation(len(items))]
@@ -131,7 +142,7 @@ class PublicSet:
     def find(self, data_dir: str | Path) -> Path:
         """The first of its files that is there. Raises SemhubError saying where it is had."""
         for name in self.files:
-            if (path := Path(data_dir) / name).is_file():
+            if (path := Path(data_dir) / name).exists():
                 return path
         raise SemhubError(
             f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do."
