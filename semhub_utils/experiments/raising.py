@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ class SmallWorld(World):
 
     relations: tuple[str, ...] = ("colour", "home", "food", "legs")
 
+    @cache  # noqa: B019 - worlds are few
     def taught_facts(self, type_: str) -> tuple[Fact, ...]:
         return tuple(f for f in super().taught_facts(type_) if f.relation in self.relations)
 
