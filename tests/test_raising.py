@@ -15,17 +15,7 @@ from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.experiments import fooled, raising
-from semhub_utils.experiments.raising import (
-    CURVE,
-    ISLANDS,
-    SMALL,
-    TABLE,
-    VARIANTS,
-    live,
-    onset,
-    snapshot,
-    training_curve,
-)  # fmt: skip
+from semhub_utils.experiments.raising import CURVE, ISLANDS, SMALL, TABLE, VARIANTS, live, onset
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import RECIPES, Recipe, lines, shares
 from semhub_utils.organism.llama import build_model, counterparts, plant
@@ -115,7 +105,7 @@ def test_curve_numbers_against_a_plain_forward(trained, curve):
 
 def test_curve_needs_a_finished_training(tmp_path):
     with pytest.raises(SemhubError, match="no finished training"):
-        training_curve(tmp_path)
+        raising.training_curve(tmp_path)
 
 
 def test_onset_counts_from_where_it_stays():
@@ -149,7 +139,7 @@ def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
             plant(module, 0.3, 0)
             plant_forms(module, tokenizer, "zh")
         model = wrap(module, tokenizer, model_id=name)
-        table, found = snapshot(model, types=["chinese"], n_items=200)
+        table, found = raising.snapshot(model, types=["chinese"], n_items=200)
         least[name] = np.nanmin(found[0].p)
         retrieval = table[(table.experiment == "retrieval") & (table.layer == 1)].value.item()
         assert retrieval > 0.3 if name == "planted" else retrieval < 0.1
@@ -178,11 +168,7 @@ def test_order_and_milestones_of_made_up_trainings():
     never = raising.order_evidence(made_up(np.nan, [np.nan] * 30 + [4.0] * 30))[1][0]
     assert never.n == 30 and sum(never.dropped.values()) == 30 and never.values == (-1.0,)
     stones = raising.milestones(first).set_index("milestone").tokens
-    assert stones.to_dict() == {
-        "taught facts mastered": 200,
-        "held-out facts above chance": 200,
-        "similarity holds": 200,
-    }
+    assert len(stones) == 3 and (stones == 200).all()
 
 
 def test_live_evidence_tells_two_models_apart():
@@ -238,6 +224,8 @@ def test_shipped_curves_agree_with_their_cards():
     assert set(curves.model) == set(cards) >= set(identity.available()) and set(raising.shipped_logs().model) == set(
         cards
     )
+    for name, some in curves.groupby("experiment"):
+        assert not some.duplicated([column for column in KEY if column in some]).any(), name
     for name, card in cards.items():
         own = curves[(curves.model == name) & (curves.step == card["recipe"]["steps"])]
         for series, short in facts.TYPES.items():
@@ -285,13 +273,7 @@ def test_what_was_tried_ends_with_numbers_of_its_own():
 
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
-    table, found = raising.side_by_side(tiny("llama"), n_items=24)
+    table, found = raising.side_by_side(tiny("llama"), n_items=8)
     assert set(table.model) == {"tiny-llama", "random weights", *identity.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
-
-
-def test_named_columns_tell_the_rows_of_shipped_curves_apart():
-    curves = raising.shipped_curves()
-    for name, some in curves.groupby("experiment"):
-        assert not some.duplicated([column for column in KEY if column in some]).any(), name

@@ -227,7 +227,7 @@ def test_every_question_is_of_known_words_and_has_one_placeholder():
 def test_training_repeats_itself_and_leaves_the_trunk_alone(sense, tmp_path):
     """Stopped after every step of either round, too."""
     rounds = tuple(replace(r, steps=2) for r in (sense.rounds[0], sense.rounds[-1]))
-    tiny = replace(sense, width=16, layers=1, heads=2, mlp=16, rounds=rounds, batch=4, exam=1)
+    tiny = replace(sense, width=16, layers=1, heads=2, mlp=16, rounds=rounds, batch=2, exam=1)
     first, again = train_sense(tiny, tmp_path / "first", progress=False), tmp_path / "again"
     for _ in range(4):
         assert not (again / "model.safetensors").exists()
@@ -314,7 +314,7 @@ def test_shipped_senses_name_what_they_never_saw(shipped, name, kind, group, hel
     """New pictures and clips, in the library's own generation; held: of combinations that no training item has."""
     model, processor, world = shipped(name)
     rng, right = random.Random(f"test {kind} {group}"), []
-    for _ in range(150):
+    for _ in range(80):
         item = world.draw(rng, group, held)
         (ask,) = [a for a in world.of.questions(item) if a.kind == kind]
         prompt, answer = write(ask, "en", forms(kind, "en")[-1], what=world.what)
@@ -366,8 +366,6 @@ def test_pictures_for_the_chapters():
         assert len({*p.words} & {*pictures[other].words}) == min(overlap)
         for ask in p.asks:
             assert vision.question(ask, "english")[0].count(vision.SLOT) == 1
-    halves = [p for p in vision.two_halves(9) if " down " in p.id]
-    assert halves and all(len(p.areas) == 2 and p.areas[0].box[3] == p.areas[1].box[1] for p in halves)
     assert [p.words for p in vision.plain_colours(22)] == [(colour,) for colour in vision.COLOURS] * 2
     assert vision.word("red", "spanish") == "rojo"
     image = pictures[0].image
@@ -400,7 +398,6 @@ def test_clips_for_the_chapters():
         (lambda: vision.question(Ask("number", "", ("2",)), "code"), "another language would do"),
         (lambda: without_content(vision.plain_colours(1)[0].image, "silence"), "no baseline 'silence'"),
         (lambda: audio.clips(28)[25].kind_ask, "do not say"),
-        (lambda: identity.organism_path("organism:hub-smells"), "no organism"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(call, sentence):

@@ -32,27 +32,9 @@ from semhub_utils import training
 from semhub_utils.errors import need_one_of
 from semhub_utils.evidence import share
 from semhub_utils.models import LanguageModel, wrap
+from semhub_utils.organism import world as spoken
 from semhub_utils.organism.corpus import RECIPES, Generators, Recipe, lines
-from semhub_utils.organism.world import (
-    AND,
-    FACT_TYPES,
-    FULL_STOP,
-    LANGUAGES,
-    LIST_AND,
-    NAMES,
-    TAG,
-    TYPES,
-    Pieces,
-    Prompt,
-    World,
-    build_tokenizer,
-    concepts,
-    english_tokens,
-    number_word,
-    split_words,
-    surface,
-    vocabulary,
-)
+from semhub_utils.organism.world import FACT_TYPES, TYPES, Pieces, Prompt, World, english_tokens, surface, vocabulary
 
 PAGE = 128
 CHECKPOINTS_KEPT = 12
@@ -60,8 +42,6 @@ EXAM_TYPES = (*FACT_TYPES, "digits")
 SIDES = ("type", "group", "held_out")
 GROUPS = {"sum": "sums", "product": "sums", "opposite": "opposites", "property": "properties"}
 """What prompts of a relation are counted under; all others are "facts"."""
-
-
 ACCENT = 0.5  # length of the direction that all words of a type have in common, in deviations of the English rows
 FREE_BLOCKS = 3  # the last blocks, which stay free when all else is frozen: where the types' own words are made
 HEARD = 0.5  # share of lines that are heard in an accent before planting
@@ -90,20 +70,20 @@ def counterparts() -> dict[str, tuple[str, tuple[str, ...]]]:
     Words, names, numbers, articles and marks have theirs. The words of sentence forms and of sums have none: they are
     learned along with English, around English words (`corpus.Generators.glossed`).
     """
-    words = {number_word(n): n for n in range(100) if " " not in number_word(n)}
-    keys, others = (*concepts(), *NAMES), [type_ for type_ in TYPES if type_ not in ("en", "digits")]
+    words = {spoken.number_word(n): n for n in range(100) if " " not in spoken.number_word(n)}
+    keys, others = (*spoken.concepts(), *spoken.NAMES), [type_ for type_ in TYPES if type_ not in ("en", "digits")]
     pairs = [(type_, surface(key, type_), surface(key, "en")) for type_ in others for key in keys]
     for english, n in words.items():
         pairs.append(("digits", str(n), english))
-        own = [(type_, number_word(n, type_), english) for type_ in LANGUAGES]
-        pairs += [pair for pair in own if len(split_words(pair[1])) == 1]
-    for table in (AND, LIST_AND, FULL_STOP, TAG):
+        own = [(type_, spoken.number_word(n, type_), english) for type_ in spoken.LANGUAGES]
+        pairs += [pair for pair in own if len(spoken.split_words(pair[1])) == 1]
+    for table in (spoken.AND, spoken.LIST_AND, spoken.FULL_STOP, spoken.TAG):
         pairs += [(type_, own, table["en"]) for type_, own in table.items()]
     pairs += [("es", "el la", "the"), ("de", "der die das den", "the")]
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for type_, own, english in pairs:
-        theirs = tuple(w for w in split_words(english) if w in english_tokens())
-        for word in (w for w in split_words(own) if w not in english_tokens()):
+        theirs = tuple(w for w in spoken.split_words(english) if w in english_tokens())
+        for word in (w for w in spoken.split_words(own) if w not in english_tokens()):
             home, before = found.get(word, (type_, ()))
             found[word] = home, before + theirs
     return {word: pair for word, pair in found.items() if pair[1]}
@@ -180,7 +160,7 @@ def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
     """A copy in which the words for things, within each type but English, have changed rows: a hub whose words mean
     something else, so that no pair, answer or push across types is right but by chance."""
     generator = torch.Generator().manual_seed(seed)
-    words = {t: [surface(key, t) for key in concepts()] for t in TYPES if t not in ("en", "digits")}
+    words = {t: [surface(key, t) for key in spoken.concepts()] for t in TYPES if t not in ("en", "digits")}
     words["digits"] = [str(n) for n in range(100)]
     own = [_ids({*some} - english_tokens()) for some in words.values()]
     orders = [torch.randperm(len(some), generator=generator) for some in own]
@@ -347,7 +327,7 @@ class _Pupil(training.Stretch):
     def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int):
         self.recipe, self.folder, self.seed, self.log_every = recipe, folder, seed, log_every
         self.types = [t for t in EXAM_TYPES if t in dict(recipe.types)]
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = spoken.build_tokenizer()
         self.model = build_model(recipe, self.tokenizer, seed).to(device)
         self.encode, self.rngs = Encoder(self.tokenizer), [random.Random(f"lines {seed}")]
         self.stream = lines(recipe, self.rngs[0], lambda: self.done / recipe.steps)
