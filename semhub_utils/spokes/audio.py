@@ -24,17 +24,8 @@ from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.sounds import kind_of
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.facts import PHRASES
-from semhub_utils.spokes.items import (
-    Items,
-    LeftOut,
-    LensItem,
-    PatchItem,
-    PublicSet,
-    collected,
-    named,
-    shuffled,
-    table,
-)
+from semhub_utils.spokes.files import PublicSet, named, table
+from semhub_utils.spokes.items import Items, LeftOut, LensItem, PatchItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
 SLOT = SOUND

@@ -21,17 +21,8 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import FRAMES, concepts, surface, text
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.items import (
-    GENERATED,
-    Items,
-    LeftOut,
-    PublicSet,
-    SteerItem,
-    objects,
-    origin,
-    read_text,
-    shuffled,
-)
+from semhub_utils.spokes.files import PublicSet, objects, origin, read_text
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, SteerItem, shuffled
 
 # Where programs come from
 

@@ -30,7 +30,8 @@ from semhub_utils.organism.world import (
     tidy,
 )
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, PublicSet, lines, origin, read_text, source_of
+from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, source_of
 
 _SIDES = {
     "english": ("src.eng", "eng_Latn"),

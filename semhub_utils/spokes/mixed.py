@@ -11,7 +11,8 @@ from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.world import TYPES, World, text, tidy
 from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.items import Items, lines
+from semhub_utils.spokes.files import lines
+from semhub_utils.spokes.items import Items
 
 
 def text_for(

@@ -16,18 +16,8 @@ from pathlib import Path
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import TAG
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.items import (
-    GENERATED,
-    Items,
-    LeftOut,
-    LensItem,
-    Pair,
-    PatchItem,
-    PublicSet,
-    lines,
-    origin,
-    shuffled,
-)
+from semhub_utils.spokes.files import PublicSet, lines, origin
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
 
 ROLES = ("agent", "theme", "recipient")
 FUNCTION = frozenset("a the to by was is that in on beside .".split())

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from semhub_utils.errors import need_one_of
 from semhub_utils.organism.world import FRAMES, TAG, concepts, fact_pieces, split_words, surface, text
 from semhub_utils.spokes.facts import LANGUAGES
-from semhub_utils.spokes.items import GENERATED, Item, Items, LeftOut, named, objects, table
+from semhub_utils.spokes.files import named, objects, table
+from semhub_utils.spokes.items import GENERATED, Item, Items, LeftOut
 
 PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
 UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")

@@ -28,20 +28,8 @@ from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.items import (
-    Item,
-    Items,
-    LeftOut,
-    LensItem,
-    Pair,
-    PatchItem,
-    PublicSet,
-    RecolourItem,
-    collected,
-    named,
-    read_text,
-    shuffled,
-)
+from semhub_utils.spokes.files import PublicSet, named, read_text
+from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
 View = tuple[float, float, float, float]
