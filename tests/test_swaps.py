@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 from planted import empty_llama
-from test_experiments import one_token_forms
+from test_audio import Planted as Ear
+from test_audio import pushed
+from test_experiments import hub, one_token_forms, planted_steering  # noqa: F401 (hub is a fixture)
 from test_seeing import Plain, picture, sound
+from test_sentiment import hand_task, planted
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import core, patching, words
+from semhub_utils.experiments.continuations import Sentiment
+from semhub_utils.experiments.interventions import Steering, Way
 from semhub_utils.experiments.media import OUTCOMES, Recolour
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
@@ -227,6 +232,37 @@ def test_planted_colours_are_found_and_planted_absence_is_not():
         assert table[table.experiment == task].value.eq(1).all()
     assert claim.values[0] <= 0
     assert judge(claim).verdict == NOT
+
+
+class Again:
+    """An intervention for which the claimed vector itself is another thing that claims have to be above."""
+
+    def ways(self, reader, kept, layer):
+        ways = super().ways(reader, kept, layer)
+        first = next(iter(ways.values()))
+        return {**ways, "again": Way(first.vectors, first.layer)}
+
+
+def test_what_is_added_in_one_place_is_a_control_of_every_claim_by_its_own_statistic(tiny, hub):  # noqa: F811
+    few = {"n_seeds": 1, "max_new_tokens": 1, "instead": 3}
+    runs = {
+        Steering: (hub, planted_steering([(k + 7) % N for k in range(N)]), {"max_new_tokens": 1}),
+        Recolour: (seeing_text(True), coloured(seeing_text(True)), {"max_new_tokens": 1, "share": 0.05}),
+        Sentiment: (planted(True), hand_task("spanish").prompts, {"task": hand_task("spanish"), **few}),
+        Ear: (tiny("llama"), pushed(0.3), {"strengths": (1.0,), "depth": 0.5, "by": "states", "share": 0.01}),
+    }
+    for kind, (model, items, fields) in runs.items():
+        more = type(kind.__name__, (Again, kind), {})
+        before, after = (core.run(of(**fields), model, items, series="n", twins=()) for of in (kind, more))
+        limits = ("fluency", "relevance")  # nothing has to be above them
+        for old, claim in zip(before[1], after[1], strict=True):
+            added = {*claim.controls} - {*old.controls}
+            assert added == (set() if claim.experiment in limits else {"again"}) and claim.values == old.values
+            if added:
+                least, most = claim.values[0], 1 if kind is Steering else claim.values[0]  # it counts others too
+                assert least - 1e-9 <= claim.controls["again"].values[0] <= most + 1e-9
+        dose = after[0][after[0].experiment.str.endswith(("-dose", "recolour"))]
+        assert "again" in {*dose.series, *dose.get("condition", ())}
 
 
 # ---- the two-colour intervention against plain hooks ----
