@@ -13,9 +13,9 @@ import torch
 import transformers as tf
 from architectures import make_module, make_tokenizer
 from oracle import Oracle
+from oracle import forms as token_forms
 from planted import empty_llama
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
-from test_experiments import one_token_forms
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
@@ -503,7 +503,7 @@ def test_patches_against_one_run_at_a_time(tiny):
     texts = [f"the dog {k}" for k in range(8)][::-1]
     english = words_task("english", texts, ("cat", "red"), ("dog", "mat"), ("a", "is"))
     table, claim = patched(model, task, english, seed=2, twins=())
-    forms = {w: one_token_forms(model, w, task.prompts[0].prompt) for w in (*UP, *DOWN, *PAIR)}
+    forms = {w: token_forms(model.tokenizer, w, task.prompts[0].prompt) for w in (*UP, *DOWN, *PAIR)}
     assert all(forms.values())
 
     def mass(logprob, out):

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import empty_llama
+from oracle import forms as token_forms
+from planted import empty_llama, two_worlds
 from test_audio import Planted as Ear
 from test_audio import pushed
-from test_experiments import hub, one_token_forms, planted_steering  # noqa: F401 (hub is a fixture)
+from test_experiments import planted_steering
 from test_seeing import Plain, picture, sound
 from test_sentiment import hand_task, planted
 
@@ -57,7 +58,7 @@ def test_patches_against_one_run_at_a_time(media, name):
     table, claims = patching.interchange(model, items, series="english", seed=3, twins=())
     assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
     context = words.asked(model, items[0].run[0]).text
-    forms = {w: sorted(one_token_forms(model, w, context)) for w in WORDS}
+    forms = {w: sorted(token_forms(model.tokenizer, w, context)) for w in WORDS}
     assert all(forms.values())
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3)).double()
     rng, layers = np.random.default_rng(3), range(model.n_layers + 1)
@@ -243,10 +244,10 @@ class Again:
         return {**ways, "again": Way(first.vectors, first.layer)}
 
 
-def test_what_is_added_in_one_place_is_a_control_of_every_claim_by_its_own_statistic(tiny, hub):  # noqa: F811
+def test_what_is_added_in_one_place_is_a_control_of_every_claim_by_its_own_statistic(tiny):
     few = {"n_seeds": 1, "max_new_tokens": 1, "instead": 3}
     runs = {
-        Steering: (hub, planted_steering([(k + 7) % N for k in range(N)]), {"max_new_tokens": 1}),
+        Steering: (two_worlds(True), planted_steering([(k + 7) % N for k in range(N)]), {"max_new_tokens": 1}),
         Recolour: (seeing_text(True), coloured(seeing_text(True)), {"max_new_tokens": 1, "share": 0.05}),
         Sentiment: (planted(True), hand_task("spanish").prompts, {"task": hand_task("spanish"), **few}),
         Ear: (tiny("llama"), pushed(0.3), {"strengths": (1.0,), "depth": 0.5, "by": "states", "share": 0.01}),
@@ -272,7 +273,9 @@ def test_recolouring_against_one_run_at_a_time(media):
     """Greedy texts of a random model, read for their first character; all is run anew for every token."""
     model, plain = media("llava"), Plain("llava")
     n, m, colours = 10, 2, ("3", "5", "8", "9")
-    rows = {c: model.unembedding[sorted(one_token_forms(model, c, "the"))].detach().double().mean(0) for c in colours}
+    rows = {
+        c: model.unembedding[sorted(token_forms(model.tokenizer, c, "the"))].detach().double().mean(0) for c in colours
+    }
 
     def put(item, condition, layer, seed=4, reported=()):
         [encoding] = model.encode(item.prompts)
