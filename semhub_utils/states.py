@@ -27,6 +27,7 @@ from semhub_utils.store import TEXT, Chunk
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
 PADDING = 24  # the share of a batch, one in so many, that may be padding
+FEW_PADS = 8  # tokens that any batch may be padded by: another batch costs more
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def run_batches(
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
             padding += count * (lengths[queue[count]] - lengths[queue[count - 1]])
-            if padding > (count + 1) * lengths[queue[count]] // PADDING:
+            if padding > max(FEW_PADS, (count + 1) * lengths[queue[count]] // PADDING):
                 break
             if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break
