@@ -209,28 +209,28 @@ def test_label_words_as_released_agree_with_one_at_a_time(model, plain):
 ANIMALS = {"equals": True, "and": True, "second": True, "ocho": False, "the": False, "gat": False}
 
 
-def questions(model, n=12, prompt="<sound> plus", answers=("five", "three", "eight")):
+def questions(prompt="<audio> plus", answers=("five", "three", "eight")):
     """Questions about labels that stand for animals; the first three are called mammals."""
     rng, items = random.Random(0), []
-    for number in range(n):
+    for number in range(12):
         label = list(ANIMALS)[number % 6]
         sound = clip(list(WORDS)[number % 5], number, kind="mammal" if ANIMALS[label] else "bird")
         sound = replace(sound, label=label, cluster=f"{label} {number // 6}")
         other, alike = (rng.choice([a for a in ANIMALS if a != label and (ANIMALS[a] == ANIMALS[label]) is same])
                         for same in (False, True))  # fmt: skip
-        items.append(KindItem(sound, prompt, answers, int(not ANIMALS[label]), other, alike))
+        items.append(KindItem.of(sound, prompt, answers, int(not ANIMALS[label]), other, alike))
     return items
 
 
 def test_kind_answers_agree_with_one_at_a_time(model, plain):
-    items = questions(model)
-    table, (claim,) = run(words.Answers(among=True), model, [item.asked for item in items], series="s", twins=())
+    items = questions()
+    table, (claim,) = run(words.Answers(among=True), model, items, series="s", twins=())
     assert set(claim.controls) == {*SOUNDS}
     said, outright = [], []
     for item in items:
-        logprob = plain.heard("<audio> plus", item.clip.samples)[2]
-        said.append(int(plain.words(logprob, item.answers, "<audio> plus").argmax(-1)) == item.right)
-        outright.append(int(logprob.argmax()) in plain.forms(item.answers[item.right], "<audio> plus"))
+        logprob, [own] = plain.heard("<audio> plus", item.clip.samples)[2], item.targets["own"]
+        said.append(item.answers[plain.words(logprob, item.answers, "<audio> plus").argmax(-1)] == own)
+        outright.append(int(logprob.argmax()) in plain.forms(own, "<audio> plus"))
     rows = table[(table.experiment == "answers")].set_index("reading").value
     close(rows["among its answers"], np.mean(said))
     close(rows["among all words"], np.mean(outright))
@@ -247,9 +247,9 @@ def parts(push, items, seed=0):
 
 @pytest.mark.parametrize("by", ["unembedding", "states"])
 def test_pushes_agree_with_one_at_a_time(model, plain, by):
-    items, english, blank = questions(model), "<audio> plus", Plain(deepcopy(randomised(model, 0).module))
-    other = [replace(i, prompt="three<sound> plus", answers=("nine", "two")) for i in items]
-    push, asked = AnimalPush(by=by, strengths=(0.5, 2.0)), {"english": items, "other": other}
+    items, english, blank = questions(), "<audio> plus", Plain(deepcopy(randomised(model, 0).module))
+    asked = {"english": items, "other": questions("three<audio> plus", ("nine", "two"))}
+    push = AnimalPush(by=by, strengths=(0.5, 2.0))
     table, claims = push_animals(push, model, asked)
     [layer], chosen = claims[0].layers, float(claims[0].unit.split("at ")[1].split(" lengths")[0])
     choosing, report = parts(push, items)
@@ -266,18 +266,21 @@ def test_pushes_agree_with_one_at_a_time(model, plain, by):
         return states[at, frames].norm(dim=-1).mean()
 
     @cache
+    def after(sound, to, s, text, at, reader, scaled):
+        """Log P after a push to another animal's word, or along a random vector."""
+        vector = row(to, at, reader) - row(sound.label, at, reader) if isinstance(to, str) else to
+        unit = vector / vector.norm() * length(sound, at, reader) if scaled else vector
+        return reader.heard(text, sound.samples, push=(at, s * unit))[2]
+
     def share(item, to, s, text=english, at=layer, reader=plain, scaled=True):
-        """Of the first answer, pushed to another animal (a field of the item), or along a random vector."""
-        vector = torch.ones(1) if to is None else to
-        if isinstance(to, str):
-            vector = row(getattr(item, to), at, reader) - row(item.clip.label, at, reader)
-        unit = vector / vector.norm() * length(item.clip, at, reader) if scaled else vector
-        p = reader.words(reader.heard(text, item.clip.samples, push=(at, s * unit))[2], item.answers, text)
+        """Of the first answer; to: a field of the item, or a vector."""
+        to = getattr(item, to) if isinstance(to, str) else to
+        p = reader.words(after(item.clip, to, s, text, at, reader, scaled), item.answers, text)
         return float(p[0] / p.sum())
 
     def turned(item, to, s, **of):
         """The change in the direction that is asked for."""
-        return (-1 if item.clip.is_mammal else 1) * (share(item, to, s, **of) - share(item, None, 0.0, **of))
+        return (-1 if item.clip.is_mammal else 1) * (share(item, to, s, **of) - share(item, "other", 0.0, **of))
 
     dose, texts = table[(table.experiment == "push-dose") & table.control.isna()], {"other": "three<audio> plus"}
     shown = [("english", "other class", s) for s in (0.0, 0.5, 2.0)] + [("other", "other class", chosen)]
@@ -361,12 +364,6 @@ def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
     assert np.mean(alarms) < 0.15, "labels have to move together"
 
 
-@dataclass(frozen=True, eq=False)
-class PushedItem(KindItem):
-    pushes: dict
-    bias: float
-
-
 class Planted(AnimalPush):
     """What a push does: the vector's first number times the strength, and `bias` whatever is pushed."""
 
@@ -375,10 +372,10 @@ class Planted(AnimalPush):
 
     def vectors(self, reader, kept):
         at = torch.tensor([0.0, 0.0, 1.0, 0.0])[:, None]  # layer 2 alone has it
-        return {name: at * torch.stack([i.pushes[name] for i in kept.items])[:, None] for name in (OTHER, ALIKE)}
+        return {name: at * torch.stack([i.targets[name] for i in kept.items])[:, None] for name in (OTHER, ALIKE)}
 
     def outcome(self, reader, kept, of, vectors, at, strengths):
-        bias, s = np.array([[kept.items[n].bias] for n in of]), np.array([strengths])
+        bias, s = np.array([[kept.items[n].wrong["bias"]] for n in of]), np.array([strengths])
         return (0.5 + s * vectors[:, :1].numpy() + bias * (s != 0))[..., None]
 
 
@@ -398,7 +395,8 @@ def pushed(effect, seed=0, bias=0.0, spread=0.05):
         for name, b in ((OTHER, other), (ALIKE, alike)):
             along = (float(mammal[b]) - mammal[label]) * effect + to_word[label, b] + lean[b] - lean[label]
             pushes[name] = torch.nn.functional.one_hot(torch.tensor(0), 400) * along
-        items.append(PushedItem(sound, "", ("a", "b"), 0, other, alike, pushes, bias))
+        item = KindItem.of(sound, "", ("a", "b"), 0, other, alike)
+        items.append(replace(item, targets=pushes, wrong={"bias": bias}))
     return items
 
 
@@ -464,9 +462,9 @@ def test_what_cannot_be_told_apart_cannot_be_tested(model):
     untested(label_words(model, strange), no_single_token_of_its_own_for_a_word_of_the_label=5)
     untested(label_words(model, alone), no_label_of_as_many_words_to_compare_with=3)
     untested(labels_of(model, alone), without_a_number=3)
-    items, none = questions(model), {"no_token_of_its_own_for_an_answer": 12}
+    items, none = questions(), {"no_token_of_its_own_for_an_answer": 12}
     same = [replace(item, answers=("five", "five")) for item in items]
-    untested(run(words.Answers(among=True), model, [item.asked for item in same], series="s"), **none)
+    untested(run(words.Answers(among=True), model, same, series="s"), **none)
     few = [item for item in items if item.clip.is_mammal or item.clip.label == "the"]
     strange = [replace(item, other="crocodile") for item in items]
     asked = {"no single token for an animal": strange, FEW_ANIMALS: few}
@@ -496,13 +494,13 @@ def test_items_of_the_world_and_plain_ones():
     clips = audio.animal_clips(8, held_out=None)
     world, plain_items = kind_items(clips, "spanish", forms=(0, 2)), kind_items(clips, "german", plain=True)
     assert len(world) == 16 and len(plain_items) == 8
-    rows = words.task_rows("x", [item.asked for item in world], [1.0] * 16)
+    rows = words.task_rows("x", world, [1.0] * 16)
     assert not rows.duplicated(["series", "prompt"]).any(), "a clip is asked about in two forms"
     for item in world:
-        assert item.answers[item.right] == vision.word(item.clip.kind, "spanish") and audio.SLOT in item.prompt
+        assert item.targets["own"] == (vision.word(item.clip.kind, "spanish"),) and audio.SLOT in item.prompt.text
         assert (audio.kind_of(item.other) == "mammal") is not item.clip.is_mammal
         assert (audio.kind_of(item.alike) == "mammal") is item.clip.is_mammal and item.alike != item.clip.label
-    assert [item.answers[item.right] for item in plain_items] == ["Ja", "Nein"] * 4
+    assert [item.targets["own"] for item in plain_items] == [("Ja",), ("Nein",)] * 4
     few = audio.short_clips(audio.clips(56), 4)
     assert len({c.label for c in few}) == 4 and audio.short_clips(few, 9) == few
 
@@ -539,7 +537,7 @@ def test_recordings_of_animals(tmp_path):
         "dog": "mammal", "rooster": "bird", "lion": "mammal", "bee": "insect", "mouse": "mammal"}  # fmt: skip
     assert clips.dropped == {"another label": 7} and "frog" in clips.left_out
     for item in kind_items(clips, "german"):  # asked, pushed and patched as the made ones are
-        assert item.answers[item.right] == vision.word(item.clip.kind, "german") and item.clip.label != item.alike
+        assert item.targets["own"] == (vision.word(item.clip.kind, "german"),) and item.clip.label != item.alike
     (tmp_path / "meta/esc50.csv").write_text(f"filename,category,src_file\n{rows[-1]}")
     assert audio.read_clips(9, data_dir=tmp_path, animals=True) == []
 

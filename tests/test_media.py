@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -235,13 +236,10 @@ def test_photographs_that_do_not_fit_their_segments_are_skipped(coco, halves):
 
 
 def test_shares_of_cells():
-    mask = np.zeros((20, 40), bool)
-    mask[:10, 30:] = True
-    assert cells(mask, (2, 4)).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
-    assert cells(mask, (1, 2)).tolist() == [[0, 0.25]]
-    middle = cells(mask, (2, 2), (0.25, 0.0, 0.75, 1.0))  # what a square crop leaves
-    assert middle.tolist() == [[0, 0], [0, 0]]
-    padded = cells(mask, (2, 2), (0.0, -0.5, 1.0, 1.5))  # a picture made square by bars above and below
+    corner = partial(cells, Area((30, 0, 40, 10), ()), (40, 20))
+    assert corner((2, 4)).tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]] and corner((1, 2)).tolist() == [[0, 0.25]]
+    assert not corner((2, 2), (0.25, 0.0, 0.75, 1.0)).any()  # what a square crop leaves
+    padded = corner((2, 2), (0.0, -0.5, 1.0, 1.5))  # a picture made square by bars above and below
     assert padded.tolist() == [[0, 0.25], [0, 0]]
     whole = Area((0, 0, 0, 0), ("all",), [[-5, -5, 50, -5, 50, 50, -5, 50]])
     assert whole.mask((40, 20)).all()

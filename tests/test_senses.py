@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, 
 from semhub_utils import identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import raising
+from semhub_utils.inputs import Encoding
 from semhub_utils.organism import scenes, sounds
 from semhub_utils.organism.corpus import ABROAD, ASK_TYPES, IMAGE, SOUND, Ask, forms, write
 from semhub_utils.organism.lessons import answers, lesson, train_sense
@@ -101,11 +102,15 @@ def test_shapes_fill_their_boxes_as_they_should():
 
 
 def test_patches_are_those_more_than_half_inside():
-    thing = vision.Area((13, 0, 30, 17), ("red", "circle"))
     (picture,) = vision.plain_colours(1)
-    assert picture.patches(thing, (6, 6)) == scenes.patches(thing.box, 12) == [1]
-    assert picture.patches(replace(thing, box=(0, 0, 72, 36)), (6, 6)) == list(range(18))
-    assert picture.patches(thing, (1, 1)) == []
+
+    def patches(*box, grid=(6, 6)):
+        read = Encoding([], [], "", patches=list(range(36)), grid=grid, view=vision.WHOLE)
+        return picture.places(vision.Area(box, ()), read)
+
+    assert patches(13, 0, 30, 17) == scenes.patches((13, 0, 30, 17), 12) == [1]
+    assert patches(0, 0, 72, 36) == list(range(18)) and patches(13, 0, 30, 17, grid=(1, 1)) == []
+    assert patches(0, 0, 72, 36, grid=None) == [] and patches(0, 0, 72, 72, grid=None) == list(range(36))
 
 
 # ---- sounds ----
@@ -377,7 +382,7 @@ def test_clips_for_the_chapters():
         assert kinds[clip.label] == clip.kind in audio.KINDS
         other = audio.another_animal(clip, mammal=not clip.is_mammal)
         assert (kinds[other] == "mammal") is not clip.is_mammal
-    assert audio.question(clips[0].kind_ask, "spanish")[0] == f"{SOUND} es un tipo de"
+    assert vision.question(clips[0].kind_ask, "spanish", what=SOUND)[0] == f"{SOUND} es un tipo de"
     drums = audio.clips(7, groups=("instrument",), held_out=None)
     assert {c.label for c in drums} == set(sounds.INSTRUMENTS)
     (sound,) = audio.heard(clips[0]).sounds

@@ -391,8 +391,8 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
     left = there.areas[0].words[0] == item.present
     columns = np.reshape(encoding.patches, encoding.grid)
     assert item.places(encoding) == columns[:, :2].ravel().tolist() if left else columns[:, 2:].ravel().tolist()
-    wide = there.patches(there.areas[0], (2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what is left of the middle
-    assert wide == [0, 1, 4, 5]
+    middle = replace(encoding, patches=list(range(8)), grid=(2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what a crop leaves
+    assert there.places(there.areas[0], middle) == [0, 1, 4, 5]
     for shape in vision.scenes(9, kinds=("one",), held_out=None):  # no patch goes on showing the old colour
         [patch] = vision.picture_patches([shape], "english")
         encoding, (x0, y0, x1, y1) = model.encode([Input("a", (shape.image,))])[0], shape.areas[0].box
@@ -400,7 +400,7 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
         touched = [x0 < x + 18 and x < x1 and y0 < y + 18 and y < y1 for x, y in corners]
         assert patch.places(encoding) == list(itertools.compress(encoding.patches, touched))
         assert set(shape.places(shape.areas[0], encoding)) < set(patch.places(encoding))
-    untiled = encoding.__class__(**{**encoding.__dict__, "grid": None})
+    untiled = replace(encoding, grid=None)
     assert item.places(untiled) == []
     [plain] = vision.picture_patches(vision.plain_colours(1), "english")
     assert plain.places(untiled) == encoding.patches

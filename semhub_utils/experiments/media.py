@@ -242,7 +242,7 @@ class AnimalPush(Push):
         need_one_of(self.by, ("unembedding", "states"), f"Vectors were asked for by {self.by!r}")
         if not items:
             return Kept([])
-        answers = target_table(model, items[0].answers, asked(model, items[0].asked.prompt).text)
+        answers = target_table(model, items[0].answers, asked(model, items[0].prompt).text)
         if answers.words != items[0].answers:
             return Kept([], {NO_ANSWER: len(items)})
         rows = self._rows(model, items)
@@ -251,7 +251,7 @@ class AnimalPush(Push):
         animals = [{i.clip.label for i in kept if i.clip.is_mammal == mammal} for mammal in CLASSES.values()]
         if min(map(len, animals)) < 2:
             return Kept([], dropped | {FEW_ANIMALS: len(kept)})
-        prompts = model.encode([asked(model, item.asked.prompt) for item in kept])
+        prompts = model.encode([asked(model, item.prompt) for item in kept])
         first = self.chosen.more.resolved.first if self.chosen else prompts
         return Kept(kept, dropped, prompts=(), more=_Heard(answers, prompts, first))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -95,6 +96,16 @@ class Items(list):
 def source_of(items: Sequence) -> str:
     """Where items are from, as far as they tell."""
     return getattr(items, "source", GENERATED)
+
+
+def collected(make: Callable[..., Iterable]) -> Callable[..., Items]:
+    """The function gives what this one yields, as Items of the source of its first argument."""
+
+    @wraps(make)
+    def made(of: Sequence, *args, **named) -> Items:
+        return Items(make(of, *args, **named), source_of(of))
+
+    return made
 
 
 def shuffled(items: Sequence, seed: int) -> list:
