@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracle import forms as forms_of
 from planted import empty_llama
-from test_experiments import one_token_forms
 from test_seeing import Plain, picture, sound
 
 from semhub_utils.errors import SemhubError
@@ -52,7 +52,7 @@ def test_patches_against_one_run_at_a_time(media, name):
     table, claims = patching.interchange(model, items, series="english", seed=3, twins=())
     assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
     context = words.asked(model, items[0].run[0]).text
-    forms = {w: sorted(one_token_forms(model, w, context)) for w in WORDS}
+    forms = {w: sorted(forms_of(model.tokenizer, w, context)) for w in WORDS}
     assert all(forms.values())
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3)).double()
     rng, layers = np.random.default_rng(3), range(model.n_layers + 1)
@@ -236,7 +236,9 @@ def test_recolouring_against_one_run_at_a_time(media):
     """Greedy texts of a random model, read for their first character; all is run anew for every token."""
     model, plain = media("llava"), Plain("llava")
     n, m, colours = 10, 2, ("3", "5", "8", "9")
-    rows = {c: model.unembedding[sorted(one_token_forms(model, c, "the"))].detach().double().mean(0) for c in colours}
+    rows = {
+        c: model.unembedding[sorted(forms_of(model.tokenizer, c, "the"))].detach().double().mean(0) for c in colours
+    }
 
     def put(item, condition, layer, seed=4, reported=()):
         [encoding] = model.encode(item.prompts)
