@@ -67,6 +67,15 @@ def tiny(tokenizers):
     return handle
 
 
+@pytest.fixture(params=["llama", "gpt2"])
+def both(request, tiny):
+    """A tiny model, and its oracle."""
+    from oracle import Oracle
+
+    model = tiny(request.param)
+    return model, Oracle(request.param, model.module, model.tokenizer)
+
+
 @pytest.fixture(scope="session")
 def media():
     """media(architecture): the handle of a tiny random model that sees or hears."""

@@ -208,7 +208,7 @@ def test_label_words_as_released_agree_with_one_at_a_time(model, plain):
 ANIMALS = {"equals": True, "and": True, "second": True, "ocho": False, "the": False, "gat": False}
 
 
-def questions(prompt="<audio> plus", answers=("five", "three", "eight")):
+def questions(prompt="<sound> plus", answers=("five", "three", "eight")):
     """Questions about labels that stand for animals; the first three are called mammals."""
     rng, items = random.Random(0), []
     for number in range(12):
@@ -247,7 +247,7 @@ def parts(push, items, seed=0):
 @pytest.mark.parametrize("by", ["unembedding", "states"])
 def test_pushes_agree_with_one_at_a_time(model, plain, by):
     items, english, blank = questions(), "<audio> plus", Plain(deepcopy(randomised(model, 0).module))
-    asked = {"english": items, "other": questions("three<audio> plus", ("nine", "two"))}
+    asked = {"english": items, "other": questions("three<sound> plus", ("nine", "two"))}
     push = AnimalPush(by=by, strengths=(0.5, 2.0))
     table, claims = push_animals(push, model, asked)
     [layer], chosen = claims[0].layers, float(claims[0].unit.split("at ")[1].split(" lengths")[0])
@@ -462,7 +462,7 @@ def test_what_cannot_be_told_apart_cannot_be_tested(model):
     untested(label_words(model, alone), no_label_of_as_many_words_to_compare_with=3)
     untested(labels_of(model, alone), without_a_number=3)
     items, none = questions(), {"no_token_of_its_own_for_an_answer": 12}
-    same = [replace(item, answers=("five", "five")) for item in items]
+    same = questions(answers=("five", "five"))
     untested(run(words.Answers(among=True), model, same, series="s"), **none)
     few = [item for item in items if item.clip.is_mammal or item.clip.label == "the"]
     strange = [replace(item, other="crocodile") for item in items]

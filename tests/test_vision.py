@@ -422,7 +422,7 @@ def test_photographs_of_coco(loud, spacy):
             left, top = (0.125 + 0.75 * (k % 4) / 4) * width, (k // 4) / 4 * height
             part = mask[round(top) : round(top + height / 4), round(left) : round(left + 0.75 * width / 4)]
             inside.append(part.mean())
-        found = picture.patches(area, grid, view)
+        found = np.flatnonzero(vision.cells(area, picture.image.size, grid, view) > 0.5).tolist()
         assert {k for k in range(16) if inside[k] > 0.55} <= set(found) <= {k for k in range(16) if inside[k] > 0.45}
     some = [(NOUNS, vision.caption_items(pictures, kind)) for kind in vision.KINDS]
     for experiment, items in [*some, (SEGMENTS, vision.area_items(pictures))]:
