@@ -306,6 +306,8 @@ def _kernel(file: str, variables: dict[str, str]) -> None:
 
     os.setsid()
     os.environ.update(variables)
+    more = variables.get("PYTHONPATH", "").split(os.pathsep)  # which Python has read at its start, and that is past
+    sys.path[1:1] = [folder for folder in more if folder and folder not in sys.path]
     launch_new_instance(["-f", file, *KERNEL_OPTIONS, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 

@@ -27,7 +27,6 @@ from semhub_utils.store import TEXT, Chunk
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
 PADDING = 24  # the share of a batch, one in so many, that may be padding
-FEW_PADS = 8  # tokens that any batch may be padded by: another batch costs more
 
 
 @dataclass(frozen=True)
@@ -286,11 +285,12 @@ def run_batches(
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
     alike, cleared = equal_lengths or switches_by_length(model), False
+    share = 1 if model.store.purpose == "self-check" else PADDING  # which has to see what padding does
     while queue:
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
             padding += count * (lengths[queue[count]] - lengths[queue[count - 1]])
-            if padding > max(FEW_PADS, (count + 1) * lengths[queue[count]] // PADDING):
+            if padding > (count + 1) * lengths[queue[count]] // share:
                 break
             if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break
