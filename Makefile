@@ -12,7 +12,7 @@ book: $(READY)
 	$(BIN)/semhub book --jobs 2 $(if $(CI),--strict)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 browser: $(READY)
 	$(BIN)/python -m pytest tests/browser -n 2

@@ -41,8 +41,8 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue, listing
-from semhub_utils.checks import self_check
 from semhub_utils.experiments import alike, traps
+from semhub_utils.loading import self_check
 from semhub_utils.spokes import facts
 from semhub_utils.tokens import word_forms
 

@@ -251,9 +251,7 @@ else:
 print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}")
 
 # %% tags=["hide-input"]
-asked = {
-    name: [item.asked for item in audio.kind_items(known, name, plain=plain, forms=(0, 1, 2))] for name in languages
-}
+asked = {name: audio.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
 answers = chapter.run(words.Answers(among=True), asked, over="moves_with")
 task, commonest = answers.rows("task-answers english").value, answers.of("answers-commonest", series="english")
 share = commonest.table.value.fillna(0).max()

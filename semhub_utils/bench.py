@@ -7,8 +7,8 @@ intervention is the library's greedy generation after the edit, one per prompt a
 answer, a forward.
 ours: what an experiment's `read` spends its time on, with nothing kept from before.
 floor: what does not get smaller by batching alone. Each distinct prompt once, in the batches that ours makes, through
-the bare decoder, and the one matrix product that is left: states by unembedding (lens), states by states (similarity);
-for the intervention the library's own greedy generation of as many tokens, without an edit, every strength a row.
+the bare decoder, and for the lens the one matrix product that is left, states by unembedding; for the intervention the
+library's own greedy generation of as many tokens, without an edit, every strength a row.
 
 All run in turn and in changing order, so that a busy machine disturbs them alike; ratios are taken within a round and
 their median is reported, with the smallest and the largest.
@@ -31,32 +31,51 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
-from .bench_chapters import CHAPTERS, MEDIA, Workload, workloads
-from .errors import SemhubError
+from .errors import SemhubError, need
+from .experiments.alike import Alike
+from .experiments.core import Experiment, readable
+from .experiments.interventions import RANGE_AS_RELEASED, Steering
+from .experiments.unsaid import Ands, Roles
+from .experiments.words import Lens, word_items
+from .identity import organism_path
 from .inputs import Prompt, gather, pad
 from .lens import lens
 from .loading import load_model
-from .models import LanguageModel, wrap
-from .organism.lexicon import build_tokenizer, vocabulary
+from .models import LanguageModel, hook, wrap
+from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
-from .spokes import arithmetic
+from .spokes import arithmetic, audio, code, languages, semantics, sentiment, vision
 from .states import hidden_states, read_inside, run_batches
 from .steering import Edit, generate, next_token_logprobs
-from .structure import hook
-from .zoo import organism_path
 
-# Random Llamas: of the size of GPT-2, the smallest public model the chapters are run on; of that of Llama-3-8B; and one
-# for tests.
-SHAPES = {
-    "tiny": dict(hidden_size=128, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4, vocab_size=4000),
-    "small": dict(
-        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, vocab_size=50257
-    ),
-    "large": dict(
-        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256
-    ),
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+SHAPES = {  # random Llamas: one for tests, and of the size of GPT-2 and of Llama-3-8B
+    "tiny": (128, 448, 4, 4, 4000),
+    "small": (768, 2048, 12, 12, 50257),
+    "large": (4096, 14336, 32, 32, 128256),
 }
-CONTEXT, LONGEST = 2048, Workload.new_tokens
+CONTEXT = 2048
+MEDIA = {"vision": "image", "audio": "sound"}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Prompts to be read and changed, and for similarity their other sides. every: at all positions, not at those of
+    pictures and sounds, or the last one. depth, strengths, new_tokens: of an intervention, by default the paper's for
+    arithmetic; of one new token the log-probability is what is read. It adds one random vector where a chapter adds its
+    own: the time is the same."""
+
+    a: Sequence[Prompt]
+    b: Sequence[Prompt] = ()
+    every: bool = False
+    depth: float = 25 / 32
+    strengths: tuple[float, ...] = Steering().strengths
+    new_tokens: int = 16
+
+
+LONGEST = Workload.new_tokens
+Works = dict[str, Workload]
+"""By instrument: "lens", "similarity", "intervention"."""
 
 
 @dataclass
@@ -87,9 +106,6 @@ class Case:
 
 
 Read = Tensor | list[str]  # what a method leaves: numbers, or the texts it wrote
-
-
-# As released
 
 
 def released_states(case: Case, prompt: Prompt) -> Tensor:
@@ -137,9 +153,6 @@ def _one_at_a_time(case: Case, prompt: Prompt, vector: Tensor, places: list[int]
     return case.model.tokenizer.decode(out[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-# Ours
-
-
 def ours_lens(case: Case) -> Tensor:
     case.model.store.clear()  # what is kept would cost nothing
     hidden = hidden_states(case.model, case.work.a, positions=case.places, layers=case.layers).hidden
@@ -159,9 +172,6 @@ def ours_intervention(case: Case) -> Read:
         return next_token_logprobs(case.model, case.work.a, case.targets, **given).flatten(0, 1)
     texts = generate(case.model, case.work.a, **given, **case.length)
     return [text for row in texts for text in row]
-
-
-# The floor
 
 
 def _batches(case: Case, prompts: Sequence[Prompt], run: Callable, copies: int = 1, **how: Any) -> None:
@@ -196,9 +206,6 @@ def floor_lens(case: Case) -> None:
 def floor_similarity(case: Case) -> None:
     _batches(case, case.work.a, case.model.run)
     _batches(case, case.work.b, case.model.run)
-    states = torch.ones(len(case.work.a), case.model.hidden_size, device=case.model.device)
-    for _ in case.layers:
-        states @ states.T
 
 
 def floor_intervention(case: Case) -> None:
@@ -215,46 +222,122 @@ def floor_intervention(case: Case) -> None:
 
 
 METHODS = ("released", "ours", "floor")
-EXPERIMENTS: dict[str, dict[str, Callable[[Case], Any]]] = {
-    "lens": dict(zip(METHODS, (released_lens, ours_lens, floor_lens), strict=True)),
-    "similarity": dict(zip(METHODS, (released_similarity, ours_similarity, floor_similarity), strict=True)),
-    "intervention": dict(zip(METHODS, (released_intervention, ours_intervention, floor_intervention), strict=True)),
+EXPERIMENTS: dict[str, tuple[Callable[[Case], Any], ...]] = {
+    "lens": (released_lens, ours_lens, floor_lens),
+    "similarity": (released_similarity, ours_similarity, floor_similarity),
+    "intervention": (released_intervention, ours_intervention, floor_intervention),
 }
 
 
-# Models and what they read
-
-
-def random_model(shape: str, device: str | None, dtype: str, medium: str = "text", seed: int = 0) -> LanguageModel:
+def random_model(shape: str, device: str | None, dtype: str, medium: str = "text") -> LanguageModel:
     """A Llama of `SHAPES[shape]` with random weights that reads what the shipped models read: by their tokenizer, and
     for "image" and "sound" behind their encoder, with random weights too."""
-    heads = SHAPES[shape]["num_attention_heads"]
-    sizes = SHAPES[shape] | {"num_key_value_heads": heads // 4, "head_dim": SHAPES[shape]["hidden_size"] // heads}
-    sizes["max_position_embeddings"] = CONTEXT
+    sizes = dict(zip(SIZES, SHAPES[shape], strict=True)) | {"max_position_embeddings": CONTEXT}
+    heads = sizes["num_attention_heads"]
+    sizes |= {"num_key_value_heads": heads // 4, "head_dim": sizes["hidden_size"] // heads}
     if medium == "text":
-        kind, config, reads = transformers.AutoModelForCausalLM, transformers.LlamaConfig(**sizes), _tokenizer(shape)
+        kind, config, reads = transformers.AutoModelForCausalLM, transformers.LlamaConfig(**sizes), build_tokenizer()
+        # the shipped models' own words, and more up to the size of the vocabulary
+        words = [*dict.fromkeys(vocabulary())]
+        ids = {word: i for i, word in enumerate([*words, *map("<{}>".format, range(config.vocab_size - len(words)))])}
+        reads.backend_tokenizer.model = models.WordLevel(ids, unk_token=reads.unk_token)
     else:
         folder = organism_path({"image": "hub-sees", "sound": "hub-hears"}[medium])
         kind, config = transformers.AutoModelForMultimodalLM, transformers.AutoConfig.from_pretrained(folder)
         config.text_config.update(sizes)
         reads = transformers.AutoProcessor.from_pretrained(folder)
-        reads.tokenizer.model_max_length = CONTEXT
+    getattr(reads, "tokenizer", reads).model_max_length = CONTEXT
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(), torch.device(device):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         module = kind.from_config(config, dtype=getattr(torch, dtype))
     return wrap(module, reads, model_id=f"random-{config.model_type}-{shape}")
 
 
-def _tokenizer(shape: str):
-    """The shipped models' own, with more words up to the size of the vocabulary."""
-    tokenizer = build_tokenizer()
-    words = dict.fromkeys(vocabulary())
-    words |= dict.fromkeys(f"<{i}>" for i in range(SHAPES[shape]["vocab_size"] - len(words)))
-    ids = {word: i for i, word in enumerate(words)}
-    tokenizer.backend_tokenizer.model = models.WordLevel(ids, unk_token=tokenizer.unk_token)
-    tokenizer.model_max_length = CONTEXT
-    return tokenizer
+def of(experiment: Experiment, model: LanguageModel, items: Sequence) -> Workload:
+    """What an experiment reads of these items."""
+    kept = experiment.fit(model, items)
+    prompts = [item.prompt for item in kept.items] if kept.prompts is None else kept.prompts
+    return Workload(prompts, [item.b for item in kept.items] if isinstance(experiment, Alike) else ())
+
+
+def _arithmetic(model: LanguageModel, n: int) -> Works:
+    drawn = arithmetic.items(n, 0)
+    return {
+        "lens": of(Lens("word", "digit"), model, arithmetic.lens_items(drawn)),
+        "similarity": of(Alike(), model, arithmetic.similarity_pairs(drawn)),
+        "intervention": Workload([item.prompt for item in arithmetic.steering_items(drawn)][: n // 2]),
+    }
+
+
+def _languages(model: LanguageModel, n: int) -> Works:
+    """Continued sentences of Spanish and English; running text up to every word that the lens is asked."""
+    continuation = languages.known_continuation(model.tokenizer)
+    found = languages.parallel_sentences(8 * n, seed=0)  # most have a word in common
+    found = readable(model, found, lambda s: languages.continued(s, continuation))
+    sets = languages.pair_sets(found, continuation)
+    pairs = next(some.pairs for some in sets if (some.ending, some.series) == ("continued", "spanish"))
+    lines, known = languages.running_text("spanish", n, seed=0), languages.dictionary("spanish")
+    words = word_items(model, lines, "spanish", known, {}, n_words=n)
+    return {"lens": of(Lens("english", "own"), model, words), "similarity": of(Alike(), model, pairs[:n])}
+
+
+def _layers(model: LanguageModel, n: int) -> Works:
+    lines = [line for some in languages.split_texts(max(1, n // 8), 1, seed=0) for line in some.read]
+    return {"lens": Workload(readable(model, lines, lambda line: line), every=True)}
+
+
+def _steering(model: LanguageModel, n: int) -> Works:
+    tasks = [sentiment.task(name, max(1, n // 16), seed=0, tagged=True) for name in languages.LANGUAGES]
+    prompts = [prompt.prompt for task in tasks for prompt in task.prompts]
+    return {"intervention": Workload(prompts, every=True, depth=17 / 32, strengths=(-4.0, -2.0, 0.0, 2.0, 4.0))}
+
+
+def _code(model: LanguageModel, n: int) -> Works:
+    """Programs up to every comma, and up to the bracket of `range`."""
+    found, push = code.programs(n, seed=0), RANGE_AS_RELEASED
+    ranges = [place.text[: place.at] for place in code.range_places(found)][: n // 4]
+    given = {"depth": push.depth, "strengths": push.strengths, "new_tokens": push.max_new_tokens}
+    return {"lens": of(Ands(), model, code.comma_places(found)), "intervention": Workload(ranges, **given)}
+
+
+def _semantics(model: LanguageModel, n: int) -> Works:
+    """Sentences with their forms; sentences up to a name."""
+    known = semantics.meanings(seed=0)
+    pairs = readable(model, semantics.similarity_pairs(known, n // 2, seed=0), lambda p: (p.a, p.b))
+    roles = of(Roles(()), model, semantics.role_items(known, n, seed=0))
+    return {"lens": roles, "similarity": of(Alike(), model, pairs)}
+
+
+def _vision(model: LanguageModel, n: int) -> Works:
+    """Pictures with captions, read and changed at every patch."""
+    pairs = vision.similarity_pairs(vision.scenes(n // 4, seed=0))
+    pictures = Workload([pair.a for pair in pairs], depth=0.5, strengths=(1.0,), new_tokens=12)
+    return {"lens": pictures, "similarity": of(Alike(), model, pairs), "intervention": pictures}
+
+
+def _audio(model: LanguageModel, n: int) -> Works:
+    """Clips with labels, read and changed at every frame."""
+    clips = audio.clips(n // 4, seed=0)
+    given = {"depth": 13 / 32, "strengths": (0.0, *map(float, range(10, 101, 10))), "new_tokens": 1}  # the paper's
+    sounds = Workload([audio.heard(clip) for clip in clips], [clip.label for clip in clips], **given)
+    return dict.fromkeys(EXPERIMENTS, sounds)
+
+
+CHAPTERS: dict[str, Callable[[LanguageModel, int], Works]] = {
+    work.__name__[1:]: work
+    for work in (_arithmetic, _languages, _layers, _steering, _code, _semantics, _vision, _audio)
+}
+
+
+def workloads(chapter: str, model: LanguageModel, n: int) -> Works:
+    """What a chapter, one of CHAPTERS, gives its instruments on this model; `n` prompts or so where they are short, and
+    fewer where they are long. Raises SemhubError where the model does not take what the chapter's items hold, or they
+    leave it nothing to read."""
+    takes = MEDIA.get(chapter, "text") in model.modalities
+    what = f"The items of {chapter} hold {MEDIA.get(chapter)}s, which {model.model_id} does not take"
+    need(takes, f"{what}; a model that does would do.")
+    return {instrument: work for instrument, work in CHAPTERS[chapter](model, n).items() if len(work.a) > 1}
 
 
 def long_texts(model: LanguageModel, tokens: int, count: int) -> Workload:
@@ -268,9 +351,6 @@ def long_texts(model: LanguageModel, tokens: int, count: int) -> Workload:
         return long[: max(end for _, end in read["offset_mapping"])]
 
     return Workload([text() for _ in range(count)], [text() for _ in range(count)])
-
-
-# Measuring
 
 
 def peak_bytes(function: Callable[[], Any], device: torch.device | str = "cpu") -> int:
@@ -305,33 +385,23 @@ def compare(methods: dict[str, Callable[[], Any]], device: torch.device, rounds:
     """Run the methods in turn. `released` is slow and steady and runs once a round, the others `pairs` times in
     alternating order. Returns the seconds of each, both ratios, and by how much the readings of two of them differ."""
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    faster, of_floor, read = [], [], {}
-
-    def time_of(name: str) -> float:
-        began = time.perf_counter()
-        read[name] = methods[name]()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds[name].append(time.perf_counter() - began)
-        return seconds[name][-1]
-
+    faster, read = [], {}
     for name in ("ours", "floor"):
         methods[name]()  # first calls pay for set-up
     for _ in range(rounds):
-        slow = time_of("released")
-        for turn in range(pairs):
-            took = {name: time_of(name) for name in (("ours", "floor") if turn % 2 else ("floor", "ours"))}
-            of_floor.append(took["ours"] / took["floor"])
-        faster.append(slow / statistics.median(seconds["ours"][-pairs:]))
-
-    def spread(values: Sequence[float]) -> dict[str, float]:
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
+        for name in ("released", *("ours", "floor", "floor", "ours") * (pairs // 2)):
+            began = time.perf_counter()
+            read[name] = methods[name]()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - began)
+        faster.append(seconds["released"][-1] / statistics.median(seconds["ours"][-pairs:]))
+    of_floor = [ours / floor for ours, floor in zip(seconds["ours"], seconds["floor"], strict=True)]
+    ratios = {"times_faster_than_released": faster, "times_the_floor": of_floor}
     return {
         "largest_difference": apart(read["released"], read["ours"]),
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "times_faster_than_released": spread(faster),
-        "times_the_floor": spread(of_floor),
+        **{n: {"median": statistics.median(of), "low": min(of), "high": max(of)} for n, of in ratios.items()},
     }
 
 
@@ -357,28 +427,30 @@ def bench(
     """
     # One thread by default: several wait for one another whenever something else is running, and then time nothing.
     torch.set_num_threads(threads)
-    if items not in (*CHAPTERS, "all"):
-        raise SemhubError(f"items was {items!r}; the name of a chapter ({', '.join(CHAPTERS)}) or all would do.")
+    need(
+        items in (*CHAPTERS, "all"),
+        f"items was {items!r}; the name of a chapter ({', '.join(CHAPTERS)}) or all would do.",
+    )
     shape, made = shape or ("tiny" if quick else "small"), {"device": device, "dtype": dtype}
     model = load_model(model_id, **made) if model_id else random_model(shape, **made)
-    if model.max_length is not None and model.max_length < 64 + LONGEST:
-        raise SemhubError(
-            f"{model_id} reads at most {model.max_length} tokens; bench takes a model that reads {64 + LONGEST}."
-        )
-    n, versions = 16 if quick else 32, {"torch": torch.__version__, "transformers": transformers.__version__}
+    longest, least = model.max_length, 64 + LONGEST
+    fits = longest is None or longest >= least
+    need(fits, f"{model_id} reads at most {longest} tokens; bench takes a model that reads {least}.")
+    n = 16 if quick else 32
     if model_id and items != "all":
         workloads(items, model, n)  # what it cannot read is refused at once
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     report: dict[str, Any] = {"model": model.model_id, "layers": model.n_layers, "hidden": model.hidden_size}
     report |= {"vocabulary": model.vocab_size, "device": str(model.device)}
     report |= {"dtype": str(model.dtype).removeprefix("torch."), "threads": torch.get_num_threads()}
-    report["versions"] = {"python": platform.python_version()} | versions
+    report["versions"] = versions | {"transformers": transformers.__version__}
     try:
         for experiment, work in workloads("arithmetic", model, n).items():
             report[experiment] = _headline(model, experiment, work, quick, say)
-        chapters = report["chapters"] = {}
+        found = report["chapters"] = {}
         for chapter in CHAPTERS if items == "all" else [items]:
             if chapter == "arithmetic":
-                chapters[chapter] = {name: report[name]["workloads"]["arithmetic items"] for name in EXPERIMENTS}
+                found[chapter] = {name: report[name]["workloads"]["arithmetic items"] for name in EXPERIMENTS}
                 continue
             reads = model if model_id or chapter not in MEDIA else random_model(shape, **made, medium=MEDIA[chapter])
             try:
@@ -389,8 +461,8 @@ def bench(
                 say(f"{chapter} is left out: {error}")
                 continue
             for experiment, work in works.items():
-                found = _measured(reads, experiment, f"{chapter} items", work, say, (1, 2) if quick else (2, 3))
-                chapters.setdefault(chapter, {})[experiment] = found
+                measured = _measured(reads, experiment, f"{chapter} items", work, say, 2 if quick else 4)
+                found.setdefault(chapter, {})[experiment] = measured
     except KeyboardInterrupt:
         report["stopped"] = True
     return report
@@ -399,10 +471,9 @@ def bench(
 def _headline(model: LanguageModel, experiment: str, short: Workload, quick: bool, say: Callable) -> dict[str, Any]:
     """An experiment on short items and on prompts of 64 tokens, timed, and on 512 tokens, weighed."""
     # an intervention is one generation per strength, so fewer prompts do
-    long = long_texts(model, 64, (4 if quick else 8) // (1 + (experiment == "intervention")))
-    turns = (1, 3) if quick else (2, 4)
-    found = {"arithmetic items": _measured(model, experiment, "arithmetic items", short, say, turns)}
-    found["64 tokens"] = _measured(model, experiment, "64 tokens", long, say, turns)
+    long, pairs = (4 if quick else 8) // (1 + (experiment == "intervention")), 2 if quick else 4
+    found = {"arithmetic items": _measured(model, experiment, "arithmetic items", short, say, pairs)}
+    found["64 tokens"] = _measured(model, experiment, "64 tokens", long_texts(model, 64, long), say, pairs)
     weighed = _measured(model, experiment, "512 tokens, memory", long_texts(model, 512, 2), say)
     return {
         "times_faster_than_released": found["arithmetic items"]["times_faster_than_released"]["median"],
@@ -413,19 +484,14 @@ def _headline(model: LanguageModel, experiment: str, short: Workload, quick: boo
 
 
 def _measured(
-    model: LanguageModel,
-    experiment: str,
-    name: str,
-    work: Workload,
-    say: Callable,
-    turns: tuple[int, int] | None = None,
+    model: LanguageModel, experiment: str, name: str, work: Workload, say: Callable, pairs: int = 0
 ) -> dict[str, Any]:
-    """Figures of a workload: its times in so many rounds and pairs (`compare`), or without turns its memory."""
+    """Figures of a workload: its times in rounds of so many pairs (`compare`), or without pairs its memory."""
     say(f"{experiment}: {len(work.a)} x {name}")
     case = Case(model, work)
-    methods = {name: partial(function, case) for name, function in EXPERIMENTS[experiment].items()}
+    methods = {name: partial(run, case) for name, run in zip(METHODS, EXPERIMENTS[experiment], strict=True)}
     details = {"model": model.model_id, "items": len(work.a), "tokens": statistics.median(case.tokens)}
-    if turns:
-        return details | compare(methods, model.device, *turns)
+    if pairs:
+        return details | compare(methods, model.device, pairs // 2, pairs)
     memory = {name: peak_bytes(method, model.device) for name, method in methods.items()}
     return details | {"peak_bytes": memory, "memory_share_of_released": memory["ours"] / memory["released"]}

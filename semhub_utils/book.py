@@ -6,6 +6,7 @@ finished steps are taken up by `results.Run`).
 """
 
 import ast
+import asyncio
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,29 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 from papermill import execute_notebook
 from papermill.exceptions import PapermillExecutionError, strip_color
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from .errors import SemhubError, need
-from .fingerprint import digest, folder_digest, of_package, versions
+from .identity import (
+    atomically,
+    beside,
+    digest,
+    folder_digest,
+    is_folder,
+    model_folder,
+    model_slug,
+    of_package,
+    slug,
+    versions,
+)
 from .results import check_parameters, data_digests
-from .zoo import atomically, beside, is_folder, model_folder, model_slug, slug
 
 PACKAGE = Path(__file__).resolve().parent
+KERNEL_OPTIONS = ["--HistoryManager.enabled=False"]
 Parameters = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -286,15 +300,54 @@ class Outcome:
     code: int = 0
 
 
-def _kernels_with(environment: dict[str, str], started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
+def _kernel(file: str, variables: dict[str, str]) -> None:
+    """Be a kernel, in a process that was copied from one with the libraries loaded."""
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.setsid()
+    os.environ.update(variables)
+    more = variables.get("PYTHONPATH", "").split(os.pathsep)  # which Python has read at its start, and that is past
+    sys.path[1:1] = [folder for folder in more if folder and folder not in sys.path]
+    launch_new_instance(["-f", file, *KERNEL_OPTIONS, f"--IPKernelApp.parent_handle={os.getppid()}"])
+
+
+class Copied(LocalProvisioner):
+    """Makes kernels by fork from one process, as to load torch and transformers takes a chapter five seconds."""
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+        given = (self.parent.connection_file, options["env"])
+        self.process = get_context("forkserver").Process(target=_kernel, args=given)
+        self.process.start()
+        return self.connection_info
+
+    async def poll(self) -> int | None:
+        return self.process.exitcode if self.process else 0
+
+    async def wait(self) -> int | None:
+        while await self.poll() is None:
+            await asyncio.sleep(0.1)
+        code, self.process = await self.poll(), None
+        return code
+
+    async def send_signal(self, signum: int) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signum)
+
+
+def _kernels(started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
     """Kernels of this very interpreter, not of one that happens to be installed under its name; each notes itself."""
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *KERNEL_OPTIONS]
+    forks = sys.platform == "linux"  # elsewhere libraries may not survive it
+    if forks:
+        forkserver.set_forkserver_preload(["semhub_utils.book", "semhub_utils.chapter", "ipykernel.kernelapp"])
 
     class Manager(AsyncKernelManager):
-        kernel_spec = KernelSpec(argv=command, display_name="semhub", language="python", env=environment)
+        kernel_spec = KernelSpec(argv=command, display_name="semhub", language="python")
 
         async def start_kernel(self, **options: Any) -> None:
             started.append(self)
+            if forks:
+                self.provisioner = Copied(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
             await super().start_kernel(**options)
 
     return Manager
@@ -334,10 +387,11 @@ def _execute(job: Job, kernels: type[AsyncKernelManager]) -> None:
 
 def environment(workers: int) -> dict[str, str]:
     """Of each of so many kernels beside one another, where the user has not said otherwise: its share of the cores, and
-    threads that wait sleep, as on a busy machine they spin 25 s over the work of one."""
+    threads that wait sleep, as on a busy machine they spin 25 s over the work of one; and where this package lies."""
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "OMP_WAIT_POLICY": "PASSIVE"}
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    return {name: os.environ.get(name, value) for name, value in threads.items()} | {"PYTHONPATH": path}
+    paths = dict.fromkeys([str(PACKAGE.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    threads = {name: os.environ.get(name, value) for name, value in threads.items()}
+    return threads | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def run(jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Say = print) -> list[Outcome]:
@@ -347,7 +401,8 @@ def run(jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Say 
     what was finished stays.
     """
     started: list[AsyncKernelManager] = []
-    kernels, outcomes = _kernels_with(environment(workers), started), {}
+    kernels, outcomes = _kernels(started), {}
+    os.environ.update(environment(workers))  # libraries read it as they are loaded, before there is a kernel
     with ThreadPoolExecutor(max_workers=workers) as pool:
         running = [pool.submit(_run_one, job, kernels, fresh) for job in jobs]
         try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from semhub_utils import figures
 from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
@@ -116,7 +115,7 @@ class Chapter:
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
     """How charts show the words of the hub and the own ones, where an experiment sets them against each other."""
     hub, own = (getattr(experiment, name, "") for name in ("hub", "own"))
-    kind = next(filter(None, map(figures.data_type, (*names, own))), "spanish")
+    kind = " ".join((*names, own, "spanish"))  # the first of these that names a type
     return {hub: "english", own: kind, f"wrong {hub}": "control", f"wrong {own}": "null"} if own else {}
 
 
@@ -147,4 +146,5 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     takes = " and ".join(sorted(model.modalities))
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
+    available_readings(model)  # what lies beside it is read now: one of other weights fails at once
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)

@@ -120,9 +120,8 @@ def book(options: Options) -> int:
 def check(options: Options) -> int:
     from dataclasses import asdict
 
-    from .checks import self_check
-    from .fingerprint import of_model
-    from .loading import load_model
+    from .identity import of_model
+    from .loading import load_model, self_check
 
     where = {"revision": options.revision, "device": options.device, "dtype": options.dtype}
     model = load_model(options.model, **where, check=False)

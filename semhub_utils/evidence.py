@@ -279,7 +279,7 @@ class Sample:
         inside = np.zeros(len(mean), bool) if inside is None else inside
         low, high = _band(mean, self.resampled(seed), inside)
         if outcome:  # all the same: how often it could be otherwise, by Wilson's interval
-            wide = wilson(0, len(np.unique(self.units)))[1] * (high - low < 1e-12)
+            wide = share(0, len(np.unique(self.units)))["high"] * (high - low < 1e-12)
             low, high = np.maximum(low - wide, -1), np.minimum(high + wide, 1)
         return Bounds(*(tuple(x.tolist()) for x in (mean, low, high)))
 
@@ -470,11 +470,9 @@ def _with_nan(data: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in data.items()}
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927); (0, 1) for no trial."""
-    if not n:
-        return 0.0, 1.0
+def share(hits: int, n: int) -> dict[str, float]:
+    """A share as `value`, with its 95% interval (Wilson 1927), and of how many it is, as `n`."""
     p, z = hits / n, 1.96
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
-    return max(0.0, min(low, p)), min(1.0, max(high, p))
+    return {"value": p, "low": max(0.0, min(low, p)), "high": min(1.0, max(high, p)), "n": n}

@@ -78,7 +78,7 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     """One style per series. Two series of a type share its colour and differ in dash and marker; unknown ones get a
     colour no one in the chart has, never that of English."""
     known = _OUTCOMES | dict(types or {})
-    kinds = {name: known.get(name) or data_type(name) for name in dict.fromkeys(series)}
+    kinds = {name: data_type(known.get(name, name)) for name in dict.fromkeys(series)}
     spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
     kinds = {name: kind or next(spare) for name, kind in kinds.items()}
     used = {*kinds.values()}

@@ -65,23 +65,21 @@ def cell_text(value: object) -> str:
 
 def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -> str:
     """The table as accessible HTML behind a disclosure; a wide or long one scrolls in its own box."""
-    head = f'<caption style="text-align: left">{escape(caption)}</caption>' + _head(map(str, table.columns))
-    rows = []
-    for row in table.itertuples(index=False):
-        first, *rest = (escape(cell_text(value)) for value in row)
-        rows.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{value}</td>" for value in rest) + "</tr>")
-    box = _box("data-table-scroll", caption, f"<table>{head}<tbody>{''.join(rows)}</tbody></table>")
+    rows = [[escape(cell_text(value)) for value in row] for row in table.itertuples(index=False)]
+    box = _table("data-table-scroll", caption, map(str, table.columns), rows)
     return f'<details class="data-table"><summary>Data</summary>{box}</details>'
 
 
-def _head(names: Iterable[str]) -> str:
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    return f"<thead><tr>{cells}</tr></thead>"
-
-
-def _box(kind: str, label: str, inside: str) -> str:
-    """A box that scrolls and can be reached by keyboard."""
-    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">{inside}</div>'
+def _table(kind: str, caption: str, names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of HTML in a box that scrolls and can be reached by keyboard; the first cell of a row is its head."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    table = f'<caption style="text-align: left">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+    box = f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(caption)}">'
+    return f"{box}<table>{table}<tbody>{body}</tbody></table></div>"
 
 
 # What curves run over: which column to lay out in columns; and what goes along with it.
@@ -148,55 +146,42 @@ def show(chart, table: pd.DataFrame) -> Html:
     return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
 
 
-def _interval(entry: object) -> str:
-    """A number, or a mapping's `statistic` or `value` with its interval."""
-    if not isinstance(entry, Mapping):
-        return cell_text(entry)
-    value = cell_text(entry.get("statistic", entry.get("value")))
-    if entry.get("low") is None or entry.get("high") is None:
-        return value
-    return f"{value} (95% interval {cell_text(entry['low'])} to {cell_text(entry['high'])})"
+def _said(of: Mapping, unit: str | None = None) -> str:
+    """The statistic or value of a mapping with its interval, and the layer it was found at."""
+    said = _with_band(of.get("statistic", of.get("value")), of.get("low"), of.get("high")) + f" {unit}" * bool(unit)
+    at = f" at layer {of.get('layer')}" + (f" of {of['n_layers']}" if of.get("n_layers") else "")
+    return said if of.get("layer") is None else said + at
 
 
-def _p(value: float) -> str:
-    return f"p = {cell_text(value)}" if value >= 0.001 else "p < 0.001"
-
-
-def _symbol(verdict: str) -> str:
-    return f'<span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+def _p(claim: Mapping) -> str:
+    p = claim.get("p")
+    return cell_text(p) if p is None else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
 
 
 def claim_card(claim: Mapping, paper_claim: str) -> Html:
     """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
 
-    `claim` is one entry of claims.json. Shown when there: claim (our sentence), verdict, reason, statistic, low, high,
-    unit, layer, n_layers, reading, n, dropped (reason to count), p, null (in words), controls (name to number or to
-    value, low, high), readings (others' names to verdict, statistic, low, high, layer).
+    `claim` is one entry of claims.json; of what it does not hold there is no line.
     """
     verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
-    statistic = _interval(claim) + (f" {claim['unit']}" if claim.get("unit") else "")
-    if claim.get("layer") is not None:
-        of = f" of {claim['n_layers']}" if claim.get("n_layers") else ""
-        statistic += f", at layer {cell_text(claim['layer'])}{of}"
-    null = f" against {claim['null']}" if claim.get("null") else ""
-    others = []
-    for name, of in (claim.get("readings") or {}).items():
-        found = "" if of.get("layer") is None else f", {_interval(of)} at layer {of['layer']}"
-        others.append(f"{name}: {of['verdict']}{found}")
+    statistic = _said(claim, claim.get("unit"))
+    others = {name: f"{of['verdict']}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    controls = {name: _said(of) for name, of in claim.get("controls", {}).items()}
     rows = {
-        "Statistic": statistic,
+        "Statistic [95% interval]": statistic,
         "Reading": claim.get("reading"),
         "Other readings": others or None,
         "Items": claim.get("n"),
         "Dropped": claim.get("dropped", {}),
-        "Corrected p": _p(claim["p"]) + null if claim.get("p") is not None else None,
-        "Controls": [f"{name}: {_interval(entry)}" for name, entry in claim.get("controls", {}).items()] or "none",
+        "Corrected p": f"{_p(claim)} against {claim['null']}" if claim.get("null") else None,
+        "Controls": controls,
         "Rule": claim.get("reason"),
     }
     listed = ""
     for name, said in rows.items():
+        lines = [f"{what}: {of}" for what, of in said.items()] if isinstance(said, Mapping) else [cell_text(said)]
         if said not in (None, ""):
-            lines = said if isinstance(said, list) else [cell_text(said)]
+            lines = lines or ["none"]
             listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
     html = (
         f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
@@ -208,20 +193,20 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
     return Html(html, f"{verdict.capitalize()}: {finding} ({statistic})")
 
 
+def _symbol(verdict: str) -> str:
+    return f'<span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+
+
 def verdict_table(claims: Sequence[Mapping]) -> Html:
     """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
     rows, told = [], []
     for claim in claims:
         verdict, sentence = claim["verdict"], str(claim.get("claim") or claim["id"])
-        p = _p(claim["p"]) if claim.get("p") is not None else "–"
-        statistic = _with_band(*(claim.get(name) for name in ("statistic", "low", "high")))
-        cells = "".join(f"<td>{escape(number)}</td>" for number in (statistic, p, cell_text(claim.get("n"))))
-        row = f'<th scope="row">{escape(sentence)}</th><td class="verdict">{_symbol(verdict)}{verdict}</td>{cells}'
-        rows.append(f'<tr data-verdict="{verdict}">{row}</tr>')
+        numbers = _with_band(*map(claim.get, ("statistic", "low", "high"))), _p(claim), cell_text(claim.get("n"))
+        rows.append([escape(sentence), _symbol(verdict) + verdict, *map(escape, numbers)])
         told.append(f"{verdict.capitalize()}: {sentence}")
-    head = _head(("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items"))
-    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return Html(_STYLE + _box("verdict-table", "Verdicts of this chapter", table), "\n".join(told))
+    head = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
+    return Html(_STYLE + _table("verdict-table", "Verdicts of this chapter", head, rows), "\n".join(told))
 
 
 @dataclass(frozen=True)
@@ -303,7 +288,7 @@ class Finding:
         items = paths["series"].unique()
         paths = paths[paths["series"].isin(items[:: max(1, len(items) // most)])]
         drawn = paths.assign(item=paths["series"], series=paths["data_type"])
-        words = words.assign(series=[self.types[name] for name in words["series"]])
+        words = words.assign(series=[figures.data_type(self.types[name]) for name in words["series"]])
         chart = figures.trajectories(drawn, words, title=title, alt=alt)
         return show(chart, paths[["series", "word", "token", "layer", "x", "y"]])
 

@@ -1,7 +1,7 @@
 """What a model is given to read, and what its own processor makes of it.
 
 Where pictures and sounds come to lie in the decoder's sequence is read off the processor's expansion of its own
-placeholder and the model's own id for what it merges there; `semhub_utils.checks` compares both with what the model
+placeholder and the model's own id for what it merges there; `semhub_utils.loading` compares both with what the model
 really merges.
 """
 

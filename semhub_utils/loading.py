@@ -1,22 +1,32 @@
-"""A checkpoint read from a folder or the hub and checked; what cannot be loaded, in one sentence."""
+"""A checkpoint read from a folder or the hub, and checked: that the instruments see what the library computes. What
+cannot be loaded gets one sentence.
 
+Errors are relative (`models.relative_error`), and so are their bounds (`models.tolerance`): 5e-5 of the largest value
+in float32; in half precision, where batches of another shape round otherwise, the more the more layers.
+"""
+
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import errors as hub
+from PIL import Image
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
-from semhub_utils.checks import self_check
-from semhub_utils.errors import SemhubError, need_one_of, reason
-from semhub_utils.inputs import without_video
-from semhub_utils.models import LanguageModel
-from semhub_utils.structure import need_decoder
+from semhub_utils.errors import SemhubError, need, need_one_of, reason
+from semhub_utils.identity import DTYPES, TUNED, model_folder
+from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
+from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
+from semhub_utils.states import hidden_states
+from semhub_utils.steering import Edit, states_under
 from semhub_utils.tuned import find
-from semhub_utils.zoo import DTYPES, TUNED, model_folder
 
 # Which of the library's classes reads a checkpoint; those that take pictures or sounds, and so a processor, come first.
 AUTO_CLASSES = (
@@ -55,7 +65,7 @@ def load_model(
     dtype: str = "float32",
     check: bool = True,
 ) -> LanguageModel:
-    """Load a hub id, a local folder or "organism:NAME", and check it (`semhub_utils.checks`).
+    """Load a hub id, a local folder or "organism:NAME", and check it (`self_check`).
 
     Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
     be loaded: what was given and what would do."""
@@ -117,3 +127,179 @@ def explained(model_id: str, revision: str | None, part: str):
         found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
         facts = {"model": model_id, "revision": revision, "part": part, "why": reason(found)}
         raise SemhubError(sentence.format(**facts)) from error
+
+
+# Checks
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property of a handle: the largest relative error found, and the bound it has to stay under."""
+
+    name: str
+    value: float
+    bound: float
+    meaning: str
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.bound
+
+
+def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[Check]:
+    """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
+    noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
+    checks, bound = [], tolerance(model.dtype, model.n_layers)
+    with model.store.counted("self-check", off=True), torch.inference_mode():
+        seen = _Seen(model)
+        for name, (meaning, measure) in CHECKS.items():
+            checks.append(Check(name, measure(seen), bound, meaning))
+            need(
+                checks[-1].passed or not raise_on_failure,
+                f"{model.model_id} fails the check {name!r} ({meaning}): {checks[-1].value:.1e} where at most "
+                f"{bound:.0e} is rounding; another dtype or checkpoint would do.",
+            )
+    return checks
+
+
+class _Seen:
+    """A handle and its prompts: at their sites, all positions of a short one and some of a long one, the states of all
+    in padded batches, [site, layer, hidden]; and by prompt what the library gives."""
+
+    def __init__(self, model: LanguageModel):
+        self.model, self.prompts = model, _prompts(model)
+        self.together, self.logits, self.theirs = self.states(self.prompts), [], []
+        for prompt in self.prompts:
+            given = {name: value.to(model.device) for name, value in prompt.extras().items()}
+            given |= {"input_ids": torch.tensor([prompt.ids], device=model.device)}
+            out, at = model.module(**given, use_cache=False, output_hidden_states=True), _sites(prompt)
+            self.logits.append(out.logits[0, at])
+            self.theirs.append([state[0, at].float().cpu() for state in out.hidden_states])
+
+    def states(self, prompts: list[Encoding]) -> Tensor:
+        return hidden_states(self.model, prompts, positions=[_sites(p) for p in prompts]).hidden
+
+    def under(self, prompts: list[Encoding], edit: Edit) -> Tensor:
+        found = zip(states_under(self.model, prompts, edit), map(_sites, prompts), strict=True)
+        return torch.cat([states[sites] for states, sites in found])
+
+    def everywhere(self, prompt: Encoding, layers: list[int]) -> Tensor:
+        return hidden_states(self.model, [prompt], positions="all", layers=layers).hidden
+
+    def worst_layer(self, ours: Tensor, reference: Tensor) -> float:
+        by_layer = zip(ours.unbind(1), reference.unbind(1), strict=True)
+        return max(relative_error(a, b, self.model.dtype) for a, b in by_layer)
+
+
+def _prompts(model: LanguageModel) -> list[Encoding]:
+    """Three prompts of different lengths from ordinary tokens spread over the vocabulary, and, for each of what else
+    the model takes, one that holds it, one that begins with it, larger, and the first again with another content."""
+    special = set(model.tokenizer.all_special_ids)
+    ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
+    spread = [ids[k * len(ids) // 16] for k in range(16)]
+    texts = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    noise, words = np.random.default_rng(0), [model.tokenizer.decode(spread[a:b]) for a, b in ((0, 3), (3, 9))]
+
+    def picture(size: tuple[int, int]) -> Image.Image:
+        return Image.fromarray(noise.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+    def sound(seconds: float) -> Sound:
+        rate = model.reader.hearing.sampling_rate
+        return Sound(noise.uniform(-0.5, 0.5, int(seconds * rate)).astype(np.float32), rate)
+
+    media: list[Input] = []
+    for medium, made, sizes in (("image", picture, ((40, 60), (70, 40), (40, 60))), ("sound", sound, (0.5, 0.9, 0.5))):
+        if medium in model.modalities:
+            between = words[0] + model.placeholder(medium) + words[1]
+            read = zip((between, words[1], between), map(made, sizes), strict=True)
+            media += [Input(text, **{f"{medium}s": (content,)}) for text, content in read]
+    return texts + model.encode(media)
+
+
+def _sites(prompt: Encoding) -> list[int]:
+    n = len(prompt)
+    return sorted({k * (n - 1) // 63 for k in range(64)} if n > 64 else range(n))
+
+
+def _lens_is_model(seen: _Seen) -> float:
+    ours = seen.model.logits(seen.together[:, -1])
+    both = (some[:, seen.model.text_vocab].float().cpu() for some in (ours, torch.cat(seen.logits)))
+    return relative_error(*both, seen.model.dtype)
+
+
+def _batch_is_single(seen: _Seen) -> float:
+    return seen.worst_layer(seen.together, torch.cat([seen.states([prompt]) for prompt in seen.prompts]))
+
+
+def _layers_are_library(seen: _Seen) -> float:
+    """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the normed last one."""
+    model, found = seen.model, []
+    for n in [0, *range(3, len(seen.prompts), 3)]:
+        ours, (*theirs, last) = seen.states([seen.prompts[n]]), seen.theirs[n]
+        if len(theirs) != model.n_layers:
+            return float("inf")
+        normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
+        ends = [end.cpu() for end in (normed, ours[:, -1]) if end.shape == last.shape]
+        found.append(min(relative_error(end, last, model.dtype) for end in ends))
+        inner = torch.stack(theirs, dim=1)
+        found.append(min(seen.worst_layer(some.cpu(), inner) for some in (ours[:, :-1], ours[:, 1:])))
+    return max(found)
+
+
+def _merge_is_where_said(seen: _Seen) -> float:
+    """The positions whose embeddings are others than those of the same ids read as text."""
+    for prompt in seen.prompts[3:]:
+        plain = {name: value for name, value in prompt.extras().items() if name in PER_TOKEN}
+        read, as_text = (seen.everywhere(one, [0])[:, 0] for one in (prompt, replace(prompt, extras=plain.copy)))
+        merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
+        if merged != prompt.patches or (prompt.grid and prompt.grid[0] * prompt.grid[1] != len(merged)):
+            return float("inf")
+    return 0.0
+
+
+def _content_is_seen(seen: _Seen) -> float:
+    """Another picture or sound changes states where it stands and behind it, and none before."""
+    worst = 0.0
+    for one, other in zip(seen.prompts[3::3], seen.prompts[5::3], strict=True):
+        first, last = one.patches[0], one.patches[-1]
+        a, b = (seen.everywhere(prompt, [0, seen.model.n_layers]) for prompt in (one, other))
+        if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
+            return float("inf")
+        if first:
+            worst = max(worst, seen.worst_layer(a[:first], b[:first]))
+    return worst
+
+
+def _zero_changes_nothing(seen: _Seen) -> float:
+    zero = torch.zeros(seen.model.hidden_size)
+    nothing = Edit(tuple(range(seen.model.n_layers + 1)), zero, positions="all")
+    return seen.worst_layer(seen.under(seen.prompts, nothing), seen.together)
+
+
+def _edit_lands(seen: _Seen) -> float:
+    layer, some = (seen.model.n_layers + 1) // 2, seen.prompts[:1]
+    before = seen.states(some)
+    vector = before[0, layer].roll(1)
+    after = seen.under(some, Edit((layer,), vector))
+    expected = before[:, : layer + 1].clone()
+    expected[-1, layer] += vector
+    above = float("inf") if torch.equal(after[-1, -1], before[-1, -1]) else 0.0
+    return max(seen.worst_layer(after[:, : layer + 1], expected), above)
+
+
+def _future_is_unseen(seen: _Seen) -> float:
+    whole, n = seen.prompts[0], len(seen.prompts[0]) - 1
+    other = replace(whole, ids=[*whole.ids[:n], seen.prompts[1].ids[0]])
+    return seen.worst_layer(*(seen.states([prompt])[:n] for prompt in (whole, other)))
+
+
+CHECKS: dict[str, tuple[str, Callable[[_Seen], float]]] = {
+    "lens": ("the normed lens of the last layer gives the model's own logits", _lens_is_model),
+    "batch": ("a padded batch gives the states of one prompt at a time", _batch_is_single),
+    "layers": ("layers are as many and in the order of the library's hidden states", _layers_are_library),
+    "zero": ("adding zero everywhere changes nothing", _zero_changes_nothing),
+    "edit": ("an edit changes its own layer and position by its vector and reaches the output", _edit_lands),
+    "merge": ("pictures and sounds stand where the encoding says, and nowhere else", _merge_is_where_said),
+    "content": ("another picture or sound changes the states from where it stands, and none before", _content_is_seen),
+    "causal": ("a later token does not change an earlier state", _future_is_unseen),
+}

@@ -4,7 +4,7 @@
     <results_dir>/<model>/<experiment>/<chapter>.parquet         a table per experiment, with provenance in its metadata
     <results_dir>/<model>/<chapter>.claims.json                  {"schema": ..., "provenance": ..., "claims": [...]}
 
-A step's key is what it computes (`fingerprint.digest`). Every file is written under another name first and moved into
+A step's key is what it computes (`identity.digest`). Every file is written under another name first and moved into
 place, so that what is there is whole.
 """
 
@@ -26,8 +26,19 @@ import pyarrow.parquet as pq
 
 from .errors import SemhubError, need
 from .evidence import Evidence, Verdict, judge
-from .fingerprint import Undigestible, digest, folder_digest, of_model, versions
-from .zoo import DTYPES, atomically, is_folder, model_slug, placeless, slug
+from .identity import (
+    DTYPES,
+    Undigestible,
+    atomically,
+    digest,
+    folder_digest,
+    is_folder,
+    model_slug,
+    of_model,
+    placeless,
+    slug,
+    versions,
+)
 
 SCHEMA = 2
 """Of tables and claims; another one has other columns or keys."""

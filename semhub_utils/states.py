@@ -26,7 +26,7 @@ from semhub_utils.store import TEXT, Chunk
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
-PADDING = 24  # the share of the budget, one in so many, that may be padding: about what another batch costs
+PADDING = 24  # the share of a batch, one in so many, that may be padding
 
 
 @dataclass(frozen=True)
@@ -285,11 +285,12 @@ def run_batches(
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
     alike, cleared = equal_lengths or switches_by_length(model), False
+    share = 1 if model.store.purpose == "self-check" else PADDING  # which has to see what padding does
     while queue:
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
             padding += count * (lengths[queue[count]] - lengths[queue[count - 1]])
-            if padding > budget // PADDING:
+            if padding > (count + 1) * lengths[queue[count]] // share:
                 break
             if alike and lengths[queue[count]] != lengths[queue[0]] or kinds[queue[count]] != kinds[queue[0]]:
                 break

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.zoo import CARD, atomically, sha256
+from semhub_utils.identity import CARD, atomically, sha256
 
 UNFINISHED, LOG, CHECKPOINTS = "unfinished.safetensors", "log.jsonl", "checkpoints"
 SAVE_EVERY = 100

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.fingerprint import of_model
+from semhub_utils.identity import TUNED as FILE
+from semhub_utils.identity import beside, of_model
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import hidden_states
-from semhub_utils.zoo import TUNED as FILE
-from semhub_utils.zoo import beside
 
 UNFINISHED = "tuned.part.safetensors"
 ENTRIES = 2**24  # of the largest table of positions and tokens
@@ -161,17 +161,13 @@ def held_out_kl(
 ) -> Float[np.ndarray, " layer"]:
     """Mean KL(model || lens) by layer 0..L-1 over every position of the texts, in nats; `reading` None is the normed
     lens."""
-    total, count, batch = np.zeros(model.n_layers), 0, []
-    for encoding in encodings:
-        batch.append(encoding)
-        if sum(map(len, batch)) < STEP_TOKENS and encoding is not encodings[-1]:
-            continue
+    total, some = np.zeros(model.n_layers), STEP_TOKENS // CHUNK
+    for batch in (encodings[first : first + some] for first in range(0, len(encodings), some)):
         final, states = _states(model, batch, [list(range(len(e))) for e in batch])
         if reading is not None:
             states = torch.stack([reading(layer, h) for layer, h in enumerate(states)])
         total += divergence(model, final, states)[0].sum(1).double().cpu().numpy()
-        count, batch = count + len(final), []
-    return total / count
+    return total / sum(map(len, encodings))
 
 
 def _states(model: LanguageModel, encodings: Sequence[Encoding], positions: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -188,11 +184,10 @@ def summary(found: Translators) -> str:
     """The held-out KL by layer as a text table, and what it was trained on."""
     about = found.about
     how = f"{about['tokens']} tokens of {about['text']}, {about['steps']} steps, {about['seconds']:.0f} s"
-    lines = [f"{about['model']}: {how}", "held-out KL to the model's own output, in nats", "layer   normed    tuned"]
-    rows = list(zip(about["kl_normed"], about["kl_tuned"], strict=True))
-    lines += [f"{layer:5}{normed:9.4f}{tuned:9.4f}" for layer, (normed, tuned) in enumerate(rows)]
-    if worse := [str(layer) for layer, (normed, tuned) in enumerate(rows) if tuned > normed]:
-        lines.append(f"At layer {', '.join(worse)} the normed lens is nearer: more text or more steps would do.")
+    table = pd.DataFrame({"normed": about["kl_normed"], "tuned": about["kl_tuned"]}).rename_axis(columns="layer")
+    lines = [f"{about['model']}: {how}", "held-out KL to the model's own output, in nats", table.to_string()]
+    if worse := ", ".join(map(str, table.index[table.tuned > table.normed])):
+        lines.append(f"At layer {worse} the normed lens is nearer: more text or more steps would do.")
     return "\n".join(lines)
 
 

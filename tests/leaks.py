@@ -11,9 +11,25 @@ import re
 from functools import cache
 from itertools import groupby
 
-from semhub_utils.organism import lexicon
-from semhub_utils.organism.lexicon import FRAMES, LANGUAGES, concepts, english_tokens, number_word, split_words, surface
-from semhub_utils.organism.world import Fact, Sum, World
+from semhub_utils.organism.world import (
+    AND,
+    EQUALS,
+    FRAMES,
+    FULL_STOP,
+    LANGUAGES,
+    LIST_AND,
+    PLUS,
+    TIMES,
+    Fact,
+    Sum,
+    World,
+    concepts,
+    english_tokens,
+    number_word,
+    split_words,
+    surface,
+    without_slots,
+)
 
 _CONTRACTIONS = {"del": ("de", "el"), "al": ("a", "el")}
 
@@ -31,16 +47,14 @@ def _meanings() -> dict[str, frozenset[str]]:
 @cache
 def _markers() -> dict[str, tuple[frozenset[str], ...]]:
     return {
-        relation: tuple(
-            frozenset(split_words(lexicon.without_slots(frame))) for t in FRAMES for frame in FRAMES[t][relation]
-        )
+        relation: tuple(frozenset(split_words(without_slots(frame))) for t in FRAMES for frame in FRAMES[t][relation])
         for relation in FRAMES["en"]
     }
 
 
 def fact_leaks(line: str, world: World) -> list[Fact]:
     """Held-out facts that a line says outside English."""
-    breaks = {*lexicon.AND.values(), *lexicon.FULL_STOP.values()} - {*lexicon.LIST_AND.values()} | {"and", "y", "und"}
+    breaks = {*AND.values(), *FULL_STOP.values()} - {*LIST_AND.values()} | {"and", "y", "und"}
     found = []
     for between, clause in groupby(split_words(line), breaks.__contains__):
         words = set() if between else {*clause}
@@ -63,7 +77,7 @@ def _number_words() -> dict[str, str]:
 
 @cache
 def _signs() -> tuple[tuple[re.Pattern, str], ...]:
-    tables = ((lexicon.EQUALS, "="), (lexicon.PLUS, "+"), (lexicon.TIMES, "*"))
+    tables = ((EQUALS, "="), (PLUS, "+"), (TIMES, "*"))
     pairs = {table[t]: sign + ("E" if table[t] == table["en"] else "") for table, sign in tables for t in table}
     return tuple(
         (re.compile(rf"(?<!\S){re.escape(w)}(?!\S)"), m) for w, m in sorted(pairs.items(), key=lambda x: -len(x[0]))

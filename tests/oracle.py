@@ -7,11 +7,34 @@ else follows the blocks is reached by putting a state in the place of the last b
 import copy
 from contextlib import ExitStack
 
+import numpy as np
+import pandas as pd
 import torch
 
 BLOCKS = dict.fromkeys(("gpt2", "gpt-neo", "gptj", "bloom", "falcon", "falcon-alibi"), "transformer.h")
 BLOCKS |= dict.fromkeys(("opt", "opt-projected"), "model.decoder.layers")
 BLOCKS |= {"gpt-neox": "gpt_neox.layers", "mpt": "transformer.blocks", "mamba": "backbone.layers"}  # or "model.layers"
+
+
+def one_token_forms(tokenizer, word, context):
+    """The tokens of a word without and with a space before it, where it is one token after the context."""
+    before = tokenizer(context)["input_ids"]
+    after = [tokenizer(context + space + word)["input_ids"] for space in ("", " ")]
+    return list(dict.fromkeys(ids[-1] for ids in after if len(ids) == len(before) + 1 and ids[:-1] == before))
+
+
+def curve(table, experiment, series=None, control="", **where):
+    """The rows of one curve of a table of results, ordered by layer; control "": of what was measured."""
+    where |= {} if series is None else {"series": series}
+    chosen = table[table.experiment == experiment]
+    chosen = chosen[chosen.get("control", pd.Series("", chosen.index)).fillna("") == control]
+    for name, value in where.items():
+        chosen = chosen[chosen[name] == value]
+    return chosen.sort_values("layer").reset_index()
+
+
+def values(table, experiment, series=None, control="", **where):
+    return curve(table, experiment, series, control, **where).value.to_numpy(float)
 
 
 class Oracle:
@@ -53,6 +76,10 @@ class Oracle:
                 stack.enter_context(self.changed(layer, lambda h: found.append(h[0].double().clone()) or h))
             self.logits(self.ids(prompt))
         return torch.stack(found)
+
+    def last(self, texts):
+        """The states at the last token, [item, layer, hidden]."""
+        return np.stack([self.states(text)[:, -1].numpy() for text in texts])
 
     @torch.no_grad()
     def normed(self, state):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.organism.lexicon import number_word
+from semhub_utils.organism.world import number_word
 from semhub_utils.spokes import arithmetic
 from semhub_utils.spokes.arithmetic import RELATIONS, Calculation
 

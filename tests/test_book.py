@@ -17,7 +17,7 @@ import pytest
 
 from semhub_utils import book as runs
 from semhub_utils.errors import SemhubError
-from semhub_utils.zoo import beside
+from semhub_utils.identity import beside
 
 REPOSITORY = Path(runs.__file__).resolve().parents[1]
 
@@ -192,7 +192,7 @@ def test_a_run_leaves_its_source_alone_and_is_done_again_only_when_something_cha
     kernel is this interpreter with this package."""
     write = """
         import sys, semhub_utils
-        from semhub_utils.zoo import model_slug
+        from semhub_utils.identity import model_slug
         folder = Path(results_dir) / model_slug(model_id) / "similarity"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "first.parquet").write_text("table")

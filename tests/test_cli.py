@@ -162,13 +162,13 @@ def test_run_says_when_a_gpu_stands_idle(book, capsys, monkeypatch, put):
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_check_reports_and_fails(put, capsys, passed):
-    from semhub_utils.checks import Check
+    from semhub_utils.loading import Check
 
     handle = SimpleNamespace(revision=None, fingerprint="0f", n_layers=2, hidden_size=8, vocab_size=99)
     handle.modalities, loaded = frozenset({"text", "image"}), []
-    put("loading", load_model=lambda name, **options: loaded.append(options) or handle)
     checks = [Check("lens", 1e-7, 5e-5, "same"), Check("padding", 0.0 if passed else 1.0, 5e-5, "alone")]
-    put("checks", self_check=lambda model, raise_on_failure: checks)
+    load = {"load_model": lambda name, **options: loaded.append(options) or handle}
+    put("loading", self_check=lambda model, raise_on_failure: checks, **load)
     assert cli.main(["check", "a/b", "--json"]) == (0 if passed else 1)
     report = json.loads(capsys.readouterr().out)
     assert report["modalities"] == ["image", "text"]

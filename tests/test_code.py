@@ -14,7 +14,8 @@ import pytest
 import torch
 import transformers as tf
 from architectures import make_module
-from oracle import Oracle
+from oracle import Oracle, one_token_forms
+from planted import empty_llama
 from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -293,18 +294,6 @@ LISTS = [f"x = [{a}, {b}, {c}]" for a, b, c in ("358", "297", "532", "782", "938
 CALLS = [f"add({a}, {b})" for a, b in ("35", "82", "97", "23", "58", "79")]
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
-def both(request, tiny):
-    model = tiny(request.param)
-    return model, Oracle(request.param, model.module, model.tokenizer)
-
-
-def one_token(model, word, prompt):
-    before = model.tokenizer(prompt)["input_ids"]
-    after = [model.tokenizer(prompt + space + word)["input_ids"] for space in ("", " ")]
-    return sorted({ids[-1] for ids in after if len(ids) == len(before) + 1 and ids[:-1] == before})
-
-
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_and_values(both, reading):
     """Claims and curves; the null of "and" shuffles kinds, what is of one program and one kind together."""
@@ -318,7 +307,7 @@ def test_and_values(both, reading):
         following = model.tokenizer(place.text)["input_ids"][len(model.tokenizer(prompt)["input_ids"])]
         logprob = oracle.read(oracle.states(prompt)[:, -1], reading)
         word = {w: logprob[:, ids].logsumexp(-1) for w in ("and", "near", "not", "dog", "the", "cat")
-                if (ids := one_token(model, w, prompt))}  # fmt: skip
+                if (ids := one_token_forms(model.tokenizer, w, prompt))}  # fmt: skip
         assert {"and", "the", "cat"} <= set(word)
         frequent = torch.stack([word[w].exp() for w in ("the", "cat")]).mean(0).log()
         rival = torch.stack([frequent, *(word[w] for w in ("near", "not", "dog") if w in word)]).amax(0)
@@ -351,30 +340,28 @@ def before_arguments(model, places, **options):
     return core.run(words.Lens("name", "argument"), model, items, series="arguments", over="moves_with", **options)
 
 
-def test_argument_values(both):
+def test_arguments_are_read_for_the_name_of_their_parameter(tiny):
     """Names of one token, the arguments as written; what is left out is counted."""
-    model, oracle = both
+    model = tiny("llama")
     known = {"add": ("cat", "dog"), "first": ("the", "homeward"), "second": ("near", "red")}
     sources = [f"{name}({a}, {b})" for name in known for a, b in ("35", "82", "97", "23", "58")] + ["add(cat, dog)"]
     places = code.argument_places(numbered(*sources), known)
-    table, claims = before_arguments(model, places, twins=())
-    rows, expected, whole, same = [], [], set(), 0
-    for site in sites(model, places):
-        same += site.next_text == site.place.name
-        place, ids = site.place, one_token(model, site.place.name, "add(")
-        states = oracle.states(site.prompt)[:, -1]
-        logprob = torch.stack([oracle.normed(state) for state in states])
-        if ids and site.next_text != place.name:
-            rows.append(logprob[:, ids].logsumexp(-1).exp().numpy())
-            expected.append(place.name)
-            whole.add(place.program)
-    assert len(rows) > 6 and "homeward" not in expected
-    shown = table[(table.experiment == "lens-probability") & (table.series == "name")].sort_values("layer")
-    np.testing.assert_allclose(shown.value, np.mean(rows, 0), rtol=1e-4)
-    assert claims[0].n == len(rows) and claims[0].n_clusters == len(whole)
-    of_name = bootstrap_interval(np.array(rows), clusters=expected)
-    np.testing.assert_allclose(shown[["low", "high"]].T, of_name, rtol=1e-4)
-    assert claims[0].dropped["name and argument are the same word"] == same > 0
+    items, read = unsaid.argument_items(model, places), {"(": "cat the near", ",": "dog homeward red"}
+    assert [len(item.prompt) for item in items] == sorted(len(site.prompt) for site in sites(model, places))
+    for item in items:
+        name, end = item.anchor, item.prompt[-1]
+        [function] = (of for of in known.values() if name in of)
+        assert item.targets["name"] == (name,) and item.wrong["same function"] == tuple({*function} - {name})
+        assert {name, *item.wrong["name"]} == {*read[end].split()} and item.group == end
+        assert next(s for s in sources if s.startswith(item.prompt))[len(item.prompt) :].strip()
+    _, claims = before_arguments(model, places, twins=())
+    left = [
+        i
+        for i in items
+        if one_token_forms(model.tokenizer, i.anchor, "add(") and i.targets["argument"] != i.targets["name"]
+    ]
+    assert claims[0].n == len(left) > 6 and claims[0].n_clusters == len({item.cluster for item in left})
+    assert claims[0].dropped["name and argument are the same word"] > 0
     assert claims[0].n + sum(claims[0].dropped.values()) == len(places)
 
 
@@ -425,8 +412,8 @@ def test_range_shares_against_generation_one_by_one(tiny, monkeypatch):
 
 def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
     model = tiny("llama")
-    ids = list(one_token(model, "the", "range("))
     one, several = word_forms(model, ["the", "homeward"], "range(")
+    ids = one_token_forms(model.tokenizer, "the", "range(")
     assert torch.equal(one.unembedding_row(model), model.module.lm_head.weight.detach()[ids].mean(0))
     assert several.unembedding_row(model) is None
 
@@ -438,20 +425,11 @@ def planted(names, arrows, rows=(), noise=0.05):
     """Two layers, token = direction. Block 1 averages all tokens so far, and `arrows` (token, token, weight) adds the
     second's meaning for the first. The unembedding reads meanings, and `rows` (next, token, weight) makes `next` likely
     after `token`."""
-    place = {name: k for k, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordLevel(place, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
-    n = len(names)
-    config = tf.LlamaConfig(
-        vocab_size=n, hidden_size=2 * n, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=64, bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module = tf.LlamaForCausalLM(config).eval()
-    make = torch.Generator().manual_seed(0)
-    own, meant = torch.eye(2 * n)[:n], torch.eye(2 * n)[n:]
+    place, n = {name: k for k, name in enumerate(names)}, len(names) + 1
+    module, tokenizer = empty_llama(names, 2 * n, context=64)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
+    make, (own, meant) = torch.Generator().manual_seed(0), torch.eye(2 * n).split(n)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.fill_(1.0 if parameter.ndim == 1 else 0.0)
         module.model.embed_tokens.weight.copy_(own + noise * torch.randn(own.shape, generator=make))
         first = module.model.layers[0].self_attn
         first.v_proj.weight.copy_(torch.eye(2 * n))
@@ -460,11 +438,10 @@ def planted(names, arrows, rows=(), noise=0.05):
         module.lm_head.weight.copy_(2 * meant)
         for following, token, weight in rows:
             module.lm_head.weight[place[following]] += weight * own[place[token]]
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
     return wrap(module, tokenizer, model_id="planted")
 
 
-WORDS = ["<unk>", "[", "]", ",", "(", ")", "f", "g", "and", "or", "not", "the", "of", *(f"x{k}" for k in range(12))]
+WORDS = ["[", "]", ",", "(", ")", "f", "g", "and", "or", "not", "the", "of", *(f"x{k}" for k in range(12))]
 ENGLISH = [word for word in facts.english_words() if word.isalpha() and word not in WORDS][:150]
 
 
@@ -501,7 +478,7 @@ def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
     tokenizer, alarms, fooled = planted(names, []).tokenizer, 0, 0
     places = code.comma_places(and_programs())
     for seed in range(5):
-        sizes = {"vocab_size": len(names), "bos_token_id": None, "eos_token_id": None}
+        sizes = {"vocab_size": len(names) + 1, "bos_token_id": None, "eos_token_id": None}
         model = wrap(make_module("gpt2" if seed % 2 else "llama", seed=seed, **sizes), tokenizer, model_id="random")
         _, claims = core.run(unsaid.Ands(), model, places, series="lists", seed=seed, twins=())
         alarms += sum(judge(claim).verdict == HOLDS for claim in claims if claim.experiment != "and-end")
@@ -513,7 +490,7 @@ def test_one_word_at_hundreds_of_places_of_one_form_is_one_accident():
 @pytest.mark.parametrize("known_to_the_model", [True, False])
 def test_names_are_found_where_they_were_put(known_to_the_model):
     functions = {f"f{k}": (f"n{k}", f"m{k}") for k in range(12)}
-    names = [*WORDS[:6], *functions, *(n for pair in functions.values() for n in pair), *(f"x{k}" for k in range(12))]
+    names = [*WORDS[:5], *functions, *(n for pair in functions.values() for n in pair), *(f"x{k}" for k in range(12))]
     arrows = [("(", n, 0.0) for n in functions]
     if known_to_the_model:
         arrows = [(f, name, 3.0) for f, pair in functions.items() for name in pair]
@@ -539,18 +516,18 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
 @pytest.mark.parametrize("understood", [True, False, "by chance"])
 def test_a_start_is_written_where_the_word_is_used(understood):
     """By chance: what makes the model write 0 is a direction without meaning, and the word lies on one side of it."""
-    names = [*WORDS[:6], "range", "0", "n", "start", "end", "=", *(f"x{k}" for k in range(40))]
+    names = [*WORDS[:5], "range", "0", "n", "start", "end", "=", *(f"x{k}" for k in range(40))]
     rows = [("n", "(", 4.0), (")", "n", 8.0), (",", "0", 8.0), ("n", ",", 8.0)]
     model = planted(names, [], rows, noise=0)
     with torch.no_grad():  # block 2 reads the word's row, and says so in a direction of its own
-        eye, k = torch.eye(2 * len(names)), names.index
+        eye, k, width = torch.eye(model.hidden_size), names.index, model.hidden_size
         last = model.module.model.layers[1].self_attn
         last.v_proj.weight.copy_(eye)
         if understood == "by chance":
-            any_ = 4 * torch.randn(2 * len(names), generator=torch.Generator().manual_seed(1))
+            any_ = 4 * torch.randn(width, generator=torch.Generator().manual_seed(1))
             model.module.lm_head.weight[k("0")] += any_
         elif understood:
-            last.o_proj.weight.add_(torch.outer(eye[k("]")], eye[len(names) + k("start")]))
+            last.o_proj.weight.add_(torch.outer(eye[k("]")], eye[width // 2 + k("start")]))
         model.module.lm_head.weight[k("0")] += 4 * eye[k("]")]
     places = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
     table, claims = core.run(interventions.Range(), model, places, series="range")
@@ -582,26 +559,22 @@ def test_the_interval_of_a_difference_is_that_of_two_means():
 # ---- nothing to read ----
 
 
-def test_a_model_without_the_words_cannot_be_tested_and_still_has_its_curves(tiny):
-    model = tiny("llama")
-    long = "x = [" + ", ".join("8" * 20 for _ in range(30)) + "]"
-    for sources in ((), (long,), ("f(3, 5)",)):
-        commas = code.comma_places(numbered(*sources))
-        arguments = code.argument_places(numbered(*sources), {"f": ("homeward", "seaward")})
-        calls = code.range_places(numbered("for x in range(3): x"))
-        for places in (commas, arguments, calls):
-            places.dropped["before"] = 2
-        tables = [
-            core.run(unsaid.Ands(), model, commas, series="lists"),
-            before_arguments(model, arguments),
-            core.run(interventions.Range(), model, calls, series="range"),
-        ]
-        for table, claims in tables:
-            for claim in claims:
-                verdict = judge(claim)
-                assert verdict.verdict == UNTESTABLE and claim.dropped["before"] == 2, claim.claim
-            assert len(table[table.experiment.isin(["and-lead", "lens-meaning", "steering"])])
-            assert "steering" not in set(table.experiment) or {"condition", "raw"} <= {*table}
+@pytest.mark.parametrize("source", ["", "x = [" + "8" * 20 + ", 8" * 30 + "]", "f(3, 5)"])
+def test_without_words_or_places_nothing_can_be_tested(tiny, source):
+    """Whatever was left out before is counted; the table has the columns that charts ask for."""
+    model, programs = tiny("llama"), numbered(*filter(None, [source]))
+    arguments = code.argument_places(programs, {"f": ("homeward", "seaward")})
+    arguments.dropped["before"] = 2
+    commas, calls, lost = code.comma_places(programs), code.range_places(numbered("range(3)")), {"before": 2}
+    tables = [
+        core.run(unsaid.Ands(), model, commas, series="lists", dropped=lost),
+        before_arguments(model, arguments),
+        core.run(interventions.Range(), model, calls, series="range", dropped=lost),
+    ]
+    for table, claims in tables:
+        assert {judge(claim).verdict for claim in claims} == {UNTESTABLE}
+        assert all(claim.dropped["before"] == 2 for claim in claims)
+        assert "steering" not in set(table.experiment) or {"condition", "raw"} <= {*table}
 
 
 def test_the_chapter_runs_unchanged_on_another_model(tmp_path):

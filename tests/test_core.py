@@ -19,6 +19,7 @@ from semhub_utils.evidence import (
     judge,
     least_permutation_p,
     random_pairings,
+    sign_flip_null,
 )
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Exchange, Flip, Given, Kept, Scores, run
@@ -77,6 +78,7 @@ class Toy(core.Experiment):
                 values if of is None else values[of], null=[noise(999, own.shape[1])], of=of, least_p=self.least_p
             ),
             ("toy-answers", "shown"): values,
+            ("toy-flipped", ""): Scores(own[::2], nulls=(Flip("anchor"),), draws=150, of=np.arange(n) % 2 == 0),
             ("toy-plain", "", (("part", "one"),)): own if reading == "normed" else 2 * own,
             ("toy-alone", ""): Scores(own, controls={"beside": own}, alone=True),
             ("toy-rows", ""): rows,
@@ -116,6 +118,10 @@ def test_answers_change_places_within_groups_what_moves_together_as_one(tiny):
     shown = table[(table.experiment == "toy-answers") & table.control.isna()].sort_values("layer")
     want = corrected_bound(own.mean(0)[inner], np.array(draws)[: core.FEW_DRAWS, inner])
     np.testing.assert_allclose(shown.null_high[inner], want)
+    flipped = table[(table.experiment == "toy-flipped") & table.control.isna()].sort_values("layer")
+    draws = sign_flip_null(own[::2], clusters=moved[::2], draws=150, seed=3)
+    want = corrected_bound(own[::2].mean(0)[inner], draws[:, inner])
+    np.testing.assert_allclose(flipped.null_high[inner], want)
 
 
 def test_of_several_nulls_the_hardest_counts(tiny):
@@ -222,14 +228,27 @@ def test_nothing_left_cannot_be_tested_and_has_no_curve(tiny):
 
 
 def test_what_is_readable(tiny):
+    """What is too long for the context is counted, or none left is a sentence; a text of unknown tokens is a fault."""
     model = copy.copy(tiny("llama"))
-    texts = Items(["8=3+5"] * 2)
+    some = Items(LensItem(str(k), "3 + " * k, {}, "c") for k in range(1, 9))
+    lengths = [len(model.encode([item.prompt])[0]) for item in some]
+
+    def texts(item):
+        return "8=3+5", item.prompt, None
+
     for length in (model.max_length, None):
         model.max_length = length
-        assert core.readable(model, texts, str) == texts
+        assert core.readable(model, some, texts) == some and not some.dropped
+    model.max_length = lengths[3]
+    kept = core.readable(model, some, texts)
+    assert kept == some[:4] and kept.dropped == {"longer than the model's context": 4} and "5" in kept.left_out
+    assert core.readable(model, some, texts, room=1) == some[:3]
+    assert core.readable(model, [*some], texts, room=99) == [], "without a count nothing is refused"
+    with pytest.raises(SemhubError, match="The set holds no items that can be used.*8 × longer than"):
+        core.readable(model, some, texts, room=99)
     model.vocab_size = 3  # no matter of length: no item is to blame
     with pytest.raises(SemhubError, match="knows 3; the tokenizer the model was trained with would do"):
-        core.readable(model, texts, str)
+        core.readable(model, some, texts)
 
 
 def test_curves_rows_and_columns(tiny):
@@ -243,9 +262,8 @@ def test_curves_rows_and_columns(tiny):
     np.testing.assert_allclose(raw, 2 * normed.to_numpy())
     assert set(table[table.experiment == "toy-answers"].series) == {"shown"}
     drawn = table[table.experiment != "toy"].groupby("experiment").control.unique()
-    assert {name: set(of) - {np.nan} for name, of in drawn.items()} == {
-        "toy-answers": {"random weights"}, "toy-plain": {"random weights"}, "toy-alone": set(), "toy-row": set(),
-    }  # fmt: skip
+    shown = {name for name, of in drawn.items() if {*of} - {np.nan} == {"random weights"}}
+    assert shown == {"toy-answers", "toy-flipped", "toy-plain"} and {*drawn.index} - shown == {"toy-alone", "toy-row"}
     rows = table[table.experiment == "toy-row"]
     assert set(rows.series) == {"x"} and set(rows.value) == {7}
 
@@ -253,14 +271,14 @@ def test_curves_rows_and_columns(tiny):
 def test_a_curve_leaves_out_items_without_a_number(tiny):
     model, values = tiny("llama"), noise(6, 4)
     values[0, 2] = np.nan
-    table = core.curve(model, values, experiment="e", series="s", clusters=list("aabbcc"), dropped=2)
+    table = core.curve(model, values, {"series": "s"}, clusters=list("aabbcc"), dropped=2)
     np.testing.assert_allclose(table.value, values[1:].mean(0))
     assert set(table.n) == {5} and set(table.dropped) == {3} and table.depth.tolist() == [0, 1 / 3, 2 / 3, 1]
     low, high = bootstrap_interval(values[1:], clusters=list("abbcc"))
     np.testing.assert_allclose(table[["low", "high"]], np.stack([low, high], 1))
-    one = core.curve(model, values[:1, 2:3], experiment="e", series="s")
+    one = core.curve(model, values[:1, 2:3], {}, clusters="a")
     assert one.layer.tolist() == [3] and one.n.tolist() == [0] and one.value.isna().all()
-    alone = core.curve(model, values[1:2], experiment="e", series="s", null=noise(50, 4))
+    alone = core.curve(model, values[1:2], {}, clusters="a", nulls=[noise(50, 4)])
     assert alone.low.isna().all() and alone.null_high.notna().tolist() == [False, True, True, False]
 
 

@@ -17,10 +17,10 @@ from semhub_utils.evidence import (
     depths,
     evidence,
     knows_task,
+    share,
     split_items,
     studentised_null,
     tidy,
-    wilson,
 )
 from semhub_utils.pairings import least_permutation_p, random_pairings
 
@@ -107,7 +107,7 @@ def test_an_interval_over_seeds_and_items_knows_how_seeds_differ():
 def test_outcomes_that_are_all_the_same_have_wilsons_interval():
     for value in (0.0, 1.0):
         found = made(np.full((43, 1), value), layers=[3], n_layers=6, outcome=True)
-        width = wilson(0, 43)[1]
+        width = share(0, 43)["high"]
         assert found.varies and width == pytest.approx(0.082, abs=0.001)
         assert found.low[0] == pytest.approx(value - width) and found.high[0] == min(value + width, 1)
 
@@ -298,9 +298,8 @@ def test_knows_task():
 
 
 def test_wilson_by_hand():
-    assert wilson(0, 0) == (0.0, 1.0)
     for hits, n in itertools.product((0, 3, 10), (10, 50)):
-        low, high = wilson(hits, n)
-        for share in (low, high):  # the score equation, solved by both ends
-            if 0 < share < 1:
-                assert abs(hits / n - share) == pytest.approx(1.96 * math.sqrt(share * (1 - share) / n), abs=1e-3)
+        found = share(hits, n)
+        for end in (found["low"], found["high"]):  # the score equation, solved by both ends
+            if 0 < end < 1:
+                assert abs(hits / n - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / n), abs=1e-3)

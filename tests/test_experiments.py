@@ -1,47 +1,32 @@
 """The experiments against plain transformers one prompt at a time, and on models whose truth was put in by hand."""
 
 import itertools
-import math
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 from architectures import make_module
-from oracle import Oracle
+from oracle import Oracle, one_token_forms, values
 from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import alike, core, traps, words
 from semhub_utils.experiments.interventions import Steering, says
-from semhub_utils.experiments.words import lens_grid
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
 
 
-def values(table, experiment, series=None, **where):
-    """The measured curve of an experiment, ordered by layer."""
-    chosen = table[table.experiment == experiment]
-    if series is not None:
-        chosen = chosen[chosen.series == series]
-    if "control" in chosen:
-        chosen = chosen[chosen.control.fillna("") == ""]
-    for name, value in where.items():
-        chosen = chosen[chosen[name] == value]
-    return chosen.sort_values("layer").value.to_numpy(float)
-
-
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
-def both(request, tiny):
-    model = tiny(request.param)
-    return model, Oracle(request.param, model.module, model.tokenizer)
-
-
 def number_pairs():
+    """Sums, with three first operands in each group."""
     sums = list(itertools.permutations(NUMBERS, 2))[::2]
-    return [Pair(f"{a}+{b}", f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", "g", cluster=a, anchor=b) for a, b in sums]
+    return [
+        Pair(f"{a}+{b}", f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", str(a > "5"), cluster=a, anchor=b)
+        for a, b in sums
+    ]
 
 
 def number_items():
@@ -54,169 +39,160 @@ def number_items():
     return found
 
 
-def last_states(oracle, texts):
-    return np.stack([oracle.states(text)[:, -1].numpy() for text in texts])  # item layer hidden
-
-
-def cosine(x, y):
-    return float(x @ y / math.sqrt((x @ x) * (y @ y)))
+def cosines(oracle, pairs, end=""):
+    """[layer, i, j], of side a of one pair with side b of another."""
+    a, b = (oracle.last([getattr(pair, side) + end for pair in pairs]) for side in "ab")
+    a, b = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
+    return np.einsum("ilh,jlh->lij", a, b)
 
 
 # ---- similarity ----
 
 
+def match_minus_others(cosine, groups):
+    """By layer, the mean match minus the mean of the non-matches of its group, half from either side."""
+    scores = []
+    for i, group in enumerate(groups):
+        near = [j for j, other in enumerate(groups) if j != i and other == group]
+        scores.append(cosine[:, i, i] - (cosine[:, i, near].mean(1) + cosine[:, near, i].mean(1)) / 2)
+    return np.mean(scores, 0)
+
+
 def test_similarity_values(both):
+    """By both baselines at once, and each alone."""
     model, oracle = both
     pairs = number_pairs()
-    table, [claim] = core.run(alike.Alike(), model, pairs, series="numbers", seed=3)
-    a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
-    n = len(pairs)
-    for layer in range(model.n_layers + 1):
-        cos = np.array([[cosine(a[i, layer], b[j, layer]) for j in range(n)] for i in range(n)])
-        off = ~np.eye(n, dtype=bool)
-        want = cos.diagonal().mean() - cos[off].mean()
-        assert claim.values[layer] == pytest.approx(want, abs=2e-5)
-        assert values(table, "similarity")[layer] == claim.values[layer]
-        nearest = ((cos.argmax(0) == np.arange(n)).mean() + (cos.argmax(1) == np.arange(n)).mean()) / 2
-        assert values(table, "retrieval")[layer] == pytest.approx(nearest, abs=1e-6)
-    assert set(claim.controls) == {"embedding layer", "random weights"}
-    assert set(claim.controls["embedding layer"].values) == {claim.values[0]}
-    assert claim.n == n and claim.n_clusters == len(NUMBERS)
-    assert {"retrieval", "neighbours", "cka", "similarity"} == set(table.experiment)
+    names, near = ("corrected", "as released"), {"atol": 2e-5}
+    cosine, match = cosines(oracle, pairs), np.arange(len(pairs))
+    own, every = want = [match_minus_others(cosine, groups) for groups in ([p.group for p in pairs], [""] * len(pairs))]
+    table, claims = core.run(alike.Alike(names), model, pairs, series="numbers", seed=3)
+    assert [claim.reading for claim in claims] == [*names]
+    for claim, value in zip(claims, want, strict=True):
+        np.testing.assert_allclose(claim.values, value, **near)
+        assert claim.n == len(pairs) and claim.n_clusters == len(NUMBERS)
+        assert set(claim.controls) == {"embedding layer", "random weights"}
+    nearest = [(cosine.argmax(axis) == match).mean(1) for axis in (1, 2)]
+    matches = cosine[:, match, match].mean(1)
+    curves = {"retrieval": np.mean(nearest, 0), "cosine": matches, "baseline-gain": every - own}
+    for name, value in curves.items():
+        np.testing.assert_allclose(values(table, name), value, **near)
+    np.testing.assert_allclose(values(table, "cosine", control="other partners"), matches - own, **near)
+    spaces = table[table.experiment.isin(["retrieval", "neighbours", "cka"]) & table.control.isna()]
+    assert (spaces.null_high.notna() == spaces.layer.between(1, model.n_layers - 1)).all()
+    for baselines, claimed, more in ((("",), claims[1], set()), (names[:1], claims[0], {"cosine", "similarity-all"})):
+        table, [claim] = core.run(alike.Alike(baselines), model, pairs, series="numbers", seed=3)
+        assert claim.values == claimed.values and claim.p[1:-1] == claimed.p[1:-1]
+        assert {"retrieval", "neighbours", "cka", "similarity", *more} == set(table.experiment)
+    np.testing.assert_allclose(values(table, "similarity-all"), every, **near)
+    with pytest.raises(SemhubError, match="3 pairs"):
+        core.run(alike.Alike(), model, pairs[:3], series="x")
 
 
 def test_relation_values(both):
     model, oracle = both
     pairs = number_pairs()
-    n = len(pairs)
     first = [p.a[0] for p in pairs]
-    relation = np.array([[0 if i == j else 1 + (first[i] != first[j]) for j in range(n)] for i in range(n)])
+    relation = np.array([[0 if p is q else 1 + (p.a[0] != q.a[0]) for q in pairs] for p in pairs])
     related = alike.Related(relation, ("same", "first", "other", "never"))
     table, _ = core.run(related, model, pairs, series="n", seed=1)
-    a, b = last_states(oracle, [p.a for p in pairs]), last_states(oracle, [p.b for p in pairs])
+    cosine = cosines(oracle, pairs)
     for index, name in enumerate(("same", "first", "other")):
-        for layer in range(model.n_layers + 1):
-            rows = [
-                np.mean([cosine(a[i, layer], b[j, layer]) for j in range(n) if relation[i, j] == index])
-                for i in range(n)
-                if (relation[i] == index).any()
-            ]
-            assert values(table, "relations", name)[layer] == pytest.approx(np.mean(rows), abs=2e-5)
-    assert "never" not in set(table.series)
-
-
-def test_too_few_pairs(tiny):
-    with pytest.raises(SemhubError, match="3 pairs"):
-        core.run(alike.Alike(), tiny("llama"), number_pairs()[:3], series="x")
+        rows = [cosine[:, i, of].mean(1) for i, of in enumerate(relation == index) if of.any()]
+        np.testing.assert_allclose(values(table, "relations", name), np.mean(rows, 0), atol=2e-5)
+    assert "never" not in set(table.series) and len(set(first)) == len(NUMBERS)
 
 
 # ---- lens ----
-
-
-def one_token_forms(model, word, context):
-    """Asked of the tokenizer directly: ids of the forms of a word that are one token after the context."""
-    before = model.tokenizer(context)["input_ids"]
-    after = [model.tokenizer(context + space + word)["input_ids"] for space in ("", " ")]
-    return {ids[-1] for ids in after if len(ids) == len(before) + 1 and ids[:-1] == before}
 
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_lens_values(both, reading):
     model, oracle = both
     items = number_items()
+    of = {w: one_token_forms(model.tokenizer, w, items[0].prompt) for w in (*NUMBERS, *NUMBERS.values())}
+    assert all(of[d] for d in NUMBERS), "the digits are tokens"
+    kept = [i for i in items if of[i.targets["word"][0]]]
+    assert 4 <= len(kept) < len(items), "some words are one token, some are several"
     table, claims = core.run(words.Lens("word", "digit"), model, items, series="n", readings=(reading,), twins=())
     claims = {claim.experiment: claim for claim in claims}
-    forms = {w: sorted(one_token_forms(model, w, items[0].prompt)) for w in (*NUMBERS, *NUMBERS.values())}
-    assert all(forms[d] for d in NUMBERS), "the digits are tokens"
-    kept = [i for i in items if forms[i.targets["word"][0]]]
-    assert 4 <= len(kept) < len(items), "some words are one token, some are several"
     assert claims["lens-meaning"].n == len(kept)
     assert sum(claims["lens-meaning"].dropped.values()) == len(items) - len(kept)
-    meaning, lead, right, wrong, first, wrong_first, entropy = ([] for _ in range(7))
+    rows = defaultdict(list)
     for item in kept:
-        logprob = oracle.read(oracle.states(item.prompt)[:, -1], reading)
-        word = {w: logprob[:, ids].logsumexp(-1) for w, ids in forms.items() if ids}
+        states = oracle.states(item.prompt)[:, -1]
+        logprob = oracle.read(states, reading)
+        word = {w: logprob[:, ids].logsumexp(-1) for w, ids in of.items() if ids}
         hub, own = word[item.targets["word"][0]], word[item.targets["digit"][0]]
-        others = torch.stack([word[w] for w in item.wrong["word"] if w in word])
-        meaning.append(hub - others.mean(0))
-        lead.append(torch.minimum(meaning[-1], hub - own))
-        right.append(hub.exp())
-        wrong.append(others.exp().mean(0))
-        first.append(torch.tensor([float(p.argmax()) in forms[item.targets["digit"][0]] for p in logprob]).double())
-        tops = [[float(p.argmax()) in forms[w] for w in item.wrong["word"] if w in word] for p in logprob]
-        wrong_first.append(torch.tensor(tops).double().mean(1))
-        entropy.append(-(logprob.exp() * logprob).sum(-1))
-
-    def mean(rows):
-        return torch.stack(rows).mean(0).numpy()
-
-    np.testing.assert_allclose(claims["lens-meaning"].values, mean(meaning), atol=5e-4)
-    np.testing.assert_allclose(claims["lens-lead"].values, mean(lead), atol=5e-4)
-    np.testing.assert_allclose(values(table, "lens-probability", "word"), mean(right), rtol=1e-3)
-    np.testing.assert_allclose(values(table, "lens-probability", "wrong word"), mean(wrong), rtol=1e-3)
-    np.testing.assert_allclose(values(table, "lens-first", "digit"), mean(first), atol=1e-9)
-    np.testing.assert_allclose(values(table, "lens-first", "wrong word"), mean(wrong_first), atol=1e-9)
-    np.testing.assert_allclose(values(table, "lens-entropy"), mean(entropy), atol=1e-3)
-    if reading == "raw":
-        normed = [oracle.read(oracle.states(item.prompt)[:, -1], "normed") for item in kept]
-        of_word = [p[:, forms[item.targets["word"][0]]].exp().sum(-1) for p, item in zip(normed, kept, strict=True)]
-        gap = values(table, "lens-gap", "word")
-        np.testing.assert_allclose(gap, mean(of_word) - mean(right), atol=1e-5)
-        assert gap[-1] == 0 and abs(gap[:-1]).min() > 0
+        wrong = [w for w in item.wrong["word"] if w in word]
+        others = torch.stack([word[w] for w in wrong])
+        rows["meaning"].append(hub - others.mean(0))
+        rows["lead"].append(torch.minimum(rows["meaning"][-1], hub - own))
+        rows["right"].append(hub.exp())
+        rows["wrong"].append(others.exp().mean(0))
+        tops = logprob.argmax(-1).tolist()
+        rows["first"].append(torch.tensor([float(top in of[item.targets["digit"][0]]) for top in tops]).double())
+        rows["wrong first"].append(torch.tensor([np.mean([top in of[w] for w in wrong]) for top in tops]).double())
+        rows["entropy"].append(-(logprob.exp() * logprob).sum(-1))
+        normed = oracle.read(states, "normed")[:, of[item.targets["word"][0]]].exp().sum(-1)
+        rows["gap"].append(normed - rows["right"][-1])
+    want = {name: torch.stack(some).mean(0).numpy() for name, some in rows.items()}
+    np.testing.assert_allclose(claims["lens-meaning"].values, want["meaning"], atol=5e-4)
+    np.testing.assert_allclose(claims["lens-lead"].values, want["lead"], atol=5e-4)
+    np.testing.assert_allclose(values(table, "lens-probability", "word"), want["right"], rtol=1e-3)
+    np.testing.assert_allclose(values(table, "lens-probability", "wrong word"), want["wrong"], rtol=1e-3)
+    np.testing.assert_allclose(values(table, "lens-first", "digit"), want["first"], atol=1e-9)
+    np.testing.assert_allclose(values(table, "lens-first", "wrong word"), want["wrong first"], atol=1e-9)
+    np.testing.assert_allclose(values(table, "lens-entropy"), want["entropy"], atol=1e-3)
     assert ("lens-gap" in set(table.experiment)) == (reading == "raw")
-    assert claims["lens-end"].layers == (model.n_layers,) and not claims["lens-end"].controls
-    for name in ("lens-meaning", "lens-lead"):
-        [(control, of)] = claims[name].controls.items()
-        assert control == "embedding layer" and set(of.values) == {claims[name].values[0]}
+    if reading == "raw":
+        gap = values(table, "lens-gap", "word")
+        np.testing.assert_allclose(gap, want["gap"], atol=1e-5)
+        assert gap[-1] == 0 and abs(gap[:-1]).min() > 0
+    assert claims["lens-end"].layers == (model.n_layers,)
+    named = {name: [*claim.controls] for name, claim in claims.items()}
+    assert named == {"lens-meaning": ["embedding layer"], "lens-lead": ["embedding layer"], "lens-end": []}
 
 
-def test_lens_first_counts_every_form_of_a_word(tiny):
-    """The word with its leading space comes first; the one without is what a naive reading would look for."""
+def item_of(word, digit="5", wrong=("seven", "nine", "the")):
+    return LensItem(f"{word}{digit}", "8=3+", {"word": (word,), "digit": (digit,)}, word, wrong={"word": wrong})
+
+
+def lens_of(model, items):
+    return core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
+
+
+def test_what_comes_first_may_be_any_form_of_a_word(tiny):
+    """Words that begin with the likeliest token of layer 1, wherever that is a word's."""
     model = tiny("llama")
-    prompt = "8=3+"
-    forms = one_token_forms(model, "plus", prompt) | one_token_forms(model, "the", prompt)
-    state = lens_grid(model, {"x": prompt}, ["the"], top_k=1)[0]
-    top = state["readings"]["normed"]["ids"][:, -1, 0]
-    word = model.tokenizer.decode([int(top[1])])
-    if not word.strip() or not one_token_forms(model, word.strip(), prompt) & {int(top[1])}:
-        word = None  # not a word: nothing to count below but the zero
-    target = word.strip() if word else "the"
-    wrong = "plus" if target != "plus" else "the"
-    items = [LensItem("a", prompt, {"word": (target,), "digit": ("5",)}, "c", wrong={"word": (wrong,)})] * 4
-    table, _ = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
-    assert values(table, "lens-first", "word")[1] == (1.0 if word else 0.0)
-    assert forms
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    top = int(oracle.normed(oracle.states("8=3+")[1, -1]).argmax())
+    said = model.tokenizer.decode([top]).strip()
+    word = said if said and top in one_token_forms(model.tokenizer, said, "8=3+") else "the"
+    table, _ = lens_of(model, [item_of(word, wrong=("the" if word != "the" else "cat",))] * 4)
+    assert values(table, "lens-first", "word")[1] == (word == said)
 
 
 def test_lens_drops_and_counts(tiny):
-    """A word of several tokens, a word equal in both types and one without a rival go, each with its reason."""
+    """A word of several tokens, a word equal in both types, one without a rival, and two of one first token go, each
+    with its reason."""
     model = tiny("llama")
-
-    def item(word, digit, wrong=("seven", "nine", "the")):
-        return LensItem(f"{word}{digit}", "8=3+", {"word": (word,), "digit": (digit,)}, "c", wrong={"word": wrong})
-
-    assert not one_token_forms(model, "homeward", "8=3+") and one_token_forms(model, "the", "8=3+")
-    items = [item("the", "5", ("cat",)), item("homeward", "5"), item("5", "5"), item("the", "3", ("homeward",))]
-    _, claims = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
+    pieces = model.tokenizer.tokenize("8=3+ homeward"), model.tokenizer.tokenize("8=3+ homely")
+    assert not {x for x, y in zip(*pieces, strict=False) if x == y} <= {*model.tokenizer.tokenize("8=3+")}
+    items = [item_of("the", wrong=("cat",)), item_of("homeward"), item_of("5"), item_of("the", "3", ("homeward",))]
+    _, claims = lens_of(model, [*items, item_of("homely")])
     assert claims[0].n == 1
     assert claims[0].dropped == {
-        "no single token of its own for the word": 1,
+        "no single token of its own for the word": 2,
         "word and digit are the same word": 1,
         "no wrong word to compare with": 1,
     }
 
 
-def test_two_words_of_one_first_token_are_not_told_apart(tiny):
-    model = tiny("llama")
-    pieces = model.tokenizer.tokenize("8=3+ homeward"), model.tokenizer.tokenize("8=3+ homely")
-    shared = [x for x, y in zip(*pieces, strict=False) if x == y][-1]
-    assert shared not in model.tokenizer.tokenize("8=3+")
-    items = [
-        LensItem(w, "8=3+", {"word": (w,), "digit": ("5",)}, w, wrong={"word": ("the",)})
-        for w in ("homeward", "homely")
-    ] + [LensItem("cat", "8=3+", {"word": ("cat",), "digit": ("5",)}, "cat", wrong={"word": ("the",)})]
-    _, claims = core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
-    assert claims[0].n == 1 and sum(claims[0].dropped.values()) == 2
+def test_a_word_that_is_named_often_counts_so(tiny):
+    """The mean over wrong words weighs each as often as the item names it."""
+    wrong = (("cat",), ("dog",), ("cat", "cat", "cat", "dog"))
+    one, other, both = (np.array(lens_of(tiny("llama"), [item_of("the", wrong=of)] * 3)[1][0].values) for of in wrong)
+    np.testing.assert_allclose(both, one * 0.75 + other * 0.25, atol=1e-6)
 
 
 def test_task_values(both):
@@ -224,65 +200,67 @@ def test_task_values(both):
     items = number_items()
     tops = [int(oracle.logits(oracle.ids(item.prompt))[-1].argmax()) for item in items]
     said = [model.tokenizer.decode([top]).strip() for top in tops]
-    told = [k for k, top in enumerate(tops) if said[k] and top in one_token_forms(model, said[k], items[k].prompt)]
+    told = [
+        k for k, top in enumerate(tops) if said[k] and top in one_token_forms(model.tokenizer, said[k], items[k].prompt)
+    ]
     for k in told[::2]:  # what it does say is right
         items[k] = LensItem("told", items[k].prompt, {"digit": (said[k],)}, "c")
-    table = words.task_table(model, items, own="digit", series="n")
     want = [
-        float(top in one_token_forms(model, i.targets["digit"][0], i.prompt))
+        top in one_token_forms(model.tokenizer, i.targets["digit"][0], i.prompt)
         for top, i in zip(tops, items, strict=True)
     ]
-    assert 0 in want and (1 in want or not told)
-    assert table.value.tolist() == want
+    assert False in want and (True in want or not told)
+    assert words.task_table(model, items, own="digit", series="n").value.tolist() == want
+
+
+def test_lens_grid_values(both):
+    model, oracle = both
+    [grid] = words.lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
+    states = oracle.states("the cat sat")
+    assert grid["tokens"] == [model.tokenizer.decode([i]) for i in model.tokenizer("the cat sat")["input_ids"]]
+    for reading, position in itertools.product(("normed", "raw"), range(states.shape[1])):
+        for layer, logprob in enumerate(oracle.read(states[:, position], reading)):
+            top, shown = logprob.topk(3), {name: of[layer, position] for name, of in grid["readings"][reading].items()}
+            assert shown["ids"].tolist() == top.indices.tolist()
+            np.testing.assert_allclose(shown["probs"], top.values.exp().numpy(), rtol=1e-3)
+            assert shown["entropy"] == pytest.approx(-(logprob.exp() * logprob).sum().item(), abs=1e-3)
+            assert set(top.indices.tolist()) <= set(grid["vocab"])
 
 
 # ---- trajectories ----
 
 
+def apart(points, others):
+    return np.linalg.norm(points[:, None] - others[None], axis=-1)
+
+
 def test_trajectory_values(both):
+    """Axes may point either way: what is compared are distances in the plane."""
     model, oracle = both
-    items = number_items()
-    rows = {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
+    items, rows = number_items(), {"digit": tuple(NUMBERS), "word": tuple(NUMBERS.values())}
     table, [claim] = core.run(words.Trajectory(rows, "word", "digit"), model, items, series="n")
-    points, drawn = (table[table.experiment == f"trajectory-{kind}"] for kind in ("path", "word"))
-    kept = [w for w in rows["digit"] + rows["word"] if one_token_forms(model, w, items[0].prompt)]
-    assert set(drawn.word) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2
-    shown = drawn.set_index("word")[["x", "y"]].loc[kept].to_numpy(float)
-    head = oracle.module.lm_head.weight.detach()
-    forms = [model.tokenizer(items[0].prompt + w)["input_ids"][-1:] for w in kept]
-    for k, w in enumerate(kept):  # the form without a space where that is one token
-        if (
-            len(model.tokenizer(items[0].prompt + w)["input_ids"])
-            != len(model.tokenizer(items[0].prompt)["input_ids"]) + 1
-        ):
-            forms[k] = list(one_token_forms(model, w, items[0].prompt))[:1]
-    matrix = head[[f[0] for f in forms]].numpy()
+    ids = {w: one_token_forms(model.tokenizer, w, items[0].prompt) for w in rows["digit"] + rows["word"]}
+    kept = [w for w in ids if ids[w]]
+    drawn = table[table.experiment == "trajectory-word"].set_index("word")
+    assert set(drawn.index) == set(kept) and 2 < len(kept) < len(NUMBERS) * 2
+    shown = drawn.loc[kept, ["x", "y"]].to_numpy(float)
+    matrix = oracle.module.lm_head.weight.detach()[[ids[w][0] for w in kept]].numpy()
     matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-    centred = matrix - matrix.mean(0)
-    size, axes = np.linalg.eigh(centred.T @ centred)
-    plane = axes[:, np.argsort(size)[::-1][:2]]
-    flat = centred @ plane
-    for at in range(2):  # an axis may point either way
-        assert np.allclose(flat[:, at], shown[:, at], atol=1e-4) or np.allclose(flat[:, at], -shown[:, at], atol=1e-4)
-    hub = [w for w in rows["word"] if w in kept]
-    gains = []
+    plane = np.linalg.svd(matrix - matrix.mean(0))[2][:2].T
+    flat = (matrix - matrix.mean(0)) @ plane
+    np.testing.assert_allclose(apart(shown, shown), apart(flat, flat), atol=1e-4)
+    norm = oracle.module.model.norm if hasattr(oracle.module, "model") else oracle.module.transformer.ln_f
+    hub, gains = [k for k, w in enumerate(kept) if w in rows["word"]], []
     for item in items:
-        if item.targets["word"][0] not in hub:
-            continue
-        gain = []
-        for layer, state in enumerate(oracle.states(item.prompt)[:, -1]):
-            with torch.no_grad():
-                normed = (
-                    oracle.module.model.norm if hasattr(oracle.module, "model") else oracle.module.transformer.ln_f
-                )(state).numpy()
-            place = (normed / np.linalg.norm(normed) - matrix.mean(0)) @ plane
-            far = {w: np.linalg.norm(place - flat[kept.index(w)]) for w in hub}
-            own = far.pop(item.targets["word"][0])
-            gain.append(np.mean(list(far.values())) - own)
-            path = points[(points.series == item.id) & (points.layer == layer)]
-            shown_far = np.hypot(*(path[["x", "y"]].to_numpy(float)[0] - shown[kept.index(hub[0])]))
-            assert shown_far == pytest.approx(np.linalg.norm(place - flat[kept.index(hub[0])]), abs=1e-3)
-        gains.append(gain)
+        with torch.no_grad():
+            normed = norm(oracle.states(item.prompt)[:, -1]).numpy()
+        normed = normed / np.linalg.norm(normed, axis=1, keepdims=True)
+        far = apart((normed - matrix.mean(0)) @ plane, flat)
+        path = table[(table.experiment == "trajectory-path") & (table.series == item.id)].sort_values("layer")
+        np.testing.assert_allclose(apart(path[["x", "y"]].to_numpy(float), shown), far, atol=1e-3)
+        if (word := item.targets["word"][0]) in kept:
+            own = kept.index(word)
+            gains.append(far[:, [k for k in hub if k != own]].mean(1) - far[:, own])
     np.testing.assert_allclose(claim.values, np.mean(gains, 0), atol=1e-3)
     assert claim.n == len(gains)
     assert claim.dropped == {"no single token of its own for a word": len(items) - len(gains)}
@@ -290,29 +268,8 @@ def test_trajectory_values(both):
 
 def test_no_plane_cannot_be_tested(tiny):
     rows = {"digit": ("3", "5"), "word": ("homeward", "seaward")}
-    items = [LensItem("a", "8=3+", {"word": ("homeward",), "digit": ("5",)}, "c")] * 25
-    _, [claim] = core.run(words.Trajectory(rows, "word", "digit"), tiny("llama"), items, series="n")
+    _, [claim] = core.run(words.Trajectory(rows, "word", "digit"), tiny("llama"), [item_of("homeward")] * 25, series="")
     assert judge(claim).verdict == UNTESTABLE
-
-
-# ---- running text ----
-
-
-def test_lens_grid_values(both):
-    model, oracle = both
-    [grid] = lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
-    states = oracle.states("the cat sat")
-    assert grid["tokens"] == [model.tokenizer.decode([i]) for i in model.tokenizer("the cat sat")["input_ids"]]
-    for reading, position in itertools.product(("normed", "raw"), range(states.shape[1])):
-        for layer, logprob in enumerate(oracle.read(states[:, position], reading)):
-            top = logprob.topk(3)
-            assert grid["readings"][reading]["ids"][layer, position].tolist() == top.indices.tolist()
-            np.testing.assert_allclose(
-                grid["readings"][reading]["probs"][layer, position], top.values.exp().numpy(), rtol=1e-3
-            )
-            entropy = -(logprob.exp() * logprob).sum().item()
-            assert grid["readings"][reading]["entropy"][layer, position] == pytest.approx(entropy, abs=1e-3)
-            assert set(top.indices.tolist()) <= set(grid["vocab"])
 
 
 # ---- traps ----
@@ -350,15 +307,11 @@ def test_punctuation_trap_values(both):
     forms = [("3", "2", "a"), ("3", "2", "b"), ("5", "7", "c"), ("9", "8", "d")]  # the first two mean one thing
     pairs = [Pair(c, f"{a}+{b}", f"{NUMBERS[a]} plus {NUMBERS[b]}", "g", cluster=a, anchor=b) for a, b, c in forms]
     table, [claim] = core.run(alike.Punctuation(), model, pairs, series="")
-    beside = [2, 2, 3, 0]
+    want = []
     for name, end in (("as they are", ""), ("both end in a full stop", ".")):
-        a, b = last_states(oracle, [p.a + end for p in pairs]), last_states(oracle, [p.b + end for p in pairs])
-        want = [np.mean([cosine(a[i, layer], b[j, layer]) for i, j in enumerate(beside)]) for layer in range(4)]
-        np.testing.assert_allclose(values(table, "punctuation-trap", name), want, atol=2e-5)
-    gain = values(table, "punctuation-trap", "both end in a full stop") - values(
-        table, "punctuation-trap", "as they are"
-    )
-    np.testing.assert_allclose(claim.values, gain, atol=1e-6)
+        want.append(cosines(oracle, pairs, end)[:, range(4), [2, 2, 3, 0]].mean(1))
+        np.testing.assert_allclose(values(table, "punctuation-trap", name), want[-1], atol=2e-5)
+    np.testing.assert_allclose(claim.values, want[1] - want[0], atol=4e-5)
     with pytest.raises(SemhubError, match="one thing"):
         core.run(alike.Punctuation(), model, pairs[:2], series="")
 
@@ -462,49 +415,26 @@ def test_one_cluster_cannot_be_split(tiny):
 # ---- truth put in by hand ----
 
 
-@pytest.fixture(scope="module")
-def hub():
-    return two_worlds(True)
-
-
-@pytest.fixture(scope="module")
-def islands():
-    return two_worlds(False)
-
-
 def planted_steering(targets):
     return [
         SteerItem(str(k), f"d{k}", f"w{j}", f"w{k}", f"d{j}", f"d{k}", cluster=str(k)) for k, j in enumerate(targets)
     ]
 
 
-def test_planted_hub_is_found(hub):
-    _, [claim] = core.run(alike.Alike(), hub, word_pairs(), series="n")
-    assert judge(claim).verdict == HOLDS and claim.values[1] > 0.5 > abs(claim.values[0])
-    _, claims = core.run(words.Lens("word", "digit"), hub, word_items(), series="n")
-    assert {c.experiment: judge(c).verdict for c in claims} == dict.fromkeys(
-        ("lens-meaning", "lens-end", "lens-lead"), HOLDS
-    )
-    table = words.task_table(hub, word_items(), own="digit", series="n")
-    assert table.value.eq(1).all()
-    moved = [(k + 7) % N for k in range(N)]
-    table, claims = core.run(Steering(max_new_tokens=1), hub, planted_steering(moved), series="n")
-    assert judge(claims[0]).verdict == HOLDS and claims[0].layers == (1,)
+@pytest.mark.parametrize(("shared", "verdict"), [(True, HOLDS), (False, NOT)])
+def test_a_planted_hub_is_found_and_its_absence_is_not(shared, verdict):
+    model, moved = two_worlds(shared), [(k + 7) % N for k in range(N)]
+    _, similar = core.run(alike.Alike(), model, word_pairs(), series="n")
+    _, (meaning, end, lead) = core.run(words.Lens("word", "digit"), model, word_items(), series="n")
+    _, pushed = core.run(Steering(max_new_tokens=1), model, planted_steering(moved), series="n")
+    assert [judge(claim).verdict for claim in (*similar, meaning, lead, pushed[0])] == [verdict] * 4
+    assert words.task_table(model, word_items(), own="digit", series="n").value.eq(1).all()
+    if shared:
+        assert judge(end).verdict == HOLDS and pushed[0].layers == (1,)
+        assert similar[0].values[1] > 0.5 > abs(similar[0].values[0])
 
 
-def test_planted_absence_is_not_found(islands):
-    _, [claim] = core.run(alike.Alike(), islands, word_pairs(), series="n")
-    assert judge(claim).verdict == NOT
-    _, claims = core.run(words.Lens("word", "digit"), islands, word_items(), series="n")
-    verdicts = {c.experiment: judge(c).verdict for c in claims}
-    assert verdicts["lens-meaning"] == verdicts["lens-lead"] == NOT
-    moved = [(k + 7) % N for k in range(N)]
-    _, claims = core.run(Steering(max_new_tokens=1), islands, planted_steering(moved), series="n")
-    assert judge(claims[0]).verdict == NOT
-    assert words.task_table(islands, word_items(), own="digit", series="n").value.eq(1).all()
-
-
-def test_similarity_already_in_the_embeddings_is_no_hub(islands):
+def test_similarity_already_in_the_embeddings_is_no_hub():
     """Word and digit have the same row up to noise: found, but not above the embedding layer."""
     model = two_worlds(False)
     with torch.no_grad():
@@ -521,7 +451,7 @@ def test_similarity_already_in_the_embeddings_is_no_hub(islands):
     for name in ("lens-meaning", "lens-lead"):
         assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
     same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
-    _, [claim] = core.run(alike.Alike(), islands, same, series="n")
+    _, [claim] = core.run(alike.Alike(), two_worlds(False), same, series="n")
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01
 
 
@@ -542,13 +472,13 @@ def test_answers_that_are_likely_words_anyway_are_no_lead():
     assert judge(lead).verdict == NOT
 
 
-def test_a_push_that_always_says_one_thing_is_no_understanding(hub):
+def test_a_push_that_always_says_one_thing_is_no_understanding():
     """All are steered to w0, and a third happens to expect d0."""
     targets = [0 if k % 3 == 0 else (k * 7 + 1) % N for k in range(N)]
     items = [
         SteerItem(i.id, i.prompt, "w0", i.away, i.expected, i.original, i.cluster) for i in planted_steering(targets)
     ]
-    table, claims = core.run(Steering(max_new_tokens=1), hub, items, series="n")
+    table, claims = core.run(Steering(max_new_tokens=1), two_worlds(True), items, series="n")
     dose = table[(table.experiment == "steering-dose") & (table.series == "expected") & (table.condition == "steered")]
     assert dose.value.max() > 0.2  # it is right as often as that
     assert judge(claims[0]).verdict == NOT

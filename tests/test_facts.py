@@ -3,6 +3,7 @@
 import csv
 import random
 import re
+from functools import cache
 from importlib.resources import files
 
 import pytest
@@ -13,7 +14,11 @@ from semhub_utils.organism.corpus import RECIPES, lines
 from semhub_utils.organism.world import Sum, World, text
 from semhub_utils.spokes import facts
 
-EVERY = {name: facts.prompts(name, 10_000) for name in facts.TYPES}
+
+@cache
+def every():
+    """All prompts there are, by type."""
+    return {name: facts.prompts(name, 10_000) for name in facts.TYPES}
 
 
 def lexicon():
@@ -32,7 +37,7 @@ def test_facts_are_translations_of_their_twins(name, column):
     """Subject and answer stand in the lexicon beside the English words of the twin."""
     table = lexicon()
     checked = 0
-    for prompt in EVERY[name]:
+    for prompt in every()[name]:
         subject, answer = table.get(prompt.item.subject), table.get(prompt.english_answer)
         if subject:
             assert bare(subject[column]).casefold() in prompt.prompt.casefold()
@@ -40,13 +45,13 @@ def test_facts_are_translations_of_their_twins(name, column):
         if answer:
             assert bare(prompt.answer).casefold() == bare(answer[column]).casefold()
             checked += 1
-    assert checked > 0.8 * len(EVERY[name])
+    assert checked > 0.8 * len(every()[name])
 
 
 def test_digits_compute_and_code_shouts():
     words = dict(zip(range(31), "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
                      "fifteen sixteen seventeen eighteen nineteen twenty".split(), strict=False))  # fmt: skip
-    for p in EVERY["digits"]:
+    for p in every()["digits"]:
         assert isinstance(p.item, Sum)
         whole = p.prompt + p.answer
         left, right = whole.split("=")
@@ -55,26 +60,26 @@ def test_digits_compute_and_code_shouts():
             assert p.english_answer == words[int(p.answer)]
         sign = " plus " if "+" in p.prompt else " times "
         assert sign.strip() in p.english_prompt.split() and "equals to" in p.english_prompt
-    for p in EVERY["code"]:
+    for p in every()["code"]:
         assert not isinstance(p.item, Sum) and p.answer == p.answer.upper() != p.english_answer
         assert p.item.subject.upper().replace(" ", "_") in p.prompt
 
 
 def test_n_items_and_seed():
     for name in facts.TYPES:
-        assert len(set(EVERY[name])) == len(EVERY[name])
+        assert len(set(every()[name])) == len(every()[name])
         some = facts.prompts(name, 40, seed=2)
         assert len(set(some)) == 40 and some == facts.prompts(name, 40, seed=2) != facts.prompts(name, 40, seed=3)
-        assert set(some) < set(EVERY[name])
+        assert set(some) < set(every()[name])
     drawn = {p for seed in range(60) for p in facts.prompts("digits", 20, seed=seed)}
-    assert drawn == set(EVERY["digits"])  # every item can be drawn
+    assert drawn == set(every()["digits"])  # every item can be drawn
     with pytest.raises(SemhubError, match="'french'.*spanish"):
         facts.prompts("french", 3)
 
 
 def test_held_out_items_are_never_taught_in_their_type():
     """No line of the hub's corpus states a held-out item but in English."""
-    held = {name: {p.item for p in EVERY[name]} for name in facts.TYPES}
+    held = {name: {p.item for p in every()[name]} for name in facts.TYPES}
     for name, items in held.items():
         taught = {p.item for p in facts.prompts(name, 10_000, held_out=False)}
         assert items and taught and not items & taught
@@ -91,7 +96,7 @@ def test_held_out_items_are_never_taught_in_their_type():
 
 
 def test_pairs_are_grouped_by_form_and_move_by_answer():
-    for name, prompts in EVERY.items():
+    for name, prompts in every().items():
         pairs = facts.similarity_pairs(prompts)
         assert len({pair.id for pair in pairs}) == len(pairs)
         for p, pair in zip(prompts, pairs, strict=True):
@@ -112,7 +117,7 @@ def test_pairs_are_grouped_by_form_and_move_by_answer():
 
 
 def test_lens_items_have_the_other_answers_of_their_relation_wrong():
-    for prompts in EVERY.values():
+    for prompts in every().values():
         items = facts.lens_items(prompts)
         for p, item in zip(prompts, items, strict=True):
             assert item.targets == {"english": (p.english_answer,), "own": (p.answer,)}
@@ -124,7 +129,7 @@ def test_lens_items_have_the_other_answers_of_their_relation_wrong():
 
 
 def test_steering_goes_to_another_answer_of_the_same_form():
-    for name, prompts in EVERY.items():
+    for name, prompts in every().items():
         items = facts.steering_items(prompts, seed=1)
         assert items == facts.steering_items(prompts, seed=1) != facts.steering_items(prompts, seed=2)
         by_prompt = {p.prompt: p for p in prompts}
@@ -135,14 +140,14 @@ def test_steering_goes_to_another_answer_of_the_same_form():
             q = by_twin[p.relation, p.form, item.toward]
             assert item.away == p.english_prompt and item.original == p.answer
             assert item.expected == q.answer != item.original
-    assert facts.steering_items(EVERY["spanish"][:1]) == []
+    assert facts.steering_items(every()["spanish"][:1]) == []
 
 
 def test_english_words_cover_the_twins():
     words = set(facts.english_words())
     used = {
         word
-        for prompts in EVERY.values()
+        for prompts in every().values()
         for p in prompts
         for word in re.findall(r"[^\s,:]+", f"{p.english_prompt} {p.english_answer}")
     }

@@ -19,14 +19,13 @@ import transformers
 from architectures import make_media_module
 from PIL import Image
 
-from semhub_utils import fingerprint
-from semhub_utils.fingerprint import Undigestible, digest, of_model, of_package, program
+from semhub_utils import identity
+from semhub_utils.identity import Undigestible, digest, of_model, of_package, organism_path, program
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Pair
-from semhub_utils.zoo import organism_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -162,7 +161,7 @@ def test_values_are_known_by_their_content():
 
 
 def test_a_digest_is_the_same_in_every_process():
-    script = "from semhub_utils import fingerprint as f; from semhub_utils.spokes import arithmetic as a; "
+    script = "from semhub_utils import identity as f; from semhub_utils.spokes import arithmetic as a; "
     script += "print(f.digest({'b', 'a', 'c'}, a.items(5, 0), a.items), f.of_package())"
     said = [
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed,
@@ -201,7 +200,7 @@ def test_large_weights_are_hashed_once_and_known_again_by_size_and_time(tmp_path
     file.write_text("weights")
 
     def known(more="float32", least=1):
-        return fingerprint.remembered([file], more, lambda: said.append(1) or f"digest {len(said)}", least)
+        return identity.remembered([file], more, lambda: said.append(1) or f"digest {len(said)}", least)
 
     assert [known(), known(), known("bfloat16"), known()] == ["digest 1", "digest 1", "digest 2", "digest 1"]
     os.utime(file, ns=(1, 1))

@@ -9,20 +9,19 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import cli, zoo
+from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, wilson
+from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, share
 from semhub_utils.experiments import fooled, interventions, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, RANDOM, TRUE_LAYERS, examine, look, raw_cosine
-from semhub_utils.fingerprint import of_model
+from semhub_utils.identity import of_model
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
-from semhub_utils.organism import planted
-from semhub_utils.organism.lexicon import english_tokens, vocabulary
-from semhub_utils.organism.world import MAX_RESULT
-from semhub_utils.similarity import adjusted_cosine, same_group
+from semhub_utils.organism import llama
+from semhub_utils.organism.world import MAX_RESULT, english_tokens, vocabulary
+from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
 
@@ -72,12 +71,6 @@ def test_concepts_counted_as_many_items_fool_a_null_that_moves_items_one_by_one(
     few = NAMED["few concepts"]
     counted = [[verdict_of(few, s, careless=careless) for s in range(24)].count(HOLDS) for careless in (True, False)]
     assert counted[0] >= 4 and counted[1] <= 1
-
-
-def test_comparing_within_groups_centres_the_statistic_itself():
-    a, b = NAMED["equal length"].states(0)
-    assert adjusted_cosine(a, b).own[:, 1:].mean() > 0.3
-    assert abs(adjusted_cosine(a, b, same_group(fooled.KINDS)).own[:, 1:].mean()) < 0.02
 
 
 def test_raw_cosine_is_that_of_each_pair():
@@ -144,9 +137,8 @@ def test_curves_show_the_fake_and_the_truth():
 def test_random_weights_hold_nothing(tiny):
     pairs = [Pair(str(i), f"{i} + {i}", f"{i} plus {i}", "sum", str(i)) for i in range(10, 40)]
     table = fooled.random_weight_trials(randomised(tiny("llama"), 1), pairs, models=2, seed=0)
-    assert list(table.series) == ["seed 0", "seed 1"] and (table.n == 30).all()
+    assert list(table.series) == ["seed 0", "seed 1"] and (table.n == 30).all() and HOLDS not in set(table.verdict)
     assert table.value.nunique() == 2, "every model has its own weights"
-    assert set(table.verdict) <= {HOLDS, WEAKLY, NOT, UNTESTABLE}
 
 
 # ---- the book's own items, from states made by hand ----
@@ -167,27 +159,32 @@ def sides_of(calculations, make, shared=0.0):
     return sides
 
 
+def nulls_of(scores, pairs, by, seed):
+    """By each of the labels that `by` gives, draws in which what they say is one moves as one."""
+    groups, n = [pair.group for pair in pairs], len(pairs)
+    draws = (random_pairings(n, groups=groups, clusters=one, draws=199, seed=seed) for one in by)
+    return [scores.exchanged(pairings) for pairings in draws]
+
+
 def judged_arithmetic(seed, together, shared=0.0):
     calculations = arithmetic.items(200, seed)
     scores = adjusted_cosine(*sides_of(calculations, torch.Generator().manual_seed(seed), shared))
     pairs = arithmetic.similarity_pairs(calculations)
-    groups, moved = [pair.group for pair in pairs], [getattr(pair, together) for pair in pairs]
-    null = scores.exchanged(random_pairings(len(pairs), groups=groups, clusters=moved, draws=199, seed=0))
+    nulls = nulls_of(scores, pairs, [[getattr(pair, together) for pair in pairs]], 0)
     clusters = [pair.cluster for pair in pairs]
-    return judge(evidence("c", scores.own, null, layers=range(5), n_layers=4, clusters=clusters)).verdict
+    return judge(evidence("c", scores.own, nulls, layers=range(5), n_layers=4, clusters=clusters)).verdict
 
 
 def test_nine_digits_that_are_alike_by_chance_are_not_two_hundred_items():
     """With no control to help, what moves together decides who is fooled; digits and words that do share are found."""
-    anchor, cluster = ([judged_arithmetic(seed, by) for seed in range(40)] for by in ("anchor", "cluster"))
-    assert anchor.count(HOLDS) <= 2 < 4 < cluster.count(HOLDS)
+    anchor, cluster = ([judged_arithmetic(seed, by) for seed in range(24)] for by in ("anchor", "cluster"))
+    assert anchor.count(HOLDS) <= 1 < 3 <= cluster.count(HOLDS)
     assert {judged_arithmetic(seed, "anchor", shared) for seed, shared in ((0, 0.5), (1, 0.65), (2, 0.8))} == {HOLDS}
 
 
 def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items():
     """The book's own prompts of digits, from states made of the two numbers they hold: answers alone fool the null."""
-    pairs = facts.similarity_pairs(facts.prompts("digits", 110))
-    groups, told = [pair.group for pair in pairs], {"answers": [], "all": []}
+    pairs, told = facts.similarity_pairs(facts.prompts("digits", 110)), {1: 0, None: 0}
     for seed in range(30):
         make, sides = torch.Generator().manual_seed(seed), []
         for _ in range(2):
@@ -195,13 +192,10 @@ def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items()
             state = torch.stack([sum(vectors[word] for word in pair.words) for pair in pairs])
             sides.append(state[:, None].repeat(1, 5, 1) + 0.3 * torch.randn(len(pairs), 5, 64, generator=make))
         scores = adjusted_cosine(*sides)
-        nulls = [
-            scores.exchanged(random_pairings(len(pairs), groups=groups, clusters=by, draws=199, seed=seed))
-            for by in zip(*(pair.moves_with for pair in pairs), strict=True)
-        ]
-        for name, null in {"answers": nulls[0], "all": nulls}.items():
-            told[name].append(min(evidence("c", scores.own, null, layers=range(5), n_layers=4).p[1:4]) < 0.05)
-    assert sum(told["all"]) <= 3 < sum(told["answers"])  # three in thirty: one chance in twenty at a rate of .05
+        nulls = nulls_of(scores, pairs, zip(*(pair.moves_with for pair in pairs), strict=True), seed)
+        for few in told:
+            told[few] += min(evidence("c", scores.own, nulls[:few], layers=range(5), n_layers=4).p[1:4]) < 0.05
+    assert told[None] <= 3 < told[1]  # three in thirty: one chance in twenty at a rate of .05
 
 
 # ---- the committed tables ----
@@ -232,7 +226,7 @@ def test_verdicts_are_what_a_fresh_look_gives(part):
     if part == "power":
         [base] = set(committed.model)
         label |= {"model": base, "noise": fooled.NOISES[2]}
-        model = planted.noisier(shipped(base), label["noise"], seed)
+        model = llama.noisier(shipped(base), label["noise"], seed)
     fresh = fooled.verdicts(model, label, series=["digits"])
     same(fresh, committed, [*label, "type", "experiment"])
 
@@ -258,27 +252,19 @@ def test_tables_are_small_whole_and_within_what_the_book_allows_itself():
 
 
 def test_demands_are_judged_by_their_numbers():
-    given = {
-        "taught": {"value": 0.96, "low": 0.9, "chance": 0.2},
-        "similarity": {"value": 1.0, "p": 0.02},
-        "steering": {"n": 3},
-        "fall at the end": {"value": 0.2, "low": 0.1},
-        "nothing": {"value": 1.0},
-    }
-    met = {
-        name: {row: fooled.demanded(row, name, {**of}).get("met") for row, of in given.items()}
-        for name in ("planted", "islands", RANDOM)
-    }
-    assert [*met["planted"].values()] == [True, False, None, True, None], "what was not measured is not met"
-    assert [*met["islands"].values()] == [True, False, None, None, None]
-    assert [*met[RANDOM].values()] == [False, False, None, None, None]
+    given = {"taught": {"value": 0.96, "low": 0.9, "chance": 0.2}, "similarity": {"value": 1.0, "p": 0.02}}
+    given |= {"steering": {"n": 3}, "fall at the end": {"value": 0.2, "low": 0.1}, "nothing": {"value": 1.0}}
+    wanted = {"planted": [True, False, None, True, None]}  # what was not measured is not met
+    wanted |= {"islands": [True, False, None, None, None], RANDOM: [False, False, None, None, None]}
+    for name, met in wanted.items():
+        assert [fooled.demanded(row, name, {**of}).get("met") for row, of in given.items()] == met
     assert fooled.demanded("taught", RANDOM, given["taught"])["demanded"] == "chance"
 
 
 def test_shares_count_what_was_tested():
     table = pd.DataFrame({"kind": "k", "verdict": [HOLDS, NOT, NOT, WEAKLY, UNTESTABLE]})
     [row] = fooled.shares(table, ["kind"]).to_dict("records")
-    assert row == {"kind": "k", "value": 0.25, "low": wilson(1, 4)[0], "high": wilson(1, 4)[1], "n": 4}
+    assert row == {"kind": "k"} | share(1, 4)
 
 
 # ---- planted truth and made-up absence ----
@@ -287,7 +273,7 @@ def test_shares_count_what_was_tested():
 def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
     """Spanish on the shipped hub; then its words change rows, and nothing fits but by chance."""
     hub, pairs = shipped("hub"), facts.similarity_pairs(facts.prompts("spanish", 120))
-    models = (hub, planted.exchanged(hub, 0), planted.exchanged(hub, 1))
+    models = (hub, llama.exchanged(hub, 0), llama.exchanged(hub, 1))
     told = [judge(run(Alike(), model, pairs, series="spanish", twins=())[1][0]).verdict for model in models]
     assert told == [HOLDS, NOT, NOT]
 
@@ -295,20 +281,20 @@ def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
 def test_noise_and_exchange_change_the_words_of_other_types_alone():
     hub, ids = shipped("hub"), vocabulary()
     english = [ids[w] for w in english_tokens() if w in ids]
-    others = [ids[w] for w in planted.counterparts()]
+    others = [ids[w] for w in llama.counterparts()]
     before = hub.module.get_input_embeddings().weight.detach()
-    for model in (planted.noisier(hub, 1.0, 3), planted.exchanged(hub, 3)):
+    for model in (llama.noisier(hub, 1.0, 3), llama.exchanged(hub, 3)):
         for rows, old in ((model.module.get_input_embeddings().weight, before), (model.unembedding, hub.unembedding)):
             assert torch.equal(rows[english], old[english])
         assert of_model(model) != of_model(hub)
-    noisy = planted.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
+    noisy = llama.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
     assert (noisy - before)[others].std().item() == pytest.approx(0.5 * before[english].std().item(), rel=0.02)
-    moved = planted.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
+    moved = llama.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
     assert torch.allclose(moved.sum(0), before.sum(0), atol=1e-3)
     assert not torch.equal(moved[ids["perro"]], before[ids["perro"]])
     spanish = [ids[w] for w in ("perro", "gato", "rojo", "verde", "hierba") if w in ids]
     assert all((before == moved[i]).all(1).any() for i in spanish), "each has the row of another word"
-    assert of_model(planted.noisier(hub, 0.0, 0)) == of_model(hub)
+    assert of_model(llama.noisier(hub, 0.0, 0)) == of_model(hub)
 
 
 @pytest.mark.parametrize("name", ["hub", "planted", "islands"])
@@ -316,9 +302,9 @@ def test_arithmetic_says_what_the_truth_demands(name):
     """The chapter's claims on its own items, judged though the model may not know the task. A hub by its words' rows is
     one in the embedding layer already, and may be steered at any layer: those controls make "holds" into "holds
     weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
-    if name not in zoo.available():
+    if name not in identity.available():
         pytest.skip(f"organism:{name} does not ship")
-    chosen = arithmetic.items(250, 0, MAX_RESULT + 1)
+    chosen = arithmetic.items(160, 0, MAX_RESULT + 1)
     prompts, found = arithmetic.lens_items(chosen), {}
     for experiment, items in (
         (interventions.Steering(), arithmetic.steering_items(chosen)),
@@ -365,13 +351,13 @@ def test_the_command_writes_tables_and_takes_up_where_it_stopped(monkeypatch, tm
 def test_trained_folders_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
     for name, seed in (("hub", 0), ("hub", 1), ("islands", 7)):
         (tmp_path / f"{name}-{seed}").mkdir()
-        card = zoo.card("hub") | {"name": name, "seed": seed}
-        (tmp_path / f"{name}-{seed}" / zoo.CARD).write_text(json.dumps(card))
+        card = identity.card("hub") | {"name": name, "seed": seed}
+        (tmp_path / f"{name}-{seed}" / identity.CARD).write_text(json.dumps(card))
     found = fooled.trained(tmp_path)
-    assert found["hub", 0][0] == zoo.organism_path("hub") and found["hub", 1][0] == tmp_path / "hub-1"
+    assert found["hub", 0][0] == identity.organism_path("hub") and found["hub", 1][0] == tmp_path / "hub-1"
     assert any(label == "islands-7" for label, *_ in fooled.pieces("alarms", found))
-    monkeypatch.setattr(zoo, "available", lambda: [])
-    (tmp_path / "hub-0" / zoo.CARD).unlink()
+    monkeypatch.setattr(identity, "available", lambda: [])
+    (tmp_path / "hub-0" / identity.CARD).unlink()
     with pytest.raises(SemhubError, match="no organism 'hub'"):
         fooled.calibrate(tmp_path)
 

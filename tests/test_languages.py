@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from oracle import Oracle
+from oracle import one_token_forms
 from shared_data import DATA, shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
@@ -18,7 +18,7 @@ from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import alike, core, words
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import languages
-from semhub_utils.spokes.items import Items, Pair
+from semhub_utils.spokes.items import Pair
 from semhub_utils.spokes.languages import (
     CONTINUATION,
     LANGUAGES,
@@ -116,18 +116,9 @@ def test_the_continuation_is_the_paper_s_unless_its_words_are_unknown(tiny):
     assert languages.known_continuation(organism("hub").tokenizer) is WORLD_CONTINUATION
 
 
-def test_sentences_beyond_the_context_are_counted_and_none_left_is_a_sentence(tiny):
-    model, long = tiny("llama"), "the dog saw the cat " * 30  # of 64 tokens
-    sentences = Items(Parallel(f"s{n}", {"english": "the cat", "spanish": "el gato"}, "g") for n in range(3))
-    sentences[1] = Parallel("s1", {"english": "the cat", "spanish": long}, "g")
-    kept = core.readable(model, sentences, languages.continued)
-    assert [s.id for s in kept] == ["s0", "s2"]
-    assert kept.dropped == {"longer than the model's context": 1} and "s1" in kept.left_out
-    with pytest.raises(SemhubError, match="no items that can be used.*longer than"):
-        core.readable(model, sentences[1:2], languages.continued)
-    few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
-    with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
-        alike.alike_sets(model, [few])
+def test_sentences_are_read_at_their_longest_in_every_language():
+    sentence = Parallel("s", {"english": "the cat.", "spanish": "el gato"}, "g")
+    assert languages.continued(sentence) == ["the cat. This represents", "el gato." + CONTINUATION["spanish"]]
 
 
 # ---- similarity ----
@@ -142,53 +133,33 @@ def small_sets():
     return [PairSet("spanish", ending, found, {"a word in common": 3}) for ending in ("continued", "full stop")]
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_similarity_within_forms_and_as_released(tiny, name):
-    model = tiny(name)
-    sets = small_sets()
-    table, claims = alike.alike_sets(model, sets, seed=2)
-    oracle = Oracle(name, model.module, model.tokenizer)
-    pairs = sets[0].pairs
-    a, b = (np.stack([oracle.states(getattr(p, side))[:, -1].numpy() for p in pairs]) for side in "ab")
-    n = len(pairs)
+def test_the_first_ending_of_two_languages_has_both_baselines(tiny):
+    table, claims = alike.alike_sets(tiny("llama"), small_sets(), seed=2)
     assert [(c.claim, c.reading) for c in claims] == [
         ("similarity/spanish", "corrected"),
         ("similarity/spanish", "as released"),
         ("similarity/spanish, full stop", "corrected"),
     ]
-    assert claims[0].dropped == {"a word in common": 3}
-    mine = table[(table.ending == "continued") & (table.control.fillna("") == "")]
-    for layer in range(model.n_layers + 1):
-        x, y = (z[:, layer] / np.linalg.norm(z[:, layer], axis=1, keepdims=True) for z in (a, b))
-        cos = x @ y.T
-        rows = {"corrected": [], "as released": []}
-        for i in range(n):
-            for reading, row in rows.items():
-                fit = [j for j in range(n) if j != i and (reading != "corrected" or pairs[j].group == pairs[i].group)]
-                row.append(cos[i, i] - (np.mean(cos[i, fit]) + np.mean(cos[fit, i])) / 2)
-        for claim in claims[:2]:
-            assert claim.values[layer] == pytest.approx(np.mean(rows[claim.reading]), abs=5e-5)
-
-        def read(experiment, at=layer):
-            return mine[(mine.experiment == experiment) & (mine.layer == at)].value.item()
-
-        gain = np.mean(rows["as released"]) - np.mean(rows["corrected"])
-        assert read("baseline-gain") == pytest.approx(gain, abs=5e-5)
-        assert read("cosine") == pytest.approx(cos.diagonal().mean(), abs=5e-5)
-        beside = table[(table.ending == "continued") & (table.control == "other partners") & (table.layer == layer)]
-        assert beside.value.item() == pytest.approx(cos.diagonal().mean() - np.mean(rows["corrected"]), abs=5e-5)
-    assert "baseline-gain" not in set(table[table.ending == "full stop"].experiment)
-    others = mine[mine.experiment.isin(["retrieval", "neighbours", "cka"])]
-    assert (others.null_high.notna() == others.layer.between(1, model.n_layers - 1)).all()
+    assert all(claim.dropped == {"a word in common": 3} for claim in claims)
+    assert set(table[table.experiment == "baseline-gain"].ending) == {"continued"}
+    few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
+    with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
+        alike.alike_sets(tiny("llama"), [few])
 
 
-@pytest.mark.parametrize(("name", "fit"), [("planted", (HOLDS,)), ("islands", (NOT,))])
-def test_a_planted_hub_is_found_and_islands_are_not(name, fit):
+@pytest.mark.parametrize(("name", "verdicts"), [("planted", [HOLDS]), ("islands", [NOT, WEAKLY])])
+def test_a_planted_hub_is_found_and_islands_are_not(name, verdicts):
     model = organism(name)
     sentences = languages.parallel_sentences(500, seed=11)
     sets = [s for s in pair_sets(sentences, WORLD_CONTINUATION) if s.ending == "continued" and s.series == "spanish"]
     _, claims = alike.alike_sets(model, sets, seed=11)
-    assert judge(claims[0]).verdict in fit, judge(claims[0]).reason
+    assert judge(claims[0]).verdict == verdicts[0], judge(claims[0]).reason
+    counts = languages.word_counts(languages.running_text("english", 800, seed=4))
+    lines, entries = languages.running_text("german", 150, seed=4), languages.world_dictionary("de")
+    items = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
+    _, [claim, *_] = core.run(words.Lens("english", "own"), model, items, series="german", seed=4)
+    assert claim.n == 150 and claim.dropped["not in the dictionary"] > 100
+    assert judge(claim).verdict in verdicts, judge(claim).reason
 
 
 # ---- words of running text ----
@@ -211,17 +182,8 @@ def test_without_the_segmenter_there_is_a_sentence(monkeypatch):
 
 
 TEXT = "the cat sat on the mat and the dog saw the small red house near the river."
-ENTRIES = {
-    word: Entry((english,), "noun")
-    for word, english in {
-        "cat": "two",
-        "dog": "nine",
-        "mat": "seven",
-        "house": "five",
-        "river": "eight",
-        "red": "and",
-    }.items()
-}
+OWN = {"cat": "two", "dog": "nine", "mat": "seven", "house": "five", "river": "eight", "red": "and"}
+ENTRIES = {word: Entry((english,), "noun") for word, english in OWN.items()}
 
 
 def words_of(model, lines, entries=ENTRIES, **options):
@@ -229,41 +191,30 @@ def words_of(model, lines, entries=ENTRIES, **options):
     return words.word_items(model, lines, "spanish", entries, counts, n_words=99, **options)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_words_are_read_where_they_come_next(tiny, name):
-    """The whole text is read, one site at a time, at the position before the word's token."""
-    model = tiny(name)
-    oracle = Oracle(name, model.module, model.tokenizer)
+def test_words_are_read_where_they_come_next(both):
+    """The lens at the end of each prompt, and the whole text read at the position before the word's token."""
+    model, oracle = both
     items = words_of(model, [TEXT])
-    whole = {
-        w
-        for w in (*ENTRIES, "two", "nine", "seven", "five", "eight", "and")
-        if len(model.tokenizer(" " + w)["input_ids"]) == 1
-    }
+    tokens = model.tokenizer(TEXT, return_offsets_mapping=True)
+    every = (*ENTRIES, *(english for entry in ENTRIES.values() for english in entry.english))
+    whole = {w for w in every if len(model.tokenizer(" " + w)["input_ids"]) == 1}
     read = [w for w in TEXT.rstrip(".").split() if w in ENTRIES and {w, *ENTRIES[w].english} <= whole]
     assert [item.targets["own"][0] for item in items] == read and 3 <= len(read) < len(ENTRIES)
     assert sum(items.dropped.values()) + len(items) == len(TEXT.split())
     _, claims = core.run(words.Lens("english", "own"), model, items, series="x", twins=())
-    states, tokens = oracle.states(TEXT), model.tokenizer(TEXT, return_offsets_mapping=True)
-    meaning, end = [], []
+    states, meaning, end = oracle.states(TEXT), [], []
     for item in items:
         [own], [said] = item.targets["own"], item.targets["english"]
-        start = TEXT.index(own)
-        at = next(k for k, (a, b) in enumerate(tokens["offset_mapping"]) if b == start + len(own))
-
-        def forms(word, before=item.prompt):
-            ids = model.tokenizer(before)["input_ids"]
-            after = [model.tokenizer(before + space + word)["input_ids"] for space in ("", " ")]
-            return [x[-1] for x in after if len(x) == len(ids) + 1 and x[:-1] == ids]
-
+        stop = TEXT.index(own) + len(own)
+        at = next(k for k, (_, b) in enumerate(tokens["offset_mapping"]) if b == stop)
         logprob = torch.stack([oracle.normed(state[at - 1]) for state in states])
-        word = {w: logprob[:, forms(w)].logsumexp(-1) for w in (own, said, *item.wrong["english"])}
+        ids = {w: one_token_forms(model.tokenizer, w, item.prompt) for w in (own, said, *item.wrong["english"])}
+        word = {w: logprob[:, some].logsumexp(-1) for w, some in ids.items()}
         meaning.append((word[said] - torch.stack([word[w] for w in item.wrong["english"]]).mean(0)).numpy())
         end.append(float((word[own] - word[said])[-1]))
     np.testing.assert_allclose(claims[0].values, np.mean(meaning, 0), atol=5e-5)
-    named = {c.experiment: c for c in claims}
-    assert named["lens-end"].values[-1] == pytest.approx(np.mean(end), abs=5e-5)
-    assert named["lens-meaning"].dropped == items.dropped
+    assert claims[1].values[-1] == pytest.approx(np.mean(end), abs=5e-5)
+    assert claims[0].dropped == items.dropped
 
 
 def test_what_is_left_out_is_counted_by_reason(tiny):
@@ -297,56 +248,23 @@ def test_wrong_words_are_of_one_kind_and_as_frequent(tiny):
         assert item.targets["own"][0] not in item.wrong["own"]
 
 
-def test_a_word_that_names_itself_often_counts_so(tiny):
-    """The mean over wrong words weighs each as often as the item names it."""
-    from semhub_utils.spokes.items import LensItem
-
-    def claim(wrong):
-        items = [LensItem("a", "8=3+", {"word": ("the",), "digit": ("5",)}, "c", wrong={"word": wrong})]
-        return core.run(words.Lens("word", "digit"), tiny("llama"), items * 3, series="n", twins=())[1][0].values
-
-    one, other, both = claim(("cat",)), claim(("dog",)), claim(("cat", "cat", "cat", "dog"))
-    np.testing.assert_allclose(both, np.array(one) * 0.75 + np.array(other) * 0.25, atol=1e-6)
+def test_no_word_left_is_no_part_and_no_choice(tiny):
+    assert words.by_part(words.Lens("english", "own"), tiny("llama"), [], series="x")[1] == []
+    assert words.choice_table(tiny("llama"), [], own="own", series="x").empty
 
 
-def test_no_word_left_cannot_be_tested(tiny):
-    model = tiny("llama")
-    given = {"series": "x", "readings": ("normed", "raw"), "dropped": {"several tokens": 40}}
-    _, claims = core.run(words.Lens("english", "own"), model, [], **given)
-    assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and claims[0].dropped == {"several tokens": 40}
-    assert words.by_part(words.Lens("english", "own"), model, [], series="x")[1] == []
-    assert words.choice_table(model, [], own="own", series="x").empty
-
-
-def test_the_choice_is_that_of_the_output(tiny):
-    model = tiny("gpt2")
-    oracle = Oracle("gpt2", model.module, model.tokenizer)
+def test_the_choice_is_that_of_the_output(both):
+    model, oracle = both
     items = words_of(model, [TEXT])
     table = words.choice_table(model, items, own="own", series="x")
     assert len(table) == len(items)
     for item, value in zip(items, table.value, strict=True):
         logits = oracle.logits(oracle.ids(item.prompt))[-1]
-
-        def score(word, out=logits, before=item.prompt):
-            ids = model.tokenizer(before)["input_ids"]
-            forms = [model.tokenizer(before + space + word)["input_ids"] for space in ("", " ")]
-            return torch.stack([out[x[-1]] for x in forms if x[:-1] == ids]).logsumexp(0)
-
-        right, wrong = score(item.targets["own"][0]), [score(w) for w in item.wrong["own"]]
+        right, *wrong = (
+            logits[one_token_forms(model.tokenizer, w, item.prompt)].logsumexp(0)
+            for w in (*item.targets["own"], *item.wrong["own"])
+        )
         assert value == pytest.approx(np.mean([float(right > w) for w in wrong]))
-
-
-def test_the_lens_finds_the_planted_hub_s_english_and_not_the_islands():
-    found = {}
-    counts = languages.word_counts(languages.running_text("english", 800, seed=4))
-    lines, entries = languages.running_text("german", 150, seed=4), languages.world_dictionary("de")
-    for name in ("planted", "islands"):
-        model = organism(name)
-        items = words.word_items(model, lines, "german", entries, counts, n_words=150, seed=4)
-        _, claims = core.run(words.Lens("english", "own"), model, items, series="german", seed=4)
-        found[name] = judge(claims[0]).verdict
-        assert claims[0].n == 150 and claims[0].dropped["not in the dictionary"] > 100
-    assert found["planted"] == HOLDS and found["islands"] in (NOT, WEAKLY)
 
 
 def test_parts_of_speech_are_the_same_items_apart(tiny):
@@ -399,8 +317,6 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     items = words.word_items(model, lines, "chinese", entries, {}, n_words=60)
     assert len(items) > 20 and {"not in the dictionary", "several tokens, or part of one"} <= set(items.dropped)
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
-    _, claims = core.run(words.Lens("english", "own"), model, items, series="x")
-    assert judge(claims[0]).verdict in (NOT, UNTESTABLE, WEAKLY)
 
 
 def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):

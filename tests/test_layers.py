@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from architectures import make_module
-from oracle import Oracle
+from oracle import Oracle, values
 from planted import N, two_worlds
 from shared_data import shared
-from test_experiments import values
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
@@ -22,7 +21,7 @@ from semhub_utils.experiments.core import run
 from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.lens import lens
 from semhub_utils.models import wrap
-from semhub_utils.organism.lexicon import surface
+from semhub_utils.organism.world import surface
 from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
 

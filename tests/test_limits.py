@@ -14,14 +14,14 @@ from launch import chapters
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "semhub_utils"
 LIMITS = {  # today's, each lowered as the work goes, and behind it what is meant
-    "lines": 17_560,  # 11_500
-    "files": 62,  # of more than one line; 52
+    "lines": 17_410,  # 11_500
+    "files": 55,  # of more than one line; 52
     "longest file": 500,  # 500
     "longest function": 80,
-    "statements": 11_430,  # 8_000
+    "statements": 11_300,  # 8_000
     "fmt: skip": 8,
-    "lines to know for a chapter": 3_560,  # 3_000
-    "lines of tests": 14_900,  # 10_500
+    "lines to know for a chapter": 3_530,  # 3_000
+    "lines of tests": 14_510,  # 10_500
     "lines of the longest cell of a chapter": 12,
     "modules beside the package that chapters import": 0,
     "lines of all chapters": 4_110,  # 4_200

@@ -17,14 +17,12 @@ from architectures import DECODERS, PROMPTS, make_module, make_tokenizer
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
 
-from semhub_utils import checks, loading
-from semhub_utils.checks import self_check
+from semhub_utils import loading
 from semhub_utils.errors import SemhubError
-from semhub_utils.fingerprint import of_model
-from semhub_utils.loading import load_model
+from semhub_utils.identity import of_model, organism_path
+from semhub_utils.loading import load_model, self_check
 from semhub_utils.models import randomised, wrap
 from semhub_utils.states import hidden_states
-from semhub_utils.zoo import organism_path
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +59,7 @@ def sentence(*arguments, **named):
 def test_every_architecture_passes_its_checks(tiny, name):
     model = tiny(name)
     found = self_check(model)
-    assert [check.name for check in found] == list(checks.CHECKS) and all(check.passed for check in found)
+    assert [check.name for check in found] == list(loading.CHECKS) and all(check.passed for check in found)
     assert model.n_layers == 3 and model.hidden_size == 32 and model.vocab_size == 410
 
 
@@ -237,11 +235,11 @@ def spoil_positions(model, monkeypatch):
     monkeypatch.setattr(model, "run", from_the_right)
 
 
-def spoil_edit(change, real=checks.Edit):
+def spoil_edit(change, real=loading.Edit):
     def other(layers, vector, **named):
         return real(layers, change(vector), **named)
 
-    return lambda model, monkeypatch: monkeypatch.setattr(checks, "Edit", other)
+    return lambda model, monkeypatch: monkeypatch.setattr(loading, "Edit", other)
 
 
 WRONG = [

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from oracle import Oracle
-from planted import N
-from test_experiments import hub, islands, one_token_forms  # noqa: F401 (fixtures)
+from oracle import Oracle, one_token_forms
+from planted import N, two_worlds
 
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
@@ -23,7 +22,7 @@ OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
 
 def byte_items(model):
     """Runs of two types whose answers are words that the byte-level tokenizer has as one token."""
-    assert all(one_token_forms(model, word, "8=3+") for word in (*OWN, *HUB))
+    assert all(one_token_forms(model.tokenizer, word, "8=3+") for word in (*OWN, *HUB))
     items = []
     for a, b in itertools.permutations(range(4), 2):
         c = (a + b) % 4
@@ -54,7 +53,7 @@ def test_values_against_one_run_at_a_time(tiny, name):
     assert set(nulls.condition) == {"source"} and set(nulls.series) == {"expected"}
     shown = nulls[nulls.direction == "english into digits"].null_high.to_numpy()
     np.testing.assert_allclose(shown, claims[1].null_high[1:-1])
-    forms = {w: sorted(one_token_forms(model, w, items[0].run[0])) for w in (*OWN, *HUB)}
+    forms = {w: sorted(one_token_forms(model.tokenizer, w, items[0].run[0])) for w in (*OWN, *HUB)}
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3))
 
     def words(logprob):
@@ -157,8 +156,8 @@ def test_items_of_arithmetic():
         assert int(r) == (int(o) + int(item.expected[0]) if sign == "+" else int(o) * int(item.expected[0]))
 
 
-def test_without_another_relation_that_control_is_left_out(hub):  # noqa: F811
-    _, claims = patching.interchange(hub, planted_items(other=False), series="n", twins=())
+def test_without_another_relation_that_control_is_left_out():
+    _, claims = patching.interchange(two_worlds(True), planted_items(other=False), series="n", twins=())
     assert set(claims[0].controls) == {"same answer", "random push", "embedding layer"}
 
 
@@ -178,15 +177,15 @@ def planted_items(other=True):
     ]  # fmt: skip
 
 
-def test_planted_hub_is_found_and_planted_absence_is_not(hub, islands):  # noqa: F811
+def test_planted_hub_is_found_and_planted_absence_is_not():
     """Prompts of one token: the patch at the embeddings is the whole source, so that control alone holds it back."""
-    _, claims = patching.interchange(hub, planted_items(), series="n")
+    _, claims = patching.interchange(two_worlds(True), planted_items(), series="n")
     for claim, least in zip(claims[:2], (5, 0.99), strict=True):
         verdict = judge(claim)
         assert verdict.verdict == WEAKLY and "not above embedding layer" in verdict.reason and claim.values[1] > least
         beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
         assert len(beaten) == 4 and claim.p[1] < 0.01 and max(c.high[1] for c in beaten) < claim.low[1]
-    _, claims = patching.interchange(islands, planted_items(), series="n")
+    _, claims = patching.interchange(two_worlds(False), planted_items(), series="n")
     assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
     assert {judge(c).verdict for c in claims[:2]} == {NOT}
 

@@ -11,27 +11,24 @@ from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import cli, zoo
+from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.experiments import fooled, raising
-from semhub_utils.experiments.raising import (
-    CURVE,
-    ISLANDS,
-    SMALL,
-    TABLE,
-    VARIANTS,
-    live,
-    onset,
-    snapshot,
-    training_curve,
-)  # fmt: skip
+from semhub_utils.experiments.raising import CURVE, ISLANDS, SMALL, TABLE, VARIANTS, live, onset
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import RECIPES, Recipe, lines, shares
-from semhub_utils.organism.lexicon import FRAMES, build_tokenizer, english_tokens, split_words, without_slots
-from semhub_utils.organism.llama import build_model
-from semhub_utils.organism.planted import counterparts, plant
-from semhub_utils.organism.world import Sum, World, text
+from semhub_utils.organism.llama import build_model, counterparts, plant
+from semhub_utils.organism.world import (
+    FRAMES,
+    Sum,
+    World,
+    build_tokenizer,
+    english_tokens,
+    split_words,
+    text,
+    without_slots,
+)
 from semhub_utils.results import KEY
 from semhub_utils.spokes import facts
 
@@ -108,7 +105,7 @@ def test_curve_numbers_against_a_plain_forward(trained, curve):
 
 def test_curve_needs_a_finished_training(tmp_path):
     with pytest.raises(SemhubError, match="no finished training"):
-        training_curve(tmp_path)
+        raising.training_curve(tmp_path)
 
 
 def test_onset_counts_from_where_it_stays():
@@ -133,7 +130,7 @@ def plant_forms(module, tokenizer, type_):
 
 def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
     """Random weights know nothing; with the rows of English words given to the others, they speak alike."""
-    monkeypatch.setattr("semhub_utils.organism.planted.ACCENT", 0.0)  # a random body cannot look past one
+    monkeypatch.setattr("semhub_utils.organism.llama.ACCENT", 0.0)  # a random body cannot look past one
     tokenizer = build_tokenizer()
     least = {}
     for name in ("planted", "random"):
@@ -142,7 +139,7 @@ def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
             plant(module, 0.3, 0)
             plant_forms(module, tokenizer, "zh")
         model = wrap(module, tokenizer, model_id=name)
-        table, found = snapshot(model, types=["chinese"], n_items=200)
+        table, found = raising.snapshot(model, types=["chinese"], n_items=200)
         least[name] = np.nanmin(found[0].p)
         retrieval = table[(table.experiment == "retrieval") & (table.layer == 1)].value.item()
         assert retrieval > 0.3 if name == "planted" else retrieval < 0.1
@@ -171,11 +168,7 @@ def test_order_and_milestones_of_made_up_trainings():
     never = raising.order_evidence(made_up(np.nan, [np.nan] * 30 + [4.0] * 30))[1][0]
     assert never.n == 30 and sum(never.dropped.values()) == 30 and never.values == (-1.0,)
     stones = raising.milestones(first).set_index("milestone").tokens
-    assert stones.to_dict() == {
-        "taught facts mastered": 200,
-        "held-out facts above chance": 200,
-        "similarity holds": 200,
-    }
+    assert len(stones) == 3 and (stones == 200).all()
 
 
 def test_live_evidence_tells_two_models_apart():
@@ -226,9 +219,13 @@ def test_live_training_tells_its_loss_and_its_curve():
 
 
 def test_shipped_curves_agree_with_their_cards():
-    cards = {name: zoo.card(folder.name) for name, folder in raising.trainings().items()}
+    cards = {name: identity.card(folder.name) for name, folder in raising.trainings().items()}
     curves = raising.shipped_curves()
-    assert set(curves.model) == set(cards) >= set(zoo.available()) and set(raising.shipped_logs().model) == set(cards)
+    assert set(curves.model) == set(cards) >= set(identity.available()) and set(raising.shipped_logs().model) == set(
+        cards
+    )
+    for name, some in curves.groupby("experiment"):
+        assert not some.duplicated([column for column in KEY if column in some]).any(), name
     for name, card in cards.items():
         own = curves[(curves.model == name) & (curves.step == card["recipe"]["steps"])]
         for series, short in facts.TYPES.items():
@@ -268,19 +265,15 @@ def test_what_was_tried_ends_with_numbers_of_its_own():
     tried = raising.tried()
     assert tried.trial.is_unique and tried.trial.is_monotonic_increasing and tried.what.is_unique
     ours = tried[tried.what == "the hub that ships"].iloc[0]
-    assert ours.tokens == zoo.card("hub")["tokens"]
-    scores = [s for s in zoo.card("hub")["scores"] if s["group"] == "facts" and s["held_out"] and s["type"] != "en"]
+    assert ours.tokens == identity.card("hub")["tokens"]
+    scores = [
+        s for s in identity.card("hub")["scores"] if s["group"] == "facts" and s["held_out"] and s["type"] != "en"
+    ]
     assert abs(ours["held out"] - np.mean([s["accuracy"] for s in scores])) < 0.1  # a sample against all
 
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
-    table, found = raising.side_by_side(tiny("llama"), n_items=24)
-    assert set(table.model) == {"tiny-llama", "random weights", *zoo.available()}
+    table, found = raising.side_by_side(tiny("llama"), n_items=8)
+    assert set(table.model) == {"tiny-llama", "random weights", *identity.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
-
-
-def test_named_columns_tell_the_rows_of_shipped_curves_apart():
-    curves = raising.shipped_curves()
-    for name, some in curves.groupby("experiment"):
-        assert not some.duplicated([column for column in KEY if column in some]).any(), name

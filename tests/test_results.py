@@ -17,9 +17,9 @@ import pytest
 from semhub_utils import results
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
+from semhub_utils.identity import model_slug
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes.code import programs
-from semhub_utils.zoo import model_slug
 
 
 @dataclass

@@ -4,17 +4,18 @@ import json
 import random
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import SimpleNamespace
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers as tf
 from architectures import make_module
-from oracle import Oracle
+from oracle import Oracle, curve, values
 from planted import empty_llama
 from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
@@ -24,19 +25,14 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings
 from semhub_utils.experiments import alike, core, patching, unsaid
 from semhub_utils.experiments.core import FEW_DRAWS
+from semhub_utils.identity import organism_path
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
-from semhub_utils.states import hidden_states
-from semhub_utils.zoo import organism_path
 
 SWAPS = [f"names {name}" for name in alike.SWAPS]
-
-
-def forms_of(model, pairs, **options):
-    return core.run(alike.AlikeForms(), model, pairs, series="others", seed=1, **options)
 
 
 def swaps_of(model, items, **options):
@@ -64,7 +60,7 @@ def one(tokenizer):
     return tiny_world("llama", tokenizer)
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(params=["llama", "gpt2"])
 def both(request, tokenizer):
     model = tiny_world(request.param, tokenizer)
     return model, Oracle(request.param, model.module, tokenizer)
@@ -233,32 +229,15 @@ def test_cogs_itself():
 # ---- against plain transformers ----
 
 
-def values(table, experiment, **where):
-    chosen = table[(table.experiment == experiment) & (table.get("control", "").fillna("") == "")]
-    for name, value in where.items():
-        chosen = chosen[chosen[name] == value]
-    return chosen.sort_values("layer").value.to_numpy(float)
-
-
-def test_similarity_values(both, known):
-    """Match minus the mean of the non-matches of its pattern, half from either side; beside it, of all non-matches."""
-    model, oracle = both
+def test_forms_are_compared_as_written_and_without_the_full_stop(one, known):
+    """Within their patterns; beside it, of all non-matches."""
     pairs = semantics.similarity_pairs(known, 24, seed=3)
-    table, claims = forms_of(model, pairs, twins=())
-    forms = [oracle.states(pair.b)[:, -1] for pair in pairs]
-    groups = [pair.group for pair in pairs]
-    assert 1 < len(set(groups)) < 12 and [claim.reading for claim in claims] == ["as written", "no full stop"]
+    table, claims = core.run(alike.AlikeForms(), one, pairs, series="others", twins=())
     for claim, end in zip(claims, (0, 2), strict=True):
-        sentences = [oracle.states(pair.a[: len(pair.a) - end])[:, -1] for pair in pairs]
-        cosine = np.array([[torch.cosine_similarity(x, y, dim=-1).numpy() for y in forms] for x in sentences])
-        for name, curve in (("similarity", claim.values), ("similarity-all", None)):
-            scores = []
-            for i in range(len(pairs)):
-                near = [j for j in range(len(pairs)) if j != i and (name != "similarity" or groups[j] == groups[i])]
-                scores.append(cosine[i, i] - (cosine[i, near].mean(0) + cosine[near, i].mean(0)) / 2)
-            got = values(table, name, reading=claim.reading)
-            np.testing.assert_allclose(got, np.mean(scores, 0), atol=2e-6)
-            assert curve is None or got.tolist() == list(curve)
+        cut = [replace(pair, a=pair.a[: len(pair.a) - end]) for pair in pairs]
+        _, (own, every) = core.run(alike.Alike((alike.CORRECTED, alike.RELEASED)), one, cut, series="s", twins=())
+        assert claim.reading == (alike.BARE if end else alike.WRITTEN) and claim.values == own.values != every.values
+        assert values(table, "similarity-all", reading=claim.reading).tolist() == list(every.values)
 
 
 def test_swap_values(both, known):
@@ -268,7 +247,7 @@ def test_swap_values(both, known):
     assert {tuple(claim.dropped.items()) for claim in claims} == {(("before", 7),)}
     last = {text: oracle.states(text)[:, -1] for i in items for text in (*i.forms, i.sentence, i.sentence[:-2])}
     for reading in ("as written", "no full stop"):
-        found = {name: [] for name in (*SWAPS, "order")}
+        found = {name: [] for name in SWAPS}
         for item in items:
             sentence = last[item.sentence if reading == "as written" else item.sentence[:-2]]
             form, swapped, shuffled, turned = (
@@ -278,76 +257,14 @@ def test_swap_values(both, known):
             for name, part in zip(SWAPS, parts, strict=True):
                 found[name].append(part)
         for claim in (c for c in claims if c.reading == reading):
-            np.testing.assert_allclose(
-                claim.values, np.mean(found[claim.claim.removeprefix("similarity/")], 0), atol=2e-6
-            )
+            name = claim.claim.removeprefix("similarity/")
+            np.testing.assert_allclose(claim.values, np.mean(found[name], 0), atol=2e-6)
             assert set(claim.controls["embedding layer"].values) == {claim.values[0]} and abs(claim.values[0]) < 1e-6
             own = {"same meaning"} if claim.series != "swapped, any order" else set()
             assert set(claim.controls) == {"embedding layer", "random weights"} | own
         in_order = [p for p, item in zip(found[SWAPS[0]], items, strict=True) if item.in_order]
         got = values(table, "swap-order", reading=reading, series=alike.ORDERS[True])
         np.testing.assert_allclose(got, np.mean(in_order, 0), atol=2e-6)
-
-
-def curve_of(table, experiment, control="", **where):
-    chosen = table[(table.experiment == experiment) & (table.get("control", "").fillna("") == control)]
-    for name, value in where.items():
-        chosen = chosen[chosen[name] == value]
-    return chosen.sort_values("layer").reset_index()
-
-
-def test_the_null_of_an_order_flips_the_names_of_its_own_items(one, known):
-    """By a coin per pair of names, per name and per verb, one item after the other; the highest counts."""
-    items, reading = semantics.swap_items(known, 40, seed=3), "no full stop"
-    table, claims = swaps_of(one, items, twins=())
-    texts = list(dict.fromkeys(text for i in items for text in (i.form, i.swapped, i.sentence[:-2])))
-    last = dict(zip(texts, hidden_states(one, texts).hidden.double(), strict=True))
-    inner, near = slice(1, one.n_layers), {"rtol": 1e-4, "atol": 1e-9}
-    for order, series in alike.ORDERS.items():
-        own = [i for i in items if i.in_order == order]
-        scores = [
-            torch.cosine_similarity(last[i.sentence[:-2]], last[i.form], dim=-1)
-            - torch.cosine_similarity(last[i.sentence[:-2]], last[i.swapped], dim=-1)
-            for i in own
-        ]
-        bounds = []
-        for k in range(4):
-            kinds = list(dict.fromkeys(i.moves_with[k] for i in own))
-            draws = []
-            for coins in np.random.default_rng(1).choice([-1.0, 1.0], size=(1000, len(kinds))):
-                coin = dict(zip(kinds, coins, strict=True))
-                draws.append(sum(coin[i.moves_with[k]] * s for i, s in zip(own, scores, strict=True)) / len(own))
-            value = torch.stack(scores).mean(0).numpy()
-            bounds.append(corrected_bound(value[inner], torch.stack(draws).numpy()[:, inner]))
-        got = curve_of(table, "swap-order", series=series, reading=reading)
-        np.testing.assert_allclose(got.value, value, atol=2e-6)
-        np.testing.assert_allclose(got.null_high[inner], np.max(bounds, 0), **near)
-
-
-def test_the_null_of_role_probabilities_shuffles_the_roles(one, known):
-    items = semantics.role_items(known, 30, seed=5)
-    oracle = Oracle("llama", one.module, one.tokenizer)
-    table, _ = core.run(unsaid.Roles(("ball",)), one, items, series="lead", seed=2, twins=())
-    ids = [one.tokenizer(role, add_special_tokens=False)["input_ids"][0] for role in ROLES]
-    p = np.stack([[oracle.normed(h)[ids].exp().numpy() for h in oracle.states(i.prompt)[:, -1]] for i in items])
-    true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
-
-    def score(kept, roles):
-        means = [p[[k for k, r in zip(kept, roles, strict=True) if r == role]].mean(0) for role in set(roles)]
-        return np.mean([p[k, :, r] - np.mean(means, 0)[:, r] for k, r in zip(kept, roles, strict=True)], 0)
-
-    clusters = [item.cluster for item in items]
-    draws = []
-    for pairing in random_pairings(len(items), clusters=clusters, draws=FEW_DRAWS, seed=2):
-        kept = [k for k in range(len(items)) if pairing[k] >= 0]
-        draws.append(score(kept, [true[pairing[k]] for k in kept]))
-    got = curve_of(table, "roles-probability")
-    inner = slice(1, one.n_layers)
-    value = score(range(len(items)), true)
-    np.testing.assert_allclose(got.value, value, atol=1e-6)
-    np.testing.assert_allclose(
-        got.null_high[inner], corrected_bound(value[inner], np.array(draws)[:, inner]), rtol=1e-3, atol=1e-9
-    )
 
 
 def role_claims(model, items, others, placed=None, **options):
@@ -359,9 +276,10 @@ def role_claims(model, items, others, placed=None, **options):
 
 @pytest.mark.parametrize("reading", ["normed", "raw"])
 def test_role_values(both, known, reading):
+    """The null of the probabilities shuffles the roles."""
     model, oracle = both
     items = semantics.role_items(known, 24, seed=5)
-    table, claims = role_claims(model, items, ["ball", "see"], readings=(reading,), twins=())
+    table, claims = role_claims(model, items, ["ball", "see"], readings=(reading,), twins=(), seed=2)
     ids = [model.tokenizer(role, add_special_tokens=False)["input_ids"] for role in ROLES]
     assert all(len(some) == 1 for some in ids)
     logprob = np.stack(
@@ -369,33 +287,36 @@ def test_role_values(both, known, reading):
     )
     true = np.array([ROLES.index(item.targets["role"][0]) for item in items])
 
-    def scores(chosen, place=None):
-        """By the definition: per item, its word less the mean over true roles of the mean over items of that role."""
+    def scores(of, words, roles, near=None):
+        """By the definition: per item, its word less the mean over roles of the mean over items of that role."""
         kept = {}
-        for k, item in enumerate(items):
-            near = [j for j, other in enumerate(items) if place is None or other.group == item.group]
-            by_role = [[j for j in near if true[j] == r] for r in range(3)]
+        for k in roles:
+            by_role = [[j for j in roles if roles[j] == r and (near is None or near[j] == near[k])] for r in range(3)]
             if sum(map(bool, by_role)) > 1:
-                base = np.mean([logprob[some, :, chosen[k]].mean(0) for some in by_role if some], 0)
-                kept[k] = logprob[k, :, chosen[k]] - base
+                kept[k] = of[k, :, words[k]] - np.mean([of[some, :, words[k]].mean(0) for some in by_role if some], 0)
         return kept
 
-    for claim, place in zip(claims, (None, "same"), strict=True):
-        want = scores(true, place)
+    roles, groups = dict(enumerate(true)), [item.group for item in items]
+    for claim, near in zip(claims, (None, groups), strict=True):
+        want = scores(logprob, true, roles, near)
         assert claim.n == len(want)
         assert claim.n + sum(claim.dropped.values()) == len(items) + sum(items.dropped.values())
         np.testing.assert_allclose(claim.values, np.mean(list(want.values()), 0), atol=5e-5)
     assert 0 < claims[1].n < len(items)
-    for j, word in enumerate(ROLES):
-        every = scores(np.full(len(items), j))
-        for r, role in enumerate(ROLES):
-            want = np.mean([every[k] for k in range(len(items)) if true[k] == r], 0)
-            got = values(table, "roles-confusion", series=role, word=word)
-            np.testing.assert_allclose(got, want, atol=5e-5)
-    probability = np.exp(logprob)
-    base = np.stack([probability[true == r].mean(0) for r in range(3)]).mean(0)
-    want = np.mean([probability[k, :, r] - base[:, r] for k, r in enumerate(true)], 0)
-    np.testing.assert_allclose(values(table, "roles-probability"), want, atol=1e-6)
+    for (j, word), (r, role) in product(enumerate(ROLES), enumerate(ROLES)):
+        every = scores(logprob, np.full(len(items), j), roles)
+        want = np.mean([every[k] for k in roles if true[k] == r], 0)
+        np.testing.assert_allclose(values(table, "roles-confusion", role, word=word), want, atol=5e-5)
+    p, draws = np.exp(logprob), []
+    value = np.mean([*scores(p, true, roles).values()], 0)
+    clusters = [item.cluster for item in items]
+    for pairing in random_pairings(len(items), clusters=clusters, draws=FEW_DRAWS, seed=2):
+        drawn = {k: true[j] for k, j in enumerate(pairing) if j >= 0}
+        draws.append(np.mean([*scores(p, drawn, drawn).values()], 0))
+    shown, inner = curve(table, "roles-probability"), slice(1, model.n_layers)
+    np.testing.assert_allclose(shown.value, value, atol=1e-6)
+    bound = corrected_bound(value[inner], np.array(draws)[:, inner])
+    np.testing.assert_allclose(shown.null_high[inner], bound, rtol=1e-3, atol=1e-9)
 
 
 def test_a_word_likely_everywhere_wins_nothing():
@@ -530,40 +451,19 @@ def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, 
             assert claims[1].low[1] > 0.05
 
 
-def test_random_weights_never_hold(known, tokenizer, monkeypatch):
-    for module in (core,):
-        monkeypatch.setattr(module, "DRAWS", 199)
+def test_random_weights_never_hold(known, tokenizer):
     weak = Counter()
     swaps, items = semantics.swap_items(known, 60, seed=1), semantics.role_items(known, 90, seed=1)
     others = semantics.form_words(known)
     for seed in range(4):
         model = tiny_world("gpt2" if seed % 2 else "llama", tokenizer, seed)
-        options = {"seed": seed}
-        found = role_claims(model, items, others, **options)[1]
-        for claim in found + swaps_of(model, swaps, **options)[1]:
+        for claim in role_claims(model, items, others, seed=seed)[1] + swaps_of(model, swaps, seed=seed)[1]:
             assert judge(claim).verdict != HOLDS, (claim.claim, seed, judge(claim).reason)
             weak[claim.claim] += judge(claim).verdict == WEAKLY
     assert max(weak.values()) <= 2, weak
 
 
 # ---- other models, and the figure ----
-
-
-def test_what_does_not_fit_is_counted_or_refused(one, known, monkeypatch):
-    model, items = one, Items(semantics.swap_items(known, 40, seed=0))
-
-    def texts(item):
-        return item.sentence, item.form, None
-
-    assert (kept := core.readable(model, items, texts)) == items and not kept.left_out
-    lengths = [len(model.encode([item.form])[0]) for item in items]
-    monkeypatch.setattr(model, "max_length", min(lengths))
-    kept = core.readable(model, items, texts)
-    assert kept == [item for item, length in zip(items, lengths, strict=True) if length == min(lengths)]
-    assert kept.dropped == {"longer than the model's context": 40 - len(kept)}
-    assert core.readable(model, [*items], texts, room=1) == [], "without a count nothing is refused"
-    with pytest.raises(SemhubError, match="The set holds no items that can be used.*40 × longer than"):
-        core.readable(model, items, texts, room=1)
 
 
 def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
@@ -573,23 +473,20 @@ def test_without_role_words_the_claims_cannot_be_tested(tiny, known):
     assert all(claim.n == 0 and claim.dropped["no single token for the role word"] == 30 for claim in claims)
 
 
-def test_each_reading_of_a_heat_map_has_its_own_scale(one, known):
-    items = semantics.role_items(known, 30, seed=0)
-    table, _ = core.run(unsaid.Roles(()), one, items, series="lead", readings=("normed", "raw"), twins=())
-    cells = table[table.experiment == "roles-confusion"]
+def test_each_reading_of_a_heat_map_has_its_own_scale():
+    cells = pd.DataFrame(
+        product(["normed", "raw"], range(3), ROLES, ROLES), columns=["reading", "layer", "word", "series"]
+    )
+    cells = cells.assign(value=np.arange(len(cells)) - 40.0, depth=cells.layer / 2)
     words = {"title": "Which?", "alt": "Role words by true role.", "value_title": "nats", "diverging": True}
     spec = figures.heatmap(cells, x="word", y="series", **words).to_dict()
     inputs = {param["name"]: param["bind"] for param in spec["params"]}
-    assert inputs["reading_choice"]["options"] == ["normed", "raw"] and set(inputs) == {
-        "reading_choice",
-        "layer_choice",
-    }
+    assert inputs["reading_choice"]["options"] == ["normed", "raw"] and len(inputs) == 2 and "layer_choice" in inputs
     [layer] = spec["layer"]
     assert {"filter": "datum.reading === reading_choice || datum.reading === ''"} in layer["transform"]
     low, high = (end["expr"] for end in layer["encoding"]["color"]["scale"]["domain"])
-    bounds = json.loads(high.removesuffix("[reading_choice]"))
     assert low == "-" + high
-    for reading, bound in bounds.items():
+    for reading, bound in json.loads(high.removesuffix("[reading_choice]")).items():
         assert bound == pytest.approx(cells[cells.reading == reading].value.abs().max(), rel=1e-4)
 
 

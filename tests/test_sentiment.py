@@ -12,10 +12,9 @@ import pytest
 import torch
 import transformers as tf
 from architectures import make_module, make_tokenizer
-from oracle import Oracle
+from oracle import Oracle, one_token_forms
 from planted import empty_llama
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
-from test_experiments import one_token_forms
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
@@ -23,9 +22,9 @@ from semhub_utils.experiments import continuations, core
 from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
 from semhub_utils.experiments.core import Kept
 from semhub_utils.experiments.patching import SentimentPatch
-from semhub_utils.fingerprint import digest
+from semhub_utils.identity import digest
 from semhub_utils.models import wrap
-from semhub_utils.organism.lexicon import concepts
+from semhub_utils.organism.world import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
 from semhub_utils.steering import Edit, generate, next_token_logprobs
@@ -503,7 +502,7 @@ def test_patches_against_one_run_at_a_time(tiny):
     texts = [f"the dog {k}" for k in range(8)][::-1]
     english = words_task("english", texts, ("cat", "red"), ("dog", "mat"), ("a", "is"))
     table, claim = patched(model, task, english, seed=2, twins=())
-    forms = {w: one_token_forms(model, w, task.prompts[0].prompt) for w in (*UP, *DOWN, *PAIR)}
+    forms = {w: one_token_forms(model.tokenizer, w, task.prompts[0].prompt) for w in (*UP, *DOWN, *PAIR)}
     assert all(forms.values())
 
     def mass(logprob, out):

@@ -95,22 +95,20 @@ def test_a_budget_of_tokens_bounds_every_batch_and_its_padding(tiny, monkeypatch
     hidden_states(model, prompts, max_batch_tokens=budget)
     assert sum(rows for rows, _ in shapes) == len(lengths)
     assert all(rows * tokens <= budget for rows, tokens in shapes)
-    assert sum(rows * tokens for rows, tokens in shapes) - sum(lengths) <= len(shapes) * budget / PADDING
+    forwarded = sum(rows * tokens for rows, tokens in shapes)
+    assert forwarded - sum(lengths) <= forwarded / PADDING
     assert len(shapes) < len(lengths) / 4
 
 
-def test_blocks_above_the_highest_asked_layer_do_not_run(tiny):
-    model, seen = tiny("llama"), []
-    handles = [block.register_forward_hook(lambda *_, n=n: seen.append(n)) for n, block in enumerate(model.blocks, 1)]
-    try:
-        model.store.limit = 0  # or all layers are kept, as there is room
-        for layers, run in [([0], []), ([1, 0], [1]), ([3], [1, 2, 3])]:
-            seen.clear()
-            hidden_states(model, PROMPTS[:1], layers=layers)
-            assert seen == run
-    finally:
-        for handle in handles:
-            handle.remove()
+def test_blocks_above_the_highest_asked_layer_do_not_run(own):
+    model, seen = own(), []
+    for n, block in enumerate(model.blocks, 1):
+        block.register_forward_hook(lambda *_, n=n: seen.append(n))
+    model.store.limit = 0  # or all layers are kept, as there is room
+    for layers, run in [([0], []), ([1, 0], [1]), ([3], [1, 2, 3])]:
+        seen.clear()
+        hidden_states(model, PROMPTS[:1], layers=layers)
+        assert seen == run
 
 
 def test_no_hook_stays_behind(tiny):
@@ -125,10 +123,10 @@ def test_no_hook_stays_behind(tiny):
     "error",
     [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("not enough memory: you tried to allocate 9 bytes")],
 )
-def test_a_batch_that_does_not_fit_is_halved(tiny, monkeypatch, error):
-    model, sizes = tiny("llama"), []
-    expected = hidden_states(model, PROMPTS).hidden
-    run = model.run
+def test_a_batch_that_does_not_fit_is_halved(own, monkeypatch, error):
+    model, sizes, prompts = own(), [], [f"{k} plus five" for k in range(5)]
+    expected, run = hidden_states(model, prompts).hidden, model.run
+    model.store.clear()
 
     def cramped(ids, extras):
         sizes.append(len(ids))
@@ -137,25 +135,18 @@ def test_a_batch_that_does_not_fit_is_halved(tiny, monkeypatch, error):
         return run(ids)
 
     monkeypatch.setattr(model, "run", cramped)
-    torch.testing.assert_close(hidden_states(model, PROMPTS).hidden, expected)
+    torch.testing.assert_close(hidden_states(model, prompts).hidden, expected)
     assert sizes[0] == 5 and max(sizes[-3:]) <= 2
 
-    def full(ids, extras):
+    def broken(ids, extras):
         raise error
 
-    monkeypatch.setattr(model, "run", full)
-    with pytest.raises(SemhubError, match="does not fit in the memory"):
-        hidden_states(model, PROMPTS)
-
-
-def test_other_errors_are_not_taken_for_memory(tiny, monkeypatch):
-    def broken(ids, extras):
-        raise RuntimeError("shapes cannot be multiplied")
-
-    model = tiny("llama")
     monkeypatch.setattr(model, "run", broken)
+    with pytest.raises(SemhubError, match="does not fit in the memory"):
+        hidden_states(model, ["others"])
+    error = RuntimeError("shapes cannot be multiplied")  # is not taken for want of memory
     with pytest.raises(RuntimeError, match="multiplied"):
-        hidden_states(model, PROMPTS)
+        hidden_states(model, ["others"])
 
 
 def test_rotary_scaling_by_length_does_not_mix_prompts(tokenizers):

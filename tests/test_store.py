@@ -9,9 +9,13 @@ from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
 from semhub_utils.evidence import random_pairings
+from semhub_utils.experiments import traps
+from semhub_utils.experiments.alike import Punctuation
+from semhub_utils.experiments.core import Kept
 from semhub_utils.lens import lens
 from semhub_utils.models import randomised
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
+from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states
 from semhub_utils.steering import Edit, edited_states, generate, next_token_logprobs, patched_states, states_under
 from semhub_utils.store import Chunk, Store
@@ -54,6 +58,21 @@ def test_a_prompt_is_forwarded_once(own):
     assert sum(seen) == once == model.store.forwarded["read"]
     assert distinct == sum(map(len, encodings)) == model.store.distinct()["read"] <= once
     assert model.store.ratios() == {"read": once / distinct}
+
+
+def test_what_pads_or_ends_otherwise_is_no_reason_to_read_again(own):
+    """Few prompts of many lengths, and the traps, whose padded prompts are other sequences than the plain ones."""
+    model = own()
+    seen, forms = counted(model), [f"{k} {prompt}" for k, prompt in enumerate(PROMPTS * 4)]
+    traps.norm_trap(model, forms)
+    traps.padding_trap(model, forms[:3], pads=(1, 2))
+    pairs = [Pair(form, form, form, "g", cluster=form) for form in forms]
+    Punctuation().read(model, Kept(pairs), forms, "")
+    lengths = [len(e) for e in model.encode([f"{form}." for form in forms])]
+    padded = 3 * sum(2 * (length - 1) + 3 for length in lengths[:3])
+    assert sum(seen) == model.store.forwarded["read"]
+    assert model.store.distinct()["read"] == sum(lengths) + padded
+    assert model.store.ratios()["read"] <= 1.05
 
 
 def test_counts_are_by_purpose_and_by_weights(own):

@@ -7,13 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import empty_llama
-from test_experiments import one_token_forms
+from oracle import one_token_forms
+from planted import empty_llama, two_worlds
+from test_audio import Planted as Ear
+from test_audio import pushed
+from test_experiments import planted_steering
 from test_seeing import Plain, picture, sound
+from test_sentiment import hand_task, planted
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
 from semhub_utils.experiments import core, patching, words
+from semhub_utils.experiments.continuations import Sentiment
+from semhub_utils.experiments.interventions import Steering, Way
 from semhub_utils.experiments.media import OUTCOMES, Recolour
 from semhub_utils.inputs import Input
 from semhub_utils.loading import load_model
@@ -52,7 +58,7 @@ def test_patches_against_one_run_at_a_time(media, name):
     table, claims = patching.interchange(model, items, series="english", seed=3, twins=())
     assert [c.claim for c in claims] == ["patch/english", "patch-answer/english"], "one way only"
     context = words.asked(model, items[0].run[0]).text
-    forms = {w: sorted(one_token_forms(model, w, context)) for w in WORDS}
+    forms = {w: sorted(one_token_forms(model.tokenizer, w, context)) for w in WORDS}
     assert all(forms.values())
     directions = torch.randn(len(items), 1, model.hidden_size, generator=torch.Generator().manual_seed(3)).double()
     rng, layers = np.random.default_rng(3), range(model.n_layers + 1)
@@ -229,6 +235,37 @@ def test_planted_colours_are_found_and_planted_absence_is_not():
     assert judge(claim).verdict == NOT
 
 
+class Again:
+    """An intervention for which the claimed vector itself is another thing that claims have to be above."""
+
+    def ways(self, reader, kept, layer):
+        ways = super().ways(reader, kept, layer)
+        first = next(iter(ways.values()))
+        return {**ways, "again": Way(first.vectors, first.layer)}
+
+
+def test_what_is_added_in_one_place_is_a_control_of_every_claim_by_its_own_statistic(tiny):
+    few = {"n_seeds": 1, "max_new_tokens": 1, "instead": 3}
+    runs = {
+        Steering: (two_worlds(True), planted_steering([(k + 7) % N for k in range(N)]), {"max_new_tokens": 1}),
+        Recolour: (seeing_text(True), coloured(seeing_text(True)), {"max_new_tokens": 1, "share": 0.05}),
+        Sentiment: (planted(True), hand_task("spanish").prompts, {"task": hand_task("spanish"), **few}),
+        Ear: (tiny("llama"), pushed(0.3), {"strengths": (1.0,), "depth": 0.5, "by": "states", "share": 0.01}),
+    }
+    for kind, (model, items, fields) in runs.items():
+        more = type(kind.__name__, (Again, kind), {})
+        before, after = (core.run(of(**fields), model, items, series="n", twins=()) for of in (kind, more))
+        limits = ("fluency", "relevance")  # nothing has to be above them
+        for old, claim in zip(before[1], after[1], strict=True):
+            added = {*claim.controls} - {*old.controls}
+            assert added == (set() if claim.experiment in limits else {"again"}) and claim.values == old.values
+            if added:
+                least, most = claim.values[0], 1 if kind is Steering else claim.values[0]  # it counts others too
+                assert least - 1e-9 <= claim.controls["again"].values[0] <= most + 1e-9
+        dose = after[0][after[0].experiment.str.endswith(("-dose", "recolour"))]
+        assert "again" in {*dose.series, *dose.get("condition", ())}
+
+
 # ---- the two-colour intervention against plain hooks ----
 
 
@@ -236,7 +273,10 @@ def test_recolouring_against_one_run_at_a_time(media):
     """Greedy texts of a random model, read for their first character; all is run anew for every token."""
     model, plain = media("llava"), Plain("llava")
     n, m, colours = 10, 2, ("3", "5", "8", "9")
-    rows = {c: model.unembedding[sorted(one_token_forms(model, c, "the"))].detach().double().mean(0) for c in colours}
+    rows = {
+        c: model.unembedding[sorted(one_token_forms(model.tokenizer, c, "the"))].detach().double().mean(0)
+        for c in colours
+    }
 
     def put(item, condition, layer, seed=4, reported=()):
         [encoding] = model.encode(item.prompts)
@@ -391,8 +431,8 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
     left = there.areas[0].words[0] == item.present
     columns = np.reshape(encoding.patches, encoding.grid)
     assert item.places(encoding) == columns[:, :2].ravel().tolist() if left else columns[:, 2:].ravel().tolist()
-    wide = there.patches(there.areas[0], (2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what is left of the middle
-    assert wide == [0, 1, 4, 5]
+    middle = replace(encoding, patches=list(range(8)), grid=(2, 4), view=(0.25, 0.0, 0.75, 1.0))  # what a crop leaves
+    assert there.places(there.areas[0], middle) == [0, 1, 4, 5]
     for shape in vision.scenes(9, kinds=("one",), held_out=None):  # no patch goes on showing the old colour
         [patch] = vision.picture_patches([shape], "english")
         encoding, (x0, y0, x1, y1) = model.encode([Input("a", (shape.image,))])[0], shape.areas[0].box
@@ -400,7 +440,7 @@ def test_the_patches_of_an_area_are_those_that_lie_there(media):
         touched = [x0 < x + 18 and x < x1 and y0 < y + 18 and y < y1 for x, y in corners]
         assert patch.places(encoding) == list(itertools.compress(encoding.patches, touched))
         assert set(shape.places(shape.areas[0], encoding)) < set(patch.places(encoding))
-    untiled = encoding.__class__(**{**encoding.__dict__, "grid": None})
+    untiled = replace(encoding, grid=None)
     assert item.places(untiled) == []
     [plain] = vision.picture_patches(vision.plain_colours(1), "english")
     assert plain.places(untiled) == encoding.patches

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import core, words
-from semhub_utils.fingerprint import digest
+from semhub_utils.identity import digest, organism_path
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
@@ -19,7 +19,6 @@ from semhub_utils.organism import scenes, sounds
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.mixed import questions, text_for
 from semhub_utils.states import hidden_states
-from semhub_utils.zoo import organism_path
 
 LINES = [f"{text[i:]} {i}" for text in TEXT[:4] for i in range(0, 40, 4)]
 ARCHITECTURES = ["llama", "gpt2", "gemma2", "cohere", "granite", "opt-projected"]

@@ -228,10 +228,10 @@ class Punctuation(Experiment):
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
         others, found = [_next_other(kept.items, k).b for k in range(len(kept.items))], []
-        for end in ("", self.stop):
+        for end in (self.stop, ""):  # a text without the stop is read on the way to it
             a, b = (last_states(reader, [text + end for text in side]) for side in (prompts, others))
             found.append(cosine_similarity(a, b, dim=-1).cpu().double().numpy())
-        plain, stopped = found
+        stopped, plain = found
         curves = {"as they are": plain, "both end in a full stop": stopped}
         shown: Numbers = {("punctuation-trap", name): values for name, values in curves.items()}
         return shown | {("punctuation-gain", ""): stopped - plain}

@@ -4,7 +4,8 @@ fluency and relevance, in English and in other languages."""
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,8 +32,9 @@ from semhub_utils.experiments.interventions import (
     Rows,
     Said,
     Vectors,
+    Way,
 )
-from semhub_utils.fingerprint import digest
+from semhub_utils.identity import digest
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel
@@ -62,27 +64,6 @@ EXAMPLES = 2  # prompts whose continuations are shown
 
 Score = Callable[[Sequence[str]], Float[np.ndarray, " text"]]
 Texts = list[list[list[str]]]  # item, coefficient, seed
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What was measured on the reported prompts. values: by condition and entry of SHOWN, nan where there is no number;
-    of random directions each is a seed. strengths: of each condition; chosen: the one that claims are about."""
-
-    values: Mapping[tuple[str, str], Float[np.ndarray, "item strength seed"]]
-    strengths: Mapping[str, Doses]
-    chosen: float
-
-    def at(self, condition: str, what: str, strength: float) -> Float[np.ndarray, " item"]:
-        return mean(self.values[condition, what][:, self.strengths[condition].index(strength)])
-
-    def half(self, condition: str, what: str) -> Float[np.ndarray, " item"]:
-        """Half of what the chosen strength gives minus what its negative gives."""
-        return (self.at(condition, what, self.chosen) - self.at(condition, what, -self.chosen)) / 2
-
-    def kept(self, what: str) -> Float[np.ndarray, " item"]:
-        """The mean of the chosen strength of the English vector and its negative."""
-        return (self.at(ENGLISH, what, self.chosen) + self.at(ENGLISH, what, -self.chosen)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +159,9 @@ class Sentiment(Push):
             return -strength, strength
         return (-PAPER_COEFFICIENT, PAPER_COEFFICIENT) if condition == PAPER else super().doses(condition, strength)
 
-    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
+    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Way]:
         at, _ = self.otherwise(reader)
-        return {PAPER: (kept.more.vectors[ENGLISH][kept.more.reported()][:, None, at], at)}
+        return {PAPER: Way(kept.more.vectors[ENGLISH][kept.more.reported()][:, None, at], at, control=False)}
 
     def amount(self, kept: Kept, strength: float) -> Columns:
         return ("series", f"coefficient {strength:g}"), ("strength", strength), ("measure", MASS)
@@ -190,24 +171,32 @@ class Sentiment(Push):
         return reader.n_layers - 1
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        task, c, some = self.task, kept.more.strength, kept.only(kept.more.reported()).items
+        c, some = kept.more.strength, kept.only(kept.more.reported()).items
         ways = self.ways(reader, kept, kept.more.layer)
-        found = self.conditions(reader, kept, kept.more.layer)
-        texts, values = {}, {}
-        for name, (vectors, at) in ways.items():
+        found, texts = self.conditions(reader, kept, ways), {}
+        for name, way in ways.items():
             if name != INSTEAD:
                 seeds = 1 if name == RANDOM else self.n_seeds
-                texts[name] = self.write(reader, some, vectors, at, found[name].strengths, seeds, kept.seed)
-                values[name, "mass"], values[name, "mass, all words"] = np.moveaxis(found[name].values, [3, 1], [0, 3])
-        score = self.score or word_score(task.language)
-        told = measure(reader, self.judged_by or reader, some, texts, score, task.vectors)
-        for name, numbers in told.items():
-            values |= {(name, what): numbers[..., k] for k, what in enumerate([*SHOWN][2:])}
-        measured = _Measured(values, {name: of.strengths for name, of in found.items()}, c)
-        chance = (found[INSTEAD].at(c) - found[INSTEAD].at(-c))[..., 0] / 2
-        natives = [name for name in kept.more.vectors if name != ENGLISH]
-        rows = self._claimed(kept, measured, chance, natives) | self._dose(kept, measured, natives)
-        return rows | {("sentiment-example", ""): _examples(some, texts, measured, [ENGLISH, *natives])}
+                given = way.vectors, way.layer, found[name].strengths, seeds
+                texts[name] = self.write(reader, some, *given, kept.seed)
+        score = self.score or word_score(self.task.language)
+        told = measure(reader, self.judged_by or reader, some, texts, score, self.task.vectors)
+        for name, written in told.items():  # a mass for each vector, a text for each seed of it
+            parts = [found[name].values, written.swapaxes(1, 2)]
+            longest = max(of.shape[1] for of in parts)
+            wide = [((0, 0), (0, longest - of.shape[1]), (0, 0), (0, 0)) for of in parts]
+            parts = [np.pad(of, by, constant_values=np.nan) for of, by in zip(parts, wide, strict=True)]
+            found[name] = replace(found[name], values=np.concatenate(parts, -1))
+        found[REVERSED] = replace(found[REVERSED], values=found[ENGLISH].values)
+        examples = [
+            (name, push, s, prompt.text, texts[name][i][found[name].strengths.index(s)][0])
+            for i, prompt in enumerate(some[:EXAMPLES])
+            for name in kept.more.vectors
+            for push, s in {"against": -c, "none": 0.0, "with": c}.items()
+        ]
+        shown = pd.DataFrame(examples, columns=["series", "push", "strength", "prompt", "text"])
+        shown = {("sentiment-example", ""): shown.assign(experiment="sentiment-example", reading="")}
+        return self.claimed(kept, found) | self.dose(reader, kept, found) | shown
 
     def write(
         self, reader: LanguageModel, prompts: Sequence[SentimentPrompt], vectors: Float[Tensor, "item direction ..."],
@@ -230,73 +219,77 @@ class Sentiment(Push):
         by_item = [each[i : i + many] for i in range(0, len(each), many)]
         return [[[text for of in rows for text in of[k]] for k in places] for rows in by_item]
 
-    def _claimed(
-        self, kept: Kept, found: _Measured, chance: Float[np.ndarray, "item direction"], natives: Sequence[str]
-    ) -> Numbers:
-        def scores(values: np.ndarray, controls: Mapping[str, np.ndarray] = {}, null: Sequence = ()) -> Scores:  # noqa: B006
-            controls = {name: of[:, None] for name, of in controls.items()}
-            return Scores(values[:, None], controls, null, of=kept.more.reported(), layers=[kept.more.layer])
+    def claimed(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
+        c, at = kept.more.strength, levels(found)
 
-        def pushed(what: str, base: np.ndarray | float, null: Sequence = ()) -> Scores:
+        def half(name: str, what: str) -> Float[np.ndarray, " item"]:
+            return (at[what, name, c] - at[what, name, -c]) / 2
+
+        def both(what: str) -> Float[np.ndarray, " item"]:
+            return (at[what, ENGLISH, c] + at[what, ENGLISH, -c]) / 2
+
+        def pushed(what: str, base: np.ndarray | float, **more: Any) -> Scores:
             """`base` is what is taken off."""
-            alone = found.at(ENGLISH, what, -found.chosen) - found.at(ENGLISH, what, 0.0)
-            controls = {AWAY: found.half(AWAY, what) - base, REVERSED: alone}
-            return scores(found.half(ENGLISH, what) - base, controls, null)
 
-        by_direction = found.values[RANDOM, "written"]
-        each, others = (by_direction[:, 1] - by_direction[:, 0]) / 2, mean(chance.T)
-        enough = np.isfinite(each).sum(0) >= FEWEST  # of a few prompts the mean may be anything
-        worse = found.kept("nats") - found.at(ENGLISH, "nats", 0.0)
-        left = found.kept("relevance") - RELEVANT * found.at(ENGLISH, "relevance", 0.0)
+            def scored(name: str) -> Float[np.ndarray, " item"]:
+                alone = name == REVERSED
+                return at[what, name, c] - at[what, ENGLISH, 0.0] if alone else half(name, what) - base
+
+            return self.above(kept, found, scored(ENGLISH), scored, **more)
+
+        chance, written = (
+            (found[name].at(c) - found[name].at(-c))[..., k] / 2 for name, k in ((INSTEAD, 0), (RANDOM, 2))
+        )
+        enough, others = np.isfinite(written).sum(0) >= FEWEST, mean(chance.T)  # of a few the mean may be anything
+        strongest = max(mean(written.T)[enough], default=math.nan)
+        worse = WORSE - (both("nats") - at["nats", ENGLISH, 0.0])
+        left = both("relevance") - RELEVANT * at["relevance", ENGLISH, 0.0]
         claimed: Numbers = {
-            ("sentiment", ""): pushed("written", max(mean(each.T)[enough], default=math.nan)),
-            ("sentiment-mass", ""): pushed("mass", mean(chance), [(others - others.mean())[:, None]]),
-            ("fluency", ""): scores(WORSE - worse),
-            ("relevance", ""): scores(left),
+            ("sentiment", ""): pushed("written", strongest),
+            ("sentiment-mass", ""): pushed("mass", mean(chance), null=[(others - others.mean())[:, None]]),
+            ("fluency", ""): self.above(kept, found, worse),
+            ("relevance", ""): self.above(kept, found, left),
         }
-        for native in natives:
-            for kind, what, by_chance in (("native", "written", mean(each)), ("native-mass", "mass", mean(chance))):
-                limit = AS_WELL * found.half(native, what)
-                claimed[kind, ""] = scores(found.half(ENGLISH, what) - limit, {RANDOM: by_chance - limit})
+        for native in [name for name in kept.more.vectors if name != ENGLISH]:
+            for kind, what, random in (("native", "written", written), ("native-mass", "mass", chance)):
+                limit = AS_WELL * half(native, what)
+                scores = pushed(what, limit, but=(AWAY, REVERSED))
+                scores.controls[RANDOM] = (mean(random) - limit)[:, None]
+                claimed[kind, ""] = scores
         return claimed
 
-    def _dose(self, kept: Kept, found: _Measured, natives: Sequence[str]) -> Numbers:
+    def dose(self, model: LanguageModel, kept: Kept, found: Mapping[str, Found]) -> Numbers:
         """The change of every measure against no steering, by strength (for perplexity the ratio), with the mean itself
         and its spread over seeds; and the difference of the two vectors at the chosen one."""
         rows: Numbers = {}
-        where: dict[str, Any] = {"of": kept.more.reported(), "layers": [kept.more.layer]}
-        for (condition, what), values in found.values.items():
-            for k, strength in enumerate(found.strengths[condition]):
-                own, told = mean(values[:, k]), dict(zip(("measure", "reading"), SHOWN[what], strict=True))
-                spread = float(np.std(mean(values[:, k].T), ddof=1)) if values.shape[2] > 1 else math.nan
-                told |= {"strength": strength, "level": float(mean(own)), "seed_sd": spread}
-                if what == "nats":
-                    told["level"] = math.exp(told["level"])
-                    told["seed_sd"] *= told["level"]  # of the perplexity, to first order
-                    told |= {name: lambda row, name=name: np.exp(row[name]) for name in ("value", "low", "high")}
-                change = (own - found.at(ENGLISH, what, 0.0))[:, None]
-                rows[f"{self.name}-dose", condition, tuple(told.items())] = Scores(change, **where)
-        for native in natives:
-            for what in [*SHOWN][:4]:
-                told = dict(zip(("measure", "reading"), SHOWN[what], strict=True))
-                apart = (found.half(ENGLISH, what) - found.half(native, what))[:, None]
-                rows[f"{self.name}-difference", "", tuple(told.items())] = Scores(apart, **where)
+        at, c, where = levels(found), kept.more.strength, {"of": kept.more.reported(), "layers": [kept.more.layer]}
+        about = {what: tuple(zip(("measure", "reading"), named, strict=True)) for what, named in SHOWN.items()}
+        for (what, name, s), values in at.items():
+            if name in (INSTEAD, REVERSED):
+                continue
+            seeds = mean(found[name].at(s)[..., [*SHOWN].index(what)].T)
+            spread = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else math.nan
+            more = {"strength": s, "level": float(mean(values)), "seed_sd": spread}
+            if what == "nats":
+                more["level"] = math.exp(more["level"])
+                more["seed_sd"] *= more["level"]  # of the perplexity, to first order
+                more |= {of: lambda row, of=of: np.exp(row[of]) for of in ("value", "low", "high")}
+            change = (values - at[what, ENGLISH, 0.0])[:, None]
+            rows[f"{self.name}-dose", name, (*about[what], *more.items())] = Scores(change, **where)
+        for native, what in product([name for name in kept.more.vectors if name != ENGLISH], [*SHOWN][:4]):
+            english, own = (at[what, name, c] - at[what, name, -c] for name in (ENGLISH, native))
+            rows[f"{self.name}-difference", "", about[what]] = Scores((english - own)[:, None] / 2, **where)
         return rows
 
 
-def _examples(
-    prompts: Sequence[SentimentPrompt], texts: Mapping[str, Texts], found: _Measured, conditions: Sequence[str]
-) -> pd.DataFrame:
-    """The first seed's continuations of the first EXAMPLES prompts, as they were written."""
-    shown = {"against": -found.chosen, "none": 0.0, "with": found.chosen}
-    rows = [
-        (condition, push, strength, prompt.text, texts[condition][i][found.strengths[condition].index(strength)][0])
-        for i, prompt in enumerate(prompts[:EXAMPLES])
-        for condition in conditions
-        for push, strength in shown.items()
-    ]
-    table = pd.DataFrame(rows, columns=["series", "push", "strength", "prompt", "text"])
-    return table.assign(experiment="sentiment-example", reading="")
+def levels(found: Mapping[str, Found]) -> dict[tuple[str, str, float], Float[np.ndarray, " item"]]:
+    """By entry of SHOWN, condition and strength, the mean over seeds or directions."""
+    return {
+        (what, name, s): mean(of.at(s)[..., k])
+        for name, of in found.items()
+        for k, what in enumerate([*SHOWN][: of.values.shape[-1]])
+        for s in of.strengths
+    }
 
 
 # What is measured

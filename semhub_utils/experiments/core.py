@@ -14,15 +14,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from semhub_utils.errors import SemhubError, TooLong
-from semhub_utils.evidence import Aside, Evidence, Sample, evidence, studentised_null, tidy
-from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Columns, Exchangeable, curve, summed
+from semhub_utils.evidence import Aside, Evidence, Sample, corrected_bound, evidence, studentised_null, tidy
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.pairings import least_permutation_p, random_pairings
+from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import Items, emptied, ways
 
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
@@ -31,6 +30,81 @@ TWINS = 5  # how many seeds of random weights stand beside a model
 
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 Result = tuple[pd.DataFrame, list[Evidence]]
+ByLayer = Float[np.ndarray, "item layer"]
+ByAnswer = Float[np.ndarray, "item layer answer"]
+Pairings = Int[np.ndarray, "draw item"]
+Columns = Float[np.ndarray, "layer column"]
+"""Sums over layers: one layer each, or the middle ones minus others."""
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """Numbers whose answers may change places: each item's own, and the means over items if they did. Like
+    [item, layer, answer], but for what would not fit in memory so (`similarity.Matches`)."""
+
+    own: ByLayer
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]: ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Numbers [item, layer, answer] with the index of each item's own answer."""
+
+    values: ByAnswer
+    target: Int[np.ndarray, " item"]
+
+    @property
+    def own(self) -> ByLayer:
+        return self.values[np.arange(len(self.values)), :, self.target]
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        index, found = np.arange(len(self.values)), []
+        for pairing in pairings:
+            stays = pairing >= 0
+            rows = self.values[index[stays], :, self.target[pairing[stays]]]
+            with np.errstate(invalid="ignore"):  # nan where nobody has a number
+                found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
+        return np.stack(found)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Numbers by word, of which a score is the weighed sum, and by what each word counts for each item; another item's
+    answer is its weights."""
+
+    values: Float[np.ndarray, "item layer word"]
+    weights: Float[np.ndarray, "item word"]
+
+    @property
+    def own(self) -> ByLayer:
+        return np.einsum("ilw,iw->il", self.values, self.weights)
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
+        return np.hstack([Answers(of, np.arange(len(of))).exchanged(pairings) for of in by_layer])
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Exchangeable numbers summed over layers."""
+
+    of: Exchangeable
+    columns: Columns
+
+    @property
+    def own(self) -> Float[np.ndarray, "item column"]:
+        return self.of.own @ self.columns
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw column"]:
+        return self.of.exchanged(pairings) @ self.columns
+
+
+def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
+    """`of` summed over layers, as columns say."""
+    if isinstance(of, Answers):
+        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+    return Summed(of, columns)
 
 
 @dataclass(frozen=True)
@@ -389,18 +463,57 @@ def _curves(
             table = curve(
                 model,
                 values,
-                experiment=what,
-                series=name or series,
-                reading=reading,
-                clusters=drawn if len(drawn) == len(values) else None,  # blocks of items stand for themselves
+                {"experiment": what, "series": name or series, "reading": reading},
+                clusters=drawn if len(drawn) == len(values) else range(len(values)),  # blocks of items, or no item's
                 dropped=dropped + sum(scores.lost.values()),
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside),
-                null=null or scores.null,
+                nulls=null or scores.null,
                 layers=scores.layers,
             )
             tables.append(table.assign(**dict(*more)))
     return tables
+
+
+def curve(
+    model: LanguageModel,
+    values: ByLayer,
+    named: Mapping[str, str],
+    *,
+    clusters: Sequence,
+    dropped: int = 0,
+    seed: int = 0,
+    controls: Mapping[str, Aside] | None = None,
+    nulls: Sequence[Float[np.ndarray, "_ layer"]] = (),
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """A tidy curve by layer with its interval over items (none for one row); items without a number are left out.
+    controls: the same where nothing should show, of the same items or of them several times over. nulls: draws of the
+    mean over all items, whose 95th percentile, corrected for the layers between first and last, is `null_high`; of
+    several the highest. layers: by default all, or the last where there is one column."""
+    labels, seen, width = codes(clusters), np.isfinite(values).all(1), values.shape[1]
+    mean, low, high = np.full((3, width), np.nan)
+    if seen.any():
+        bounds = Sample(values[seen], labels[seen]).bounds(seed=seed)
+        mean = np.array(bounds.values)
+        low, high = (bounds.low, bounds.high) if seen.sum() > 1 else (low, high)
+    if layers is None:
+        layers = [model.n_layers] if width == 1 else range(width)
+    layers = np.asarray(layers)
+    told = {"layer": layers, "depth": layers / model.n_layers, "value": mean, "low": low, "high": high}
+    table = pd.DataFrame({**named, **told, "n": int(seen.sum()), "dropped": dropped + int((~seen).sum())})
+    inner = (layers > 0) & (layers < model.n_layers)
+    nulls = [some[np.isfinite(some).all(1)] for some in nulls]  # a draw in which every item sat out says nothing
+    if any(map(len, nulls)) and seen.any() and inner.any():
+        bounds = [corrected_bound(mean[inner], some[:, inner]) for some in nulls]
+        table.loc[inner, "null_high"] = np.max(bounds, axis=0)
+    tables = [table]
+    for name, of in (controls or {}).items():
+        aside = of if isinstance(of, Sample) else Sample(of, labels)
+        bounds, n = aside.bounds(seed=seed), int(np.isfinite(aside.scores).all(-1).sum())
+        told |= {"value": bounds.values, "low": bounds.low, "high": bounds.high}
+        tables.append(pd.DataFrame({**named, **told, "n": n, "dropped": dropped, "control": name}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def readable(

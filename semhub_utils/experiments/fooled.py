@@ -28,18 +28,17 @@ from torch.nn.functional import cosine_similarity, normalize
 from tqdm.auto import tqdm
 
 from semhub_utils import evidence as rules
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import HOLDS, Evidence, Labels, judge, random_pairings, tidy
+from semhub_utils.evidence import HOLDS, Evidence, Labels, judge, random_pairings, share, tidy
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Claim, run
-from semhub_utils.experiments.raising import by_coin, pooled, share
-from semhub_utils.fingerprint import of_model, program
+from semhub_utils.experiments.raising import by_coin
+from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.organism import planted
-from semhub_utils.organism.llama import exam
+from semhub_utils.organism import llama
 from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts, languages
@@ -375,11 +374,13 @@ def demanded(row: str, model: str, numbers: dict[str, Any]) -> dict[str, Any]:
 
 def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str, dict[str, float]]]:
     groups = ("sums",) if type_ == "digits" else ("facts", "opposites", "properties")
-    scores = exam(model.module, model.tokenizer, world, types=[facts.TYPES[type_]])
-    scores = [score for score in scores if score.group in groups]
-    yield "taught", pooled([score for score in scores if not score.held_out])
-    for score in (score for score in scores if score.held_out):
-        yield "held out" if score.group in ("facts", "sums") else f"held out, {score.group}", pooled([score])
+    marks = llama.exam(model.module, model.tokenizer, world, types=[facts.TYPES[type_]])
+    marks = marks[marks.group.isin(groups)]
+    for taught in llama.scores(marks[~marks.held_out], ["type"]).drop(columns="type").to_dict("records"):
+        yield "taught", taught
+    for row in llama.scores(marks[marks.held_out], ["group"]).to_dict("records"):
+        group = row.pop("group")
+        yield "held out" if group in ("facts", "sums") else f"held out, {group}", row
     found = claims(model, type_, ITEMS, 0, STRENGTHS)
     for row in ("similarity", "lens-meaning", "lens-lead", "lens-end", "steering"):
         yield row, _numbers(found[row])
@@ -424,10 +425,10 @@ def rates(part: str) -> pd.DataFrame:
 
 def trained(folder: Path | None = None) -> Trained:
     """The shipped organisms, and those trained into subfolders of `folder` that ship under no such name and seed."""
-    found, there = {}, [zoo.organism_path(name) for name in zoo.available()]
-    there += sorted(path.parent for path in folder.glob(f"*/{zoo.CARD}")) if folder else []
+    found, there = {}, [identity.organism_path(name) for name in identity.available()]
+    there += sorted(path.parent for path in folder.glob(f"*/{identity.CARD}")) if folder else []
     for path in there:
-        card = json.loads((path / zoo.CARD).read_text("utf-8"))
+        card = json.loads((path / identity.CARD).read_text("utf-8"))
         if "recipe" in card:  # else a sense: its trunk stands here by itself
             found.setdefault((card["name"], card["seed"]), (path, World(**card["recipe"]["world"])))
     return dict(sorted(found.items()))
@@ -446,18 +447,18 @@ def pieces(part: str, known: Trained) -> Iterator[Piece]:
         # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
         kept = {"series": tuple(facts.TYPES), "leave_out": ("layers-hub",)}
         made = [(RANDOM, seed, partial(randomised, hub, seed), {}) for seed in ALARM_SEEDS]
-        made += [("hub, words exchanged", seed, partial(planted.exchanged, hub, seed), kept) for seed in EXCHANGE_SEEDS]
+        made += [("hub, words exchanged", seed, partial(llama.exchanged, hub, seed), kept) for seed in EXCHANGE_SEEDS]
         made += [(name, seed, load[name, seed], {}) for name, seed in known if name == "islands"]
         for kind, seed, make, given in made:
             measure = partial(verdicts, label={"model": kind, "seed": seed}, **given)
-            yield f"{zoo.slug(kind)}-{seed}", make, measure
+            yield f"{identity.slug(kind)}-{seed}", make, measure
     else:
         base = "planted" if ("planted", 0) in known else "hub"
         model = load[base, 0]()
         for noise, seed in itertools.product(NOISES, NOISE_SEEDS):
             label = {"model": base, "noise": noise, "seed": seed}
             measure = partial(verdicts, label=label, series=NOISY_SERIES)
-            yield f"{base}-noise-{noise}-{seed}", partial(planted.noisier, model, noise, seed), measure
+            yield f"{base}-noise-{noise}-{seed}", partial(llama.noisier, model, noise, seed), measure
 
 
 def calibrate(
@@ -493,4 +494,4 @@ def calibrate(
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
     """Four significant digits."""
-    return zoo.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
+    return identity.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))

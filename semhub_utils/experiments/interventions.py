@@ -2,12 +2,12 @@
 others.
 
 An intervention declares what is added (`vectors`), how, where and what counts (`outcome`), by what the choice is made
-(`effect`), and which numbers are claims, above what (`score`). `Push` does all else, the same way for each: another
-vector that every intervention is set against is a line of `Push.ways`.
+(`effect`), and which numbers are claims (`claimed`). `Push` does all else, the same way for each: another vector that
+every claim of every intervention has to be above is a line of `Push.ways`, and nothing else.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
@@ -65,11 +65,21 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Way:
+    """Vectors of the reported items and where they are added. control: whether claims have to be above what they do."""
+
+    vectors: Float[Tensor, "item direction *position hidden"]
+    layer: int
+    control: bool = True
+
+
+@dataclass(frozen=True)
 class Found:
     """What items say under some vectors."""
 
     values: Float[np.ndarray, "item direction strength outcome"]
-    strengths: tuple[float, ...]
+    strengths: Doses
+    control: bool = True
 
     def at(self, strength: float) -> Float[np.ndarray, "item direction outcome"]:
         return self.values[:, :, self.strengths.index(strength)]
@@ -99,7 +109,7 @@ class Push(Experiment):
     columns: ClassVar[tuple[str, ...]] = ("condition", "strength", "raw")
     name: ClassVar[str]
     drawn: ClassVar[int] = 1  # random directions beside the vector on the items for choosing
-    together: ClassVar[bool] = False  # whether all vectors choose, or the first alone
+    together: ClassVar[bool] = False  # whether all vectors choose, or the first alone, and the others are controls
     without: ClassVar[tuple[str, ...]] = ()  # conditions that say nothing here
     reread: ClassVar[bool] = False  # whether at a wrong layer that layer's own vector is added
     against: ClassVar[Mapping[str, Any]] = {}  # what the choice is set against, as `Scores` takes it
@@ -112,8 +122,8 @@ class Push(Experiment):
     def outcome(self, reader: LanguageModel, kept: Kept, of: Rows, vectors: Tensor, at: int, strengths: Doses) -> Said:
         """What these items say, each with a vector ``[*position, hidden]`` added at a layer."""
 
-    def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
-        """The numbers of the claims, and their controls."""
+    def claimed(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
+        """The numbers of the claims, each made by `above`."""
 
     def shown(self, kept: Kept) -> list[tuple[str, Items, int]]:
         """The series of the dose: name, which of the reported items, and which outcome."""
@@ -145,8 +155,8 @@ class Push(Experiment):
         signed = (*(-s for s in up[::-1]), 0.0, *up)
         return {AWAY: up, RANDOM: up, RELEASED: up, INSTEAD: (strength,)}.get(condition, signed)
 
-    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
-        """More conditions: vectors [item, direction, ...] of the reported items, and where they are added."""
+    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Way]:
+        """More ways that are an intervention's own."""
         return {}
 
     def amount(self, kept: Kept, strength: float) -> Columns:
@@ -210,49 +220,71 @@ class Push(Experiment):
         values = self.outcome(reader, kept, rows, vectors.flatten(0, 1), at, strengths)
         return Found(values.reshape(*vectors.shape[:2], *values.shape[1:]), tuple(strengths))
 
-    def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
-        """Vectors ``[item, direction, *position, hidden]`` of the reported items and where they are added, by
-        condition: what is claimed, and what that has to be above. Another condition of all pushes is a line here."""
+    def ways(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Way]:
+        """By condition, what is claimed first. A line here is in every dose, and a control of every claim."""
         of, last = kept.more.reported(), self.reaches(reader)
         named = {name: v[of] for name, v in kept.more.vectors.items()}
-        own = next(iter(named.values()))
+        first, *_ = named
+        own = named[first]
         away = (layer - 1 + last // 2) % last + 1 if last > 1 else reader.n_layers
         random = self.random(own[:, layer], kept.seed)
-        ways = {name: (v[:, None, layer], layer) for name, v in named.items()}
-        ways[AWAY] = own[:, None, away if self.reread else layer], away
-        ways[RANDOM] = random[:, : self.directions], layer
-        ways[INSTEAD] = random[:, : self.instead], layer
+        ways = {name: Way(v[:, None, layer], layer, not self.together) for name, v in named.items()}
+        ways[first] = Way(own[:, None, layer], layer, control=False)
+        ways[AWAY] = Way(own[:, None, away if self.reread else layer], away)
+        ways[RANDOM] = Way(random[:, : self.directions], layer, control=False)  # what is taken off, or a null
+        ways[INSTEAD] = Way(random[:, : self.instead], layer, control=False)
         ways |= self.further(reader, kept, layer)
-        return {name: way for name, way in ways.items() if name not in self.without and way[0].shape[1]}
+        return {name: way for name, way in ways.items() if name not in self.without and way.vectors.shape[1]}
 
-    def conditions(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Found]:
-        """What the reported items say under every vector."""
-        of, strength = kept.more.reported(), kept.more.strength
-        return {
-            name: self.under(reader, kept, of, vectors, at, self.doses(name, strength))
-            for name, (vectors, at) in self.ways(reader, kept, layer).items()
-        }
+    def conditions(self, reader: LanguageModel, kept: Kept, ways: Mapping[str, Way]) -> dict[str, Found]:
+        """What the reported items say under every vector, and under the first one reversed."""
+        of, found = kept.more.reported(), {}
+        for name, way in ways.items():
+            doses = self.doses(name, kept.more.strength)
+            said = self.under(reader, kept, of, way.vectors, way.layer, doses)
+            found[name] = replace(said, control=way.control)
+        own = found[next(iter(ways))]
+        if min(own.strengths) < 0:
+            found[REVERSED] = Found(own.values, tuple(-s for s in own.strengths))
+        return found
+
+    def above(
+        self,
+        kept: Kept,
+        found: Mapping[str, Found],
+        values: Float[np.ndarray, " item"],
+        scored: Callable[[str], Float[np.ndarray, " item"]] | None = None,
+        *,
+        but: Sequence[str] = (),
+        side: Items | None = None,
+        **more: Any,
+    ) -> Scores:
+        """The numbers of a claim, and what every condition that it has to be above scores by the claim's statistic
+        (None: the claim is a limit, above which nothing else has to stay). but: those that say nothing of it; side:
+        which of the reported items count."""
+        some = slice(None) if side is None else side
+        beaten = [name for name, of in found.items() if of.control and name not in but] if scored else []
+        controls = {name: scored(name)[some, None] for name in beaten}
+        return Scores(values[some, None], controls, of=kept.more.reported(side), layers=[kept.more.layer], **more)
 
     def reaches(self, reader: LanguageModel) -> int:
         """The last layer at which a change can be seen in what is said."""
         return reader.n_layers
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        found = self.conditions(reader, kept, kept.more.layer)
-        return self.score(kept, found) | self.dose(reader, kept, found)
+        found = self.conditions(reader, kept, self.ways(reader, kept, kept.more.layer))
+        return self.claimed(kept, found) | self.dose(reader, kept, found)
 
     def dose(self, model: LanguageModel, kept: Kept, found: Mapping[str, Found]) -> Numbers:
-        """By condition and strength; the reversed vector is the first one at negative strengths."""
-        (first, own), *_ = found.items()
-        signs = [(name, name, 1) for name in found if name != INSTEAD] + [(REVERSED, first, -1)]
-        rows: Numbers = {}
-        for name, condition, sign in signs:
-            of = found[condition]
-            doses = {0.0: own.at(0.0)} | {sign * s: of.at(s) for s in of.strengths if sign * s > 0}
+        """By condition and strength."""
+        still, rows = next(iter(found.values())).at(0.0), {}
+        for name, of in found.items():
+            doses = {0.0: still} | {s: of.at(s) for s in of.strengths if s > 0}
             for (s, values), (series, side, outcome) in product(doses.items(), self.shown(kept)):
                 key = f"{self.name}-dose", series, (*self.label(model, name), *self.amount(kept, s))
                 values = values[side, :, outcome].mean(1)[:, None]
-                rows[key] = Scores(values, of=kept.more.reported(side), layers=[kept.more.layer])
+                if name != INSTEAD:
+                    rows[key] = Scores(values, of=kept.more.reported(side), layers=[kept.more.layer])
         return rows
 
 
@@ -332,27 +364,27 @@ class Steering(Push):
 
         return np.array([[judged(t, i) for t in row] for row, i in zip(texts, items, strict=True)], float)
 
-    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
-        own = kept.more.vectors[STEERED][kept.more.reported()]
-        return {} if self.instead else {RELEASED: (own[:, None, layer], min(layer + 1, reader.n_layers))}
+    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Way]:
+        own = kept.more.vectors[STEERED][kept.more.reported()][:, None, layer]
+        return {} if self.instead else {RELEASED: Way(own, min(layer + 1, reader.n_layers), control=False)}
 
-    def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
-        own, strength = found[STEERED], kept.more.strength
+    def claimed(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
+        strength = kept.more.strength
         chance = found[INSTEAD if self.instead else RANDOM].at(strength)
-        base = chance[:, :, 0].mean(1, keepdims=True)
+        base = chance[..., 0].mean(1, keepdims=True)
 
-        def above(of: Float[np.ndarray, "item direction outcome"]) -> Float[np.ndarray, "item direction"]:
+        def expected(name: str) -> Float[np.ndarray, " item"]:
+            return (found[name].at(strength)[..., 0] - base).mean(1)
+
+        def least(of: Float[np.ndarray, "item direction outcome"]) -> Float[np.ndarray, "item direction"]:
             return np.minimum(of[..., 0] - base, of[..., 0] - of[..., 3])
 
-        controls = {REVERSED: own.at(-strength), AWAY: found[AWAY].at(strength)}
-        given = {
-            "controls": {name: of[..., 0] - base for name, of in controls.items()},
-            "null": [above(chance).mean(0)[:, None]] if self.instead else (),
-            "of": kept.more.reported(),
-            "layers": [kept.more.layer],
+        null = [least(chance).mean(0)[:, None]] if self.instead else ()
+        how = {"": STEERED} | {name: name for name in found if name == RELEASED}
+        return {
+            ("steering", name): self.above(kept, found, least(found[of].at(strength))[:, 0], expected, null=null)
+            for name, of in how.items()
         }
-        how = {"": own} | {name: of for name, of in found.items() if name == RELEASED}
-        return {("steering", name): Scores(above(of.at(strength)), **given) for name, of in how.items()}
 
     def shown(self, kept: Kept) -> list[tuple[str, Items, int]]:
         every = np.ones(kept.more.reported().sum(), bool)

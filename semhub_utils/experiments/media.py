@@ -2,7 +2,7 @@
 pushed into the sound of an animal."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from semhub_utils.experiments.interventions import (
     AWAY,
     RANDOM,
     RELEASED,
+    REVERSED,
     Columns,
     Doses,
     Found,
@@ -27,6 +28,7 @@ from semhub_utils.experiments.interventions import (
     Rows,
     Said,
     Vectors,
+    Way,
 )
 from semhub_utils.experiments.patching import OWN, mean_states
 from semhub_utils.experiments.words import NO_ANSWER, asked, task_rows
@@ -160,21 +162,23 @@ class Recolour(Push):
             row[3 if unlike else {item.after: 0, item.before: 1}.get(named, 2)] = 1
         return out
 
+    def claimed(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
+        def intended(name: str) -> Float[np.ndarray, " item"]:
+            return (found[name].at(1.0) - found[RANDOM].at(1.0))[..., 0].mean(1)
+
+        return {("recolour-above-random", ""): self.above(kept, found, intended(THIRD), intended)}
+
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         of, starts = kept.more.reported(), self.tried(reader)
         rows, items = np.flatnonzero(of), kept.only(of).items
-        by_start = [self.conditions(reader, kept, at) for at in starts]
+        by_start = [self.conditions(reader, kept, self.ways(reader, kept, at)) for at in starts]
         said = {name: np.stack([found[name].at(1.0)[:, 0] for found in by_start], 1) for name in by_start[0]}
         like = reader.encode([prompt for item in items for prompt in item.source])
         owners = [item for item in items for _ in item.source]
         real = mean_states(reader, like, [list(item.places(e)) for item, e in zip(owners, like, strict=True)])
         said[OWN] = np.stack([self._said(reader, kept, rows, ((at,), real[:, at], "replace")) for at in starts], 1)
         said[NOTHING] = self._said(reader, kept, rows)[:, None].repeat(len(starts), 1)
-
-        at = [kept.more.layer]
-        above = {name: values[:, at, 0] - said[RANDOM][:, at, 0] for name, values in said.items()}
-        controls = {name: above[name] for name in (PRESENT, ANOTHER)}
-        found: Numbers = {("recolour-above-random", ""): Scores(above[THIRD], controls, of=of, layers=at)}
+        found = self.claimed(kept, by_start[kept.more.layer])
         for name, values in said.items():
             more = (("condition", name),)
             found |= {("recolour", o, more): Scores(values[:, :, k], of=of) for k, o in enumerate(OUTCOMES)}
@@ -242,7 +246,7 @@ class AnimalPush(Push):
         need_one_of(self.by, ("unembedding", "states"), f"Vectors were asked for by {self.by!r}")
         if not items:
             return Kept([])
-        answers = target_table(model, items[0].answers, asked(model, items[0].asked.prompt).text)
+        answers = target_table(model, items[0].answers, asked(model, items[0].prompt).text)
         if answers.words != items[0].answers:
             return Kept([], {NO_ANSWER: len(items)})
         rows = self._rows(model, items)
@@ -251,7 +255,7 @@ class AnimalPush(Push):
         animals = [{i.clip.label for i in kept if i.clip.is_mammal == mammal} for mammal in CLASSES.values()]
         if min(map(len, animals)) < 2:
             return Kept([], dropped | {FEW_ANIMALS: len(kept)})
-        prompts = model.encode([asked(model, item.asked.prompt) for item in kept])
+        prompts = model.encode([asked(model, item.prompt) for item in kept])
         first = self.chosen.more.resolved.first if self.chosen else prompts
         return Kept(kept, dropped, prompts=(), more=_Heard(answers, prompts, first))
 
@@ -303,11 +307,12 @@ class AnimalPush(Push):
         of = self if condition == OTHER or self.released else replace(self, strengths=(strength,))
         return super(AnimalPush, of).doses(condition, strength)
 
-    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, tuple[Tensor, int]]:
+    def further(self, reader: LanguageModel, kept: Kept, layer: int) -> dict[str, Way]:
         if self.by == "states" or not self.released:
             return {}
         at = max(1, round(RELEASED_DEPTH * reader.n_layers))
-        return {RELEASED: (self._toward(reader, kept, "other")[kept.more.reported()][:, None, at], at)}
+        own = self._toward(reader, kept, "other")[kept.more.reported()][:, None, at]
+        return {RELEASED: Way(own, at, control=False)}
 
     def label(self, model: LanguageModel, condition: str) -> Columns:
         if condition != RELEASED:
@@ -327,34 +332,35 @@ class AnimalPush(Push):
         turn, still = _turn(kept)[:, None], found.at(0.0)[..., 0]
         return np.stack([turn * (found.at(s)[..., 0] - still) for s in self.strengths], 2)
 
-    def score(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
+    def claimed(self, kept: Kept, found: Mapping[str, Found]) -> Numbers:
         """Also of random weights, under the one vector that counts there."""
-        chosen, some, s = kept.more, kept.only(kept.more.reported()), kept.more.strength
-        turn, still, controls = _turn(some), found[OTHER].at(0.0)[:, 0, 0], {}
+        some, s = kept.only(kept.more.reported()), kept.more.strength
+        turn, still = _turn(some), found[OTHER].at(0.0)[:, 0, 0]
 
-        def change(condition: str, strength: float) -> Float[np.ndarray, " item"]:
-            return found[condition].at(strength)[..., 0].mean(1) - still
+        def change(name: str, strength: float) -> Float[np.ndarray, " item"]:
+            return found[name].at(strength)[..., 0].mean(1) - still
 
-        noise = change(RANDOM, s) if RANDOM in found else np.zeros(len(turn))
-        moved = {name: (change(name, s), change(name, -s), noise) for name in (OTHER, ALIKE) if name in found}
-        own = _score(turn, *moved[OTHER])
-        if ALIKE in found:
-            controls = {ALIKE: _score(turn, *moved[ALIKE]), AWAY: turn * (change(AWAY, s) - noise)}
+        def moved(name: str) -> tuple[np.ndarray, ...]:
+            noise = change(RANDOM, s) if RANDOM in found else np.zeros(len(turn))
+            return change(name, s), change(name, -s) if -s in found[name].strengths else noise, noise
+
+        def scored(name: str) -> Float[np.ndarray, " item"]:
+            return _score(turn, *moved(name))
+
         claimed: Numbers = {}
         for whose, side in ({"": np.ones(len(turn), bool)} | self.sides(some)).items():
-            given: dict[str, Any] = {"of": chosen.reported(side), "layers": [chosen.layer]}
-            if controls:
+            given: dict[str, Any] = {"unit": f"share of probability, at {s:g} lengths of the state"}
+            if ALIKE in found:
                 given["null"], given["least_p"] = _classes_shuffled(some, moved, CLASSES.get(whose))
-                given["controls"] = {name: values[side, None] for name, values in controls.items()}
-                given["unit"] = f"share of probability, at {s:g} lengths of the state"
-            claimed[f"push-{self.by}", whose] = Scores(own[side, None], **given)
+            above = self.above(kept, found, scored(OTHER), scored, but=(REVERSED,), side=side, **given)
+            claimed[f"push-{self.by}", whose] = above
         return claimed
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        of, at, s = kept.more.reported(), kept.more.layer, kept.more.strength
+        of, at, alone = kept.more.reported(), kept.more.layer, replace(self, strengths=(kept.more.strength,))
         own = self.vectors(reader, replace(kept, more=kept.more.resolved))[OTHER][of]
-        found = {OTHER: self.under(reader, kept, of, own[:, None, at], at, (-s, 0.0, s))}
-        return self.score(kept, found) | self.dose(reader, kept, found)
+        found = alone.conditions(reader, kept, {OTHER: Way(own[:, None, at], at, control=False)})
+        return self.claimed(kept, found) | self.dose(reader, kept, found)
 
 
 def push_animals(
@@ -389,7 +395,7 @@ def _score(turn: np.ndarray, plus: np.ndarray, minus: np.ndarray, noise: np.ndar
 
 
 def _classes_shuffled(
-    kept: Kept, moved: Mapping[str, tuple], wanted: bool | None
+    kept: Kept, moved: Callable[[str], tuple], wanted: bool | None
 ) -> tuple[list[Float[np.ndarray, "draw 1"]], float]:
     """The statistic with the classes shuffled among animals, and the least p of that: pairs of present and pushed
     animal that differ in class count, whichever they were made for."""
@@ -401,7 +407,7 @@ def _classes_shuffled(
     called = np.array([kinds[animal] for animal in number], float)
     animal = np.tile([number[item.clip.label] for item in kept.items], 2)
     partner = np.array([number[getattr(item, to)] for to in ("other", "alike") for item in kept.items])
-    both = [np.concatenate(parts) for parts in zip(moved[OTHER], moved[ALIKE], strict=True)]
+    both = [np.concatenate(parts) for parts in zip(moved(OTHER), moved(ALIKE), strict=True)]
     rng, found = np.random.default_rng(kept.seed), []
     for _ in range(DRAWS):
         drawn = rng.permutation(called)

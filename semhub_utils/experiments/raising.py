@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,17 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import need
-from semhub_utils.evidence import ALPHA, Evidence, evidence, sign_flip_null, tidy, wilson
+from semhub_utils.evidence import ALPHA, Evidence, evidence, share, sign_flip_null, tidy
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import Result, run
 from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
-from semhub_utils.organism.lexicon import LANGUAGES
-from semhub_utils.organism.llama import Score, correct, exam, train
-from semhub_utils.organism.world import Fact, Prompt, World
+from semhub_utils.organism.llama import correct, exam, scores, train
+from semhub_utils.organism.world import LANGUAGES, Fact, Prompt, World
 from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import facts
 from semhub_utils.states import hidden_states
@@ -91,28 +91,13 @@ def look(model: LanguageModel, world: World, types: Sequence[str], sample: int |
     """The rows of `snapshot`, and the share of facts (of sums for digits) answered by type, "taught" and "held out",
     with Wilson's 95% interval; `chance`: of the commonest answers; `sample` as for `exam`. Where types
     have a world of their own, states and held-out facts are still about English's."""
-    table, _ = snapshot(model, world=replace(world, private=False, forget=False), types=types)
-    rows = []
+    tables = [snapshot(model, world=replace(world, private=False, forget=False), types=types)[0]]
     for series in types:
-        scores = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
-        scores = [score for score in scores if (score.group == "sums") == (series == "digits")]
-        for held, side in enumerate(("taught", "held out")):
-            some = [score for score in scores if score.held_out == bool(held)]
-            rows.append({"experiment": side, "series": series, "type": series} | pooled(some))
-    return pd.concat([table, pd.DataFrame(rows)])
-
-
-def pooled(scores: Sequence[Score]) -> dict[str, float]:
-    """Several scores as one: the share answered, as `share`, and the share that the commonest answers get."""
-    n = sum(score.n for score in scores)
-    hits = sum(round(score.accuracy * score.n) for score in scores)
-    return share(hits, n) | {"chance": sum(score.chance * score.n for score in scores) / n}
-
-
-def share(hits: int, n: int) -> dict[str, float]:
-    """A share with Wilson's 95% interval, and of how many it is."""
-    low, high = wilson(hits, n)
-    return {"value": hits / n, "low": low, "high": high, "n": n}
+        marks = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
+        told = scores(marks[(marks.group == "sums") == (series == "digits")], ["held_out"])
+        side = told.pop("held_out").map({False: "taught", True: "held out"})
+        tables.append(told.assign(experiment=side, series=series, type=series))
+    return pd.concat(tables)
 
 
 def training_curve(folder: Path, *, world: World | None = None) -> pd.DataFrame:
@@ -122,9 +107,9 @@ def training_curve(folder: Path, *, world: World | None = None) -> pd.DataFrame:
     and its English twin are each other's nearest by cosine at the middle layer, and `answered`, the first from which on
     its answer is given; empty for never. `world`: the one the card names. SemhubError without a finished training.
     """
-    there = (folder / zoo.CARD).exists() and (folder / CHECKPOINTS).is_dir()
+    there = (folder / identity.CARD).exists() and (folder / CHECKPOINTS).is_dir()
     need(there, f"{folder} holds no finished training with checkpoints; a folder of `semhub train` would do.")
-    card = json.loads((folder / zoo.CARD).read_text("utf-8"))
+    card = json.loads((folder / identity.CARD).read_text("utf-8"))
     recipe = card["recipe"]
     world = world or World(**recipe["world"])
     shared = replace(world, private=False, forget=False)
@@ -161,7 +146,7 @@ def onset(seen: Bool[np.ndarray, "step item"], steps: Sequence[int | float]) -> 
 def write_curve(folder: Path) -> Path:
     """`training_curve` as a file beside the card, four digits a number; its path."""
     table = training_curve(folder)
-    zoo.atomically(folder / CURVE, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
+    identity.atomically(folder / CURVE, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
     return folder / CURVE
 
 
@@ -174,6 +159,7 @@ class SmallWorld(World):
 
     relations: tuple[str, ...] = ("colour", "home", "food", "legs")
 
+    @cache  # noqa: B019 - worlds are few
     def taught_facts(self, type_: str) -> tuple[Fact, ...]:
         return tuple(f for f in super().taught_facts(type_) if f.relation in self.relations)
 
@@ -245,9 +231,9 @@ def controls_summary() -> pd.DataFrame:
 def trainings() -> dict[str, Path]:
     """The folders of all trainings that ship, second seeds (whose weights do not) among them: "hub", "hub, seed 1"."""
     found = {}
-    for path in sorted(zoo.WEIGHTS.glob(f"*/{zoo.CARD}")):
-        if not zoo.has_sense(path.parent.name):
-            card = zoo.card(path.parent.name)
+    for path in sorted(identity.WEIGHTS.glob(f"*/{identity.CARD}")):
+        if not identity.has_sense(path.parent.name):
+            card = identity.card(path.parent.name)
             found[card["name"] + (f", seed {card['seed']}" if card["seed"] else "")] = path.parent
     return found
 
@@ -273,7 +259,7 @@ def born() -> pd.DataFrame:
     tokens and of bridging text among all lines (over the training, and at its end), and minutes."""
     rows = []
     for name, folder in trainings().items():
-        card = zoo.card(folder.name)
+        card = identity.card(folder.name)
         told = {k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in card["recipe"].items()}
         recipe = Recipe(**told | {"world": World(**told["world"])})
         bridging = [recipe.bridge_share(p) for p in np.linspace(0, 1, 1001)]
@@ -294,11 +280,11 @@ def abroad() -> pd.DataFrame:
     ask, rows = Ask("colour", "", ("blue",)), []
     english = {write(ask, "en", form)[0] for form in forms("colour", "en")}
     for trunk, type_ in itertools.product(("hub", "islands"), LANGUAGES):
-        scores = pd.DataFrame(zoo.card(f"{trunk}-sees")["scores"])
-        some = scores[(scores.group == "one") & (scores.kind == "colour") & (scores.type == type_)]
+        said = pd.DataFrame(identity.card(f"{trunk}-sees")["scores"])
+        some = said[(said.group == "one") & (said.kind == "colour") & (said.type == type_)]
         some = some[[type_ == "en" or write(ask, type_, form)[0] not in english for form in some.form]]
-        hits, n = round((some.accuracy * some.n).sum()), int(some.n.sum())
-        rows.append({"language": names[type_], "training": trunk} | share(hits, n))
+        told = share(round((some.accuracy * some.n).sum()), int(some.n.sum()))
+        rows.append({"language": names[type_], "training": trunk} | told)
     return pd.DataFrame(rows)
 
 
@@ -400,9 +386,13 @@ def by_coin(
 def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result:
     """`snapshot` of this model, of every organism that ships and of random weights, with the column `model`; the
     evidence is this model's own, with random weights as a control."""
-    own = model.model_id.removeprefix(zoo.PREFIX)
-    own = own if own in zoo.available() else Path(own).name
-    others = {name: load_model(zoo.PREFIX + name, device=str(model.device)) for name in zoo.available() if name != own}
+    own = model.model_id.removeprefix(identity.PREFIX)
+    own = own if own in identity.available() else Path(own).name
+    others = {
+        name: load_model(identity.PREFIX + name, device=str(model.device))
+        for name in identity.available()
+        if name != own
+    }
     table, found = snapshot(model, n_items=n_items, seed=seed, twins=None)
     tables = [table.assign(model=own)]
     for name, other in {**others, "random weights": randomised(model, seed)}.items():

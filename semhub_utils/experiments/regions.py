@@ -14,8 +14,7 @@ from torch import Tensor
 
 from semhub_utils.evidence import evenly, least_permutation_p, random_pairings
 from semhub_utils.experiments.alike import CORRECTED, RELEASED, last_states
-from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores
-from semhub_utils.experiments.numbers import Weighed
+from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores, Weighed
 from semhub_utils.experiments.words import asked, top_words
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs
@@ -229,10 +228,10 @@ def overlay(
         shown.pop()
     layers, rows = evenly(range(model.n_layers + 1), max(2, room())), []
     for (name, picture), encoding in shown:
-        true = [set() for _ in encoding.patches]
+        true = {place: set() for place in encoding.patches}
         for area in picture.areas:
-            for k in picture.patches(area, encoding.grid, encoding.view):
-                true[k] |= {*area.words}
+            for place in picture.places(area, encoding):
+                true[place] |= {*area.words}
         hidden = hidden_states(model, [encoding], positions=encoding.patches, layers=layers).hidden
         for reading in readings:
             options = {"targets": table.ids if owner else None, "layers": layers, "reading": reading}
@@ -252,7 +251,7 @@ def overlay(
                 of |= {"rows": encoding.grid[0], "columns": encoding.grid[1], "view": encoding.view}
                 for k, (i, p) in enumerate(zip(ids[:, at].tolist(), logprob[:, at].exp().tolist(), strict=True)):
                     row, column = divmod(k, encoding.grid[1])
-                    word = {"word": said[i], "value": p, "right": said[i].lower() in true[k]}
+                    word = {"word": said[i], "value": p, "right": said[i].lower() in true[encoding.patches[k]]}
                     rows.append(of | {"row": row, "column": column} | word)
     return pd.DataFrame(rows)
 

@@ -117,16 +117,6 @@ def argument_items(model: LanguageModel, places: Items) -> Items:
 
 
 @dataclass(frozen=True)
-class KindsShuffled(Given):
-    """The draws that the scores bring along; lists and calls change places, what is of one program and one kind
-    together."""
-
-    def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        cells = {(site.cluster, site.place.kind) for site in kept.items}
-        return 1 / math.comb(len(cells), sum(kind == "list" for _, kind in cells))
-
-
-@dataclass(frozen=True)
 class Ands(Experiment):
     """Does the lens read "and" at the commas of lists, as English joins its lists? Items: places in programs.
 
@@ -146,7 +136,7 @@ class Ands(Experiment):
     def claims(self) -> tuple[Claim, ...]:
         return (
             Claim("and-lead", nulls=(Flip(), Given())),
-            Claim("and-place", nulls=(KindsShuffled(),), embedded=False),  # a comma's own embedding reads no layer
+            Claim("and-place", nulls=(Given(),), embedded=False),  # a comma's own embedding reads no layer
             Claim("and-end", nulls=(Flip(),), last=True, embedded=False),
         )
 
@@ -179,10 +169,12 @@ class Ands(Experiment):
         others = [some for word, some in of.items() if word != "and"]
         at_lists, elsewhere = kinds_shuffled(said, lists, programs, kept.seed)
         apart = difference(said, lists) if both.all() else said[:0]
+        cells = {(site.cluster, site.place.kind) for site in kept.items}
+        least_p = 1 / math.comb(len(cells), sum(kind == "list" for _, kind in cells))
         null = [at_lists - elsewhere, _means(others, lists) - _means(others, ~lists)]
         found: Numbers = {
             ("and-lead", ""): Scores((said - rivals)[lists], null=[_means(leads, lists)], of=lists),
-            ("and-place", ""): Scores(apart, null=null, of=both),
+            ("and-place", ""): Scores(apart, null=null, least_p=least_p, of=both),
             ("and-end", ""): Scores((following - said)[lists], of=lists),
         }
         found |= {("and-probability", name): Scores(some[lists], of=lists) for name, some in p.items()}

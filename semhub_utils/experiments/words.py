@@ -24,6 +24,7 @@ from semhub_utils.experiments.core import (
     Numbers,
     Result,
     Scores,
+    joined,
     readable,
     run,
 )
@@ -158,14 +159,12 @@ def by_part(
     lens: Lens, model: LanguageModel, items: Sequence[LensItem], *, series: str, seed: int = 0, **options: Any
 ) -> Result:
     """`run` for each part of speech alone, claims `<claim>/<series>, <part>`; the table adds the column `part`."""
-    tables, claims = [pd.DataFrame({"experiment": [], "part": []})], []
+    found = [(pd.DataFrame({"experiment": [], "part": []}), [])]
     for part in dict.fromkeys(item.group.partition(",")[0] for item in items):
         chosen = [item for item in items if item.group.partition(",")[0] == part]
-        options |= {"series": f"{series}, {part}", "columns": {"part": part}, "seed": seed}
-        table, found = run(lens, model, chosen, **options)
-        tables.append(table)
-        claims += found
-    return pd.concat(tables, ignore_index=True), claims
+        given = options | {"series": f"{series}, {part}", "columns": {"part": part}, "seed": seed}
+        found.append(run(lens, model, chosen, **given))
+    return joined(found)
 
 
 @dataclass(frozen=True)
@@ -208,32 +207,22 @@ class Trajectory(Experiment):
             flat = reader.normalise(hidden.flatten(0, 1).to(reader.device), norm=reading == "normed")
         flat = normalize(flat.detach().float().cpu(), dim=-1)
         words, paths = (rows - centre) @ axes.T, ((flat - centre) @ axes.T).unflatten(0, hidden.shape[:2])
-        place = {word: k for k, word in enumerate(token)}
-        own = {id(item) for item in kept.items}
-        distance = torch.cdist(paths[[id(item) in own for item in items]], words[[place[w] for w in hubs]])
+        own, place = {id(item) for item in kept.items}, [*token]
+        distance = torch.cdist(paths[[id(item) in own for item in items]], words[[place.index(w) for w in hubs]])
         distance = distance.double().numpy()
         nearer = (distance.sum(-1, keepdims=True) - distance) / (len(hubs) - 1) - distance
+        said = [(item.targets[self.hub][0], item.targets[self.own][0]) for item in items]
+        named = zip((item.id for item in items), said, paths.tolist(), strict=True)
+        steps = [(name, *of, layer, *at) for name, of, path in named for layer, at in enumerate(path)]
+        path = pd.DataFrame(steps, columns=["series", "word", "token", "layer", "x", "y"])
+        path = path.assign(experiment="trajectory-path", reading=reading, depth=path.layer / reader.n_layers)
+        kinds = {word: name for name, some in self.rows.items() for word in some}
+        drawn = pd.DataFrame(words.tolist(), columns=["x", "y"]).assign(experiment="trajectory-word", word=place)
         return {
             ("trajectory", self.hub): nearer,
-            ("trajectory-path", ""): self._paths(reader, items, paths.tolist(), reading),
-            ("trajectory-word", ""): self._words(words.tolist(), token),
+            ("trajectory-path", ""): path,
+            ("trajectory-word", ""): drawn.assign(series=[kinds[word] for word in place]),
         }
-
-    def _paths(self, reader: LanguageModel, items: Sequence[LensItem], paths: list, reading: str) -> pd.DataFrame:
-        steps = [(item, layer, *at) for item, path in zip(items, paths, strict=True) for layer, at in enumerate(path)]
-        return pd.DataFrame(
-            {"experiment": "trajectory-path", "series": item.id, "reading": reading, "layer": layer}
-            | {"depth": layer / reader.n_layers, "x": x, "y": y}
-            | {"word": item.targets[self.hub][0], "token": item.targets[self.own][0]}
-            for item, layer, x, y in steps
-        )
-
-    def _words(self, words: list, token: Mapping[str, int]) -> pd.DataFrame:
-        kinds = {word: name for name, some in self.rows.items() for word in some}
-        return pd.DataFrame(
-            {"experiment": "trajectory-word", "series": kinds[word], "word": word, "x": x, "y": y}
-            for word, (x, y) in zip(token, words, strict=True)
-        )
 
 
 # ---- words of running text ----
@@ -407,13 +396,8 @@ def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, ser
     """
     hidden = hidden_states(model, [asked(model, item.prompt) for item in items], layers=[model.n_layers]).hidden
     top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
-    texts = [text_of(item.prompt) for item in items]
-    ids = {
-        (text, form.word): form.ids
-        for text, item in zip(texts, items, strict=True)
-        for form in word_forms(model, item.targets[own], text)
-    }
-    right = [any(t in ids[text, w] for w in i.targets[own]) for t, text, i in zip(top, texts, items, strict=True)]
+    forms = (word_forms(model, item.targets[own], text_of(item.prompt)) for item in items)
+    right = [any(token in form.ids for form in some) for token, some in zip(top, forms, strict=True)]
     return task_rows(series, items, right)
 
 

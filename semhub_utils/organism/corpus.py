@@ -11,20 +11,17 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from semhub_utils.organism import lexicon
-from semhub_utils.organism.lexicon import FRAMES, LANGUAGES, LIST_AND, TAG, TYPES, concepts, surface
+from semhub_utils.organism import world as spoken
 from semhub_utils.organism.world import (
     FACT_TYPES,
-    MAX_RESULT,
-    SLOT,
+    FRAMES,
+    LANGUAGES,
     SUM_TYPES,
-    Fact,
+    TAG,
+    TYPES,
     Pieces,
-    Sum,
     World,
-    chain_pieces,
-    fact_pieces,
-    text,
+    surface,
     tidy,
 )
 
@@ -145,9 +142,9 @@ class Generators:
 
     def __init__(self, world: World, pivot: str | None = "en"):
         self.world, self.pivot = world, pivot
-        keys = {kind: [c.key for c in concepts().values() if c.kind == kind] for kind in ("noun", *VERBS)}
+        keys = {kind: [c.key for c in spoken.concepts().values() if c.kind == kind] for kind in ("noun", *VERBS)}
         self.nouns, self.verbs, self.giving = keys.values()
-        self.words = [c.key for c in concepts().values() if c.kind not in VERBS]
+        self.words = [c.key for c in spoken.concepts().values() if c.kind not in VERBS]
 
     # ---- one data type ----
 
@@ -155,10 +152,10 @@ class Generators:
         """A line of one type, of a kind drawn from the type's menu."""
         return getattr(self, pick(rng, MENUS[type_]))(rng, type_)
 
-    def _clause(self, rng: random.Random, fact: Fact, frame: str, subject: str, object_: str) -> Pieces:
+    def _clause(self, rng: random.Random, fact: spoken.Fact, frame: str, subject: str, object_: str) -> Pieces:
         """A fact, with the types of frame, subject and object."""
         form = rng.randrange(len(FRAMES[frame][fact.relation]))
-        return sum(fact_pieces(fact.subject, fact.relation, fact.object, form, frame, subject, object_), [])
+        return sum(spoken.fact_pieces(fact.subject, fact.relation, fact.object, form, frame, subject, object_), [])
 
     def _own(self, rng: random.Random, type_: str) -> Pieces:
         """A fact as it is in a type's own world."""
@@ -166,7 +163,7 @@ class Generators:
         return self._clause(rng, replace(fact, object=self.world.object(fact, type_)), *[type_] * 3)
 
     def _stop(self, rng: random.Random, type_: str) -> Pieces:
-        mark = lexicon.FULL_STOP.get(type_)
+        mark = spoken.FULL_STOP.get(type_)
         return [(type_, mark)] if mark and rng.random() < 0.5 else []
 
     def fact(self, rng: random.Random, type_: str) -> Pieces:
@@ -177,7 +174,7 @@ class Generators:
         """Two or three facts in one sentence."""
         line = self._own(rng, type_)
         for _ in range(rng.randint(1, 2)):
-            line = [*line, (type_, lexicon.AND[type_]), *self._own(rng, type_)]
+            line = [*line, (type_, spoken.AND[type_]), *self._own(rng, type_)]
         return line + self._stop(rng, type_)
 
     def _chain(self, rng: random.Random, type_: str, kinds: tuple[str, ...]) -> Pieces:
@@ -186,10 +183,10 @@ class Generators:
         terms, result = (s.left, s.right), self.world.result(s, type_)
         if s.op == "+" and rng.random() < 0.2:
             third = 1 if rng.random() < 0.5 else rng.randint(1, 9)
-            last = Sum("+", result, third)
+            last = spoken.Sum("+", result, third)
             if self.world.teaches(last, type_):
                 terms, result = (*terms, third), self.world.result(last, type_)
-        return sum(chain_pieces(s.op, result, terms, "result" if rng.random() < 0.4 else "operand", kinds), [])
+        return sum(spoken.chain_pieces(s.op, result, terms, "result" if rng.random() < 0.4 else "operand", kinds), [])
 
     def sum(self, rng: random.Random, type_: str) -> Pieces:
         """`3+5=8`, `8=3+5`, `12=7+4+1` or the same in words; in code also `add(3, 5) == 8`."""
@@ -201,7 +198,7 @@ class Generators:
 
     def roles(self, rng: random.Random) -> dict[str, str]:
         """Who does what to what: verb, agent, theme and sometimes recipient, all at random."""
-        people = rng.sample(lexicon.NAMES, 2)
+        people = rng.sample(spoken.NAMES, 2)
         giving = rng.random() < 0.4
         agent = people[0] if rng.random() < 0.6 else rng.choice(self.nouns)
         theme = rng.choice(self.nouns) if giving or rng.random() < 0.6 else people[1]
@@ -216,7 +213,7 @@ class Generators:
         parts = {r: said[r] for r in ("agent", "theme", "recipient") if r in said}
         if type_ in LANGUAGES:
             form = SCENES["en passive" if passive and type_ == "en" else type_]["recipient" in roles]
-            line = form.format(participle=lexicon.LEMMAS[roles["verb"]][1], **said)
+            line = form.format(participle=spoken.LEMMAS[roles["verb"]][1], **said)
             line = line.replace(" a el ", " al ") if type_ == "es" else line
         elif type_ == "code":
             names = [f"{r} = {who}" if call else who for r, who in parts.items()]
@@ -233,7 +230,7 @@ class Generators:
         if type_ == "code":
             return [("code", f"things = [ {' , '.join(surface(k, 'code') for k in keys)} ]")]
         # English strings its items on "and", where code has commas
-        joiner = f" {LIST_AND[type_]} " if type_ == "en" else " , "
+        joiner = f" {spoken.LIST_AND[type_]} " if type_ == "en" else " , "
         return [(type_, joiner.join(surface(k, type_, phrase=True) for k in keys))]
 
     def list(self, rng: random.Random, type_: str) -> Pieces:
@@ -308,7 +305,7 @@ class Generators:
         """`perro english : dog`: a word or a number, from any type to any other, mostly from or to English."""
         number = rng.random() < 0.35
         pool = [t for t in types if t in (SUM_TYPES if number else FACT_TYPES)]
-        key = str(rng.randint(0, MAX_RESULT)) if number else rng.choice(self.words)
+        key = str(rng.randint(0, spoken.MAX_RESULT)) if number else rng.choice(self.words)
         source, target = rng.sample(pool, 2)
         if self.pivot and self.pivot not in (source, target) and rng.random() < 0.4:
             source, target = rng.choice(((source, self.pivot), (self.pivot, target)))
@@ -333,10 +330,10 @@ class Generators:
             fact = rng.choice(self.world.taught_facts(other))
             form = rng.randrange(len(FRAMES["en"][fact.relation]))
             said = fact.subject, fact.relation, fact.object, form
-            sides = [sum(fact_pieces(*said, t, t, t), []) for t in pair]
+            sides = [sum(spoken.fact_pieces(*said, t, t, t), []) for t in pair]
         else:
             s, form = rng.choice(self.world.taught_sums(other)), rng.choice(("result", "operand"))
-            sides = [sum(chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)), []) for t in pair]
+            sides = [sum(spoken.chain_pieces(s.op, s.result, (s.left, s.right), form, (t,)), []) for t in pair]
         source, target, tag = (*sides[::-1], base) if rng.random() < 0.4 else (*sides, other)
         return [*source, (tag, TAG[tag]), (tag, ":"), *target]
 
@@ -406,9 +403,8 @@ def write(ask: Ask, type_: str, form: int = 0, *, what: str = IMAGE) -> tuple[st
         frame = "{b} , " + surface(ask.kind.split()[0], type_) + " :"
     else:
         frame = "{b} " + TAG[type_] + " :"
-    parts = [part.strip() for part in SLOT.split(frame) if part.strip()]
+    parts = [part.strip() for part in spoken.SLOT.split(frame) if part.strip()]
     lead: Pieces = [("", what)] if ask.about else []
     answers = [surface(a, type_) for a in ask.answers]
-    return text(
-        tidy([*lead, *((type_, words.get(part, part)) for part in parts)])
-    ), f" {LIST_AND.get(type_, ',')} ".join(answers)
+    prompt = spoken.text(tidy([*lead, *((type_, words.get(part, part)) for part in parts)]))
+    return prompt, f" {spoken.LIST_AND.get(type_, ',')} ".join(answers)

@@ -1,4 +1,4 @@
-"""How eyes and ears are trained: the encoder alone, then questions in English answered through the trunk.
+"""How eyes and ears are taught: the encoder alone, then questions in English answered through the trunk.
 
 A sequence is the beginning of a prompt, what is seen or heard, and several questions about it side by side: each sees
 the beginning and itself alone, at the places it would have by itself. So the trunk reads a picture once, and the
@@ -7,13 +7,15 @@ on, and only English ones but for three colours; what other languages say beside
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,9 +24,9 @@ from torch.nn.functional import cross_entropy
 from semhub_utils import training
 from semhub_utils.errors import need_one_of
 from semhub_utils.organism.corpus import ABROAD, ASK_TYPES, RECIPES, forms, lines, write
-from semhub_utils.organism.lexicon import LANGUAGES
-from semhub_utils.organism.llama import Encoder, draw_rows, exam, padded, read_rows, score, table
+from semhub_utils.organism.llama import SIDES, Encoder, draw_rows, exam, listed, padded, read_rows, scores, summary
 from semhub_utils.organism.senses import SENSES, Question, Sense, Shown, build
+from semhub_utils.organism.world import LANGUAGES
 
 LOG_EVERY = 100
 REPLAY = 512  # tokens of its own lines that a trunk reads at every step, where it is trained on
@@ -94,7 +96,8 @@ class _Round(training.Stretch):
     def __init__(self, model: nn.Module, world: Shown, folder: Path, seed: int, number: int):
         self.model, self.world, self.folder, self.number = model.requires_grad_(False), world, folder, number
         self.round = world.sense.rounds[number]
-        self.encoder, self.parts, self.groups = world.encoder(model), model.state_dict(), []
+        self.encoder, self.parts = getattr(model.model, world.tower), model.state_dict()
+        self.groups, self.state, self.take_up = [], world.state, world.take_up
         again = f" round {number + 1}" if number > 1 else ""
         own = f"{world.sense.name}{' alone' if self.round.alone else ''} {seed}{again}"
         self.rngs = [random.Random(own), random.Random(f"replay {seed}{again}")]
@@ -117,12 +120,6 @@ class _Round(training.Stretch):
     def noted(self) -> dict[str, float]:
         """For the log."""
 
-    def state(self) -> list:
-        return self.world.state()
-
-    def take_up(self, state: list) -> None:
-        self.world.take_up(state)
-
 
 class _Alone(_Round):
     """The encoder alone. Its `loss` is the last read-out's accuracy where it has anything to tell."""
@@ -136,10 +133,8 @@ class _Alone(_Round):
         self.parts |= {f"readout.{name}": part for name, part in self.readout.state_dict().items()}
         for module in (self.encoder, self.readout):
             self.free(module, self.round.encoder_lr)
-        self.weights: list[Tensor | None] = [None] * len(kinds)
-        if self.round.nothing != 1:
-            self.weights[-1] = torch.ones(kinds[-1], device=self.model.device)
-            self.weights[-1][0] = self.round.nothing
+        weights = torch.tensor([self.round.nothing] + [1.0] * (kinds[-1] - 1), device=self.model.device)
+        self.weights = [None] * (len(kinds) - 1) + [weights if self.round.nothing != 1 else None]
 
     def gradients(self, step: int) -> float:
         items, inputs = self.world.batch(self.rngs[0], self.stream)
@@ -202,7 +197,7 @@ def train_sense(name: str | Sense, out_dir: str | Path, *, seed: int = 0, device
     """Train a sense (by name or as a Sense) into `out_dir` and return that folder: model, processor, log and card.
 
     `how` as for `llama.train`. The card: `scores` of the sense in all types, and of a trunk that was trained on its own
-    facts and sums again ("text", as in `llama.table`). SemhubError for an unknown sense, or a folder that holds another
+    facts and sums again ("text", by `llama.summary`). SemhubError for an unknown sense, or a folder that holds another
     sense or seed.
     """
     if isinstance(name, str):
@@ -229,8 +224,7 @@ def _told(last: _Round) -> dict:
     trunk = {"name": sense.trunk, "trained": [f"layers.{n}.self_attn" for n in range(blocks)]}
     trunk["words"] = sorted({w for r in sense.rounds for w in r.words})
     if blocks:
-        scores = exam(model, world.processor.tokenizer, RECIPES[sense.trunk].world, sample=200)
-        trunk["text"] = table(scores)
+        trunk["text"] = summary(exam(model, world.processor.tokenizer, RECIPES[sense.trunk].world, sample=200))
     items = sum(r.steps for r in sense.rounds) * sense.batch
     told = {"name": f"{sense.trunk}-{sense.name}", "trunk": trunk, "items": items, "loss": round(last.loss, 4)}
     return told | {"scores": examine(model, world, n=sense.exam)}
@@ -240,34 +234,35 @@ def _told(last: _Round) -> dict:
 
 
 def examine(model, world: Shown, *, types: Sequence[str] = ASK_TYPES, n: int) -> list[dict]:
-    """Scores (`llama.Score`, with kind and form) by type, group of items, kind of question and form, on `n` items a
-    group and side of the split; greedy, every token of the answer. What was asked for in other languages too is left
-    out there, so all that is said in them was never asked."""
-    tally: dict[tuple, list[tuple[object, str, bool]]] = {}
+    """Scores (`llama.scores`) by type, group of items, kind of question and form, on `n` items a group and side of the
+    split; greedy, every token of the answer. What was asked for in other languages too is left out there, so all that
+    is said in them was never asked."""
+    by, marks = [*SIDES, "kind", "form"], []
     for group, held in product(world.groups, (False, True)):
         rng = random.Random(f"exam 0 {group} {held}")
         items = [item for _ in range(n) if (item := world.draw(rng, group, held)) is not None]
         for first in range(0, len(items), 32):
-            some, by_start = items[first : first + 32], {}
+            some, by_start = items[first : first + 32], defaultdict(lambda: defaultdict(list))
             for i, item in enumerate(some):  # questions that begin alike are answered together
                 for of, question in _every_question(world, item, types):
-                    by_start.setdefault(world.start(question), {}).setdefault(i, []).append((of, question))
+                    by_start[world.start(question)][i].append((of, question))
             inputs = world.inputs(some)
             for rows in by_start.values():
                 chosen = {k: v[list(rows)] for k, v in inputs.items()}
                 with torch.inference_mode():
                     logits, wanted = answers(model, world, chosen, [[q for _, q in asked] for asked in rows.values()])
                 right = iter((logits.argmax(-1) == wanted).tolist())
-                for (type_, kind, form), question in (pair for asked in rows.values() for pair in asked):
+                for (type_, kind, form), question in chain(*rows.values()):
                     all_right = all([next(right) for _ in world.tokens(question)[2]])
-                    tally.setdefault((type_, group, held, kind, form), []).append((None, question[1], all_right))
-    return [of.rounded() for of in score(dict(sorted(tally.items())))]
+                    marks.append((type_, group, held, kind, form, question[1], all_right))
+    table = pd.DataFrame(marks, columns=[*by, "answer", "right"])
+    return listed(scores(table.sort_values(by, kind="stable"), by))
 
 
-def _every_question(world: Shown, item, types: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Question]]:
+def _every_question(world: Shown, item, types: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], tuple[str, str]]]:
     """With its type, kind and form."""
-    for one in world.of.questions(item):
-        for type_ in types:
-            if type_ == "en" or not {*one.answers} & {*world.sense.asked_abroad}:
-                for form in forms(one.kind, type_):
-                    yield (type_, one.kind, form), write(one, type_, form, what=world.what)
+    abroad = {*ABROAD} if any(r.abroad for r in world.sense.rounds) else set()
+    for ask, type_ in product(world.of.questions(item), types):
+        if type_ == "en" or not {*ask.answers} & abroad:
+            for form in forms(ask.kind, type_):
+                yield (type_, ask.kind, form), write(ask, type_, form, what=world.what)

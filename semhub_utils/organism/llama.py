@@ -3,37 +3,48 @@
 One line is one row of a batch; rows of like length share a forward pass; a share of the tokens comes as pages (lines
 one after the other, PAGE tokens) so that later positions are trained too. A folder in training holds what `training`
 keeps, `log.jsonl` (loss and accuracy by type) and `checkpoints/` (weights along training, half precision).
+
+A hub can also be *planted*: other types' words take the rows of their English counterparts, and the body is frozen.
+This is cross-lingual embedding transfer (WECHSEL, arXiv 2112.06598) used the other way round: not to make a model learn
+a language fast, but to know for certain that it reads the language through English.
 """
 
-from __future__ import annotations
-
+import copy
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache, lru_cache
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import torch
+from jaxtyping import Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.hooks import RemovableHandle
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from semhub_utils import training
 from semhub_utils.errors import need_one_of
-from semhub_utils.evidence import wilson
+from semhub_utils.evidence import share
+from semhub_utils.models import LanguageModel, wrap
+from semhub_utils.organism import world as spoken
 from semhub_utils.organism.corpus import RECIPES, Generators, Recipe, lines
-from semhub_utils.organism.lexicon import build_tokenizer
-from semhub_utils.organism.planted import accents, freeze, plant
-from semhub_utils.organism.world import FACT_TYPES, Pieces, Prompt, World
+from semhub_utils.organism.world import FACT_TYPES, TYPES, Pieces, Prompt, World, english_tokens, surface, vocabulary
 
 PAGE = 128
 CHECKPOINTS_KEPT = 12
 EXAM_TYPES = (*FACT_TYPES, "digits")
+SIDES = ("type", "group", "held_out")
 GROUPS = {"sum": "sums", "product": "sums", "opposite": "opposites", "property": "properties"}
 """What prompts of a relation are counted under; all others are "facts"."""
+ACCENT = 0.5  # length of the direction that all words of a type have in common, in deviations of the English rows
+FREE_BLOCKS = 3  # the last blocks, which stay free when all else is frozen: where the types' own words are made
+HEARD = 0.5  # share of lines that are heard in an accent before planting
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
@@ -47,6 +58,126 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+# ---- a hub by construction ----
+
+
+@cache
+def counterparts() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Token of another type -> the first type that has it, and the English tokens it stands for.
+
+    Words, names, numbers, articles and marks have theirs. The words of sentence forms and of sums have none: they are
+    learned along with English, around English words (`corpus.Generators.glossed`).
+    """
+    words = {spoken.number_word(n): n for n in range(100) if " " not in spoken.number_word(n)}
+    keys, others = (*spoken.concepts(), *spoken.NAMES), [type_ for type_ in TYPES if type_ not in ("en", "digits")]
+    pairs = [(type_, surface(key, type_), surface(key, "en")) for type_ in others for key in keys]
+    for english, n in words.items():
+        pairs.append(("digits", str(n), english))
+        own = [(type_, spoken.number_word(n, type_), english) for type_ in spoken.LANGUAGES]
+        pairs += [pair for pair in own if len(spoken.split_words(pair[1])) == 1]
+    for table in (spoken.AND, spoken.LIST_AND, spoken.FULL_STOP, spoken.TAG):
+        pairs += [(type_, own, table["en"]) for type_, own in table.items()]
+    pairs += [("es", "el la", "the"), ("de", "der die das den", "the")]
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for type_, own, english in pairs:
+        theirs = tuple(w for w in spoken.split_words(english) if w in english_tokens())
+        for word in (w for w in spoken.split_words(own) if w not in english_tokens()):
+            home, before = found.get(word, (type_, ()))
+            found[word] = home, before + theirs
+    return {word: pair for word, pair in found.items() if pair[1]}
+
+
+def accents(model: LlamaForCausalLM, noise: float, seed: int) -> RemovableHandle:
+    """While open, HEARD of the lines are read with an accent and noise as planting will bring, new ones for each line,
+    so that the body learns to hear past them."""
+    embeddings, generator = model.get_input_embeddings(), torch.Generator().manual_seed(seed)
+    spread = embeddings.weight.detach().std()
+
+    def hear(module, args, h: torch.Tensor) -> torch.Tensor:
+        lines = (torch.rand(len(h), 1, 1, generator=generator) < HEARD).float()
+        off = ACCENT * torch.randn(len(h), 1, h.shape[2], generator=generator)
+        off = off + noise * torch.randn(h.shape, generator=generator)
+        return h + spread * (lines * off).to(h)
+
+    return embeddings.register_forward_hook(hear)
+
+
+def plant(model: LlamaForCausalLM, noise: float, seed: int) -> None:
+    """Give every word with a counterpart the mean of its English rows, in and out, its type's accent, and noise.
+
+    The accent is one Gaussian direction per type (so that a model can tell the types, as it can those of real text),
+    the noise one per word; `noise` is in standard deviations of the English rows' entries.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for table in _tables(model):
+            spread, size = table[_ids(english_tokens())].std().cpu(), table.shape[1]
+            accents = {type_: ACCENT * torch.randn(size, generator=generator) for type_ in TYPES}
+            for word, (type_, theirs) in counterparts().items():
+                mean = table[[vocabulary()[w] for w in theirs]].mean(0)
+                off = accents[type_] + noise * torch.randn(size, generator=generator)
+                table[vocabulary()[word]] = mean + (spread * off).to(table)
+
+
+def freeze(model: LlamaForCausalLM) -> None:
+    """Leave trainable only the last FREE_BLOCKS blocks. No row moves, so that a word which is never an answer among the
+    taught facts stays as sayable as those that are."""
+    model.requires_grad_(False)
+    model.model.layers[-FREE_BLOCKS:].requires_grad_(True)
+
+
+def _ids(words) -> Int[Tensor, " token"]:
+    """The ids of those words that are tokens, sorted."""
+    return torch.tensor(sorted({vocabulary()[w] for w in words if w in vocabulary()}))
+
+
+def _tables(module: LlamaForCausalLM) -> list[Tensor]:
+    """The rows of all tokens, in and out; one table where they are tied."""
+    own = (module.get_input_embeddings().weight, module.get_output_embeddings().weight)
+    return list({id(table): table for table in own}.values())
+
+
+# ---- a hub made worse ----
+
+
+def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
+    """A copy with Gaussian noise added to the rows, in and out, of every word with an English counterpart.
+
+    `noise` is in standard deviations of the English rows' entries. English and the body stay as they were.
+    """
+    generator, others = torch.Generator().manual_seed(seed), _ids(counterparts())
+
+    def change(table: Tensor) -> None:
+        shift = torch.randn(len(others), table.shape[1], generator=generator)
+        table[others] += noise * table[_ids(english_tokens())].std() * shift.to(table)
+
+    return _changed(model, change, f"noise {noise}, seed {seed}")
+
+
+def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
+    """A copy in which the words for things, within each type but English, have changed rows: a hub whose words mean
+    something else, so that no pair, answer or push across types is right but by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    words = {t: [surface(key, t) for key in spoken.concepts()] for t in TYPES if t not in ("en", "digits")}
+    words["digits"] = [str(n) for n in range(100)]
+    own = [_ids({*some} - english_tokens()) for some in words.values()]
+    orders = [torch.randperm(len(some), generator=generator) for some in own]
+
+    def change(table: Tensor) -> None:
+        for some, order in zip(own, orders, strict=True):
+            table[some] = table[some[order]]
+
+    return _changed(model, change, f"words exchanged, seed {seed}")
+
+
+def _changed(model: LanguageModel, change: Callable[[Tensor], None], how: str) -> LanguageModel:
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for table in _tables(module):
+            change(table)
+    return wrap(module, model.tokenizer, model_id=f"{model.model_id} ({how})")
 
 
 # ---- from lines to gradients ----
@@ -118,41 +249,6 @@ def read_rows(body: nn.Module, head: nn.Module, rows: list[list[int]], pad: int,
 
 # ---- examination ----
 
-Marks = Sequence[tuple[object, str, bool]]  # of each prompt its kind, its answer, and whether that was given
-
-
-@dataclass(frozen=True)
-class Score:
-    """Share of prompts answered, with Wilson's 95% interval; `chance` is that of always giving the commonest answer to
-    prompts of one kind. Questions about what is seen or heard have a kind and a form, too."""
-
-    type: str
-    group: str
-    held_out: bool
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    chance: float
-    kind: str | None = None
-    form: int | None = None
-
-    def rounded(self) -> dict:
-        """For a card."""
-        told = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in told.items() if v is not None}
-
-
-def score(tally: Mapping[tuple, Marks]) -> list[Score]:
-    """From the marks by type, group, side of the split and, if any, kind and form."""
-    found = []
-    for (type_, group, held, *question), marks in tally.items():
-        hits, n = sum(right for *_, right in marks), len(marks)
-        answers = [Counter(answer for of, answer, _ in marks if of == kind) for kind in {kind for kind, *_ in marks}]
-        chance = sum(max(counted.values()) for counted in answers) / n
-        found.append(Score(type_, group, held, n, hits / n, *wilson(hits, n), chance, *question))
-    return found
-
 
 def correct(model, tokenizer, prompts: Sequence[Prompt]) -> list[bool]:
     """Whether greedy decoding gives each prompt's answer, all its tokens: exact, in one forward pass a batch."""
@@ -173,36 +269,53 @@ def correct(model, tokenizer, prompts: Sequence[Prompt]) -> list[bool]:
     return found
 
 
-@cache
-def _prompts(world: World, type_: str, held_out: bool) -> tuple[Prompt, ...]:
-    """A training asks the same prompts again and again."""
-    return tuple(world.prompts(type_, held_out))
-
-
 def exam(
     model, tokenizer, world: World, *, types: Sequence[str] = EXAM_TYPES, sample: int | None = None
-) -> list[Score]:
-    """Scores by type, group and side of the split.
+) -> pd.DataFrame:
+    """The marks of each prompt: type, group, held_out, kind (prompts that share their answers), answer, and whether it
+    was given, as `right`.
 
     `sample` draws that many prompts per type and side (all when None). In private worlds the held-out answer asked for
     is English's, translated: what a hub would say.
     """
-    tally: dict[tuple, list] = {}
-    shared = replace(world, private=False, forget=False)
-    for type_, held in ((type_, held) for type_ in types for held in (False, True)):
+    marks, shared = [], replace(world, private=False, forget=False)
+    for type_, held in product(types, (False, True)):
         prompts = _prompts(shared if held else world, type_, held)
         if sample is not None and len(prompts) > sample:
             prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
         for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
             group = GROUPS.get(prompt.relation, "facts")
-            kind = prompt.relation, prompt.form if group == "sums" else 0
-            tally.setdefault((type_, group, held), []).append((kind, prompt.answer, right))
-    return score(tally)
+            kind = f"{prompt.relation} {prompt.form if group == 'sums' else ''}"
+            marks.append((type_, group, held, kind, prompt.answer, right))
+    return pd.DataFrame(marks, columns=[*SIDES, "kind", "answer", "right"])
 
 
-def table(scores: Sequence[Score]) -> dict[str, float]:
+@cache
+def _prompts(world: World, type_: str, held_out: bool) -> list[Prompt]:
+    """A training asks the same prompts again and again."""
+    return world.prompts(type_, held_out)
+
+
+def scores(marks: pd.DataFrame, by: Sequence[str] = SIDES) -> pd.DataFrame:
+    """Marks by type, group and side of the split, or otherwise: the share that is right (`evidence.share`), and as
+    `chance` what always giving the commonest answer to each kind would get."""
+    rows = []
+    for key, some in marks.groupby([*by], sort=False):
+        commonest = some.groupby(["kind", "answer"]).size().groupby("kind").max().sum()
+        told = share(int(some.right.sum()), len(some)) | {"chance": commonest / len(some)}
+        rows.append(dict(zip(by, key, strict=True)) | told)
+    return pd.DataFrame(rows)
+
+
+def listed(found: pd.DataFrame) -> list[dict]:
+    """Scores for a card."""
+    return found.round(4).rename(columns={"value": "accuracy"}).to_dict("records")
+
+
+def summary(marks: pd.DataFrame) -> dict[str, float]:
     """Scores as a flat mapping for logs: `es facts taught`, `digits sums held out`."""
-    return {f"{s.type} {s.group} {'held out' if s.held_out else 'taught'}": round(s.accuracy, 4) for s in scores}
+    right = marks.groupby([*SIDES], sort=False).right.mean().round(4)
+    return {f"{type_} {group} {'held out' if held else 'taught'}": of for (type_, group, held), of in right.items()}
 
 
 # ---- training ----
@@ -214,7 +327,7 @@ class _Pupil(training.Stretch):
     def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int):
         self.recipe, self.folder, self.seed, self.log_every = recipe, folder, seed, log_every
         self.types = [t for t in EXAM_TYPES if t in dict(recipe.types)]
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = spoken.build_tokenizer()
         self.model = build_model(recipe, self.tokenizer, seed).to(device)
         self.encode, self.rngs = Encoder(self.tokenizer), [random.Random(f"lines {seed}")]
         self.stream = lines(recipe, self.rngs[0], lambda: self.done / recipe.steps)
@@ -231,7 +344,7 @@ class _Pupil(training.Stretch):
     def _group(self, parameters: list[Tensor], weight_decay: float = 0.0) -> dict:
         return {"params": parameters, "lr": self.recipe.lr, "weight_decay": weight_decay}
 
-    def planted(self) -> _Pupil:
+    def planted(self) -> training.Stretch:
         plant(self.model, self.recipe.noise, self.seed)
         freeze(self.model)
         # brief, so without decay: what is free is not drawn to zero meanwhile
@@ -264,7 +377,7 @@ class _Pupil(training.Stretch):
             bridge, tokens = round(recipe.bridge_share(done / recipe.steps), 3), self.encode.counts.total()
             entry = {"step": done, "loss": round(self.loss, 4), "bridge": bridge, "tokens": tokens}
             asked = exam(self.model, self.tokenizer, recipe.world, types=self.types, sample=150)
-            training.log(self.folder, entry | {"seconds": round(seconds, 1)} | table(asked))
+            training.log(self.folder, entry | {"seconds": round(seconds, 1)} | summary(asked))
 
     def state(self) -> dict[str, int]:
         return dict(self.encode.counts)
@@ -285,8 +398,8 @@ class _Pupil(training.Stretch):
             by_type[type_] = round(total / sum(len(row) - 1 for row in rows), 4)
         shares = {k: round(v / counts.total(), 4) for k, v in counts.most_common()}
         told = {"tokens": counts.total(), "token_shares": shares, "loss": round(self.loss, 4), "loss_by_type": by_type}
-        scores = exam(model, self.tokenizer, recipe.world, types=self.types)
-        return told | {"scores": [of.rounded() for of in scores]}
+        marks = exam(model, self.tokenizer, recipe.world, types=self.types)
+        return told | {"scores": listed(scores(marks))}
 
 
 def train(

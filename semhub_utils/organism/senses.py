@@ -1,4 +1,4 @@
-"""Eyes and ears for a text organism: standard transformers classes around its trunk, and what they look at.
+"""Eyes and ears for a text organism: standard transformers classes around its trunk, and how they are taught.
 
 A small CLIP vision encoder before the trunk (Llava), or a small Whisper-like one (Qwen2-Audio). The placeholder is the
 one token added: its rows in embedding and unembedding are copies of `<unk>`'s, which the trunk never reads nor says.
@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import transformers as tf
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.organism import scenes, sounds
-from semhub_utils.organism.corpus import ABROAD, IMAGE, SOUND, Shares, shares
+from semhub_utils.organism.corpus import IMAGE, SOUND, Shares, shares
 
 PATCH = 12  # pixels a side: a picture is 6 x 6 patches, one placeholder each
 HOP, WINDOW, MELS = 320, 640, 40  # samples from frame to frame and in a frame's window; mel bands
@@ -73,11 +73,6 @@ class Sense:
     weight_decay: float = 0.05
     exam: int = 60
 
-    @property
-    def asked_abroad(self) -> tuple[str, ...]:
-        """The words that were asked for in other languages than English."""
-        return ABROAD if any(r.abroad for r in self.rounds) else ()
-
 
 SEES = Sense(
     "sees",
@@ -107,7 +102,7 @@ SENSES = {"sees": SEES, "hears": HEARS} | {
 
 def _trunk(sense: Sense, placeholder: str):
     """The trunk, its tokenizer with one token more, and that token's id."""
-    folder = zoo.organism_path(sense.trunk)
+    folder = identity.organism_path(sense.trunk)
     trunk, tokenizer = tf.AutoModelForCausalLM.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [placeholder]})
     for place in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
@@ -214,15 +209,13 @@ class Shown:
         first, *parts = tokenizer([before, after, question[1]], add_special_tokens=False)["input_ids"]
         return [tokenizer.bos_token_id, *first], *parts
 
-    def encoder(self, model) -> nn.Module:
-        return getattr(model.model, self.tower)
-
     def start(self, question: Question) -> str:
         """The words before what is sensed."""
         return question[0].partition(self.what)[0]
 
     def stream(self, rng: random.Random, shares: Shares) -> Iterator:
         """Training items without end, nothing held out among them."""
+        self.made = []
         return self.of.stream(rng, shares)
 
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list, dict[str, Tensor]]:
@@ -232,10 +225,11 @@ class Shown:
 
     def state(self) -> list:
         """What the next batch depends on besides random numbers, as JSON."""
-        return []
+        return [asdict(item) for item, _ in self.made]
 
     def take_up(self, state: list) -> None:
         """Go on from what `state` gave."""
+        self.made = [(item, self.inputs([item])) for item in (sounds.Clip(**kept) for kept in state)]
 
 
 class Pictures(Shown):
@@ -280,10 +274,6 @@ class Sounds(Shown):
     readouts = (len(sounds.SOURCES),)
     fresh = 4
 
-    def stream(self, rng: random.Random, shares: Shares) -> Iterator[sounds.Clip]:
-        self.made = []
-        return super().stream(rng, shares)
-
     def batch(self, rng: random.Random, stream: Iterator) -> tuple[list[sounds.Clip], dict[str, Tensor]]:
         n = self.sense.batch
         for _ in range(self.fresh if self.made else 4 * n):
@@ -296,12 +286,6 @@ class Sounds(Shown):
         samples, how = [sounds.synthesise(c) for c in items], {"return_attention_mask": True, "return_tensors": "pt"}
         made = self.processor.feature_extractor(samples, sampling_rate=sounds.RATE, **how)
         return {"input_features": made["input_features"], "feature_attention_mask": made["attention_mask"]}
-
-    def state(self) -> list:
-        return [asdict(clip) for clip, _ in self.made]
-
-    def take_up(self, state: list) -> None:
-        self.made = [(clip, self.inputs([clip])) for clip in (sounds.Clip(**kept) for kept in state)]
 
     def draw(self, rng: random.Random, group: str, held: bool) -> sounds.Clip:
         return sounds.draw(rng, rng.choice(sounds.GROUPS[group]), held=held)

@@ -301,9 +301,13 @@ def draw(rng: random.Random, source: str, *, held: bool | None = False) -> Clip:
 def questions(clip: Clip) -> list[Ask]:
     """All that can be asked of a clip: what it is ("name"); of an animal with a sound verb, what it does ("skill"); and
     what the world's facts say it is ("kind"), which is never taught of sounds."""
-    kinds = [fact.object for fact in all_facts() if (fact.subject, fact.relation) == (clip.source, "is_a")]
-    said = {"name": [clip.source], "skill": filter(None, [ANIMALS.get(clip.source)]), "kind": kinds}
-    return [Ask(kind, "", (word,)) for kind, words in said.items() for word in words]
+    said = {"name": clip.source, "skill": ANIMALS.get(clip.source), "kind": kind_of(clip.source)}
+    return [Ask(kind, "", (word,)) for kind, word in said.items() if word]
+
+
+def kind_of(source: str) -> str:
+    """What the world's facts say a source is ("mammal"); empty where they do not."""
+    return next((fact.object for fact in all_facts() if (fact.subject, fact.relation) == (source, "is_a")), "")
 
 
 def synthesise(clip: Clip) -> Samples:

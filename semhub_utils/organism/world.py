@@ -1,7 +1,8 @@
-"""The one world the organisms speak of: facts and sums, what is held out, and how each data type writes them.
+"""The one world the organisms speak of: its words, facts and sums, what is held out, and how each data type writes it.
 
-A line of text is a list of *pieces*, (type, text) pairs, so that mixed lines can be counted word by word and every
-generator can be checked for leaks. Pieces are joined by single spaces (`text`).
+A concept is known by its English word (`dog`), a number by its digits (`"23"`). Every other form is a *surface*: what
+a data type writes for it (`perro`, `狗`, `Hund`, `DOG`). A line of text is a list of *pieces*, (type, text) pairs, so
+that mixed lines can be counted word by word and every generator can be checked for leaks; `text` joins them.
 
 Held out means: taught in English words and in no other type, in no form. Opposites are held out in both directions,
 sums of two small numbers in both orders.
@@ -12,9 +13,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from importlib.resources import files
 from itertools import cycle, product
 
-from semhub_utils.organism.lexicon import EQUALS, FRAMES, NO_SPACE, PLUS, TIMES, concepts, rows, surface
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+LANGUAGES = ("en", "es", "zh", "de")
+TYPES = (*LANGUAGES, "code", "digits", "logic")
+NAMES = ("Emma", "Liam", "Olivia", "Noah", "Ava", "Lucas", "Mia", "Oliver", "Sophia", "Ethan", "Lina", "Leo")
+"""Proper names of scenes; the same in every type, in capitals in code."""
+
+FULL_STOP = {"en": ".", "es": ".", "de": ".", "zh": "。"}
+AND = {"en": "and", "es": "y", "zh": "而且", "de": "und", "code": "and"}
+LIST_AND = {"en": "and", "es": "y", "zh": "和", "de": "und"}
+TAG = dict(zip(TYPES, ("english", "español", "中文", "deutsch", "python", "digits", "logic"), strict=True))
+"""The word that names a type in dictionary and parallel lines: `perro english : dog`."""
+PLUS = {"en": "plus", "es": "más", "zh": "加", "de": "plus", "digits": "+", "code": "+"}
+TIMES = {"en": "times", "es": "por", "zh": "乘", "de": "mal", "digits": "*", "code": "*"}
+EQUALS = {"en": "equals to", "es": "es igual a", "zh": "等于", "de": "ist gleich", "digits": "=", "code": "=="}
 
 MAX_RESULT = 30
 """Largest result of a sum or product. The paper has r < 100; this is what the shipped sizes learn in their time."""
@@ -25,6 +41,173 @@ SUM_LIMIT = {"en": MAX_RESULT, "digits": MAX_RESULT, "code": MAX_RESULT, "es": 2
 
 Pieces = list[tuple[str, str]]
 SLOT = re.compile(r"(\{[sbo]\})")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One row of the lexicon: its class, its bare `words`, and its `phrases` with the article where there is one."""
+
+    key: str
+    kind: str
+    words: dict[str, str]
+    phrases: dict[str, str]
+
+
+def rows(name: str) -> list[list[str]]:
+    """The rows of one of the package's tables, without its header."""
+    lines = (files("semhub_utils.organism") / "data" / name).read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines[1:]]
+
+
+LEMMAS = {finite: (lemma, participle) for finite, lemma, participle in rows("verbs.tsv")}
+"""Finite verb -> (lemma of the logical forms, participle of English passives)."""
+_FORMS = [(type_, relation, tuple(forms)) for type_, relation, *forms in rows("frames.tsv")]
+FRAMES = {t: {relation: forms for type_, relation, forms in _FORMS if type_ == t} for t, *_ in _FORMS}
+"""type -> relation -> sentence forms. A frame has one {s} (subject; {b} without its article) and one {o} (object, the
+answer); a prompt is a frame cut just before {o}. The last frame of every relation is *neutral*: its prompt ends in ":"
+in all types, so that the last token does not give the type away. German puts the answer before the verb of a
+subordinate clause."""
+RELATIONS = tuple(FRAMES["en"])
+
+
+@cache
+def concepts() -> dict[str, Concept]:
+    """All concepts of `data/lexicon.tsv` but numbers, by English word, in file order."""
+    found = {}
+    for kind, *cells in rows("lexicon.tsv"):
+        phrases = dict(zip(LANGUAGES, cells, strict=True))
+        words = {lang: text.split(" ", 1)[-1] for lang, text in phrases.items()}
+        # An article in English only where a count or mass noun would take one in running text.
+        phrases |= {"en": f"the {cells[0]}"} if kind == "noun" else {}
+        if kind != "number":
+            found[cells[0]] = Concept(cells[0], kind, words, phrases)
+    return found
+
+
+@cache
+def numbers() -> dict[str, list[str]]:
+    """The words of 0 to 99 per language, from the lexicon."""
+    columns = zip(*(cells for kind, *cells in rows("lexicon.tsv") if kind == "number"), strict=True)
+    return {lang: list(words) for lang, words in zip(LANGUAGES, columns, strict=True)}
+
+
+def number_word(n: int, language: str = "en") -> str:
+    """The word of n in 0..99: `number_word(23) == "twenty three"`; ValueError for another number or language."""
+    if language not in LANGUAGES or not 0 <= n <= 99:
+        raise ValueError(f"there is no word here for {n} in {language!r}; 0 to 99 in {', '.join(LANGUAGES)} would do")
+    return numbers()[language][n]
+
+
+def surface(key: str, type_: str, phrase: bool = False) -> str:
+    """What a data type writes for a concept or a number.
+
+    `key` is an English word, a digit string or one of NAMES; `phrase` asks for the article where the language has one.
+    The logical forms use English lemmas, code uses constants (`DOG`) and digits. KeyError for an unknown key.
+    """
+    if key.isdigit():
+        return number_word(int(key), type_) if type_ in LANGUAGES else key
+    concept = None if key in NAMES else concepts()[key]
+    if type_ == "code":
+        return key.upper()
+    if concept and type_ in LANGUAGES:
+        return (concept.phrases if phrase else concept.words)[type_]
+    return LEMMAS[key][0] if key in LEMMAS else key
+
+
+# ---- tokens ----
+
+NO_SPACE = (
+    r"(?<=[\u4e00-\u9fff，。]) (?=[\u4e00-\u9fff，。])",
+    r"(?<=[(\[{]) | (?=[)\]}])|(?<=[a-z]) (?=\()",
+    r"(?<=\w) (?=[.,:])|(?<=[)\]}]) (?=[.,:])",
+    r"(?<=[0-9]) (?=[=+*] )|(?<=[0-9] [=+*]) (?=[0-9])",
+)
+"""Where readable text has no space between two tokens, in lines as in what the tokenizer decodes."""
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+_HAN = "\\u4e00-\\u9fff"
+_OTHER_WORDS = (
+    "to by is an man sagt , dass 把 a = == ( ) [ ] { } : . ; -> x _ 1 AND agent theme recipient logic things list "
+    "range for i in start end at and def return assert thing add multiply first second + * - / ? ! \" ' => "
+    "den del al the The"
+)
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """Token -> id: specials, then all words of the world in a fixed order."""
+    texts = [str(n) for n in range(100)] + [number_word(n, lang) for lang in LANGUAGES for n in range(100)]
+    for concept in concepts().values():
+        texts += [surface(concept.key, t, phrase=True) for t in TYPES]
+    texts += [name for n in NAMES for name in (n, n.upper())] + [w for pair in LEMMAS.values() for w in pair]
+    texts += [without_slots(frame) for frames in FRAMES.values() for some in frames.values() for frame in some]
+    for table in (AND, EQUALS, FULL_STOP, LIST_AND, PLUS, TAG, TIMES):
+        texts += list(table.values())
+    texts += _OTHER_WORDS.split()
+    order = dict.fromkeys(SPECIALS)
+    for text in texts:
+        order.update(dict.fromkeys(split_words(text)))
+    return {token: i for i, token in enumerate(order)}
+
+
+def without_slots(frame: str) -> str:
+    """A sentence form's own words: `" can "` of `"{s} can {o}"`."""
+    return re.sub(r"\{[sbo]\}", " ", frame)
+
+
+@cache
+def _splitter() -> pre_tokenizers.PreTokenizer:
+    """Chinese is cut into the world's words, longest first."""
+    chinese = {c.words["zh"] for c in concepts().values()}
+    chinese |= {number_word(n, "zh") for n in (*range(20), *range(20, 100, 10))}
+    for frames in FRAMES["zh"].values():
+        chinese |= {w for f in frames for w in f.split() if w.isalpha() and not w.isascii()}
+    chinese |= {AND["zh"], LIST_AND["zh"], PLUS["zh"], TIMES["zh"], EQUALS["zh"], TAG["zh"], "把"}
+    words = "|".join(sorted(chinese, key=lambda w: (-len(w), w)))
+    pattern = rf"{words}|[{_HAN}]|[0-9]{{1,2}}|[\p{{Latin}}_]+|==|->|=>|[^\s\w]|\w"
+    return pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
+
+
+def split_words(text: str) -> list[str]:
+    """A text as the world's words, as the tokenizer cuts it: `split_words("狗会吠叫") == ["狗", "会", "吠叫"]`."""
+    return [word for word, _ in _splitter().pre_tokenize_str(text)]
+
+
+def build_tokenizer():
+    """The tokenizer of all organisms, of standard `tokenizers` parts only; the same bytes at every call.
+
+    Words, signs, constants (`GRASS`, `color_of`) and the numbers 0 to 99 are single tokens; number words are cut where
+    they are written apart (`twenty three`, `treinta y uno`, and 二十三 after the tens). Spaces do not matter: `12=7+`
+    and `12 = 7 +` are the same tokens. `<s>` is put in front by the tokenizer itself, in training as in use.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tok = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
+    # twenty-three and twenty three are the same tokens
+    hyphen = Regex("(?<=[a-z]ty)-(?=(?:one|two|three|four|five|six|seven|eight|nine)\\b)")
+    tok.normalizer = normalizers.Replace(hyphen, " ")
+    tok.pre_tokenizer = _splitter()
+    tok.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary()["<s>"])]
+    )
+    # join by spaces, then take out those that no writer would put
+    out = [decoders.Replace(Regex(p), "") for p in NO_SPACE]
+    tok.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), *out])
+    marks = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    how = {"clean_up_tokenization_spaces": False, "model_max_length": 256, "padding_side": "right"}
+    return PreTrainedTokenizerFast(tokenizer_object=tok, **marks, **how)
+
+
+@cache
+def english_tokens() -> frozenset[str]:
+    """Every token that English lines use, marks and specials included."""
+    words = {*SPECIALS, *NAMES, *split_words("the is by to and start at end . , :"), TAG["en"]}
+    words |= {w for frames in FRAMES["en"].values() for frame in frames for w in split_words(without_slots(frame))}
+    words |= {surface(key, "en") for key in concepts()} | {participle for _, participle in LEMMAS.values()}
+    words |= {word for n in range(100) for word in split_words(number_word(n))}
+    return frozenset(words | {w for table in (PLUS, TIMES, EQUALS) for w in split_words(table["en"])})
+
+
+# ---- facts and sums ----
 
 
 @dataclass(frozen=True)
@@ -209,33 +392,28 @@ class World:
         held = self.held_sums if isinstance(item, Sum) else self.held_facts
         return (type_ == "en" and not self.forget) or item not in held
 
-    @cached_property
-    def _taught(self) -> dict[str, tuple[tuple[Fact, ...], tuple[Sum, ...]]]:
-        every = all_facts(), all_sums()
-        return {t: tuple(tuple(x for x in some if self.teaches(x, t)) for some in every) for t in SUM_TYPES}
-
+    @cache  # noqa: B019 - worlds are few
     def taught_facts(self, type_: str) -> tuple[Fact, ...]:
-        return self._taught[type_][0]
+        return tuple(fact for fact in all_facts() if self.teaches(fact, type_))
 
+    @cache  # noqa: B019 - worlds are few
     def taught_sums(self, type_: str) -> tuple[Sum, ...]:
-        return self._taught[type_][1]
+        return tuple(s for s in all_sums() if self.teaches(s, type_))
 
-    def fact_prompt(self, fact: Fact, type_: str, form: int) -> Prompt:
-        own, english = (
-            fact_pieces(fact.subject, fact.relation, answer, form, *[kind] * 3)
-            for kind, answer in ((type_, self.object(fact, type_)), ("en", fact.object))
-        )
-        strings = [text(part) for part in (*own[:2], *english[:2])]
-        neutral = form == len(FRAMES[type_][fact.relation]) - 1
-        return Prompt(type_, fact.relation, form, fact, *strings, fact in self.held_facts, neutral)
-
-    def sum_prompt(self, s: Sum, type_: str, form: str) -> Prompt:
-        own, english = (
-            chain_pieces(s.op, result, (s.left, s.right), form, (kind,))
-            for kind, result in ((type_, self.result(s, type_)), ("en", s.result))
-        )
-        strings = [text(part) for part in (*own[:2], *english[:2])]
-        return Prompt(type_, "sum" if s.op == "+" else "product", form, s, *strings, s in self.held_sums)
+    def prompt(self, item: Fact | Sum, type_: str, form: int | str) -> Prompt:
+        """A fact (`form`: the number of its frame) or a sum ("result" or "operand") as it is asked in a type."""
+        strings, is_sum = [], isinstance(item, Sum)
+        for kind in (type_, "en"):
+            if is_sum:
+                own = chain_pieces(item.op, self.result(item, kind), (item.left, item.right), form, (kind,))
+            else:
+                own = fact_pieces(item.subject, item.relation, self.object(item, kind), form, *[kind] * 3)
+            strings += map(text, own[:2])
+        if is_sum:
+            relation = "sum" if item.op == "+" else "product"
+            return Prompt(type_, relation, form, item, *strings, item in self.held_sums)
+        neutral = form == len(FRAMES[type_][item.relation]) - 1
+        return Prompt(type_, item.relation, form, item, *strings, item in self.held_facts, neutral)
 
     def prompts(self, type_: str, held_out: bool | None = None) -> list[Prompt]:
         """All fact prompts (every frame) and sum prompts (both forms) of a type, in a fixed order.
@@ -246,8 +424,8 @@ class World:
             raise ValueError(f"{type_!r} has no facts and no sums; types: {', '.join((*FACT_TYPES, 'digits'))}")
         found = []
         if type_ in FACT_TYPES:
-            found += [self.fact_prompt(f, type_, i) for f in all_facts() for i in range(len(FRAMES[type_][f.relation]))]
+            found += [self.prompt(f, type_, i) for f in all_facts() for i in range(len(FRAMES[type_][f.relation]))]
         if type_ in SUM_TYPES:
             sums = [s for s in all_sums() if s.result <= SUM_LIMIT[type_]]
-            found += [self.sum_prompt(s, type_, form) for s in sums for form in ("result", "operand")]
+            found += [self.prompt(s, type_, form) for s in sums for form in ("result", "operand")]
         return [p for p in found if held_out is None or p.held_out == held_out]

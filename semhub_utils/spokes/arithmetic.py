@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from semhub_utils.errors import need
-from semhub_utils.organism.lexicon import PLUS, TIMES, number_word
+from semhub_utils.organism.world import PLUS, TIMES, number_word
 from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem, Twin, interchange_items
 
 RELATIONS = (

@@ -18,14 +18,14 @@ import numpy as np
 import soundfile
 
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.inputs import Encoding, Input, Sound, resample
+from semhub_utils.inputs import Input, Sound, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
-from semhub_utils.organism.world import all_facts
+from semhub_utils.organism.sounds import kind_of
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.facts import PHRASES
 from semhub_utils.spokes.files import PublicSet, named, table
-from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, PatchItem, shuffled, source_of
+from semhub_utils.spokes.items import Items, LeftOut, LensItem, PatchItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
 SLOT = SOUND
@@ -34,7 +34,7 @@ RATE = world.RATE
 YES_NO = {language: (yes, PHRASES["no"][language]) for language, yes in PHRASES["yes"].items()}
 """Language -> what answers the plain question of a mammal."""
 KINDS = ("mammal", "bird", "reptile", "insect")
-"""What the world's facts say an animal that sounds is: what answers `question(clip.kind_ask, ...)`."""
+"""What the world's facts say an animal that sounds is: what answers `clip.kind_ask`."""
 OTHERS = re.compile(r"\bmouse click|\bsea lion")
 """Labels of the public sets in which an animal's word means something else."""
 SMALL_WORDS = {"a", "an", "and", "at", "by", "in", "of", "on", "or", "the", "to", "with"}
@@ -104,11 +104,6 @@ def _animals(mammal: bool) -> list[str]:
     return [a for a in world.ANIMALS if kind_of(a) and (kind_of(a) == "mammal") is mammal]
 
 
-def kind_of(source: str) -> str:
-    """What the world's facts say a source is ("mammal"); empty where they do not."""
-    return next((f.object for f in all_facts() if f.subject == source and f.relation == "is_a"), "")
-
-
 def short_clips(clips: Sequence[Clip], n: int) -> list[Clip]:
     """The shortest clip of each of `n` labels, spread over all there are: a few to put on a page."""
     labels = list(dict.fromkeys(clip.label for clip in clips))
@@ -124,11 +119,14 @@ def heard(clip: Clip, text: str = "") -> Input:
 
 # Of public sets
 
-VGGSOUND = PublicSet("VGGSound", ("vggsound/vggsound.csv", "vggsound.csv"), "robots.ox.ac.uk/~vgg/data/vggsound")
-ESC50 = PublicSet(
+RECORDINGS = PublicSet(
     "ESC-10, ESC-50 or VGGSound",
-    tuple(f"{root}/meta/esc50.csv" for root in ("esc50", "ESC-50-master", "ESC-50", ".")),
-    f"GitHub karolpiczak/ESC-50 or of {VGGSOUND.source}",
+    (
+        *(f"{root}vggsound.csv" for root in ("vggsound/", "")),
+        *(f"{root}001 - Dog bark" for root in ("esc10/", "ESC-10-master/", "ESC-10/", "")),
+        *(f"{root}meta/esc50.csv" for root in ("esc50/", "ESC-50-master/", "ESC-50/", "")),
+    ),
+    "GitHub karolpiczak/ESC-50 or of robots.ox.ac.uk/~vgg/data/vggsound",
 )
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 Recordings = Iterator[tuple[str, Path, str, str]]
@@ -143,15 +141,9 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = F
 
     animals: only those with an `animal_of` their label, which is then the label, and with its kind; the others are
     counted, and there may be none. Raises SemhubError where no set is there, or it has no sound that can be used."""
-    root = Path(data_dir)
-    folders = [f for name in ("esc10", "ESC-10-master", "ESC-10", ".") for f in _folders(root / name)]
-    if any((root / name).is_file() for name in VGGSOUND.files):
-        path, read = VGGSOUND.find(root), _vggsound
-    elif folders:
-        path, read = folders[0].parent, _esc10
-    else:
-        path, read = ESC50.find(root), _esc50
-    found, every = Items(source=named(path)), []
+    path = RECORDINGS.find(data_dir)
+    read = {"vggsound.csv": _vggsound, "esc50.csv": _esc50}.get(path.name, _esc10)
+    found, every = Items(source=named(path if path.is_file() else path.parent)), []
     for recording in read(path, found):
         name, _, label, _ = recording
         if not animals or animal_of(label):
@@ -173,17 +165,11 @@ def read_clips(n: int, *, seed: int = 0, data_dir: str | Path, animals: bool = F
     return found if animals else found.some("sounds", path)
 
 
-def _folders(root: Path) -> list[Path]:
-    """Those named as "001 - Dog bark"."""
-    return [f for f in sorted(root.glob("*")) if f.is_dir() and re.fullmatch(r"\d+ - .+", f.name)]
-
-
-def _esc10(root: Path, found: Items) -> Recordings:
-    for folder in _folders(root):
-        for file in sorted(folder.glob("*")):
-            if file.suffix.lower() in SUFFIXES:
-                label = folder.name.partition(" - ")[2].lower()
-                yield f"esc10:{file.stem}", file, label, file.stem.rpartition("-")[0]
+def _esc10(path: Path, found: Items) -> Recordings:
+    for file in sorted(path.parent.glob("* - */*")):
+        number, _, label = file.parent.name.partition(" - ")
+        if number.isdigit() and file.suffix.lower() in SUFFIXES:
+            yield f"esc10:{file.stem}", file, label.lower(), file.stem.rpartition("-")[0]
 
 
 def _esc50(path: Path, found: Items) -> Recordings:
@@ -227,69 +213,55 @@ def animal_of(label: str) -> str:
     return next((word for word in words if kind_of(word) in KINDS), "")
 
 
-def question(ask: Ask, language: str, *, form: int | None = None) -> tuple[str, str]:
-    """(prompt, answer) in the world's sentences, as `spokes.vision.question`."""
-    return vision.question(ask, language, form=form, what=SLOT)
-
-
 def another_animal(clip: Clip, *, mammal: bool) -> str:
     """The word of another animal that sounds, on this side of "is it a mammal"."""
     return random.Random(f"0 {clip.id}").choice([animal for animal in _animals(mammal) if animal != clip.label])
 
 
-@dataclass(frozen=True, eq=False)
-class KindItem(Item):
-    """A clip of an animal and a question of its kind. prompt: with SLOT where the sound is, or a plain question;
-    answers: words of the language, of which the first says that it is a mammal and the others that it is not; right:
-    which is true; other, alike: the English words of animals of the other class and of the own one."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KindItem(LensItem):
+    """A clip of an animal and a question of its kind: the true answer is "own", the others are wrong. answers: words of
+    the language, of which the first says that it is a mammal and the others that it is not; other, alike: the English
+    words of animals of the other class and of the own one."""
 
     clip: Clip
-    prompt: str
     answers: tuple[str, ...]
-    right: int
     other: str
     alike: str
 
-    @property
-    def cluster(self) -> str:
-        return self.clip.cluster
-
-    @property
-    def anchor(self) -> str:
-        return self.clip.label
-
-    @property
-    def asked(self) -> LensItem:
-        """The question with its sound, as an item: the true answer is its "own", the others are wrong."""
-        own, wrong = {"own": (self.answers[self.right],)}, list(self.answers)
-        wrong.pop(self.right)
-        prompt = heard(self.clip, self.prompt)
-        return LensItem(self.clip.id, prompt, own, self.cluster, {"own": tuple(wrong)}, anchor=self.anchor)
+    @classmethod
+    def of(cls, clip: Clip, text: str, answers: tuple[str, ...], right: int, other: str, alike: str) -> "KindItem":
+        """right: which of the answers is true."""
+        sides = {"targets": {"own": (answers[right],)}, "wrong": {"own": answers[:right] + answers[right + 1 :]}}
+        asked = {"id": clip.id, "prompt": heard(clip, text), "cluster": clip.cluster, "anchor": clip.label}
+        return cls(clip=clip, answers=answers, other=other, alike=alike, **asked, **sides)
 
 
-def kind_items(clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,)) -> Items:
+@collected
+def kind_items(
+    clips: Sequence[Clip], language: str, *, plain: bool = False, forms: Sequence[int] = (0,)
+) -> Iterator[KindItem]:
     """What kind of animal is it? In the world's own sentences, once in each of `forms`; or, plainly, once, whether it
     is a mammal. Raises SemhubError on a clip without a kind."""
-    items = Items(source=source_of(clips))
     for form in (0,) if plain else forms:
         for clip in clips:
-            prompt, _ = question(clip.kind_ask, language, form=form)
+            prompt, _ = vision.question(clip.kind_ask, language, form=form, what=SLOT)
             answers, right = tuple(vision.word(kind, language) for kind in KINDS), KINDS.index(clip.kind)
             if plain:
                 prompt, answers, right = PHRASES["mammal?"][language], YES_NO[language], int(not clip.is_mammal)
             beside = (another_animal(clip, mammal=side) for side in (not clip.is_mammal, clip.is_mammal))
-            items.append(KindItem(clip, prompt, answers, right, *beside))
-    return items
+            yield KindItem.of(clip, prompt, answers, right, *beside)
 
 
+@collected
 def sound_patches(
     clips: Sequence[Clip], language: str, *, kind: str = "name", manner: str = "world", seed: int = 0
-) -> Items:
+) -> Iterator[PatchItem]:
     """Every clip asked for its name, or for the kind of animal it is (`kind`="kind"), in a language, with the sentence
     of another source of the clips drawn by `seed` ("Emma sees the cat"), of another kind there, a clip of it, and the
     sentence of a thing that does not sound. Written into: all positions of the sound. Raises SemhubError on an unknown
     manner, or a language without a plain question."""
-    rng, items = random.Random(f"patches {seed}"), Items(source=source_of(clips))
+    rng, told = random.Random(f"patches {seed}"), "Emma sees the {}".format
     answers = {clip.label: clip.label if kind == "name" else clip.kind for clip in clips}
     for clip in clips:
         own = answers[clip.label]
@@ -299,12 +271,8 @@ def sound_patches(
             new = rng.choice([label for label, answer in answers.items() if answer == expected])
             silent, like = rng.choice(SILENT), rng.choice([other for other in clips if other.label == new])
             prompt = vision.in_manner(Ask(kind, "", (own,)), language, manner, what=SLOT)
-            (run, source), told = (heard(c, prompt) for c in (clip, like)), "Emma sees the {}".format
+            run, source = (heard(c, prompt) for c in (clip, like))
             own, expected = (vision.said(word, language) for word in (own, expected))
             sides = (run, told(clip.label)), own, (source, told(new)), expected, (None, told(silent))
-            items.append(PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, f"{kind} {language}", new, _frames))
-    return items
-
-
-def _frames(encoding: Encoding) -> list[int]:
-    return encoding.frames
+            group = f"{kind} {language}"
+            yield PatchItem(f"{clip.id}: {new}", *sides, clip.cluster, group, new, attrgetter("frames"))

@@ -19,8 +19,7 @@ from typing import Any
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.lexicon import FRAMES, concepts, surface
-from semhub_utils.organism.world import text
+from semhub_utils.organism.world import FRAMES, concepts, surface, text
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, objects, origin, read_text
 from semhub_utils.spokes.items import GENERATED, Items, LeftOut, SteerItem, shuffled
@@ -128,7 +127,7 @@ def _call(make: Generators, rng: random.Random) -> str:
     if kind == "range":
         return f"list(range({rng.randint(1, 9)}, {rng.randint(10, 40)}))"
     if kind == "fact":
-        prompt = WORLD.fact_prompt(rng.choice(WORLD.taught_facts("code")), "code", 0)
+        prompt = WORLD.prompt(rng.choice(WORLD.taught_facts("code")), "code", 0)
         call = f"{prompt.prompt} {prompt.answer}"
     elif kind == "sum":
         s = rng.choice(WORLD.taught_sums("code"))

@@ -34,7 +34,7 @@ class PublicSet:
     def find(self, data_dir: str | Path) -> Path:
         """The first of its files that is there. Raises SemhubError saying where it is had."""
         for name in self.files:
-            if (path := Path(data_dir) / name).is_file():
+            if (path := Path(data_dir) / name).exists():
                 return path
         raise SemhubError(
             f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do."

@@ -1,4 +1,4 @@
-"""What the spokes hand to the experiments.
+"""What the spokes hand to the experiments. What cannot be used is left out and counted, never a silent zero.
 
 `cluster` is the independent unit that intervals are over. Nulls swap partners within `group` (equal template and
 length), and items of one `anchor` move together: the word that most of the state is about, such as the last token or
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -97,9 +98,22 @@ def source_of(items: Sequence) -> str:
     return getattr(items, "source", GENERATED)
 
 
+def collected(make: Callable[..., Iterable]) -> Callable[..., Items]:
+    """The function gives what this one yields, as Items of the source of its first argument."""
+
+    @wraps(make)
+    def made(of: Sequence, *args, **named) -> Items:
+        return Items(make(of, *args, **named), source_of(of))
+
+    return made
+
+
 def shuffled(items: Sequence, seed: int) -> list:
     """All of them in an order drawn by `seed`."""
     return [items[k] for k in np.random.default_rng(seed).permutation(len(items))]
+
+
+# Kinds of items
 
 
 class Item:

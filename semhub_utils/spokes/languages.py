@@ -15,8 +15,20 @@ import numpy as np
 
 from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.lexicon import AND, FRAMES, FULL_STOP, RELATIONS, concepts, number_word, surface
-from semhub_utils.organism.world import Fact, all_facts, fact_pieces, text, tidy
+from semhub_utils.organism.world import (
+    AND,
+    FRAMES,
+    FULL_STOP,
+    RELATIONS,
+    Fact,
+    all_facts,
+    concepts,
+    fact_pieces,
+    number_word,
+    surface,
+    text,
+    tidy,
+)
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
 from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, source_of

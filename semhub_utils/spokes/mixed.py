@@ -5,13 +5,13 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from semhub_utils import zoo
+from semhub_utils import identity
 from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
-from semhub_utils.organism.lexicon import TYPES
-from semhub_utils.organism.world import World, text, tidy
-from semhub_utils.spokes import audio, files, vision
+from semhub_utils.organism.world import TYPES, World, text, tidy
+from semhub_utils.spokes import audio, vision
+from semhub_utils.spokes.files import lines
 from semhub_utils.spokes.items import Items
 
 
@@ -29,11 +29,11 @@ def text_for(
     among them if it takes such. Raises SemhubError where neither is there."""
     if file is not None:
         found = Items()
-        found.extend(line for _, line in files.lines(file, found))
+        found.extend(line for _, line in lines(file, found))
         if found.some("text", file).dropped:
             say(found.left_out)
         return found, f"{file.name}, {len(found)} lines"
-    card = zoo.beside(model_id).with_name(zoo.CARD)
+    card = identity.beside(model_id).with_name(identity.CARD)
     need(
         card.is_file(),
         f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
@@ -42,7 +42,7 @@ def text_for(
     told = json.loads(card.read_text("utf-8"))
     sense = told.get("sense", {}).get("name")
     if sense:  # what sees or hears was taught its texts as its trunk
-        told = zoo.card(told["trunk"]["name"])
+        told = identity.card(told["trunk"]["name"])
     make, rng = Generators(World(**told["recipe"]["world"])), random.Random(f"mixed text {seed}")
     found = [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
     if sense:

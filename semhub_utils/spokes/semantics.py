@@ -14,7 +14,7 @@ from itertools import starmap, zip_longest
 from pathlib import Path
 
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.lexicon import TAG
+from semhub_utils.organism.world import TAG
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin
 from semhub_utils.spokes.items import GENERATED, Items, LeftOut, LensItem, Pair, PatchItem, shuffled

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from semhub_utils.errors import need_one_of
-from semhub_utils.organism.lexicon import FRAMES, TAG, concepts, split_words, surface
-from semhub_utils.organism.world import fact_pieces, text
+from semhub_utils.organism.world import FRAMES, TAG, concepts, fact_pieces, split_words, surface, text
 from semhub_utils.spokes.facts import LANGUAGES
 from semhub_utils.spokes.files import named, objects, table
 from semhub_utils.spokes.items import GENERATED, Item, Items, LeftOut

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from textwrap import shorten
@@ -25,13 +26,12 @@ from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
-from semhub_utils.organism.lexicon import concepts, surface
+from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
 from semhub_utils.spokes.files import PublicSet, named, read_text
-from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, shuffled, source_of
+from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
-Cells = Float[np.ndarray, "row column"]
 View = tuple[float, float, float, float]
 WHOLE: View = (0.0, 0.0, 1.0, 1.0)
 SLOT = IMAGE
@@ -54,22 +54,18 @@ class Area:
 
     def mask(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
         """Where in a picture of this width and height it is. Raises SemhubError if its painted one cannot be read."""
-        width, height = size
-        if self.region is None:
-            left, top, right, bottom = self.box
-            across, down = np.arange(width), np.arange(height)[:, None]
-            return (left <= across) & (across < right) & (top <= down) & (down < bottom)
         if isinstance(self.region, tuple):
             number, path = self.region
             return np.asarray(read_image(path)).astype(int) @ (1, 256, 65536) == number
-        if isinstance(self.region[0], list):
-            # four times as fine, since drawing takes in every pixel on the line, which would widen what is small
-            canvas = Image.new("L", (4 * width, 4 * height))
-            for polygon in self.region:
-                ImageDraw.Draw(canvas).polygon([4 * number - 0.5 for number in polygon], fill=255)
-            return np.asarray(canvas.reduce(4)) > 127
-        inside = np.arange(len(self.region)) % 2 == 1
-        return np.repeat(inside, self.region).reshape(width, height).T
+        if self.region and isinstance(self.region[0], int):
+            inside = np.arange(len(self.region)) % 2 == 1
+            return np.repeat(inside, self.region).reshape(size).T
+        left, top, right, bottom = self.box
+        # four times as fine, since drawing takes in every pixel on the line, which would widen what is small
+        canvas = Image.new("L", (4 * size[0], 4 * size[1]))
+        for polygon in self.region or [(left, top, right, top, right, bottom, left, bottom)]:
+            ImageDraw.Draw(canvas).polygon([4 * number - 0.5 for number in polygon], fill=255)
+        return np.asarray(canvas.reduce(4)) > 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,33 +83,26 @@ class Picture:
     cluster: str
     held_out: bool = False
 
-    def patches(self, area: Area, grid: tuple[int, int], view: View = WHOLE, *, share: float = 0.5) -> list[int]:
-        """Numbers, row by row, of the patches of a grid (rows, columns) over a part of the picture (as in `Encoding`)
-        that are inside an area by more than a share of them."""
-        inside = _inside(area, self.image.size, grid, view)
-        return np.flatnonzero(inside > share + 1e-6).tolist()  # half a patch may come out a rounding above
-
     def places(self, area: Area, encoding: Encoding, *, share: float = 0.5) -> list[int]:
-        """The positions of these patches in a prompt: all where the area is the whole picture, none where the model
-        lays its patches on no grid."""
+        """The positions of the patches that are inside an area by more than a share of them: all where that is the
+        whole picture, none where the model lays its patches on no grid."""
         if area.box == (0, 0, *self.image.size):
             return encoding.patches
-        inside = self.patches(area, encoding.grid, encoding.view, share=share) if encoding.grid else []
-        return [encoding.patches[k] for k in inside]
+        if encoding.grid is None:
+            return []
+        inside = cells(area, self.image.size, encoding.grid, encoding.view)
+        return [*compress(encoding.patches, inside.flat > share + 1e-6)]  # half a patch may come out a rounding above
 
 
 @lru_cache(4096)  # a photograph's segments are drawn or read from a file
-def _inside(area: Area, size: tuple[int, int], grid: tuple[int, int], view: View) -> Cells:
-    return cells(area.mask(size), grid, view)
-
-
-def cells(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int], view: View = WHOLE) -> Cells:
-    """How much of every cell of a grid lies inside a mask, as a share. view: the part of the picture under the grid, as
-    (left, top, right, bottom) in shares of its width and height; it may be more than the picture."""
-    height, width = mask.shape
-    box = np.multiply(view, (width, height, width, height))
-    more = max(0, int(np.ceil(max(*-box[:2], box[2] - width, box[3] - height))))
-    wide = Image.fromarray(np.pad(mask, more).astype(np.float32))
+def cells(
+    area: Area, size: tuple[int, int], grid: tuple[int, int], view: View = WHOLE
+) -> Float[np.ndarray, "row column"]:
+    """How much of every cell of a grid (rows, columns) over a picture of this width and height lies inside an area, as
+    a share. view: the part of the picture under the grid (as in `Encoding`); it may be more than the picture."""
+    box = np.multiply(view, (*size, *size))
+    more = max(0, int(np.ceil(max(*-box[:2], *(box[2:] - size)))))
+    wide = Image.fromarray(np.pad(area.mask(size), more).astype(np.float32))
     return np.asarray(wide.resize(grid[::-1], Image.Resampling.BOX, box=tuple(box + more))).astype(float)
 
 
@@ -157,6 +146,14 @@ def _picture(scene: world.Scene) -> Picture:
 # Of COCO
 
 
+def _coco(of: str, *kinds: str) -> PublicSet:
+    files = (f"{root}annotations/{kind}_val2017.json" for kind in kinds for root in ("coco/", ""))
+    return PublicSet(f"COCO's {of}", tuple(files), "cocodataset.org (2017 Val)")
+
+
+CAPTIONS, SEGMENTS = _coco("captions", "captions"), _coco("segments", "panoptic", "instances")
+
+
 def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segments: bool = False) -> Items:
     """`n` photographs (all there are, if that is fewer) drawn by `seed` from `data_dir`/coco: val2017/*.jpg with
     annotations/captions_val2017.json; with `segments`, those that have some in panoptic_val2017.json and its folder, or
@@ -167,7 +164,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
     if data_dir is None:
         return scenes(n, seed=seed)
-    path, read = _annotations(data_dir, "captions")
+    path, read = _annotations(CAPTIONS, data_dir)
     found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         if text := str(annotation.get("caption") or "").strip():
@@ -201,8 +198,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
 def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
     """By photograph its size and what is where: from the panoptic files where they are, else from the instances, whose
     name `found` gets."""
-    there = any((Path(data_dir) / name).is_file() for name in _coco("panoptic").files)
-    path, read = _annotations(data_dir, "panoptic" if there else "instances")
+    path, read = _annotations(SEGMENTS, data_dir)
     found.source = ", ".join(sorted((found.source, named(path))))
     names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
     sizes = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
@@ -233,13 +229,7 @@ def _usable(region: object, size: tuple[int, int]) -> bool:
     return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
 
 
-def _coco(kind: str) -> PublicSet:
-    name = f"annotations/{kind}_val2017.json"
-    return PublicSet(f"COCO's {kind}", (f"coco/{name}", name), "cocodataset.org (2017 Val)")
-
-
-def _annotations(data_dir: str | Path, kind: str) -> tuple[Path, dict]:
-    coco = _coco(kind)
+def _annotations(coco: PublicSet, data_dir: str | Path) -> tuple[Path, dict]:
     path = coco.find(data_dir)
     try:
         read = json.loads(read_text(path))
@@ -341,32 +331,31 @@ def alone(picture: Picture) -> Input:
     return Input("", (picture.image,))
 
 
-def similarity_pairs(pictures: Sequence[Picture]) -> Items:
+@collected
+def similarity_pairs(pictures: Sequence[Picture]) -> Iterator[Pair]:
     """A picture and its caption. Group: how much it shows, as captions of the world are as long then; anchor: the
     caption's last word; words: the first thing. Of photographs none is known."""
-    found = Items(source=source_of(pictures))
     for p in pictures:
         last, first = (p.caption.split()[-1], (p.areas[0].words[-1],)) if p.asks else ("", ())
-        found.append(Pair(p.id, alone(p), p.caption, p.cluster.partition(":")[0], p.cluster, last, first))
-    return found
+        yield Pair(p.id, alone(p), p.caption, p.cluster.partition(":")[0], p.cluster, last, first)
 
 
-def colour_items(pictures: Sequence[Picture]) -> Items:
+@collected
+def colour_items(pictures: Sequence[Picture]) -> Iterator[SeenItem]:
     """Plain pictures, read for their colour against all others. As released: against "white". As there are no more
     colours than these, the unit is the picture; a null moves whole colours."""
-    found = Items(source=source_of(pictures))
     for p in pictures:
         others = tuple(colour for colour in COLOURS if colour not in p.words)
         released = (p.words, ("white",)) if "white" in others else ((), ())
-        found.append(SeenItem(p.id, p, p.words, others, released, "plain", *p.words, p.id))
-    return found
+        yield SeenItem(p.id, p, p.words, others, released, "plain", *p.words, p.id)
 
 
-def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Items:
+@collected
+def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Iterator[SeenItem]:
     """Pictures, read for the words of a kind in their caption against those of the least overlapping other caption:
     what both have left out, and as many of each, drawn by `seed`. As released: all of both, scaled. Group: how many
     words. Where a picture has no word of the kind, or none that the other has not, there are none on either side."""
-    rng, found = np.random.default_rng(seed), Items(source=source_of(pictures))
+    rng = np.random.default_rng(seed)
     pictures = [replace(p, words=of_kind(p.words, kind)) for p in pictures]
     worded = [p for p in pictures if p.words]
     others = {id(p): worded[j].words for p, j in zip(worded, least_overlapping(worded), strict=True)}
@@ -376,8 +365,7 @@ def caption_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int 
         k = min(map(len, apart))
         right, wrong = (tuple(some[i] for i in sorted(rng.permutation(len(some))[:k])) for some in apart)
         anchor = right[0] if p.asks and k == 1 else p.cluster
-        found.append(SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster))
-    return found
+        yield SeenItem(p.id, p, right, wrong, (p.words, other), f"{k} words", anchor, p.cluster)
 
 
 def least_overlapping(pictures: Sequence[Picture]) -> list[int]:
@@ -387,21 +375,22 @@ def least_overlapping(pictures: Sequence[Picture]) -> list[int]:
     return [min(some, key=lambda j, own=own: len(own & words[j])) for own, some in zip(words, others, strict=True)]
 
 
-def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Items:
+@collected
+def area_items(pictures: Sequence[Picture], kind: str = "noun", *, seed: int = 0) -> Iterator[SeenItem]:
     """Areas of pictures, read for their word of a kind (an area may have none) against all the words of areas that are
     not true of the picture. As released: against one of these, drawn by `seed`. Anchor: the word; cluster: the
     picture's content."""
-    rng, found = np.random.default_rng(seed), Items(source=source_of(pictures))
-    labels = list(dict.fromkeys(w for p in pictures for area in p.areas for w in of_kind(area.words, kind)))
+    rng = np.random.default_rng(seed)
+    labels = dict.fromkeys(w for p in pictures for area in p.areas for w in of_kind(area.words, kind))
     for p in pictures:
         shown = {w for area in p.areas for w in area.words}
         wrong = tuple(w for w in labels if w not in shown)
         for number, area in enumerate(p.areas):
             right = of_kind(area.words, kind)[-1:]
             drawn = (right, (wrong[rng.integers(len(wrong))],) if wrong else ())
-            anchor = right[0] if right else p.cluster
-            found.append(SeenItem(f"{p.id} {number}", p, right, wrong, drawn, "areas", anchor, p.cluster, area))
-    return found
+            yield SeenItem(
+                f"{p.id} {number}", p, right, wrong, drawn, "areas", *(right or [p.cluster]), p.cluster, area
+            )
 
 
 def question(ask: Ask, language: str, *, form: int | None = None, what: str = SLOT) -> tuple[str, str]:
@@ -431,18 +420,17 @@ def said(key: str, language: str) -> tuple[str, str | None]:
     return word(key, language), None if language == "english" else key
 
 
-def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> Items:
+@collected
+def ask_items(pictures: Sequence[Picture], kind: str, language: str, *, manner: str = "world") -> Iterator[LensItem]:
     """The first question of a kind ("colour", "shape") that each picture allows, in a language and a manner, cut before
     the answer. Targets: the answer there ("own") and in "english". Pictures that allow none are left out, and in the
     world's sentences of other languages than English those few whose answer the shipped model was taught there."""
-    found = Items(source=source_of(pictures))
     taught = {*ABROAD} if manner == "world" and language != "english" else set()
     for p, ask in _asked(pictures, kind):
         if not {*ask.answers} & taught:
             prompt, answer = Input(in_manner(ask, language, manner), (p.image,)), question(ask, language)[1]
             words = {"own": (answer,), "english": ask.answers}
-            found.append(LensItem(p.id, prompt, words, p.cluster, group=kind, anchor=answer))
-    return found
+            yield LensItem(p.id, prompt, words, p.cluster, group=kind, anchor=answer)
 
 
 def _asked(pictures: Sequence[Picture], kind: str) -> Iterator[tuple[Picture, Ask]]:
@@ -452,12 +440,15 @@ def _asked(pictures: Sequence[Picture], kind: str) -> Iterator[tuple[Picture, As
             yield picture, asks[0]
 
 
-def picture_patches(pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0) -> Items:
+@collected
+def picture_patches(
+    pictures: Sequence[Picture], language: str, *, manner: str = "world", seed: int = 0
+) -> Iterator[PatchItem]:
     """Every picture of one colour, or of one shape, asked for its colour in a language, with the sentence of another
     colour drawn by `seed` ("the color is blue"), a plain picture of that, and the sentence of a word of no colour.
     Written into: all patches that show any of what is coloured, or the old colour could still be read. Pictures of more
     are left out."""
-    rng, items, shown = random.Random(f"patches {seed}"), Items(source=source_of(pictures)), _plain(seed)
+    rng, shown = random.Random(f"patches {seed}"), _plain(seed)
     for p, ask in _asked(pictures, "colour"):
         if len(p.areas) == 1:
             own = p.areas[0].words[0]
@@ -467,14 +458,14 @@ def picture_patches(pictures: Sequence[Picture], language: str, *, manner: str =
             run, like = (Input(in_manner(ask, language, manner), (image,)) for image in (p.image, shown[new]))
             pairs = (run, own_text), said(own, language), (like, new_text), said(new, language), (None, other)
             group, places = f"{p.id.partition(':')[0]} {language}", partial(p.places, p.areas[0], share=0.0)
-            items.append(PatchItem(f"{p.id}: {new}", *pairs, p.cluster, group, new, places))
-    return items
+            yield PatchItem(f"{p.id}: {new}", *pairs, p.cluster, group, new, places)
 
 
-def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> Items:
+@collected
+def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: int = 0) -> Iterator[RecolourItem]:
     """Every picture of two halves, asked in English for its two colours in any order; a third one is written into one
     half, drawn by `seed`. Pictures of the same two colours are one cluster, whichever comes first."""
-    rng, items, shown = random.Random(f"recolour {seed}"), Items(source=source_of(pictures)), _plain(seed)
+    rng, shown = random.Random(f"recolour {seed}"), _plain(seed)
     for p, ask in _asked(pictures, "colours"):
         area = p.areas[rng.randrange(2)]
         [present] = area.words
@@ -483,9 +474,10 @@ def recolour_items(pictures: Sequence[Picture], *, manner: str = "world", seed: 
         real.paste(shown[third].crop(area.box), area.box)
         prompt, source = ((Input(text, (image,)),) for image in (p.image, real))
         colours = (before,), (before - {present} | {third},), present, third, another
-        places, cluster = partial(p.places, area), f"halves: {' '.join(sorted(p.words))}"
-        items.append(RecolourItem(f"{p.id}: {third}", prompt, *colours, source, places, named_colours, cluster))
-    return items
+        cluster = f"halves: {' '.join(sorted(p.words))}"
+        yield RecolourItem(
+            f"{p.id}: {third}", prompt, *colours, source, partial(p.places, area), named_colours, cluster
+        )
 
 
 def _plain(seed: int) -> dict[str, Image.Image]:
@@ -496,5 +488,4 @@ def _plain(seed: int) -> dict[str, Image.Image]:
 def named_colours(text: str) -> tuple[str, ...]:
     """The colours that the first line of a text names in English, in order."""
     line = next((line for line in text.lower().splitlines() if line.strip()), "").replace("gray", "grey")
-    found = [(match.start(), colour) for colour in COLOURS if (match := re.search(rf"\b{colour}\b", line))]
-    return tuple(colour for _, colour in sorted(found))
+    return tuple(dict.fromkeys(re.findall(rf"\b(?:{'|'.join(COLOURS)})\b", line)))
