@@ -224,8 +224,8 @@ labelled.claims(
 
 # %% [markdown]
 # The lens asks for one thing: that a sound lie where the *output* has its words. It may lie where the *input* has them, or
-# where middle layers have them, and the lens would not see it (arXiv 2602.00462 finds that of pictures). The similarity above
-# and the interventions below do not have that blind spot.
+# where middle layers have them, and the lens would not see it ({cite:t}`krojer2026latentlens` find that of pictures). The
+# similarity above and the interventions below do not have that blind spot.
 #
 # ## A question never taught: what kind of animal is it?
 #
