@@ -58,9 +58,9 @@ model = chapter.model
 # you read NTREX-128 over the network, and the dictionary is the generated world's. By default sentences are generated: who
 # does what to whom in the world of the book's own models, drawn at random, so that trumpets lose turtles.
 #
-# Generated German is another type of text than the rest. All its scenes, and most of its running text, begin with *man sagt,
-# dass* (it is said that), and the rest are bare clauses, so that the verb stands last; no other language here has that. To
-# the book's models that is all the German there is. Of a model that has read real German, a low German curve says nothing.
+# Generated German is another type of text than the rest. All its scenes begin with *man sagt, dass* (it is said that), and its
+# facts are such clauses too, with the verb at their end; no other language here has that. To the book's models that is all
+# the German there is. Of a model that has read real German, a low German curve says nothing.
 #
 # Two traps lie in the sentences.
 #

@@ -21,8 +21,8 @@ from semhub_utils.spokes.items import GENERATED, Items
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
 TOY = (
-    "All items of this run were generated from the made-up world of the book's own models. What holds of them, or does "
-    "not, need not hold of natural text, pictures or sounds."
+    "All items of this run are generated from the made-up world that the models of this book were taught. What holds "
+    "of them, or does not, need not hold of natural text, pictures or sounds."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 
