@@ -107,7 +107,7 @@ raised.curves(
 )
 
 # %% [markdown]
-# The loss alone tells no hub from islands; the islands' text is even the easier one. Ask them facts, and look at their states:
+# A loss alone tells no hub from islands. Ask them facts, and look at their states:
 
 # %% tags=["hide-input"]
 youth = raised.changed(raising.youth)
@@ -279,12 +279,12 @@ layers.claims(
 listing(raising.demanded())
 
 # %% [markdown]
-# Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two saw
-# the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split, so that
-# the reported items chose nothing, and none did better, though they saw
-# fewer tokens. Their shares are of 150 prompts a type. The planted model had recipes before this one, too: the first three were
-# judged by the reported split and lost the plant while they learned the taught facts by heart. This one was chosen on another
-# split: it reads English words in the other types' sentence forms before the planting, and no row moves afterwards.
+# Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two
+# saw the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split,
+# so that the reported items chose nothing. They saw fewer tokens, and what they came to stands in the table, as shares of
+# their own prompts. The planted model had recipes before this one, too: the first three were judged by the reported split and
+# lost the plant while they learned the taught facts by heart. This one was chosen on another split: it reads English words in
+# the other types' sentence forms before the planting, and no row moves afterwards.
 
 # %% tags=["hide-input"]
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})

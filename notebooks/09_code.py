@@ -54,7 +54,8 @@ model = chapter.model
 # The paper reads the programs of MBPP, nearly a thousand short Python exercises. With `data_dir` at a folder that holds the
 # set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of mxeval) you read it from there; with `programs="mbpp"` over the
 # network; with `programs="stdlib"` you read functions of the Python that runs the chapter. By default programs are generated:
-# one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
+# one statement each, in the words the book's small models were taught. A list of `FLOWER` and `HIT` is no code that another
+# model has read. What does not parse as Python 3 is skipped.
 
 # %%
 found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
