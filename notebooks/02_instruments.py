@@ -171,7 +171,6 @@ stop.curves(
 stop.claims(
     "shared-punctuation",
     "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
-    paper="Nothing: sentences that end in a full stop are continued with a few words, so that the last token is not the stop.",
 )
 
 # %% [markdown]
@@ -182,16 +181,16 @@ stop.claims(
 similarity = chapter.run(alike.Alike(), pairs, series="spanish")
 similarity.curves(
     "similarity",
-    "Are translations more alike than other pairs?",
-    alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",
-    y="cosine of matching pairs minus others",
+    "Is the translation the nearest of its form?",
+    alt="Share of Spanish prompts, above chance, whose twin is the nearest of its form, with null and controls.",
+    y="share of pairs, above chance",
+    reading=alike.NEAREST,
 )
 
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity/spanish",
-    "At some middle layer, a Spanish prompt is closer to its English twin than to others of the same form.",
-    paper="Translations are more alike than other pairs in the middle layers.",
+    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
 )
 
 # %% [markdown]
