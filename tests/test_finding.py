@@ -125,9 +125,8 @@ def test_generated_items_are_owned_up_to_beside_the_verdicts(tmp_path):
         chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
         for items in (Items(["3+5"], source), Items(["3+6"])):
             chapter.find(f"step {items}", partial(made_of, items))
-        chapter.results.claim(found(), "Alike.")
         shown = chapter.finish()
-        assert "verdict-table" in shown.html and "Alike." in shown.text and (TOY in shown.text) == (TOY in shown.html)
+        assert "verdict-table" in shown.html and (TOY in shown.text) == (TOY in shown.html)
         return shown.text
 
     assert TOY in finished("some/model", "generated")
