@@ -178,8 +178,7 @@ stop.claims(
 # all pairs share then cancels. The same pairs, measured that way:
 
 # %% tags=["hide-input"]
-similarity = chapter.run(alike.Alike(), pairs, series="spanish")
-similarity.curves(
+chapter.run(alike.Alike(), pairs, series="spanish").curves(
     "similarity",
     "Is the translation the nearest of its form?",
     alt="Share of Spanish prompts, above chance, whose twin is the nearest of its form, with null and controls.",
@@ -187,13 +186,9 @@ similarity.curves(
     reading=alike.NEAREST,
 )
 
-# %% tags=["hide-input"]
-similarity.claims(
-    "similarity/spanish",
-    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
-)
-
 # %% [markdown]
+# These are prompts of the [first chapter](01_hypothesis), and the verdict on them stands there.
+#
 # ## The verdict: when does a claim hold?
 #
 # Every card in this book is filled by the same rules, and [one page](../book/verdicts) prints them. Which of them came first?
