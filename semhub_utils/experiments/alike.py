@@ -150,7 +150,8 @@ def alike_sets(model: LanguageModel, sets: Sequence[PairSet], *, seed: int = 0) 
     """`Alike` for every set of pairs; the table adds the column `ending`.
 
     Claims: `similarity/<languages>` for the first ending of each two languages; with ", <ending>" behind for the
-    others, which have one model of random weights beside them. Raises SemhubError if there are fewer than 4 pairs of a set.
+    others, which have one model of random weights beside them. Raises SemhubError if there are fewer than 4 pairs of a
+    set.
     """
     found, seen = [], set()
     for some in sets:
