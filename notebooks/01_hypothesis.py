@@ -68,11 +68,11 @@ LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_w
 #
 # ## Whose words are they?
 #
-# Take many lines of each type and ask, at every position and layer, how much of the lens's probability is English. A token is English as
-# far as it is commoner in English text than in the other types'. Chance plays a part, as some tokens are likely whatever is
-# read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey is the same
-# architecture with random weights. The cards name two more controls: the embedding layer, and *roles exchanged*, which is how much
-# of the type there is on English text.
+# Take many lines of each type and ask, at every position and layer, how much of the lens's probability is English. A token is
+# English as far as it is commoner in English text than in the other types'. Chance plays a part, as some tokens are likely
+# whatever is read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey is the
+# same architecture with random weights. No claim rests on this figure: models whose types share nothing, but which read
+# mostly English, [show it too](04_fooled), and one with a hub need not.
 
 # %%
 texts = languages.split_texts(min(n_items, 40), 1000, seed=seed)
@@ -91,9 +91,11 @@ heard.curves(
 # %% [markdown]
 # ## Do equal meanings meet?
 #
-# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight
-# equals to three plus*. Subtract what prompts of one form share whatever they mean, and see what the meaning adds. All prompts
-# here speak of facts that the shipped models were taught in English only. Whether another model knows them is not asked here.
+# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and
+# *eight equals to three plus*. Is the twin the nearest of all English prompts of its form, more often than by chance? What
+# prompts of one form share whatever they mean cannot help it: all that are compared have that. The second figure has the
+# cosines, against others of the form and, as released, against all. All prompts here speak of facts that the shipped models
+# were taught in English only. Whether another model knows them is not asked here.
 
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
