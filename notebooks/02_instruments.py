@@ -183,25 +183,39 @@ similarity.curves(
     reading=alike.NEAREST,
 )
 
-# %% tags=["hide-input"]
-similarity.claims(
-    "similarity/spanish",
-    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
-)
-
 # %% [markdown]
-# Other measures stand beside it. *Mid-rank* asks how far up the list of its form the twin is. Some states are near
-# everything: CSLS takes that off, and finds translations of words better for it {cite:p}`conneau2017translation`. The causal
-# inner product weighs directions by what they do to the output {cite:p}`park2023linear`; under it languages were found to lie
+# Cosine has a scale of its own in every model and layer, and some states are near everything. So the claim counts neighbours. Two
+# corrections of the cosine stand here beside it: for such hubs of the space (CSLS {cite:p}`conneau2017translation`), and by the *causal* inner
+# product, in which directions count by how much they move the output {cite:p}`park2023linear`; by it languages were found to lie
 # along largely separable directions {cite:p}`marinov2026separability`.
 
 # %% tags=["hide-input"]
 similarity.curves(
-    {"mid-rank": "mid-rank", "csls": "cosine, by CSLS", "causal": "causal inner product"},
-    "Do other measures agree?",
-    alt="Mid-rank of the twin, cosine by CSLS and cosine by the causal inner product by relative depth, with nulls.",
-    y="mid-rank (half at most), or match minus others",
+    {"similarity": "cosine", "csls": "CSLS", "causal": "causal inner product"},
+    "Do corrected cosines agree?",
+    alt="Cosine, CSLS and causal inner product of matching pairs minus others, by relative depth, with their nulls.",
+    y="matching pairs minus others of the form",
     by="measure",
+    reading=("", alike.CORRECTED),
+    control="",
+)
+
+# %% [markdown]
+# To compare two models, a measure has to say how far it is between nothing and all. *Calibrated*, 0 is what shuffled pairs exceed
+# one time in twenty, and 1 the largest value there is {cite:p}`groger2026aristotelian`.
+
+# %% tags=["hide-input"]
+similarity.curves(
+    "calibrated",
+    "How far between chance and all?",
+    alt="Calibrated share of nearest twins and of shared neighbours, by relative depth, beside random weights.",
+    y="0: the null, 1: the most there can be",
+)
+
+# %% tags=["hide-input"]
+similarity.claims(
+    "similarity/spanish",
+    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
 )
 
 # %% [markdown]
