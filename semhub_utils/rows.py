@@ -128,7 +128,7 @@ def family_in_words(of: Mapping[str, Any]) -> str:
     """What `family` found, as a reader is told it."""
     said = (
         f"Of {of['claims']} claims {of['tested']} can be tested, and {of['holds']} of these hold. Were there nothing "
-        f"to find, at most about {of['expected_by_chance']:.1f} would be called so. After Holm's correction for all "
+        f"to find, at most about {of['expected_by_chance']:.2g} would be called so. After Holm's correction for all "
         f"{of['tested']} (level {of['level']:g}) {of['remain']} of the {of['holds']} remain."
     )
     few = f" Draws of the nulls are too few for {of['claims']} claims, so that fewer remain than could."
