@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle, one_token_forms
-from planted import N, two_worlds
+from planted import N, empty_llama, look_at, two_worlds
 
 from semhub_utils.experiments import patching
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
-from semhub_utils.models import randomised
+from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import PatchItem
-from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
 
@@ -158,7 +158,7 @@ def test_items_of_arithmetic():
 
 def test_without_another_relation_that_control_is_left_out():
     _, claims = patching.interchange(two_worlds(True), planted_items(other=False), series="n", twins=())
-    assert set(claims[0].controls) == {"same answer", "random push", "embedding layer"}
+    assert set(claims[0].controls) == {"same answer", "random push", "embedding layer", "last layer"}
 
 
 # ---- truth put in by hand, and trained ----
@@ -177,25 +177,87 @@ def planted_items(other=True):
     ]  # fmt: skip
 
 
-def test_planted_hub_is_found_and_planted_absence_is_not():
-    """Prompts of one token: the patch at the embeddings is the whole source, so that control alone holds it back."""
+def two_types(used: bool):
+    """A model of three layers for "D d7 ?" and "H w7 ?". Block 1 carries the meaning of what is named to the last token
+    and block 3 turns what stands there into an answer of the type that the first token tells. Where the state is `used`
+    it makes the answer of a run of type D out of the meaning, and in one of type H all eyes are on that token; else the
+    unembedding rows of both types read the meaning itself, and it adds only which type is asked for."""
+    kinds, width = [f"{kind}{k}" for kind in "dw" for k in range(N)], 4 * N + 8
+    module, tokenizer = empty_llama([*kinds, "D", "H", "?"], width, 3)
+    eye, at = torch.eye(width), 4 * N
+    own, meaning, out = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N : at]
+    first, last = module.model.layers[0].self_attn, module.model.layers[2].self_attn
+    with torch.no_grad():
+        module.model.embed_tokens.weight[: 2 * N + 3] = torch.cat([own, eye[at : at + 3]])
+        noise = torch.randn(2 * N + 4, width, generator=torch.Generator().manual_seed(0))
+        module.model.embed_tokens.weight += 0.02 * noise / width**0.5
+        first.v_proj.weight.copy_(eye)
+        last.v_proj.weight.copy_(eye)
+        first.o_proj.weight.copy_(meaning.T @ (own[:N] + own[N:]))
+        head = module.lm_head.weight
+        if used:
+            last.o_proj.weight.copy_(2 * out.T @ meaning)
+            look_at(last, at + 2, [at + 1, at + 2])  # in a run of type D the last token looks at itself
+            head[:N], head[N : 2 * N] = 8 * out, 4 * meaning
+        else:
+            for side in (at, at + 1):
+                last.o_proj.weight[side + 3, side] = 2.0
+                rows = slice(0, N) if side == at else slice(N, 2 * N)
+                head[rows] = 4 * meaning + 2 * eye[side + 3]
+    return wrap(module, tokenizer, model_id="used" if used else "given away")
+
+
+def typed(items):
+    """The same in runs that tell their type, and end in a token that tells nothing."""
+
+    def said(pair):
+        return tuple(f"{kind} {text} ?" for kind, text in zip("DH", pair, strict=True))
+
+    return [replace(i, run=said(i.run), source=said(i.source), other=said(i.other)) for i in items]
+
+
+def test_a_planted_hub_is_found_and_a_planted_absence_is_not():
+    """The patched state is used by block 3, and by nothing at the embeddings or at the last layer."""
+    _, claims = patching.interchange(two_types(True), typed(planted_items()), series="n")
+    for claim, least in zip(claims[:2], (3, 0.99), strict=True):
+        verdict = judge(claim)
+        assert verdict.verdict == HOLDS and verdict.passes == (1, 2) and min(claim.values[1:3]) > least, verdict
+        assert abs(claim.values[0]) < 0.1 and claim.values[3] < 0.6 * claim.values[2] and len(claim.controls) == 6
+    _, claims = patching.interchange(two_worlds(False), planted_items(), series="n")
+    assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
+    assert {judge(c).verdict for c in claims[:2]} <= {NOT, INCONCLUSIVE} and max(claims[1].values) < 0.05
+
+
+def test_what_the_source_s_own_output_gives_away_is_no_use_of_its_state():
+    """Rows of translations are alike, so that a state of the other type reads as this type's word too, with no block
+    left to use it: a push as large as in the middle, of which only the answers themselves show that it is more."""
+    _, (pushed, answered, *_) = patching.interchange(two_types(False), typed(planted_items()), series="n")
+    verdict = judge(pushed)
+    assert verdict.verdict == EXPLAINED and verdict.by == "last layer" and pushed.p[1] < 0.01
+    assert pushed.values[3] > 0.9 * pushed.values[2] > 3
+    assert judge(answered).verdict == HOLDS and answered.values[3] < 0.1 < 0.9 < min(answered.values[1:3])
+
+
+def test_a_state_that_is_there_from_the_start_is_explained_by_the_embedding_layer():
+    """Prompts of one token: the patch at the embeddings is the whole source, so that control holds it back."""
     _, claims = patching.interchange(two_worlds(True), planted_items(), series="n")
     for claim, least in zip(claims[:2], (5, 0.99), strict=True):
         verdict = judge(claim)
-        assert verdict.verdict == WEAKLY and "not above embedding layer" in verdict.reason and claim.values[1] > least
-        beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
-        assert len(beaten) == 4 and claim.p[1] < 0.01 and max(c.high[1] for c in beaten) < claim.low[1]
-    _, claims = patching.interchange(two_worlds(False), planted_items(), series="n")
-    assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
-    assert {judge(c).verdict for c in claims[:2]} == {NOT}
+        assert verdict.verdict == EXPLAINED and claim.values[1] > least and claim.p[1] < 0.01
+        beaten = [c for name, c in claim.controls.items() if name not in ("embedding layer", "last layer")]
+        assert len(beaten) == 4 and min(c.margin.low[1] for c in beaten) > 0
+        assert claim.controls["embedding layer"].margin.values[1] < claim.least
 
 
 @pytest.mark.parametrize(("name", "verdict"), [("planted", HOLDS), ("islands", NOT), ("random", NOT)])
 def test_trained_models_are_told_apart(name, verdict):
+    """By what they answer. The push alone is as large at the last layer, in the hub that was planted too."""
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
     items = facts.patch_items(facts.prompts("code", 180))
-    _, claims = run(patching.Patch(), model, items, series="code", twins=())
-    found = judge(claims[0])
-    assert found.verdict == verdict, found.reason
-    assert verdict == NOT or 0 < found.layer < model.n_layers
+    _, (pushed, answered) = run(patching.Patch(), model, items, series="code", twins=())
+    found = judge(answered)
+    assert found.verdict == verdict and (found.where == ("middle",)) == (verdict == HOLDS), found.reason
+    assert judge(pushed).verdict not in (HOLDS, WEAKLY)
+    if verdict == HOLDS:
+        assert judge(pushed).by == "last layer" and max(pushed.p[3:6]) < 0.01 and min(pushed.low[3:6]) > 5

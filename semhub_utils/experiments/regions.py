@@ -335,8 +335,9 @@ class AlikeLabel(Experiment):
         group, own = labels.others(of_group=True), np.eye(len(texts))[labels.of]
         compared = (group[labels.of] | (own > 0))[:, None]
         found, of_group = Weighed(_nearest(cosine), own).own, _nearest(np.where(compared, cosine, -np.inf))
+        many = compared.sum(2, keepdims=True)
         return {
-            ("clip-label", NEAREST): Weighed(of_group - 1 / compared.sum(2, keepdims=True), own),
+            ("clip-label", NEAREST): Weighed(np.where(many > 1, of_group - 1 / many, np.nan), own),
             ("clip-label", OF_GROUP): Weighed(cosine, labels.weights(labels.others(of_group=True))),
             ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.others())),
             ("clip-retrieval", ""): found,
