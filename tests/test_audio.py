@@ -136,7 +136,7 @@ def test_similarity_agrees_with_one_at_a_time(model, plain):
         for c, values, k in zip(clips, cosine, own, strict=True):
             near = [GROUPS[o] == GROUPS[c.label] or reading == "as released" for o in WORDS]
             others = [j for j in range(5) if j != k and near[j]]
-            first = values[k] > values[others].amax(0)
+            first = (values[k] > values[others].amax(0)).double()
             score.append(first - 1 / (1 + len(others)) if reading == NEAREST else values[k] - values[others].mean(0))
         if reading == NEAREST:  # of one text at the embeddings, all labels tie
             close(curve_of(table, "clip-label", "s", reading)[1:], torch.stack(score).double().mean(0)[1:])

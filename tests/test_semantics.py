@@ -375,7 +375,7 @@ def test_planted_roles_are_found_and_planted_absence_is_not():
     cells = table[(table.experiment == "roles-confusion") & (table.layer == 1)]
     assert ((cells.series == cells.word) == (cells.value > 0)).all() and len(cells) == 9
     _, claims = role_claims(role_world([None] * 60), items, OTHERS)
-    assert verdicts(claims) == {"lead": NOT, "same position": NOT}
+    assert {*verdicts(claims).values()} <= {NOT, INCONCLUSIVE}
 
 
 def test_a_word_of_the_position_is_no_word_of_the_role():
@@ -447,10 +447,10 @@ def fake_states(items, knows):
 
 def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
     items = [i for i in semantics.swap_items(known, 140, seed=0) if "recipient" not in i.form][:80]
-    for knows, want in ((True, HOLDS), (False, NOT)):
+    for knows, want in ((True, {HOLDS}), (False, {NOT, INCONCLUSIVE})):
         monkeypatch.setattr(alike, "hidden_states", fake_states(items, knows))
         table, claims = swaps_of(one, items, seed=0, twins=())
-        assert {judge(claim).verdict for claim in claims} == {want}, [judge(claim).reason for claim in claims]
+        assert {judge(claim).verdict for claim in claims} <= want, [judge(claim).reason for claim in claims]
         parted = [values(table, "swap-order", series=s, reading="as written")[1] for s in alike.ORDERS.values()]
         if not knows:  # each order by itself looks like knowledge, or like its contrary, and the shuffle has its cost
             assert parted[0] > 0.05 and parted[1] < -0.05
@@ -521,7 +521,8 @@ def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name
     table, claims = patching.interchange(model, items, series="logic", twins=())
     late = claims[1].values[-2]
     if name == "hub":
-        assert late > 0.5 and {(judge(c).verdict, judge(c).by) for c in claims} == {(EXPLAINED, "last layer")}
+        assert late > 0.5 and (judge(claims[1]).verdict, judge(claims[1]).by) == (EXPLAINED, "last layer")
+        assert judge(claims[0]).verdict not in (HOLDS, WEAKLY)
     else:
         assert late < 0.05 and {judge(c).verdict for c in claims} <= {NOT, INCONCLUSIVE}
     assert table[table.experiment == "task-logic"].value.mean() > 0.9

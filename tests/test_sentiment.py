@@ -361,7 +361,7 @@ def planted(shared: bool):
             for sign, of in zip((1, -1), sides, strict=True):
                 for word in of:
                     row = module_.lm_head.weight[words.index(word)]
-                    row += 2.2 * sign * side[language]
+                    row += 1.75 * sign * side[language]
                     row[4:] += 1.2 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
                     row[3 if language == "spanish" else 2] += 9.0
     return wrap(module_, tokenizer, model_id="shared" if shared else "apart")
@@ -549,7 +549,8 @@ def test_patches_against_one_run_at_a_time(tiny):
 def written(shared: bool, told: bool = True):
     """Pleasant and unpleasant English words lie on either side of a direction. Where English is `told`, block 1 makes a
     meaning of it; where Spanish is, block 3 makes of that what the output words read if `shared`. Each has no eyes for
-    anything but the other tag where it stands, so that a word before, or a state behind both, says nothing there."""
+    anything but the other tag where it stands, so that a word before, or a state behind both, says nothing there. Where
+    nothing is told, words have their meaning from the start."""
     english, spanish = ([f"{kind}{k}" for k in range(PAIRS) for kind in kinds] for kinds in ("pu", "bm"))
     words = [*english, *spanish, *(f"n{k}" for k in range(24)), *sentiment.NEUTRAL, "en:", "es:"]
     module, tokenizer = empty_llama(words, 40, 3)
@@ -560,9 +561,12 @@ def written(shared: bool, told: bool = True):
         rows[:, 8:], head[:, 8:] = (0.3 * torch.randn(len(words) + 1, 32, generator=make) for _ in range(2))
         rows[: len(words) - 2, word] = 1
         for k, text in enumerate(english):
-            rows[words.index(text), raw] = 1 - 2 * (k % 2)
+            rows[words.index(text), raw if told else meaning] = 1 - 2 * (k % 2)
         for k, text in enumerate(spanish):
             head[words.index(text), said if shared else private] = 1 - 2 * (k % 2)
+        rows[4 * PAIRS : 4 * PAIRS + 24, raw if told else meaning] = 0.3 * torch.randn(
+            24, generator=make
+        )  # things are liked or not, too
         for text, tag in zip(("en:", "es:"), tags, strict=True):
             rows[words.index(text), tag] = 4
         first, last = module.model.layers[0].self_attn, module.model.layers[2].self_attn
@@ -572,8 +576,8 @@ def written(shared: bool, told: bool = True):
             look_at(attention, word, tag)
     tasks = []
     for language, of in (("english", english), ("spanish", spanish)):
-        tag = {"english": "en: ", "spanish": "es: "}[language] if told else ""
-        texts = [f"{tag}n{k}" for k in range(24)]
+        tag = {"english": "en:", "spanish": "es:"}[language]
+        texts = [f"{tag if told else f'n{23 - k}'} n{k}" for k in range(24)]
         tasks.append(words_task(language, texts, tuple(of[:-2:2]), tuple(of[1:-2:2]), tuple(of[-2:])))
     return wrap(module, tokenizer, model_id="shared" if shared else "apart"), *tasks
 

@@ -150,6 +150,12 @@ def test_right_words_against_plain_transformers(loud, what):
             near(shown[shown.series == side].value, np.mean(values, axis=0))
 
 
+def nearest(own, others):
+    """Whether it is the nearest, by layer; shared by those that tie."""
+    least = torch.maximum(own, others.amax(0)) - 1e-6
+    return (own >= least).double() / (1 + (others >= least).sum(0))
+
+
 def test_similarity_against_plain_transformers(loud):
     oracle, pictures = Oracle(loud), vision.scenes(9)
     _, claims = captions_of(loud, pictures)
@@ -161,8 +167,8 @@ def test_similarity_against_plain_transformers(loud):
             others = [j for j in range(9) if j != i and (kinds[i] == kinds[j] or reading == alike.RELEASED)]
             score = cos[i, i] - cos[i, others].mean(0) / 2 - cos[others, i].mean(0) / 2
             if reading == alike.NEAREST and others:
-                first, second = (cos[i, i] > some.amax(0) for some in (cos[i, others], cos[others, i]))
-                score = (first.double() + second.double()) / 2 - 1 / (len(others) + 1)
+                sides = [nearest(cos[i, i], some) for some in (cos[i, others], cos[others, i])]
+                score = sum(sides) / 2 - 1 / (len(others) + 1)
             scores.append(score)
         scores = [some for some in scores if some.isfinite().all()]
         near(claim.values, torch.stack(scores).mean(0))
