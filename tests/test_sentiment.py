@@ -361,7 +361,7 @@ def planted(shared: bool):
             for sign, of in zip((1, -1), sides, strict=True):
                 for word in of:
                     row = module_.lm_head.weight[words.index(word)]
-                    row += 1.75 * sign * side[language]
+                    row += 1.6 * sign * side[language]
                     row[4:] += 1.2 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
                     row[3 if language == "spanish" else 2] += 9.0
     return wrap(module_, tokenizer, model_id="shared" if shared else "apart")
