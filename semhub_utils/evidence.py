@@ -13,6 +13,7 @@ a number belongs to. Scores are oriented so that the claim says "above 0".
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -295,10 +296,8 @@ class Sample:
         sums, sizes = self._sums()
         m, n_seeds = len(np.unique(self.units)), len(sums)
         there = np.unique(self.units)
-        rng = np.random.default_rng(seed)
         of_units = np.zeros((DRAWS, sums.shape[1]))
-        of_units[:, there] = rng.multinomial(m, np.full(m, 1 / m), size=DRAWS)
-        of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=DRAWS)
+        of_units[:, there], of_seeds = _times(m, DRAWS, seed), _times(n_seeds, DRAWS, seed + 1)
         total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
         return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
 
@@ -313,6 +312,13 @@ class Sample:
             wide = share(0, len(np.unique(self.units)))["high"] * (high - low < 1e-12)
             low, high = np.maximum(low - wide, -1), np.minimum(high + wide, 1)
         return Bounds(*(tuple(x.tolist()) for x in (mean, low, high)))
+
+
+@lru_cache(maxsize=8)
+def _times(n: int, draws: int, seed: int) -> Float[np.ndarray, "draw unit"]:
+    """How often each of n units comes when n are drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
 
 
 def _band(
@@ -414,7 +420,7 @@ def studentised_null(
     sums, sizes = np.zeros((of.max() + 1, scores.shape[1])), np.bincount(of).astype(float)
     np.add.at(sums, of, np.asarray(scores, float))
     m, mean = len(sizes), sums.sum(0) / sizes.sum()
-    times = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws).astype(float)
+    times = _times(m, draws, seed)
 
     def error(times: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """The standard error of a ratio of sums."""
