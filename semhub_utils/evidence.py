@@ -112,6 +112,7 @@ class Evidence:
     dropped: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, ControlCurve] = field(default_factory=dict)
     contrasts: Mapping[str, Contrast] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()  # controls without a single number
     least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
@@ -182,7 +183,7 @@ def evidence(
         bounds = own.bounds(inside, outcome=outcome, seed=seed)
         mean, low, high = (np.array(of) for of in (bounds.values, bounds.low, bounds.high))
         asides = (controls or {}).items()
-        curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of)}
+        curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of, kept)}
     if kept.any() and inside.any():
         nulls, beside = _drawn(draw, mean, np.eye(len(layers))[:, inside], list(parts.values()), sequential)
         fewest = min(map(len, nulls))
@@ -211,6 +212,7 @@ def evidence(
         dropped=dropped,
         controls=curves,
         contrasts=contrasts,
+        lacking=tuple(name for name in controls or {} if kept.any() and name not in curves),
         least_p=max(float(least_p), 1 / (1 + fewest)),
         **{"experiment": "", "series": "", "reading": "", **about},
     )
@@ -341,8 +343,10 @@ Aside = Float[np.ndarray, "*seed item _"] | Sample
 Or, as a `Sample`, those of other items."""
 
 
-def _any(of: "Aside") -> bool:
-    return bool(np.isfinite(of.scores if isinstance(of, Sample) else of).all(-1).any())
+def _any(of: "Aside", kept: np.ndarray) -> bool:
+    """Whether it has a number, of the same items or of others."""
+    scores = of.scores if isinstance(of, Sample) else of[..., kept, :]
+    return bool(np.isfinite(scores).all(-1).any())
 
 
 def _control(name: str, own: Sample, kept: np.ndarray, of: Aside, inside: np.ndarray, seed: int) -> ControlCurve:
