@@ -188,6 +188,8 @@ def test_vision_runs_unchanged_on_another_model(seeing, tmp_path):
         if name.split("/")[0] in ("patch", "patch-answer") or name in ("answers/spanish", "answers/chinese"):
             assert "cannot name the colour" in claim["reason"]
     check_table(table, {"similarity", "colours", "nouns", "nouns-probability", "segments", "answers", "recolour"})
+    answers = [claim for name, claim in claims.items() if name.startswith("answers/")]
+    assert all(claim["n_units"] <= 11 for claim in answers) and any(claim["n"] > 11 for claim in answers)
     assert "data:image/png" in check_notebook(notebook)
 
 

@@ -336,6 +336,14 @@ def test_the_commonest_answer_is_no_answer(shipped):
     assert judge(claim).verdict in ABSENT and abs(claim.values[0]) < 1e-9
 
 
+def test_sixty_pictures_of_eleven_colours_are_eleven(shipped):
+    """What holds of one red thing holds of most: answered as it is, it cannot be tested."""
+    items = vision.ask_items(vision.scenes(60, held_out=None, kinds=("one",)), "colour", "english")
+    _, [claim] = core.run(words.Answers(), shipped, items, series="english", twins=(), over="moves_with")
+    assert claim.n_units == len({item.targets["own"] for item in items}) == 11 < claim.n
+    assert judge(claim).verdict == UNTESTABLE and "11 independent units" in judge(claim).reason
+
+
 # ---- items ----
 
 

@@ -172,7 +172,8 @@ class RightWords(Experiment):
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
         here, elsewhere = self._numbers(reader, kept, prompts, reading, SeenItem.places, SeenItem.elsewhere)
         against, shown = kept.more[2][reading == RELEASED], here if self.first else np.exp(here)
-        claimed = {(self.named, ""): against.claimed(here, reading, self.first, elsewhere=elsewhere)}
+        beside = {"elsewhere": elsewhere} if np.isfinite(elsewhere).any() else {}  # of whole pictures there is none
+        claimed = {(self.named, ""): against.claimed(here, reading, self.first, **beside)}
         return claimed | against.sides(f"{self.named}-probability", ("right", "wrong"), shown)
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
