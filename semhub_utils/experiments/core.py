@@ -185,7 +185,8 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    labels = kept.labels(experiment.parts) if experiment.parts and kept.prompts is None else []
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:
         return [None] * n
@@ -342,8 +343,11 @@ def curve(
         table.loc[inner, "null_high"] = np.max(bounds, axis=0)
     tables = [table]
     for name, of in (controls or {}).items():
-        aside = of if isinstance(of, Sample) else Sample(of, labels)
-        bounds, n = aside.bounds(seed=seed), int(np.isfinite(aside.scores).all(-1).sum())
+        if not isinstance(of, Sample):  # one column stands for all layers
+            of = Sample(np.broadcast_to(of, (*of.shape[:-1], width)), labels)
+        if not np.isfinite(of.scores).all(-1).any():
+            continue
+        bounds, n = of.bounds(seed=seed), int(np.isfinite(of.scores).all(-1).sum())
         told |= {"value": bounds.values, "low": bounds.low, "high": bounds.high}
         tables.append(pd.DataFrame({**named, **told, "n": n, "dropped": dropped, "control": name}))
     return pd.concat(tables, ignore_index=True)
