@@ -118,7 +118,7 @@ def run(
     default those that the experiment names).
 
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
-    random weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
