@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from semhub_utils.evidence import corrected_p, random_pairings
+from semhub_utils.evidence import corrected_p
+from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import (
     BLOCKS,
     adjusted_cosine,
