@@ -21,16 +21,7 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import (
-    HOLDS,
-    NOT,
-    UNTESTABLE,
-    WEAKLY,
-    bootstrap_interval,
-    corrected_bound,
-    judge,
-    split_items,
-)
+from semhub_utils.evidence import Sample, corrected_bound, split_items
 from semhub_utils.experiments import core, interventions, unsaid, words
 from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import wrap
@@ -40,6 +31,7 @@ from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.code import Program, library, parse, programs
 from semhub_utils.spokes.items import Items
 from semhub_utils.tokens import WordForms, word_forms
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 
 def numbered(*sources):

@@ -11,11 +11,12 @@ from oracle import Oracle, one_token_forms, values
 from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import split_items
 from semhub_utils.experiments import alike, core, traps, words
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
 

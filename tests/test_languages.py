@@ -15,7 +15,6 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from test_project import pages
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import alike, core, words
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import languages
@@ -32,6 +31,7 @@ from semhub_utils.spokes.languages import (
     pair_sets,
     segments,
 )
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 organism = cache(lambda name: load_model(f"organism:{name}", check=False))
 

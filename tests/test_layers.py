@@ -16,14 +16,16 @@ from shared_data import shared
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, corrected_p, judge, random_pairings
+from semhub_utils.evidence import corrected_bound, corrected_p
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.lens import lens
 from semhub_utils.models import wrap
 from semhub_utils.organism.world import surface
+from semhub_utils.pairings import random_pairings
 from semhub_utils.spokes.languages import TypeTexts, split_texts
 from semhub_utils.states import hidden_states
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 SMOOTHING = 0.25
 NEAR = {"atol": 5e-5, "rtol": 0}
