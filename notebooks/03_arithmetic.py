@@ -147,7 +147,8 @@ similarity.claims(
 # {cite:p}`kantamneni2025trigonometry`. That says how a sum is found, and leaves open whether the words share the place.
 
 # %% tags=["hide-input"]
-lens = chapter.run(words.Lens("word", "digit"), prompts, series="digits", readings=True)
+number_word = words.Lens("word", "digit")
+lens = chapter.run(number_word, prompts, series="digits", readings=True, others=chapter.islands)
 lens.curves(
     "lens-probability",
     "Is it five or 5?",
@@ -326,7 +327,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from number words pushes the digits' run to that state's own answer.",
+    "At some middle layer, a state from number words pushes the digits' run to its own answer, by more than at the end.",
     needs=can_add,
 )
 

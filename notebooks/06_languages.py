@@ -246,7 +246,7 @@ listing(beaten.reset_index(), beats="{:.0%}")
 
 # %% tags=["hide-input"]
 english_or_own = words.Lens("english", "own")
-lens = chapter.run(english_or_own, items, readings=True)
+lens = chapter.run(english_or_own, items, readings=True, others=chapter.islands)
 
 # %% tags=["hide-input"]
 lens.curves(
@@ -401,7 +401,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from an English question pushes the {Name} run to that state's own answer.",
+    "At some middle layer, a state from an English question pushes the {Name} run to its own answer, by more than at the end.",
     needs=answers["english"],
 )
 

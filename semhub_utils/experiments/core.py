@@ -110,6 +110,7 @@ def run(
     over: str = "cluster",
     seed: int = 0,
     twins: Sequence[int] | None = None,
+    others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -118,6 +119,7 @@ def run(
 
     over: what intervals are over, and the rules count ("cluster", or "moves_with"). twins: seeds of the random
     weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
     """
@@ -133,7 +135,7 @@ def run(
     for reading in readings:
         way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
         seeds = twins if way is None or way.random_weights else ()
-        own, beside = _read(experiment, model, kept, reading, seed, seeds)
+        own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [
             _evidence(
@@ -159,8 +161,9 @@ Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int]
-) -> tuple[Numbers, Beside]:
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int],
+    others: Mapping[str, LanguageModel],
+) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
@@ -169,6 +172,8 @@ def _read(
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)
         beside[way] = _owned(kept, [(None, experiment.beside(model, kept, empty, reading))])
+    for name, other in others.items():
+        beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
     noise = []
     for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
         some = prompts if part is None else list(compress(prompts, part))
