@@ -17,17 +17,19 @@ from oracle import MediaOracle
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, bootstrap_interval, judge
+from semhub_utils.evidence import bootstrap_interval
 from semhub_utils.experiments import core, words
-from semhub_utils.experiments.core import Kept, Weighed, readable, run
+from semhub_utils.experiments.core import readable, run
 from semhub_utils.experiments.interventions import AWAY
 from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
+from semhub_utils.experiments.numbers import Kept, Weighed
 from semhub_utils.experiments.regions import AlikeLabel, Labels, LabelWords, labelled, sound_lens
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
 from semhub_utils.spokes.items import SOUNDS, Items, without_content
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 NAME = "qwen2-audio"
 WORDS = {"cat": ("equals", "and"), "dog": ("second", "the"), "house": ("ocho", "gat")}

@@ -14,11 +14,11 @@ from launch import chapters
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from semhub_utils import cli
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY
 from semhub_utils.identity import organism_path
 from semhub_utils.organism.world import number_word
 from semhub_utils.results import COLUMNS, KEY, load_results
 from semhub_utils.spokes import facts
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY
 
 CHARTS = ("curves", "dose", "stacked", "bars", "heatmap", "trajectories", "overlay")
 KNOWS_NOTHING = "the second model is random"

@@ -9,13 +9,13 @@ import torch
 from oracle import Oracle, one_token_forms
 from planted import N, two_worlds
 
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import PatchItem
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
 

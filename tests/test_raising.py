@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.experiments import fooled, raising
 from semhub_utils.experiments.raising import CURVE, ISLANDS, SMALL, TABLE, VARIANTS, live, onset
 from semhub_utils.models import wrap
@@ -31,6 +30,7 @@ from semhub_utils.organism.world import (
 )
 from semhub_utils.results import KEY
 from semhub_utils.spokes import facts
+from semhub_utils.verdicts import ALPHA, HOLDS, NOT, judge
 
 WORLD = World(fraction=0.1)
 TINY = Recipe(

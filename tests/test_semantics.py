@@ -22,15 +22,17 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings
+from semhub_utils.evidence import corrected_bound
 from semhub_utils.experiments import alike, core, patching, unsaid
-from semhub_utils.experiments.core import FEW_DRAWS
+from semhub_utils.experiments.numbers import FEW_DRAWS
 from semhub_utils.identity import organism_path
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
+from semhub_utils.pairings import random_pairings
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 SWAPS = [f"names {name}" for name in alike.SWAPS]
 

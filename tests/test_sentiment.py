@@ -17,10 +17,9 @@ from planted import empty_llama
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import continuations, core
 from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
-from semhub_utils.experiments.core import Kept
+from semhub_utils.experiments.numbers import Kept
 from semhub_utils.experiments.patching import SentimentPatch
 from semhub_utils.identity import digest
 from semhub_utils.models import wrap
@@ -28,6 +27,7 @@ from semhub_utils.organism.world import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
 from semhub_utils.steering import Edit, generate, next_token_logprobs
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 
 def steered(model, task, seed=0, kind=Sentiment, **fields):

@@ -16,7 +16,7 @@ from test_seeing import Plain, picture, sound
 from test_sentiment import hand_task, planted
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import split_items
 from semhub_utils.experiments import core, patching, words
 from semhub_utils.experiments.continuations import Sentiment
 from semhub_utils.experiments.interventions import Steering, Way
@@ -29,6 +29,7 @@ from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, next_token_logprobs, patched_states
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 WORDS = ("3", "5", "8", "9")
 

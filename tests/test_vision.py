@@ -17,7 +17,6 @@ from torch.nn.functional import cosine_similarity
 from semhub_utils import figures
 from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import alike, core, regions, words
 from semhub_utils.experiments.regions import RightWords
 from semhub_utils.finding import show
@@ -29,6 +28,7 @@ from semhub_utils.organism import scenes
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import PICTURES, Items
 from semhub_utils.tuned import Translators
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 NAMES = [*vision.COLOURS, *vision.SHAPES]
 COLOURS, NOUNS = RightWords("colours", first=True, nothing=("white noise",)), RightWords("nouns")
