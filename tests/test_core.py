@@ -209,7 +209,7 @@ def test_each_seed_may_read_its_own_part_of_the_items(tiny):
     """Whole clusters, about as many each; what was read stands at its item, and nothing elsewhere."""
     model, some = tiny("llama"), items(n=46)
     kept = Parted().fit(model, some)
-    _, beside = core._read(Parted(), model, kept, "normed", 0, range(5))
+    _, beside = core._read(Parted(), model, kept, "normed", 0, range(5), {})
     read = beside["random weights"]["toy", "own"]
     there = np.isfinite(read).all(2)
     assert (there.sum(0) == 1).all() and there.sum(1).min() >= 8 and there.sum(1).max() <= 10
@@ -227,7 +227,7 @@ def test_each_seed_may_read_its_own_part_of_the_items(tiny):
 
 def test_where_there_are_too_few_parts_every_seed_reads_all(tiny):
     some = [replace(item, cluster=f"c{k % 4}") for k, item in enumerate(items())]
-    _, beside = core._read(Parted(), tiny("llama"), Parted().fit(tiny("llama"), some), "normed", 0, range(5))
+    _, beside = core._read(Parted(), tiny("llama"), Parted().fit(tiny("llama"), some), "normed", 0, range(5), {})
     assert np.isfinite(beside["random weights"]["toy", "own"]).all()
 
 
