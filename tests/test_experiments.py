@@ -113,6 +113,10 @@ def test_similarity_values(both):
     np.testing.assert_allclose(values(table, "causal"), means(turned, groups)[alike.CORRECTED], atol=1e-4)
     spaces = table[table.experiment.isin(["retrieval", "neighbours", "cka"]) & table.control.isna()]
     assert (spaces.null_high.notna() == spaces.layer.between(1, model.n_layers - 1)).all()
+    beside = table[table.control == "random weights"].experiment.unique()
+    assert {*beside} == {"similarity", "retrieval", "mid-rank", "calibrated"}, (
+        "nothing that depends on how many are read"
+    )
     with pytest.raises(SemhubError, match="3 pairs"):
         core.run(alike.Alike(), model, pairs[:3], series="x")
 
