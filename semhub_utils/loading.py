@@ -107,7 +107,8 @@ def load_model(
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:
     """Those that lie beside a model, and that by the texts of its own world, or of the book's."""
-    return find(model) | {"neighbours": Neighbours(bank_texts(model.model_id))}
+    texts = bank_texts(model.model_id), bank_texts(model.model_id, ("en",))
+    return find(model) | {"neighbours": Neighbours(*texts)}
 
 
 def device_of(device: str | torch.device | None) -> torch.device:

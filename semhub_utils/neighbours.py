@@ -1,16 +1,18 @@
 """Contextual neighbours: which word's states, in a bank of texts, is a state nearest to?
 
 LatentLens (arXiv 2602.00462) reads a state not by the rows of the unembedding but by the states that a bank of texts
-leaves at its words: those of all layers stand side by side, and the nearest by cosine say what the state holds. Here a
-token's number is the largest cosine with any of its states, over TEMPERATURE, and the reading is the softmax over the
-vocabulary; so it gives probabilities, ranks and entropies, as every reading does. A state before an answer holds what
-is about to be said, so it is read by what came next in the bank (as in arXiv 1911.00172); a patch or a frame, which
-comes before no word, by the words themselves, as in LatentLens. The bank is every model's own, random weights' too.
+leaves at its words: those of several layers stand side by side, and the nearest by cosine say what the state holds.
+Here a token's number is the largest cosine with any of its states, over TEMPERATURE, and the reading is the softmax
+over the vocabulary; so it gives probabilities, ranks and entropies, as every reading does. A state before an answer
+holds what is about to be said, so it is read by what came next in texts of all types (as in arXiv 1911.00172); a patch
+or a frame, which comes before no word, by the words themselves, in texts of the hub's language, as in LatentLens.
 """
 
+import hashlib
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,43 +29,67 @@ from semhub_utils.states import hidden_states
 
 TEMPERATURE = 0.05
 FEWEST = 20  # different tokens
-STATES = 4  # of a token, at each layer
-ROOM = 2**25  # numbers in a bank: of larger models some layers are left out, evenly
+STATES, LAYERS = 2, 5  # of a token, at each layer; and of these as many, evenly
+BANKS = 3  # of a model that are kept
 ENTRIES = 2**22  # of the largest table of rows and states of the bank
 
 
 @dataclass(frozen=True)
 class Bank:
-    """What some texts left in a model. states: of length 1; token: of the vocabulary, whose each is; column: by token
-    of the vocabulary its row of states, or the number of rows where the bank has not got it."""
+    """Some texts as a model reads them. sites: by token that they have, STATES times (text, position); column: by token
+    of the vocabulary its row of sites, or their number where there is none. states: of length 1, by weights."""
 
-    states: Float[Tensor, "token state hidden"]
-    token: Int[Tensor, " token"]
+    texts: Sequence[Encoding]
+    sites: Sequence[Sequence[tuple[int, int]]]
     column: Int[Tensor, " vocab"]
+    states: dict[Hashable, Float[Tensor, "token state hidden"]] = field(default_factory=dict)
+
+    def of(self, model: LanguageModel) -> Float[Tensor, "token state hidden"]:
+        """The states of every token's sites at LAYERS layers."""
+        if model.weights in self.states:
+            return self.states[model.weights]
+        wanted: list[set[int]] = [set() for _ in self.texts]
+        for number, k in (site for some in self.sites for site in some):
+            wanted[number].add(k)
+        layers = np.linspace(0, model.n_layers, min(model.n_layers + 1, LAYERS)).round().astype(int).tolist()
+        found = hidden_states(model, self.texts, positions=[sorted(some) for some in wanted], layers=layers)
+        row = {of: k for k, of in enumerate(zip(found.item.tolist(), found.position.tolist(), strict=True))}
+        at = torch.tensor([[row[site] for site in some] for some in self.sites], device=found.hidden.device)
+        states = normalize(found.hidden[at].to(model.device, torch.float32), dim=-1).flatten(1, 2)
+        if not model.hooked:  # else they are changed for a while
+            self.states.clear()
+            self.states[model.weights] = states
+        return states
 
 
 @dataclass(frozen=True)
 class Neighbours(ThroughUnembedding):
-    """The reading "neighbours". texts: the bank's; ahead: whether a state goes by the token that comes next, and not by
-    its own. What the bank has no state of stands, all together, where the token stands that is farthest away."""
+    """The reading "neighbours". texts: the bank's; captions: those that patches and frames are read by; ahead: whether
+    a state goes by the token that comes next, and not by its own. What the bank has no state of stands, all together,
+    where the token stands that is farthest away. Random weights could have a bank, at the price of one for each seed;
+    without them, pictures and sounds emptied are the controls."""
 
     texts: tuple[str, ...]
+    captions: tuple[str, ...] = ()
     ahead: bool = True
     name: str = "neighbours"
-    by_layer = False
+    random_weights: ClassVar[bool] = False
+    by_layer: ClassVar[bool] = False
 
     @property
     def fingerprint(self) -> str:
-        return repr((self.name, self.texts, self.ahead))
+        """16 hex digits of a SHA-256 over the texts."""
+        said = repr((self.texts, self.captions, self.ahead, STATES, LAYERS, TEMPERATURE))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
     def at_patches(self) -> "Neighbours":
-        return replace(self, ahead=False)
+        return replace(self, texts=self.captions, captions=(), ahead=False) if self.captions else self
 
     def apart_from(self, prompts: Sequence[Prompt]) -> tuple["Neighbours", int]:
         """Without the texts that are read themselves, or begin as what is read does, or the other way round: their
         states would find themselves."""
-        read = {p if isinstance(p, str) else p.text for p in prompts}
+        read = {*filter(None, map(_plain, prompts))}
         left = tuple(t for t in self.texts if not any(t.startswith(r) or r.startswith(t) for r in read))
         return (self, 0) if len(left) == len(self.texts) else (replace(self, texts=left), len(self.texts) - len(left))
 
@@ -71,7 +97,7 @@ class Neighbours(ThroughUnembedding):
         self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]
     ) -> Float[Tensor, "site layer token"]:
         """The largest cosine with a state of each token of the bank, over TEMPERATURE."""
-        states = bank_of(model, self).states
+        states = bank_of(model, self).of(model)
         rows, flat = normalize(hidden.to(model.device, torch.float32), dim=-1).flatten(0, 1), states.flatten(0, 1)
         parts = rows.split(max(1, ENTRIES // len(flat)))
         near = torch.cat([(part @ flat.T).unflatten(1, states.shape[:2]).amax(2) for part in parts])
@@ -85,50 +111,35 @@ class Neighbours(ThroughUnembedding):
         return torch.cat([x, x.amin(1, keepdim=True) - missing], 1)[:, column[vocab]]
 
 
-_banks: WeakKeyDictionary[LanguageModel, dict[Hashable, Bank]] = WeakKeyDictionary()
+def _plain(prompt: Prompt) -> str:
+    """The text of a prompt that is nothing else."""
+    if isinstance(prompt, str):
+        return prompt
+    senses = prompt.patches if isinstance(prompt, Encoding) else any(prompt.media.values())
+    return "" if senses else prompt.text
+
+
+_banks: WeakKeyDictionary[LanguageModel, dict[Neighbours, Bank]] = WeakKeyDictionary()
 
 
 def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
-    """The bank of a model: its states at the words of the reading's texts, up to STATES of each token, which are those
-    of the first texts, at every layer. Special tokens and the first position, which is unlike all others, are left out.
-    One bank of a model is kept. Raises SemhubError where the texts have fewer than FEWEST different tokens."""
-    key, kept = (model.weights, reading), _banks.setdefault(model, {})
-    if key not in kept:
-        kept.clear()
-        found = _bank(model, reading)
-        if model.hooked:  # states are changed while this lasts
-            return found
-        kept[key] = found
-    return kept[key]
-
-
-def _bank(model: LanguageModel, reading: Neighbours) -> Bank:
+    """The bank of a model: up to STATES sites of each token, the first there are; some again where there are fewer.
+    Special tokens and the first position, which is unlike all others, are left out. Raises SemhubError where the texts
+    have fewer than FEWEST different tokens."""
+    kept = _banks.setdefault(model, {})
+    if reading in kept:
+        return kept[reading]
     encodings, special = model.encode(list(dict.fromkeys(reading.texts))), {*model.tokenizer.all_special_ids}
-    places: dict[int, list[tuple[int, int]]] = {}
+    sites: dict[int, list[tuple[int, int]]] = {}
     for number, e in enumerate(encodings):
         for k in range(1, len(e) - reading.ahead):
-            of = places.setdefault(e.ids[k + reading.ahead], [])
-            if e.ids[k + reading.ahead] not in special and len(of) < STATES:
+            token = e.ids[k + reading.ahead]
+            if token not in special and len(of := sites.setdefault(token, [])) < STATES:
                 of.append((number, k))
-    places = {token: of for token, of in sorted(places.items()) if of}
-    few = f"The texts of the bank have {len(places)} different tokens; {FEWEST} or more would do."
-    need(len(places) >= FEWEST, few)
-    sites = [of[k % len(of)] for of in places.values() for k in range(STATES)]  # a state again where there are fewer
-    wide = len(places) * STATES * model.hidden_size
-    layers = np.linspace(0, model.n_layers, min(model.n_layers + 1, max(2, ROOM // wide))).round().astype(int).tolist()
-    hidden = _at(model, encodings, sites, layers)
-    states = normalize(hidden.to(model.device, torch.float32), dim=-1).unflatten(0, (len(places), STATES)).flatten(1, 2)
-    token = torch.tensor([*places], device=model.device)
-    column = torch.full((model.vocab_size,), len(places), device=model.device)
-    column[token] = torch.arange(len(places), device=model.device)
-    return Bank(states, token, column)
-
-
-def _at(
-    model: LanguageModel, encodings: Sequence[Encoding], sites: Sequence[tuple[int, int]], layers: Sequence[int]
-) -> Float[Tensor, "site layer hidden"]:
-    """The states at (text, position)."""
-    wanted = [sorted({k for n, k in sites if n == number}) for number in range(len(encodings))]
-    found = hidden_states(model, encodings, positions=wanted, layers=layers)
-    row = {of: k for k, of in enumerate(zip(found.item.tolist(), found.position.tolist(), strict=True))}
-    return found.hidden[[row[site] for site in sites]]
+    need(len(sites) >= FEWEST, f"The bank's texts have {len(sites)} different tokens; {FEWEST} or more would do.")
+    column = torch.full((model.vocab_size,), len(sites), device=model.device)
+    column[torch.tensor([*sites], device=model.device)] = torch.arange(len(sites), device=model.device)
+    while len(kept) >= BANKS:
+        del kept[next(iter(kept))]
+    kept[reading] = Bank(encodings, [[of[k % len(of)] for k in range(STATES)] for of in sites.values()], column)
+    return kept[reading]

@@ -19,7 +19,7 @@ from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Columns, Exchange, Kept, Numbers, Scores, Weighed
 from semhub_utils.experiments.words import asked, top_words
 from semhub_utils.inputs import Input, Prompt
-from semhub_utils.lens import available_readings, lens, word_logprobs
+from semhub_utils.lens import available_readings, lens, reading_of, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.pairings import least_permutation_p, random_pairings
 from semhub_utils.similarity import cosine_matrix
@@ -51,7 +51,7 @@ def read_regions(
     for an empty region."""
     positions = [sorted({*chain(*some)}) for some in regions]
     options = {"top_k": int(FIRST in wanted), "rank": RANK in wanted, "entropy": ENTROPY in wanted}
-    options["reading"] = "raw" if reading == RELEASED else reading
+    options["reading"] = reading_of(reader, "raw" if reading == RELEASED else reading).at_patches
     measures = {
         PROBABILITY: lambda seen: word_logprobs(seen.logprob, groups),
         FIRST: lambda seen: torch.cat([torch.isin(seen.top_ids, ids[list(group)]) for group in groups], -1),
@@ -240,7 +240,8 @@ def overlay(
                 true[place] |= {*area.words}
         hidden = hidden_states(model, [encoding], positions=encoding.patches, layers=layers).hidden
         for reading in readings:
-            options = {"targets": table.ids if owner else None, "layers": layers, "reading": reading}
+            options = {"targets": table.ids if owner else None, "layers": layers}
+            options["reading"] = reading_of(model, reading).at_patches
             seen = lens(model, hidden, top_k=1, **options)
             texts = {int(i): model.tokenizer.decode([i]).strip() for i in seen.top_ids.unique()}
             firsts = {among[0]: (seen.top_ids[..., 0], seen.top_logprobs[..., 0], texts)}
@@ -309,8 +310,9 @@ class AlikeLabel(Experiment):
 
     Claim `clip-label/<series>`: the share of clips whose own label is the nearest by cosine of its group (animals with
     animals), above chance (NEAREST), against labels shuffled among clips of a group. Beside it the cosine with the own
-    label minus the mean with others, of the own group ("corrected") and of all clips ("as released"). Curves: `clip-retrieval`, is the own label the nearest of all (labels
-    that tie share the answer; series "chance"); and the plain cosine (`clip-cosine`).
+    label minus the mean with others, of the own group ("corrected") and of all clips ("as released"). Curves:
+    `clip-retrieval`, is the own label the nearest of all (labels that tie share the answer; series "chance"); and the
+    plain cosine (`clip-cosine`).
     """
 
     frame: str = "{}"
@@ -336,8 +338,6 @@ class AlikeLabel(Experiment):
         found, of_group = Weighed(_nearest(cosine), own).own, _nearest(np.where(compared, cosine, -np.inf))
         return {
             ("clip-label", NEAREST): Weighed(of_group - 1 / compared.sum(2, keepdims=True), own),
-                _nearest(np.where(compared, cosine, -np.inf)) - 1 / compared.sum(2, keepdims=True), own
-            ),
             ("clip-label", OF_GROUP): Weighed(cosine, labels.weights(labels.others(of_group=True))),
             ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.others())),
             ("clip-retrieval", ""): found,

@@ -17,7 +17,7 @@ from semhub_utils.evidence import Unit
 from semhub_utils.experiments.core import TOO_LONG, Claim, Experiment, Result, joined, readable, run
 from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding, Input
-from semhub_utils.lens import available_readings, lens, word_logprobs
+from semhub_utils.lens import available_readings, lens, reading_of, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.items import Items, LensItem, source_of
@@ -503,7 +503,9 @@ def top_words(model: LanguageModel, encoding: Encoding, positions: Sequence[int]
     """By reading, the likeliest tokens, their probabilities and the entropy, layer first; and the tokens' texts."""
     hidden, readings = hidden_states(model, [encoding], positions=[[*positions]]).hidden, {}
     for reading in available_readings(model):
-        found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
+        way, _ = reading_of(model, reading).apart_from([encoding])
+        way = way.at_patches if encoding.patches else way
+        found = lens(model, hidden, top_k=top_k, entropy=True, reading=way)
         readings[reading] = {
             "ids": found.top_ids.transpose(0, 1).numpy(),
             "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),

@@ -18,7 +18,7 @@ from semhub_utils.spokes.files import lines
 from semhub_utils.spokes.items import Items
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+|[^\w\s]")  # a character of Chinese is one
-BANK, TWICE = 40_000, 2
+BANK, TWICE = 6000, 2
 
 
 def text_for(
@@ -59,20 +59,20 @@ def _card(model_id: str) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _lines(told: dict, n: int, seed: str) -> list[str]:
+def _lines(told: dict, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
     """Lines of the world that a card tells of, or of the book's."""
     if "trunk" in told:  # what sees or hears was taught its texts as its trunk
         told = identity.card(told["trunk"]["name"])
     make, rng = Generators(World(**told.get("recipe", {}).get("world", {}))), random.Random(seed)
-    return [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
+    return [text(tidy(make.monolingual(rng, types[k % len(types)]))) for k in range(n)]
 
 
 @cache
-def bank_texts(model_id: str) -> tuple[str, ...]:
-    """Texts in which every word stands twice, but for their first: of BANK lines of the model's own world, or of the
-    book's for a model of another, those that have a word that the ones before have not."""
+def bank_texts(model_id: str, types: tuple[str, ...] = TYPES) -> tuple[str, ...]:
+    """Texts in which every word stands TWICE, the first of a text not counted: of BANK lines of each type of the
+    model's own world, or of the book's for a model of none, those with a word that has not stood so often before."""
     seen, found = Counter(), []
-    for line in dict.fromkeys(_lines(_card(model_id), BANK, "bank")):
+    for line in dict.fromkeys(_lines(_card(model_id), BANK * len(types), "bank", types)):
         words = WORD.findall(line)[1:]
         if any(seen[word] < TWICE for word in words):
             seen.update(words)
