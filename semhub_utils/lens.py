@@ -22,7 +22,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError, out_of_memory
-from semhub_utils.identity import FITTED
 from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 
@@ -175,7 +174,8 @@ def reading_of(model: LanguageModel, reading: str | Reading) -> Reading:
         return reading
     known = READINGS | model.readings
     if reading not in known:
-        hint = f"; `semhub tune {model.model_id} --kind {reading}` makes one" if reading in FITTED else ""
+        made = f"; `semhub tune {model.model_id} --kind {reading}` makes one"
+        hint = made if reading in ("tuned", "jacobian") else ""
         raise SemhubError(f"{model.model_id} has no reading {reading!r}{hint}; {' or '.join(known)} would do.")
     return known[reading]
 

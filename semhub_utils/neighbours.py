@@ -26,6 +26,7 @@ from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import hidden_states
+from semhub_utils.tuned import cut
 
 TEMPERATURE = 0.05
 FEWEST = 20  # different tokens
@@ -129,7 +130,7 @@ def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
     kept = _banks.setdefault(model, {})
     if reading in kept:
         return kept[reading]
-    encodings, special = model.encode(list(dict.fromkeys(reading.texts))), {*model.tokenizer.all_special_ids}
+    encodings, special = cut(model, dict.fromkeys(reading.texts)), {*model.tokenizer.all_special_ids}
     sites: dict[int, list[tuple[int, int]]] = {}
     for number, e in enumerate(encodings):
         for k in range(1, len(e) - reading.ahead):

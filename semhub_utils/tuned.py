@@ -9,7 +9,7 @@ and the normed lens what stands there. A stopped training resumes.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -263,7 +263,7 @@ def content(encoding: Encoding) -> str | int:
     return id(encoding) if encoding.patches else encoding.text
 
 
-def cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
+def cut(model: LanguageModel, texts: Iterable[str | Input]) -> list[Encoding]:
     """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole. Raises SemhubError on a token
     that the model does not know."""
     longest, found = min(CHUNK, model.max_length or CHUNK), []

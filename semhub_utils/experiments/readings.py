@@ -1,0 +1,142 @@
+"""Which reading of the lens can be believed? `lens-meaning` by all of them, where it is known whether there is a hub.
+
+One table is committed. Must not be found: meaning across types in islands, whose types share no fact, and in the hub
+whose words were exchanged. Found how often, in the planted hub, in the hub and in its balanced like, is their power: of
+these none is demanded, as the state may hold no more than its own token. Claims are judged without random weights
+beside, and without the precondition that the model can do the task.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from semhub_utils import jacobian, tuned
+from semhub_utils.experiments import fooled, words
+from semhub_utils.experiments.core import SHARED, run
+from semhub_utils.identity import FITTED, atomically, of_model, program, slug
+from semhub_utils.lens import available_readings
+from semhub_utils.loading import load_model
+from semhub_utils.models import LanguageModel
+from semhub_utils.organism import llama
+from semhub_utils.organism.world import MAX_RESULT
+from semhub_utils.spokes import arithmetic, facts
+from semhub_utils.spokes.mixed import text_for
+from semhub_utils.verdicts import HOLDS, UNTESTABLE, judge
+
+NAME = "readings"
+FIVE = ("normed", "raw", "tuned", "jacobian", "neighbours")
+ISLANDS, EXCHANGED = "islands", "hub, words exchanged"
+MUST_NOT = (ISLANDS, EXCHANGED)
+HUBS = ("planted", "hub", "balanced")
+MOST_ALARMS = 0.05
+"""The demand, fixed before any run: of the claims on MUST_NOT, each reading finds at most this share to hold. Power is
+reported and not demanded."""
+SERIES = (*facts.TYPES, "arithmetic")
+ITEMS, SEEDS = 100, range(10)  # prompts a type; of exchanges
+DATA = Path(__file__).parents[1] / "data"
+
+
+def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES) -> pd.DataFrame:
+    """A row per type and reading: how the claim was judged, and its numbers there. left_out: texts of the bank that are
+    read themselves."""
+    rows = []
+    for name in series:
+        if name == "arithmetic":
+            hub, own = "word", "digit"
+            items = arithmetic.lens_items(arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1))
+        else:
+            hub, own = "english", "own"
+            items = facts.lens_items(facts.prompts(name, ITEMS, seed=label["seed"]))
+        for reading in FIVE:
+            _, [e, *_] = run(words.Lens(hub, own), model, items, series=name, readings=(reading,), twins=())
+            verdict = judge(e)
+            row = label | {"type": name, "reading": reading, "verdict": verdict.verdict, "by": verdict.by, "n": e.n}
+            row |= {"left_out": e.dropped.get(SHARED, 0)}
+            if verdict.layer is not None:
+                i = e.layers.index(verdict.layer)
+                p = min(e.p[k] for k, layer in enumerate(e.layers) if layer in e.window)
+                row |= {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "layer": verdict.layer}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def equipped(path: Path, work: Path, say: Callable[[str], None] = print) -> LanguageModel:
+    """A trained model with all five readings; those that do not lie beside it are made below `work`."""
+    model = load_model(str(path), device="cpu", check=False)
+    for name, file in FITTED.items():
+        if name not in available_readings(model):
+            folder = work / of_model(model)
+            if not (folder / file).is_file():
+                texts, source = text_for(str(path), None, seed=0)
+                {"tuned": tuned, "jacobian": jacobian}[name].tune(model, texts, folder, source=source)
+                say(str(folder / file))
+            model.readings[name] = tuned.load(folder / file, model)
+    return model
+
+
+def exchanged(hub: LanguageModel, seed: int) -> LanguageModel:
+    """The hub with its words exchanged; what was made for the hub fits, as its rows have but changed places."""
+    model = llama.exchanged(hub, seed)
+    model.readings.update(hub.readings)
+    return model
+
+
+def pieces(
+    known: fooled.Trained, work: Path
+) -> Iterator[tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]]:
+    """What the table is made of: name, model, what measures it."""
+    for (name, seed), (path, _) in known.items():
+        if name == ISLANDS or (name in HUBS and seed == 0):
+            measure = partial(judged, label={"model": name, "seed": seed})
+            yield f"{name}-{seed}", partial(equipped, path, work), measure
+    hub = equipped(known["hub", 0][0], work)
+    for seed in SEEDS:
+        measure = partial(judged, label={"model": EXCHANGED, "seed": seed}, series=tuple(facts.TYPES))
+        yield f"{slug(EXCHANGED)}-{seed}", partial(exchanged, hub, seed), measure
+
+
+def calibrate(
+    folder: Path | None = None, *, out: Path | None = None, fresh: bool = False, say: Callable[[str], None] = print
+) -> Path:
+    """Measure what is missing and write the table to `out` (the package's data by default); its path. `folder` holds
+    trained organisms beside the shipped ones; finished pieces are kept below results/calibration unless `fresh`."""
+    work, tables = Path("results") / "calibration", []
+    for label, make, measure in tqdm([*pieces(fooled.trained(folder), work / "made")], desc=NAME, unit="model"):
+        model = make()
+        path = work / program(__name__) / NAME / f"{label}-{of_model(model)}.csv"
+        if fresh or not path.is_file():
+            _write(measure(model), path)
+        tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+        say(f"{label}: {path}")
+    return _write(pd.concat(tables, ignore_index=True), (out or DATA) / f"{NAME}.csv")
+
+
+def read(folder: Path = DATA) -> pd.DataFrame:
+    """The table, by default the committed one; `must`: whether its model must not show meaning across types."""
+    table = pd.read_csv(folder / f"{NAME}.csv", keep_default_na=False, na_values=[""])
+    return table.assign(must_not=table.model.isin(MUST_NOT))
+
+
+def rates(table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What a chart shows: by reading (`series`) and kind of model (`reading`) the share of claims that hold, with
+    Wilson's interval."""
+    table = read() if table is None else table
+    found = [fooled.shares(table, ["reading", "model"])]
+    found.append(fooled.shares(table[table.must_not].assign(model="all without a hub"), ["reading", "model"]))
+    named = pd.concat(found, ignore_index=True).rename(columns={"reading": "series", "model": "reading"})
+    return named.assign(experiment="calibrated-readings")
+
+
+def met(table: pd.DataFrame | None = None) -> dict[str, bool]:
+    """By reading, whether it raises no more false alarms than MOST_ALARMS."""
+    table = read() if table is None else table
+    tested = table[table.must_not & (table.verdict != UNTESTABLE)]
+    return {name: (some.verdict == HOLDS).mean() <= MOST_ALARMS for name, some in tested.groupby("reading", sort=False)}
+
+
+def _write(table: pd.DataFrame, path: Path) -> Path:
+    """Four significant digits."""
+    return atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))
