@@ -47,7 +47,8 @@ class Bank:
 
     def of(self, model: LanguageModel) -> Float[Tensor, "token state hidden"]:
         """The states of every token's sites at LAYERS layers."""
-        if model.weights in self.states:
+        kept = not model.hooked  # else states are changed for a while
+        if kept and model.weights in self.states:
             return self.states[model.weights]
         wanted: list[set[int]] = [set() for _ in self.texts]
         for number, k in (site for some in self.sites for site in some):
@@ -57,7 +58,7 @@ class Bank:
         row = {of: k for k, of in enumerate(zip(found.item.tolist(), found.position.tolist(), strict=True))}
         at = torch.tensor([[row[site] for site in some] for some in self.sites], device=found.hidden.device)
         states = normalize(found.hidden[at].to(model.device, torch.float32), dim=-1).flatten(1, 2)
-        if not model.hooked:  # else they are changed for a while
+        if kept:
             self.states.clear()
             self.states[model.weights] = states
         return states

@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from semhub_utils import jacobian, tuned
+from semhub_utils.evidence import WEAK_ALPHA
 from semhub_utils.experiments import fooled, words
 from semhub_utils.experiments.core import SHARED, run
 from semhub_utils.identity import FITTED, atomically, of_model, program, slug
@@ -36,6 +37,7 @@ MOST_ALARMS = 0.05
 reported and not demanded."""
 SERIES = (*facts.TYPES, "arithmetic")
 ITEMS, SEEDS = 100, range(10)  # prompts a type; of exchanges
+SHARES = ("false alarms", "at most", "found", "clear of its null")
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -120,21 +122,25 @@ def read(folder: Path = DATA) -> pd.DataFrame:
     return table.assign(must_not=table.model.isin(MUST_NOT))
 
 
-def rates(table: pd.DataFrame | None = None) -> pd.DataFrame:
+def rates() -> pd.DataFrame:
     """What a chart shows: by reading (`series`) and kind of model (`reading`) the share of claims that hold, with
     Wilson's interval."""
-    table = read() if table is None else table
-    found = [fooled.shares(table, ["reading", "model"])]
-    found.append(fooled.shares(table[table.must_not].assign(model="all without a hub"), ["reading", "model"]))
-    named = pd.concat(found, ignore_index=True).rename(columns={"reading": "series", "model": "reading"})
-    return named.assign(experiment="calibrated-readings")
+    found = fooled.shares(read(), ["reading", "model"]).rename(columns={"reading": "series", "model": "reading"})
+    return found.assign(experiment="calibrated-readings")
 
 
-def met(table: pd.DataFrame | None = None) -> dict[str, bool]:
-    """By reading, whether it raises no more false alarms than MOST_ALARMS."""
-    table = read() if table is None else table
-    tested = table[table.must_not & (table.verdict != UNTESTABLE)]
-    return {name: (some.verdict == HOLDS).mean() <= MOST_ALARMS for name, some in tested.groupby("reading", sort=False)}
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """By reading: how many claims must not hold, the share that does (with the upper end of Wilson's interval), whether
+    that is as demanded, and of the hubs' claims the share that holds, and that is clear of its null whatever the
+    controls say."""
+    tested, rows = table[table.verdict != UNTESTABLE], []
+    for name, of in tested.groupby("reading", sort=False):
+        alarms = fooled.shares(of[of.must_not], ["reading"]).iloc[0]
+        hubs = of[~of.must_not]
+        clear = ((hubs.p < WEAK_ALPHA) & (hubs.low > 0)).mean()
+        numbers = alarms.n, alarms.value, alarms.high, alarms.value <= MOST_ALARMS
+        rows.append((name, *numbers, (hubs.verdict == HOLDS).mean(), clear))
+    return pd.DataFrame(rows, columns=["reading", "must not hold", SHARES[0], SHARES[1], "as demanded", *SHARES[2:]])
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
