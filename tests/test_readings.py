@@ -265,7 +265,7 @@ def test_patches_are_read_by_captions(tiny):
     hidden = hidden_states(model, encodings, positions=[e.patches[:3] for e in encodings]).hidden
     want = lens(model, hidden, targets=ids, reading=reading).logprob.exp().unflatten(0, (len(items), 3)).mean(1).log()
     np.testing.assert_allclose(found, want.numpy(), atol=1e-4)
-    frame = words.top_words(model, encodings[0], encodings[0].patches[:3], 2)["readings"]
+    frame = regions.top_words(model, encodings[0], encodings[0].patches[:3], 2)["readings"]
     first = lens(model, hidden[:3], top_k=2, reading=reading).top_ids.transpose(0, 1).numpy()
     assert list(frame) == list(available_readings(model)) and (frame["neighbours"]["ids"] == first).all()
 

@@ -111,6 +111,7 @@ def run(
     over: str = "cluster",
     seed: int = 0,
     twins: Sequence[int] | None = None,
+    others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -119,6 +120,7 @@ def run(
 
     over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
     weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
     """
@@ -138,7 +140,7 @@ def run(
         if way is not None:
             apart, common = way.apart_from(kept.asked)
             read = apart if common else reading
-        own, beside = _read(experiment, model, kept, read, seed, seeds)
+        own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
@@ -163,8 +165,9 @@ Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str | Reading, seed: int, twins: Sequence[int]
-) -> tuple[Numbers, Beside]:
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str | Reading, seed: int, twins: Sequence[int],
+    others: Mapping[str, LanguageModel],
+) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
@@ -173,6 +176,8 @@ def _read(
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)
         beside[way] = _owned(kept, [(None, experiment.beside(model, kept, empty, reading))])
+    for name, other in others.items():
+        beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
     noise = []
     for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
         some = prompts if part is None else list(compress(prompts, part))
@@ -184,7 +189,8 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    labels = kept.labels(experiment.parts) if experiment.parts and kept.prompts is None else []
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:
         return [None] * n
