@@ -345,7 +345,8 @@ glue("power_last", dimmed.table[dimmed.table.strength > 0].groupby("series").val
 # The lens can be read in five ways, which the page on conventions has. Does each of them see meaning across types where there is some, and
 # only there? The same claim, that the right English word is above wrong ones at some middle layer, goes through all five: on
 # islands of {glue}`n_islands` seeds and on the hub with its words exchanged, where it must not hold; and on the planted, the plain and
-# the balanced hub. Before the run one thing was asked: where nothing is shared, no reading finds it in more than
+# the balanced hub. Then English is *written* into the exchanged hub: at one middle layer the state of the prompt's English twin is
+# added, so much of it as the dose says. Before the run one thing was asked: where nothing is shared, no reading finds it in more than
 # {glue}`most_alarms` of the cases. How often it is found in the hubs is shown and was not asked, as a state that holds no more than its
 # own token is no hub, and its row is a control.
 
@@ -368,8 +369,9 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 
 # %% [markdown]
 # *False alarms* are the claims that hold where they must not, with the upper end of their 95% interval. *Found* are those that
-# hold on the three hubs, and *clear of its null* those of the hubs that only a control keeps from holding. So a reading that finds
-# little is not one that sees little: its numbers are clear, and the own token's row explains them.
+# hold on the three hubs, and *clear of its null* those whose numbers are above what shuffled words reach, whatever the controls say.
+# *Written, found* is power: the share in which the English that was written is found, and at that layer. A reading that finds
+# nothing in the hubs and finds what was written is not blind: there, a control explains what it sees.
 #
 # ## What you learned
 #

@@ -1,16 +1,20 @@
 """Which reading of the lens can be believed? `lens-meaning` by all of them, where it is known whether there is a hub.
 
 One table is committed. Must not be found: meaning across types in islands, whose types share no fact, and in the hub
-whose words were exchanged. Found how often, in the planted hub, in the hub and in its balanced like, is their power: of
-these none is demanded, as the state may hold no more than its own token. Claims are judged without random weights
-beside, and without the precondition that the model can do the task.
+whose words were exchanged. Power is how often it is found where it was written: into that hub's states at one layer,
+the state of the prompt's English twin, in a ladder of doses. What is found in the planted hub, in the hub and in its
+balanced like is shown and not demanded, as the state may hold no more than its own token. Claims are judged without
+random weights beside, and without the precondition that the model can do the task.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from semhub_utils import jacobian, tuned
@@ -37,25 +41,50 @@ MOST_ALARMS = 0.05
 reported and not demanded."""
 SERIES = (*facts.TYPES, "arithmetic")
 ITEMS, SEEDS = 100, range(10)  # prompts a type; of exchanges
-SHARES = ("false alarms", "at most", "found", "clear of its null")
+WRITTEN, DOSES, WRITTEN_SEEDS = 4, (0.25, 0.5, 1.0, 2.0), range(4)  # layer, lengths in those of the state, exchanges
+SHARES = ("false alarms", "at most", "found", "clear of its null", f"written, found at dose {DOSES[2]:g}")
 DATA = Path(__file__).parents[1] / "data"
 
 
-def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Written(words.Lens):
+    """The lens on states into which those of other prompts are written at layer WRITTEN: h + dose |h| e / |e|, e being
+    the last state of `twin` of the prompt at that layer. Nothing after it is changed."""
+
+    twin: Mapping[str, str] = field(default_factory=dict)
+    dose: float = 0.0
+
+    def states(self, reader: LanguageModel, prompts: Sequence) -> Float[torch.Tensor, "item layer hidden"]:
+        found = super().states(reader, prompts).clone()
+        if self.dose:
+            h, e = found[:, WRITTEN], super().states(reader, [self.twin[p] for p in prompts])[:, WRITTEN]
+            h += self.dose * h.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(e, dim=-1)
+        return found
+
+
+def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, dose: float = 0.0) -> pd.DataFrame:
     """A row per type and reading: how the claim was judged, and its numbers there. left_out: texts of the bank that are
-    read themselves."""
+    read themselves. dose: of what is written; found is what holds, and at that layer."""
     rows = []
     for name in series:
         if name == "arithmetic":
-            hub, own = "word", "digit"
-            items = arithmetic.lens_items(arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1))
+            lens, chosen = Written("word", "digit"), arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1)
+            items = arithmetic.lens_items(chosen)
         else:
-            hub, own = "english", "own"
-            items = facts.lens_items(facts.prompts(name, ITEMS, seed=label["seed"]))
+            chosen = facts.prompts(name, ITEMS, seed=label["seed"])
+            twin = {pair.a: pair.b for pair in facts.similarity_pairs(chosen)}
+            lens, items = Written("english", "own", twin, dose), facts.lens_items(chosen)
         for reading in FIVE:
-            _, [e, *_] = run(words.Lens(hub, own), model, items, series=name, readings=(reading,), twins=())
+            _, [e, *_] = run(lens, model, items, series=name, readings=(reading,), twins=())
             verdict = judge(e)
-            row = label | {"type": name, "reading": reading, "verdict": verdict.verdict, "by": verdict.by, "n": e.n}
+            row = label | {
+                "dose": dose,
+                "type": name,
+                "reading": reading,
+                "verdict": verdict.verdict,
+                "by": verdict.by,
+                "n": e.n,
+            }
             row |= {"left_out": e.dropped.get(SHARED, 0)}
             if verdict.layer is not None:
                 i = e.layers.index(verdict.layer)
@@ -98,6 +127,8 @@ def pieces(
     for seed in SEEDS:
         measure = partial(judged, label={"model": EXCHANGED, "seed": seed}, series=tuple(facts.TYPES))
         yield f"{slug(EXCHANGED)}-{seed}", partial(exchanged, hub, seed), measure
+        for dose in DOSES if seed in WRITTEN_SEEDS else ():
+            yield f"{slug(EXCHANGED)}-{seed}-{dose}", partial(exchanged, hub, seed), partial(measure, dose=dose)
 
 
 def calibrate(
@@ -117,29 +148,36 @@ def calibrate(
 
 
 def read(folder: Path = DATA) -> pd.DataFrame:
-    """The table, by default the committed one; `must`: whether its model must not show meaning across types."""
+    """The table, by default the committed one; must_not: whether there is no meaning across types to be found; a claim
+    on what was written counts as found where it holds at that layer."""
     table = pd.read_csv(folder / f"{NAME}.csv", keep_default_na=False, na_values=[""])
-    return table.assign(must_not=table.model.isin(MUST_NOT))
+    elsewhere = (table.dose > 0) & (table.verdict == HOLDS) & (table.layer != WRITTEN)
+    verdict = table.verdict.mask(elsewhere, "holds elsewhere")
+    return table.assign(must_not=table.model.isin(MUST_NOT) & (table.dose == 0), verdict=verdict)
 
 
 def rates() -> pd.DataFrame:
     """What a chart shows: by reading (`series`) and kind of model (`reading`) the share of claims that hold, with
     Wilson's interval."""
-    found = fooled.shares(read(), ["reading", "model"]).rename(columns={"reading": "series", "model": "reading"})
+    table = read()
+    where = table.model.mask(table.dose > 0, "English written, dose " + table.dose.map("{:g}".format))
+    found = fooled.shares(table.assign(model=where), ["reading", "model"])
+    found = found.rename(columns={"reading": "series", "model": "reading"})
     return found.assign(experiment="calibrated-readings")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """By reading: how many claims must not hold, the share that does (with the upper end of Wilson's interval), whether
-    that is as demanded, and of the hubs' claims the share that holds, and that is clear of its null whatever the
-    controls say."""
+    that is as demanded; of the hubs' claims the share that holds, and that is clear of its null whatever the controls
+    say; and how often what was written is found."""
     tested, rows = table[table.verdict != UNTESTABLE], []
     for name, of in tested.groupby("reading", sort=False):
         alarms = fooled.shares(of[of.must_not], ["reading"]).iloc[0]
-        hubs = of[~of.must_not]
+        hubs, written = of[of.model.isin(HUBS)], of[of.dose == DOSES[2]]
         clear = ((hubs.p < WEAK_ALPHA) & (hubs.low > 0)).mean()
         numbers = alarms.n, alarms.value, alarms.high, alarms.value <= MOST_ALARMS
-        rows.append((name, *numbers, (hubs.verdict == HOLDS).mean(), clear))
+        power = (written.verdict == HOLDS).mean()
+        rows.append((name, *numbers, (hubs.verdict == HOLDS).mean(), clear, power))
     return pd.DataFrame(rows, columns=["reading", "must not hold", SHARES[0], SHARES[1], "as demanded", *SHARES[2:]])
 
 
