@@ -77,14 +77,8 @@ def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, do
         for reading in FIVE:
             _, [e, *_] = run(lens, model, items, series=name, readings=(reading,), twins=())
             verdict = judge(e)
-            row = label | {
-                "dose": dose,
-                "type": name,
-                "reading": reading,
-                "verdict": verdict.verdict,
-                "by": verdict.by,
-                "n": e.n,
-            }
+            row = label | {"dose": dose, "type": name, "reading": reading, "n": e.n}
+            row |= {"verdict": verdict.verdict, "by": verdict.by}
             row |= {"left_out": e.dropped.get(SHARED, 0)}
             if verdict.layer is not None:
                 i = e.layers.index(verdict.layer)
