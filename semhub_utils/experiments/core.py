@@ -118,8 +118,8 @@ def run(
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
 
-    over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
-    weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
+    random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
@@ -347,8 +347,11 @@ def curve(
         table.loc[inner, "null_high"] = np.max(bounds, axis=0)
     tables = [table]
     for name, of in (controls or {}).items():
-        aside = of if isinstance(of, Sample) else Sample(of, labels)
-        bounds, n = aside.bounds(seed=seed), int(np.isfinite(aside.scores).all(-1).sum())
+        if not isinstance(of, Sample):  # one column stands for all layers
+            of = Sample(np.broadcast_to(of, (*of.shape[:-1], width)), labels)
+        if not np.isfinite(of.scores).all(-1).any():
+            continue
+        bounds, n = of.bounds(seed=seed), int(np.isfinite(of.scores).all(-1).sum())
         told |= {"value": bounds.values, "low": bounds.low, "high": bounds.high}
         tables.append(pd.DataFrame({**named, **told, "n": n, "dropped": dropped, "control": name}))
     return pd.concat(tables, ignore_index=True)
