@@ -71,7 +71,8 @@ class Neighbours(ThroughUnembedding):
 def bank(model: LanguageModel, texts: Sequence[str], *, ahead: bool = False) -> Neighbours:
     """The bank of a model: its states at the words of some texts, at every layer, in the order of their tokens. Special
     tokens are left out. ahead: a state goes by the token that comes next, as a state before an answer holds what is
-    about to be said (as in arXiv 1911.00172), and not by its own, as that of a patch or a frame does. Raises SemhubError where the texts have fewer than FEWEST different tokens."""
+    about to be said (as in arXiv 1911.00172), and not by its own, as that of a patch or a frame does. Raises
+    SemhubError where the texts have fewer than FEWEST different tokens."""
     encodings, special = model.encode(list(dict.fromkeys(texts))), {*model.tokenizer.all_special_ids}
     places = [[k for k in range(len(e) - ahead) if e.ids[k + ahead] not in special] for e in encodings]
     tokens = torch.tensor([e.ids[k + ahead] for e, row in zip(encodings, places, strict=True) for k in row])
