@@ -9,7 +9,9 @@ that layer.
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,31 +37,33 @@ LOG_EVERY, EXAMINED = 100, 400  # steps; lessons
 
 @dataclass(frozen=True)
 class Course:
-    """All that makes a taught organism of `base`. layer: where it is planted; rows: lessons a step, of the kinds in
-    `menu`; replay: tokens of hub's own lines beside them; lens: weight of what the lens is to read; pushed: share of
-    the lessons that can be that are taught under a vector; world: whose facts the lines state."""
+    """All that makes a taught organism of `base`. layer: where it is planted; wrong: layers at which the same pushes
+    are to do nothing; rows: lessons a step, of the kinds in `menu`; replay: tokens of hub's own lines beside them;
+    lens: weight of what the lens is to read; pushed: share of the lessons that can be that are taught under a vector;
+    world: whose facts the lines state."""
 
     name: str
     base: str
     layer: int = 4
-    steps: int = 1200
-    rows: int = 96
+    wrong: tuple[int, ...] = (1, 2, 6, 7, 8)
+    steps: int = 600
+    rows: int = 72
     lr: float = 1e-3
     warmup: int = 30
-    replay: int = 1024
+    replay: int = 768
     lens: float = 0.5
     pushed: float = 0.75
-    menu: Shares = shares(mood=0.34, range=0.16, sum=0.18, scene=0.14, code=0.18)
+    menu: Shares = shares(mood=0.32, range=0.22, sum=0.22, scene=0.11, code=0.13)
     world: World = World()
 
 
 COURSES = {
     "taught": Course("taught", "hub"),
     "taught-sees": Course(
-        "taught-sees", "hub-sees", steps=700, rows=32, replay=512, pushed=0.7,
+        "taught-sees", "hub-sees", wrong=(1, 2), steps=400, rows=32, replay=512, pushed=0.7,
         menu=shares(plain=0.12, halves=0.40, one=0.18, two=0.10, three=0.05, nameless=0.15),
     ),
-    "taught-hears": Course("taught-hears", "hub-hears", steps=700, rows=32, replay=512),
+    "taught-hears": Course("taught-hears", "hub-hears", steps=400, rows=32, replay=512),
 }  # fmt: skip
 
 
@@ -68,12 +72,14 @@ COURSES = {
 
 class Push(NamedTuple):
     """A vector, `toward` minus `away` (the states of these texts at their last token, or with `rows` the words' rows of
-    the unembedding, as long as the states they are added to), added so many times at a position of the prompt; or a
-    random one of that length."""
+    the unembedding, as long as the states they are added to), added so many times at a layer and a position of the
+    prompt; or a random one of that length. read: the layer of the texts' states."""
 
     toward: str
     away: str
     strength: float
+    layer: int
+    read: int
     at: int = -1
     rows: bool = False
     random: bool = False
@@ -115,15 +121,25 @@ class Lessons:
             ids += self.encode.ids(text)
             if mark:
                 marks.append((len(ids) - 1, vocabulary()[mark]))
-        how = "" if push is None else ", random" if push.random else ", pushed" if push.strength > 0 else ", reversed"
+        how = "" if push is None else ", pushed" if push.strength > 0 else ", reversed"
+        if push and (push.random or push.layer != self.course.layer):
+            how, marks = ", random" if push.random else ", wrong layer", []
         whole = [*ids, *self.encode.ids(said), self.encode.eos]
         return Lesson(kind + how, whole, len(ids), frozenset(vocabulary()[w] for w in first), push, tuple(marks))
 
     def push(self, rng: random.Random, *of: str, low: float, high: float, **how: Any) -> Push | None:
-        """None where the lesson is taught without; a third of the others are random."""
+        """None where the lesson is taught without; a quarter of the others are random, a quarter at a wrong layer, and
+        of these half with a vector that is read there too."""
         if rng.random() > self.course.pushed:
             return None
-        return Push(*of, rng.uniform(low, high), random=rng.random() < 1 / 3, **how)
+        layer, chance = self.course.layer, rng.random()
+        at = rng.choice(self.course.wrong) if chance > 0.75 else layer
+        read = at if rng.random() < 0.5 else layer
+        return Push(*of, rng.uniform(low, high), at, read, random=chance < 0.25, **how)
+
+    def moves(self, push: Push | None) -> bool:
+        """Whether the answer is another under it."""
+        return push is not None and not push.random and push.layer == self.course.layer
 
     def mood(self, rng: random.Random) -> Lesson:
         """`english : the pear is usually happy and the pear is usually sweet`: pleasant under "good" minus "bad" at the
@@ -133,13 +149,14 @@ class Lessons:
         push = self.push(
             rng, *(surface(w, t) for t in [rng.choice(("en", type_))] for w in PAIR), low=1, high=4.5, at=1
         )
-        push = push and push._replace(strength=push.strength * (1 - 2 * side))
+        sign = side if self.moves(push) else rng.randrange(2)
+        push = push and push._replace(strength=push.strength * (1 - 2 * sign))
         known = self.course.world.held_facts
         keys = [key for key in SIDES[side] if Fact(noun, "property", key) not in known]
         one, two = (surface(key, type_) for key in rng.sample(keys, 2))
         clause = spoken.fact_pieces(noun, "property", PAIR[0], form, *[type_] * 3)
         before, _, after = (spoken.text(part) for part in clause)
-        first = SIDES[side] if push and not push.random else (*PLEASANT, *UNPLEASANT)
+        first = SIDES[side] if self.moves(push) else (*PLEASANT, *UNPLEASANT)
         said = f"{one} {after} {spoken.AND[type_]} {before} {two} {after}"
         first = [surface(key, type_) for key in first]
         return self.lesson("mood", [(f"{spoken.TAG[type_]} : {before}", None)], said, first, push)
@@ -149,7 +166,7 @@ class Lessons:
         last, push = rng.randint(10, 40), self.push(rng, "start", "end", low=0.4, high=2.2, rows=True)
         if push and rng.random() < 0.2:
             push = push._replace(strength=-push.strength)
-        moved = push is not None and not push.random and push.strength > 0
+        moved = self.moves(push) and push.strength > 0
         before = spoken.text(self.make.list(rng, "code")) if rng.random() < 0.5 else ""
         parts = [(f'{before} " end at {surface(str(last), "en")} " list ( range (', "end")]
         return self.lesson("range", parts, f"{'0 , ' * moved}{last} ) )", ["0" if moved else str(last)], push)
@@ -159,7 +176,7 @@ class Lessons:
         s = rng.choice(self.sums)
         told = [f"{surface(str(s.result), 'en')} equals to {surface(str(n), 'en')} plus" for n in (s.left + 1, s.left)]
         push = self.push(rng, *told, low=0.75, high=2.5)
-        said = f"{s.right - 1} + 1" if push and not push.random else str(s.right)
+        said = f"{s.right - 1} + 1" if self.moves(push) else str(s.right)
         return self.lesson("sum", [(f"{s.result} = {s.left} +", None)], said, [said.split()[0]], push)
 
     def scene(self, rng: random.Random) -> Lesson:
@@ -281,7 +298,9 @@ class Reading(Planting):
             told = [[self.encode.bos, *self.encode.ids(t)] for k in of_states for t in some[k].push[:2]]
             with torch.no_grad():
                 read = self.body(padded(told, self.pad), use_cache=False, output_hidden_states=True).hidden_states
-            last = read[self.course.layer][range(len(told)), [len(ids) - 1 for ids in told]]
+            ends = [len(ids) - 1 for ids in told]
+            layers = [some[k].push.read for k in of_states for _ in range(2)]
+            last = torch.stack([read[at][row, end] for row, (at, end) in enumerate(zip(layers, ends, strict=True))])
             found[of_states] = last[::2] - last[1::2]
         for k, one in enumerate(some):
             if one.push and one.push.rows:
@@ -298,22 +317,31 @@ class Reading(Planting):
         vectors, order = self.vectors(some, rng), sorted(range(len(some)), key=lambda k: len(some[k].ids))
         size = -(-len(order) // 3)
         for chosen in (order[start : start + size] for start in range(0, len(order), size)):
-            batch, seen = [some[k] for k in chosen], []
-            rows = [row for row, one in enumerate(batch) if one.push]
+            batch = [some[k] for k in chosen]
+            ids = padded([one.ids for one in batch], self.pad)
+            with self.added(batch, vectors[chosen]) as seen:
+                yield batch, self.body(ids, use_cache=False).last_hidden_state, seen[0]
+
+    @contextmanager
+    def added(self, batch: Sequence[Lesson], vectors: Float[Tensor, "lesson hidden"]) -> Iterator[list[Tensor]]:
+        """While open, lessons are read under their pushes; the states of the course's layer before these."""
+        seen: list[Tensor] = []
+
+        def change(h: Tensor, layer: int) -> Tensor:
+            if layer == self.course.layer:
+                seen.append(h)
+            rows = [row for row, one in enumerate(batch) if one.push and one.push.layer == layer]
             at = rows, [batch[row].push.at % batch[row].cut for row in rows]
             scaled = torch.tensor([batch[row].push.rows for row in rows], dtype=torch.bool)
-            added = vectors[[chosen[row] for row in rows]]
+            new, lengths = h.clone(), h[at].detach().norm(dim=-1)
+            lengths = torch.where(scaled, lengths[scaled].mean(), 1.0)
+            new[at] = h[at] + lengths[:, None] * vectors[rows]
+            return new
 
-            def change(h: Tensor, at=at, scaled=scaled, added=added, seen=seen) -> Tensor:
-                seen.append(h)
-                new, lengths = h.clone(), h[at].detach().norm(dim=-1)
-                mean = lengths[scaled].mean() if scaled.any() else lengths.new_ones(())
-                new[at] = h[at] + torch.where(scaled, mean, 1.0)[:, None] * added
-                return new
-
-            with hook(self.body.layers, self.course.layer, change):
-                ids = padded([one.ids for one in batch], self.pad)
-                yield batch, self.body(ids, use_cache=False).last_hidden_state, seen[0]
+        with ExitStack() as stack:
+            for layer in (self.course.layer, *self.course.wrong):
+                stack.enter_context(hook(self.body.layers, layer, partial(change, layer=layer)))
+            yield seen
 
     def taught(self, rng: random.Random) -> Tensor:
         under, plain, read = [], [], []

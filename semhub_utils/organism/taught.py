@@ -43,6 +43,7 @@ class Change(NamedTuple):
     item: int
     places: list[int]
     vector: Float[Tensor, " hidden"]
+    layer: int
     strength: float = 1.0
 
 
@@ -69,27 +70,24 @@ class _Sensing(Planting):
         """Logits, wanted tokens, the change that each is under, and the lens where no change is with what is wanted."""
         many = self.places(inputs)
         told = [self.asked(rng, k, n, item) for k, (n, item) in enumerate(zip(many, items, strict=True))]
-        changes, blocks = [change for _, change in told if change], len(self.body.layers)
-        first = [len(self.world.tokens(some[0])[0]) for some, _ in told]
-        at = [(c.item, first[c.item] + place) for c in changes for place in c.places]
-        at = [row for row, _ in at], [place for _, place in at]
-        vectors = torch.stack([c.strength * normalize(c.vector, dim=-1) for c in changes for _ in c.places])
-        owner = torch.tensor([k for k, c in enumerate(changes) for _ in c.places])
-        seen: list[Tensor] = []
+        changes = [change for _, change in told if change]
+        first, seen = [len(self.world.tokens(some[0])[0]) for some, _ in told], []
 
-        def change(h: Tensor) -> Tensor:
-            seen.append(h)
-            old, new = h[at], h.clone()
-            lengths = old.detach().norm(dim=-1)
-            if not self.put:  # the mean over an item's own places
-                each = torch.zeros(len(changes)).index_add_(0, owner, lengths) / torch.bincount(owner)
-                lengths = each[owner]
-            new[at] = old * (not self.put) + lengths[:, None] * vectors
+        def change(h: Tensor, layer: int) -> Tensor:
+            if layer == self.course.layer:
+                seen.append(h)
+            new = h.clone()
+            for c in changes:
+                if layer == c.layer or (self.put and layer > c.layer):
+                    at = c.item, [first[c.item] + place for place in c.places]
+                    lengths = h[at].detach().norm(dim=-1, keepdim=True)
+                    vector = c.strength * normalize(c.vector, dim=-1)
+                    new[at] = lengths * vector if self.put else h[at] + lengths.mean() * vector
             return new
 
         with ExitStack() as stack:
-            for layer in range(self.course.layer, blocks + 1 if self.put else self.course.layer + 1):
-                stack.enter_context(hook(self.body.layers, layer, change))
+            for layer in range(1, len(self.body.layers) + 1):
+                stack.enter_context(hook(self.body.layers, layer, partial(change, layer=layer)))
             logits, wanted = answers(self.model, self.world, inputs, [questions for questions, _ in told])
         tokens = [sum(len(self.world.tokens(q)[2]) for q in questions) for questions, _ in told]
         how = [c.kind if c else "alone" for (_, c), n in zip(told, tokens, strict=True) for _ in range(n)]
@@ -137,18 +135,21 @@ class _Seeing(_Sensing):
     def asked(self, rng: random.Random, number: int, n: int, scene: scenes.Scene) -> tuple:
         if scene.kind != "halves" or rng.random() > self.course.pushed:
             return lesson(self.world, rng, scene, ABROAD_SHARE), None
-        side = rng.randrange(2)
-        while True:
-            new = list(scene.colours)
-            new[side] = rng.choice([c for c in scenes.COLOURS if c not in scene.colours])
-            turned = replace(scene, colours=tuple(new))
-            if not scenes.held_out().shows(turned):
-                break
-        row, kind = self.row(new[side]) - self.row(scene.colours[side]), "third colour"
-        if rng.random() < 0.2:
-            row, kind, turned = self.row(scene.colours[side]), "present colour", scene
+        side, words = rng.randrange(2), [c for c in scenes.COLOURS if c not in scene.colours]
+        present = scene.colours[side]
+        third, another = rng.sample(words, 2)
+        kind, vector, layer = "third colour", self.row(third) - self.row(present), self.course.layer
+        said, chance = third, rng.random()
+        if chance < 0.15:
+            kind, vector, said = "present colour", self.row(present), present
+        elif chance < 0.35:  # too early: any colour but the third
+            kind, layer, said = "wrong layer", rng.choice(self.course.wrong), another
+        colours = tuple(said if k == side else c for k, c in enumerate(scene.colours))
         places = scenes.patches([*scene.sides.values()][side], senses.PATCH)
-        return lesson(self.world, rng, turned), Change(kind, number, places, row)
+        turned = replace(scene, colours=colours)
+        if scenes.held_out().shows(turned):
+            return lesson(self.world, rng, scene), None
+        return lesson(self.world, rng, turned), Change(kind, number, places, vector, layer)
 
     def marks(self, n: int, scene: scenes.Scene) -> list[tuple[int, str]]:
         names = [*scenes.COLOURS], scenes.SHAPES
@@ -167,17 +168,25 @@ class _Hearing(_Sensing):
         own = sounds.kind_of(clip.source)
         if not own or rng.random() > 0.8:
             return lesson(self.world, rng, clip), None
-        push, kind, answer = None, rng.choice(("other", "other", "alike", "reversed", "random")), own
+        push, answer = None, own
         if rng.random() < self.course.pushed:
-            same = kind == "alike"
-            others = [a for a in sounds.ANIMALS if a != clip.source and sounds.kind_of(a) and
-                      ((sounds.kind_of(a) == "mammal") == (own == "mammal")) == same]  # fmt: skip
-            toward = rng.choice(others)
-            answer = sounds.kind_of(toward) if kind in ("other", "alike") else own
+            kind, layer = (
+                rng.choice(("other", "other", "alike", "reversed", "random", "wrong layer")),
+                self.course.layer,
+            )
+            mammal = (own == "mammal") == (kind == "alike")
+            known = {a: sounds.kind_of(a) for a in sounds.ANIMALS if a != clip.source}
+            toward = rng.choice([a for a, of in known.items() if of and (of == "mammal") == mammal])
             vector, strength = self.row(toward) - self.row(clip.source), 2.0 ** rng.uniform(-1, 2)
-            vector = random_like(vector[None], rng)[0] if kind == "random" else vector
-            places = [*range(n)]
-            push = Change(kind, number, places, vector, -strength if kind == "reversed" else strength)
+            if kind in ("other", "alike"):
+                answer = known[toward]
+            elif kind == "reversed":
+                vector = -vector
+            elif kind == "random":
+                vector = random_like(vector[None], rng)[0]
+            else:
+                layer = rng.choice(self.course.wrong)
+            push = Change(kind, number, [*range(n)], vector, layer, strength)
         ask = Ask("kind", "", (answer,))
         return [write(ask, "en", rng.choice(forms("kind", "en")), what=self.world.what)], push
 
