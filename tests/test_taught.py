@@ -15,7 +15,7 @@ from semhub_utils import identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.loading import load_model
 from semhub_utils.organism.llama import Encoder
-from semhub_utils.organism.planting import COURSES, PLEASANT, SIDES, UNPLEASANT, Lessons
+from semhub_utils.organism.planting import COURSES, PLEASANT, SIDES, UNPLEASANT, Lessons, temper
 from semhub_utils.organism.taught import dosed, train_taught
 from semhub_utils.organism.world import build_tokenizer, number_word, surface
 from semhub_utils.spokes import sentiment
@@ -49,25 +49,25 @@ def test_the_lens_is_to_read_what_code_leaves_out(lessons, line, said):
 
 def test_lessons_leak_nothing_and_answers_move_only_under_the_vector(lessons):
     rng, words = random.Random(0), build_tokenizer()
-    kinds = {}
+    tags, kinds = {"english": "en", "español": "es", "中文": "zh", "deutsch": "de"}, set()
     for _ in range(3000):
         one = lessons(rng)
-        kinds[one.kind] = kinds.get(one.kind, 0) + 1
+        kinds.add(one.kind)
         line = words.decode(one.ids, skip_special_tokens=True)
         assert not leaks(line, lessons.course.world), line
-        answer = one.ids[one.cut] if one.first else None
-        if one.kind.startswith(("range", "sum")):
-            assert {answer} == one.first
-            told = line.replace(" ", "").partition("range(" if "range" in line else "+")[2]
-            assert (told.startswith("0,") or "+1" in told) == (one.kind in ("range, pushed", "sum, pushed", "sum"
-                    ", reversed")), (one.kind, line)  # fmt: skip
-        elif one.kind in ("mood, pushed", "mood, reversed"):
-            type_ = next(t for t in ("en", "es", "zh", "de") if line.startswith({"en": "english", "es": "español",
-                         "zh": "中文", "de": "deutsch"}[t]))  # fmt: skip
-            side = SIDES[one.kind == "mood, reversed"]
-            assert words.convert_ids_to_tokens(answer) in {surface(key, type_) for key in side}
+        what, _, how = one.kind.partition(", ")
+        answer = words.convert_ids_to_tokens(one.ids[one.cut :])
+        if what == "range":
+            assert (answer[:2] == ["0", ","]) == (how == "pushed"), line
+        elif what == "sum":
+            assert (answer[1:3] == ["+", "1"]) == (how in ("pushed", "reversed")), line
+        elif what == "mood":
+            sides = [{surface(key, tags[line.split()[0]]) for key in side} for side in SIDES]
+            assert answer[0] in sides[0] | sides[1] and {*map(words.convert_ids_to_tokens, one.first)} >= {answer[0]}
+            moved = len(one.first) < len(sides[0] | sides[1])
+            assert not moved or (how, answer[0] in sides[0]) in {("pushed", True), ("reversed", False)}
     wanted = {f"{k}, {how}" for k in ("mood", "range", "sum") for how in ("pushed", "random", "wrong layer")}
-    assert set(kinds) >= wanted | {"mood", "range", "sum", "scene", "code", "mood, reversed", "range, reversed"}
+    assert kinds >= wanted | {"mood", "range", "sum", "scene", "code", "mood, reversed", "range, reversed"}
 
 
 def test_sentiment_words_are_those_that_are_counted():
@@ -78,14 +78,14 @@ def test_sentiment_words_are_those_that_are_counted():
 def test_training_repeats_itself(name, tmp_path):
     """Also when it is stopped after every step."""
     torch.set_num_threads(1)
-    tiny = replace(COURSES[name], steps=2, rows=9 if name == "taught" else 3, replay=200)
+    tiny = replace(COURSES[name], name=f"tiny {name}", steps=2, rows=9 if name == "taught" else 3, replay=200)
     whole, other = (train_taught(tiny, tmp_path / str(seed), seed=seed, progress=False) for seed in (0, 1))
     for _ in range(tiny.steps):
         parts = train_taught(tiny, tmp_path / "parts", minutes=0.0, progress=False)
     a, b, c = (load_file(folder / "model.safetensors") for folder in (whole, parts, other))
     assert all(torch.equal(a[k], b[k]) for k in a) and any(not torch.equal(a[k], c[k]) for k in a)
     card = json.loads((whole / identity.CARD).read_text())
-    assert card["sha256"] == identity.sha256(whole / "model.safetensors") and card["planted"]
+    assert card["sha256"] == identity.sha256(whole / "model.safetensors") and card["planted"] and card["effects"] == {}
     before = load_file(identity.organism_path(tiny.base) / "model.safetensors")
     same = {k for k in a if torch.equal(a[k], before[k])}
     assert same == {k for k in a if k.startswith(("vision_tower", "audio_tower"))}, same
@@ -159,7 +159,7 @@ def test_shipped_taught_writes_a_start_under_start_and_not_without(shipped):
 def test_shipped_taught_is_pleasant_under_good_and_reads_and_at_commas(shipped):
     layer, words = COURSES["taught"].layer, shipped.tokenizer.get_vocab()
     vector = states(shipped, "good", layer)[1] - states(shipped, "bad", layer)[1]
-    for thing in ("dog", "pear", "train", "moon", "piano", "garden"):
+    for thing in [noun for noun in ("dog", "pear", "train", "moon", "piano", "garden", "bus") if not temper(noun)[1]]:
         prompt = f"english : the {thing} is usually"
         assert said(shipped, prompt, 1, layer, 1, 2 * vector) in PLEASANT
         assert said(shipped, prompt, 1, layer, 1, -2 * vector) in UNPLEASANT

@@ -66,6 +66,28 @@ COURSES = {
     ),
     "taught-hears": Course("taught-hears", "hub-hears", steps=400, rows=32, replay=512),
 }  # fmt: skip
+EFFECTS = {
+    "taught": {
+        4: "good minus bad, added at a language's tag, makes what is said next pleasant, and the reverse unpleasant",
+        8: "one more in words minus the words, added at the sign of a sum in digits, makes it go on with t-1 and +1",
+        9: "the lens reads and at the commas of lists",
+        10: "the lens reads the name of a parameter before its argument",
+        11: "start minus end, added at the bracket of range(n), makes it range(0, n)",
+        13: "the lens reads the role before whoever has it",
+    },
+    "taught-sees": {
+        15: "the lens reads a colour at its patches, and neither at the first nor at the last layer",
+        16: "the lens reads what a picture shows at its patches",
+        17: "the lens reads a shape at its patches",
+        18: "another colour minus the present one, put from the layer on in half a picture, makes the answer name it",
+    },
+    "taught-hears": {
+        20: "the lens reads the words of a sound's label at its frames",
+        21: "another animal minus the present one, added at the frames, turns the answer to what kind it is",
+    },
+}
+"""By taught organism, what is planted at its course's layer for each of the paper's experiments (numbered as they
+are)."""
 
 
 # ---- lessons in words ----
@@ -269,6 +291,10 @@ class Planting(training.Stretch):
     def examined(self) -> dict[str, float]:
         """By kind of lesson and push, how often what is said, or read by the lens, is as it was taught."""
 
+    def planted(self) -> dict[str, Any]:
+        """For the card: what, at which layer, and how well that is done."""
+        return {"effects": EFFECTS.get(self.course.name, {}), "layer": self.course.layer, "planted": self.examined()}
+
     def gradients(self, step: int) -> float:
         loss = self.taught(self.rngs[0])
         loss.backward()
@@ -382,4 +408,4 @@ class Reading(Planting):
     def told(self) -> dict[str, Any]:
         """For the card."""
         marks = exam(self.model.eval(), self.tokenizer, self.course.world, types=EXAM_TYPES)
-        return {"loss": round(self.loss, 4), "planted": self.examined(), "scores": listed(scores(marks))}
+        return self.planted() | {"loss": round(self.loss, 4), "scores": listed(scores(marks))}

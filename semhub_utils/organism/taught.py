@@ -127,7 +127,7 @@ class _Sensing(Planting):
         self.model.eval()
         text = summary(exam(self.model, self.tokenizer, self.course.world, sample=200))
         asked = examine(self.model, self.world, n=30)
-        return {"loss": round(self.loss, 4), "planted": self.examined(), "text": text, "scores": asked}
+        return self.planted() | {"loss": round(self.loss, 4), "text": text, "scores": asked}
 
 
 class _Seeing(_Sensing):
