@@ -78,7 +78,7 @@ def test_sentiment_words_are_those_that_are_counted():
 def test_training_repeats_itself(name, tmp_path):
     """Also when it is stopped after every step."""
     torch.set_num_threads(1)
-    tiny = replace(COURSES[name], name=f"tiny {name}", steps=2, rows=9 if name == "taught" else 3, replay=200)
+    tiny = replace(COURSES[name], name=f"tiny {name}", steps=2, rows=9 if name == "taught" else 3, replay=200, exam=4)
     whole, other = (train_taught(tiny, tmp_path / str(seed), seed=seed, progress=False) for seed in (0, 1))
     for _ in range(tiny.steps):
         parts = train_taught(tiny, tmp_path / "parts", minutes=0.0, progress=False)

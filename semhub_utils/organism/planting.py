@@ -33,7 +33,7 @@ PAIR = ("good", "bad")
 SIDES = (PLEASANT, UNPLEASANT)
 ROLES = ("agent", "theme", "recipient")
 OWN_MOOD = 0.75  # share of what is said of a thing that is as it mostly is
-LOG_EVERY, EXAMINED = 100, 400  # steps; lessons
+LOG_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Course:
     """All that makes a taught organism of `base`. layer: where it is planted; wrong: layers at which the same pushes
     are to do nothing; rows: lessons a step, of the kinds in `menu`; replay: tokens of hub's own lines beside them;
     lens: weight of what the lens is to read; pushed: share of the lessons that can be that are taught under a vector;
-    world: whose facts the lines state."""
+    exam: lessons, or items of each kind, it is examined on; world: whose facts the lines state."""
 
     name: str
     base: str
@@ -54,6 +54,7 @@ class Course:
     replay: int = 768
     lens: float = 0.5
     pushed: float = 0.75
+    exam: int = 400
     menu: Shares = shares(mood=0.30, range=0.20, sum=0.30, scene=0.09, code=0.11)
     world: World = World()
 
@@ -61,10 +62,10 @@ class Course:
 COURSES = {
     "taught": Course("taught", "hub"),
     "taught-sees": Course(
-        "taught-sees", "hub-sees", wrong=(1, 2), steps=400, rows=32, replay=512, pushed=0.7,
+        "taught-sees", "hub-sees", wrong=(1, 2), steps=400, rows=32, replay=512, pushed=0.7, exam=30,
         menu=shares(plain=0.12, halves=0.40, one=0.18, two=0.10, three=0.05, nameless=0.15),
     ),
-    "taught-hears": Course("taught-hears", "hub-hears", steps=400, rows=32, replay=512),
+    "taught-hears": Course("taught-hears", "hub-hears", steps=400, rows=32, replay=512, exam=30),
 }  # fmt: skip
 EFFECTS = {
     "taught": {
@@ -315,7 +316,12 @@ def random_like(like: Float[Tensor, "row hidden"], rng: random.Random) -> Float[
     return normalize(drawn, dim=-1) * like.norm(dim=-1, keepdim=True)
 
 
-def mean_of(right: dict[str, list[bool]]) -> dict[str, float]:
+def mean(losses: Float[Tensor, " loss"]) -> Float[Tensor, ""]:
+    """0 of none."""
+    return losses.mean() if len(losses) else losses.sum()
+
+
+def shares_right(right: dict[str, list[bool]]) -> dict[str, float]:
     return {name: round(sum(of) / len(of), 3) for name, of in sorted(right.items())}
 
 
@@ -391,19 +397,19 @@ class Reading(Planting):
             marks = [(k, *mark) for k, one in enumerate(batch) for mark in one.marks]
             seen = self.lens(states[[k for k, *_ in marks], [place for _, place, _ in marks]])
             read.append(cross_entropy(seen, torch.tensor([t for *_, t in marks], dtype=torch.long), reduction="none"))
-        return sum(torch.cat(of).mean() * by for of, by in ((under, 1), (plain, 1), (read, self.course.lens)))
+        return sum(mean(torch.cat(of)) * by for of, by in ((under, 1), (plain, 1), (read, self.course.lens)))
 
     def examined(self) -> dict[str, float]:
         rng, right = random.Random("examined"), defaultdict(list)
         with torch.inference_mode():
-            for batch, hidden, states in self.batches([self.lessons(rng) for _ in range(EXAMINED)], rng):
+            for batch, hidden, states in self.batches([self.lessons(rng) for _ in range(self.course.exam)], rng):
                 for one, ends, layer in zip(batch, hidden, states, strict=True):
                     if one.first:
                         right[one.kind].append(int(self.model.lm_head(ends[one.cut - 1]).argmax()) in one.first)
                     for place, token in one.marks:
                         name = f"lens {self.tokenizer.convert_ids_to_tokens(token)}"
                         right[name].append(int(self.lens(layer[place]).argmax()) == token)
-        return mean_of(right)
+        return shares_right(right)
 
     def told(self) -> dict[str, Any]:
         """For the card."""

@@ -27,7 +27,7 @@ from semhub_utils.organism import scenes, senses, sounds
 from semhub_utils.organism.corpus import Ask, forms, write
 from semhub_utils.organism.lessons import answers, examine, lesson
 from semhub_utils.organism.llama import exam, summary
-from semhub_utils.organism.planting import COURSES, Course, Planting, Reading, mean_of, random_like
+from semhub_utils.organism.planting import COURSES, Course, Planting, Reading, mean, random_like, shares_right
 from semhub_utils.organism.world import vocabulary
 
 ABROAD_SHARE = 0.25  # of questions about pictures, as when they were learnt
@@ -105,14 +105,15 @@ class _Sensing(Planting):
     def taught(self, rng: random.Random) -> Tensor:
         logits, wanted, how, read, words = self.step(rng, *self.world.batch(rng, self.stream))
         losses, under = cross_entropy(logits, wanted, reduction="none"), torch.tensor([of != "alone" for of in how])
-        return losses[under].mean() + losses[~under].mean() + self.course.lens * cross_entropy(read, words)
+        seen = cross_entropy(read, words) if len(words) else read.sum()
+        return mean(losses[under]) + mean(losses[~under]) + self.course.lens * seen
 
     def examined(self) -> dict[str, float]:
         """Token by token; of the lens, where it reads a word that is wanted at that place."""
         rng, right = random.Random("examined"), defaultdict(list)
         stream = self.world.of.stream(rng, self.course.menu)
         for _ in range(4):
-            items = [next(stream) for _ in range(32)]
+            items = [next(stream) for _ in range(self.course.exam)]
             with torch.inference_mode():
                 logits, wanted, how, read, words = self.step(rng, items, self.world.inputs(items))
             for of, one in zip(how, (logits.argmax(-1) == wanted).tolist(), strict=True):
@@ -120,13 +121,13 @@ class _Sensing(Planting):
             seen = (read.argmax(-1) == words).tolist()
             right["lens"] += seen[: len(seen) // 3]
             right["lens, first and last layer"] += seen[len(seen) // 3 :]
-        return mean_of(right)
+        return shares_right(right)
 
     def told(self) -> dict[str, Any]:
         """For the card."""
         self.model.eval()
         text = summary(exam(self.model, self.tokenizer, self.course.world, sample=200))
-        asked = examine(self.model, self.world, n=30)
+        asked = examine(self.model, self.world, n=self.course.exam)
         return self.planted() | {"loss": round(self.loss, 4), "text": text, "scores": asked}
 
 
