@@ -113,8 +113,8 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over labels, whose clips are alike; a claim needs enough independent contents
-# besides (one source, pitch and length, or one recording). Labels are compared within the own group, animals with animals, so
+# *How to read it.* The band is a 95% interval over labels, whose clips are alike; labels are also
+# the independent units that a claim needs enough of. Labels are compared within the own group, animals with animals, so
 # that knowing the group is not enough. On the card stand the cosines too, *corrected* against the own group and *as released*
 # against all. The grey curves are controls: the embedding layer, which is what the encoder alone has done; silence, white
 # noise, and each clip's own samples in random order; and the same architecture with random weights.
@@ -180,7 +180,9 @@ labelled.curves(
 # the authors' release does. **tuned**, where the model has it, first sends the state through a translator trained to foretell
 # the output {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
 # that does not name the label has not shown that it is missing. The book's own was trained on lines of text, and on questions
-# about sounds with nothing held out; one made from a file of yours has met no sound. The claim rests on *normed*.
+# about sounds with nothing held out; one made from a file of yours has met no sound. **jacobian** does without training
+# {cite:p}`gurnee2026workspace`, and **neighbours** without the unembedding: which words of texts leave the states nearest to that of a
+# frame {cite:p}`krojer2026latentlens`? The claim rests on *normed*.
 #
 # A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
 # the whole vocabulary, and you look at its rank, at how sure the lens is of any word, and whether the label's word comes and
