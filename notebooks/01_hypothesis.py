@@ -87,13 +87,6 @@ heard.curves(
     control=["", "random weights"],
 )
 
-# %% tags=["hide-input"]
-heard.claims(
-    "layers-hub",
-    "On {name}, English has more probability at some middle layer than tokens of like frequency have.",
-    paper="The middle layers of an English-dominated model read as English words, whatever the input.",
-)
-
 # %% [markdown]
 # ## Do equal meanings meet?
 #
@@ -109,25 +102,27 @@ similarity = chapter.run(alike.Alike(), pairs)
 # %% tags=["hide-input"]
 similarity.curves(
     "similarity",
-    "Is a prompt closer to its English twin than to others?",
-    alt="Adjusted cosine between prompts of five data types and their English twins, by relative depth.",
-    y="cosine of matching pairs minus others",
+    "Is its English twin the nearest of all prompts of its form?",
+    alt="Share of prompts, above chance, whose nearest English prompt of the form is their twin, by relative depth.",
+    y="share of prompts, above chance",
+    reading=alike.NEAREST,
     control="",
 )
 
 # %% tags=["hide-input"]
 similarity.curves(
-    "retrieval",
-    "Is the twin the nearest of all?",
-    alt="Share of prompts whose nearest English prompt is their twin, by relative depth, for five data types.",
-    y="share of prompts",
+    "similarity",
+    "By how much is it nearer than the others?",
+    alt="Cosine of prompts with their English twins minus that with others, by relative depth, for five data types.",
+    y="cosine of matching pairs minus others",
+    reading=(alike.CORRECTED, alike.RELEASED),
+    control="",
 )
 
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "At some middle layer, {name} prompts are closer to their English twins than to others of the same form.",
-    paper="Inputs of equal meaning are closest in the middle layers.",
+    "In the middle layers, more than before and after, the nearest to {name} prompts of all of their form is their twin.",
 )
 
 # %% [markdown]

@@ -166,7 +166,6 @@ stop.curves(
 stop.claims(
     "shared-punctuation",
     "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
-    paper="Nothing: sentences that end in a full stop are continued with a few words, so that the last token is not the stop.",
 )
 
 # %% [markdown]
@@ -177,16 +176,16 @@ stop.claims(
 similarity = chapter.run(alike.Alike(), pairs, series="spanish")
 similarity.curves(
     "similarity",
-    "Are translations more alike than other pairs?",
-    alt="Adjusted cosine of Spanish prompts and their English twins by relative depth, with null and controls.",
-    y="cosine of matching pairs minus others",
+    "Is the translation the nearest of its form?",
+    alt="Share of Spanish prompts, above chance, whose twin is the nearest of its form, with null and controls.",
+    y="share of pairs, above chance",
+    reading=alike.NEAREST,
 )
 
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity/spanish",
-    "At some middle layer, a Spanish prompt is closer to its English twin than to others of the same form.",
-    paper="Translations are more alike than other pairs in the middle layers.",
+    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
 )
 
 # %% [markdown]
@@ -195,10 +194,9 @@ similarity.claims(
 # Every card in this book is filled by the same rules, and they were written before any run ([conventions](../book/conventions)):
 #
 # 1. The statistic comes with a 95% bootstrap interval over independent items.
-# 2. Its null is the same statistic on shuffled or sign-flipped data; p is corrected for looking at all middle layers, by the
-#    maximum over layers.
-# 3. *Holds* asks for p below .01, an interval above zero, and a value above every control. *Holds weakly* asks for p below .05
-#    and an interval above zero. Too few items, or a model that cannot do the task, give *cannot be tested here*.
+# 2. Its null is what the statistic would be if there were nothing; p and interval are corrected for looking at several layers.
+# 3. *Holds* asks for p below .01 and an interval above zero, and that the claim stays above every control, item by item.
+#    What a control explains is called so. [The rules](../book/verdicts) stand on one page.
 #
 # ## What does it cost?
 #

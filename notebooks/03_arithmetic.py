@@ -90,9 +90,10 @@ glue("max_result", limit)
 similarity = chapter.run(alike.Alike(), pairs, series="digits")
 similarity.curves(
     "similarity",
-    "Are 3+5 and three plus five alike?",
-    alt="Adjusted cosine of digit and word forms by relative depth, with the null and the controls.",
-    y="cosine of matching pairs minus others",
+    "Is three plus five the nearest to 3+5?",
+    alt="Share of digit forms, above chance, whose word form is the nearest of its kind, with null and controls.",
+    y="share of pairs, above chance",
+    reading=alike.NEAREST,
 )
 
 # %% [markdown]
@@ -100,14 +101,14 @@ similarity.curves(
 # is the height that shuffled pairs reach one time in twenty at any layer. The grey curves are controls: the embedding layer,
 # that is, what the last words alone have in common, and the same architecture with random weights.
 #
-# The same pairs through three other measures: is the partner the nearest of all (retrieval), do both sides have the same
-# neighbours, and do both sides span the same geometry (debiased CKA)?
+# The same pairs through three other measures: how far up the list of its kind does the partner stand (mid-rank, half at most),
+# do both sides have the same neighbours, and do both sides span the same geometry (debiased CKA)?
 
 # %% tags=["hide-input"]
 similarity.curves(
-    ["retrieval", "neighbours", "cka"],
+    ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
-    alt="Retrieval accuracy, mutual nearest neighbours and debiased CKA by relative depth.",
+    alt="Mid-rank of the partner, mutual nearest neighbours and debiased CKA by relative depth.",
     y="share of items, or CKA (0 to 1)",
     by="measure",
 )
@@ -128,7 +129,8 @@ relations.curves(
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "At some middle layer, digit and word forms of one calculation are more alike than those of different ones.",
+    "In the middle layers, more than before and after, the word form of a calculation is the nearest to its digits.",
+    row=5,
     paper="Matching pairs are more alike than others in the middle layers, and exact pairs the most.",
 )
 
@@ -170,6 +172,7 @@ lens.curves(
 lens.claims(
     "lens-meaning",
     "At some middle layer the right number word is above the wrong number words.",
+    row=6,
     paper="The middle layers hold the English word of the number that comes next.",
     needs=can_add,
 )
@@ -178,6 +181,7 @@ lens.claims(
 lens.claims(
     "lens-lead",
     "At some middle layer the right number word is above the digit, and above the wrong words too.",
+    row=6,
     paper="In the middle layers the number word is likelier than the digit.",
     needs=can_add,
 )
@@ -186,6 +190,7 @@ lens.claims(
 lens.claims(
     "lens-end",
     "At the last layer the digit is above the number word.",
+    row=6,
     paper="The digit wins near the output.",
     needs=can_add,
 )
@@ -208,6 +213,7 @@ paths.trajectories(
 paths.claims(
     "trajectory",
     "In that plane, states at some middle layer are nearer to their own number word than to the other number words.",
+    row=7,
     paper="Trajectories pass near the number words before they end at the digits.",
     needs=can_add,
 )
@@ -268,6 +274,7 @@ steering.dose(
 steering.claims(
     "steering",
     "The word vector makes the model write its own (t-1)+1, more often than a random direction or other items' sums.",
+    row=8,
     paper="Adding the difference of the word prompts makes the model write the number less one, and +1.",
     needs=can_add,
 )
@@ -312,7 +319,6 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from number words pushes the digits' run to that state's own answer.",
-    paper="A vector made of number words, added in a middle layer, changes the digits that the model writes.",
     needs=can_add,
 )
 
@@ -320,7 +326,6 @@ patches.claims(
 patches.claims(
     "patch-answer",
     "At some middle layer, the digits' run then writes that answer, as a digit.",
-    paper="The paper adds differences of states; it moves no whole state.",
     needs=can_add,
 )
 

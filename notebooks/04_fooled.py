@@ -158,14 +158,12 @@ glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 fakes.claims(
     "raw",
     "To raw cosine, each of the seven fakes looks more like a hub than a true, modest hub does.",
-    paper="Nothing: it shows cosines minus those of non-matching pairs.",
 )
 
 # %% tags=["hide-input"]
 fakes.claims(
     "told-apart",
     "The evidence calls true hubs hubs more often than it does fakes with the same artefact.",
-    paper="Nothing: most of its figures have no null and no interval.",
 )
 
 # %% [markdown]

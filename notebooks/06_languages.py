@@ -95,10 +95,10 @@ continued, names = similarity.of(ending="continued"), ("spanish", "chinese", "ge
 continued.changed(lambda table: table.assign(pair=table.series)).curves(
     "similarity",
     "Are two sentences of one meaning alike?",
-    alt="Adjusted cosine of translations by relative depth for each two languages, with nulls and controls.",
-    y="cosine of matching pairs minus others",
+    alt="Share of sentences, above chance, whose translation is the nearest, by relative depth, for each two languages.",
+    y="share of sentences, above chance",
     select="pair",
-    reading="corrected",
+    reading=alike.NEAREST,
 )
 
 # %% [markdown]
@@ -113,9 +113,9 @@ continued.changed(lambda table: table.assign(pair=table.series)).curves(
 
 # %% tags=["hide-input"]
 continued.curves(
-    ["retrieval", "neighbours", "cka"],
+    ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
-    alt="Retrieval accuracy, mutual neighbours and debiased CKA by relative depth, for each two languages.",
+    alt="Mid-rank, mutual neighbours and debiased CKA by relative depth, for each two languages.",
     y="share of items, or CKA (0 to 1)",
     by="measure",
     called={"series": "pair"},
@@ -138,7 +138,7 @@ similarity.curves(
     by="ending",
     called={"series": "language"},
     series=names,
-    reading=("", "corrected"),
+    reading=("", alike.CORRECTED),
 )
 
 # %% [markdown]
@@ -166,7 +166,6 @@ stop.curves(
 stop.claims(
     "shared-punctuation",
     "A full stop behind both makes Spanish and English sentences of different meaning more alike.",
-    paper="Sentences that end in a full stop are continued, so that their last token has something to predict.",
 )
 
 # %% [markdown]
@@ -178,20 +177,21 @@ stop.claims(
 # %% tags=["hide-input"]
 gain = continued.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
 from_one = continued.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
-(continued.of("similarity", reading="corrected") + from_one + gain).curves(
+(continued.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
     (),
     "What does the choice of the others change?",
     alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
     y="cosine of matching pairs minus others",
     by="reading",
     called={"series": "pair"},
-    types={"corrected": "english", "as released": "spanish", "difference": "digits"},
+    types={alike.CORRECTED: "english", "as released": "spanish", "difference": "digits"},
 )
 
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "At some middle layer {Name} and English sentences of one meaning are more alike than others of the same form.",
+    "In the middle layers, more than before and after, the nearest to {Name} sentences is the English of one meaning.",
+    row=1,
     paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
     of=names,
 )
@@ -303,6 +303,7 @@ lens.curves(
 lens.claims(
     "lens-meaning",
     "At some middle layer the English of the next {Name} word is above wrong English words.",
+    row=2,
     paper="The middle layers hold the English translation (there of Chinese words).",
     needs=reads,
 )
@@ -311,6 +312,7 @@ lens.claims(
 lens.claims(
     "lens-lead",
     "At some middle layer the English of the next {Name} word is above that word too.",
+    row=2,
     paper="In the middle layers the English translation is likelier than the word itself.",
     needs=reads,
 )
@@ -319,6 +321,7 @@ lens.claims(
 lens.claims(
     "lens-end",
     "At the last layer the {Name} word is above its English.",
+    row=2,
     paper="The word itself wins near the output.",
     needs=reads,
 )
@@ -387,7 +390,6 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the {Name} run to that state's own answer.",
-    paper="A vector made in English changes what the model writes.",
     needs=answers["english"],
 )
 
@@ -395,7 +397,6 @@ patches.claims(
 patches.claims(
     "patch-answer",
     "At some middle layer, a state from an English question makes the {Name} run say that answer in {Name}.",
-    paper="Nothing: it moves no whole state.",
     needs=answers["english"],
 )
 

@@ -142,16 +142,8 @@ heard.curves(
 heard.claims(
     "layers-lead",
     "On {Name} text, English has more probability than {Name} at some middle layer.",
+    row=3,
     paper="On Chinese text, English has most of the probability in the middle layers.",
-    needs=needs,
-    of=others,
-)
-
-# %% tags=["hide-input"]
-heard.claims(
-    "layers-hub",
-    "On {Name} text, English has more probability at some middle layer than tokens of like frequency have.",
-    paper="The middle layers of an English-dominated model read as English.",
     needs=needs,
     of=others,
 )
@@ -160,6 +152,7 @@ heard.claims(
 heard.claims(
     "layers-end",
     "On {Name} text, {Name} has more probability than English at the last layer.",
+    row=3,
     paper="At the end, the text's own language has most of the probability.",
     needs=needs,
     of=others,
@@ -238,7 +231,6 @@ meaning.curves(
 meaning.claims(
     "layers-meaning",
     "On {Name} text, some middle layer favours the English of the line over that of other lines.",
-    paper="The middle layers hold the meaning of the text in the words of English.",
     needs=needs,
 )
 

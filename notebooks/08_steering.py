@@ -168,6 +168,7 @@ named.dose(
 steering.claims(
     "sentiment-mass/english",
     "Good minus bad makes English next words more pleasant than random directions do.",
+    row=4,
     paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
 )
 
@@ -175,6 +176,7 @@ steering.claims(
 steering.claims(
     "sentiment/english",
     "Good minus bad makes English continuations more pleasant than random directions do.",
+    row=4,
     paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
 )
 
@@ -186,6 +188,7 @@ others = [language for language in tasks if language != "english"]
 steering.claims(
     "sentiment-mass",
     "Good minus bad, in English, makes {Name} next words more pleasant than random directions do.",
+    row=4,
     paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
     needs=continuations.moves(steering.one("sentiment-mass/english"), "English text"),
     of=others,
@@ -195,6 +198,7 @@ steering.claims(
 steering.claims(
     "sentiment",
     "Good minus bad, in English, makes {Name} continuations more pleasant than random directions do.",
+    row=4,
     paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
     needs=continuations.moves(steering.one("sentiment/english"), "English text"),
     of=others,
@@ -228,6 +232,7 @@ moved = {name: moved["english"] or moved[name] for name in others}
 steering.claims(
     "native" if sentiment_model else "native-mass",
     "The English vector moves {Name} at least three quarters as far as the {Name} one.",
+    row=4,
     paper="English words steer about as well as the words of the output language.",
     needs=moved,
 )
@@ -242,6 +247,7 @@ steering.claims(
 steering.claims(
     "fluency",
     "Under the English vector the perplexity of {Name} text rises by at most a quarter.",
+    row=4,
     paper="Fluency and relevance are kept.",
     needs=moved,
     of=others,
@@ -251,6 +257,7 @@ steering.claims(
 steering.claims(
     "relevance",
     "Under the English vector {Name} text keeps at least four fifths of its relevance to the prompt.",
+    row=4,
     paper="Fluency and relevance are kept.",
     needs=moved,
     of=others,
@@ -317,14 +324,12 @@ patches.curves(
 patches.claims(
     "patch/english",
     "At some middle layer, a pleasant English word makes the English next word more pleasant than its opposite does.",
-    paper="The paper adds differences of states; it moves no whole state.",
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
     "At some middle layer, a pleasant English word makes the {Name} next word more pleasant than its opposite does.",
-    paper="The paper adds differences of states; it moves no whole state.",
     needs=continuations.moves(patches.one("patch/english"), "English text", "word"),
     of=others,
 )

@@ -120,6 +120,7 @@ ands.curves(
 ands.claims(
     "and-lead",
     "At some middle layer, at list commas, “and” is above Python's other words and above English ones.",
+    row=9,
     paper="The word “and” peaks in the middle layers at the commas of lists.",
 )
 
@@ -127,13 +128,13 @@ ands.claims(
 ands.claims(
     "and-place",
     "At some middle layer, “and” is likelier at list commas than at commas between arguments.",
-    paper="The paper looks at list commas alone.",
 )
 
 # %% tags=["hide-input"]
 ands.claims(
     "and-end",
     "At the last layer the token that is written next is above “and”.",
+    row=9,
     paper="The surface token wins only near the output.",
 )
 
@@ -180,7 +181,6 @@ roles.curves(
 roles.claims(
     "lens-meaning",
     "At some middle layer the parameter's name is above the names of other parameters.",
-    paper="The paper compares the name with the argument alone.",
 )
 
 # %% tags=["hide-input"]
@@ -190,13 +190,13 @@ some = unsaid.argument_items(model, builtins)
 chapter.run(by_name, some, series="builtins", name="builtins", over="moves_with").claims(
     "lens-meaning",
     "The same where the program has not defined the function, so that there is no name to copy.",
-    paper="The paper takes both kinds together.",
 )
 
 # %% tags=["hide-input"]
 roles.claims(
     "lens-lead",
     "At some middle layer the parameter's name is above the argument as written, and above other names too.",
+    row=10,
     paper="For many arguments the name of the parameter is ahead in the middle layers.",
 )
 
@@ -204,6 +204,7 @@ roles.claims(
 roles.claims(
     "lens-end",
     "At the last layer the argument as written is above the parameter's name.",
+    row=10,
     paper="The argument wins near the output.",
 )
 
@@ -261,6 +262,7 @@ steering.dose(
 steering.claims(
     "steering",
     "Adding start minus end turns range(n) into range(0, n), more often than a random direction does.",
+    row=11,
     paper="The call becomes range(0, n).",
 )
 
@@ -321,7 +323,6 @@ any_start.dose(
 any_start.claims(
     "steering",
     "Adding start minus end makes the model write where the range starts, more often than a random direction does.",
-    paper="The paper counts range(0, n) alone.",
 )
 
 # %% [markdown]
@@ -355,7 +356,6 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the run over code to that state's own answer.",
-    paper="A vector made of English words, added in a middle layer, changes the code that the model writes.",
     needs=known,
 )
 
@@ -363,7 +363,6 @@ patches.claims(
 patches.claims(
     "patch-answer",
     "At some middle layer, the run over code then writes that answer, as code.",
-    paper="Nothing: it moves no whole state.",
     needs=known,
 )
 

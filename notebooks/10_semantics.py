@@ -98,25 +98,36 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 
 # %% tags=["hide-input"]
 similarity.curves(
-    {"similarity": "same pattern", "similarity-all": "all"},
-    "Are a sentence and its form more alike than others?",
-    alt="Adjusted cosine of sentences and logical forms by relative depth, with the null and the controls.",
-    y="cosine of matching pairs minus others",
-    called={"measure": "against"},
+    "similarity",
+    "Is its own form the nearest to a sentence?",
+    alt="Share of sentences, above chance, whose form is the nearest of its pattern, with the null and the controls.",
+    y="share of sentences, above chance",
     types={"others": "logic"},
+    series="others",
 )
 
 # %% [markdown]
 # *How to read it.* The dotted line is what shuffled partners reach one time in twenty. The grey curves are controls. The
 # embedding layer knows no more than the last token, a full stop or a closing bracket; random weights show what shared words
-# do, since *Emma* stands in the sentence and in its form. One switch compares with *all* others, as
-# the paper does: what stands there and not under *same pattern* is the pattern's. The other takes the full stop away, so
-# that the sentence ends on a word.
+# do, since *Emma* stands in the sentence and in its form. A switch takes the full stop away, so that the sentence ends on a
+# word. The next figure has the cosine, and compares also with *all* others, as the paper does: what stands there and not
+# within the pattern is the pattern's.
+
+# %% tags=["hide-input"]
+similarity.curves(
+    "similarity",
+    "By how much is it nearer than others?",
+    alt="Adjusted cosine of sentences and logical forms by relative depth, against one pattern and against all.",
+    y="cosine of matching pairs minus others",
+    types={alike.CORRECTED: "logic", alike.RELEASED: "spanish"},
+    series=(alike.CORRECTED, alike.RELEASED),
+)
 
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "At some middle layer, a sentence is more alike to its own form than to others of the same pattern.",
+    "In the middle layers, more than before and after, its own form is the nearest to a sentence of all of its pattern.",
+    row=12,
     paper="Sentence and logical form are alike in the middle layers, against other logical forms.",
 )
 
@@ -166,6 +177,7 @@ swapped.curves(
 swapped.claims(
     "similarity/names swapped",
     "At some middle layer, a sentence is nearer to its form than to the form with the two names swapped.",
+    row=12,
     paper="It also holds against the same form with its names swapped.",
 )
 
@@ -173,6 +185,7 @@ swapped.claims(
 swapped.claims(
     "similarity/names swapped, shuffled",
     "So it is against the form with names swapped and conjuncts shuffled, by more than a shuffle costs.",
+    row=12,
     paper="It also holds when the conjuncts of the swapped form are shuffled.",
 )
 
@@ -180,7 +193,6 @@ swapped.claims(
 swapped.claims(
     "similarity/names swapped, any order",
     "So it is on average over both orders of the conjuncts, on both sides.",
-    paper="The paper does not make this comparison.",
 )
 
 # %% [markdown]
@@ -263,6 +275,7 @@ roles.curves(
 roles.claims(
     "roles/lead",
     "At some middle layer, before a name, the word of its role is raised.",
+    row=13,
     paper="Just before a proper name, the middle layers raise the word of the role it will have.",
 )
 
@@ -270,7 +283,6 @@ roles.claims(
 roles.claims(
     "roles/same position",
     "So it is where as many words stand before every name, whatever its role.",
-    paper="The paper does not control for where the name stands.",
 )
 
 # %% [markdown]
@@ -330,7 +342,6 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from a sentence pushes the form to that sentence's verb.",
-    paper="Sentence and logical form are alike; no state is moved.",
     needs=parsing["sentences"],
 )
 
@@ -338,7 +349,6 @@ patches.claims(
 patches.claims(
     "patch-answer",
     "At some middle layer, the form then goes on with that verb.",
-    paper="Nothing: it moves no state.",
     needs=parsing["sentences"],
 )
 

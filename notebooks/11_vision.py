@@ -100,14 +100,14 @@ for kind, rows in sees.table.groupby("data_type"):
 # mean colour), with its pixels shuffled, and replaced by white noise; and a model with random weights.
 
 # %% tags=["hide-input"]
-pairs, baselines = vision.similarity_pairs(pictures), (alike.CORRECTED, alike.RELEASED)
-similarity = chapter.run(alike.Alike(baselines), pairs, series="captions")
+similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions")
 similarity.curves(
     "similarity",
-    "Are a picture and its caption more alike than others?",
-    alt="Adjusted cosine of pictures and captions by relative depth, with the null and controls without content.",
-    y="cosine of matching pairs minus others",
+    "Is its caption the nearest to a picture?",
+    alt="Share of pictures, above chance, whose caption is the nearest, with the null and controls without content.",
+    y="share of pictures, above chance",
     types={"captions": "image"},
+    reading=alike.NEAREST,
 )
 
 # %% [markdown]
@@ -117,9 +117,9 @@ similarity.curves(
 
 # %% tags=["hide-input"]
 similarity.curves(
-    ["retrieval", "neighbours", "cka"],
+    ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
-    alt="Retrieval of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
+    alt="Mid-rank of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
     y="share of pictures, or CKA (0 to 1)",
     by="measure",
 )
@@ -127,7 +127,8 @@ similarity.curves(
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "At some middle layer, a picture is more alike to its own caption than to captions of as many things.",
+    "In the middle layers, more than before and after, the nearest to a picture of captions of as many things is its own.",
+    row=14,
     paper="A picture is more alike to its own caption than to others, most of all in the middle layers.",
 )
 
@@ -175,6 +176,7 @@ colours.curves(
 colours.claims(
     "colours",
     "At some middle layer, the first word at a plain picture's positions is its colour, more often than other colours.",
+    row=15,
     paper="In the middle layers the lens names the colour of a plain picture, more often than white.",
 )
 
@@ -225,6 +227,7 @@ nouns.curves(
 nouns.claims(
     "nouns",
     "At some middle layer, the {name} that a picture's caption names are likelier than those of another caption.",
+    row=16,
     paper="The nouns of the caption are ahead of those of the least overlapping caption; only nouns are read.",
 )
 
@@ -254,6 +257,7 @@ segments.curves(
 segments.claims(
     "segments/things",
     "At some middle layer, a thing's word is likelier at its patches than others, and than elsewhere in the picture.",
+    row=17,
     paper="At the patches of a segment its label is likelier than a random other label.",
 )
 
@@ -261,7 +265,6 @@ segments.claims(
 segments.claims(
     "segments/colours",
     "At some middle layer, an area's colour is likelier at its patches than others, and than elsewhere in the picture.",
-    paper="The paper reads labels alone.",
 )
 
 # %% [markdown]
@@ -323,14 +326,12 @@ answers.bars(
 answers.claims(
     "answers/english",
     "Asked in English for the colour of a shape, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
 )
 
 # %% tags=["hide-input"]
 answers.claims(
     "answers",
     "Asked in {Name} for the colour, the model is right more often than the commonest answer.",
-    paper="The paper asks in English alone.",
     needs=sees["colour"],
     of=("spanish", "chinese", "german"),
 )
@@ -393,7 +394,6 @@ patches.curves(
 patches.claims(
     "patch/english",
     "At some middle layer, the state of another colour's word in the patches pushes the answer to that colour.",
-    paper="The paper writes unembedding rows into patches; it moves no state of a text.",
     needs=unable["english"],
 )
 
@@ -401,7 +401,6 @@ patches.claims(
 patches.claims(
     "patch-answer/english",
     "At some middle layer, with another colour's word in the patches, the model names that colour.",
-    paper="The paper writes unembedding rows into patches; it moves no state of a text.",
     needs=unable["english"],
 )
 
@@ -409,7 +408,6 @@ patches.claims(
 patches.claims(
     "patch/spanish",
     "Asked in Spanish, the English word's state in the patches pushes the answer to the Spanish word.",
-    paper="The paper asks about pictures in English alone.",
     needs=unable["spanish"],
 )
 
@@ -447,6 +445,7 @@ recoloured.curves(
 recoloured.claims(
     "recolour",
     "With one half replaced from the layer that other pictures chose, the answer names the third colour and the other.",
+    row=18,
     paper="Replacing one half's states by the difference of two colours' rows makes the answer name the third colour.",
     needs=cannot_follow,
 )

@@ -42,7 +42,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue
-from semhub_utils.experiments import core, media, patching, regions, words
+from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
@@ -104,10 +104,11 @@ looks = {"sound alone": "sound", "in a sentence": "english", "chance": "null"}
 # %% tags=["hide-input"]
 similarity.curves(
     "clip-label",
-    "Is a clip more like its own label than like others?",
-    alt="Adjusted cosine of clips and their labels by relative depth, alone and in a sentence, with null and controls.",
-    y="cosine with own label minus others",
+    "Is its own label the nearest to a clip?",
+    alt="Share of clips, above chance, whose label is the nearest of its group, with null and controls.",
+    y="share of clips, above chance",
     types=looks,
+    reading=alike.NEAREST,
 )
 
 # %% [markdown]
@@ -132,15 +133,15 @@ retrieval.changed(lambda table: table.drop_duplicates(["series", "layer"])).curv
 # %% tags=["hide-input"]
 similarity.claims(
     "clip-label/sound alone",
-    "At some middle layer, the end of a clip is more like its own label than like other labels of its group.",
+    "In the middle layers, more than before and after, the nearest label of its group to the end of a clip is its own.",
+    row=19,
     paper="A clip is most like its label's text in the middle layers.",
 )
 
 # %% tags=["hide-input"]
 similarity.claims(
     "clip-label/in a sentence",
-    "At some middle layer, a sentence about a clip is more like the same sentence about its own label than about others.",
-    paper="A clip is most like its label's text in the middle layers; the paper uses no sentence.",
+    "In the middle layers, more than before and after, a sentence about a clip is nearest to that about its own label.",
 )
 
 # %% [markdown]
@@ -219,6 +220,7 @@ labelled.heatmap(
 labelled.claims(
     "label-words",
     "At some middle layer, the lens finds the label's words at the audio positions likelier than other labels' words.",
+    row=20,
     paper="The words of the label are likelier at the audio positions than those of a label with no word in common.",
 )
 
@@ -276,7 +278,6 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 answers.claims(
     "answers",
     "Asked in {Name}, the model says what kind of animal it hears more often than the commonest answer would.",
-    paper="The paper asks about sounds in English alone.",
     needs=precondition,
     of=languages[1:],
 )
@@ -317,6 +318,7 @@ rows.dose(
 rows.claims(
     "push-unembedding/english/mammals",
     "The unembedding of another animal turns the answer for mammals, more than chance or the reversed vector.",
+    row=21,
     paper="Mammals drift to No.",
     needs=precondition,
 )
@@ -325,6 +327,7 @@ rows.claims(
 rows.claims(
     "push-unembedding/english/others",
     "The unembedding of a mammal turns the answer for other animals, more than chance or the reversed vector.",
+    row=21,
     paper="Other animals drift to Yes.",
     needs=precondition,
 )
@@ -359,7 +362,6 @@ states.dose(
 states.claims(
     "push-states/english/mammals",
     "The word state of another animal turns the answer for mammals, more than chance or the reversed vector.",
-    paper="Mammals drift to No; the paper adds rows of the unembedding.",
     needs=precondition,
 )
 
@@ -367,7 +369,6 @@ states.claims(
 states.claims(
     "push-states/english/others",
     "The word state of a mammal turns the answer for other animals, more than chance or the reversed vector.",
-    paper="Other animals drift to Yes; the paper adds rows of the unembedding.",
     needs=precondition,
 )
 
@@ -393,7 +394,6 @@ states.dose(
 states.claims(
     "push-states",
     "English word states turn the answer to a question in {Name}, more than chance or the reversed vector.",
-    paper="The paper asks about sounds in English alone.",
     needs=precondition,
     of=[name for name in pushed if name != "english"],
 )
@@ -439,7 +439,6 @@ unable = {
 patches.claims(
     "patch-answer",
     "Asked in {Name}, the model says the kind of the English word written over the sound.",
-    paper="The paper adds word vectors to sounds; it writes no word in their place.",
     needs=unable,
 )
 

@@ -36,6 +36,25 @@ Draw = Callable[[np.ndarray, int, int], Sequence[Float[np.ndarray, "draw column"
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What numbers count in, and from what size on an effect matters, fixed before any run, and why from there."""
+
+    name: str
+    least: float
+    why: str
+
+    @classmethod
+    def share(cls, of: str) -> "Unit":
+        """The unit "share of `of`"."""
+        return cls(f"share of {of}", 0.05, "one in twenty")
+
+
+NATS = Unit("nats", 0.1, "a word is made a tenth likelier")
+PROBABILITY = Unit("probability", 0.05, "one position in twenty would say something else")
+COSINE = Unit("cosine", 0.02, "a fiftieth of the way from unrelated to the same")
+
+
+@dataclass(frozen=True)
 class Bounds:
     """A mean by layer and its interval."""
 
@@ -86,7 +105,8 @@ class Evidence:
     n: int
     n_units: int
     varies: bool
-    least: float  # the smallest effect of interest
+    least: float  # the smallest effect of interest, in `unit`
+    why_least: str
     dropped: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, ControlCurve] = field(default_factory=dict)
     contrasts: Mapping[str, Contrast] = field(default_factory=dict)
@@ -128,7 +148,7 @@ def evidence(
     window: str | Sequence[int] = "middle",
     shape: bool = False,
     controls: Mapping[str, "Aside"] | None = None,
-    least: float = 0.0,
+    unit: Unit = NATS,
     least_p: float = 0.0,
     outcome: bool = False,
     dropped: Mapping[str, int] | None = None,
@@ -141,7 +161,7 @@ def evidence(
     that one. shape: the middle layers must be above the first sixth and above the last layer. controls: see `Aside`.
     least_p: the smallest p that the null's arrangements allow; the number of draws sets another. outcome: the scores
     count successes (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of
-    variance. about: experiment, series, reading, unit, null_in_words.
+    variance. about: experiment, series, reading, null_in_words.
     """
     scores, layers = np.asarray(scores, float), np.asarray(layers, int)
     kept = np.isfinite(scores).all(1)
@@ -179,7 +199,9 @@ def evidence(
         n=int(kept.sum()),
         n_units=len({*labels.tolist()}),
         varies=bool(varies),
-        least=float(least),
+        least=float(unit.least),
+        why_least=unit.why,
+        unit=unit.name,
         dropped=dropped,
         controls=curves,
         contrasts=contrasts,

@@ -17,9 +17,10 @@ import pandas as pd
 from . import figures
 from .evidence import Evidence, knows_task
 from .results import Run
+from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
 _STATIC = Path(__file__).parent / "static"
-SYMBOLS = {"holds": "✔", "holds weakly": "◐", "does not hold": "✘", "cannot be tested here": "?"}
+SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
 Names = Mapping[str, str]
 Which = str | Sequence[str] | Names
 """One experiment or several, by name, or with what they are called for the reader."""
@@ -158,23 +159,32 @@ def _p(claim: Mapping) -> str:
     return cell_text(p) if p is None else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
 
 
-def claim_card(claim: Mapping, paper_claim: str) -> Html:
-    """A claim and its evidence on one card: what the paper says, what was found here, and the verdict in a word.
+def claim_card(claim: Mapping) -> Html:
+    """A claim and its evidence on one card: what the paper says, if it does, what was found here, and the verdict.
 
     `claim` is one entry of claims.json; of what it does not hold there is no line.
     """
     verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
-    statistic = _said(claim, claim.get("unit"))
-    others = {name: f"{of['verdict']}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
-    controls = {name: _said(of) for name, of in claim.get("controls", {}).items()}
+    word, statistic = _word(claim), _said(claim, claim.get("unit"))
+    others = {name: f"{_word(of)}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    margins = claim.get("margins", {})
+    controls = {
+        name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
+        for name, of in claim.get("controls", {}).items()
+    }
+    shape = {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()}
     rows = {
         "Statistic [95% interval]": statistic,
         "Reading": claim.get("reading"),
         "Other readings": others or None,
         "Items": claim.get("n"),
+        "Independent units": claim.get("n_units"),
+        "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",
         "Dropped": claim.get("dropped", {}),
         "Corrected p": f"{_p(claim)} against {claim['null']}" if claim.get("null") else None,
         "Controls": controls,
+        "Middle layers": shape or None,
+        "Layers that pass": ", ".join(map(str, claim.get("passes", ()))) or None,
         "Rule": claim.get("reason"),
     }
     listed = ""
@@ -184,13 +194,24 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
             lines = lines or ["none"]
             listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
     html = (
-        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {verdict}">'
-        f'<p class="verdict">{_symbol(verdict)}{verdict.capitalize()}</p>'
-        f'<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>{escape(paper_claim)}</p>'
-        f'</blockquote><div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
+        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {escape(word)}">'
+        f'<p class="verdict">{_symbol(verdict)}{escape(word.capitalize())}</p>{_quoted(claim.get("paper"))}'
+        f'<div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
         f"<dl>{listed}</dl></div></article>"
     )
-    return Html(html, f"{verdict.capitalize()}: {finding} ({statistic})")
+    return Html(html, f"{word.capitalize()}: {finding} ({statistic})")
+
+
+def _word(claim: Mapping) -> str:
+    """The verdict as a reader is told it."""
+    return f"{claim['verdict']} {claim['by']}" if claim["verdict"] == EXPLAINED else claim["verdict"]
+
+
+def _quoted(paper: str | None) -> str:
+    if not paper:
+        return ""
+    label = '<p class="claim-label">The paper</p>'
+    return f'<blockquote class="paper-claim">{label}<p>{escape(paper)}</p></blockquote>'
 
 
 def _symbol(verdict: str) -> str:
@@ -203,8 +224,8 @@ def verdict_table(claims: Sequence[Mapping]) -> Html:
     for claim in claims:
         verdict, sentence = claim["verdict"], str(claim.get("claim") or claim["id"])
         numbers = _with_band(*map(claim.get, ("statistic", "low", "high"))), _p(claim), cell_text(claim.get("n"))
-        rows.append([escape(sentence), _symbol(verdict) + verdict, *map(escape, numbers)])
-        told.append(f"{verdict.capitalize()}: {sentence}")
+        rows.append([escape(sentence), _symbol(verdict) + escape(_word(claim)), *map(escape, numbers)])
+        told.append(f"{_word(claim).capitalize()}: {sentence}")
     head = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
     return Html(_STYLE + _table("verdict-table", "Verdicts of this chapter", head, rows), "\n".join(told))
 
@@ -302,13 +323,21 @@ class Finding:
         return show(chart, told.reset_index())
 
     def claims(
-        self, claim: str, sentence: str, *, paper: str, needs: Needs = None, of: Sequence[str] | None = None
+        self,
+        claim: str,
+        sentence: str,
+        *,
+        row: int | None = None,
+        paper: str | None = None,
+        needs: Needs = None,
+        of: Sequence[str] | None = None,
     ) -> Html:
-        """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `evidence`, and show a card
+        """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `verdicts`, and show a card
         for each, with what other readings say beside the one fixed before.
 
-        sentence: our claim, with {name} or {Name} for the series; paper: what the paper says; needs: the sentence of a
-        precondition that failed, of all or by series; of: the series that are claimed, where not all are.
+        sentence: our claim, with {name} or {Name} for the series; row, paper: the paper's experiment, 1 to 21, and what
+        it says, where it says something; needs: the sentence of a precondition that failed, of all or by series; of:
+        the series that are claimed, where not all are.
         """
         found: dict[str, list[Evidence]] = {}
         for evidence in self.evidence:
@@ -323,7 +352,8 @@ class Finding:
                 continue
             why = needs[name] if isinstance(needs, Mapping) else needs
             said = sentence.format(name=name, Name=name.title())
-            cards.append(claim_card(self.run.claim(first, said, precondition=why, others=others), paper))
+            about = {"row": row, "paper": paper, "precondition": why, "others": others}
+            cards.append(claim_card(self.run.claim(first, said, **about)))
         return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
 
     def why_nothing(self) -> str:

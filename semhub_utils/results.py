@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import SemhubError, need
-from .evidence import Evidence, Verdict, judge
+from .evidence import Evidence
 from .identity import (
     DTYPES,
     Undigestible,
@@ -39,8 +39,9 @@ from .identity import (
     slug,
     versions,
 )
+from .verdicts import Verdict, judge
 
-SCHEMA = 2
+SCHEMA = 3
 """Of tables and claims; another one has other columns or keys."""
 COLUMNS = tuple("experiment data_type series reading layer depth value low high p n dropped".split())
 KEY = (
@@ -120,17 +121,21 @@ class Run:
         evidence: Evidence,
         sentence: str | None = None,
         *,
+        row: int | None = None,
+        paper: str | None = None,
         precondition: str | None = None,
         others: Sequence[Evidence] = (),
     ) -> dict[str, Any]:
         """Judge a claim and note it. Returns the entry of claims.json: what a claim card shows.
 
-        sentence: the claim in words. precondition: one that failed, in words. `others`: the same claim in other
-        readings, which are judged beside it and do not count.
+        sentence: the claim in words. row, paper: the paper's experiment that it is about, in the order of its sections,
+        and the paper's sentence, where it has one (else the claim is our own). precondition: one that failed, in words.
+        others: the same claim in other readings, which are judged beside it and do not count.
         """
         entry, *judged = (_entry(e, judge(e, precondition=precondition)) for e in (evidence, *others))
         entry["id"], entry["claim"] = f"{self.chapter}/{evidence.claim}", sentence or evidence.claim
-        kept = ("verdict", "statistic", "low", "high", "layer")
+        entry["row"], entry["paper"] = "own" if row is None else row, paper
+        kept = ("verdict", "by", "statistic", "low", "high", "layer")
         entry["readings"] = {of["reading"]: {name: of[name] for name in kept} for of in judged}
         self.claims = [claim for claim in self.claims if claim["id"] != entry["id"]] + [entry]
         return entry
@@ -288,18 +293,19 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
         return {name: None if at is None else of[column][at] for name, column in names.items()}
 
-    same = ("claim", "experiment", "series", "reading", "unit", "n", "n_clusters", "n_layers", "dropped")
+    same = ("claim", "experiment", "series", "reading", "unit", "least", "why_least", "n", "n_units", "n_layers")
     controls = {} if at is None else curve["controls"]
     return {
         "id": "",
-        **{name: curve[name] for name in same},
+        **{name: curve[name] for name in (*same, "dropped")},
         **there(curve, statistic="values", low="low", high="high", p="p", null_high="null_high"),
         "layer": layer,
         "depth": None if at is None else layer / e.n_layers,
         "null": e.null_in_words,
         "controls": {name: there(of, value="values", low="low", high="high") for name, of in controls.items()},
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
+        "margins": {name: there(of["margin"], value="values", low="low", high="high") for name, of in controls.items()},
+        "contrasts": curve["contrasts"],
+        **verdict.to_json(),
         "evidence": curve,
     }
 

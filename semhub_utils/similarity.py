@@ -28,10 +28,12 @@ BLOCKS = 20  # of the jackknife
 class Matches:
     """A measure of pairs. own: of the pairs as given, by item (or by block, where the measure is of all at once).
     exchanged: its mean when row i of `a` is paired with row pairing[i] of `b` (-1 sits out), the same at every layer;
-    what meaningless pairs would give, without a number for every pair and layer at once."""
+    what meaningless pairs would give, without a number for every pair and layer at once. chance: what has been taken
+    off, so that `own` can reach 1 - chance."""
 
     own: Float[np.ndarray, "item layer"]
     exchanged: Callable[[Int[np.ndarray, "draw item"]], Float[np.ndarray, "draw layer"]]
+    chance: float | Float[np.ndarray, " item"] = 0.0
 
 
 def cosine_matrix(
@@ -63,7 +65,11 @@ def retrieval_accuracy(
 ) -> Matches:
     """Per item: is the match the nearest by cosine, of what the mask lets it be compared with? The mean of both
     directions; m items tied for nearest get 1/m. over_chance: minus one over the number compared."""
-    return _matches(a, b, partial(_retrieval_scorer, mask=mask, over_chance=over_chance))
+    found = _matches(a, b, partial(_retrieval_scorer, mask=mask, over_chance=over_chance))
+    if not over_chance:
+        return found
+    allowed = _allowed(mask, a.new_zeros(len(a), len(b)))
+    return replace(found, chance=((1 / allowed.sum(0) + 1 / allowed.sum(1)) / 2).cpu().double().numpy())
 
 
 def mid_rank(
@@ -218,7 +224,7 @@ def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None, over_chance: bo
         hit += best / best.sum(direction, keepdim=True) / 2
         if over_chance:
             hit -= 0.5 / allowed.sum(direction, keepdim=True)
-    return _pair_scorer(hit)
+    return _pair_scorer(hit.masked_fill(_alone(allowed), torch.nan))
 
 
 def _rank_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
@@ -231,8 +237,12 @@ def _rank_scorer(x: Tensor, y: Tensor, mask: Tensor | None) -> Scorer:
         others = fits.sum(1, keepdim=True) - 1
         rank = (below + upto - 1) / 2 / others  # itself is among those up to it
         found += (rank if direction else rank.T) / 2
-    few = (allowed.sum(0)[None] < 2) | (allowed.sum(1)[:, None] < 2)
-    return _pair_scorer((found - 0.5).masked_fill(few | ~allowed, torch.nan))
+    return _pair_scorer((found - 0.5).masked_fill(_alone(allowed) | ~allowed, torch.nan))
+
+
+def _alone(allowed: Bool[Tensor, "item item"]) -> Bool[Tensor, "item item"]:
+    """Where there is nothing to compare a match with."""
+    return (allowed.sum(0)[None] < 2) | (allowed.sum(1)[:, None] < 2)
 
 
 def _csls_scorer(x: Tensor, y: Tensor, mask: Tensor | None, k: int) -> Scorer:

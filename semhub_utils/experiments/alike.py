@@ -5,7 +5,7 @@ in a null, is written in the pairs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,24 +15,20 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.experiments.core import (
-    DRAWS,
-    Claim,
-    Exchange,
-    Experiment,
-    Flip,
-    Kept,
-    Numbers,
-    Result,
-    Scores,
-    joined,
-    run,
-)
+from semhub_utils.evidence import COSINE, Unit
+from semhub_utils.experiments.core import Claim, Experiment, Result, joined, run
+from semhub_utils.experiments.numbers import Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
+from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import (
+    Matches,
     adjusted_cosine,
+    calibrated,
+    causal,
+    csls,
     debiased_cka,
+    mid_rank,
     mutual_neighbours,
     retrieval_accuracy,
     same_group,
@@ -41,8 +37,10 @@ from semhub_utils.spokes.items import Pair
 from semhub_utils.spokes.languages import PairSet
 from semhub_utils.states import hidden_states
 
-CORRECTED, RELEASED = "corrected", "as released"
+NEAREST, CORRECTED, RELEASED = "nearest of its form", "corrected cosine", "as released"
 EACH = (Exchange(by=""),)  # measures of a whole space need one-to-one pairings
+OVERLAP = "lexical overlap"
+CALIBRATED_BY = 200  # pairings
 
 
 def last_states(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor, "item layer hidden"]:
@@ -51,23 +49,35 @@ def last_states(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor
 
 @dataclass(frozen=True)
 class Alike(Experiment):
-    """Are the two sides of a pair more alike than sides of different pairs, and at which layers?
+    """Is the partner of a pair the nearest of all of its own form, and most so in the middle layers?
 
-    Claim `similarity/<series>`, once by each of `baselines`, which stands as its reading: adjusted cosine, "corrected"
-    against the non-matches of the own group, "as released" (and "", where none is named) against all. Partners are
-    shuffled within their group: pairs of one anchor move together, or pairs that hold one word, whichever null is the
-    harder. Curves: retrieval accuracy, mutual nearest neighbours and debiased CKA; where baselines are named the plain
-    cosine of the matches and of the non-matches of the own group ("other partners"); with both, what the latter gains
-    (`baseline-gain`); with "corrected" alone, the curve against all (`similarity-all`), whose partners are shuffled
-    among all. Fewer than 4 pairs raise SemhubError.
+    Claim `similarity/<series>`: the share of pairs whose partner is the nearest by cosine among those of the own group,
+    above chance (NEAREST). It knows no scale, so that a trained model can be set against random weights. Beside it the
+    cosine with the partner minus that with others: of the own group (CORRECTED), and of all, as the paper's Eq. 1 has
+    it (RELEASED). The middle has to be above the first sixth and the last layer. Null: partners shuffled within their
+    group, pairs of one anchor together, or pairs that hold one word, whichever is the harder; for RELEASED also groups
+    of pairs (documents) as a whole. Controls: the embedding layer, and, of texts, "lexical overlap": the same of the
+    mean of their tokens' input embeddings.
+
+    Curves: retrieval as a share, and among all (`retrieval-all`); the mid-rank of the partner within its group; mutual
+    nearest neighbours; debiased CKA; the adjusted cosine corrected for hubness (`csls`) and by the causal inner product
+    (`causal`); retrieval and neighbours between what 5% of the null exceed and the largest they can be (`calibrated`);
+    the plain cosine of the matches and of the non-matches of the own group ("other partners"); what comparing with all
+    gains (`baseline-gain`). Fewer than 4 pairs raise SemhubError.
     """
 
-    baselines: tuple[str, ...] = ("",)
     readings: ClassVar[tuple[str, ...]] = ("",)
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        return tuple(Claim("similarity", baseline, reading=baseline) for baseline in self.baselines)
+        every = (Exchange(), Exchange("cluster", ""))
+        return (
+            Claim(
+                "similarity", NEAREST, reading=NEAREST, shape=True, unit=Unit.share("pairs, above chance"), outcome=True
+            ),
+            Claim("similarity", CORRECTED, reading=CORRECTED, shape=True, unit=COSINE),
+            Claim("similarity", RELEASED, every, reading=RELEASED, shape=True, unit=COSINE),
+        )
 
     def fit(self, model: LanguageModel, items: Sequence[Pair]) -> Kept:
         need(len(items) >= 4, f"{len(items)} pairs were given; at least 4 are needed to compare matches with others.")
@@ -76,46 +86,80 @@ class Alike(Experiment):
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
         a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
         own = same_group(kept.labels("group"))
-        scores = {of: adjusted_cosine(a, b, own if of == CORRECTED else None) for of in self.baselines}
+        nearest, shared, all_others = self._compared(a, b, own)
+        overlap = self._overlap(reader, prompts, kept, own)
+        found: Numbers = {
+            ("similarity", NEAREST): Scores(nearest, {OVERLAP: overlap[0]} if overlap else {}),
+            ("similarity", CORRECTED): Scores(shared, {OVERLAP: overlap[1]} if overlap else {}),
+            ("similarity", RELEASED): Scores(all_others, {OVERLAP: overlap[2]} if overlap else {}),
+            ("retrieval", ""): retrieval_accuracy(a, b, own),
+            ("retrieval-all", ""): retrieval_accuracy(a, b),
+            ("mid-rank", ""): mid_rank(a, b, own),
+            ("csls", ""): csls(a, b, own),
+            ("causal", ""): adjusted_cosine(*causal(reader.unembedding, a, b), own),
+        }
         spaces = {
-            "retrieval": retrieval_accuracy(a, b),
             "neighbours": mutual_neighbours(a, b, k=min(10, len(a) - 1)),
             "cka": debiased_cka(a, b, kept.labels("cluster")),  # one number for all items, over blocks of them
         }
-        alone = self.baselines == (CORRECTED,)
-        found: Numbers = {("similarity", of): score for of, score in scores.items()}
         for name, measure in spaces.items():
-            key = (name, "", (("n", len(a)),)) if name == "cka" else (name, "")
-            found[key] = measure.own if alone else Scores(measure, nulls=EACH)
-        if self.baselines != ("",):
-            cosine = cosine_similarity(a, b, dim=-1).cpu().double().numpy()
-            others = {"other partners": cosine - scores[CORRECTED].own} if CORRECTED in scores else {}
-            found["cosine", ""] = Scores(cosine, others)
-            every = scores.get(RELEASED) or adjusted_cosine(a, b)
-            if alone:
-                found["similarity-all", ""] = Scores(every, nulls=(Exchange("", ""),))
-            else:
-                found["baseline-gain", ""] = every.own - scores[CORRECTED].own
+            found[(name, "", (("n", len(a)),)) if name == "cka" else (name, "")] = Scores(measure, nulls=EACH)
+        cosine = cosine_similarity(a, b, dim=-1).cpu().double().numpy()
+        found["cosine", ""] = Scores(cosine, {"other partners": cosine - shared.own})
+        found["baseline-gain", ""] = all_others.own - shared.own
+        return found | self._calibrated(kept, nearest, spaces["neighbours"])
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
+        a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
+        own = same_group(kept.labels("group"))
+        measures = zip((NEAREST, CORRECTED, RELEASED), self._compared(a, b, own), strict=True)
+        found: Numbers = {("similarity", name): measure for name, measure in measures}
+        neighbours = mutual_neighbours(a, b, k=min(10, len(a) - 1))
+        plain = {"retrieval": retrieval_accuracy(a, b, own), "mid-rank": mid_rank(a, b, own), "neighbours": neighbours}
+        found |= {(name, ""): measure for name, measure in plain.items()}
+        return found | self._calibrated(kept, found["similarity", NEAREST], neighbours)
+
+    def _compared(self, a: Tensor, b: Tensor, own: Tensor) -> tuple[Matches, Matches, Matches]:
+        """By the three readings."""
+        return retrieval_accuracy(a, b, own, over_chance=True), adjusted_cosine(a, b, own), adjusted_cosine(a, b)
+
+    def _overlap(
+        self, reader: LanguageModel, prompts: Sequence[Prompt], kept: Kept, own: Tensor
+    ) -> list[Float[np.ndarray, "item 1"]]:
+        """The same of bags of words; none where a side is no text."""
+        sides = (prompts, kept.labels("b"))
+        if not all(isinstance(prompt, str) for side in sides for prompt in side):
+            return []
+        table = reader.module.get_input_embeddings().weight.detach()
+        bags = ([table[list(e.ids)].float().mean(0) for e in reader.encode(side)] for side in sides)
+        return [measure.own for measure in self._compared(*(torch.stack(bag)[:, None] for bag in bags), own)]
+
+    def _calibrated(self, kept: Kept, nearest: Matches, neighbours: Matches) -> Numbers:
+        found: Numbers = {}
+        asked = {"retrieval": (nearest, "group", np.nanmean(1 - nearest.chance)), "neighbours": (neighbours, "", 1.0)}
+        for name, (measure, within, largest) in asked.items():
+            groups = kept.labels(within)
+            drawn = measure.exchanged(random_pairings(len(groups), groups=groups, draws=CALIBRATED_BY, seed=kept.seed))
+            scaled = calibrated(np.nanmean(measure.own, 0), drawn, largest)
+            found["calibrated", name] = Scores(scaled[None], nulls=())
         return found
 
 
 def alike_sets(model: LanguageModel, sets: Sequence[PairSet], *, seed: int = 0) -> Result:
-    """`Alike` against the own group, for every set of pairs; the table adds the column `ending`.
+    """`Alike` for every set of pairs; the table adds the column `ending`.
 
-    Claims: `similarity/<languages>` for the first ending of each two languages, the release's baseline beside it; with
-    ", <ending>" behind for the others. Raises SemhubError if there are fewer than 4 pairs of a set.
+    Claims: `similarity/<languages>` for the first ending of each two languages; with ", <ending>" behind for the
+    others. Raises SemhubError if there are fewer than 4 pairs of a set.
     """
     found, seen = [], set()
     for some in sets:
         left = ", ".join(f"{count} × {reason}" for reason, count in some.dropped.items()) or "none"
         told = f"{len(some.pairs)} pairs are left for {some.series} (out: {left}); at least 4 would do."
         need(len(some.pairs) >= 4, told)
-        first = some.series not in seen
+        name = f"{some.series}, {some.ending}" if some.series in seen else some.series
         seen.add(some.series)
-        baselines, series = (CORRECTED, RELEASED) if first else (CORRECTED,), {"series": some.series}
-        name = some.series if first else f"{some.series}, {some.ending}"
-        options = {"seed": seed, "dropped": some.dropped, "columns": series | {"ending": some.ending}}
-        found.append(run(Alike(baselines), model, some.pairs, series=name, **options))
+        options = {"seed": seed, "dropped": some.dropped, "columns": {"series": some.series, "ending": some.ending}}
+        found.append(run(Alike(), model, some.pairs, series=name, **options))
     return joined(found)
 
 
@@ -148,7 +192,8 @@ WRITTEN, BARE = "as written", "no full stop"
 SWAPS = ("swapped", "swapped, shuffled", "swapped, any order")
 SAME = "same meaning"  # the true form, its conjuncts shuffled
 ORDERS = {True: "sentence's order", False: "other order"}
-BY_A_COIN = "names change places by a coin per pair of names, per name and per verb"
+BY_CHANCE = "as likely above 0 as below, by pair of names, by name and by verb"
+DIFFERENCE = Unit("difference of cosines", 0.005, "a quarter of what any cosine has to reach")
 
 
 @dataclass(frozen=True)
@@ -156,15 +201,18 @@ class AlikeForms(Alike):
     """`Alike` of sentences (side a) with their forms, matched by template, as written and without the final full stop,
     which are its readings."""
 
-    baselines: tuple[str, ...] = (CORRECTED,)
     readings: ClassVar[tuple[str, ...]] = (WRITTEN, BARE)
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        return (Claim("similarity", CORRECTED),)
+        first, *_ = super().claims
+        return (replace(first, reading=""),)
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
         return super().read(reader, kept, _sentences(prompts, reading), reading)
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        return super().beside(reader, kept, _sentences(prompts, reading), reading)
 
 
 @dataclass(frozen=True)
@@ -175,8 +223,8 @@ class Swapped(Experiment):
     `similarity/names swapped`; `similarity/names swapped, shuffled`, the conjuncts in another order as well;
     `similarity/names swapped, any order`, the mean of the forms as written and shuffled on both sides. The last is the
     fair one: a shuffle alone moves the state, and which name stands last is not who did it. The first two have to be
-    above what the shuffle alone costs, "same meaning". Nulls: the names change places by a coin per pair of names, per
-    first name, per second name and per verb; the hardest counts. The embedding layer is 0, as all forms end alike. Each
+    above what the shuffle alone costs, "same meaning". Null: the difference is as likely above 0 as below, by pair of
+    names, first name, second name and verb; the hardest counts. The embedding layer is 0, as all forms end alike. Each
     claim comes twice, for sentences as written and without the full stop. Curves: the scores of the first by the order
     of names (`swap-order`), with the same nulls.
     """
@@ -185,8 +233,8 @@ class Swapped(Experiment):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        said = {"unit": "difference of cosines", "null_in_words": BY_A_COIN}
-        coin = (Flip("moves_with"),)
+        said = {"unit": DIFFERENCE, "null_in_words": BY_CHANCE}
+        coin = (Chance("moves_with"),)
         return tuple(
             Claim("swap", of, coin, **said, named="similarity", ending=of.removeprefix(SWAPS[0]), series=of)
             for of in SWAPS
@@ -200,10 +248,11 @@ class Swapped(Experiment):
         # Where one form is shuffled it stays so: its cost is no sign of meaning, and is in the null as in the claim.
         scores = (Scores(first, cost), Scores(true - both, cost, flipped=any_order), Scores(any_order))
         found: Numbers = {("swap", of): some for of, some in zip(SWAPS, scores, strict=True)}
+        coin = (Chance("moves_with"),)
         for order, name in ORDERS.items():
             own = np.array(kept.labels("in_order")) == order
             if own.any():
-                found["swap-order", name] = Scores(first[own], nulls=(Flip("moves_with"),), draws=DRAWS, of=own)
+                found["swap-order", name] = Scores(first[own], nulls=coin, of=own)
         return found
 
 
@@ -216,13 +265,23 @@ class Punctuation(Experiment):
     """How much does a shared full stop (`stop`) add to the cosine of texts that mean different things?
 
     Each text is put beside the other side of the next pair that speaks of something else, once as it is and once with
-    `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without, signs flipped per cluster. Curves:
+    `stop` behind both. Claim `shared-punctuation`: cosine with minus cosine without. Curves:
     both cosines (`punctuation-trap`). Raises SemhubError if all pairs speak of one thing.
     """
 
     stop: str = "."
-    claims: ClassVar[tuple[Claim, ...]] = (
-        Claim("punctuation-gain", "", (Flip(),), embedded=False, named="shared-punctuation", series="unrelated texts"),
+    claims: ClassVar[tuple[Claim, ...]] = (  # of any layer: a trap
+        Claim(
+            "punctuation-gain",
+            "",
+            (Chance(),),
+            "inner",
+            unit=COSINE,
+            embedded=False,
+            ended=False,
+            named="shared-punctuation",
+            series="unrelated texts",
+        ),
     )
     readings: ClassVar[tuple[str, ...]] = ("",)
 

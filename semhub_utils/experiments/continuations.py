@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import HOLDS, UNTESTABLE, WEAKLY, Evidence, judge
-from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Scores, readable
+from semhub_utils.evidence import COSINE, NATS, Evidence, Unit
+from semhub_utils.experiments.core import Claim, readable
 from semhub_utils.experiments.interventions import (
     AWAY,
+    BY_CHANCE,
     CPU_TOKENS,
     INSTEAD,
     RANDOM,
@@ -34,6 +35,7 @@ from semhub_utils.experiments.interventions import (
     Vectors,
     Way,
 )
+from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores
 from semhub_utils.identity import digest
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
@@ -42,6 +44,7 @@ from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask, withou
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate, next_token_logprobs
 from semhub_utils.tokens import TargetTable, target_table
+from semhub_utils.verdicts import HOLDS, UNTESTABLE, WEAKLY, judge
 
 ENGLISH, PAPER = "English vector", "English vector, the paper's layer"
 PAPER_DEPTH, PAPER_COEFFICIENT = 17 / 32, 2.0
@@ -49,6 +52,7 @@ FEWEST = 8  # prompts: some to choose on and some to report on; or with a number
 # Fixed before the run: the English vector does at least this share of what the native one does; a token costs at most
 # this many nats more (a quarter more perplexity); at least this share of the relevance is left.
 AS_WELL, WORSE, RELEVANT = 0.75, math.log(1.25), 0.8
+SCALE = Unit("sentiment (−1 to 1)", 0.05, "a fortieth of the scale")
 SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0}
 MASS, OWN_LEFT_OUT = "next word (nats)", "without the pair's own words"
 SHOWN = {
@@ -74,19 +78,18 @@ class Sentiment(Push):
 
     Layer and c are chosen on a quarter of the prompts, by the mass under all vectors together; claims rest on the
     others. `sentiment-mass/<language>`: half of log P(pleasant words) - log P(unpleasant words) as the next token,
-    minus the mean under `instead` random directions of equal norm; nulls: signs flipped per cluster, and each random
-    direction in the vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the
-    world's own words), minus the largest mean that one of `directions` random ones has over prompts with a number
-    (FEWEST at least; without such a direction nothing is compared. They are too few for a null, and flipped signs know
-    nothing of a direction that shifts all prompts alike); null: signs flipped. Controls of both: the vector
-    added half the inner layers away, and the reversed vector alone. The pair's own words count in neither; the reading
-    "all words" counts them. Where the task is not in English, `native/<language>` and `native-mass/<language>`: half,
-    minus AS_WELL times that of the native vector; control: random directions in the English vector's place.
-    `fluency/<language>`: WORSE minus the rise of nats per token under `judged_by` (None: this model, unsteered), mean
-    of +c and -c. `relevance/<language>`: relevance there minus RELEVANT times that without steering. Prompts without a
-    number are dropped and counted.
+    minus the mean under `instead` random directions of equal norm; nulls: chance, and each random direction in the
+    vector's place. `sentiment/<language>`: half of the continuations' sentiment by `score` (None: the world's own
+    words), minus the largest mean that one of `directions` random ones has over prompts with a number (FEWEST at least;
+    without such a direction nothing is compared. They are too few for a null, and chance knows nothing of a direction
+    that shifts all prompts alike); null: chance. Controls of both: the vector added half the inner layers away, and the
+    reversed vector alone. The pair's own words count in neither; the reading "all words" counts them. Where the task is
+    not in English, `native/<language>` and `native-mass/<language>`: half, minus AS_WELL times that of the native
+    vector; control: random directions in the English vector's place. `fluency/<language>`: WORSE minus the rise of nats
+    per token under `judged_by` (None: this model, unsteered), mean of +c and -c. `relevance/<language>`: relevance
+    there minus RELEVANT times that without steering. Prompts without a number are dropped and counted.
 
-    Table: `sentiment-choice` (layer x coefficient; null: flipped signs; control: the mean under a few random
+    Table: `sentiment-choice` (layer x coefficient; null: chance; control: the mean under a few random
     directions), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the
     mean itself, `seed_sd` its spread over seeds; the English vector also at the paper's layer and coefficient),
     `sentiment-difference` (half, English minus native), `sentiment-example` (what was written). Raises SemhubError
@@ -108,21 +111,22 @@ class Sentiment(Push):
     name: ClassVar[str] = "sentiment"
     drawn: ClassVar[int] = 3
     together: ClassVar[bool] = True
-    against: ClassVar[Mapping[str, Any]] = {"nulls": (Flip(),), "draws": DRAWS}
+    against: ClassVar[Mapping[str, Any]] = {"nulls": (Chance(),)}
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        given: dict[str, Any] = {"nulls": (Flip(),), "embedded": False, "null_in_words": "signs flipped"}
-        by_mass = given | {"nulls": (Flip(), Given()), "null_in_words": f"signs flipped, and {INSTEAD}"}
+        given: dict[str, Any] = {"nulls": (Chance(),), "null_in_words": BY_CHANCE}
+        by_mass = given | {"nulls": (Chance(), Given()), "null_in_words": f"{BY_CHANCE}, and {INSTEAD}"}
+        above = {"reading": OWN_LEFT_OUT}
         found = (
-            Claim("sentiment", unit="sentiment (−1 to 1)", reading=OWN_LEFT_OUT, **given),
-            Claim("sentiment-mass", unit="nats", reading=OWN_LEFT_OUT, **by_mass),
-            Claim("fluency", unit="nats below the limit", **given),
-            Claim("relevance", unit="cosine above the limit", **given),
+            Claim("sentiment", unit=SCALE, **above, **given),
+            Claim("sentiment-mass", **above, **by_mass),
+            Claim("fluency", unit=replace(NATS, name="nats below the limit"), **given),
+            Claim("relevance", unit=replace(COSINE, name="cosine above the limit"), **given),
         )
-        given |= {"unit": "above the limit", "reading": OWN_LEFT_OUT}
-        native = tuple(Claim(name, **given) for name in ("native", "native-mass"))
-        return found + native * (self.task.language != "english")
+        units = {"native": SCALE, "native-mass": NATS}
+        native = [Claim(of, unit=replace(u, name="above the limit"), **above, **given) for of, u in units.items()]
+        return (*found, *(native if self.task.language != "english" else ()))
 
     def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
         for name in ("n_seeds", "max_new_tokens"):

@@ -8,267 +8,57 @@ for every claim is a change of `_controls`, and nothing else.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import compress
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from semhub_utils.errors import SemhubError, TooLong
-from semhub_utils.evidence import Aside, Evidence, Sample, corrected_bound, evidence, studentised_null, tidy
+from semhub_utils.evidence import NATS, Aside, Evidence, Sample, Unit, corrected_bound, evidence, tidy
+from semhub_utils.experiments.numbers import (
+    ByLayer,
+    Columns,
+    Exchange,
+    Kept,
+    Key,
+    Null,
+    Numbers,
+    Scores,
+    Values,
+    exchanges,
+)
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import READINGS
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.pairings import codes, least_permutation_p, random_pairings
+from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
 
-FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
 TOO_LONG = "longer than the model's context"
 TWINS = 5  # how many seeds of random weights stand beside a model
 
-Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 Result = tuple[pd.DataFrame, list[Evidence]]
-ByLayer = Float[np.ndarray, "item layer"]
-ByAnswer = Float[np.ndarray, "item layer answer"]
-Pairings = Int[np.ndarray, "draw item"]
-Columns = Float[np.ndarray, "layer column"]
-"""Sums over layers: one layer each, or the middle ones minus others."""
-
-
-@runtime_checkable
-class Exchangeable(Protocol):
-    """Numbers whose answers may change places: each item's own, and the means over items if they did. Like
-    [item, layer, answer], but for what would not fit in memory so (`similarity.Matches`)."""
-
-    own: ByLayer
-
-    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]: ...
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Numbers [item, layer, answer] with the index of each item's own answer."""
-
-    values: ByAnswer
-    target: Int[np.ndarray, " item"]
-
-    @property
-    def own(self) -> ByLayer:
-        return self.values[np.arange(len(self.values)), :, self.target]
-
-    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
-        index, found = np.arange(len(self.values)), []
-        for pairing in pairings:
-            stays = pairing >= 0
-            rows = self.values[index[stays], :, self.target[pairing[stays]]]
-            with np.errstate(invalid="ignore"):  # nan where nobody has a number
-                found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
-        return np.stack(found)
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """Numbers by word, of which a score is the weighed sum, and by what each word counts for each item; another item's
-    answer is its weights."""
-
-    values: Float[np.ndarray, "item layer word"]
-    weights: Float[np.ndarray, "item word"]
-
-    @property
-    def own(self) -> ByLayer:
-        return np.einsum("ilw,iw->il", self.values, self.weights)
-
-    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
-        by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
-        return np.hstack([Answers(of, np.arange(len(of))).exchanged(pairings) for of in by_layer])
-
-
-@dataclass(frozen=True)
-class Summed:
-    """Exchangeable numbers summed over layers."""
-
-    of: Exchangeable
-    columns: Columns
-
-    @property
-    def own(self) -> Float[np.ndarray, "item column"]:
-        return self.of.own @ self.columns
-
-    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw column"]:
-        return self.of.exchanged(pairings) @ self.columns
-
-
-def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
-    """`of` summed over layers, as columns say."""
-    if isinstance(of, Answers):
-        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
-    return Summed(of, columns)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The items that one model can be asked, and why the others went.
-
-    target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words. prompts: what is read, where that is not each item's own prompt. found: what was measured to
-    find them, shown whatever is left. series, seed: of the run, for what an experiment names and draws by itself.
-    """
-
-    items: Sequence[Any]
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    target: np.ndarray | Mapping[str, np.ndarray] | None = None
-    more: Any = None
-    prompts: Sequence[Any] | None = None
-    found: "Numbers" = field(default_factory=dict)
-    series: str = ""
-    seed: int = 0
-
-    def only(self, of: Bool[np.ndarray, " item"] | None) -> "Kept":
-        """These items alone; all of them for None."""
-        if of is None:
-            return self
-        target = self.target
-        if target is not None:
-            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
-        return replace(self, items=list(compress(self.items, of)), target=target)
-
-    def labels(self, name: str) -> list:
-        return [getattr(item, name) if name else "" for item in self.items]
-
-    def moved(self, by: str) -> list[list]:
-        """Per null, the labels of what moves together: one for each entry of a tuple, all of which must be beaten; by
-        "", each item by itself."""
-        if not by:
-            return [list(range(len(self.items)))]
-        of_items = (label if isinstance(label, tuple) else (label,) for label in self.labels(by))
-        return [list(labels) for labels in zip(*of_items, strict=True)]
-
-    def exchangeable(self, values: "Values", series: str) -> Exchangeable:
-        target = self.target[series] if isinstance(self.target, Mapping) else self.target
-        return Answers(values, target) if isinstance(values, np.ndarray) else values
-
-    def own(self, values: "Values", series: str = "") -> ByLayer:
-        """The numbers of each item's own answer."""
-        return self.exchangeable(values, series).own if exchanges(values) else values
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
-    mean over all items, and least_p the least p that these can give; of: which items these are numbers of, one row each
-    (None: all); alone: no control stands beside their curve; layers: those of the columns, where these are not all;
-    unit: where the reading tells it. nulls, draws: what their curve is set against (None: an exchange, if answers may
-    change places), and by how many draws; flipped: the part of the numbers whose sign a coin turns (None: all); lost:
-    why how many items have no number in this reading alone."""
-
-    values: "Values"
-    controls: dict[str, Aside] = field(default_factory=dict)
-    null: Sequence[Float[np.ndarray, "_ layer"]] = ()
-    least_p: float = 0.0
-    of: Bool[np.ndarray, " _"] | None = None
-    alone: bool = False
-    layers: Sequence[int] | None = None
-    unit: str = ""
-    nulls: "Sequence[Null] | None" = None
-    draws: int = FEW_DRAWS
-    flipped: ByLayer | None = None
-    lost: Mapping[str, int] = field(default_factory=dict)
-
-
-Values = ByLayer | ByAnswer | Exchangeable
-Numbers = dict[Key, Values | Scores | pd.DataFrame]
-"""What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
-
-
-@runtime_checkable
-class Null(Protocol):
-    """How the numbers would come out if there were nothing: draws `first` to `end` of their mean, summed over layers
-    as `columns` say, and the least p that these can give."""
-
-    def draws(
-        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
-    ) -> list[np.ndarray]: ...
-
-    def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """Answers change places among the items of a group, what moves together as one; by "", each item by itself, and
-    within "", among all."""
-
-    by: str = "moves_with"
-    within: str = "group"
-
-    def draws(
-        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
-    ) -> list[np.ndarray]:
-        values, found = summed(kept.exchangeable(scores.values, series), columns), []
-        for moved in kept.moved(self.by):
-            groups, more = kept.labels(self.within), {"draws": end - first, "seed": seed + first}
-            pairings = random_pairings(len(groups), groups=groups, clusters=moved, **more)
-            found.append(values.exchanged(pairings[(pairings >= 0).any(1)]))
-        return found
-
-    def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        return max(least_permutation_p(kept.labels(self.within), moved) for moved in kept.moved(self.by))
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The numbers of what moves together are as likely above 0 as below (`studentised_null`)."""
-
-    by: str = "cluster"
-
-    def draws(
-        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
-    ) -> list[np.ndarray]:
-        own = kept.own(scores.values, series)
-        seen = np.isfinite(own).all(1)
-        turned = (own if scores.flipped is None else scores.flipped)[seen] @ columns
-        stays, more = (own[seen] @ columns - turned).mean(0), {"draws": end - first, "seed": seed + first}
-        return [stays + studentised_null(turned, moved, **more) for moved in kept.only(seen).moved(self.by)]
-
-    def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        """Of few units the least p is none of counting; how many there are is a rule of its own."""
-        return 0.0
-
-
-@dataclass(frozen=True)
-class Given:
-    """The draws that the scores bring along, and the least p that their arrangements allow."""
-
-    def draws(
-        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
-    ) -> list[np.ndarray]:
-        return [some[first:end] @ columns for some in scores.null]
-
-    def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        return scores.least_p
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Which numbers are a claim, by what nulls, where it is decided, and from what size on it matters.
+    """Which numbers are a claim, by what nulls, where it is decided, and in what unit, which has a smallest effect of
+    interest.
 
     of: the series of the numbers; window: the layers it is about, "middle", "inner" (1 .. L-1) or "last"; shape:
-    whether the middle has to be above the first sixth and the last layer; least: the smallest effect of interest, in
-    `unit`, and why; embedded: the embedding layer is a control; ended: the last layer is one; named, reading: what it
-    and its reading go by, where that is not `experiment` and the lens's; ending: what stands behind the series in its
-    name; series: what its rows go by ("{}" being the run's)."""
+    whether the middle has to be above the first sixth and the last layer; embedded: the embedding layer is a control;
+    ended: the last layer is one; named, reading: what it and its reading go by, where that is not `experiment` and the
+    lens's; ending: what stands behind the series in its name; series: what its rows go by ("{}" being the run's)."""
 
     experiment: str
     of: str = ""
     nulls: tuple[Null, ...] = (Exchange(),)
     window: str = "middle"
     shape: bool = False
-    least: float = 0.1
-    why_least: str = ""
+    unit: Unit = NATS
     embedded: bool = True
     ended: bool = True
-    unit: str = ""
     null_in_words: str = ""
     outcome: bool = False  # successes are counted
     named: str = ""
@@ -381,11 +171,6 @@ def _owned(kept: Kept, read: Sequence[Numbers]) -> dict[Key, Float[np.ndarray, "
     }
 
 
-def exchanges(values: Values) -> bool:
-    """Whether answers may change places."""
-    return not isinstance(values, np.ndarray) or values.ndim == 3
-
-
 def _scores(of: Values | Scores) -> Scores:
     return of if isinstance(of, Scores) else Scores(of)
 
@@ -428,7 +213,7 @@ def _evidence(
         n_layers=last,
         window=claim.window,
         shape=claim.shape,
-        least=claim.least,
+        unit=scores.unit or claim.unit,
         least_p=least_p,
         experiment=claim.experiment,
         series=claim.series.format(series),
@@ -437,7 +222,6 @@ def _evidence(
         controls=asides,
         dropped={**dropped, **{why: n for why, n in scores.lost.items() if n}},
         outcome=claim.outcome,
-        unit=scores.unit or claim.unit,
         null_in_words=claim.null_in_words,
         seed=seed,
     )
@@ -468,7 +252,7 @@ def _curves(
                 dropped=dropped + sum(scores.lost.values()),
                 seed=seed,
                 controls={} if scores.alone else _controls(about, key, scores, beside),
-                nulls=null or scores.null,
+                nulls=null or scores.drawn(0, scores.draws),
                 layers=scores.layers,
             )
             tables.append(table.assign(**dict(*more)))

@@ -30,18 +30,20 @@ from tqdm.auto import tqdm
 from semhub_utils import evidence as rules
 from semhub_utils import identity
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import HOLDS, Evidence, Labels, judge, random_pairings, share, tidy
+from semhub_utils.evidence import COSINE, WEAK_ALPHA, Evidence, Labels, Unit, share, tidy
 from semhub_utils.experiments import interventions, layers, words
 from semhub_utils.experiments.alike import Alike
-from semhub_utils.experiments.core import Claim, run
-from semhub_utils.experiments.raising import by_coin
+from semhub_utils.experiments.core import run
+from semhub_utils.experiments.raising import by_chance
 from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import llama
 from semhub_utils.organism.world import MAX_RESULT, World
-from semhub_utils.similarity import adjusted_cosine
+from semhub_utils.pairings import random_pairings
+from semhub_utils.similarity import retrieval_accuracy, same_group
 from semhub_utils.spokes import arithmetic, facts, languages
+from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE, WEAKLY, judge
 
 # ---- made-up worlds ----
 
@@ -139,12 +141,22 @@ ARTEFACTS = (
 def examine(
     a: Side, b: Side, *, groups: Labels | None = None, concepts: Labels | None = None, seed: int = 0
 ) -> Evidence:
-    """The evidence that two sides share meaning, as for a model: adjusted cosine, partners shuffled within groups and
-    by concept, the embedding layer as control."""
-    scores, layers = adjusted_cosine(a, b), range(a.shape[1])
+    """The evidence that two sides share meaning, as for a model: whether the partner is the nearest within its group,
+    partners shuffled within groups and by concept, the middle against the first layers and the last."""
+    mask = None if groups is None else same_group(groups)
+    scores, layers = retrieval_accuracy(a, b, mask, over_chance=True), range(a.shape[1])
     null = scores.exchanged(random_pairings(len(a), groups=groups, clusters=concepts, draws=DRAWS, seed=seed))
-    about = {"layers": layers, "n_layers": layers[-1], "clusters": concepts, "seed": seed}
-    return rules.evidence("similarity", scores.own, null, controls={"embedding layer": scores.own[:, :1]}, **about)
+    about = {"layers": layers, "n_layers": layers[-1], "units": concepts, "seed": seed, "unit": Unit.share("pairs")}
+    controls = {"embedding layer": scores.own[:, :1]}
+    return rules.evidence(
+        "similarity",
+        scores.own,
+        lambda columns, first, end: [null[first:end] @ columns],
+        controls=controls,
+        shape=True,
+        outcome=True,
+        **about,
+    )
 
 
 def raw_cosine(a: Side, b: Side) -> Float[Tensor, "item layer"]:
@@ -154,10 +166,10 @@ def raw_cosine(a: Side, b: Side) -> Float[Tensor, "item layer"]:
 
 def look(artefact: Artefact, seed: int, strength: float = 0.0, *, careless: bool = False) -> Evidence:
     """The evidence in one world, with all that is known of its items. careless: with any partner for any item, every
-    item counted as independent, and no control."""
+    item counted as independent, and nothing to be above."""
     a, b = artefact.states(seed, strength)
     if careless:
-        return replace(examine(a, b, seed=seed), controls={})
+        return replace(examine(a, b, seed=seed), controls={}, contrasts={})
     known = {GROUPED: {"groups": KINDS}, SPOKEN: {"concepts": CONCEPTS}}.get(artefact.known, {})
     return examine(a, b, **known, seed=seed)
 
@@ -205,19 +217,22 @@ def fake_trials(worlds: int, seed: int, kinds: Sequence[Artefact] = ARTEFACTS) -
             by_kind.append(true - fake)
     modest, nothing = cosines(NOISE, MODEST)[:, at], cosines(NOISE)[:, at]
     noise, reader = (of[:, None] for of in (nothing - modest, np.mean(apart[True], 0)))
-    raws = {"scores": np.min(raw, 0) - modest, "controls": {"pure noise": noise}, "unit": "cosine", "outcome": False}
-    aparts = {"scores": np.mean(apart[False], 0), "controls": {"careless reader": reader}, "unit": "share of artefacts"}
-    coin = "the sign of each world's difference drawn by a coin"
-    about = {"n_layers": LAYERS - 1, "null_in_words": coin, "seed": seed}
-    found = [by_coin("fakes", "worlds", claim="raw", **raws, **about)]
-    found.append(by_coin("fakes", "worlds", claim="told-apart", **aparts, **about))
+    raws = {"scores": np.min(raw, 0) - modest, "controls": {"pure noise": noise}, "unit": COSINE, "outcome": False}
+    aparts = {
+        "scores": np.mean(apart[False], 0),
+        "controls": {"careless reader": reader},
+        "unit": Unit.share("artefacts"),
+    }
+    about = {"n_layers": LAYERS - 1, "null_in_words": interventions.BY_CHANCE, "seed": seed}
+    found = [by_chance("fakes", "worlds", claim="raw", **raws, **about)]
+    found.append(by_chance("fakes", "worlds", claim="told-apart", **aparts, **about))
     return pd.DataFrame(rows).assign(experiment="fakes"), found
 
 
 def noise_trials(worlds: int, seed: int) -> pd.DataFrame:
     """The share of worlds of pure noise that are called hubs: "holds", and "holds" or "holds weakly"."""
     found = [judge(look(NOISE, s)).verdict for s in _seeds(worlds, seed)]
-    hits = {"careful": found.count(HOLDS), "careful, weakly": found.count(HOLDS) + found.count(rules.WEAKLY)}
+    hits = {"careful": found.count(HOLDS), "careful, weakly": found.count(HOLDS) + found.count(WEAKLY)}
     table = pd.DataFrame({"reading": name} | share(n, worlds) for name, n in hits.items())
     return table.assign(experiment="noise", series="pure noise")
 
@@ -244,7 +259,7 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, 
     the layer that the verdict rests on. They have no random weights beside them as a control: they are that control."""
     rows = []
     for s in range(seed, seed + models):
-        _, [e] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
+        _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
         rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | _numbers(e, there=True))
     return pd.DataFrame(rows).assign(experiment="random-weights")
 
@@ -265,9 +280,9 @@ STRENGTHS, FEWER_STRENGTHS = interventions.Steering().strengths, (1.0, 2.0)
 RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
 NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the English rows
 NOISY_SERIES = ("spanish", "code", "digits")
-NO_HUB = ("lens-end", "layers-end", "layers-lead", "retrieval")  # no claims of one, or said by another already
+NO_HUB = ("lens-end", "layers-end", "layers-lead")  # no claims of one, or said by another already
 
-MUST, ABSENT = ("p", "below", rules.ALPHA), ("p", "not below", rules.WEAK_ALPHA)
+MUST, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
 HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
 KNOWN = ("planted", "hub", "islands", RANDOM)
@@ -278,8 +293,8 @@ DEMANDS = {
     "held out, properties": (MOST, HALF, CHANCE, CHANCE),
     "similarity": (MUST, MUST, ABSENT, ABSENT),
     "depth of the peak, from the middle": (("value", "at most", 1 / 6),),
-    "fall at the end": (("low", "above", 0.0),),
-    "retrieval": (MOST, MOST, ABSENT, ABSENT),
+    "above the last layer": (("low", "above", 0.0), ("low", "above", 0.0)),
+    "above the first layers": (("low", "above", 0.0), ("low", "above", 0.0)),
     "lens-meaning": (MUST, MUST, ABSENT, ABSENT),
     "lens-lead": (MUST, MUST, ABSENT, ABSENT),
     "lens-end": (MUST, MUST),
@@ -288,16 +303,6 @@ DEMANDS = {
 """By row of the table, of KNOWN: what issue and book ask for, fixed before any run (column, comparison, number)."""
 MET = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 MET |= {"below": operator.lt, "not below": operator.ge}
-
-
-@dataclass(frozen=True)
-class Twins(Alike):
-    """`Alike`, and whether the twin is the nearest of all, against partners shuffled as for similarity: prompts of one
-    form are nearer each other whatever they mean, so one in n is not what chance gives."""
-
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        return (*super().claims, Claim("retrieval", embedded=False))
 
 
 def claims(model: LanguageModel, series: str, n: int, seed: int, strengths: Sequence[float]) -> dict[str, Evidence]:
@@ -315,7 +320,7 @@ def claims(model: LanguageModel, series: str, n: int, seed: int, strengths: Sequ
         more = layers.Shares(series), _texts(seed)
     push = interventions.Steering(strengths=tuple(strengths))
     found: dict[str, Evidence] = {}
-    for experiment, items in ((Twins(), pairs), (words.Lens(hub, own), prompts), more, (push, pushed)):
+    for experiment, items in ((Alike(), pairs), (words.Lens(hub, own), prompts), more, (push, pushed)):
         twins = None if experiment is push else ()
         for e in run(experiment, model, items, series=series, seed=seed, twins=twins)[1]:
             found.setdefault(e.experiment, e)
@@ -327,14 +332,12 @@ def _texts(seed: int) -> list[languages.TypeTexts]:
     return languages.split_texts(LINES, COUNTED, seed=seed)
 
 
-def verdicts(
-    model: LanguageModel, label: dict, series: Sequence[str] = SERIES, leave_out: Sequence[str] = ()
-) -> pd.DataFrame:
+def verdicts(model: LanguageModel, label: dict, series: Sequence[str] = SERIES) -> pd.DataFrame:
     """One row per claim of a hub, as judged. label: columns that every row gets, "seed" among them."""
     rows = []
     for name in series:
         for what, e in claims(model, name, FEWER, label["seed"], FEWER_STRENGTHS).items():
-            if what not in (*NO_HUB, *leave_out):
+            if what not in NO_HUB:
                 rows.append(label | {"type": name, "experiment": what, "verdict": judge(e).verdict} | _numbers(e))
     return pd.DataFrame(rows)
 
@@ -346,7 +349,7 @@ def _numbers(e: Evidence, there: bool = False) -> dict[str, float]:
     if layer is None:
         return {"n": e.n}
     i = e.layers.index(layer)
-    p = e.p[i] if there else float(np.nanmin(e.p))
+    p = e.p[i] if there else min(e.p[k] for k, at in enumerate(e.layers) if at in e.window)
     numbers = {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "n": e.n}
     return numbers | {"layer": layer, "depth": layer / e.n_layers}
 
@@ -388,10 +391,8 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
     peak = int(np.argmax(e.values))
     numbers = {"n": e.n, "layer": e.layers[peak], "depth": e.layers[peak] / e.n_layers}
     yield "depth of the peak, from the middle", {"value": abs(numbers["depth"] - 0.5)} | numbers
-    # The intervals of two layers that share their items: apart means more than it says.
-    fall = {"value": e.values[peak] - e.values[-1], "low": e.low[peak] - e.high[-1], "high": e.high[peak] - e.low[-1]}
-    yield "fall at the end", fall | numbers
-    yield "retrieval", _numbers(found["retrieval"])
+    for name, contrast in e.contrasts.items():
+        yield f"above the {name}", {"value": contrast.value, "low": contrast.low, "high": contrast.high, "n": e.n}
 
 
 # ---- the tables ----
@@ -412,7 +413,7 @@ def read(name: str, folder: Path = DATA) -> pd.DataFrame:
 def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
     could not be tested is no claim."""
-    tested = table[table.verdict != rules.UNTESTABLE].groupby([*by], sort=False)
+    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
     hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
     return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 
@@ -445,7 +446,7 @@ def pieces(part: str, known: Trained) -> Iterator[Piece]:
         yield from ((f"random-weights-{s}", partial(randomised, hub, s), partial(blank, seed=s)) for s in RANDOM_SEEDS)
     elif part == "alarms":
         # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
-        kept = {"series": tuple(facts.TYPES), "leave_out": ("layers-hub",)}
+        kept = {"series": tuple(facts.TYPES)}
         made = [(RANDOM, seed, partial(randomised, hub, seed), {}) for seed in ALARM_SEEDS]
         made += [("hub, words exchanged", seed, partial(llama.exchanged, hub, seed), kept) for seed in EXCHANGE_SEEDS]
         made += [(name, seed, load[name, seed], {}) for name, seed in known if name == "islands"]

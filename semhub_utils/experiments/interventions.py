@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import MIN_ITEMS, evenly, split_items
-from semhub_utils.experiments.core import Claim, Experiment, Flip, Given, Kept, Numbers, Scores
+from semhub_utils.evidence import Unit, evenly, split_items
+from semhub_utils.experiments.core import Claim, Experiment
+from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores
 from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
@@ -30,11 +31,13 @@ from semhub_utils.spokes.items import SteerItem
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, generate
 from semhub_utils.tokens import word_forms
+from semhub_utils.verdicts import MIN_UNITS
 
 TRIED = 8  # layers at most
 CPU_TOKENS = 8192  # prompt tokens of all copies continued together: their steps are short, and the calls are what costs
 STEERED, REVERSED, RANDOM, AWAY = "steered", "reversed", "random direction", "wrong layer"
 INSTEAD, RELEASED = "random directions in its place", "as released"
+BY_CHANCE = "as likely above 0 as below"
 Items = Bool[np.ndarray, "_"]
 """Which of some items."""
 Rows = Int[np.ndarray, " row"]
@@ -314,10 +317,10 @@ class Steering(Push):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        given: dict[str, Any] = {"nulls": (Flip(),), "embedded": False, "outcome": True}
-        given["null_in_words"] = "signs flipped"
+        given: dict[str, Any] = {"nulls": (Chance(),), "outcome": True, "unit": Unit.share("continuations")}
+        given["null_in_words"] = BY_CHANCE
         if self.instead:
-            given |= {"nulls": (Flip(), Given()), "null_in_words": f"signs flipped, and {INSTEAD}"}
+            given |= {"nulls": (Chance(), Given()), "null_in_words": f"{BY_CHANCE}, and {INSTEAD}"}
             return (Claim("steering", ending=f"/{RELEASED}" * (self.readings == (RELEASED,)), **given),)
         released = Claim("steering", RELEASED, ending=f"/{RELEASED}", reading=RELEASED, **given)
         return Claim("steering", **given), released
@@ -429,8 +432,8 @@ class Range(Steering):
         ]
         words = word_forms(model, ("start", "end"), fit[0].prompt if fit else "")
         rows = [form.unembedding_row(model) for form in words]
-        few = len({item.cluster for item in calls}) < MIN_ITEMS
-        why = f"fewer than {MIN_ITEMS} programs are left" if few else "start or end is not one token"
+        few = len({item.cluster for item in calls}) < MIN_UNITS
+        why = f"fewer than {MIN_UNITS} programs are left" if few else "start or end is not one token"
         untestable = few or any(row is None for row in rows)
         dropped = {
             **found.dropped,

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import MIN_ACCURACY, bootstrap_interval, control, least_permutation_p, random_pairings
+from semhub_utils.evidence import MIN_ACCURACY, PROBABILITY, Sample
 from semhub_utils.experiments import core
-from semhub_utils.experiments.core import Claim, Exchange, Experiment, Flip, Given, Kept, Numbers, Scores
+from semhub_utils.experiments.core import Claim, Experiment
+from semhub_utils.experiments.numbers import Chance, Drawn, Exchange, Given, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
 from semhub_utils.lens import lens
@@ -173,25 +174,43 @@ class TypesShuffled(Given):
 @dataclass(frozen=True)
 class Counted:
     """What counting says of every token: P(type | token), never seen, special; the other estimates; and P(type | token)
-    shuffled once. pairings: which seen token stands in for which, by draw. hub: the lines of the hub's own text."""
+    shuffled once. bins: of the seen tokens, by frequency, within which they stand in for one another. hub: the lines
+    of the hub's own text."""
 
     names: tuple[str, ...]
     classes: Float[Tensor, "vocab class"]
     seen: Bool[np.ndarray, " vocab"]
-    pairings: Int[np.ndarray, "draw token"]
+    bins: Int[np.ndarray, " token"]
     least_p: float
     hub: Sequence[LensItem]
+
+    def pairings(self, draws: int, seed: int) -> Int[np.ndarray, "draw token"]:
+        """Which seen token stands in for which."""
+        return random_pairings(len(self.bins), groups=self.bins, draws=draws, seed=seed)
 
 
 @dataclass(frozen=True)
 class Heard:
     """What the lens gives to each class of tokens on lines of text: the mean over a line's positions. entropy: in bits;
-    chance: the same if every token had the types of another one as frequent; null: draws of the mean shares."""
+    chance: the same if every token had the types of another one as frequent; mixture: the mean over lines of what the
+    lens gives to every token, if asked."""
 
     share: Float[np.ndarray, "line layer class"]
     entropy: Float[np.ndarray, "line layer"]
     chance: Float[np.ndarray, "line layer"]
-    null: Float[np.ndarray, "draw layer class"] | None
+    mixture: Float[np.ndarray, "layer vocab"] | None
+
+    def null(self, counted: Counted, of: Float[np.ndarray, " class"], seed: int) -> Drawn:
+        """What draws the mean of a sum of classes, were the types shuffled among the seen tokens of like frequency:
+        what is said of one is said of another then; never seen, special, these stay."""
+        told = counted.classes[:, : len(of)].numpy() @ of
+        seen, still = counted.seen, self.mixture[:, ~counted.seen] @ told[~counted.seen]
+
+        def drawn(first: int, end: int) -> list[Float[np.ndarray, "draw layer"]]:
+            pairings = counted.pairings(end - first, seed + first)
+            return [told[seen][pairings] @ self.mixture[:, seen].T + still]
+
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -199,12 +218,12 @@ class Shares(Experiment):
     """P(type) by layer on `text` of one type (the paper's language of the layers): the sum over the vocabulary of the
     lens's probability times P(type | token), the mean over the positions of each line. Items: texts of every type.
 
-    `layers-lead`: P(hub) minus P(own type) at a middle layer. `layers-hub`: P(hub) at a middle layer. `layers-end`:
-    P(own type) minus P(hub) at the last layer. The null gives each seen token the P(type | token) of another one, as
-    frequent within a factor of two: a type that has more tokens than others, or likelier ones, is no finding. Lead and
-    end have a second one, of flipped signs per cluster of lines. A control is "roles exchanged": the same of the own
-    type on the hub's text. The hub's own text has no claim.
+    `layers-lead`: P(hub) minus P(own type) at a middle layer. `layers-end`: P(own type) minus P(hub) at the last layer.
+    The null gives each seen token the P(type | token) of another one, as frequent within a factor of two: a type that
+    has more tokens than others, or likelier ones, is no finding. A second one is chance. A control is "roles
+    exchanged": the same of the own type on the hub's text. The hub's own text has no claim.
 
+    P(hub) alone (`layers-hub`) is a curve and no claim: models without a hub have it too, and some with one have not.
     Tokens that no type's text has, and special tokens, are classes of their own; all classes sum to 1. Curves: P by
     class (`layers-type`), bits over the types, renormalised, of a position that gives them anything (`layers-entropy`,
     with "types shuffled" as a control), the lead under other estimates of P(type | token) (`layers-estimate`), and
@@ -217,11 +236,10 @@ class Shares(Experiment):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        said = {"unit": "probability", "null_in_words": "types shuffled among tokens of like frequency"}
-        both = (TypesShuffled(), Flip())
-        end = Claim("layers-end", nulls=both, last=True, embedded=False, **said)
-        lead, hub = (Claim(f"layers-{of}", nulls=nulls, **said) for of, nulls in (("lead", both), ("hub", both[:1])))
-        return () if self.text == self.hub else (lead, hub, end)
+        said = {"unit": PROBABILITY, "null_in_words": "types shuffled among tokens of like frequency"}
+        said["nulls"] = (TypesShuffled(), Chance())
+        lead, end = Claim("layers-lead", **said), Claim("layers-end", window="last", **said)
+        return () if self.text == self.hub else (lead, end)
 
     def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
         types, by_name = count_tokens(model, items), {some.name: some for some in items}
@@ -234,12 +252,11 @@ class Shares(Experiment):
         plain, posterior, seen = types.posterior(0.0), types.posterior(self.smoothing), types.seen.numpy()
         marks = torch.stack([~types.seen & ~types.special, types.special], 1).double()
         bins = np.floor(np.log2(types.share.mean(1).numpy()[seen])).astype(int)
-        pairings = random_pairings(len(bins), groups=bins, draws=core.DRAWS, seed=kept.seed)
-        once = posterior.clone()
-        once[seen] = posterior[seen][pairings[0]]
-        classes = torch.cat([posterior, marks, plain, plain * ~types.shared[:, None], once], 1)
+        classes = torch.cat([posterior, marks, plain, plain * ~types.shared[:, None]], 1)
         least_p = least_permutation_p(bins, np.arange(len(bins)))
-        return replace(kept, more=Counted(types.names, classes, seen, pairings, least_p, hub))
+        counted, once = Counted(types.names, classes, seen, bins, least_p, hub), posterior.clone()
+        once[seen] = posterior[seen][counted.pairings(1, kept.seed)[0]]
+        return replace(kept, more=replace(counted, classes=torch.cat([classes, once], 1)))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
         hub = () if self.text == self.hub else [line.prompt for line in kept.more.hub]
@@ -262,17 +279,18 @@ class Shares(Experiment):
         def scores(of: np.ndarray, exchanged: np.ndarray | None = None, here: Heard = own, null: bool = True) -> Scores:
             controls = {}
             if exchanged is not None and turned is not None:
-                given = {"clusters": [line.cluster for line in kept.more.hub], "seed": kept.seed}
-                controls["roles exchanged"] = control("roles exchanged", turned @ exchanged, **given)
-            return Scores(here.share @ of, controls, [here.null @ of] if drawn and null else ())
+                controls["roles exchanged"] = Sample(
+                    turned @ exchanged, codes([line.cluster for line in kept.more.hub])
+                )
+            return Scores(here.share @ of, controls, here.null(kept.more, of, kept.seed) if drawn and null else ())
 
         found: Numbers = {("layers-entropy", ""): Scores(own.entropy, {"types shuffled": own.chance})}
         for k, name in enumerate(names):
             found["layers-type", name] = scores(one[k], null=k < n_types)
         if reading == "raw":
             normed = heard(reader, prompts, kept.more, "normed", drawn)
-            null = normed.null - own.null if drawn else None
-            gap = replace(own, share=normed.share - own.share, null=null)
+            mixture = normed.mixture - own.mixture if drawn else None
+            gap = replace(own, share=normed.share - own.share, mixture=mixture)
             for k, name in enumerate(names):
                 found["layers-gap", name, (("reading", ""),)] = scores(one[k], here=gap, null=k < n_types)
         if self.text == self.hub:
@@ -289,7 +307,7 @@ class Shares(Experiment):
 
 
 def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, reading: str, drawn: bool) -> Heard:
-    """Lines through one reading of the lens; a few numbers per line and layer are kept. drawn: with the null."""
+    """Lines through one reading of the lens; a few numbers per line and layer are kept. drawn: with the mixture."""
     n_types, classes = len(counted.names), counted.classes
     shape = (len(prompts), model.n_layers + 1)
     share = torch.zeros(*shape, classes.shape[1], dtype=torch.float64)
@@ -306,12 +324,7 @@ def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, readin
         if drawn:
             mixed += said.mixture.double()
     entropy, chance = (bits[..., 0] / bits[..., 1]).numpy()
-    null = None
-    if drawn:  # what is said of a seen token is said of another one; never seen, special: these stay
-        mixture, of = mixed.numpy(), classes[:, :-n_types].numpy()
-        seen, still = counted.seen, mixture[:, ~counted.seen] @ of[~counted.seen]
-        null = np.stack([mixture[:, seen] @ of[seen][pairing] for pairing in counted.pairings]) + still
-    return Heard(share[..., :-n_types].numpy(), entropy, chance, null)
+    return Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
 
 
 # ---- the words of the line ----
@@ -334,7 +347,7 @@ class Meaning(Experiment):
     @property
     def claims(self) -> tuple[Claim, ...]:
         said = "translations exchanged among lines of one form, a cluster's together"
-        return (Claim("layers-meaning", nulls=(Exchange("cluster"),), unit="nats", null_in_words=said),)
+        return (Claim("layers-meaning", nulls=(Exchange("cluster"),), null_in_words=said),)
 
     def fit(self, model: LanguageModel, items: Sequence[TypeTexts]) -> Kept:
         [some] = [text for text in items if text.name == self.text]

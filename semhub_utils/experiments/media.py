@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import need, need_one_of
-from semhub_utils.experiments.core import DRAWS, Claim, Flip, Given, Kept, Numbers, Result, Scores, joined, run
+from semhub_utils.evidence import Unit
+from semhub_utils.experiments.core import Claim, Result, joined, run
 from semhub_utils.experiments.interventions import (
     AWAY,
+    BY_CHANCE,
     RANDOM,
     RELEASED,
     REVERSED,
@@ -30,6 +32,7 @@ from semhub_utils.experiments.interventions import (
     Vectors,
     Way,
 )
+from semhub_utils.experiments.numbers import Chance, Drawn, Given, Kept, Numbers, Scores
 from semhub_utils.experiments.patching import OWN, mean_states
 from semhub_utils.experiments.words import NO_ANSWER, asked, task_rows
 from semhub_utils.inputs import Encoding
@@ -61,9 +64,9 @@ class Recolour(Push):
 
     Claim `recolour/<series>` ("/as released" behind it for that reading): the share of intended answers minus that
     under a random direction of the same length, one per item, at the layer that a share of the clusters chose (the
-    lowest of the best; the embeddings and the last layer stand out of the choice), on the others; signs flipped per
-    cluster. Controls, minus the same: the row of the present colour alone, which should change nothing, and a fourth
-    colour minus the present one, under which the third should not be named.
+    lowest of the best; the embeddings and the last layer stand out of the choice), on the others; against chance.
+    Controls, minus the same: the row of the present colour alone, which should change nothing, and a fourth colour
+    minus the present one, under which the third should not be named.
 
     Table: `recolour` (share of each outcome as `series`, by layer and `condition`, with "nothing" for the run as it
     is), `recolour-choice` (the choosing items), and `task-<series>`, one row per item: whether it is answered rightly
@@ -89,8 +92,8 @@ class Recolour(Push):
     @property
     def claims(self) -> tuple[Claim, ...]:
         given: dict[str, Any] = {"named": "recolour", "ending": f"/{RELEASED}" * (self.reading == RELEASED)}
-        given |= {"unit": "share of pictures", "null_in_words": "signs flipped by pair of colours"}
-        return (Claim("recolour-above-random", nulls=(Flip(),), embedded=False, outcome=True, **given),)
+        given |= {"unit": Unit.share("pictures"), "null_in_words": f"{BY_CHANCE}, by pair of colours"}
+        return (Claim("recolour-above-random", nulls=(Chance(),), outcome=True, **given),)
 
     def fit(self, model: LanguageModel, items: Sequence[RecolourItem]) -> Kept:
         need_one_of(self.reading, MODES, f"There is no reading {self.reading!r}")
@@ -237,7 +240,7 @@ class AnimalPush(Push):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        given: dict[str, Any] = {"nulls": (Given(),), "embedded": False, "outcome": True}
+        given: dict[str, Any] = {"nulls": (Given(),), "outcome": True}
         given["null_in_words"] = "shuffling which animals are called mammals"
         ends = {"": {}} | {whose: {"ending": f"/{whose}", "series": f"{{}} {whose}"} for whose in CLASSES}
         return tuple(Claim(f"push-{self.by}", whose, **given, **more) for whose, more in ends.items())
@@ -349,7 +352,7 @@ class AnimalPush(Push):
 
         claimed: Numbers = {}
         for whose, side in ({"": np.ones(len(turn), bool)} | self.sides(some)).items():
-            given: dict[str, Any] = {"unit": f"share of probability, at {s:g} lengths of the state"}
+            given: dict[str, Any] = {"unit": Unit.share(f"probability, at {s:g} lengths of the state")}
             if ALIKE in found:
                 given["null"], given["least_p"] = _classes_shuffled(some, moved, CLASSES.get(whose))
             above = self.above(kept, found, scored(OTHER), scored, but=(REVERSED,), side=side, **given)
@@ -394,11 +397,9 @@ def _score(turn: np.ndarray, plus: np.ndarray, minus: np.ndarray, noise: np.ndar
     return turn * plus - np.maximum(turn * noise, turn * minus)
 
 
-def _classes_shuffled(
-    kept: Kept, moved: Callable[[str], tuple], wanted: bool | None
-) -> tuple[list[Float[np.ndarray, "draw 1"]], float]:
-    """The statistic with the classes shuffled among animals, and the least p of that: pairs of present and pushed
-    animal that differ in class count, whichever they were made for."""
+def _classes_shuffled(kept: Kept, moved: Callable[[str], tuple], wanted: bool | None) -> tuple[Drawn, float]:
+    """What draws the statistic with the classes shuffled among animals, and the least p of that: pairs of present and
+    pushed animal that differ in class count, whichever they were made for."""
     kinds = {}
     for item in kept.items:
         mammal = item.clip.is_mammal
@@ -408,11 +409,14 @@ def _classes_shuffled(
     animal = np.tile([number[item.clip.label] for item in kept.items], 2)
     partner = np.array([number[getattr(item, to)] for to in ("other", "alike") for item in kept.items])
     both = [np.concatenate(parts) for parts in zip(moved(OTHER), moved(ALIKE), strict=True)]
-    rng, found = np.random.default_rng(kept.seed), []
-    for _ in range(DRAWS):
-        drawn = rng.permutation(called)
-        turn = drawn[partner] - drawn[animal]
-        counts = (turn != 0) & (True if wanted is None else drawn[animal] == wanted)
-        if counts.any():
-            found.append(_score(turn, *both)[counts].mean())
-    return [np.array(found)[:, None]], 1 / comb(len(called), int(called.sum()))
+
+    def drawn(first: int, end: int) -> list[Float[np.ndarray, "draw 1"]]:
+        rng, found = np.random.default_rng(kept.seed + first), []
+        for _ in range(first, end):
+            said = rng.permutation(called)
+            turn = said[partner] - said[animal]
+            counts = (turn != 0) & (True if wanted is None else said[animal] == wanted)
+            found.append(_score(turn, *both)[counts].mean() if counts.any() else np.nan)
+        return [np.array(found)[:, None]]
+
+    return drawn, 1 / comb(len(called), int(called.sum()))

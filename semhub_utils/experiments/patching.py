@@ -15,22 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_utils.evidence import Unit
 from semhub_utils.experiments.continuations import fitting_prompts, mass, told_sides
-from semhub_utils.experiments.core import (
-    DRAWS,
-    ByAnswer,
-    ByLayer,
-    Claim,
-    Exchange,
-    Experiment,
-    Flip,
-    Kept,
-    Numbers,
-    Result,
-    Scores,
-    joined,
-    run,
-)
+from semhub_utils.experiments.core import Claim, Experiment, Result, joined, run
+from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.experiments.words import asked, task_rows, text_of
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
@@ -46,6 +34,7 @@ UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where 
 OWN = "own type"
 OUTCOMES = ("expected", "original", "untranslated")
 EXCHANGE = Exchange("anchor")
+BY_BOTH = "as likely above 0 as below, by thing and by pair of words"
 
 
 @dataclass(frozen=True)
@@ -66,8 +55,8 @@ class Patch(Experiment):
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
     earlier token, drawn by the run's seed), a push in a random direction as long as the patch is, from the mean of the
-    states that are written into, the patch at the embedding layer, and random weights; a wrong layer is in the curve.
-    Words of several tokens, or whose token another word shares, are dropped and counted.
+    states that are written into, the patch at the embedding layer, that at the last layer, where no block is left to
+    use it, and random weights. Words of several tokens, or whose token another word shares, are dropped and counted.
 
     Curves, by `condition` (whose state was written): `patch-first`, the share of items whose likeliest next token
     begins the expected word, the original one, the expected one in the source's own type ("untranslated"), or another
@@ -90,8 +79,8 @@ class Patch(Experiment):
         given["series"] = self.hub if self.into else "{}"
         given["null_in_words"] = "expected answers shuffled among prompts of one relation and form"
         return (
-            Claim("patch", unit="nats", **given),
-            Claim("patch-answer", unit="share of prompts", outcome=True, **given),
+            Claim("patch", **given),
+            Claim("patch-answer", unit=Unit.share("prompts"), outcome=True, **given),
         )
 
     def fit(self, model: LanguageModel, items: Sequence[PatchItem]) -> Kept:
@@ -140,7 +129,7 @@ class Patch(Experiment):
             found |= {("patch-probability", o, more): np.exp(some.logprob[index, :, w]) for o, w in of.items()}
         more = (("condition", SOURCE),)
         answered = said[SOURCE].followed["patch-answer"]
-        found["patch-first", "expected", more] = Scores(answered, nulls=(EXCHANGE,), draws=DRAWS)
+        found["patch-first", "expected", more] = Scores(answered, nulls=(EXCHANGE,))
         found |= {("patch-rank", o, more): runs.rank(said[SOURCE].last, word) for o, word in of.items()}
         if kept.items[0].places is not None:
             found["task", ""] = task_rows(kept.series, kept.items, runs.first[:, 0] == of["original"])
@@ -263,7 +252,7 @@ class SentimentPatch(Experiment):
     P(unpleasant words) of the task's language as the next token, the written pair's own words left out.
 
     Claim `patch/<language>`: half of that under the pleasant word minus under the unpleasant one, per prompt and pair.
-    Nulls: signs flipped per cluster of prompts, and per pair, as ten pairs are ten samples however many the prompts.
+    Nulls: chance, by cluster of prompts, and by pair, as ten pairs are ten samples however many the prompts.
     Controls: two neutral words in the pair's place, a push from the middle of both states along a random direction and
     against it, as far as either is, one direction per pair; the embedding layer; random weights.
 
@@ -278,9 +267,8 @@ class SentimentPatch(Experiment):
     nothing: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
     claims: ClassVar[tuple[Claim, ...]] = (
-        Claim("sentiment-patch", "", (Flip(), Flip("pair")), named="patch", unit="nats",
-              null_in_words="signs flipped by thing, and by pair of words"),
-    )  # fmt: skip
+        Claim("sentiment-patch", "", (Chance(), Chance("pair")), named="patch", null_in_words=BY_BOTH),
+    )
 
     def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
         task, hub = self.task, self.english

@@ -25,8 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils import identity
 from semhub_utils.errors import need
-from semhub_utils.evidence import ALPHA, Evidence, evidence, share, sign_flip_null, tidy
-from semhub_utils.experiments.alike import Alike
+from semhub_utils.evidence import Evidence, Unit, evidence, share, studentised_null, tidy
+from semhub_utils.experiments.alike import RELEASED, Alike
 from semhub_utils.experiments.core import Result, run
 from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
@@ -38,12 +38,15 @@ from semhub_utils.similarity import retrieval_accuracy
 from semhub_utils.spokes import facts
 from semhub_utils.states import hidden_states
 from semhub_utils.training import CHECKPOINTS, LOG
+from semhub_utils.verdicts import ALPHA
 
 CURVE = "curve.csv"
 N_ITEMS = 200
 SAMPLE = 400  # prompts asked per type and side at a checkpoint
 MASTERED = 0.9
 KEPT = ("similarity", "retrieval", "lens-probability")
+CURVES = {"similarity-all": "similarity", "retrieval-all": "retrieval", "lens-probability": "lens-probability"}
+"""What stands in the curve of a training, and by which name: compared with all others, as the paper does."""
 COLUMNS = ["step", "tokens", "experiment", "type", "series", "layer", "depth", "value", "low", "high", "p", "null_high"]
 COLUMNS += ["n", "chance", "cluster", "alike", "answered", "item"]
 MEASURES = {"similarity": "english", "retrieval": "chinese", "taught": "control", "held out": "spanish"}
@@ -57,7 +60,7 @@ TRUTHS = {
     "balanced": "as hub, with no dominant language",
 }
 """What is true of an organism whatever an instrument says."""
-BY_SUBJECT = "the sign of each subject by a coin"
+BY_SUBJECT = "as likely above 0 as below, by subject"
 
 
 # ---- along a training ----
@@ -81,7 +84,7 @@ def snapshot(
         asked = ((Alike(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
         for experiment, items in asked:
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
-            own = table[table.experiment.isin(KEPT)]
+            own = table[table.experiment.isin([*KEPT, *CURVES])]
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
             found += claims
     return pd.concat(tables, ignore_index=True), found
@@ -91,7 +94,10 @@ def look(model: LanguageModel, world: World, types: Sequence[str], sample: int |
     """The rows of `snapshot`, and the share of facts (of sums for digits) answered by type, "taught" and "held out",
     with Wilson's 95% interval; `chance`: of the commonest answers; `sample` as for `exam`. Where types
     have a world of their own, states and held-out facts are still about English's."""
-    tables = [snapshot(model, world=replace(world, private=False, forget=False), types=types)[0]]
+    seen = snapshot(model, world=replace(world, private=False, forget=False), types=types)[0]
+    seen = seen.assign(experiment=seen.experiment.mask(seen.reading == RELEASED, "similarity-all"))
+    seen = seen[seen.experiment.isin([*CURVES])]
+    tables = [seen.assign(experiment=seen.experiment.map(CURVES))]
     for series in types:
         marks = exam(model.module, model.tokenizer, world, types=[facts.TYPES[series]], sample=sample)
         told = scores(marks[(marks.group == "sums") == (series == "digits")], ["held_out"])
@@ -343,16 +349,16 @@ def order_evidence(curve: pd.DataFrame, *, seed: int = 0) -> Result:
     """Does an item's twin come near before its answer is given? Per training one claim `order/<model>`.
 
     Score of a held-out item: 1 if the twin is nearest for good before the answer is given for good, -1 if after, 0 if
-    at the same checkpoint. Items that reach neither are dropped. Null: the sign of each subject's items, by a coin.
+    at the same checkpoint. Items that reach neither are dropped. Null: chance, by subject.
     """
     found, depths = [], curve.groupby("model").layer.max().astype(int)
     for model, some in curve[curve.experiment == "onset"].groupby("model", sort=False):
         alike, said = (some[name].fillna(np.inf).to_numpy() for name in ("alike", "answered"))
         kept = np.isfinite(np.minimum(alike, said))
-        told = {"unit": "share of items, before minus after", "clusters": some.cluster[kept].tolist(), "seed": seed}
+        told = {"unit": Unit.share("items, before minus after"), "units": some.cluster[kept].tolist(), "seed": seed}
         told["dropped"] = {"neither near nor answered at the end": int((~kept).sum())}
         scores = np.sign(said[kept] - alike[kept])
-        found.append(by_coin("order", model, scores, int(depths[model]), null_in_words=BY_SUBJECT, **told))
+        found.append(by_chance("order", model, scores, int(depths[model]), null_in_words=BY_SUBJECT, **told))
     return tidy(found) if found else pd.DataFrame(), found
 
 
@@ -364,23 +370,27 @@ def live_evidence(hub: pd.DataFrame, islands: pd.DataFrame, *, seed: int = 0) ->
     one, other = (some[some.experiment == "onset"].reset_index(drop=True) for some in (hub, islands))
     if one[["type", "cluster"]].to_dict() != other[["type", "cluster"]].to_dict():
         raise ValueError("the two curves are not about the same items")
-    told = {"unit": "share of items, hub minus islands", "clusters": one.cluster.tolist(), "seed": seed}
+    told = {"unit": Unit.share("items, hub minus islands"), "units": one.cluster.tolist(), "seed": seed}
     found = []
     for what in ("answered", "alike"):
         scores = one[what].notna().to_numpy(float) - other[what].notna().to_numpy(float)
-        found.append(by_coin("live", what, scores, 1, null_in_words=BY_SUBJECT, **told))
+        found.append(by_chance("live", what, scores, 1, null_in_words=BY_SUBJECT, **told))
     return tidy(found), found
 
 
-def by_coin(
+def by_chance(
     experiment: str, series: str, scores: Float[np.ndarray, " item"], n_layers: int, seed: int, **told: Any
 ) -> Evidence:
-    """Evidence of one number per item, at the middle layer, against the sign of what moves together by a coin; what
-    else `evidence` is told."""
-    null = sign_flip_null(scores[:, None], clusters=told.get("clusters"), seed=seed)
+    """Evidence of one number per item, at the middle layer, that is as likely above 0 as below; what else `evidence`
+    is told."""
+    units = told.get("units", range(len(scores)))
+
+    def draw(columns: np.ndarray, first: int, end: int) -> list[np.ndarray]:
+        return [studentised_null(scores[:, None] @ columns, units, draws=end - first, seed=seed + first)]
+
     told = {"claim": f"{experiment}/{series}", "outcome": True} | told
     told |= {"experiment": experiment, "series": series, "layers": [n_layers // 2], "n_layers": n_layers, "seed": seed}
-    return evidence(scores=scores[:, None], null=null, **told)
+    return evidence(scores=scores[:, None], draw=draw, **told)
 
 
 def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result:

@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from semhub_utils.evidence import evenly, least_permutation_p, random_pairings
-from semhub_utils.experiments.alike import CORRECTED, RELEASED, last_states
-from semhub_utils.experiments.core import Claim, Exchange, Experiment, Kept, Numbers, Scores, Weighed
+from semhub_utils import evidence
+from semhub_utils.evidence import COSINE, NATS, Unit, evenly
+from semhub_utils.experiments.alike import NEAREST, RELEASED, last_states
+from semhub_utils.experiments.core import Claim, Experiment
+from semhub_utils.experiments.numbers import Columns, Exchange, Kept, Numbers, Scores, Weighed
 from semhub_utils.experiments.words import asked, top_words
 from semhub_utils.inputs import Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
+from semhub_utils.pairings import least_permutation_p, random_pairings
 from semhub_utils.similarity import cosine_matrix
 from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import PICTURES, LensItem
@@ -76,11 +79,11 @@ class Against:
     weights: Float[np.ndarray, "item word"]
     why: str
 
-    def claimed(self, values: ByWord, reading: str, shares: bool = False, **elsewhere: ByWord) -> Scores:
+    def claimed(self, values: ByWord, reading: str, first: bool = False, **elsewhere: ByWord) -> Scores:
         """The weighed sums of shares of positions, or of logarithms of probabilities; as released, of probabilities.
         elsewhere: the same numbers where the claim must not show."""
-        unit = "share of positions" if shares else "probability" if reading == RELEASED else "nats"
-        if unit == "probability":
+        unit = Unit.share("positions") if first else evidence.PROBABILITY if reading == RELEASED else NATS
+        if unit is evidence.PROBABILITY:
             values, elsewhere = np.exp(values), {name: np.exp(some) for name, some in elsewhere.items()}
         curve = self.curve(Weighed(values, self.weights).own)
         controls = {name: Weighed(some, self.weights).own[curve.of] for name, some in elsewhere.items()}
@@ -105,11 +108,14 @@ class Against:
 class Renamed:
     """The words have changed names, so that a few that are alike by chance are few."""
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
         values, weights = self._used(scores)
-        word, names = np.arange(weights.shape[1]), random_pairings(weights.shape[1], draws=n, seed=seed)
+        word, drawn = np.arange(weights.shape[1]), {"draws": end - first, "seed": seed + first}
+        names = random_pairings(weights.shape[1], **drawn)
         by_layer = (weights.T @ numbers / len(weights) for numbers in np.moveaxis(values, 1, 0))
-        return [np.stack([by[word, names].sum(1) for by in by_layer], axis=1)]
+        return [np.stack([by[word, names].sum(1) for by in by_layer], axis=1) @ columns]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
         n_words = self._used(scores)[1].shape[1]
@@ -260,6 +266,7 @@ def overlay(
 
 SHUFFLED = "labels shuffled among clips of a group"
 OWN = ("own label", "other labels")
+OF_GROUP = "corrected"  # with labels of the own group alone
 
 
 def labelled(clips: Sequence[Clip], words: Sequence[tuple[str, ...]], text: str = "") -> list[LensItem]:
@@ -300,15 +307,16 @@ class AlikeLabel(Experiment):
     """Is a clip closer to its own label's text than to other labels'? `frame` is the sentence that the sound, or the
     label's text, stands in.
 
-    Claim `clip-label/<series>`, once by each baseline: cosine with the own label minus the mean with other labels,
-    against labels shuffled among clips of a group. "corrected" takes the other labels of the own group (animals with
-    animals), "as released" those of all clips. Curves: `clip-retrieval`, is the own label the nearest of all (labels
+    Claim `clip-label/<series>`: the share of clips whose own label is the nearest by cosine of its group (animals with
+    animals), above chance (NEAREST), against labels shuffled among clips of a group. Beside it the cosine with the own
+    label minus the mean with others, of the own group ("corrected") and of all clips ("as released"). Curves: `clip-retrieval`, is the own label the nearest of all (labels
     that tie share the answer; series "chance"); and the plain cosine (`clip-cosine`).
     """
 
     frame: str = "{}"
     claims: ClassVar[tuple[Claim, ...]] = tuple(
-        Claim("clip-label", of, unit="cosine", null_in_words=SHUFFLED, reading=of) for of in (CORRECTED, RELEASED)
+        Claim("clip-label", of, unit=unit, shape=True, null_in_words=SHUFFLED, reading=of, outcome=of == NEAREST)
+        for of, unit in {NEAREST: Unit.share("clips, above chance"), OF_GROUP: COSINE, RELEASED: COSINE}.items()
     )
     readings: ClassVar[tuple[str, ...]] = ("",)
 
@@ -323,15 +331,25 @@ class AlikeLabel(Experiment):
         cosine = cosine_matrix(last_states(reader, prompts), last_states(reader, texts))
         # rounded, so that what is one text to the end is 0 apart
         cosine = cosine.permute(1, 0, 2).cpu().double().numpy().round(9)  # [item, layer, label]
-        nearest, own = cosine >= cosine.max(2, keepdims=True) - 1e-6, np.eye(len(texts))[labels.of]
-        found = Weighed(nearest / nearest.sum(2, keepdims=True), own).own
+        group, own = labels.others(of_group=True), np.eye(len(texts))[labels.of]
+        compared = (group[labels.of] | (own > 0))[:, None]
+        found, of_group = Weighed(_nearest(cosine), own).own, _nearest(np.where(compared, cosine, -np.inf))
         return {
-            ("clip-label", CORRECTED): Weighed(cosine, labels.weights(labels.others(of_group=True))),
+            ("clip-label", NEAREST): Weighed(of_group - 1 / compared.sum(2, keepdims=True), own),
+                _nearest(np.where(compared, cosine, -np.inf)) - 1 / compared.sum(2, keepdims=True), own
+            ),
+            ("clip-label", OF_GROUP): Weighed(cosine, labels.weights(labels.others(of_group=True))),
             ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.others())),
             ("clip-retrieval", ""): found,
             ("clip-retrieval", "chance"): np.full_like(found, 1 / len(texts)),
             ("clip-cosine", ""): Weighed(cosine, own).own,
         }
+
+
+def _nearest(cosine: Float[np.ndarray, "item layer label"]) -> Float[np.ndarray, "item layer label"]:
+    """1 for the nearest label; those that tie share it."""
+    nearest = cosine >= cosine.max(2, keepdims=True) - 1e-6
+    return nearest / nearest.sum(2, keepdims=True)
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from semhub_utils.evidence import codes, least_permutation_p, random_pairings
-from semhub_utils.experiments.core import (
-    DRAWS,
-    FEW_DRAWS,
-    TOO_LONG,
-    Claim,
-    Experiment,
-    Flip,
-    Given,
-    Kept,
-    Numbers,
-    Scores,
-    readable,
-)
+from semhub_utils.experiments.core import TOO_LONG, Claim, Experiment, readable
+from semhub_utils.experiments.numbers import FEW_DRAWS, Chance, Columns, Given, Kept, Numbers, Scores
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
+from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.code import FREQUENT, KEYWORDS, Place
 from semhub_utils.spokes.facts import english_words
 from semhub_utils.spokes.items import Items, LensItem
@@ -123,8 +112,8 @@ class Ands(Experiment):
     `and-lead`: log P(and) minus the largest of: log P of Python's other keywords, as "and" is one itself, and the log
     of the mean probability of frequent English words; at list commas. `and-place`: log P(and) at list commas minus that
     at commas between arguments, so that a model which puts "and" after any comma cannot win; English may say "and"
-    between arguments too, so that this is the harder one. Each has two nulls: signs flipped per program, or kinds
-    shuffled among programs; and the same number for every other English word, as all lists have their form in common,
+    between arguments too, so that this is the harder one. Each has two nulls: chance, or kinds shuffled among
+    programs; and the same number for every other English word, as all lists have their form in common,
     so that any one word may be likely there by accident. `and-end`: at the last layer, log P of the token that is
     written next minus log P(and). Curves: probabilities; that of "and" has the null of kinds shuffled.
     """
@@ -135,9 +124,9 @@ class Ands(Experiment):
     @property
     def claims(self) -> tuple[Claim, ...]:
         return (
-            Claim("and-lead", nulls=(Flip(), Given())),
+            Claim("and-lead", nulls=(Chance(), Given())),
             Claim("and-place", nulls=(Given(),), embedded=False),  # a comma's own embedding reads no layer
-            Claim("and-end", nulls=(Flip(),), last=True, embedded=False),
+            Claim("and-end", nulls=(Chance(),), window="last"),
         )
 
     def fit(self, model: LanguageModel, items: Sequence[Place]) -> Kept:
@@ -167,19 +156,23 @@ class Ands(Experiment):
         rivals = np.max(rivals + [np.log(p[name]) for name in ("frequent words",) if name in p], 0)
         leads = [some - rivals for word, some in of.items() if word not in ("and", *self.keywords, *self.frequent)]
         others = [some for word, some in of.items() if word != "and"]
-        at_lists, elsewhere = kinds_shuffled(said, lists, programs, kept.seed)
         apart = difference(said, lists) if both.all() else said[:0]
         cells = {(site.cluster, site.place.kind) for site in kept.items}
         least_p = 1 / math.comb(len(cells), sum(kind == "list" for _, kind in cells))
-        null = [at_lists - elsewhere, _means(others, lists) - _means(others, ~lists)]
+        words = _means(others, lists) - _means(others, ~lists)
+
+        def apart_by_chance(first: int, end: int) -> list[np.ndarray]:
+            at_lists, elsewhere = kinds_shuffled(said, lists, programs, first, end, kept.seed)
+            return [at_lists - elsewhere, words[first:end]]
+
         found: Numbers = {
             ("and-lead", ""): Scores((said - rivals)[lists], null=[_means(leads, lists)], of=lists),
-            ("and-place", ""): Scores(apart, null=null, least_p=least_p, of=both),
+            ("and-place", ""): Scores(apart, null=apart_by_chance, least_p=least_p, of=both),
             ("and-end", ""): Scores((following - said)[lists], of=lists),
         }
         found |= {("and-probability", name): Scores(some[lists], of=lists) for name, some in p.items()}
         for name, at in (("and", lists), ("and, between arguments", ~lists)):
-            null = [kinds_shuffled(p["and"], at, programs, kept.seed)[0]]
+            null = [kinds_shuffled(p["and"], at, programs, 0, FEW_DRAWS, kept.seed)[0]]
             found["and-probability", name] = Scores(p["and"][at], null=null, of=at)
         return found
 
@@ -190,10 +183,15 @@ def _means(values: Sequence[Float[np.ndarray, "site layer"]], of: Bool[np.ndarra
 
 
 def kinds_shuffled(
-    values: Float[np.ndarray, "site layer"], first: Bool[np.ndarray, " site"], clusters: Sequence, seed: int
+    values: Float[np.ndarray, "site layer"],
+    first: Bool[np.ndarray, " site"],
+    clusters: Sequence,
+    begin: int,
+    end: int,
+    seed: int,
 ) -> tuple[Float[np.ndarray, "draw layer"], Float[np.ndarray, "draw layer"]]:
-    """Means over `first` and over the others with the two kinds shuffled: what is of one cluster and one kind moves
-    together. No draw if there is one kind only."""
+    """Means over `first` and over the others with the two kinds shuffled, draws `begin` to `end`: what is of one
+    cluster and one kind moves together. No draw if there is one kind only."""
     if not first.any() or first.all():
         return values[:0], values[:0]
     cells = codes(list(zip(clusters, first.tolist(), strict=True)))
@@ -201,8 +199,8 @@ def kinds_shuffled(
     total = np.zeros((len(kind), values.shape[1]))
     kind[cells] = first
     np.add.at(total, cells, values)
-    rng = np.random.default_rng(seed)
-    drawn = np.stack([rng.permutation(kind) for _ in range(DRAWS)]).astype(float)
+    rng = np.random.default_rng(seed + begin)
+    drawn = np.stack([rng.permutation(kind) for _ in range(end - begin)]).astype(float)
     one, other = ((some @ total) / (some @ size)[:, None] for some in (drawn, 1 - drawn))
     return one, other
 
@@ -233,16 +231,18 @@ class RoleWords:
 class RolesShuffled:
     """True roles change places among the clusters of a place, and the means over roles are taken again."""
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
         roles, places, found = kept.target, kept.more.places, []
-        values = scores.values[:, :, : len(kept.more.roles)]
-        for p in random_pairings(len(roles), groups=places, clusters=kept.labels("cluster"), draws=n, seed=seed):
+        values, drawn = scores.values[:, :, : len(kept.more.roles)], {"draws": end - first, "seed": seed + first}
+        for p in random_pairings(len(roles), groups=places, clusters=kept.labels("cluster"), **drawn):
             stay = np.flatnonzero(p >= 0)
             drawn = roles[p[stay]]
             above = above_roles(values[stay], drawn, places[stay])[np.arange(len(stay)), :, drawn]
             above = above[np.isfinite(above).all(1)]
             found.append(above.mean(0) if len(above) else np.full(values.shape[1], np.nan))
-        return [np.array(found)]
+        return [np.array(found) @ columns]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
         return least_permutation_p(kept.more.places, kept.labels("cluster"))
@@ -252,14 +252,16 @@ class RolesShuffled:
 class OtherWords:
     """As many other words, drawn at random, stand for the roles."""
 
-    def draws(self, kept: Kept, scores: Scores, series: str, n: int, seed: int) -> list[np.ndarray]:
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
         roles, others = np.arange(kept.target.max() + 1), scores.values[:, :, len(kept.more.roles) :]
         if others.shape[2] < len(roles):
             return []
         of_role = np.stack([others[kept.target == role].sum(0) for role in roles]) / len(others)  # [role, layer, word]
-        rng = np.random.default_rng(seed)
-        drawn = (rng.permutation(others.shape[2])[: len(roles)] for _ in range(n))
-        return [np.array([of_role[roles, :, words].sum(0) for words in drawn])]
+        rng = np.random.default_rng(seed + first)
+        drawn = (rng.permutation(others.shape[2])[: len(roles)] for _ in range(end - first))
+        return [np.array([of_role[roles, :, words].sum(0) for words in drawn]) @ columns]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
         """1 where there are too few other words: nothing says then that the role words are no accident."""
@@ -286,7 +288,7 @@ class Roles(Experiment):
     @property
     def claims(self) -> tuple[Claim, ...]:
         said = "true roles shuffled among what is read last; other words in place of the role words"
-        return (Claim("roles", nulls=(RolesShuffled(), OtherWords()), unit="nats", null_in_words=said),)
+        return (Claim("roles", nulls=(RolesShuffled(), OtherWords()), null_in_words=said),)
 
     def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
         context = items[0].prompt if items else ""
@@ -315,7 +317,7 @@ class Roles(Experiment):
         if self.same_position:
             return {("roles", ""): above}
         p = above_roles(np.exp(logprob[:, :, : len(names)]), roles, places)
-        null = RolesShuffled().draws(kept, Scores(p), "", FEW_DRAWS, kept.seed)
+        null = RolesShuffled().draws(kept, Scores(p), "", np.eye(p.shape[1]), 0, FEW_DRAWS, kept.seed)
         found: Numbers = {
             ("roles", ""): above,
             ("roles-probability", "true role's word"): Scores(kept.own(p), null=null),

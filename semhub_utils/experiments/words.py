@@ -13,21 +13,9 @@ from jaxtyping import Bool, Float
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments.core import (
-    TOO_LONG,
-    ByAnswer,
-    Claim,
-    Exchange,
-    Experiment,
-    Flip,
-    Kept,
-    Numbers,
-    Result,
-    Scores,
-    joined,
-    readable,
-    run,
-)
+from semhub_utils.evidence import Unit
+from semhub_utils.experiments.core import TOO_LONG, Claim, Experiment, Result, joined, readable, run
+from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
@@ -40,19 +28,24 @@ from semhub_utils.tokens import TargetTable, target_table, word_forms
 FREQUENCY_BINS, LEAST_CLASS = 3, 6
 NO_ANSWER = "no token of its own for an answer"
 ALL, AMONG = "among all words", "among its answers"
+OWN_ROW = "own token's row"
+PLANE = Unit("distance in the plane", 0.02, "a fiftieth of the length of a row")
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words of one token, which of them are an answer, and how often an item names each as wrong."""
+    """Words of one token, which of them are an answer, and how often an item names each as wrong. third: the language
+    that stands beside the hub's, if the items have their words in one."""
 
     table: TargetTable
     own: Mapping[str, Bool[np.ndarray, "answer word"]]
     wrong: Mapping[str, Float[np.ndarray, "item word"]]
+    third: str = ""
 
 
 def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str) -> Kept:
-    """The items with a word of one token for `hub` and for `own`, and a wrong hub word; the others by reason."""
+    """The items with a word of one token for `hub` and for `own`, and a wrong hub word; the others by reason. Where all
+    that are kept have such words in a third language, that is there too."""
     every = dict.fromkeys(w for i in items for some in (*i.targets.values(), *i.wrong.values()) for w in some)
     table = target_table(model, every, items[0].prompt if items else "")
     if not table:
@@ -68,7 +61,11 @@ def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
             dropped[f"no wrong {hub} to compare with"] += 1
         else:
             kept.append(item)
-    answers = {name: list(dict.fromkeys(item.targets[name] for item in kept)) for name in (hub, own)}
+    others = [name for name in (kept[0].targets if kept else ()) if name not in (hub, own)]
+    told = [name for name in others if all(single & {*i.targets[name]} and single & {*i.wrong[name]} for i in kept)]
+    third = (*told, "")[0]
+    names = filter(None, (hub, own, third))
+    answers = {name: list(dict.fromkeys(item.targets[name] for item in kept)) for name in names}
     target = {name: np.array([some.index(i.targets[name]) for i in kept], int) for name, some in answers.items()}
 
     def count(rows: Sequence[Sequence[str]]) -> Float[np.ndarray, "row word"]:
@@ -76,7 +73,8 @@ def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str
         return np.array(counts, float).reshape(len(rows), len(table.words))
 
     wrong = {name: count([item.wrong[name] for item in kept]) for name in (kept[0].wrong if kept else ())}
-    return Kept(kept, dict(dropped), target, Words(table, {name: count(a) > 0 for name, a in answers.items()}, wrong))
+    of = {name: count(a) > 0 for name, a in answers.items()}
+    return Kept(kept, dict(dropped), target, Words(table, of, wrong, third))
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,13 @@ class Lens(Experiment):
 
     `lens-meaning`: log P(right hub word) minus the mean over the wrong hub words of its class, against targets shuffled
     among items of a group; each word is right for some items and wrong for others, so frequency is matched by design.
+    Controls: "own token's row", what a state would show that holds nothing but the own token, as rows of translations
+    are alike: the own token's lead over others, times the hub word's lead over that of the own token in a state that is
+    the own token's row; and where items have them, the words of a third language, which are as right as the hub's.
     `lens-lead`: log P(right hub word) minus the larger of log P(own token) and that mean, so that a model that favours
-    hub words whatever they mean cannot win; against flipped signs too, as the right answers may be likelier words than
-    most of their class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right
-    words the likeliest counts. Curves: probabilities (of the wrong words the mean), how often a word, in any of its
+    hub words whatever they mean cannot win; against chance too, as the right answers may be likelier words than most of
+    their class. `lens-end`: log P(own token) minus log P(right hub word) at the last layer. Of several right words the
+    likeliest counts. Curves: probabilities (of the wrong words the mean), how often a word, in any of its
     forms, comes first, the entropy, and in the raw reading by how much likelier the normed one has it (`lens-gap`).
     """
 
@@ -100,8 +101,8 @@ class Lens(Experiment):
     def claims(self) -> tuple[Claim, ...]:
         return (
             Claim("lens-meaning", self.hub),
-            Claim("lens-end", self.own, (Flip("moves_with"),), last=True, embedded=False),
-            Claim("lens-lead", self.hub, (Exchange(), Flip("moves_with"))),
+            Claim("lens-end", self.own, (Chance("moves_with"),), "last"),
+            Claim("lens-lead", self.hub, (Exchange(), Chance("moves_with"))),
         )
 
     def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
@@ -114,9 +115,9 @@ class Lens(Experiment):
         logprob = word_logprobs(seen.logprob, table.groups).double().numpy()  # [item, layer, word]
         best = {name: _best(logprob, of) for name, of in own.items()}  # [item, layer, answer]
         right = {name: np.take_along_axis(of, kept.target[name][:, None, None], 2) for name, of in best.items()}
-        above = best[self.hub] - self._others(logprob, kept)
+        above = best[self.hub] - others(logprob, kept, self.hub)
         found: Numbers = {
-            ("lens-meaning", self.hub): above,
+            ("lens-meaning", self.hub): Scores(above, self._beaten(reader, kept, logprob, best)),
             ("lens-end", self.own): best[self.own] - right[self.hub],
             ("lens-lead", self.hub): np.minimum(above, best[self.hub] - right[self.own]),
             ("lens-entropy", ""): seen.entropy.double().numpy(),
@@ -136,13 +137,41 @@ class Lens(Experiment):
             found |= {("lens-gap", name): np.exp(_best(normed, of)) - np.exp(best[name]) for name, of in own.items()}
         return found
 
-    def _others(self, logprob: Float[np.ndarray, "item layer word"], kept: Kept) -> ByAnswer:
-        """The mean over the hub words of an item's class but the answer's own, whichever answer it is given; a wrong
-        word counts as often as it is named."""
-        answers = kept.more.own[self.hub]
-        right = answers[kept.target[self.hub]]  # [item, word]
-        of_class = np.where(right, 1.0, kept.more.wrong[self.hub])
-        other = 1.0 - answers.T  # [word, answer]
+    def _beaten(
+        self,
+        reader: LanguageModel,
+        kept: Kept,
+        logprob: Float[np.ndarray, "item layer word"],
+        best: Mapping[str, ByAnswer],
+    ) -> dict[str, ByLayer]:
+        """What the right hub word has to lead by more than: see above."""
+        words, index = kept.more, np.arange(len(kept.items))
+
+        def lead(name: str, said: np.ndarray, of: ByAnswer) -> ByLayer:
+            return (of - others(said, kept, name))[index, :, kept.target[name]]
+
+        found = {words.third: lead(words.third, logprob, best[words.third])} if words.third else {}
+        rows = {form.word: form.unembedding_row(reader) for form in words.table.forms}
+        own = [next(word for word in item.targets[self.own] if word in words.table.single) for item in kept.items]
+        if own and all(rows[word] is not None for word in own):
+            alone = lens(
+                reader, torch.stack([rows[word] for word in own])[:, None], targets=words.table.ids, layers=[0]
+            )
+            said = word_logprobs(alone.logprob, words.table.groups).double().numpy()
+            hub, mine = (lead(name, said, _best(said, words.own[name])) for name in (self.hub, self.own))
+            found[OWN_ROW] = lead(self.own, logprob, best[self.own]) * hub / mine
+        return found
+
+
+def others(logprob: Float[np.ndarray, "item layer word"], kept: Kept, name: str) -> ByAnswer:
+    """The mean over the words of an item's class but the answer's own, whichever answer it is given; a wrong word
+    counts as often as it is named. Where none is named, all other items' words are the class."""
+    answers = kept.more.own[name]
+    right = answers[kept.target[name]]  # [item, word]
+    named = kept.more.wrong.get(name, np.broadcast_to(answers.any(0), right.shape))
+    of_class = np.where(right, 1.0, named)
+    other = 1.0 - answers.T  # [word, answer]
+    with np.errstate(invalid="ignore"):  # nan where there is one answer only
         return (logprob * of_class[:, None]) @ other / (of_class @ other)[:, None]
 
 
@@ -174,8 +203,9 @@ class Trajectory(Experiment):
     rows: the words of one token, by series. The plane is the first two principal components of their rows. Rows and
     states are scaled to length 1 first: states are many times longer than rows, and would lie far from all words. Claim
     `trajectory`: how much nearer a state is to the row of its own hub word than to the mean of the other hub words, in
-    that plane, against targets shuffled among items of a group. Random weights have a plane of their own rows. Tables:
-    `trajectory-path` (x, y per item and layer), `trajectory-word` (x, y per word). Fewer than three rows span no plane.
+    that plane, against targets shuffled among items of a group. Controls: the same of the own token's row, where a path
+    ends that goes by no hub word; random weights, which have a plane of their own rows. Tables: `trajectory-path`
+    (x, y per item and layer), `trajectory-word` (x, y per word). Fewer than three rows span no plane.
     """
 
     rows: Mapping[str, tuple[str, ...]]
@@ -184,7 +214,7 @@ class Trajectory(Experiment):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        return (Claim("trajectory", self.hub, embedded=False),)
+        return (Claim("trajectory", self.hub, embedded=False, unit=PLANE),)
 
     def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
         words = [word for some in self.rows.values() for word in some]
@@ -208,9 +238,12 @@ class Trajectory(Experiment):
         flat = normalize(flat.detach().float().cpu(), dim=-1)
         words, paths = (rows - centre) @ axes.T, ((flat - centre) @ axes.T).unflatten(0, hidden.shape[:2])
         own, place = {id(item) for item in kept.items}, [*token]
-        distance = torch.cdist(paths[[id(item) in own for item in items]], words[[place.index(w) for w in hubs]])
-        distance = distance.double().numpy()
-        nearer = (distance.sum(-1, keepdims=True) - distance) / (len(hubs) - 1) - distance
+        ends = words[[place.index(item.targets[self.own][0]) for item in kept.items]][:, None]
+        nearer, at_own = (
+            (distance.sum(-1, keepdims=True) - distance) / (len(hubs) - 1) - distance
+            for points in (paths[[id(item) in own for item in items]], ends)
+            for distance in [torch.cdist(points, words[[place.index(w) for w in hubs]]).double().numpy()]
+        )
         said = [(item.targets[self.hub][0], item.targets[self.own][0]) for item in items]
         named = zip((item.id for item in items), said, paths.tolist(), strict=True)
         steps = [(name, *of, layer, *at) for name, of, path in named for layer, at in enumerate(path)]
@@ -219,7 +252,7 @@ class Trajectory(Experiment):
         kinds = {word: name for name, some in self.rows.items() for word in some}
         drawn = pd.DataFrame(words.tolist(), columns=["x", "y"]).assign(experiment="trajectory-word", word=place)
         return {
-            ("trajectory", self.hub): nearer,
+            ("trajectory", self.hub): Scores(nearer, {OWN_ROW: kept.own(at_own, self.hub)}),
             ("trajectory-path", ""): path,
             ("trajectory-word", ""): drawn.assign(series=[kinds[word] for word in place]),
         }
@@ -336,9 +369,13 @@ class Answers(Experiment):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        said = {"unit": "share of answers", "null_in_words": "answers shuffled among the prompts", "named": "answers"}
+        said = {
+            "unit": Unit.share("answers"),
+            "null_in_words": "answers shuffled among the prompts",
+            "named": "answers",
+        }
         reading = AMONG if self.among else ALL
-        return (Claim("answers-gain", last=True, embedded=False, outcome=True, reading=reading, **said),)
+        return (Claim("answers-gain", window="last", outcome=True, reading=reading, **said),)
 
     def fit(self, model: LanguageModel, items: Sequence[LensItem]) -> Kept:
         """Items go where the right or a wrong answer has no token, or one that another answer shares."""

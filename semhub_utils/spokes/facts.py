@@ -64,13 +64,21 @@ def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
 
 def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
     """A prompt read for the English word of its answer and for the answer's own token, against the other answers that
-    relation has in English."""
-    items, answers = [], defaultdict(set)
+    relation has in English; and for its word in a third language (German, or Spanish of German ones), against that of
+    the others."""
+    items, answers, said = [], defaultdict(set), {}
     for p in chosen:
-        answers[p.relation].add(p.english_answer)
-    for t in _twins(chosen):
-        wrong = {"english": tuple(sorted(answers[t.relation] - {t.hub_answer}))}
-        targets = {"english": (t.hub_answer,), "own": (t.answer,)}
+        third = "es" if p.type == "de" else "de"
+        other = WORLD.prompt(p.item, third, p.form if isinstance(p.item, Sum) else 0).answer
+        said[id(p)] = other if p.english_answer == WORLD.prompt(p.item, "en", p.form).english_answer else ""
+        answers[p.relation].add((p.english_answer, said[id(p)]))
+    for t, p in zip(_twins(chosen), chosen, strict=True):
+        english, third = zip(*sorted(answers[t.relation]), strict=True)
+        targets = {"english": (t.hub_answer,), "own": (t.answer,), "third language": (said[id(p)],)}
+        wrong = {
+            "english": tuple(w for w in dict.fromkeys(english) if w != t.hub_answer),
+            "third language": tuple(w for w in dict.fromkeys(third) if w != said[id(p)]),
+        }
         items.append(LensItem(t.id, t.prompt, targets, t.cluster, wrong, t.group, t.hub_answer))
     return items
 

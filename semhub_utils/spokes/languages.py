@@ -89,7 +89,14 @@ def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir
 
     found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
     found.take(map(sentence, itertools.count(1), *sides.values()))
-    return found.some("sentences", data_dir or NTREX["english"].repository).draw(n, seed)
+    return _whole(found.some("sentences", data_dir or NTREX["english"].repository), n, seed)
+
+
+def _whole(sentences: Items, n: int, seed: int) -> Items:
+    """`n` of them drawn by `seed`, document by document, so that each has others of its own to be compared with."""
+    documents = list(dict.fromkeys(s.document or s.id for s in sentences))
+    place = {documents[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(documents)))}
+    return sentences.but(sorted(sentences, key=lambda s: place[s.document or s.id])[:n])
 
 
 def running_text(
@@ -185,7 +192,8 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
 
     Sentences that share a word in the two languages, such as a name, are left out and counted: what is written with
     the same tokens is alike without any meaning. The set SHARED leaves none out, and is as large. Group: the form, or
-    in real text the lengths of both sides. Cluster: the document, or the last thing the sentence speaks of; anchor and
+    in real text the document, its shorter and its longer half apart (the lengths of both sides, where documents are not
+    known). Cluster: the document, or the last thing the sentence speaks of; anchor and
     words: what it speaks of, or the sentence itself."""
     found = []
     for b, a in itertools.combinations(sentences[0].texts, 2):
@@ -200,11 +208,22 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
 
 
 def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: Mapping[str, str]) -> Iterator[Pair]:
-    bins = zip(*(_length_bins([s.texts[side] for s in kept], side) for side in (a, b)), strict=True)
+    bins = list(zip(*(_length_bins([s.texts[side] for s in kept], side) for side in (a, b)), strict=True))
+    if all(s.document for s in kept):
+        bins = [f"{s.document}, {half}" for s, half in zip(kept, _halves(kept, a), strict=True)]
     for s, lengths in zip(kept, bins, strict=True):
         texts = [ended(s.texts[side], side, ending, continuation) for side in (a, b)]
         last, group = (s.words[-1], s.group) if s.words else (s.id, f"{s.group}, length {lengths}")
         yield Pair(s.id, *texts, group, s.document or last, last, s.words[:-1])
+
+
+def _halves(kept: Sequence[Parallel], side: str) -> list[str]:
+    """Whether each is of the shorter or the longer half of its document."""
+    found = {}
+    for document in {s.document for s in kept}:
+        own = sorted((s for s in kept if s.document == document), key=lambda s: len(s.texts[side]))
+        found |= {s.id: "longer" if 2 * k >= len(own) else "shorter" for k, s in enumerate(own)}
+    return [found[s.id] for s in kept]
 
 
 def _words_compared(text: str) -> set[str]:

@@ -1,0 +1,247 @@
+"""The numbers that an experiment reads, and what they would be if there were nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from semhub_utils.evidence import Aside, Unit, studentised_null
+from semhub_utils.pairings import least_permutation_p, random_pairings
+
+FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
+
+Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
+ByLayer = Float[np.ndarray, "item layer"]
+ByAnswer = Float[np.ndarray, "item layer answer"]
+Pairings = Int[np.ndarray, "draw item"]
+Columns = Float[np.ndarray, "layer column"]
+"""Sums over layers: one layer each, or the middle ones minus others."""
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """Numbers whose answers may change places: each item's own, and the means over items if they did. Like
+    [item, layer, answer], but for what would not fit in memory so (`similarity.Matches`)."""
+
+    own: ByLayer
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]: ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Numbers [item, layer, answer] with the index of each item's own answer."""
+
+    values: ByAnswer
+    target: Int[np.ndarray, " item"]
+
+    @property
+    def own(self) -> ByLayer:
+        return self.values[np.arange(len(self.values)), :, self.target]
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        index, found = np.arange(len(self.values)), []
+        for pairing in pairings:
+            stays = pairing >= 0
+            rows = self.values[index[stays], :, self.target[pairing[stays]]]
+            with np.errstate(invalid="ignore"):  # nan where nobody has a number
+                found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
+        return np.stack(found)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Numbers by word, of which a score is the weighed sum, and by what each word counts for each item; another item's
+    answer is its weights."""
+
+    values: Float[np.ndarray, "item layer word"]
+    weights: Float[np.ndarray, "item word"]
+
+    @property
+    def own(self) -> ByLayer:
+        return np.einsum("ilw,iw->il", self.values, self.weights)
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
+        by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
+        return np.hstack([Answers(of, np.arange(len(of))).exchanged(pairings) for of in by_layer])
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Exchangeable numbers summed over layers."""
+
+    of: Exchangeable
+    columns: Columns
+
+    @property
+    def own(self) -> Float[np.ndarray, "item column"]:
+        return self.of.own @ self.columns
+
+    def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw column"]:
+        return self.of.exchanged(pairings) @ self.columns
+
+
+def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
+    """`of` summed over layers, as columns say."""
+    if isinstance(of, Answers):
+        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+    return Summed(of, columns)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The items that one model can be asked, and why the others went.
+
+    target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
+    as a table of words. prompts: what is read, where that is not each item's own prompt. found: what was measured to
+    find them, shown whatever is left. series, seed: of the run, for what an experiment names and draws by itself.
+    """
+
+    items: Sequence[Any]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    target: np.ndarray | Mapping[str, np.ndarray] | None = None
+    more: Any = None
+    prompts: Sequence[Any] | None = None
+    found: "Numbers" = field(default_factory=dict)
+    series: str = ""
+    seed: int = 0
+
+    def only(self, of: Bool[np.ndarray, " item"] | None) -> "Kept":
+        """These items alone; all of them for None."""
+        if of is None:
+            return self
+        target = self.target
+        if target is not None:
+            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
+        return replace(self, items=list(compress(self.items, of)), target=target)
+
+    def labels(self, name: str) -> list:
+        return [getattr(item, name) if name else "" for item in self.items]
+
+    def moved(self, by: str) -> list[list]:
+        """Per null, the labels of what moves together: one for each entry of a tuple, all of which must be beaten; by
+        "", each item by itself."""
+        if not by:
+            return [list(range(len(self.items)))]
+        of_items = (label if isinstance(label, tuple) else (label,) for label in self.labels(by))
+        return [list(labels) for labels in zip(*of_items, strict=True)]
+
+    def exchangeable(self, values: "Values", series: str) -> Exchangeable:
+        target = self.target[series] if isinstance(self.target, Mapping) else self.target
+        return Answers(values, target) if isinstance(values, np.ndarray) else values
+
+    def own(self, values: "Values", series: str = "") -> ByLayer:
+        """The numbers of each item's own answer."""
+        return self.exchangeable(values, series).own if exchanges(values) else values
+
+
+Drawn = Callable[[int, int], Sequence[Float[np.ndarray, "draw layer"]]]
+"""(first, end) -> by null, these draws of the mean over all items."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Numbers that bring more than themselves. controls: the same where the claim must not show; null: draws of the
+    mean over all items, or what draws them, and least_p the least p that these can give; of: which items these are
+    numbers of, one row each (None: all); alone: no control stands beside their curve; layers: those of the columns,
+    where these are not all; unit: where the reading tells it. nulls, draws: what their curve is set against (None: an
+    exchange, if answers may change places), and by how many draws; flipped: the part of the numbers whose sign a coin
+    turns (None: all); lost: why how many items have no number in this reading alone."""
+
+    values: "Values"
+    controls: dict[str, Aside] = field(default_factory=dict)
+    null: Sequence[Float[np.ndarray, "_ layer"]] | Drawn = ()
+    least_p: float = 0.0
+    of: Bool[np.ndarray, " _"] | None = None
+    alone: bool = False
+    layers: Sequence[int] | None = None
+    unit: Unit | None = None
+    nulls: "Sequence[Null] | None" = None
+    draws: int = FEW_DRAWS
+    flipped: ByLayer | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+    def drawn(self, first: int, end: int) -> list[Float[np.ndarray, "_ layer"]]:
+        """These draws of its own null."""
+        return list(self.null(first, end)) if callable(self.null) else [some[first:end] for some in self.null]
+
+
+Values = ByLayer | ByAnswer | Exchangeable
+Numbers = dict[Key, Values | Scores | pd.DataFrame]
+"""What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
+
+
+@runtime_checkable
+class Null(Protocol):
+    """How the numbers would come out if there were nothing: draws `first` to `end` of their mean, summed over layers
+    as `columns` say, and the least p that these can give."""
+
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]: ...
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Answers change places among the items of a group, what moves together as one; by "", each item by itself, and
+    within "", among all."""
+
+    by: str = "moves_with"
+    within: str = "group"
+
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
+        values, found = summed(kept.exchangeable(scores.values, series), columns), []
+        for moved in kept.moved(self.by):
+            groups, more = kept.labels(self.within), {"draws": end - first, "seed": seed + first}
+            pairings = random_pairings(len(groups), groups=groups, clusters=moved, **more)
+            found.append(values.exchanged(pairings[(pairings >= 0).any(1)]))
+        return found
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        return max(least_permutation_p(kept.labels(self.within), moved) for moved in kept.moved(self.by))
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The numbers of what moves together are as likely above 0 as below (`studentised_null`)."""
+
+    by: str = "cluster"
+
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
+        own = kept.own(scores.values, series)
+        seen = np.isfinite(own).all(1)
+        turned = (own if scores.flipped is None else scores.flipped)[seen] @ columns
+        stays, more = (own[seen] @ columns - turned).mean(0), {"draws": end - first, "seed": seed + first}
+        return [stays + studentised_null(turned, moved, **more) for moved in kept.only(seen).moved(self.by)]
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        """Of few units the least p is none of counting; how many there are is a rule of its own."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """The draws that the scores bring along, and the least p that their arrangements allow."""
+
+    def draws(
+        self, kept: Kept, scores: Scores, series: str, columns: Columns, first: int, end: int, seed: int
+    ) -> list[np.ndarray]:
+        return [some @ columns for some in scores.drawn(first, end)]
+
+    def least(self, kept: Kept, scores: Scores, series: str) -> float:
+        return scores.least_p
+
+
+def exchanges(values: Values) -> bool:
+    """Whether answers may change places."""
+    return not isinstance(values, np.ndarray) or values.ndim == 3
