@@ -6,7 +6,7 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -205,6 +205,29 @@ def patched_states(
     `vectors[:, k]`, for each k in turn."""
     edits = [Edit((layer,), vectors[:, k], positions, mode="replace") for k, layer in enumerate(layers)]
     return edited_states(model, prompts, edits, max_batch_tokens=max_batch_tokens)
+
+
+@contextmanager
+def erased(
+    model: LanguageModel, spaces: Mapping[int, tuple[Float[Tensor, "hidden rank"], Float[Tensor, " hidden"]]]
+) -> Iterator[None]:
+    """While open, states have no more than the mean in some directions: h - (h - mean) Q Q^T, for the orthonormal
+    columns Q and the mean given by layer. All tokens but the first are edited, whose state hardly depends on its token
+    (arXiv 2309.17453). Raises SemhubError on a layer that there is none of."""
+
+    def eraser(basis: Tensor, mean: Tensor) -> Callable[[Tensor], Tensor]:
+        def erase(h: Tensor) -> Tensor:
+            q, old = basis.to(h.device, torch.float32), h[:, 1:].float()
+            new = old - (old - mean.to(q)) @ q @ q.T
+            return torch.cat([h[:, :1], new.to(h.dtype)], dim=1)
+
+        return erase
+
+    check_layers(model, [*spaces])
+    with ExitStack() as stack:
+        for layer, (basis, mean) in spaces.items():
+            stack.enter_context(model.hook(layer, eraser(basis, mean)))
+        yield
 
 
 def states_under(

@@ -2,9 +2,9 @@
 is erased while the model reads."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import DRAWS, depths, split_items
+from semhub_utils.evidence import NATS, PROBABILITY, depths, split_items
 from semhub_utils.experiments.continuations import nats
 from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Exchange, Given, Kept, Numbers, Scores
@@ -25,7 +25,7 @@ from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import Twin
 from semhub_utils.spokes.translation import ConceptItem, Question
 from semhub_utils.states import hidden_states
-from semhub_utils.steering import patched_states
+from semhub_utils.steering import erased, patched_states
 from semhub_utils.tokens import TargetTable, target_table
 
 LAST, WORD = "last token", "source word"
@@ -38,10 +38,7 @@ OUTCOMES = {
     "own concept, own language": ("own", 3),
 }
 """What a run may say with a state in it, by what is the run's own: the item's field, and which of its languages."""
-LEAST = 0.05  # of a probability
-
-Basis = Float[np.ndarray, "hidden rank"]
-"""Orthonormal columns."""
+LESS = f"{ONE}, less {PROBABILITY.least:g}"
 
 
 # ---- concept and language ----
@@ -70,14 +67,14 @@ class Concepts(Experiment):
 
     site: the states of the "last token", of either run, or those of the "source word", at its last token.
 
-    Claim `concepts/<site>`: P(i in D) minus P(i in B) as the next token, the concept of the state in the language of the
-    run. What only reads the unembedding says i in B; what is not read says j in D; and where the language is settled
-    first it is j in B. Claim `concepts-mean/<site>`: the same of the mean state of i over all source languages but B
-    and D, which has to do at least as well as one language, less the smallest effect of interest, and is that a control.
-    Two nulls for both: the concepts i are shuffled within their class (j is never of it), and the languages D among the
-    items of one B. Controls: the state of concept j from A to B; the mean state of other concepts from A to B; the
-    patch at the embedding layer, which at the source word is another word, and at the last token nothing; the last
-    layer; random weights.
+    Claim `concepts/<site>`: P(i in D) minus P(i in B) as the next token: the state's concept in the run's language. A
+    state that is only unembedded says i in B, one that is not used leaves j in D, and where language is settled before
+    the concept is, the run says j in B. Claim `concepts-mean/<site>`: the same of the mean state of i over all source
+    languages but B and D, which has to do at least as well as that of one language: what one does, less the smallest
+    effect of interest, is a control of it. Two nulls for both: the concepts i are shuffled within their class (j is
+    never of it), and the languages D among the items of one B. Controls: the state of concept j from A to B; the mean
+    state of other concepts from A to B; the patch at the embedding layer, which at the source word is another word, and
+    at the last token nothing; the last layer; random weights.
 
     Words that are not one token of their own are dropped and counted, and so are items whose two runs the model, left
     alone, does not translate: there would be nothing to move.
@@ -96,9 +93,7 @@ class Concepts(Experiment):
     def claims(self) -> tuple[Claim, ...]:
         given: dict[str, Any] = {
             "nulls": (Exchange("cluster", "group"), Given()),
-            "least": LEAST,
-            "why_least": "less than one run in twenty that says another word",
-            "unit": "probability",
+            "unit": PROBABILITY,
             "null_in_words": "concepts shuffled within their class, and languages among runs",
         }
         return Claim("concepts", **given), Claim("concepts-mean", **given)
@@ -133,7 +128,7 @@ class Concepts(Experiment):
         values = {name: self._by_concept(kept, of) for name, of in said.items()}
         one = kept.own(values[ONE])
         aside = {name: kept.own(values[name]) for name in (SAME, OTHERS)}
-        more = aside | {f"{ONE}, less {LEAST:g}": one - LEAST}
+        more = aside | {LESS: one - PROBABILITY.least}
         found: Numbers = {
             ("concepts", ""): self._scores(kept, said[ONE], values[ONE], aside),
             ("concepts-mean", ""): self._scores(kept, said[MEAN], values[MEAN], more),
@@ -199,9 +194,12 @@ class Concepts(Experiment):
         full, index = _with_none(said), np.arange(len(items))
         by_language = np.take_along_axis(full, words[:, None], 2) - full[index, :, words[index, out]][:, :, None]
         groups = out.tolist()
-        pairings = random_pairings(len(items), groups=groups, draws=DRAWS, seed=kept.seed)
-        null = Answers(by_language, into).exchanged(pairings)
-        return Scores(values, controls, (null,), least_permutation_p(groups, range(len(items))))
+
+        def drawn(first: int, end: int) -> list[Float[np.ndarray, "draw layer"]]:
+            some = {"groups": groups, "draws": end - first, "seed": kept.seed + first}
+            return [Answers(by_language, into).exchanged(random_pairings(len(items), **some))]
+
+        return Scores(values, controls, drawn, least_permutation_p(groups, range(len(items))))
 
 
 def _table(model: LanguageModel, items: Sequence[ConceptItem]) -> _Table:
@@ -248,4 +246,178 @@ def token_energy(model: LanguageModel, hidden: Float[Tensor, "item layer hidden"
     gram = rows.T @ rows / len(rows)
     unit = normalize(hidden.double().cpu(), dim=-1)
     mean_square = torch.einsum("ild,de,ile->il", unit, gram, unit)
-    return (mean_square / gram.square().sum().sqrt().square()).sqrt().numpy()
+    return (mean_square.sqrt() / gram.norm()).numpy()
+
+
+# ---- necessity ----
+
+SHUFFLES, SEEDS = 20, 5
+"""Shuffles that tell how many directions are shared, and draws of random subspaces."""
+SHARED, RANDOM, IDENTITY = "shared subspace", "random subspace of equal variance", "language identity"
+Basis = Float[np.ndarray, "hidden rank"]
+"""Orthonormal columns."""
+
+
+@dataclass(frozen=True)
+class Necessity(Experiment):
+    """Does a model need what a type shares with the hub's? A subspace is erased while it reads the type (`erased`), at
+    all middle layers and all tokens but the first: the states' part in it is replaced by its mean over the type.
+
+    The shared subspace of a layer: states at the last token of prompts and of their twins, both minus the mean of their
+    form; of the covariance of the two sides, made symmetric, the directions of the largest eigenvalues, as many as are
+    above all that shuffled pairs have in SHUFFLES shuffles (Horn's parallel analysis), at least one. It is fitted on
+    half of the clusters, and the claim is about the others.
+
+    Claim `necessity/<series>`: by how much the log-probability of the right continuation falls, in nats per token of
+    it. Null: subspaces of equal rank from pairs shuffled within their form, `draws` of them. Controls: random subspaces
+    that hold as much of the type's variance (states drawn at random span them, SEEDS draws); the directions in which
+    the means of the type's forms differ from the twins'; random weights, with a subspace of their own. The number
+    stands at the layer in the middle of those erased.
+
+    A continuation follows its prompt with a space or without, as the model, left alone, finds likelier. Tables:
+    `necessity-rank` and `necessity-variance`, by layer: how many directions are erased, and which share of the type's
+    variance within its forms they hold.
+    """
+
+    draws: int = 100
+    nothing: ClassVar[tuple[str, ...]] = ()
+    readings: ClassVar[tuple[str, ...]] = ("",)
+    claims: ClassVar[tuple[Claim, ...]] = (
+        Claim(
+            "necessity",
+            "",
+            (Given(),),
+            unit=replace(NATS, name="nats per token"),
+            null_in_words="subspaces of pairs shuffled within their form",
+        ),
+    )
+
+    def fit(self, model: LanguageModel, items: Sequence[Twin]) -> Kept:
+        if not _middle(model):
+            return Kept([], {"the model has no middle layer": len(items)})
+        return Kept(items)
+
+    def choose(self, model: LanguageModel, kept: Kept) -> Kept:
+        clusters = kept.labels("cluster")
+        parts = split_items(range(len(kept.items)), kept.seed, clusters=clusters)
+        fitting, reported = ([kept.items[k] for k in part] for part in parts)
+        if len(fitting) < 2 or not reported:
+            return replace(kept, items=[], dropped={"too few to fit a subspace on": len(kept.items)})
+        ways = [[item.prompt + space + item.answer for item in reported] for space in ("", " ")]
+        cost = [nats(model, [item.prompt for item in reported], texts) for texts in ways]
+        texts = [some[k] for k, some in zip(np.argmin(cost, 0), zip(*ways, strict=True), strict=True)]
+        return replace(kept, items=reported, more=(fitting, texts))
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        fitting, texts = kept.more
+        space = _Space(reader, fitting, kept.seed)
+        before = nats(reader, prompts, texts)
+
+        def fall(bases: Sequence[Basis]) -> ByLayer:
+            return (self._cost(reader, prompts, texts, space, bases) - before)[:, None]
+
+        shared = space.of(np.arange(len(fitting)))
+        null = np.stack([fall(space.of(pairing)).mean(0) for pairing in space.shuffled(self.draws)])
+        controls = {
+            RANDOM: np.stack([fall(space.random(shared, seed)) for seed in range(SEEDS)]),
+            IDENTITY: fall(space.identity()),
+        }
+        layers = space.layers
+        middle = [layers[len(layers) // 2]]
+        given = {"layers": middle, "least_p": least_permutation_p(space.groups, space.clusters)}
+        rows = pd.DataFrame({"layer": layers, "depth": np.array(layers) / reader.n_layers, "n": len(fitting)})
+        return {
+            ("necessity", ""): Scores(fall(shared), controls, (null,), **given),
+            ("necessity-rank", ""): rows.assign(experiment="necessity-rank", value=[q.shape[1] for q in shared]),
+            ("necessity-variance", ""): rows.assign(experiment="necessity-variance", value=space.held(shared)),
+        }
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
+        fitting, texts = kept.more
+        space = _Space(reader, fitting, kept.seed)
+        after = self._cost(reader, prompts, texts, space, space.of(np.arange(len(fitting))))
+        return {("necessity", ""): (after - nats(reader, prompts, texts))[:, None]}
+
+    def _cost(
+        self, reader: LanguageModel, prompts: Sequence, texts: Sequence[str], space: "_Space", bases: Sequence[Basis]
+    ) -> Float[np.ndarray, " item"]:
+        """Nats per token of the continuations without some directions."""
+        spaces = {
+            layer: (torch.from_numpy(q), space.mean[k])
+            for k, (layer, q) in enumerate(zip(space.layers, bases, strict=True))
+        }
+        marks = tuple(float(q.sum()) for q in bases)
+        for encoding in reader.encode(texts):
+            reader.store.note_edit((reader.weights, tuple(encoding.ids), marks), len(encoding))
+        with reader.store.counted("edit"), erased(reader, spaces):
+            return nats(reader, prompts, texts)
+
+
+def _middle(model: LanguageModel) -> list[int]:
+    every = range(model.n_layers + 1)
+    return [layer for layer, inside in zip(every, depths(every, model.n_layers)["middle"], strict=True) if inside]
+
+
+class _Space:
+    """What a type and its twins share at each middle layer, in prompts that a subspace is fitted on."""
+
+    def __init__(self, reader: LanguageModel, fitting: Sequence[Twin], seed: int):
+        self.layers, self.seed = _middle(reader), seed
+        self.groups, self.clusters = ([getattr(item, name) for item in fitting] for name in ("group", "cluster"))
+        sides = [[item.prompt for item in fitting], [item.hub_prompt for item in fitting]]
+        states = [hidden_states(reader, texts, layers=self.layers).hidden.double().cpu().numpy() for texts in sides]
+        group = codes(self.groups)
+        means = [np.stack([of[group == g].mean(0) for g in range(group.max() + 1)]) for of in states]
+        self.apart = means[0] - means[1]  # [group, layer, hidden]
+        self.own, self.twin = (of - mean[group] for of, mean in zip(states, means, strict=True))
+        encodings = reader.encode(sides[0])
+        inside = [list(range(1, len(e))) or [0] for e in encodings]
+        self.mean = hidden_states(reader, encodings, positions=inside, layers=self.layers).hidden.mean(0)
+
+    def _spectrum(self, pairing: Int[np.ndarray, " item"]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Eigenvalues and vectors by layer of the covariance with the paired twins, made symmetric, largest first."""
+        stays, found = pairing >= 0, []
+        for k in range(len(self.layers)):
+            cross = self.own[stays, k].T @ self.twin[pairing[stays], k] / max(stays.sum(), 1)
+            values, vectors = np.linalg.eigh((cross + cross.T) / 2)
+            found.append((values[::-1], vectors[:, ::-1]))
+        return found
+
+    def shuffled(self, draws: int, first: int = 0) -> Int[np.ndarray, "draw item"]:
+        some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": self.seed + first}
+        return random_pairings(len(self.groups), **some)
+
+    @cached_property
+    def ranks(self) -> list[int]:
+        """How many directions are shared at each layer."""
+        found = [values for values, _ in self._spectrum(np.arange(len(self.groups)))]
+        shuffles = [self._spectrum(pairing) for pairing in self.shuffled(SHUFFLES, first=1)]
+        highest = [max(some[k][0][0] for some in shuffles) for k in range(len(self.layers))]
+        return [max(1, int((values > high).sum())) for values, high in zip(found, highest, strict=True)]
+
+    def of(self, pairing: Int[np.ndarray, " item"]) -> list[Basis]:
+        """The directions that the prompts share with the paired twins."""
+        spectra = zip(self.ranks, self._spectrum(pairing), strict=True)
+        return [np.ascontiguousarray(vectors[:, :rank]) for rank, (_, vectors) in spectra]
+
+    def held(self, bases: Sequence[Basis]) -> list[float]:
+        """Which share of the type's variance lies in some directions, by layer."""
+        return [float(((self.own[:, k] @ q) ** 2).sum() / (self.own[:, k] ** 2).sum()) for k, q in enumerate(bases)]
+
+    def random(self, like: Sequence[Basis], seed: int) -> list[Basis]:
+        """Directions of random sums of states, as few as hold no less of the variance."""
+        rng, found = np.random.default_rng([self.seed, seed]), []
+        for k, least in enumerate(self.held(like)):
+            own = self.own[:, k]
+            basis, _ = np.linalg.qr((rng.standard_normal((len(own), len(own))) @ own).T)
+            share = np.cumsum(((own @ basis) ** 2).sum(0)) / (own**2).sum()
+            found.append(np.ascontiguousarray(basis[:, : int(np.searchsorted(share, least - 1e-9)) + 1]))
+        return found
+
+    def identity(self) -> list[Basis]:
+        """The directions in which forms differ from the twins', no more than are shared."""
+        found = []
+        for k, rank in enumerate(self.ranks):
+            vectors, _, _ = np.linalg.svd(self.apart[:, k].T, full_matrices=False)
+            found.append(np.ascontiguousarray(vectors[:, :rank]))
+        return found
