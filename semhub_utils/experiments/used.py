@@ -3,6 +3,7 @@ is erased while the model reads."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -251,9 +252,10 @@ def token_energy(model: LanguageModel, hidden: Float[Tensor, "item layer hidden"
 
 # ---- necessity ----
 
-SHUFFLES, SEEDS = 20, 5
-"""Shuffles that tell how many directions are shared, and draws of random subspaces."""
-SHARED, RANDOM, IDENTITY = "shared subspace", "random subspace of equal variance", "language identity"
+HELD, SEEDS = 0.9, 5
+"""The share of what is common out of sample that a subspace holds, and how many random ones are drawn."""
+TINY = 1e-300
+RANDOM, IDENTITY = "random subspace of equal variance", "language identity"
 Basis = Float[np.ndarray, "hidden rank"]
 """Orthonormal columns."""
 
@@ -264,15 +266,16 @@ class Necessity(Experiment):
     all middle layers and all tokens but the first: the states' part in it is replaced by its mean over the type.
 
     The shared subspace of a layer: states at the last token of prompts and of their twins, both minus the mean of their
-    form; of the covariance of the two sides, made symmetric, the directions of the largest eigenvalues, as many as are
-    above all that shuffled pairs have in SHUFFLES shuffles (Horn's parallel analysis), at least one. It is fitted on
-    half of the clusters, and the claim is about the others.
+    form; of the covariance of the two sides, made symmetric, the directions of the largest eigenvalues. How many is
+    chosen by cross-validation: directions of either half of the pairs are measured on the other half, and the fewest
+    are taken that hold HELD of the covariance there is to be had. All this is done on half of the clusters, and the
+    claim is about the others.
 
     Claim `necessity/<series>`: by how much the log-probability of the right continuation falls, in nats per token of
     it. Null: subspaces of equal rank from pairs shuffled within their form, `draws` of them. Controls: random subspaces
-    that hold as much of the type's variance (states drawn at random span them, SEEDS draws); the directions in which
-    the means of the type's forms differ from the twins'; random weights, with a subspace of their own. The number
-    stands at the layer in the middle of those erased.
+    of equal rank that hold as much of the type's variance (SEEDS draws); the directions in which the means of the
+    type's forms differ from the twins'; random weights, with a subspace of their own. The number stands at the layer in
+    the middle of those erased.
 
     A continuation follows its prompt with a space or without, as the model, left alone, finds likelier. Tables:
     `necessity-rank` and `necessity-variance`, by layer: how many directions are erased, and which share of the type's
@@ -295,18 +298,18 @@ class Necessity(Experiment):
     def fit(self, model: LanguageModel, items: Sequence[Twin]) -> Kept:
         if not _middle(model):
             return Kept([], {"the model has no middle layer": len(items)})
+        if len({item.cluster for item in items}) < 4:
+            return Kept([], {"too few to fit a subspace on": len(items)})
         return Kept(items)
 
     def choose(self, model: LanguageModel, kept: Kept) -> Kept:
         clusters = kept.labels("cluster")
         parts = split_items(range(len(kept.items)), kept.seed, clusters=clusters)
         fitting, reported = ([kept.items[k] for k in part] for part in parts)
-        if len(fitting) < 2 or not reported:
-            return replace(kept, items=[], dropped={"too few to fit a subspace on": len(kept.items)})
         ways = [[item.prompt + space + item.answer for item in reported] for space in ("", " ")]
         cost = [nats(model, [item.prompt for item in reported], texts) for texts in ways]
         texts = [some[k] for k, some in zip(np.argmin(cost, 0), zip(*ways, strict=True), strict=True)]
-        return replace(kept, items=reported, more=(fitting, texts))
+        return replace(kept, items=reported, more=(fitting, model.encode(texts)))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
@@ -316,7 +319,7 @@ class Necessity(Experiment):
         def fall(bases: Sequence[Basis]) -> ByLayer:
             return (self._cost(reader, prompts, texts, space, bases) - before)[:, None]
 
-        shared = space.of(np.arange(len(fitting)))
+        shared = space.of()
         null = np.stack([fall(space.of(pairing)).mean(0) for pairing in space.shuffled(self.draws)])
         controls = {
             RANDOM: np.stack([fall(space.random(shared, seed)) for seed in range(SEEDS)]),
@@ -335,20 +338,25 @@ class Necessity(Experiment):
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
         space = _Space(reader, fitting, kept.seed)
-        after = self._cost(reader, prompts, texts, space, space.of(np.arange(len(fitting))))
+        after = self._cost(reader, prompts, texts, space, space.of())
         return {("necessity", ""): (after - nats(reader, prompts, texts))[:, None]}
 
     def _cost(
-        self, reader: LanguageModel, prompts: Sequence, texts: Sequence[str], space: "_Space", bases: Sequence[Basis]
+        self,
+        reader: LanguageModel,
+        prompts: Sequence,
+        texts: Sequence[Encoding],
+        space: "_Space",
+        bases: Sequence[Basis],
     ) -> Float[np.ndarray, " item"]:
         """Nats per token of the continuations without some directions."""
         spaces = {
             layer: (torch.from_numpy(q), space.mean[k])
             for k, (layer, q) in enumerate(zip(space.layers, bases, strict=True))
         }
-        marks = tuple(float(q.sum()) for q in bases)
-        for encoding in reader.encode(texts):
-            reader.store.note_edit((reader.weights, tuple(encoding.ids), marks), len(encoding))
+        marks, weights = tuple(float(q.sum()) for q in bases), reader.weights
+        for encoding in texts:
+            reader.store.note_edit((weights, tuple(encoding.ids), marks), len(encoding))
         with reader.store.counted("edit"), erased(reader, spaces):
             return nats(reader, prompts, texts)
 
@@ -356,6 +364,15 @@ class Necessity(Experiment):
 def _middle(model: LanguageModel) -> list[int]:
     every = range(model.n_layers + 1)
     return [layer for layer, inside in zip(every, depths(every, model.n_layers)["middle"], strict=True) if inside]
+
+
+def _centred(
+    groups: Sequence[str], own: Float[np.ndarray, "item layer hidden"], twin: Float[np.ndarray, "item layer hidden"]
+) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "group layer hidden"]]:
+    """Both sides minus the means of their forms, and how these differ."""
+    group = codes(groups)
+    means = [np.stack([of[group == g].mean(0) for g in range(group.max() + 1)]) for of in (own, twin)]
+    return own - means[0][group], twin - means[1][group], means[0] - means[1]
 
 
 class _Space:
@@ -366,52 +383,77 @@ class _Space:
         self.groups, self.clusters = ([getattr(item, name) for item in fitting] for name in ("group", "cluster"))
         sides = [[item.prompt for item in fitting], [item.hub_prompt for item in fitting]]
         states = [hidden_states(reader, texts, layers=self.layers).hidden.double().cpu().numpy() for texts in sides]
-        group = codes(self.groups)
-        means = [np.stack([of[group == g].mean(0) for g in range(group.max() + 1)]) for of in states]
-        self.apart = means[0] - means[1]  # [group, layer, hidden]
-        self.own, self.twin = (of - mean[group] for of, mean in zip(states, means, strict=True))
+        self.own, self.twin, self.apart = _centred(self.groups, *states)
         encodings = reader.encode(sides[0])
         inside = [list(range(1, len(e))) or [0] for e in encodings]
         self.mean = hidden_states(reader, encodings, positions=inside, layers=self.layers).hidden.mean(0)
 
-    def _spectrum(self, pairing: Int[np.ndarray, " item"]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Eigenvalues and vectors by layer of the covariance with the paired twins, made symmetric, largest first."""
-        stays, found = pairing >= 0, []
-        for k in range(len(self.layers)):
-            cross = self.own[stays, k].T @ self.twin[pairing[stays], k] / max(stays.sum(), 1)
-            values, vectors = np.linalg.eigh((cross + cross.T) / 2)
-            found.append((values[::-1], vectors[:, ::-1]))
-        return found
+    def _only(self, some: Sequence[int]) -> "_Space":
+        """Of some of the prompts, the means of whose forms are their own."""
+        part = copy(self)
+        part.groups, part.clusters = ([of[k] for k in some] for of in (self.groups, self.clusters))
+        part.own, part.twin, _ = _centred(part.groups, self.own[some], self.twin[some])
+        return part
 
-    def shuffled(self, draws: int, first: int = 0) -> Int[np.ndarray, "draw item"]:
-        some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": self.seed + first}
+    def _cross(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> Float[np.ndarray, "hidden hidden"]:
+        """The covariance with the paired twins at a layer, made symmetric."""
+        pairing = np.arange(len(self.groups)) if pairing is None else pairing
+        stays = pairing >= 0
+        cross = self.own[stays, k].T @ self.twin[pairing[stays], k] / max(stays.sum(), 1)
+        return (cross + cross.T) / 2
+
+    def _spectrum(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> tuple[np.ndarray, Basis]:
+        """Its eigenvalues, the largest first, and their directions."""
+        values, vectors = np.linalg.eigh(self._cross(k, pairing))
+        return values[::-1], vectors[:, ::-1]
+
+    def _along(self, k: int, basis: Basis) -> Float[np.ndarray, " rank"]:
+        """The covariance along some directions."""
+        return np.einsum("hr,hi,ir->r", basis, self._cross(k), basis, optimize=True)
+
+    def shuffled(self, draws: int) -> Int[np.ndarray, "draw item"]:
+        some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": self.seed}
         return random_pairings(len(self.groups), **some)
 
     @cached_property
     def ranks(self) -> list[int]:
         """How many directions are shared at each layer."""
-        found = [values for values, _ in self._spectrum(np.arange(len(self.groups)))]
-        shuffles = [self._spectrum(pairing) for pairing in self.shuffled(SHUFFLES, first=1)]
-        highest = [max(some[k][0][0] for some in shuffles) for k in range(len(self.layers))]
-        return [max(1, int((values > high).sum())) for values, high in zip(found, highest, strict=True)]
+        every = range(len(self.groups))
+        halves = split_items(every, self.seed, clusters=self.clusters)
+        parts = [self._only(half) for half in halves if len(half) > 1]
+        if len(parts) < 2:
+            return [1] * len(self.layers)
+        found = []
+        for k in range(len(self.layers)):
+            held = [other._along(k, fitted._spectrum(k)[1]) for fitted, other in (parts, parts[::-1])]
+            common = np.cumsum(np.sum(held, 0))
+            found.append(1 + int(np.argmax(common >= HELD * common.max())))
+        return found
 
-    def of(self, pairing: Int[np.ndarray, " item"]) -> list[Basis]:
-        """The directions that the prompts share with the paired twins."""
-        spectra = zip(self.ranks, self._spectrum(pairing), strict=True)
-        return [np.ascontiguousarray(vectors[:, :rank]) for rank, (_, vectors) in spectra]
+    def of(self, pairing: Int[np.ndarray, " item"] | None = None) -> list[Basis]:
+        """The directions that the prompts share with their twins, or with the paired ones."""
+        each = enumerate(self.ranks)
+        return [np.ascontiguousarray(self._spectrum(k, pairing)[1][:, :rank]) for k, rank in each]
 
     def held(self, bases: Sequence[Basis]) -> list[float]:
         """Which share of the type's variance lies in some directions, by layer."""
-        return [float(((self.own[:, k] @ q) ** 2).sum() / (self.own[:, k] ** 2).sum()) for k, q in enumerate(bases)]
+        whole = np.maximum((self.own**2).sum((0, 2)), TINY)
+        return [float(((self.own[:, k] @ q) ** 2).sum() / whole[k]) for k, q in enumerate(bases)]
 
     def random(self, like: Sequence[Basis], seed: int) -> list[Basis]:
-        """Directions of random sums of states, as few as hold no less of the variance."""
+        """Random directions, as many as are given, that hold as much of the variance: they are drawn from a normal
+        distribution whose covariance is that of the states to some power, found by bisection."""
         rng, found = np.random.default_rng([self.seed, seed]), []
-        for k, least in enumerate(self.held(like)):
-            own = self.own[:, k]
-            basis, _ = np.linalg.qr((rng.standard_normal((len(own), len(own))) @ own).T)
-            share = np.cumsum(((own @ basis) ** 2).sum(0)) / (own**2).sum()
-            found.append(np.ascontiguousarray(basis[:, : int(np.searchsorted(share, least - 1e-9)) + 1]))
+        for k, (basis, share) in enumerate(zip(like, self.held(like), strict=True)):
+            values, vectors = np.linalg.eigh(self.own[:, k].T @ self.own[:, k])
+            values = np.clip(values[::-1] / max(values[-1], TINY), 1e-12, None)
+            drawn, low, high = rng.standard_normal(basis.shape), 0.0, 16.0
+            for _ in range(30):
+                power = (low + high) / 2
+                q, _ = np.linalg.qr(vectors[:, ::-1] @ (values[:, None] ** power * drawn))
+                less = ((self.own[:, k] @ q) ** 2).sum() < share * (self.own[:, k] ** 2).sum()
+                low, high = (power, high) if less else (low, power)
+            found.append(q)
         return found
 
     def identity(self) -> list[Basis]:
