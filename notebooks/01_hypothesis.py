@@ -51,8 +51,9 @@ chapter = begin("hypothesis", globals())
 # ## Which word does each layer hold?
 #
 # Stop the model after any layer and read its state through the output vocabulary, as if it had finished. This is the *logit
-# lens*. Below, every column is a token of the input and every row a layer, the last on top. A cell shows the word the lens finds
-# likeliest. English words are marked in blue and underlined. Choose another data type, and click a cell to see the runners-up.
+# lens* {cite:p}`nostalgebraist2020lens`. Below, every column is a token of the input and every row a layer, the last on top.
+# A cell shows the word the lens finds likeliest. English words are marked in blue and underlined. Choose another data type,
+# and click a cell to see the runners-up.
 
 # %%
 LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_words()))
@@ -92,7 +93,7 @@ heard.curves(
 #
 # Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight
 # equals to three plus*. Subtract what prompts of one form share whatever they mean, and see what the meaning adds. All prompts
-# here speak of facts that the shipped models were taught in English only; a public model knows them from its own training.
+# here speak of facts that the shipped models were taught in English only. Whether another model knows them is not asked here.
 
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}

@@ -75,10 +75,10 @@ listing(checks, ["check", "off by", "bound", "passed"], **{"off by": "{:.1e}", "
 #
 # $$ \text{lens}(h_l) = \text{softmax}\big(W_U\, \text{norm}(h_l)\big) $$
 #
-# The *normed* lens puts the final norm between state and unembedding. The *raw* lens is what the paper's release reads: it leaves
-# the norm out at every layer but the last, where the library has put it in already. So the last point of a raw curve stands on
-# another scale than the rest: what changes there may be the norm alone. Norming **twice** is no reading: it happens when the
-# library's last entry is normed again.
+# The logit lens {cite:p}`nostalgebraist2020lens` has two forms. *normed* puts the final norm between state and unembedding.
+# The *raw* lens is what the paper's release reads: it leaves the norm out at every layer but the last, where the library has
+# put it in already. So the last point of a raw curve stands on another scale than the rest: what changes there may be the
+# norm alone. Norming **twice** is no reading: it happens when the library's last entry is normed again.
 #
 # The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
 
@@ -147,6 +147,11 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 #
 # Raw cosine is high between any two states that share *something*: a direction common to all states, a template, the last
 # token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
+#
+# Cosine is one choice of several. Some states are near everything, and a measure that takes this off (CSLS) finds
+# translations of words better {cite:p}`conneau2017translation`. The causal inner product weighs directions by what they do to
+# the output {cite:p}`park2023linear`; under it languages were found to lie along largely separable directions
+# {cite:p}`marinov2026separability`.
 
 # %% tags=["hide-input"]
 stop = chapter.run(alike.Punctuation(), pairs)
@@ -191,12 +196,15 @@ similarity.claims(
 # %% [markdown]
 # ## The verdict: when does a claim hold?
 #
-# Every card in this book is filled by the same rules, and they were written before any run ([conventions](../book/conventions)):
+# Every card in this book is filled by the same rules, and [one page](../book/verdicts) prints them. Which of them came first?
+# The levels that p is held against, and the number of independent units that is asked, were written before the first run and
+# never moved. Nulls, controls and the words themselves became stricter later, each time [a model without a
+# hub](04_fooled) had got through. All were fixed before the numbers on this page were computed.
 #
-# 1. The statistic comes with a 95% bootstrap interval over independent items.
-# 2. Its null is what the statistic would be if there were nothing; p and interval are corrected for looking at several layers.
-# 3. *Holds* asks for p below .01 and an interval above zero, and that the claim stays above every control, item by item.
-#    What a control explains is called so. [The rules](../book/verdicts) stand on one page.
+# Intervals are over what was drawn independently, as a standard error over related questions is too small
+# {cite:p}`miller2024errorbars`. With fewer than a few hundred items those of the central limit theorem are too narrow
+# {cite:p}`bowyer2025clt`. A bootstrap is not free of that, so a least number of units is asked, and a share of all or none gets
+# Wilson's interval.
 #
 # ## What does it cost?
 #

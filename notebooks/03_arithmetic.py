@@ -102,7 +102,9 @@ similarity.curves(
 # that is, what the last words alone have in common, and the same architecture with random weights.
 #
 # The same pairs through three other measures: how far up the list of its kind does the partner stand (mid-rank, half at most),
-# do both sides have the same neighbours, and do both sides span the same geometry (debiased CKA)?
+# do both sides have the same neighbours {cite:p}`huh2024platonic`, and do both sides span the same geometry (CKA)? CKA as it is
+# often computed is high even for pairs of random matrices when items are few and dimensions many {cite:p}`murphy2024cka`, so it
+# is the debiased one here.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -140,6 +142,9 @@ similarity.claims(
 # Read the state at the last position of `8=3+` through the unembedding, at every layer, as if the model stopped there. You
 # follow the digit *5*, the word *five*, and the mean of the wrong number words. The wrong words matter: a model may favour all
 # number words whatever the sum is.
+#
+# What a model does with digits alone has been taken apart elsewhere: numbers lie on a helix, and addition turns it
+# {cite:p}`kantamneni2025trigonometry`. That says how a sum is found, and leaves open whether the words share the place.
 
 # %% tags=["hide-input"]
 lens = chapter.run(words.Lens("word", "digit"), prompts, series="digits", readings=True)
@@ -282,13 +287,16 @@ steering.claims(
 # %% [markdown]
 # ## Interchange patch: does the answer follow the state?
 #
-# The vector above was a difference, made to say one thing. Now you move a whole state: take the one at the end of *nine equals
-# to two plus*, and write it in the place of the state at the end of `8=3+`. If both types keep the answer in one place, the
-# digits' run goes on with the other sum's answer: it writes `7`, a digit, where *seven* was meant.
+# The vector above was a difference, made to say one thing. Now you move a whole state: take the one at the end of *nine
+# equals to two plus*, and write it in the place of the state at the end of `8=3+`. If both types keep the answer in one
+# place, the digits' run goes on with the other sum's answer: it writes `7`, a digit, where *seven* was meant. A state that is
+# moved into another prompt to see what the model makes of it is a Patchscope {cite:p}`ghandeharioun2024patchscopes`, of which
+# the lens can be seen as a case.
 #
 # Two traps. A state that breaks the run makes every other answer likelier, so the expected answers are shuffled for the
 # null. And near the output the state holds the word *seven* itself: then the run says the word. That is copying, and the
-# figure calls it *untranslated*.
+# figure calls it *untranslated*. Metrics and ways to corrupt a run can lead to disparate conclusions
+# {cite:p}`zhang2023patching,heimersheim2024patching`; hence two measures, the share of answers and the gain in log-probability.
 
 # %% tags=["hide-input"]
 swaps = arithmetic.patch_items(items, seed=seed)

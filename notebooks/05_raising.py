@@ -70,6 +70,14 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # {glue}`hub_bridging` join two types (code-switched sentences, dictionary lines, translations), and {glue}`hub_bridging_end` at
 # the end.
 #
+# Small models have been raised to study sharing before. {cite:t}`blum2025rosetta` train Transformers on made-up facts in
+# several languages: in one phase of learning a fact comes to be held apart or as one, only what is held as one transfers, and
+# which of the two depends on how closely facts go with a language and how easily that language is told.
+# {cite:t}`cosma2026invitro` makes two languages of one grammar, and finds in 700 runs that transfer hangs on tokens which
+# keep pieces that both languages use. There the trainings are the subject. Here they are also the yardstick: code, sums,
+# logical forms, pictures and sounds share one world with four languages, every word is one token, and the models are kept so
+# that instruments can be held against a known truth.
+#
 # Every model is asked the same thing: a fifth of the facts is *held out*, taught in English words and in no other type. To answer
 # such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub, and all
 # similarities in this chapter are on such facts too.
@@ -98,7 +106,7 @@ raised.curves(
 )
 
 # %% [markdown]
-# The loss alone tells no hub from islands; the islands' text is even the easier one. Ask them facts, and look at their states:
+# A loss alone tells no hub from islands. Ask them facts, and look at their states:
 
 # %% tags=["hide-input"]
 youth = raised.changed(raising.youth)
@@ -145,6 +153,11 @@ live_evidence.claims(
 #
 # The same instruments looked at every checkpoint of the full trainings. Choose a training; the curves are of items that the type
 # was never taught.
+#
+# Of public models the checkpoints say: first each language has representations of its own, which slowly become one
+# {cite:p}`riemenschneider2025compression`; and, by patching, shared concepts are there early and are refined until the end,
+# for some languages more than for others {cite:p}`korner2026meanings`. What those models read in which language alone, nobody
+# knows. Here it is known.
 
 # %%
 curves = chapter.find("curves", raising.shipped_curves)
@@ -254,12 +267,12 @@ layers.curves(
 listing(raising.demanded())
 
 # %% [markdown]
-# Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two saw
-# the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split, so that
-# the reported items chose nothing, and none did better, though they saw
-# fewer tokens. Their shares are of 150 prompts a type. The planted model had recipes before this one, too: the first three were
-# judged by the reported split and lost the plant while they learned the taught facts by heart. This one was chosen on another
-# split: it reads English words in the other types' sentence forms before the planting, and no row moves afterwards.
+# Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two
+# saw the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split,
+# so that the reported items chose nothing. They saw fewer tokens, and what they came to stands in the table, as shares of
+# their own prompts. The planted model had recipes before this one, too: the first three were judged by the reported split and
+# lost the plant while they learned the taught facts by heart. This one was chosen on another split: it reads English words in
+# the other types' sentence forms before the planting, and no row moves afterwards.
 
 # %% tags=["hide-input"]
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
@@ -270,6 +283,9 @@ listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"
 # The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: with the
 # held-out facts taken out of English as well, nothing is left to share, and what is still answered follows from the class of a
 # thing alone (animals eat what animals eat).
+#
+# Does it take English? Models trained on other mixtures, without English among them, were found to share as much
+# {cite:p}`harrasse2025tracing`. The organism *balanced* above, which has no dominant language, is the like of them.
 
 # %%
 changed = chapter.find("controls", raising.controls_summary)

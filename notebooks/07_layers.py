@@ -49,10 +49,12 @@ chapter = begin("layers", globals(), "n_counted", "sentences")
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that mean the same in each language. With `data_dir` at a folder that holds the set's own files they are
-# news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"` they
-# come over the network. By default they are generated from the world that the shipped models were taught, two facts in a line,
-# with code and sums as further types. Other lines of the same kind are only counted.
+# The model reads lines that say the same in each language. With `data_dir` at a folder that holds the set's own files they
+# are news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"`
+# they come over the network. By default they are generated from the world that the shipped models were taught, two facts in a
+# line, with code and sums as further types; generated German is [a text type of its own](06_languages). Other lines of the
+# same kind are only counted: toy text covers few of a public model's tokens, and the rest of its lens counts below as *never
+# seen*.
 
 # %%
 texts = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
@@ -117,10 +119,12 @@ heard.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like frequency
-# exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the text's own language
-# somewhere in the middle, and below it at the right edge. English text is one control: no other language should come up there.
-# Random weights are the other: they give each language what it has of the vocabulary.
+# *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like
+# frequency exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the
+# text's own language somewhere in the middle, and below it at the right edge. English text is one control: no other language
+# should come up there. Random weights are the other: they give each language what it has of the vocabulary. English need not
+# be the language in front: Llama-2 passes through English alone, but models trained on much Japanese through both
+# {cite:p}`zhong2024beyond`.
 
 # %% tags=["hide-input"]
 heard.curves(

@@ -161,8 +161,11 @@ named.dose(
 # *bad*, and what a dog is; no sentence ties it to *happy* or *peace*.
 #
 # The trap in the null: prompts are many, but the vector is one. Some random direction also shifts all prompts the same way,
-# and flipping the signs of prompts would call that significant. So the measured shift must also stand out among the shifts of a hundred random
-# directions, or, for the texts written, be above the strongest of ten.
+# and flipping the signs of prompts would call that significant. So the measured shift must also stand out among the shifts of
+# a hundred random directions, or, for the texts written, be above the strongest of ten. A mean hides more: from prompt to
+# prompt the effect of a steering vector varies widely {cite:p}`tan2024steering`, and is often the opposite of what was
+# wanted, most of all where the differences it is made of do not point one way {cite:p}`braun2025steering`. So intervals here
+# are over prompts.
 
 # %% tags=["hide-input"]
 steering.claims(
@@ -209,7 +212,7 @@ steering.claims(
 #
 # The figure shows the shift under the English vector minus that under the native one, same layer, same coefficient. "About as
 # well" needs a margin that is fixed before the run: the English vector does at least three quarters of what the native
-# one does.
+# one does. Others found English vectors to steer even better than those of the output language {cite:p}`schut2025think`.
 
 # %% tags=["hide-input"]
 steering.bars(

@@ -54,7 +54,8 @@ model = chapter.model
 # The paper reads the programs of MBPP, nearly a thousand short Python exercises. With `data_dir` at a folder that holds the
 # set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of mxeval) you read it from there; with `programs="mbpp"` over the
 # network; with `programs="stdlib"` you read functions of the Python that runs the chapter. By default programs are generated:
-# one statement each, in the words the book's small models were taught. What does not parse as Python 3 is skipped.
+# one statement each, in the words the book's small models were taught. A list of `FLOWER` and `HIT` is no code that another
+# model has read. What does not parse as Python 3 is skipped.
 
 # %%
 found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
@@ -79,8 +80,10 @@ commas, before_arguments, ranges = code.comma_places(found), code.argument_place
 #
 # At every comma between two items of a list, read the lens for *and*. Its probability alone says little: a lens may favour
 # some words whatever the model reads. And *and* is a word of Python too, so a model may have it ready wherever code goes on,
-# without any English. So you follow other words of Python (*or*, *not*, *in*, ...), frequent English words (*the*, *of*, ...),
-# and the token that the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
+# without any English. (Llama models that translate between programming languages give high probability to English tokens,
+# keywords among them, in the second half of the middle layers {cite:p}`kargaran2025code`; which of the two it is stays open.)
+# So you follow other words of Python (*or*, *not*, *in*, ...), frequent English words (*the*, *of*, ...), and the token that
+# the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
 
 # %% tags=["hide-input"]
 ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)

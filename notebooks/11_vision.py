@@ -219,9 +219,10 @@ nouns.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Below zero is a finding as well: the right word is then *less* likely at the picture than a wrong one. A patch is read by later
-# layers and never said, so training need not bring its state near the word in the unembedding, and the logit
-# lens may miss what is there {cite:p}`krojer2026latentlens`.
+# *How to read it.* Below zero is a finding as well: the right word is then *less* likely at the picture than a wrong one. A
+# patch is read by later layers and never said, so training need not bring its state near the word in the unembedding, and the
+# logit lens may miss what is there: compared with states of texts in place of rows, far more patches of large models had a
+# meaning {cite:p}`krojer2026latentlens`.
 
 # %% tags=["hide-input"]
 nouns.claims(
@@ -361,11 +362,13 @@ chapter.find("abroad", raising.abroad).bars(
 # Take the last state of *the circle has the color blue*, and write it at one layer into every patch that shows any of a red circle. If words
 # and patches keep colours in one place, the model now says *blue*, asked in English, and *azul*, asked in Spanish.
 #
-# The traps are those of any patch. Whatever disturbs the patches makes other answers likelier, so expected answers are shuffled for
-# the null. A state is also written that names the colour which is there (nothing should change), one that names no colour, one of an earlier
-# position of the same sentence, and a random push of the same length. *Own type* is no control but the best that can be had: the
-# patches of a picture of the other colour. Where these turn fewer than half of the answers at any middle layer, patches are
-# hardly read there, and the claims *cannot be tested here*.
+# The traps are those of any patch. Whatever disturbs the patches makes other answers likelier, so expected answers are
+# shuffled for the null. A state is also written that names the colour which is there (nothing should change), one that names
+# no colour, one of an earlier position of the same sentence, and a random push of the same length. *Own type* is no control
+# but the best that can be had: the patches of a picture of the other colour. Where these turn fewer than half of the answers
+# at any middle layer, patches are hardly read there, and the claims *cannot be tested here*. That can be so by build: a model
+# trained from scratch to write pictures too tends to pass on what it sees through a single token behind the picture, one
+# adapted from a text model through many patches {cite:p}`serra2024narrow`.
 
 # %% tags=["hide-input"]
 swapped = {

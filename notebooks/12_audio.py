@@ -56,8 +56,9 @@ model = chapter.model
 # VGGSound is hard to get, so the chapter makes its own sounds: animals, instruments and machines out of sines, frequency
 # modulation and filtered noise, varied in pitch, length, loudness and background. The book's small model was trained on such
 # sounds with English sentences, and on nothing in another language. The clips here have combinations of pitch and length that
-# it never heard of their source. Real recordings are read from `data_dir`: ESC-10 or ESC-50 (GitHub karolpiczak/ESC-50), or
-# VGGSound's csv and wav files (robots.ox.ac.uk/~vgg/data/vggsound), with their labels as texts.
+# it never heard of their source. To a model raised on real sounds these are strangers, whatever they are called. Real
+# recordings are read from `data_dir`: ESC-10 or ESC-50 (GitHub karolpiczak/ESC-50), or VGGSound's csv and wav files
+# (robots.ox.ac.uk/~vgg/data/vggsound), with their labels as texts.
 
 # %%
 if data_dir:
@@ -226,8 +227,8 @@ labelled.claims(
 
 # %% [markdown]
 # The lens asks for one thing: that a sound lie where the *output* has its words. It may lie where the *input* has them, or
-# where middle layers have them, and the lens would not see it (arXiv 2602.00462 finds that of pictures). The similarity above
-# and the interventions below do not have that blind spot.
+# where middle layers have them, and the lens would not see it ({cite:t}`krojer2026latentlens` find that of pictures). The
+# similarity above and the interventions below do not have that blind spot.
 #
 # ## A question never taught: what kind of animal is it?
 #

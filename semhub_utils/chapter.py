@@ -11,15 +11,19 @@ import pandas as pd
 from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, verdict_table
+from semhub_utils.finding import Finding, Html, note, verdict_table
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
-from semhub_utils.spokes.items import Items
+from semhub_utils.spokes.items import GENERATED, Items
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
+TOY = (
+    "All items of this run are generated from the made-up world that the models of this book were taught. What holds "
+    "of them, or does not, need not hold of natural text, pictures or sounds."
+)
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 
 
@@ -107,9 +111,13 @@ class Chapter:
         return Known(told, found.table)
 
     def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table."""
+        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
+        book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
-        return verdict_table(self.results.claims)
+        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
+        if not generated or self.model.model_id.startswith("organism:"):
+            return shown
+        return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The word for a claim: rules that were fixed before any run, applied to its evidence.
+"""The word for a claim: rules that were fixed before the numbers they judge, applied to its evidence.
 
 `RULES` are what `judge` does, in order; book/verdicts.md prints them, and a test holds the two together.
 """

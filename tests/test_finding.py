@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
-from semhub_utils.chapter import Chapter, left_out, listing
+from semhub_utils.chapter import TOY, Chapter, left_out, listing
 from semhub_utils.evidence import UNTESTABLE
 from semhub_utils.finding import Finding
 from semhub_utils.results import Run
@@ -114,6 +115,27 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
     known = chapter.knows(ask, items, "say {Name}")
     assert known["es"] is None and "the model cannot say Zh" in known["zh"] and known.share == 0.5
     assert set(known.table.data_type) == {"es", "zh"}
+
+
+def test_generated_items_are_owned_up_to_beside_the_verdicts(tmp_path):
+    """Of a public model, and where nothing natural was read."""
+
+    def finished(model_id: str, source: str) -> str:
+        model = Model(model_id)
+        chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
+        for items in (Items(["3+5"], source), Items(["3+6"])):
+            chapter.find(f"step {items}", partial(made_of, items))
+        shown = chapter.finish()
+        assert "verdict-table" in shown.html and (TOY in shown.text) == (TOY in shown.html)
+        return shown.text
+
+    assert TOY in finished("some/model", "generated")
+    assert TOY not in finished("organism:hub", "generated")
+    assert TOY not in finished("some/model", "NTREX-128/newstest2019-ref.spa.txt")
+
+
+def made_of(items: Items) -> pd.DataFrame:
+    return pd.DataFrame({"value": [float(len(items))]})
 
 
 def test_tables_of_a_chapter():

@@ -12,6 +12,7 @@ import torch
 from oracle import one_token_forms
 from shared_data import DATA, shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+from test_project import pages
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
@@ -57,6 +58,16 @@ def test_the_three_endings(text, language, stopped, bare):
     assert said == [stopped + CONTINUATION[language], stopped, bare]
     with pytest.raises(SemhubError, match="no ending 'open'"):
         ended(text, language, "open")
+
+
+def test_generated_german_is_what_the_chapter_says_it_is():
+    """And the others are not."""
+    [told] = [page for name, page in pages().items() if name.endswith("06_languages")]
+    assert "All its scenes begin with *man sagt, dass*" in " ".join(told.split())
+    for scene in languages.parallel_sentences(200, seed=3, source="generated"):
+        assert [text.startswith("man sagt, dass ") for text in scene.texts.values()] == [
+            n == "german" for n in LANGUAGES
+        ]
 
 
 def test_the_continuations():

@@ -155,3 +155,30 @@ def test_the_licences_are_there():
 def test_readme_shows_both_commands_first():
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert "make book" in blocks[0] and "make test" in blocks[0]
+
+
+def pages() -> dict[str, str]:
+    """The text of each page of the contents; of a chapter, its prose."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    listed = [contents["root"], *(e["file"] for part in contents["parts"] for e in part["chapters"])]
+    texts = {name: ROOT / f"{name}.md" for name in listed if not name.startswith("notebooks/")}
+    prose = {
+        f"notebooks/{path.stem}": "\n".join(c.source for c in jupytext.read(path).cells if c.cell_type == "markdown")
+        for path in chapters()
+    }
+    return {name: path.read_text("utf-8") for name, path in texts.items()} | prose
+
+
+def cited(text: str) -> set[str]:
+    """The works that a page cites, by key."""
+    return {key.strip() for keys in re.findall(r"\{cite:[pt]\}`([^`]+)`", text) for key in keys.split(",")}
+
+
+def test_every_work_of_the_bibliography_is_cited_where_it_matters():
+    known = re.findall(r"^@\w+\{([^,]+),", (ROOT / "book/references.bib").read_text("utf-8"), re.MULTILINE)
+    assert len(known) == len({*known}), "a work is entered twice"
+    told = {name: cited(text) for name, text in pages().items() if name != "book/bibliography"}
+    assert {*known} == set().union(*told.values()), "entered and cited works differ"
+    chapter = {key for name, keys in told.items() if name.startswith("notebooks/") for key in keys}
+    assert {"blum2025rosetta", "cosma2026invitro"} <= chapter
+    assert cited("{cite:p}`a2020b, c` and {cite:t}`d`") == {"a2020b", "c", "d"}

@@ -309,8 +309,9 @@ class AlikeLabel(Experiment):
 
     Claim `clip-label/<series>`: the share of clips whose own label is the nearest by cosine of its group (animals with
     animals), above chance (NEAREST), against labels shuffled among clips of a group. Beside it the cosine with the own
-    label minus the mean with others, of the own group ("corrected") and of all clips ("as released"). Curves: `clip-retrieval`, is the own label the nearest of all (labels
-    that tie share the answer; series "chance"); and the plain cosine (`clip-cosine`).
+    label minus the mean with others, of the own group ("corrected") and of all clips ("as released"). Curves:
+    `clip-retrieval`, is the own label the nearest of all (labels that tie share the answer; series "chance"); and the
+    plain cosine (`clip-cosine`).
     """
 
     frame: str = "{}"
@@ -336,8 +337,6 @@ class AlikeLabel(Experiment):
         found, of_group = Weighed(_nearest(cosine), own).own, _nearest(np.where(compared, cosine, -np.inf))
         return {
             ("clip-label", NEAREST): Weighed(of_group - 1 / compared.sum(2, keepdims=True), own),
-                _nearest(np.where(compared, cosine, -np.inf)) - 1 / compared.sum(2, keepdims=True), own
-            ),
             ("clip-label", OF_GROUP): Weighed(cosine, labels.weights(labels.others(of_group=True))),
             ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.others())),
             ("clip-retrieval", ""): found,

@@ -52,7 +52,9 @@ SCENES = {
     "zh": ("{agent} {verb} {theme}", "{agent} 把 {theme} {verb} {recipient}"),
     "de": ("man sagt , dass {agent} {theme} {verb}", "man sagt , dass {agent} {theme} an {recipient} {verb}"),
 }
-"""How a language says a scene, without and with somebody to whom. German: the accusative, also for the dative."""
+"""How a language says a scene, without and with somebody to whom. Not always as its speakers would: Spanish lacks the
+*a* before a person to whom something is done; German is a clause behind "it is said that", so that its verb stands
+last, and has the accusative for the dative."""
 
 
 @dataclass(frozen=True)
