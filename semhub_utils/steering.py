@@ -209,24 +209,28 @@ def patched_states(
 
 @contextmanager
 def erased(
-    model: LanguageModel, spaces: Mapping[int, tuple[Float[Tensor, "hidden rank"], Float[Tensor, " hidden"]]]
+    model: LanguageModel,
+    spaces: Mapping[int, tuple[Float[Tensor, "hidden rank"], Float[Tensor, "hidden rank"], Float[Tensor, " hidden"]]],
 ) -> Iterator[None]:
-    """While open, states have no more than the mean in some directions: h - (h - mean) Q Q^T, for the orthonormal
-    columns Q and the mean given by layer. All tokens but the first are edited, whose state hardly depends on its token
-    (arXiv 2309.17453). Raises SemhubError on a layer that there is none of."""
+    """While open, states hold no more than the mean of some numbers that are read off them linearly: by layer, `of`,
+    `along` and `mean`, with of^T along = 1, and h - along of^T (h - mean) in the state's place. With along = of it is
+    the orthogonal projection; with along = Cov(h) of it changes states as little as can be (LEACE, arXiv 2306.03819).
+    All tokens but the first are edited, whose state hardly depends on its token (arXiv 2309.17453). Raises SemhubError
+    on a layer that there is none of."""
 
-    def eraser(basis: Tensor, mean: Tensor) -> Callable[[Tensor], Tensor]:
+    def eraser(of: Tensor, along: Tensor, mean: Tensor) -> Callable[[Tensor], Tensor]:
         def erase(h: Tensor) -> Tensor:
-            q, old = basis.to(h.device, torch.float32), h[:, 1:].float()
-            new = old - (old - mean.to(q)) @ q @ q.T
+            read, put, middle = (part.to(h.device, torch.float32) for part in (of, along, mean))
+            old = h[:, 1:].float()
+            new = old - (old - middle) @ read @ put.T
             return torch.cat([h[:, :1], new.to(h.dtype)], dim=1)
 
         return erase
 
     check_layers(model, [*spaces])
     with ExitStack() as stack:
-        for layer, (basis, mean) in spaces.items():
-            stack.enter_context(model.hook(layer, eraser(basis, mean)))
+        for layer, space in spaces.items():
+            stack.enter_context(model.hook(layer, eraser(*space)))
         yield
 
 

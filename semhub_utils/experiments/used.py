@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_utils.errors import need
 from semhub_utils.evidence import NATS, PROBABILITY, depths, split_items
 from semhub_utils.experiments.continuations import nats
 from semhub_utils.experiments.core import Claim, Experiment
@@ -88,6 +89,7 @@ class Concepts(Experiment):
     site: str = LAST
     nothing: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
+    parts: ClassVar[str] = "cluster"
     columns: ClassVar[tuple[str, ...]] = ("condition",)
 
     @property
@@ -238,7 +240,12 @@ def token_energy(model: LanguageModel, hidden: Float[Tensor, "item layer hidden"
     """How much of a state lies where tokens lie: the root of the mean squared cosine of the state with the rows of the
     unembedding, over that of the rows with one another (arXiv 2402.10588, Sec. 3.3 and release). 1 for what is as near
     to the tokens as they are to each other. The rows carry the scale of the final norm, so that they lie among states.
-    Raises SemhubError where rows are of another width than states (as `lens` would read through a projection)."""
+    Raises SemhubError where rows are of another width than states."""
+    need(
+        model.unembedding.shape[1] == model.hidden_size,
+        f"The unembedding of {model.model_id} has rows of another width than its states; a model without a projection "
+        "between them would do.",
+    )
     ones = torch.ones(model.hidden_size)
     ones[::2] = -1  # of length and mean as normed states have them, so that only scale and shift are left
     with torch.inference_mode():
@@ -252,34 +259,36 @@ def token_energy(model: LanguageModel, hidden: Float[Tensor, "item layer hidden"
 
 # ---- necessity ----
 
-HELD, SEEDS = 0.9, 5
-"""The share of what is common out of sample that a subspace holds, and how many random ones are drawn."""
-TINY = 1e-300
+HELD, VARIANCE, SEEDS = 0.9, 0.99, 5
+"""The share of what is common out of sample that a subspace holds; that of the variance which is looked at; and how
+many random subspaces are drawn."""
 RANDOM, IDENTITY = "random subspace of equal variance", "language identity"
-Basis = Float[np.ndarray, "hidden rank"]
-"""Orthonormal columns."""
+Basis = Float[np.ndarray, "part rank"]
+"""Orthonormal directions of standardised states."""
 
 
 @dataclass(frozen=True)
 class Necessity(Experiment):
-    """Does a model need what a type shares with the hub's? A subspace is erased while it reads the type (`erased`), at
-    all middle layers and all tokens but the first: the states' part in it is replaced by its mean over the type.
+    """Does a model need what a type shares with the hub's? A subspace is erased while it reads the type, at all middle
+    layers and all tokens but the first: the states' part in it is replaced by its mean (`erased`).
 
-    The shared subspace of a layer: states at the last token of prompts and of their twins, both minus the mean of their
-    form; of the covariance of the two sides, made symmetric, the directions of the largest eigenvalues. How many is
-    chosen by cross-validation: directions of either half of the pairs are measured on the other half, and the fewest
-    are taken that hold HELD of the covariance there is to be had. All this is done on half of the clusters, and the
-    claim is about the others.
+    States are standardised first: by the principal directions of all the type's tokens that hold VARIANCE of their
+    variance, each at variance 1. So any two subspaces of one rank hold as much of the variance, and what is erased
+    leaves nothing behind that could be told from it. The shared subspace of a layer: states at the last token of
+    prompts and of their twins, both minus the mean of their form; of the covariance of the two sides, made symmetric,
+    the directions of the largest eigenvalues. How many is chosen by cross-validation: directions of either half of the
+    pairs are measured on the other half, and the fewest are taken that hold HELD of the covariance there is to be had.
+    All this is done on half of the clusters, and the claim is about the others.
 
     Claim `necessity/<series>`: by how much the log-probability of the right continuation falls, in nats per token of
     it. Null: subspaces of equal rank from pairs shuffled within their form, `draws` of them. Controls: random subspaces
-    of equal rank that hold as much of the type's variance (SEEDS draws); the directions in which the means of the
-    type's forms differ from the twins'; random weights, with a subspace of their own. The number stands at the layer in
+    of equal rank, and so of equal variance (SEEDS draws); the directions in which the means of the type's forms differ
+    from the twins', no more than that; random weights, with a subspace of their own. The number stands at the layer in
     the middle of those erased.
 
     A continuation follows its prompt with a space or without, as the model, left alone, finds likelier. Tables:
-    `necessity-rank` and `necessity-variance`, by layer: how many directions are erased, and which share of the type's
-    variance within its forms they hold.
+    `necessity-rank` and `necessity-share`, by layer: how many directions are erased, and of how many that is which
+    share.
     """
 
     draws: int = 100
@@ -303,8 +312,7 @@ class Necessity(Experiment):
         return Kept(items)
 
     def choose(self, model: LanguageModel, kept: Kept) -> Kept:
-        clusters = kept.labels("cluster")
-        parts = split_items(range(len(kept.items)), kept.seed, clusters=clusters)
+        parts = split_items(range(len(kept.items)), kept.seed, clusters=kept.labels("cluster"))
         fitting, reported = ([kept.items[k] for k in part] for part in parts)
         ways = [[item.prompt + space + item.answer for item in reported] for space in ("", " ")]
         cost = [nats(model, [item.prompt for item in reported], texts) for texts in ways]
@@ -317,48 +325,28 @@ class Necessity(Experiment):
         before = nats(reader, prompts, texts)
 
         def fall(bases: Sequence[Basis]) -> ByLayer:
-            return (self._cost(reader, prompts, texts, space, bases) - before)[:, None]
+            return (space.cost(reader, prompts, texts, bases) - before)[:, None]
 
-        shared = space.of()
-        null = np.stack([fall(space.of(pairing)).mean(0) for pairing in space.shuffled(self.draws)])
+        shared, layers = space.shared(), space.layers
+        null = np.stack([fall(space.shared(pairing)).mean(0) for pairing in space.shuffled(self.draws)])
         controls = {
-            RANDOM: np.stack([fall(space.random(shared, seed)) for seed in range(SEEDS)]),
+            RANDOM: np.stack([fall(space.random(seed)) for seed in range(SEEDS)]),
             IDENTITY: fall(space.identity()),
         }
-        layers = space.layers
-        middle = [layers[len(layers) // 2]]
-        given = {"layers": middle, "least_p": least_permutation_p(space.groups, space.clusters)}
+        given = {"layers": layers[len(layers) // 2 :][:1], "least_p": least_permutation_p(space.groups, space.clusters)}
         rows = pd.DataFrame({"layer": layers, "depth": np.array(layers) / reader.n_layers, "n": len(fitting)})
+        shares = [q.shape[1] / len(q) for q in shared]
         return {
             ("necessity", ""): Scores(fall(shared), controls, (null,), **given),
             ("necessity-rank", ""): rows.assign(experiment="necessity-rank", value=[q.shape[1] for q in shared]),
-            ("necessity-variance", ""): rows.assign(experiment="necessity-variance", value=space.held(shared)),
+            ("necessity-share", ""): rows.assign(experiment="necessity-share", value=shares),
         }
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
         space = _Space(reader, fitting, kept.seed)
-        after = self._cost(reader, prompts, texts, space, space.of())
+        after = space.cost(reader, prompts, texts, space.shared())
         return {("necessity", ""): (after - nats(reader, prompts, texts))[:, None]}
-
-    def _cost(
-        self,
-        reader: LanguageModel,
-        prompts: Sequence,
-        texts: Sequence[Encoding],
-        space: "_Space",
-        bases: Sequence[Basis],
-    ) -> Float[np.ndarray, " item"]:
-        """Nats per token of the continuations without some directions."""
-        spaces = {
-            layer: (torch.from_numpy(q), space.mean[k])
-            for k, (layer, q) in enumerate(zip(space.layers, bases, strict=True))
-        }
-        marks, weights = tuple(float(q.sum()) for q in bases), reader.weights
-        for encoding in texts:
-            reader.store.note_edit((weights, tuple(encoding.ids), marks), len(encoding))
-        with reader.store.counted("edit"), erased(reader, spaces):
-            return nats(reader, prompts, texts)
 
 
 def _middle(model: LanguageModel) -> list[int]:
@@ -366,50 +354,59 @@ def _middle(model: LanguageModel) -> list[int]:
     return [layer for layer, inside in zip(every, depths(every, model.n_layers)["middle"], strict=True) if inside]
 
 
-def _centred(
-    groups: Sequence[str], own: Float[np.ndarray, "item layer hidden"], twin: Float[np.ndarray, "item layer hidden"]
-) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "group layer hidden"]]:
-    """Both sides minus the means of their forms, and how these differ."""
-    group = codes(groups)
-    means = [np.stack([of[group == g].mean(0) for g in range(group.max() + 1)]) for of in (own, twin)]
-    return own - means[0][group], twin - means[1][group], means[0] - means[1]
-
-
 class _Space:
-    """What a type and its twins share at each middle layer, in prompts that a subspace is fitted on."""
+    """What a type and its twins share at each middle layer, in prompts that a subspace is fitted on.
+
+    mean, of, along: by layer, of all the type's tokens but the first, and what standardises a state and undoes it.
+    own, twin: standardised states at the last token, minus the means of their forms, which differ by `apart`."""
 
     def __init__(self, reader: LanguageModel, fitting: Sequence[Twin], seed: int):
         self.layers, self.seed = _middle(reader), seed
         self.groups, self.clusters = ([getattr(item, name) for item in fitting] for name in ("group", "cluster"))
-        sides = [[item.prompt for item in fitting], [item.hub_prompt for item in fitting]]
-        states = [hidden_states(reader, texts, layers=self.layers).hidden.double().cpu().numpy() for texts in sides]
-        self.own, self.twin, self.apart = _centred(self.groups, *states)
-        encodings = reader.encode(sides[0])
-        inside = [list(range(1, len(e))) or [0] for e in encodings]
-        self.mean = hidden_states(reader, encodings, positions=inside, layers=self.layers).hidden.mean(0)
+        sides = [reader.encode([getattr(item, name) for item in fitting]) for name in ("prompt", "hub_prompt")]
+        inside = [list(range(1, len(e))) or [0] for e in sides[0]]
+        tokens = hidden_states(reader, sides[0], positions=inside, layers=self.layers).hidden
+        last = [hidden_states(reader, side, layers=self.layers).hidden.double().cpu().numpy() for side in sides]
+        self.mean, self.of, self.along, self.states = [], [], [], []
+        for k in range(len(self.layers)):
+            states = tokens[:, k].double().cpu().numpy()
+            self.mean.append(states.mean(0))
+            _, scale, rows = np.linalg.svd(states - self.mean[k], full_matrices=False)
+            scale = scale / len(states) ** 0.5
+            r = 1 + int(np.argmax(np.cumsum(scale**2) >= VARIANCE * (scale**2).sum()))
+            self.of.append(rows[:r].T / np.maximum(scale[:r], 1e-12))
+            self.along.append(rows[:r].T * scale[:r])
+            self.states.append([side[:, k] @ self.of[k] for side in last])
+        self._centre(self.states)
+
+    def _centre(self, states: Sequence[Sequence[Float[np.ndarray, "item part"]]]) -> None:
+        group = codes(self.groups)
+        means = [
+            [np.stack([side[group == g].mean(0) for g in range(group.max() + 1)]) for side in some] for some in states
+        ]
+        self.own, self.twin = (
+            [some[s] - mean[s][group] for some, mean in zip(states, means, strict=True)] for s in (0, 1)
+        )
+        self.apart = [own - twin for own, twin in means]
 
     def _only(self, some: Sequence[int]) -> "_Space":
         """Of some of the prompts, the means of whose forms are their own."""
         part = copy(self)
         part.groups, part.clusters = ([of[k] for k in some] for of in (self.groups, self.clusters))
-        part.own, part.twin, _ = _centred(part.groups, self.own[some], self.twin[some])
+        part._centre([[side[some] for side in of] for of in self.states])
         return part
 
-    def _cross(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> Float[np.ndarray, "hidden hidden"]:
+    def _cross(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> Float[np.ndarray, "part part"]:
         """The covariance with the paired twins at a layer, made symmetric."""
         pairing = np.arange(len(self.groups)) if pairing is None else pairing
         stays = pairing >= 0
-        cross = self.own[stays, k].T @ self.twin[pairing[stays], k] / max(stays.sum(), 1)
+        cross = self.own[k][stays].T @ self.twin[k][pairing[stays]] / max(stays.sum(), 1)
         return (cross + cross.T) / 2
 
-    def _spectrum(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> tuple[np.ndarray, Basis]:
-        """Its eigenvalues, the largest first, and their directions."""
+    def _directions(self, k: int, pairing: Int[np.ndarray, " item"] | None = None) -> tuple[np.ndarray, Basis]:
+        """All directions, and the covariance along each, the largest first."""
         values, vectors = np.linalg.eigh(self._cross(k, pairing))
         return values[::-1], vectors[:, ::-1]
-
-    def _along(self, k: int, basis: Basis) -> Float[np.ndarray, " rank"]:
-        """The covariance along some directions."""
-        return np.einsum("hr,hi,ir->r", basis, self._cross(k), basis, optimize=True)
 
     def shuffled(self, draws: int) -> Int[np.ndarray, "draw item"]:
         some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": self.seed}
@@ -418,48 +415,41 @@ class _Space:
     @cached_property
     def ranks(self) -> list[int]:
         """How many directions are shared at each layer."""
-        every = range(len(self.groups))
-        halves = split_items(every, self.seed, clusters=self.clusters)
-        parts = [self._only(half) for half in halves if len(half) > 1]
-        if len(parts) < 2:
-            return [1] * len(self.layers)
-        found = []
+        halves = split_items(range(len(self.groups)), self.seed, clusters=self.clusters)
+        parts, found = [self._only(half) for half in halves], []
         for k in range(len(self.layers)):
-            held = [other._along(k, fitted._spectrum(k)[1]) for fitted, other in (parts, parts[::-1])]
-            common = np.cumsum(np.sum(held, 0))
+            held = 0
+            for fitted, other in (parts, parts[::-1]):
+                values, basis = fitted._directions(k)
+                along = np.einsum("pr,pq,qr->r", basis, other._cross(k), basis, optimize=True)
+                held = held + np.where(values > 0, along, 0)
+            common = np.cumsum(held)
             found.append(1 + int(np.argmax(common >= HELD * common.max())))
         return found
 
-    def of(self, pairing: Int[np.ndarray, " item"] | None = None) -> list[Basis]:
+    def shared(self, pairing: Int[np.ndarray, " item"] | None = None) -> list[Basis]:
         """The directions that the prompts share with their twins, or with the paired ones."""
-        each = enumerate(self.ranks)
-        return [np.ascontiguousarray(self._spectrum(k, pairing)[1][:, :rank]) for k, rank in each]
+        return [self._directions(k, pairing)[1][:, :rank] for k, rank in enumerate(self.ranks)]
 
-    def held(self, bases: Sequence[Basis]) -> list[float]:
-        """Which share of the type's variance lies in some directions, by layer."""
-        whole = np.maximum((self.own**2).sum((0, 2)), TINY)
-        return [float(((self.own[:, k] @ q) ** 2).sum() / whole[k]) for k, q in enumerate(bases)]
-
-    def random(self, like: Sequence[Basis], seed: int) -> list[Basis]:
-        """Random directions, as many as are given, that hold as much of the variance: they are drawn from a normal
-        distribution whose covariance is that of the states to some power, found by bisection."""
-        rng, found = np.random.default_rng([self.seed, seed]), []
-        for k, (basis, share) in enumerate(zip(like, self.held(like), strict=True)):
-            values, vectors = np.linalg.eigh(self.own[:, k].T @ self.own[:, k])
-            values = np.clip(values[::-1] / max(values[-1], TINY), 1e-12, None)
-            drawn, low, high = rng.standard_normal(basis.shape), 0.0, 16.0
-            for _ in range(30):
-                power = (low + high) / 2
-                q, _ = np.linalg.qr(vectors[:, ::-1] @ (values[:, None] ** power * drawn))
-                less = ((self.own[:, k] @ q) ** 2).sum() < share * (self.own[:, k] ** 2).sum()
-                low, high = (power, high) if less else (low, power)
-            found.append(q)
-        return found
+    def random(self, seed: int) -> list[Basis]:
+        """As many random directions."""
+        rng = np.random.default_rng([self.seed, seed])
+        sizes = zip(self.of, self.ranks, strict=True)
+        return [np.linalg.qr(rng.standard_normal((of.shape[1], rank)))[0] for of, rank in sizes]
 
     def identity(self) -> list[Basis]:
         """The directions in which forms differ from the twins', no more than are shared."""
-        found = []
-        for k, rank in enumerate(self.ranks):
-            vectors, _, _ = np.linalg.svd(self.apart[:, k].T, full_matrices=False)
-            found.append(np.ascontiguousarray(vectors[:, :rank]))
-        return found
+        found = [np.linalg.svd(apart.T, full_matrices=False)[0] for apart in self.apart]
+        return [vectors[:, :rank] for vectors, rank in zip(found, self.ranks, strict=True)]
+
+    def cost(
+        self, reader: LanguageModel, prompts: Sequence, texts: Sequence[Encoding], bases: Sequence[Basis]
+    ) -> Float[np.ndarray, " item"]:
+        """Nats per token of what texts add to their prompts, read without some directions."""
+        parts = zip(self.layers, self.of, self.along, self.mean, bases, strict=True)
+        spaces = {layer: tuple(map(torch.tensor, (of @ q, along @ q, mean))) for layer, of, along, mean, q in parts}
+        marks, weights = tuple(float(q.sum()) for q in bases), reader.weights
+        for encoding in texts:
+            reader.store.note_edit((weights, tuple(encoding.ids), marks), len(encoding))
+        with reader.store.counted("edit"), erased(reader, spaces):
+            return nats(reader, prompts, texts)
