@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from . import figures
-from .evidence import Evidence, knows_task
+from .evidence import Evidence
 from .results import Run
-from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
+from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, knows_task
 
 _STATIC = Path(__file__).parent / "static"
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
@@ -156,7 +156,7 @@ def _said(of: Mapping, unit: str | None = None) -> str:
 
 def _p(claim: Mapping) -> str:
     p = claim.get("p")
-    return cell_text(p) if p is None else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
+    return cell_text(p) if pd.isna(p) else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
 
 
 def claim_card(claim: Mapping) -> Html:

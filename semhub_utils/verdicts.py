@@ -6,16 +6,22 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .evidence import WEAK_ALPHA, Evidence, depths
+import numpy as np
+from jaxtyping import Float
+
+from .evidence import WEAK_ALPHA, Evidence, Labels, Sample, depths
+from .pairings import codes
 
 MIN_UNITS = 20
+MIN_ACCURACY = 0.5
 ALPHA = 0.01
 HOLDS, WEAKLY, EXPLAINED, INCONCLUSIVE = "holds", "holds weakly", "explained by", "inconclusive"
 NOT, UNTESTABLE = "does not hold", "cannot be tested here"
 RULES = {
     UNTESTABLE: "a precondition failed (the model cannot do the task, or this instrument does not find what was "
-    f"planted for it), fewer than {MIN_UNITS} independent units are left, the window holds no layer, nothing varies, "
-    f"or the null has so few arrangements that p could not fall below {ALPHA:g} whatever the data.",
+    f"planted for it), fewer than {MIN_UNITS} independent units are left, the window holds no layer, a control has no "
+    "item with a number, nothing varies, or the null has so few arrangements that p could not fall below "
+    f"{ALPHA:g} whatever the data.",
     HOLDS: f"at some layer of the window the corrected p is below {ALPHA:g}, the interval lies above 0, and so does "
     "the interval of the claim minus each control, item by item; and where the claim is about the middle layers, these "
     "are above the first sixth and above the last layer, each by its interval and its p.",
@@ -84,6 +90,8 @@ def _untestable(e: Evidence, inside: list[int]) -> str:
         return f"{e.n_units} independent units are left, and {MIN_UNITS} are needed."
     if not inside:
         return f"the model has no layer in the window of this claim (it has {e.n_layers})."
+    if e.lacking:
+        return f"its control {e.lacking[0]!r} has no item with a number."
     if not e.varies:
         return "every item gives the same number, whatever it is paired with."
     if e.least_p >= ALPHA:
@@ -113,3 +121,25 @@ def _where(e: Evidence, layers: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(
         name for name, some in (("early", of["early"]), ("middle", middle), ("late", of["late"])) if some.any()
     )
+
+
+def knows_task(
+    correct: Float[np.ndarray, "item"],
+    *,
+    task: str,
+    chance: float = 0.0,
+    clusters: Labels | None = None,
+    seed: int = 0,
+) -> str | None:
+    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
+
+    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
+    """
+    correct = np.asarray(correct, float)
+    if not len(correct):
+        return f"there is no item on which to see whether the model can {task}."
+    [low] = Sample(correct[:, None], codes(range(len(correct)) if clusters is None else clusters)).bounds(seed=seed).low
+    if correct.mean() >= MIN_ACCURACY and low > chance:
+        return None
+    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low:.0%})"
+    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."

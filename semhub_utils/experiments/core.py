@@ -110,14 +110,16 @@ def run(
     over: str = "cluster",
     seed: int = 0,
     twins: Sequence[int] | None = None,
+    others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
 
-    over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
-    weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
+    random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
+    others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
     """
@@ -133,7 +135,7 @@ def run(
     for reading in readings:
         way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
         seeds = twins if way is None or way.random_weights else ()
-        own, beside = _read(experiment, model, kept, reading, seed, seeds)
+        own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [
             _evidence(
@@ -159,8 +161,9 @@ Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int]
-) -> tuple[Numbers, Beside]:
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int],
+    others: Mapping[str, LanguageModel],
+) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
@@ -169,6 +172,8 @@ def _read(
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)
         beside[way] = _owned(kept, [(None, experiment.beside(model, kept, empty, reading))])
+    for name, other in others.items():
+        beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
     noise = []
     for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
         some = prompts if part is None else list(compress(prompts, part))
@@ -180,7 +185,8 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    labels = kept.labels(experiment.parts) if experiment.parts and kept.prompts is None else []
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:
         return [None] * n
@@ -337,8 +343,11 @@ def curve(
         table.loc[inner, "null_high"] = np.max(bounds, axis=0)
     tables = [table]
     for name, of in (controls or {}).items():
-        aside = of if isinstance(of, Sample) else Sample(of, labels)
-        bounds, n = aside.bounds(seed=seed), int(np.isfinite(aside.scores).all(-1).sum())
+        if not isinstance(of, Sample):  # one column stands for all layers
+            of = Sample(np.broadcast_to(of, (*of.shape[:-1], width)), labels)
+        if not np.isfinite(of.scores).all(-1).any():
+            continue
+        bounds, n = of.bounds(seed=seed), int(np.isfinite(of.scores).all(-1).sum())
         told |= {"value": bounds.values, "low": bounds.low, "high": bounds.high}
         tables.append(pd.DataFrame({**named, **told, "n": n, "dropped": dropped, "control": name}))
     return pd.concat(tables, ignore_index=True)

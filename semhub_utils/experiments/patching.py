@@ -5,17 +5,17 @@ shown by what the model then says, not by what can be read from it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import Unit
+from semhub_utils.evidence import NATS, Unit
 from semhub_utils.experiments.continuations import fitting_prompts, mass, told_sides
 from semhub_utils.experiments.core import Claim, Experiment, Result, joined, run
 from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
@@ -27,14 +27,26 @@ from semhub_utils.spokes.items import PatchItem
 from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import Positions, hidden_states, stream_states
 from semhub_utils.steering import patched_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import TargetTable, target_table
 
 SOURCE, SAME, OTHER, PUSH = "source", "same answer", "other relation", "random push"
 UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where there are places
 OWN = "own type"
 OUTCOMES = ("expected", "original", "untranslated")
 EXCHANGE = Exchange("anchor")
+USED = "nats above the last layer"
 BY_BOTH = "as likely above 0 as below, by thing and by pair of words"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The words of one token, and for each outcome which of them it is, by item."""
+
+    words: TargetTable
+    of: Mapping[str, Int[np.ndarray, " item"]]
+
+    def only(self, some: Bool[np.ndarray, " item"]) -> "_Asked":
+        return replace(self, of={outcome: words[some] for outcome, words in self.of.items()})
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,10 @@ class Patch(Experiment):
     of the hub's. The series is then the type in which is asked, "english" too.
 
     Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
-    same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
-    run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
-    expected word, against the same shuffling. The second is the harder one: at the last layers no block is left to use
-    the state, and the first shows there what the source's own output gives away. Where `into` is 1, "/reversed" stands
-    behind them.
+    same without a patch, and minus what that gives at the last layer, where no block is left to use the state and the
+    source's own output is read off it; against expected answers shuffled among items of a group, as a state that harms
+    the run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
+    expected word, against the same shuffling. Where `into` is 1, "/reversed" stands behind them.
 
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
@@ -58,17 +69,17 @@ class Patch(Experiment):
     states that are written into, the patch at the embedding layer, that at the last layer, where no block is left to
     use it, and random weights. Words of several tokens, or whose token another word shares, are dropped and counted.
 
-    Curves, by `condition` (whose state was written): `patch-first`, the share of items whose likeliest next token
-    begins the expected word, the original one, the expected one in the source's own type ("untranslated"), or another
-    word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with places,
-    `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition "own
-    type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
-    picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
-    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
-    """
+    Curves: `patch`, with nothing taken off; by `condition` (whose state was written) `patch-first`, the share of items
+    whose likeliest next token begins the expected word, the original one, the expected one in the source's own type
+    ("untranslated"), or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank;
+    and, with places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The
+    condition "own type" is no control but what a patch can do at best: the state of the same in the type itself (the
+    mean over a picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the
+    expected answer at some inner layer. Where it does not, what is written there is not read, whoever wrote it."""
 
     hub: str = "english"
     into: int = 0
+    parts: ClassVar[str] = "cluster"
     nothing: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
     columns: ClassVar[tuple[str, ...]] = ("condition", "cluster")
@@ -79,7 +90,7 @@ class Patch(Experiment):
         given["series"] = self.hub if self.into else "{}"
         given["null_in_words"] = "expected answers shuffled among prompts of one relation and form"
         return (
-            Claim("patch", **given),
+            Claim("patch-used", unit=replace(NATS, name=USED), named="patch", ended=False, **given),
             Claim("patch-answer", unit=Unit.share("prompts"), outcome=True, **given),
         )
 
@@ -109,12 +120,12 @@ class Patch(Experiment):
             for k, outcome in enumerate(OUTCOMES)
             if not any(row[k] is None for row in every)
         }
-        return Kept(kept, dropped, of["expected"], (words, of), [item.run[self.into] for item in kept])
+        return Kept(kept, dropped, of["expected"], _Asked(words, of), [item.run[self.into] for item in kept])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         runs = _Runs(reader, kept, prompts)
         said = {name: runs.under(states) for name, states in self._states(reader, kept, runs).items()}
-        index, (_, of) = np.arange(len(kept.items)), kept.more
+        index, of = np.arange(len(kept.items)), kept.more.of
         followed = {name: {k: kept.own(v) for k, v in some.followed.items()} for name, some in said.items()}
         controls = [name for name in said if name not in (SOURCE, OWN)]
         found: Numbers = {
@@ -188,7 +199,7 @@ class _Runs:
     """Runs of a model that states are written into."""
 
     def __init__(self, model: LanguageModel, kept: Kept, prompts: Sequence[Prompt]):
-        self.model, (self.words, of) = model, kept.more
+        self.model, self.words, of = model, kept.more.words, kept.more.of
         self.encodings: list[Encoding] = model.encode(prompts)
         self.original, self.places = of["original"], -1
         if kept.items[0].places:
@@ -205,7 +216,8 @@ class _Runs:
         gain -= gain[index, :, self.original][:, :, None]
         named = (first[:, :, None] == np.arange(logprob.shape[2])).astype(float)
         gain[index, :, self.original] = named[index, :, self.original] = np.nan
-        return _Said(logprob, first, last, {"patch": gain, "patch-answer": named})
+        followed = {"patch": gain, "patch-used": gain - gain[:, -1:], "patch-answer": named}
+        return _Said(logprob, first, last, followed)
 
     def _words(self, states: Float[Tensor, "item layer hidden"]) -> tuple[np.ndarray, np.ndarray]:
         seen = lens(self.model, states, targets=self.words.ids, top_k=1)
