@@ -1,7 +1,6 @@
 """Is it used: patches of concepts and erased subspaces, against plain hooks one run at a time, and on models whose
 truth was put in by hand."""
 
-import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -19,7 +18,7 @@ from semhub_utils.models import wrap
 from semhub_utils.organism import corpus
 from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.pairings import random_pairings
-from semhub_utils.spokes import arithmetic, facts, translation
+from semhub_utils.spokes import arithmetic, facts, languages, translation
 from semhub_utils.spokes.items import Twin
 from semhub_utils.spokes.translation import Concept, ConceptItem, Question
 from semhub_utils.states import hidden_states
@@ -301,20 +300,25 @@ def oracle_fall(oracle, item, separator, erase):
 
 
 def by_hand(oracle, fitting, layer, partner, rank):
-    """The shared directions of a layer, form by form and pair by pair."""
-    sides = [
-        [oracle.states(getattr(item, of))[layer, -1].numpy() for item in fitting] for of in ("prompt", "hub_prompt")
-    ]
+    """What is read off states of a layer, and along what it is taken away: pair by pair, form by form."""
+    tokens = np.concatenate([oracle.states(item.prompt)[layer, 1:].numpy() for item in fitting])
+    mean = tokens.mean(0)
+    values_, vectors = np.linalg.eigh((tokens - mean).T @ (tokens - mean) / len(tokens))
+    values_, vectors = values_[::-1], vectors[:, ::-1]
+    parts = next(r for r in range(1, len(values_) + 1) if values_[:r].sum() >= used.VARIANCE * values_.sum())
+    scale, vectors = values_[:parts] ** 0.5, vectors[:, :parts]
+    ways = ("prompt", "hub_prompt")
+    sides = [[oracle.states(getattr(i, of))[layer, -1].numpy() @ vectors / scale for i in fitting] for of in ways]
     for side in sides:
         for group in {item.group for item in fitting}:
             inside = [k for k, item in enumerate(fitting) if item.group == group]
-            mean = sum(side[k] for k in inside) / len(inside)
+            middle = sum(side[k] for k in inside) / len(inside)
             for k in inside:
-                side[k] = side[k] - mean
+                side[k] = side[k] - middle
     pairs = [(sides[0][k], sides[1][m]) for k, m in enumerate(partner) if m >= 0]
     cross = sum(np.outer(x, y) + np.outer(y, x) for x, y in pairs) / len(pairs) / 2
-    values_, vectors = np.linalg.eigh(cross)
-    return vectors[:, np.argsort(-values_)[:rank]]
+    shared = np.linalg.eigh(cross)[1][:, ::-1][:, :rank]
+    return vectors @ (shared / scale[:, None]), vectors @ (shared * scale[:, None]), mean
 
 
 def test_erasing_against_one_run_at_a_time(both):
@@ -328,19 +332,18 @@ def test_erasing_against_one_run_at_a_time(both):
     scores, ranks = numbers["necessity", ""], numbers["necessity-rank", ""]
     layers = [layer for layer in range(model.n_layers + 1) if 1 / 3 <= layer / model.n_layers <= 2 / 3]
     assert ranks.layer.tolist() == layers and scores.layers == [layers[len(layers) // 2]]
-    inside = [oracle.states(i.prompt)[:, 1:] for i in fitting]
-    mean = {layer: torch.cat([of[layer] for of in inside]).mean(0) for layer in layers}
 
     def falls(partner):
         erase = {}
         for layer, rank in zip(layers, ranks.value, strict=True):
-            q = torch.from_numpy(by_hand(oracle, fitting, layer, partner, int(rank)))
+            of, along, mean = map(torch.from_numpy, by_hand(oracle, fitting, layer, partner, int(rank)))
 
-            def change(h, q=q, layer=layer):
+            def change(h, of=of, along=along, mean=mean):
                 h = h.clone()
                 for place in range(1, h.shape[1]):
-                    for column in q.T:
-                        h[0, place] -= column * (column @ (h[0, place] - mean[layer]))
+                    told = [column @ (h[0, place] - mean) for column in of.T]
+                    for number, column in zip(told, along.T, strict=True):
+                        h[0, place] -= number * column
                 return h
 
             erase[layer] = change
@@ -363,12 +366,12 @@ def test_erasing_against_one_run_at_a_time(both):
 
 def test_what_is_erased_is_gone_and_nothing_else(tiny):
     model, texts = tiny("llama"), ["the dog saw the cat", "8=3+5"]
-    width = model.hidden_size
-    plain = hidden_states(model, texts, positions="all").hidden
-    with erased(model, {1: (torch.zeros(width, 0), torch.zeros(width))}):
+    width, make = model.hidden_size, torch.Generator().manual_seed(1)
+    plain, none = hidden_states(model, texts, positions="all").hidden, torch.zeros(width, 0)
+    with erased(model, {1: (none, none, torch.zeros(width))}):
         assert torch.equal(hidden_states(model, texts, positions="all").hidden, plain), "of rank 0"
-    q, mean = torch.linalg.qr(torch.randn(width, 3, generator=torch.Generator().manual_seed(1)))[0], torch.ones(width)
-    with erased(model, {1: (q, mean)}):
+    q, mean = torch.linalg.qr(torch.randn(width, 3, generator=make))[0], torch.ones(width)
+    with erased(model, {1: (q, q, mean)}):
         states = hidden_states(model, texts, positions="all")
     first = states.position == 0
     now, before = states.hidden[~first, 1], plain[~first, 1]
@@ -376,20 +379,27 @@ def test_what_is_erased_is_gone_and_nothing_else(tiny):
     torch.testing.assert_close(now - now @ q @ q.T, before - before @ q @ q.T, atol=1e-5, rtol=1e-5)
     assert torch.equal(states.hidden[first], plain[first]) and torch.equal(states.hidden[:, 0], plain[:, 0])
     assert torch.equal(hidden_states(model, texts, positions="all").hidden, plain), "once it is over"
-    with pytest.raises(SemhubError, match="Layer 9 was asked"), erased(model, {9: (q, mean)}):
+    with pytest.raises(SemhubError, match="Layer 9 was asked"), erased(model, {9: (q, q, mean)}):
         pass
 
 
-def test_random_subspaces_hold_as_much_and_are_as_many(tiny):
-    space = used._Space(tiny("gpt2"), letter_twins(), seed=0)
-    shared = space.of()
-    for seed in range(2):
-        drawn = space.random(shared, seed)
-        np.testing.assert_allclose(space.held(drawn), space.held(shared), rtol=1e-3)
-        assert [q.shape for q in drawn] == [q.shape for q in shared]
-        for q in [*drawn, *space.identity(), *shared]:
+def test_subspaces_hold_as_much_and_leave_nothing_to_be_told(tiny):
+    """Of all the type's tokens: each direction has variance 1, and what is left knows nothing of what was erased."""
+    model, items = tiny("gpt2"), letter_twins()
+    space = used._Space(model, items, seed=0)
+    inside = [list(range(1, len(e))) for e in model.encode([i.prompt for i in items])]
+    tokens = hidden_states(model, [i.prompt for i in items], positions=inside, layers=space.layers).hidden.double()
+    drawn = [space.random(0), space.random(1)]
+    assert not np.allclose(drawn[0][0], drawn[1][0])
+    for bases in (*drawn, space.shared(), space.identity()):
+        for k, q in enumerate(bases):
             np.testing.assert_allclose(q.T @ q, np.eye(q.shape[1]), atol=1e-9)
-    assert not np.allclose(space.random(shared, 0)[0], space.random(shared, 1)[0])
+            apart = tokens[:, k].numpy() - space.mean[k]
+            told = apart @ space.of[k] @ q
+            np.testing.assert_allclose((told**2).mean(0), 1, rtol=1e-4)
+            left = apart - told @ (space.along[k] @ q).T
+            np.testing.assert_allclose(left.T @ told / len(told), 0, atol=1e-5 * np.abs(apart).max())
+    assert [q.shape for q in drawn[0]] == [q.shape for q in space.shared()]
 
 
 # ---- necessity: truth put in by hand ----
@@ -515,8 +525,13 @@ def test_twins_of_three_spokes():
     for bad in ("english", "klingon"):
         with pytest.raises(SemhubError, match=bad):
             translation.twins(bad, 3)
+    sentences = languages.parallel_sentences(6, seed=0)
+    for sentence, twin in zip(sentences, languages.halves(sentences, "chinese"), strict=True):
+        assert twin.prompt + twin.answer == sentence.texts["chinese"] and twin.prompt and twin.answer
+        assert f"{twin.hub_prompt} {twin.hub_answer}" == sentence.texts["english"] and twin.cluster == sentence.id
+    one = replace(sentences[0], texts=sentences[0].texts | {"german": "ja"})
+    assert languages.halves([one], "german").dropped == {"of one word": 1}
     [twin] = arithmetic.twins([arithmetic.Calculation("+", 3, 5)])
     assert (twin.prompt, twin.hub_prompt, twin.answer) == ("8=3+", "eight equals to three plus", "5")
     chosen = facts.prompts("code", 5)
     assert [t.answer for t in facts.twins(chosen)] == [p.answer for p in chosen]
-    assert math.isclose(len(found), 20)

@@ -363,6 +363,8 @@ class _Space:
     def __init__(self, reader: LanguageModel, fitting: Sequence[Twin], seed: int):
         self.layers, self.seed = _middle(reader), seed
         self.groups, self.clusters = ([getattr(item, name) for item in fitting] for name in ("group", "cluster"))
+        if self.clusters == self.groups:  # sentences change places within their document
+            self.clusters = [item.id for item in fitting]
         sides = [reader.encode([getattr(item, name) for item in fitting]) for name in ("prompt", "hub_prompt")]
         inside = [list(range(1, len(e))) or [0] for e in sides[0]]
         tokens = hidden_states(reader, sides[0], positions=inside, layers=self.layers).hidden
