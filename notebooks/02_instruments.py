@@ -187,6 +187,34 @@ similarity.curves(
     reading=alike.NEAREST,
 )
 
+# %% [markdown]
+# Cosine has a scale of its own in every model and layer, and some states are near everything. So the claim counts neighbours. Two
+# corrections of the cosine stand here beside it: for such hubs of the space (CSLS {cite:p}`conneau2017translation`), and by the *causal* inner
+# product, in which directions count by how much they move the output {cite:p}`park2023linear`.
+
+# %% tags=["hide-input"]
+similarity.curves(
+    {"similarity": "cosine", "csls": "CSLS", "causal": "causal inner product"},
+    "Do corrected cosines agree?",
+    alt="Cosine, CSLS and causal inner product of matching pairs minus others, by relative depth, with their nulls.",
+    y="matching pairs minus others of the form",
+    by="measure",
+    reading=("", alike.CORRECTED),
+    control="",
+)
+
+# %% [markdown]
+# To compare two models, a measure has to say how far it is between nothing and all. *Calibrated*, 0 is what shuffled pairs exceed
+# one time in twenty, and 1 the largest value there is {cite:p}`groger2026aristotelian`.
+
+# %% tags=["hide-input"]
+similarity.curves(
+    "calibrated",
+    "How far between chance and all?",
+    alt="Calibrated share of nearest twins and of shared neighbours, by relative depth, beside random weights.",
+    y="0: the null, 1: the most there can be",
+)
+
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity/spanish",

@@ -147,7 +147,8 @@ similarity.claims(
 # {cite:p}`kantamneni2025trigonometry`. That says how a sum is found, and leaves open whether the words share the place.
 
 # %% tags=["hide-input"]
-lens = chapter.run(words.Lens("word", "digit"), prompts, series="digits", readings=True)
+number_word = words.Lens("word", "digit")
+lens = chapter.run(number_word, prompts, series="digits", readings=True, others=chapter.islands)
 lens.curves(
     "lens-probability",
     "Is it five or 5?",

@@ -41,10 +41,10 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue, listing
-from semhub_utils.evidence import judge
 from semhub_utils.experiments import fooled
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import facts
+from semhub_utils.verdicts import judge
 
 chapter = begin("fooled", globals())
 glue("pairs", PAIRS)
@@ -300,18 +300,12 @@ glue("random_models", verdicts[verdicts.model == fooled.RANDOM].seed.nunique())
 glue("calibrated", ", ".join(verdicts.experiment.unique()))
 glue("real_n", int(all_claims.n))
 glue("real", all_claims.value, ".1%")
-on_islands = fooled.shares(verdicts[verdicts.model == "islands"], ["experiment"]).set_index("experiment")
-glue("islands_share", on_islands.value["layers-hub"], ".0%")
-glue("islands_n", int(on_islands.n["layers-hub"]))
 glue("real_low", all_claims.low, ".1%")
 glue("real_high", all_claims.high, ".1%")
 
 # %% [markdown]
 # Of {glue}`real_n` claims, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims on one model
-# are not independent, so take the interval as a guide). They are not spread evenly. On islands, the claim that English has more
-# of the lens in middle layers than tokens of like frequency would holds in {glue}`islands_share` of {glue}`islands_n` cases: it is
-# true of them, as English is most of what they read, and yet no meaning is shared. Whose words a lens finds is no evidence of a
-# hub by itself.
+# are not independent, so take the interval as a guide).
 #
 # The table first found two faults in this book's own instruments. A state
 # holds every word of its prompt, and shuffling by the answer alone let the numbers before it look like many items. And right

@@ -246,7 +246,7 @@ listing(beaten.reset_index(), beats="{:.0%}")
 
 # %% tags=["hide-input"]
 english_or_own = words.Lens("english", "own")
-lens = chapter.run(english_or_own, items, readings=True)
+lens = chapter.run(english_or_own, items, readings=True, others=chapter.islands)
 
 # %% tags=["hide-input"]
 lens.curves(

@@ -12,6 +12,7 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding, Html, note, verdict_table
+from semhub_utils.identity import PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
@@ -25,6 +26,7 @@ TOY = (
     "of them, or does not, need not hold of natural text, pictures or sounds."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
+ISLANDS = f"{PREFIX}islands"
 
 
 class Known(dict[str, str | None]):
@@ -61,8 +63,8 @@ class Chapter:
 
         experiment: or what makes it of a data type, such as a class that takes its name. items: of one data type,
         called `series`, or by data type, as `dropped` is then. readings: True for all that the model has, and the
-        experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, as for
-        `core.run`.
+        experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, others, as
+        for `core.run`.
         """
         if readings is True:
             readings = tuple(dict.fromkeys((*available_readings(self.model), *experiment.readings)))
@@ -86,6 +88,14 @@ class Chapter:
         """A step for each of `names`, one below the other, the column `data_type` saying whose a row is."""
         found = [self.find(f"{name} {one}", partial(function, one), {"data_type": one}) for one in names]
         return sum(found[1:], found[0])
+
+    @property
+    def islands(self) -> dict[str, LanguageModel]:
+        """The shipped model that has no hub, beside another one of the book's own that reads the same tokens; else
+        nothing."""
+        if self.model.modalities != {"text"} or not self.model.model_id.startswith(PREFIX):
+            return {}
+        return {} if self.model.model_id == ISLANDS else {"islands": load_model(ISLANDS, device=str(self.model.device))}
 
     @property
     def seed(self) -> int:

@@ -31,7 +31,9 @@ LEAST_ERROR = 0.1  # of the observed standard error: a draw of like units has no
 COLUMNS = "experiment series reading layer depth value low high p n dropped control null_high claim".split()
 
 Labels = Sequence[Hashable] | np.ndarray
-Draw = Callable[[np.ndarray, int, int], Sequence[Float[np.ndarray, "draw column"]]]
+Columns = Float[np.ndarray, "layer column"]
+"""Sums over layers: one layer each, or the middle ones minus others."""
+Draw = Callable[[Columns, int, int], Sequence[Float[np.ndarray, "draw column"]]]
 """(columns [layer, column], first, end) -> by null, these draws of the mean of `scores @ columns`."""
 
 
@@ -151,6 +153,7 @@ def evidence(
     unit: Unit = NATS,
     least_p: float = 0.0,
     outcome: bool = False,
+    sequential: bool = True,
     dropped: Mapping[str, int] | None = None,
     seed: int = 0,
     **about: str,
@@ -161,7 +164,8 @@ def evidence(
     that one. shape: the middle layers must be above the first sixth and above the last layer. controls: see `Aside`.
     least_p: the smallest p that the null's arrangements allow; the number of draws sets another. outcome: the scores
     count successes (0, 1, or a difference of such), so that no success anywhere is an answer and not a lack of
-    variance. about: experiment, series, reading, null_in_words.
+    variance. sequential: draws go on to DRAWN_ON where p depends on it. about: experiment, series, reading,
+    null_in_words.
     """
     scores, layers = np.asarray(scores, float), np.asarray(layers, int)
     kept = np.isfinite(scores).all(1)
@@ -180,14 +184,16 @@ def evidence(
         asides = (controls or {}).items()
         curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of)}
     if kept.any() and inside.any():
-        columns = np.eye(len(layers))[:, inside]
-        nulls = drawn(draw, mean @ columns, columns)
+        nulls, beside = _drawn(draw, mean, np.eye(len(layers))[:, inside], list(parts.values()), sequential)
         fewest = min(map(len, nulls))
         varies = outcome or all((some.std(0) > 1e-9 * np.abs(some).max(0)).any() for some in nulls)
         if fewest:
             p[inside] = np.max([corrected_p(mean[inside], some) for some in nulls], axis=0)
             null_high[inside] = np.max([corrected_bound(mean[inside], some) for some in nulls], axis=0)
-        contrasts = {name: _contrast(name, own, draw, column, seed) for name, column in parts.items()}
+        contrasts = {
+            name: _contrast(name, own, column, [some[:, [k]] for some in beside], seed)
+            for k, (name, column) in enumerate(parts.items())
+        }
     numbers = (tuple(x.tolist()) for x in (mean, low, high, p, null_high))
     named = ("values", "low", "high", "p", "null_high")
     return Evidence(
@@ -210,16 +216,19 @@ def evidence(
     )
 
 
-def drawn(
-    draw: Draw, observed: Float[np.ndarray, " column"], columns: Float[np.ndarray, "layer column"]
-) -> list[Float[np.ndarray, "draw column"]]:
-    """The nulls: DRAWS of each, and DRAWN_ON where no first draw reaches what was observed, as only these can tell how
-    small p is. (A p below 1 / DRAWS needs that, and is then taken over all draws: no p is smaller for the stop.)"""
-    found = [_whole(some) for some in draw(columns, 0, DRAWS)]
-    if all(len(some) == DRAWS and corrected_p(observed, some).min() < 1.5 / DRAWS for some in found):
-        more = [_whole(some) for some in draw(columns, DRAWS, DRAWN_ON)]
+def _drawn(
+    draw: Draw, mean: Float[np.ndarray, " layer"], inside: Columns, contrasts: Sequence[Columns], sequential: bool
+) -> tuple[list[Float[np.ndarray, "draw column"]], list[Float[np.ndarray, "draw column"]]]:
+    """The nulls of the window, and of the contrasts: DRAWS of each, and of the former DRAWN_ON where no first draw
+    reaches what was observed, as only these can tell how small p is. (A p below 1 / DRAWS needs that, and is then taken
+    over all draws: no p is smaller for the stop.)"""
+    found, width = draw(np.hstack([inside, *contrasts]), 0, DRAWS), inside.shape[1]
+    found, beside = ([_whole(some[:, at]) for some in found] for at in (slice(width), slice(width, None)))
+    reached = (len(some) < DRAWS or corrected_p(mean @ inside, some).min() > 1.5 / DRAWS for some in found)
+    if sequential and not any(reached):
+        more = [_whole(some) for some in draw(inside, DRAWS, DRAWN_ON)]
         found = [np.concatenate(both) for both in zip(found, more, strict=True)]
-    return found
+    return found, beside
 
 
 def _whole(draws: np.ndarray) -> np.ndarray:
@@ -246,10 +255,11 @@ def _share(of: np.ndarray) -> np.ndarray:
     return of / max(of.sum(), 1)
 
 
-def _contrast(name: str, own: "Sample", draw: Draw, column: Float[np.ndarray, "layer 1"], seed: int) -> Contrast:
+def _contrast(
+    name: str, own: "Sample", column: Columns, nulls: Sequence[Float[np.ndarray, "draw 1"]], seed: int
+) -> Contrast:
     apart = Sample(own.scores @ column, own.units)
     bounds, value = apart.bounds(np.ones(1, bool), seed=seed), apart.mean
-    nulls = drawn(draw, value, column)
     p = max((corrected_p(value, some)[0] for some in nulls), default=1.0)
     return Contrast(name, bounds.values[0], bounds.low[0], bounds.high[0], float(p))
 

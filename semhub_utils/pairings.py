@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Int
 
+AT_ONCE = 1 << 20  # pairs drawn
 Labels = Sequence[Hashable] | np.ndarray
 
 
@@ -34,13 +35,15 @@ def random_pairings(
     first = np.cumsum(count) - count
     linked = _linked(groups, clusters)
     by_component = np.argsort(linked, kind="stable")
-    pairing = np.empty((draws, n), np.int64)
-    moved = np.empty(n_clusters, np.int64)
-    for row in pairing:
-        moved[by_component] = np.lexsort((rng.random(n_clusters), linked))
-        there = moved[clusters] * n_groups + groups
-        pick = first[there] + (rng.random(n) * count[there]).astype(np.int64)
-        row[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
+    pairing = np.empty((draws, n), np.int32)
+    for part in np.array_split(pairing, -(-draws * n // AT_ONCE)):
+        # within each component, in a random order: the whole number of a key is the component
+        drawn = np.argsort(linked + rng.random((len(part), n_clusters)), axis=1)
+        moved = np.empty_like(drawn)
+        moved[:, by_component] = drawn
+        there = moved[:, clusters] * n_groups + groups
+        pick = first[there] + (rng.random(there.shape) * count[there]).astype(np.int64)
+        part[:] = np.where(count[there] > 0, order[np.minimum(pick, n - 1)], -1)
     return pairing
 
 
@@ -48,11 +51,6 @@ def least_permutation_p(groups: Labels, clusters: Labels) -> float:
     """The smallest p that `random_pairings` of these can give: one over the number of ways to move the clusters."""
     sizes = np.unique(_linked(codes(groups), codes(clusters)), return_counts=True)[1]
     return math.exp(-sum(math.lgamma(size + 1) for size in sizes))
-
-
-def least_sign_flip_p(clusters: Labels) -> float:
-    """The smallest p that flips of the clusters' signs can give: one over the number of ways to flip them."""
-    return 0.5 ** len(set(clusters))
 
 
 def codes(labels: Labels) -> Int[np.ndarray, "item"]:

@@ -67,6 +67,7 @@ class Alike(Experiment):
     """
 
     readings: ClassVar[tuple[str, ...]] = ("",)
+    parts: ClassVar[str] = "group"
 
     @property
     def claims(self) -> tuple[Claim, ...]:

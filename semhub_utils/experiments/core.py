@@ -9,17 +9,17 @@ for every claim is a change of `_controls`, and nothing else.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from semhub_utils.errors import SemhubError, TooLong
-from semhub_utils.evidence import NATS, Aside, Evidence, Sample, Unit, corrected_bound, evidence, tidy
+from semhub_utils.evidence import NATS, Aside, Columns, Evidence, Sample, Unit, corrected_bound, evidence, tidy
 from semhub_utils.experiments.numbers import (
     ByLayer,
-    Columns,
     Exchange,
     Kept,
     Key,
@@ -66,17 +66,24 @@ class Claim:
     series: str = "{}"
     reading: str = ""
 
+    @property
+    def named_by(self) -> tuple[str, str]:
+        """Of claims that differ in nothing of this the first one is judged, and the others stand beside it."""
+        return self.named or self.experiment, self.ending
+
 
 @runtime_checkable
 class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
     emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
-    whether a model of such is a control. columns: what its rows have besides the usual, if there are any."""
+    whether a model of such is a control. parts: the label of items that have to be read together, where each seed of
+    random weights may read its own share of them. columns: what its rows have besides the usual, if there are any."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
     readings: ClassVar[Sequence[str]] = ("normed",)
     random_weights: ClassVar[bool] = True
+    parts: ClassVar[str] = ""
     columns: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, model: LanguageModel, items: Sequence) -> Kept:
@@ -103,6 +110,7 @@ def run(
     over: str = "cluster",
     seed: int = 0,
     twins: Sequence[int] | None = None,
+    others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -111,6 +119,7 @@ def run(
 
     over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
     weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
     left the claims are there without a number, which cannot be tested, and there is no curve.
     """
@@ -121,13 +130,19 @@ def run(
         twins = range(seed, seed + TWINS * experiment.random_weights)
     if kept.items:
         kept = experiment.choose(model, kept)
-    tables, claims = [], []
-    for reading in experiment.readings if readings is None else readings:
+    tables, claims, judged = [], [], {claim.named_by: claim for claim in experiment.claims[::-1]}.values()
+    first, *_ = readings = experiment.readings if readings is None else readings
+    for reading in readings:
         way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
         seeds = twins if way is None or way.random_weights else ()
-        own, beside = _read(experiment, model, kept, reading, seed, seeds)
+        own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
-        found = [_evidence(claim, model, kept, own, beside, dropped=lost, **shared) for claim in experiment.claims]
+        found = [
+            _evidence(
+                claim, model, kept, own, beside, dropped=lost, first=reading == first and claim in judged, **shared
+            )
+            for claim in experiment.claims
+        ]
         curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
         tables += [tidy(found), *curves]
         claims += found
@@ -142,12 +157,13 @@ def joined(found: Iterable[Result]) -> Result:
 
 
 Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
-"""What is read where nothing should show, by control; of one or several seeds."""
+"""What is read where nothing should show, by control; of one or several seeds, nan where one has not read an item."""
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int]
-) -> tuple[Numbers, Beside]:
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int],
+    others: Mapping[str, LanguageModel],
+) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
@@ -155,20 +171,49 @@ def _read(
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)
-        beside[way] = _owned(kept, [experiment.beside(model, kept, empty, reading)])
-    if noise := [experiment.beside(randomised(model, twin), kept, prompts, reading) for twin in twins]:
+        beside[way] = _owned(kept, [(None, experiment.beside(model, kept, empty, reading))])
+    for name, other in others.items():
+        beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
+    noise = []
+    for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
+        some = prompts if part is None else list(compress(prompts, part))
+        noise.append((part, experiment.beside(randomised(model, twin), kept.only(part), some, reading)))
+    if noise:
         beside["random weights"] = _owned(kept, noise)
     return own, beside
 
 
-def _owned(kept: Kept, read: Sequence[Numbers]) -> dict[Key, Float[np.ndarray, "seed item layer"]]:
-    """The numbers of each item's own answer, seed by seed."""
-    keys = [key for key, of in read[0].items() if not isinstance(of, pd.DataFrame)]
-    each = {key: [_scores(some[key]) for some in read] for key in keys}
-    return {
-        key: np.stack([kept.only(scores.of).own(scores.values, key[1]) for scores in some])
-        for key, some in each.items()
-    }
+def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
+    """Which items each seed of random weights reads, where it need not read them all: about as many each."""
+    labels = kept.labels(experiment.parts) if experiment.parts and kept.prompts is None else []
+    sizes = Counter(labels)
+    if len(sizes) < n or n < 2:
+        return [None] * n
+    load, of = [0] * n, {}
+    for label, size in sizes.most_common():
+        of[label] = load.index(min(load))
+        load[of[label]] += size
+    part = np.array([of[label] for label in labels])
+    return [part == k for k in range(n)]
+
+
+def _owned(kept: Kept, read: Sequence[tuple[np.ndarray | None, Numbers]]) -> dict[Key, np.ndarray]:
+    """The numbers of each item's own answer, seed by seed, for all items (or as they are, where they are not of items);
+    with the items that each seed read."""
+    found: dict[Key, list[np.ndarray]] = {}
+    for part, numbers in read:
+        some = kept.only(part)
+        for key, scores in ((key, _scores(of)) for key, of in numbers.items() if not isinstance(of, pd.DataFrame)):
+            about = some.only(scores.of)
+            values = about.own(scores.values, key[1])
+            if len(values) == len(about.items):
+                at = np.arange(len(kept.items))
+                for mask in (part, scores.of):
+                    at = at if mask is None else at[mask]
+                whole = np.full((len(kept.items), values.shape[1]), np.nan)
+                whole[at], values = values, whole
+            found.setdefault(key, []).append(values)
+    return {key: np.stack(values) for key, values in found.items()}
 
 
 def _scores(of: Values | Scores) -> Scores:
@@ -181,12 +226,15 @@ def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, claim: Claim
     if claim and claim.window != "last" and own.shape[1] > 1:
         found |= {"embedding layer": own[:, :1]} if claim.embedded else {}
         found |= {"last layer": own[:, -1:]} if claim.ended and not claim.shape else {}
-    return found | scores.controls | {name: numbers[key] for name, numbers in beside.items() if key in numbers}
+    read = {name: numbers[key] for name, numbers in beside.items() if key in numbers}
+    if scores.of is not None:
+        read = {name: of[:, scores.of] if of.shape[1] == len(scores.of) else of for name, of in read.items()}
+    return found | scores.controls | read
 
 
 def _evidence(
     claim: Claim, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int],
+    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int], first: bool,
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
     scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(None)
@@ -201,8 +249,8 @@ def _evidence(
         asides = {name: of if isinstance(of, Sample) else of[..., at] for name, of in asides.items()}
         least_p = max((null.least(kept, scores, claim.of) for null in claim.nulls), default=0.0)
 
-    def draw(columns: Columns, first: int, end: int) -> list[np.ndarray]:
-        given = (kept, scores, claim.of, whole @ columns, first, end, seed)
+    def draw(columns: Columns, begin: int, end: int) -> list[np.ndarray]:
+        given = (kept, scores, claim.of, whole @ columns, begin, end, seed)
         return [some for null in claim.nulls for some in null.draws(*given)]
 
     return evidence(
@@ -222,6 +270,7 @@ def _evidence(
         controls=asides,
         dropped={**dropped, **{why: n for why, n in scores.lost.items() if n}},
         outcome=claim.outcome,
+        sequential=first,
         null_in_words=claim.null_in_words,
         seed=seed,
     )

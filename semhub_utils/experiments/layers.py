@@ -4,6 +4,8 @@ every position of running text."""
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
 from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
+from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
@@ -120,9 +123,8 @@ def token_table(model: LanguageModel, texts: Sequence[TypeTexts], *, seed: int =
         row = {"experiment": "layers-told", "series": some.name, "value": np.nan, "low": np.nan, "high": np.nan}
         if items:
             told = np.array([[float(posterior[line, column].mean())] for line in tokens])
-            of = [item.cluster for item in items]
-            [row["low"]], [row["high"]] = bootstrap_interval(told, clusters=of, seed=seed)
-            row["value"] = told.mean()
+            bounds = Sample(told, codes([item.cluster for item in items])).bounds(seed=seed)
+            [row["value"]], [row["low"]], [row["high"]] = bounds.values, bounds.low, bounds.high
         row |= {"n": len(items), "dropped": len(some.read) - len(items), "tokens": len(ids)}
         row |= {"counted": int(n_tokens.sum()), "vocabulary": int((n_tokens > 0).sum())}
         rows.append(row | {name: float(share.double().mean()) for name, share in shares.items()})
@@ -186,7 +188,13 @@ class Counted:
 
     def pairings(self, draws: int, seed: int) -> Int[np.ndarray, "draw token"]:
         """Which seen token stands in for which."""
-        return random_pairings(len(self.bins), groups=self.bins, draws=draws, seed=seed)
+        return _stand_ins(self.bins.tobytes(), draws, seed)
+
+
+@lru_cache(maxsize=4)  # claims and readings of a text have the same
+def _stand_ins(bins: bytes, draws: int, seed: int) -> Int[np.ndarray, "draw token"]:
+    of = np.frombuffer(bins, np.int64)
+    return random_pairings(len(of), groups=of, draws=draws, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -233,6 +241,7 @@ class Shares(Experiment):
     text: str
     hub: str = "english"
     smoothing: float = SMOOTHING
+    parts: ClassVar[str] = "cluster"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -251,7 +260,7 @@ class Shares(Experiment):
         types, hub = kept.more
         plain, posterior, seen = types.posterior(0.0), types.posterior(self.smoothing), types.seen.numpy()
         marks = torch.stack([~types.seen & ~types.special, types.special], 1).double()
-        bins = np.floor(np.log2(types.share.mean(1).numpy()[seen])).astype(int)
+        bins = np.floor(np.log2(types.share.mean(1).numpy()[seen])).astype(np.int64)
         classes = torch.cat([posterior, marks, plain, plain * ~types.shared[:, None]], 1)
         least_p = least_permutation_p(bins, np.arange(len(bins)))
         counted, once = Counted(types.names, classes, seen, bins, least_p, hub), posterior.clone()

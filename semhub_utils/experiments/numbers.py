@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from semhub_utils.evidence import Aside, Unit, studentised_null
+from semhub_utils.evidence import Aside, Columns, Unit, studentised_null
 from semhub_utils.pairings import least_permutation_p, random_pairings
 
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
@@ -18,8 +18,6 @@ Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experime
 ByLayer = Float[np.ndarray, "item layer"]
 ByAnswer = Float[np.ndarray, "item layer answer"]
 Pairings = Int[np.ndarray, "draw item"]
-Columns = Float[np.ndarray, "layer column"]
-"""Sums over layers: one layer each, or the middle ones minus others."""
 
 
 @runtime_checkable
@@ -97,8 +95,9 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words. prompts: what is read, where that is not each item's own prompt. found: what was measured to
-    find them, shown whatever is left. series, seed: of the run, for what an experiment names and draws by itself.
+    as a table of words (with a method `only` where it has a part for each item). prompts: what is read, where that is
+    not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the run,
+    for what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -114,10 +113,10 @@ class Kept:
         """These items alone; all of them for None."""
         if of is None:
             return self
-        target = self.target
+        target, more = self.target, self.more.only(of) if hasattr(self.more, "only") else self.more
         if target is not None:
             target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
-        return replace(self, items=list(compress(self.items, of)), target=target)
+        return replace(self, items=list(compress(self.items, of)), target=target, more=more)
 
     def labels(self, name: str) -> list:
         return [getattr(item, name) if name else "" for item in self.items]

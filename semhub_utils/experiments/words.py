@@ -42,6 +42,10 @@ class Words:
     wrong: Mapping[str, Float[np.ndarray, "item word"]]
     third: str = ""
 
+    def only(self, of: Bool[np.ndarray, " item"]) -> "Words":
+        """Of these items."""
+        return replace(self, wrong={name: counts[of] for name, counts in self.wrong.items()})
+
 
 def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str) -> Kept:
     """The items with a word of one token for `hub` and for `own`, and a wrong hub word; the others by reason. Where all
@@ -96,6 +100,7 @@ class Lens(Experiment):
 
     hub: str
     own: str
+    parts: ClassVar[str] = "cluster"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
