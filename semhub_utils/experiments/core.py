@@ -113,6 +113,7 @@ def run(
     others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
+    brief: bool = False,
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
@@ -120,8 +121,9 @@ def run(
     over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
     weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
-    dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
-    left the claims are there without a number, which cannot be tested, and there is no curve.
+    dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
+    is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a
+    number, which cannot be tested, and there is no curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
     before = getattr(items, "dropped", {}) if dropped is None else dropped
@@ -138,14 +140,14 @@ def run(
         own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         found = [
-            _evidence(
-                claim, model, kept, own, beside, dropped=lost, first=reading == first and claim in judged, **shared
-            )
+            _evidence(claim, model, kept, own, beside, dropped=lost, first=is_first and not brief, **shared)
             for claim in experiment.claims
+            if (is_first := reading == first and claim in judged) or not brief
         ]
-        curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
-        tables += [tidy(found), *curves]
-        claims += found
+        tables, claims = [*tables, tidy(found)], [*claims, *found]
+        if not brief:
+            lost_all = sum(lost.values())
+            tables += _curves(experiment, model, kept, kept.found | own, beside, dropped=lost_all, **shared)
     table = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
     return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
 

@@ -4,9 +4,10 @@ A world is two sides of 120 pairs at 7 layers, with noise for all that differs. 
 meaning to both sides. A planted truth adds, at layers 3 and 4, a vector of the pair's own (or of its concept's own).
 Every artefact can be had without and with a truth under it; no model is needed.
 
-Three tables are committed. truth: what must be seen in each organism. alarms: every claim of a hub on models without
-one: random weights, islands, a hub whose words were exchanged. power: the same on the planted hub, its words ever
-noisier. Claims are judged without the precondition that the model can do the task, and without random weights beside.
+Where the truth is known, three tables are measured and committed (`calibration`). truth: what must be seen in each
+organism. power: effects planted for every instrument (`instruments`). alarms: every instrument on models of which it was
+written before what it must find and what it must not. Claims are judged without the precondition that the model can do
+the task, and without random weights beside.
 """
 
 import itertools
@@ -15,7 +16,6 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,22 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from tqdm.auto import tqdm
 
+from semhub_utils import calibration, identity
 from semhub_utils import evidence as rules
-from semhub_utils import identity
-from semhub_utils.errors import need, need_one_of
+from semhub_utils.errors import need
 from semhub_utils.evidence import COSINE, WEAK_ALPHA, Evidence, Labels, Unit, share, tidy
-from semhub_utils.experiments import interventions, layers, words
+from semhub_utils.experiments import instruments, interventions, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.raising import by_chance
 from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.organism import llama
-from semhub_utils.organism.world import MAX_RESULT, World
+from semhub_utils.organism import llama, taught
+from semhub_utils.organism.world import World
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import retrieval_accuracy, same_group
-from semhub_utils.spokes import arithmetic, facts, languages
+from semhub_utils.spokes import facts
 from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE, WEAKLY, judge
 
 # ---- made-up worlds ----
@@ -270,34 +270,29 @@ def _seeds(worlds: int, seed: int) -> range:
 
 # ---- where the truth is known: what is asked ----
 
-PARTS = ("truth", "alarms", "power")
-DATA = Path(str(files("semhub_utils"))) / "data"
 RANDOM = "random weights"
-SERIES = (*facts.TYPES, "arithmetic")
-LINES, COUNTED = 40, 1000  # of running text: read, and counted to tell its type by
-ITEMS, FEWER = 200, 100  # prompts a type: in truth; and in steering, alarms and power, which take longer
-STRENGTHS, FEWER_STRENGTHS = interventions.Steering().strengths, (1.0, 2.0)
-RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
-NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the English rows
-NOISY_SERIES = ("spanish", "code", "digits")
-NO_HUB = ("lens-end", "layers-end", "layers-lead")  # no claims of one, or said by another already
+ITEMS, FEWER = 200, 100  # prompts a type; of steering, which takes longer
+RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, POWER_SEEDS = range(2), range(100, 120), range(4), range(20)
+LADDER_SEEDS = range(5)  # those of POWER_SEEDS with all doses, the others with the stated one
 
-MUST, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
+PRESENT, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
 HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
 KNOWN = ("planted", "hub", "islands", RANDOM)
+ORGANISMS = ("hub", "planted", "balanced", "islands", "islands-sees", "islands-hears", "english")
+ORGANISMS += ("taught", "taught-sees", "taught-hears")
 DEMANDS = {
     "taught": (ALL, ALL, ALL, CHANCE),
     "held out": (MOST, MORE, CHANCE, CHANCE),
     "held out, opposites": (MOST, HALF, CHANCE, CHANCE),
     "held out, properties": (MOST, HALF, CHANCE, CHANCE),
-    "similarity": (MUST, MUST, ABSENT, ABSENT),
+    "similarity": (PRESENT, PRESENT, ABSENT, ABSENT),
     "depth of the peak, from the middle": (("value", "at most", 1 / 6),),
     "above the last layer": (("low", "above", 0.0), ("low", "above", 0.0)),
     "above the first layers": (("low", "above", 0.0), ("low", "above", 0.0)),
-    "lens-meaning": (MUST, MUST, ABSENT, ABSENT),
-    "lens-lead": (MUST, MUST, ABSENT, ABSENT),
-    "lens-end": (MUST, MUST),
+    "lens-meaning": (PRESENT, PRESENT, ABSENT, ABSENT),
+    "lens-lead": (PRESENT, PRESENT, ABSENT, ABSENT),
+    "lens-end": (PRESENT, PRESENT),
     "steering": (SOME, SOME, FEW, FEW),
 }
 """By row of the table, of KNOWN: what issue and book ask for, fixed before any run (column, comparison, number)."""
@@ -305,41 +300,17 @@ MET = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 MET |= {"below": operator.lt, "not below": operator.ge}
 
 
-def claims(model: LanguageModel, series: str, n: int, seed: int, strengths: Sequence[float]) -> dict[str, Evidence]:
-    """The evidence for every claim of a hub in one type of held-out facts, or in "arithmetic", as in the chapters; by
-    experiment. strengths: of the pushes."""
-    if series == "arithmetic":
-        chosen, hub, own = arithmetic.items(n, seed, MAX_RESULT + 1), "word", "digit"
-        pairs, prompts = arithmetic.similarity_pairs(chosen), arithmetic.lens_items(chosen)
-        pushed = arithmetic.steering_items(arithmetic.items(2 * FEWER, seed, MAX_RESULT + 1))  # half are fit for it
-        more = words.Trajectory(arithmetic.trajectory_words(), hub, own), prompts
-    else:
-        chosen, hub, own = facts.prompts(series, n, seed=seed), "english", "own"
-        pairs, prompts = facts.similarity_pairs(chosen), facts.lens_items(chosen)
-        pushed = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
-        more = layers.Shares(series), _texts(seed)
-    push = interventions.Steering(strengths=tuple(strengths))
-    found: dict[str, Evidence] = {}
-    for experiment, items in ((Alike(), pairs), (words.Lens(hub, own), prompts), more, (push, pushed)):
-        twins = None if experiment is push else ()
-        for e in run(experiment, model, items, series=series, seed=seed, twins=twins)[1]:
-            found.setdefault(e.experiment, e)
-    return found
-
-
-@cache
-def _texts(seed: int) -> list[languages.TypeTexts]:
-    return languages.split_texts(LINES, COUNTED, seed=seed)
-
-
-def verdicts(model: LanguageModel, label: dict, series: Sequence[str] = SERIES) -> pd.DataFrame:
-    """One row per claim of a hub, as judged. label: columns that every row gets, "seed" among them."""
-    rows = []
-    for name in series:
-        for what, e in claims(model, name, FEWER, label["seed"], FEWER_STRENGTHS).items():
-            if what not in NO_HUB:
-                rows.append(label | {"type": name, "experiment": what, "verdict": judge(e).verdict} | _numbers(e))
-    return pd.DataFrame(rows)
+def claims(model: LanguageModel, series: str, n: int, seed: int) -> dict[str, Evidence]:
+    """The evidence for every claim of a hub in one type of held-out facts, as in the chapters; by experiment."""
+    chosen = facts.prompts(series, n, seed=seed)
+    pushed = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
+    asked = (
+        (Alike(), facts.similarity_pairs(chosen)),
+        (words.Lens("english", "own"), facts.lens_items(chosen)),
+        (interventions.Steering(), pushed),
+    )
+    found = [run(of, model, items, series=series, seed=seed, twins=(), brief=True)[1] for of, items in asked]
+    return {e.experiment: e for some in found for e in some[::-1]}
 
 
 def _numbers(e: Evidence, there: bool = False) -> dict[str, float]:
@@ -384,7 +355,7 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
     for row in llama.scores(marks[marks.held_out], ["group"]).to_dict("records"):
         group = row.pop("group")
         yield "held out" if group in ("facts", "sums") else f"held out, {group}", row
-    found = claims(model, type_, ITEMS, 0, STRENGTHS)
+    found = claims(model, type_, ITEMS, 0)
     for row in ("similarity", "lens-meaning", "lens-lead", "lens-end", "steering"):
         yield row, _numbers(found[row])
     e = found["similarity"]
@@ -398,16 +369,7 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
 # ---- the tables ----
 
 Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
-Trained = dict[tuple[str, int], tuple[Path, World]]  # by the name and seed on their cards
-
-
-def read(name: str, folder: Path = DATA) -> pd.DataFrame:
-    """A table, "truth", "alarms" or "power", by default of those committed. SemhubError for another name, or where
-    there is none yet."""
-    need_one_of(name, PARTS, f"There is no table {name!r}")
-    path = folder / f"{name}.csv"
-    need(path.is_file(), f"The table {name!r} is not there; `semhub calibrate --part {name}` would make it.")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+Trained = dict[tuple[str, int], Path]  # by the name and seed on their cards
 
 
 def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -418,54 +380,123 @@ def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 
 
-def rates(part: str) -> pd.DataFrame:
-    """What a chart shows of the table of alarms (by experiment and kind of model) or power (and by noise)."""
-    names = {"experiment": "series"} | {"alarms": {"model": "reading"}, "power": {"noise": "strength"}}[part]
-    return shares(read(part), [*names]).rename(columns=names).assign(experiment=f"real-{part}")
+def rates() -> pd.DataFrame:
+    """By instrument, as it stands in the table of chapters: how often its row's own claim is found at the stated dose,
+    with Wilson's interval, and how often it is called where it must not be. Columns: row, instrument, found, planted,
+    low, high (of found), alarms, asked, alarms_high."""
+    power, told = calibration.table("power"), []
+    alarms = judged_alarms()
+    for of in instruments.INSTRUMENTS:
+        mine = (power.instrument == of.name) & (power.experiment == of.claims[0]) & (power.dose == calibration.STATED)
+        some = power[mine & power.seed.notna()]
+        found = share(int(some.found.sum()), len(some))
+        wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
+        cried = share(int((wolf.verdict == HOLDS).sum()), len(wolf))
+        row = {"row": of.row, "instrument": of.name, "found": int(some.found.sum()), "planted": len(some)}
+        row |= {"low": found["low"], "high": found["high"], "alarms": int((wolf.verdict == HOLDS).sum())}
+        told.append(row | {"asked": len(wolf), "alarms_high": cried["high"]})
+    return pd.DataFrame(told)
+
+
+def judged_alarms() -> pd.DataFrame:
+    """The table of alarms with what is expected of each line (`calibration`), and why."""
+    expected = calibration.table("expected")
+    long = expected.melt(["instrument", "experiment", "reason"], list(MODELS), "model", "expected")
+    return calibration.table("alarms").merge(long, "left", ["instrument", "experiment", "model"])
 
 
 def trained(folder: Path | None = None) -> Trained:
     """The shipped organisms, and those trained into subfolders of `folder` that ship under no such name and seed."""
-    found, there = {}, [identity.organism_path(name) for name in identity.available()]
+    there = sorted(path.parent for path in identity.WEIGHTS.glob(f"*/{identity.CARD}"))
     there += sorted(path.parent for path in folder.glob(f"*/{identity.CARD}")) if folder else []
+    found: Trained = {}
     for path in there:
-        card = json.loads((path / identity.CARD).read_text("utf-8"))
-        if "recipe" in card:  # else a sense: its trunk stands here by itself
-            found.setdefault((card["name"], card["seed"]), (path, World(**card["recipe"]["world"])))
+        if (path / "model.safetensors").is_file():
+            card = json.loads((path / identity.CARD).read_text("utf-8"))
+            found.setdefault((card["name"], card["seed"]), path)
     return dict(sorted(found.items()))
+
+
+MODELS = (
+    "hub",
+    "planted",
+    "balanced",
+    "islands",
+    "islands, abroad",
+    "hub, words exchanged",
+    RANDOM,
+    "english",
+    "taught",
+)
+"""Of which it is known what they must and must not show; "abroad": asked for Spanish words at pictures and sounds."""
 
 
 def pieces(part: str, known: Trained) -> Iterator[Piece]:
     """What a table is made of, given the models there are."""
-    load = {who: partial(load_model, str(path), device="cpu", check=False) for who, (path, _) in known.items()}
-    hub = load["hub", 0]()
+    load = {who: cache(partial(load_model, str(path), device="cpu", check=False)) for who, path in known.items()}
     if part == "truth":
-        for (name, seed), make in load.items():
-            yield f"{name}-{seed}", make, partial(seen, world=known[name, seed][1], name=name, seed=seed)
+        for (name, seed), path in known.items():
+            if name in (*KNOWN, "balanced"):
+                world = World(**json.loads((path / identity.CARD).read_text("utf-8"))["recipe"]["world"])
+                yield f"{name}-{seed}", load[name, seed], partial(seen, world=world, name=name, seed=seed)
         blank = partial(seen, world=World(), name=RANDOM)
-        yield from ((f"random-weights-{s}", partial(randomised, hub, s), partial(blank, seed=s)) for s in RANDOM_SEEDS)
-    elif part == "alarms":
-        # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
-        kept = {"series": tuple(facts.TYPES)}
-        made = [(RANDOM, seed, partial(randomised, hub, seed), {}) for seed in ALARM_SEEDS]
-        made += [("hub, words exchanged", seed, partial(llama.exchanged, hub, seed), kept) for seed in EXCHANGE_SEEDS]
-        made += [(name, seed, load[name, seed], {}) for name, seed in known if name == "islands"]
-        for kind, seed, make, given in made:
-            measure = partial(verdicts, label={"model": kind, "seed": seed}, **given)
-            yield f"{identity.slug(kind)}-{seed}", make, measure
+        for s in RANDOM_SEEDS:
+            yield f"random-weights-{s}", partial(_random, load["hub", 0], s), partial(blank, seed=s)
+    elif part == "power":
+        for of in instruments.INSTRUMENTS:
+            base = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0)
+            if base not in known:  # said so, and nothing of it is believed
+                yield f"{of.name}-missing", load["hub", 0], partial(_nothing_planted, of)
+            for seed in POWER_SEEDS if base in known else ():
+                yield f"{of.name}-{seed}", load[base], partial(_planted, of, known[base], seed)
     else:
-        base = "planted" if ("planted", 0) in known else "hub"
-        model = load[base, 0]()
-        for noise, seed in itertools.product(NOISES, NOISE_SEEDS):
-            label = {"model": base, "noise": noise, "seed": seed}
-            measure = partial(verdicts, label=label, series=NOISY_SERIES)
-            yield f"{base}-noise-{noise}-{seed}", partial(llama.noisier, model, noise, seed), measure
+        for sense in ("", "sees", "hears"):
+            some = [of for of in instruments.INSTRUMENTS if of.sense == sense]
+            for kind, seed, make, abroad in _models_of(sense, load):
+                label = "-".join(filter(None, (identity.slug(kind), sense, str(seed))))
+                yield label, make, partial(_looks, [of for of in some if of.abroad or not abroad], kind, seed, abroad)
+
+
+def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[], LanguageModel], bool]]:
+    """Kind, seed, model, and whether it is asked in Spanish."""
+    end = f"-{sense}" if sense else ""
+    for name in MODELS:
+        of = name.partition(",")[0] + end
+        seeds = [seed for who, seed in load if who == of]
+        if name == RANDOM:
+            yield from ((name, s, partial(_random, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
+        elif name == "hub, words exchanged":
+            hub = load["hub", 0]
+            yield from ((name, s, lambda s=s: llama.exchanged(hub(), s), False) for s in EXCHANGE_SEEDS if not sense)
+        elif sense or not name.endswith("abroad"):
+            yield from ((name, s, load[of, s], name.endswith("abroad")) for s in seeds)
+
+
+def _random(make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
+    return randomised(make(), seed)
+
+
+def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad: bool, model: LanguageModel):
+    found = pd.concat([of.look(model, seed, abroad=abroad) for of in some], ignore_index=True)
+    return found.drop(columns=["dose", "found"]).assign(model=kind, seed=seed)
+
+
+def _planted(of: instruments.Instrument, folder: Path, seed: int, model: LanguageModel) -> pd.DataFrame:
+    doses: dict = dict.fromkeys(instruments.DOSES if seed in LADDER_SEEDS else (calibration.STATED,))
+    if of.taught:
+        doses = {dose: taught.dosed(of.taught, dose, folder=folder) for dose in doses if dose <= 1}
+    return of.look(model, seed, doses).assign(seed=seed)
+
+
+def _nothing_planted(of: instruments.Instrument, model: LanguageModel) -> pd.DataFrame:
+    about = {"row": of.row, "instrument": of.name, "chapter": of.chapter, "dose": calibration.STATED, "found": False}
+    return pd.DataFrame([about | {"experiment": name, "verdict": UNTESTABLE} for name in of.claims])
 
 
 def calibrate(
     folder: Path | None = None,
     *,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = calibration.PARTS,
     out: Path | None = None,
     fresh: bool = False,
     say: Callable[[str], None] = print,
@@ -478,18 +509,18 @@ def calibrate(
     """
     known, written, work = trained(folder), [], Path("results") / "calibration" / program(__name__)
     need(("hub", 0) in known, "There is no organism 'hub' of seed 0; `semhub train hub` would make it.")
-    for name in ("hub", "planted", "islands", "balanced"):
+    for name in ORGANISMS:
         seeds = ", ".join(str(seed) for of, seed in known if of == name)
         say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
     for part in parts:
         tables = []
-        for label, make, measure in tqdm([*pieces(part, known)], desc=part, unit="model"):
+        for label, make, measure in tqdm([*pieces(part, known)], desc=part, unit="piece"):
             model = make()
-            path = work / part / f"{label}-{of_model(model)}.csv"
+            path = work / part / f"{identity.slug(label)}-{of_model(model)}.csv"
             if fresh or not path.is_file():
                 _write(measure(model), path)
             tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-        written.append(_write(pd.concat(tables, ignore_index=True), (out or DATA) / f"{part}.csv"))
+        written.append(_write(pd.concat(tables, ignore_index=True), (out or calibration.DATA) / f"{part}.csv"))
     return written
 
 

@@ -12,7 +12,7 @@ A planted effect is found if the claim is judged "holds" and the layer that it r
 import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from semhub_utils.calibration import STATED
 from semhub_utils.evidence import Evidence
 from semhub_utils.experiments import continuations, interventions, layers, media, regions, unsaid, words
 from semhub_utils.experiments.alike import Alike, AlikeForms, Swapped
@@ -30,16 +31,14 @@ from semhub_utils.identity import digest, of_model
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.world import MAX_RESULT
-from semhub_utils.spokes import arithmetic, audio, code, languages, semantics, sentiment, vision
+from semhub_utils.spokes import arithmetic, audio, code, facts, languages, semantics, sentiment, vision
 from semhub_utils.spokes.items import LensItem, Pair
 from semhub_utils.tokens import word_forms
 from semhub_utils.verdicts import HOLDS, judge
 
 PLANTED = 4  # of the 8 layers of the book's own models: the middle of the middle
-DOSES = (0.25, 0.5, 1.0, 2.0)
-STATED = 1.0  # as long as the state itself; of a taught organism, all of its own weights
-FOUND = 0.9  # the least share that an instrument has to find at the stated dose
-READ = 100  # items, about
+DOSES = (0.25, 0.5, STATED, 2.0)  # of what is written; a taught organism's end at its own weights
+READ, SEEN = 60, 48  # items, about: of text; pictures and sounds
 
 # ---- states with something written into them ----
 
@@ -143,7 +142,7 @@ class Instrument:
     """row: the paper's experiment, in the order of its sections, or "own"; chapter: of the book; claims: the
     experiments whose claims it makes, the row's own first; make: of a model and a seed; sense: what the model has to
     take besides text; taught: the organism in which its effect is planted, if none can be written; at: the layers at
-    which that is found."""
+    which that is found; abroad: the same asked for Spanish words, where a model was taught English ones alone."""
 
     row: int | str
     name: str
@@ -153,15 +152,25 @@ class Instrument:
     sense: str = ""
     taught: str = ""
     at: tuple[int, ...] = (PLANTED,)
+    abroad: Make | None = None
 
-    def look(self, model: LanguageModel, seed: int, doses: Sequence[float] = (0.0,)) -> pd.DataFrame:
-        """A row per dose and claim: its verdict, and whether what is planted is found. Random weights do not stand
-        beside it, as they are a model of their own here."""
-        case, rows = self.make(model, seed), []
+    def look(
+        self,
+        model: LanguageModel,
+        seed: int,
+        doses: Mapping[float, LanguageModel | None] | None = None,
+        *,
+        abroad=False,
+    ) -> pd.DataFrame:
+        """A row per dose and claim: its verdict, and whether what is planted is found. doses: with the model that has
+        that dose of what is taught, None where it is written into the states; by default nothing is planted. Random
+        weights do not stand beside it, as they are a model of their own here."""
+        case, rows = (self.abroad if abroad else self.make)(model, seed), []
         given = {"series": case.series, "seed": seed, "twins": (), "brief": True, **case.options}
         plantings = list(case.plantings)
-        for dose in doses:
-            found = run(case.experiment, planted(model, dose, plantings, seed), case.items, **given)[1]
+        for dose, taught in (doses or {0.0: model}).items():
+            subject = taught or planted(model, dose, plantings, seed)
+            found = run(case.experiment, subject, case.items, **given)[1]
             first = {e.experiment: e for e in found[::-1]}
             rows += [self._row(first[name], dose) for name in self.claims]
         return pd.DataFrame(rows)
@@ -169,7 +178,8 @@ class Instrument:
     def _row(self, e: Evidence, dose: float) -> dict[str, Any]:
         verdict = judge(e)
         i = e.layers.index(verdict.layer) if verdict.layer is not None else 0
-        told = {"row": self.row, "instrument": self.name, "experiment": e.experiment, "dose": dose}
+        told = {"row": self.row, "instrument": self.name, "chapter": self.chapter, "experiment": e.experiment}
+        told |= {"dose": dose}
         told |= {"verdict": verdict.verdict, "by": verdict.by, "layer": verdict.layer, "value": e.values[i]}
         told |= {"p": e.p[i], "n": e.n, "units": e.n_units}
         return told | {"found": verdict.verdict == HOLDS and verdict.layer in self.at}
@@ -177,14 +187,14 @@ class Instrument:
 
 def _sentences(model: LanguageModel, seed: int) -> Case:
     known = languages.known_continuation(model.tokenizer)
-    first = languages.pair_sets(languages.parallel_sentences(3 * READ, seed=seed), known)
+    first = languages.pair_sets(languages.parallel_sentences(4 * READ, seed=seed), known)
     pairs = next(some.pairs for some in first if some.series == "spanish")[:READ]
     return Case(Alike(), pairs, "spanish", meanings(pairs))
 
 
 def _running_text(model: LanguageModel, seed: int) -> Case:
-    lines = {name: languages.running_text(name, 2 * READ, seed=seed) for name in ("english", "spanish")}
-    given = {"counts": languages.word_counts(lines["english"]), "n_words": 2 * READ, "seed": seed}
+    lines = {name: languages.running_text(name, 3 * READ, seed=seed) for name in ("english", "spanish")}
+    given = {"counts": languages.word_counts(lines["english"]), "n_words": 3 * READ, "seed": seed}
     items = words.word_items(model, lines["spanish"], "spanish", languages.dictionary("spanish"), **given)
     return Case(words.Lens("english", "own"), items, "spanish", right_words(items, "english"))
 
@@ -218,19 +228,22 @@ def _pushed_sums(model: LanguageModel, seed: int) -> Case:
 
 
 def _commas(model: LanguageModel, seed: int) -> Case:
-    places = code.comma_places(code.programs(2 * READ, seed=seed))
+    places = code.comma_places(code.programs(3 * READ, seed=seed))
     lists = ((place.text[: place.at], last, ("and",)) for place in places if place.kind == "list")
     return Case(unsaid.Ands(), places, "lists", lists)
 
 
 def _arguments(model: LanguageModel, seed: int) -> Case:
-    items = unsaid.argument_items(model, code.argument_places(code.programs(2 * READ, seed=seed)))
+    """Every function of the world gets parameters of other names: of its own there are too few to judge by."""
+    rng, names = random.Random(f"parameters {seed}"), facts.english_words()
+    known = {function: tuple(rng.sample(names, 4)) for function in code.library()}
+    items = unsaid.argument_items(model, code.argument_places(code.programs(3 * READ, seed=seed), known))
     plantings = right_words(items, "name")
     return Case(words.Lens("name", "argument"), items, "arguments", plantings, {"over": "moves_with"})
 
 
 def _ranges(model: LanguageModel, seed: int) -> Case:
-    return Case(interventions.Range(), code.range_places(code.programs(4 * READ, seed=seed)), "range")
+    return Case(interventions.Range(), code.range_places(code.programs(8 * READ, seed=seed)), "range")
 
 
 def _forms(model: LanguageModel, seed: int) -> Case:
@@ -252,17 +265,23 @@ def _roles(model: LanguageModel, seed: int) -> Case:
 
 
 def _captions(model: LanguageModel, seed: int) -> Case:
-    pairs = vision.similarity_pairs(vision.scenes(READ, seed=seed))
+    pairs = vision.similarity_pairs(vision.scenes(SEEN, seed=seed))
     return Case(Alike(), pairs, "captions", meanings(pairs))
 
 
-def _seen(named: str, model: LanguageModel, seed: int) -> Case:
+def _seen(named: str, model: LanguageModel, seed: int, language: str = "english") -> Case:
+    experiment = regions.RightWords(named)
     if named == "colours":
-        items, nothing = vision.colour_items(vision.plain_colours(60, seed=seed)), ("white noise",)
-        experiment = regions.RightWords(named, first=True, nothing=nothing)
+        items = vision.colour_items(vision.plain_colours(SEEN, seed=seed))
+        experiment = regions.RightWords(named, first=True, nothing=("white noise",))
     else:
         make = vision.caption_items if named == "nouns" else vision.area_items
-        items, experiment = make(vision.scenes(60, seed=seed), seed=seed), regions.RightWords(named)
+        items = make(vision.scenes(SEEN, seed=seed), seed=seed)
+
+    def said(of: tuple) -> tuple:
+        return tuple(said(one) if isinstance(one, tuple) else vision.word(one, language) for one in of)
+
+    items = [replace(i, **{name: said(getattr(i, name)) for name in ("right", "wrong", "released")}) for i in items]
     plantings = ((item.prompt, item.places, item.right) for item in items)
     return Case(experiment, items, "things", plantings, {"readings": ("normed",)})
 
@@ -272,19 +291,24 @@ def _halves(model: LanguageModel, seed: int) -> Case:
     return Case(media.Recolour(), items, "two colours")
 
 
-def _clips(model: LanguageModel, seed: int) -> Case:
-    clips, experiment = audio.clips(96, seed=seed), regions.AlikeLabel()
-    sounds = ((audio.heard(clip, model.anchor + audio.SLOT), last, clip.label) for clip in clips)
+def _heard(language: str, seed: int) -> list[audio.Clip]:
+    def said(word: str) -> str:
+        return vision.word(word, language)
+
+    return [replace(c, label=said(c.label), words=tuple(map(said, c.words))) for c in audio.clips(2 * SEEN, seed=seed)]
+
+
+def _clips(model: LanguageModel, seed: int, language: str = "english") -> Case:
+    clips = _heard(language, seed)
+    sounds = ((words.asked(model, audio.heard(c, model.anchor + audio.SLOT)), last, c.label) for c in clips)
     labels = ((model.anchor + label, last, label) for label in dict.fromkeys(clip.label for clip in clips))
-    sounds = ((words.asked(model, prompt), *more) for prompt, *more in sounds)
-    return Case(experiment, clips, "sound alone", [*sounds, *labels], {"over": "moves_with"})
+    return Case(regions.AlikeLabel(), clips, "sound alone", [*sounds, *labels], {"over": "moves_with"})
 
 
-def _label_words(model: LanguageModel, seed: int) -> Case:
-    clips = audio.clips(96, seed=seed)
+def _label_words(model: LanguageModel, seed: int, language: str = "english") -> Case:
+    clips = _heard(language, seed)
     plantings = ((audio.heard(clip), lambda e: e.frames, clip.words) for clip in clips)
-    options = {"over": "moves_with", "readings": ("normed",)}
-    return Case(regions.LabelWords(), clips, "sound", plantings, options)
+    return Case(regions.LabelWords(), clips, "sound", plantings, {"over": "moves_with", "readings": ("normed",)})
 
 
 def _animals(model: LanguageModel, seed: int) -> Case:
@@ -300,33 +324,40 @@ def _mood(model: LanguageModel, seed: int) -> Case:
 NEAR = (PLANTED - 1, PLANTED, PLANTED + 1)  # what is added one block off is still there
 BEFORE = tuple(range(1, PLANTED + 1))  # what is replaced from an earlier layer on is replaced at this one too
 LEAD = ("lens-lead", "lens-meaning")
+TRAJECTORY = words.Trajectory(arithmetic.trajectory_words(), "word", "digit")
+
+
+def _media(row: int, name: str, claim: str, make: Callable, sense: str) -> Instrument:
+    """Right words read at pictures or sounds, also in Spanish."""
+    chapter, abroad = name.partition(":")[0], partial(make, language="spanish")
+    return Instrument(row, name, chapter, (claim,), make, sense, abroad=abroad)
+
 
 INSTRUMENTS = (
     Instrument(1, "languages: similarity", "languages", ("similarity",), _sentences),
     Instrument(2, "languages: lens, word by word", "languages", LEAD, _running_text),
     Instrument(3, "languages: language of the layers", "layers", ("layers-lead",), partial(_lines, layers.Shares)),
-    Instrument(4, "sentiment steering", "steering", ("sentiment-mass", "sentiment"), _mood, "", "taught", NEAR),
+    Instrument(4, "languages: steering", "steering", ("sentiment-mass", "sentiment"), _mood, "", "taught", NEAR),
     Instrument(5, "arithmetic: similarity", "arithmetic", ("similarity",), _sums),
     Instrument(6, "arithmetic: lens", "arithmetic", LEAD, partial(_digits, words.Lens("word", "digit"))),
-    Instrument(
-        7, "arithmetic: trajectories", "arithmetic", ("trajectory",),
-        partial(_digits, words.Trajectory(arithmetic.trajectory_words(), "word", "digit")),
-    ),
+    Instrument(7, "arithmetic: trajectories", "arithmetic", ("trajectory",), partial(_digits, TRAJECTORY)),
     Instrument(8, "arithmetic: intervention", "arithmetic", ("steering",), _pushed_sums, "", "taught", NEAR),
-    Instrument(9, "code: \"and\" at commas", "code", ("and-lead", "and-place"), _commas),
+    Instrument(9, 'code: "and" at commas', "code", ("and-lead", "and-place"), _commas),
     Instrument(10, "code: argument roles", "code", LEAD, _arguments),
     Instrument(11, "code: range", "code", ("steering",), _ranges, "", "taught", NEAR),
     Instrument(12, "semantics: similarity", "semantics", ("similarity",), _forms),
-    Instrument("own", "semantics: names swapped", "semantics", ("swap",), _swaps),
     Instrument(13, "semantics: roles", "semantics", ("roles",), _roles),
     Instrument(14, "vision: similarity", "vision", ("similarity",), _captions, "sees"),
-    Instrument(15, "vision: colours", "vision", ("colours",), partial(_seen, "colours"), "sees"),
-    Instrument(16, "vision: caption nouns", "vision", ("nouns",), partial(_seen, "nouns"), "sees"),
-    Instrument(17, "vision: segments", "vision", ("segments",), partial(_seen, "segments"), "sees"),
+    _media(15, "vision: colours", "colours", partial(_seen, "colours"), "sees"),
+    _media(16, "vision: caption nouns", "nouns", partial(_seen, "nouns"), "sees"),
+    _media(17, "vision: segments", "segments", partial(_seen, "segments"), "sees"),
     Instrument(18, "vision: recolour", "vision", ("recolour-above-random",), _halves, "sees", "taught-sees", BEFORE),
-    Instrument(19, "audio: similarity", "audio", ("clip-label",), _clips, "hears"),
-    Instrument(20, "audio: label words", "audio", ("label-words",), _label_words, "hears"),
+    _media(19, "audio: similarity", "clip-label", _clips, "hears"),
+    _media(20, "audio: label words", "label-words", _label_words, "hears"),
     Instrument(21, "audio: intervention", "audio", ("push-unembedding",), _animals, "hears", "taught-hears", NEAR),
-    Instrument("own", "languages: meaning of the layers", "layers", ("layers-meaning",), partial(_lines, layers.Meaning)),
-)  # fmt: skip
-"""In the order of the paper."""
+    Instrument("own", "semantics: names swapped", "semantics", ("swap",), _swaps),
+    Instrument(
+        "own", "languages: meaning of the layers", "layers", ("layers-meaning",), partial(_lines, layers.Meaning)
+    ),
+)
+"""In the order of the paper; behind them the book's own."""
