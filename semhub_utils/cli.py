@@ -209,7 +209,7 @@ def tune(options: Options) -> int:
 @command(
     "train one of the models that ship with the book",
     "seed",
-    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one", nargs="?", default="hub")),
+    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one, or taught, taught-sees: with effects planted", nargs="?", default="hub")),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
     minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
@@ -217,8 +217,10 @@ def tune(options: Options) -> int:
 def train(options: Options) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    sense = options.name.endswith(("sees", "hears"))
-    if sense:
+    alone = options.name.startswith("taught") or options.name.endswith(("sees", "hears"))  # without a curve
+    if options.name.startswith("taught"):
+        from .organism.taught import train_taught as teach
+    elif alone:
         from .organism.lessons import train_sense as teach
     else:
         from .organism.llama import train as teach
@@ -226,7 +228,7 @@ def train(options: Options) -> int:
     folder = teach(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _say("The time is up and the state is saved; the same command trains on from there.")
-    elif not sense:
+    elif not alone:
         from .experiments.raising import write_curve
 
         _say(f"looking at the checkpoints: {write_curve(folder)}")
