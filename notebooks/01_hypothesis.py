@@ -41,7 +41,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin
 from semhub_utils.experiments import alike, layers
-from semhub_utils.experiments.words import lens_grid
+from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import facts, languages
 from semhub_utils.widgets import LensGrid
 

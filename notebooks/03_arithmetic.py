@@ -327,7 +327,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from number words pushes the digits' run to that state's own answer.",
+    "At some middle layer, a state from number words pushes the digits' run to its own answer, by more than at the end.",
     needs=can_add,
 )
 

@@ -401,7 +401,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from an English question pushes the {Name} run to that state's own answer.",
+    "At some middle layer, a state from an English question pushes the {Name} run to its own answer, by more than at the end.",
     needs=answers["english"],
 )
 

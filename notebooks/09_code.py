@@ -358,7 +358,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from an English question pushes the run over code to that state's own answer.",
+    "At some middle layer, a state from an English question pushes the run over code to its own answer, by more than at the end.",
     needs=known,
 )
 

@@ -341,7 +341,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from a sentence pushes the form to that sentence's verb.",
+    "At some middle layer, a state from a sentence pushes the form to that sentence's verb, by more than at the end.",
     needs=parsing["sentences"],
 )
 

@@ -26,7 +26,6 @@ DRAWS = 1000
 FAMILY = 250  # claims of a run, at most
 DRAWN_ON = round(2 * FAMILY / 0.05)  # so that p can fall below .05 / (2 x claims), where the first draws are all below
 WEAK_ALPHA = 0.05
-MIN_ACCURACY = 0.5
 LEAST_ERROR = 0.1  # of the observed standard error: a draw of like units has none, and would be endless
 COLUMNS = "experiment series reading layer depth value low high p n dropped control null_high claim".split()
 
@@ -427,7 +426,7 @@ def studentised_null(
     return (drawn - mean) / np.maximum(error(times, drawn), LEAST_ERROR * observed + 1e-300) * observed
 
 
-# ---- items and tasks ----
+# ---- items ----
 
 
 def split_items(
@@ -445,28 +444,6 @@ def evenly(values: Sequence, most: int) -> list:
     """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
     at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in np.unique(at)]
-
-
-def knows_task(
-    correct: Float[np.ndarray, "item"],
-    *,
-    task: str,
-    chance: float = 0.0,
-    clusters: Labels | None = None,
-    seed: int = 0,
-) -> str | None:
-    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
-
-    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
-    """
-    correct = np.asarray(correct, float)
-    if not len(correct):
-        return f"there is no item on which to see whether the model can {task}."
-    [low] = Sample(correct[:, None], codes(range(len(correct)) if clusters is None else clusters)).bounds(seed=seed).low
-    if correct.mean() >= MIN_ACCURACY and low > chance:
-        return None
-    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low:.0%})"
-    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."
 
 
 # ---- tables ----

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from . import figures
-from .evidence import Evidence, knows_task
+from .evidence import Evidence
 from .results import Run
-from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
+from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, knows_task
 
 _STATIC = Path(__file__).parent / "static"
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}

@@ -6,9 +6,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .evidence import WEAK_ALPHA, Evidence, depths
+import numpy as np
+from jaxtyping import Float
+
+from .evidence import WEAK_ALPHA, Evidence, Labels, Sample, depths
+from .pairings import codes
 
 MIN_UNITS = 20
+MIN_ACCURACY = 0.5
 ALPHA = 0.01
 HOLDS, WEAKLY, EXPLAINED, INCONCLUSIVE = "holds", "holds weakly", "explained by", "inconclusive"
 NOT, UNTESTABLE = "does not hold", "cannot be tested here"
@@ -113,3 +118,25 @@ def _where(e: Evidence, layers: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(
         name for name, some in (("early", of["early"]), ("middle", middle), ("late", of["late"])) if some.any()
     )
+
+
+def knows_task(
+    correct: Float[np.ndarray, "item"],
+    *,
+    task: str,
+    chance: float = 0.0,
+    clusters: Labels | None = None,
+    seed: int = 0,
+) -> str | None:
+    """The precondition that the model does what it is asked: None if it does, else the sentence for `judge`.
+
+    It does when it is right on at least MIN_ACCURACY of the items and its 95% interval lies above chance.
+    """
+    correct = np.asarray(correct, float)
+    if not len(correct):
+        return f"there is no item on which to see whether the model can {task}."
+    [low] = Sample(correct[:, None], codes(range(len(correct)) if clusters is None else clusters)).bounds(seed=seed).low
+    if correct.mean() >= MIN_ACCURACY and low > chance:
+        return None
+    share = f"{correct.mean():.0%} of {len(correct)} items (95% interval from {low:.0%})"
+    return f"the model cannot {task}: it is right on {share}, and {MIN_ACCURACY:.0%} above chance is asked."

@@ -16,13 +16,13 @@ from semhub_utils.evidence import (
     corrected_p,
     depths,
     evidence,
-    knows_task,
     share,
     split_items,
     studentised_null,
     tidy,
 )
 from semhub_utils.pairings import least_permutation_p, random_pairings
+from semhub_utils.verdicts import knows_task
 
 
 def noise(n=60, layers=7, effect=0.0, at=3, seed=0):

@@ -12,7 +12,7 @@ from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
-from semhub_utils.experiments import alike, core, traps, words
+from semhub_utils.experiments import alike, core, regions, traps, words
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
@@ -215,7 +215,7 @@ def test_task_values(both):
 
 def test_lens_grid_values(both):
     model, oracle = both
-    [grid] = words.lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
+    [grid] = regions.lens_grid(model, {"english": "the cat sat"}, ["the", "cat"], top_k=3)
     states = oracle.states("the cat sat")
     assert grid["tokens"] == [model.tokenizer.decode([i]) for i in model.tokenizer("the cat sat")["input_ids"]]
     for reading, position in itertools.product(("normed", "raw"), range(states.shape[1])):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import core, words
+from semhub_utils.experiments import core, regions, words
 from semhub_utils.identity import digest, organism_path
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
@@ -221,7 +221,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
         index="layer", columns="reading", values="value"
     )
     assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
-    [grid] = words.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
+    [grid] = regions.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
     assert list(grid["readings"]) == ["normed", "raw", "tuned"]
     before = digest(found)
     found.readings["tuned"] = some_translators(found)

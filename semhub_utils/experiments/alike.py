@@ -150,17 +150,20 @@ def alike_sets(model: LanguageModel, sets: Sequence[PairSet], *, seed: int = 0) 
     """`Alike` for every set of pairs; the table adds the column `ending`.
 
     Claims: `similarity/<languages>` for the first ending of each two languages; with ", <ending>" behind for the
-    others. Raises SemhubError if there are fewer than 4 pairs of a set.
+    others, which have one model of random weights beside them. Raises SemhubError if there are fewer than 4 pairs of a
+    set.
     """
     found, seen = [], set()
     for some in sets:
         left = ", ".join(f"{count} × {reason}" for reason, count in some.dropped.items()) or "none"
         told = f"{len(some.pairs)} pairs are left for {some.series} (out: {left}); at least 4 would do."
         need(len(some.pairs) >= 4, told)
-        name = f"{some.series}, {some.ending}" if some.series in seen else some.series
+        named: dict = {"series": some.series}
+        if some.series in seen:
+            named = {"series": f"{some.series}, {some.ending}", "twins": (seed,)}
         seen.add(some.series)
-        options = {"seed": seed, "dropped": some.dropped, "columns": {"series": some.series, "ending": some.ending}}
-        found.append(run(Alike(), model, some.pairs, series=name, **options))
+        columns = {"series": some.series, "ending": some.ending}
+        found.append(run(Alike(), model, some.pairs, seed=seed, dropped=some.dropped, columns=columns, **named))
     return joined(found)
 
 

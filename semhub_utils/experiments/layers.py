@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import MIN_ACCURACY, PROBABILITY, Sample
+from semhub_utils.evidence import PROBABILITY, Sample
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Chance, Drawn, Exchange, Given, Kept, Numbers, Scores
@@ -26,6 +26,7 @@ from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import stream_states
+from semhub_utils.verdicts import MIN_ACCURACY
 
 SMOOTHING = 0.1
 UNSEEN, SPECIAL = "never seen", "special"

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import Unit
+from semhub_utils.evidence import NATS, Unit
 from semhub_utils.experiments.continuations import fitting_prompts, mass, told_sides
 from semhub_utils.experiments.core import Claim, Experiment, Result, joined, run
 from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
@@ -34,6 +34,7 @@ UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where 
 OWN = "own type"
 OUTCOMES = ("expected", "original", "untranslated")
 EXCHANGE = Exchange("anchor")
+USED = "nats above the last layer"
 BY_BOTH = "as likely above 0 as below, by thing and by pair of words"
 
 
@@ -46,11 +47,10 @@ class Patch(Experiment):
     of the hub's. The series is then the type in which is asked, "english" too.
 
     Two claims. `patch/<series>`: log P(expected) minus log P(original), both words of the run's own type, minus the
-    same without a patch, in nats; against expected answers shuffled among items of a group, as a state that harms the
-    run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
-    expected word, against the same shuffling. The second is the harder one: at the last layers no block is left to use
-    the state, and the first shows there what the source's own output gives away. Where `into` is 1, "/reversed" stands
-    behind them.
+    same without a patch, and minus what that gives at the last layer, where no block is left to use the state and the
+    source's own output is read off it; against expected answers shuffled among items of a group, as a state that harms
+    the run lifts every other answer. `patch-answer/<series>`: the share of items whose likeliest next token begins the
+    expected word, against the same shuffling. Where `into` is 1, "/reversed" stands behind them.
 
     Controls: the state of the hub's prompt with the run's own answer (nothing should change), that of a prompt of
     another relation (with places: of the text with a word that is no answer, and that of the source's text at an
@@ -58,14 +58,13 @@ class Patch(Experiment):
     states that are written into, the patch at the embedding layer, that at the last layer, where no block is left to
     use it, and random weights. Words of several tokens, or whose token another word shares, are dropped and counted.
 
-    Curves, by `condition` (whose state was written): `patch-first`, the share of items whose likeliest next token
-    begins the expected word, the original one, the expected one in the source's own type ("untranslated"), or another
-    word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank; and, with places,
-    `task-<series>`, whether the run without a patch says the original answer, one row per item. The condition "own
-    type" is no control but what a patch can do at best: the state of the same in the type itself (the mean over a
-    picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the expected answer at
-    some inner layer. Where it does not, what is written there is not read, whoever wrote it.
-    """
+    Curves: `patch`, with nothing taken off; by `condition` (whose state was written) `patch-first`, the share of items
+    whose likeliest next token begins the expected word, the original one, the expected one in the source's own type
+    ("untranslated"), or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank;
+    and, with places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The
+    condition "own type" is no control but what a patch can do at best: the state of the same in the type itself (the
+    mean over a picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the
+    expected answer at some inner layer. Where it does not, what is written there is not read, whoever wrote it."""
 
     hub: str = "english"
     into: int = 0
@@ -79,7 +78,7 @@ class Patch(Experiment):
         given["series"] = self.hub if self.into else "{}"
         given["null_in_words"] = "expected answers shuffled among prompts of one relation and form"
         return (
-            Claim("patch", **given),
+            Claim("patch-used", unit=replace(NATS, name=USED), named="patch", ended=False, **given),
             Claim("patch-answer", unit=Unit.share("prompts"), outcome=True, **given),
         )
 
@@ -205,7 +204,8 @@ class _Runs:
         gain -= gain[index, :, self.original][:, :, None]
         named = (first[:, :, None] == np.arange(logprob.shape[2])).astype(float)
         gain[index, :, self.original] = named[index, :, self.original] = np.nan
-        return _Said(logprob, first, last, {"patch": gain, "patch-answer": named})
+        followed = {"patch": gain, "patch-used": gain - gain[:, -1:], "patch-answer": named}
+        return _Said(logprob, first, last, followed)
 
     def _words(self, states: Float[Tensor, "item layer hidden"]) -> tuple[np.ndarray, np.ndarray]:
         seen = lens(self.model, states, targets=self.words.ids, top_k=1)

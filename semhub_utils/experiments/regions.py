@@ -1,7 +1,7 @@
 """What the lens says at positions of a picture or a sound: right words against wrong ones, and what comes first."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import ClassVar
@@ -17,8 +17,8 @@ from semhub_utils.evidence import COSINE, NATS, Unit, evenly
 from semhub_utils.experiments.alike import NEAREST, RELEASED, last_states
 from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Columns, Exchange, Kept, Numbers, Scores, Weighed
-from semhub_utils.experiments.words import asked, top_words
-from semhub_utils.inputs import Input, Prompt
+from semhub_utils.experiments.words import asked
+from semhub_utils.inputs import Encoding, Input, Prompt
 from semhub_utils.lens import available_readings, lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.pairings import least_permutation_p, random_pairings
@@ -27,7 +27,7 @@ from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import PICTURES, LensItem
 from semhub_utils.spokes.vision import Picture, SeenItem, alone, names
 from semhub_utils.states import hidden_states, stream_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import target_table, word_forms
 
 PROBABILITY, FIRST, RANK, ENTROPY = "probability", "first", "rank", "entropy"
 TIMES = 8  # equal parts of a clip in the figure over time
@@ -430,3 +430,33 @@ def sound_lens(model: LanguageModel, clips: Sequence[Clip], *, top_k: int = 4) -
         sound = {"name": clip.label, "samples": clip.samples, "rate": clip.rate, "seconds": seconds}
         shown.append(sound | top_words(model, encoding, encoding.frames, top_k))
     return shown
+
+
+# ---- what comes first, for the widgets ----
+
+
+def lens_grid(
+    model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
+) -> list[dict]:
+    """Top words by layer and token for `widgets.LensGrid`: one entry per data type, every reading the model has."""
+    dominant = {i for form in word_forms(model, dominant_words) if form.single for i in form.ids}
+    shared, grids = {"dominant_ids": dominant, "n_layers": model.n_layers}, []
+    for (name, text), encoding in zip(sentences.items(), model.encode([*sentences.values()]), strict=True):
+        tokens = [model.tokenizer.decode([i]) for i in encoding.ids]
+        own = {"name": f"{name}: {text}", "data_type": name, "tokens": tokens}
+        grids.append(own | shared | top_words(model, encoding, range(len(encoding)), top_k))
+    return grids
+
+
+def top_words(model: LanguageModel, encoding: Encoding, positions: Sequence[int], top_k: int) -> dict:
+    """By reading, the likeliest tokens, their probabilities and the entropy, layer first; and the tokens' texts."""
+    hidden, readings = hidden_states(model, [encoding], positions=[[*positions]]).hidden, {}
+    for reading in available_readings(model):
+        found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
+        readings[reading] = {
+            "ids": found.top_ids.transpose(0, 1).numpy(),
+            "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
+            "entropy": found.entropy.T.numpy(),
+        }
+    vocab = {int(i): model.tokenizer.decode([i]) for of in readings.values() for i in np.unique(of["ids"])}
+    return {"layers": list(range(model.n_layers + 1)), "readings": readings, "vocab": vocab}

@@ -1,7 +1,7 @@
 """Which word does a state hold? The lens on right words against wrong ones (Eq. 2), the plane of their rows."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from semhub_utils.evidence import Unit
 from semhub_utils.experiments.core import TOO_LONG, Claim, Experiment, Result, joined, readable, run
 from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding, Input
-from semhub_utils.lens import available_readings, lens, word_logprobs
+from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.organism.corpus import IMAGE, SOUND
 from semhub_utils.spokes.items import Items, LensItem, source_of
@@ -486,33 +486,3 @@ def asked(model: LanguageModel, prompt: str | Input | None) -> str | Input | Non
         return replace(prompt, text=prompt.text.replace("\n", " "))
     space = "" if turn.text[-1:].isspace() else " "
     return replace(turn, text=f"{turn.text}{space}{answer}") if answer else turn
-
-
-# ---- what comes first, for the widgets ----
-
-
-def lens_grid(
-    model: LanguageModel, sentences: Mapping[str, str], dominant_words: Iterable[str], *, top_k: int = 5
-) -> list[dict]:
-    """Top words by layer and token for `widgets.LensGrid`: one entry per data type, every reading the model has."""
-    dominant = {i for form in word_forms(model, dominant_words) if form.single for i in form.ids}
-    shared, grids = {"dominant_ids": dominant, "n_layers": model.n_layers}, []
-    for (name, text), encoding in zip(sentences.items(), model.encode([*sentences.values()]), strict=True):
-        tokens = [model.tokenizer.decode([i]) for i in encoding.ids]
-        own = {"name": f"{name}: {text}", "data_type": name, "tokens": tokens}
-        grids.append(own | shared | top_words(model, encoding, range(len(encoding)), top_k))
-    return grids
-
-
-def top_words(model: LanguageModel, encoding: Encoding, positions: Sequence[int], top_k: int) -> dict:
-    """By reading, the likeliest tokens, their probabilities and the entropy, layer first; and the tokens' texts."""
-    hidden, readings = hidden_states(model, [encoding], positions=[[*positions]]).hidden, {}
-    for reading in available_readings(model):
-        found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
-        readings[reading] = {
-            "ids": found.top_ids.transpose(0, 1).numpy(),
-            "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
-            "entropy": found.entropy.T.numpy(),
-        }
-    vocab = {int(i): model.tokenizer.decode([i]) for of in readings.values() for i in np.unique(of["ids"])}
-    return {"layers": list(range(model.n_layers + 1)), "readings": readings, "vocab": vocab}
