@@ -237,7 +237,8 @@ def _arguments(model: LanguageModel, seed: int) -> Case:
     """Every function of the world gets parameters of other names: of its own there are too few to judge by."""
     rng, names = random.Random(f"parameters {seed}"), facts.english_words()
     known = {function: tuple(rng.sample(names, 4)) for function in code.library()}
-    items = unsaid.argument_items(model, code.argument_places(code.programs(3 * READ, seed=seed), known))
+    places = code.argument_places(code.programs(6 * READ, seed=seed), known)
+    items = unsaid.argument_items(model, places.but(place for place in places if place.kind == "builtin"))
     plantings = right_words(items, "name")
     return Case(words.Lens("name", "argument"), items, "arguments", plantings, {"over": "moves_with"})
 
