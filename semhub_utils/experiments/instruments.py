@@ -261,7 +261,7 @@ def _swaps(model: LanguageModel, seed: int) -> Case:
 
 def _roles(model: LanguageModel, seed: int) -> Case:
     known = semantics.meanings(seed=seed)
-    items = semantics.role_items(known, READ, seed=seed)
+    items = semantics.role_items(known, 2 * READ, seed=seed)
     return Case(unsaid.Roles(tuple(semantics.form_words(known))), items, "lead", right_words(items, "role"))
 
 
