@@ -95,9 +95,11 @@ heard.curves(
 # %% [markdown]
 # ## Do equal meanings meet?
 #
-# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight
-# equals to three plus*. Subtract what prompts of one form share whatever they mean, and see what the meaning adds. All prompts
-# here speak of facts that the shipped models were taught in English only. Whether another model knows them is not asked here.
+# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and
+# *eight equals to three plus*. Is the twin the nearest of all English prompts of its form, more often than by chance? What
+# prompts of one form share whatever they mean cannot help it: all that are compared have that. The second figure has the
+# cosines, against others of the form and, as released, against all. All prompts here speak of facts that the shipped models
+# were taught in English only. Whether another model knows them is not asked here.
 
 # %%
 chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}

@@ -147,11 +147,6 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 #
 # Raw cosine is high between any two states that share *something*: a direction common to all states, a template, the last
 # token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
-#
-# Cosine is one choice of several. Some states are near everything, and a measure that takes this off (CSLS) finds
-# translations of words better {cite:p}`conneau2017translation`. The causal inner product weighs directions by what they do to
-# the output {cite:p}`park2023linear`; under it languages were found to lie along largely separable directions
-# {cite:p}`marinov2026separability`.
 
 # %% tags=["hide-input"]
 stop = chapter.run(alike.Punctuation(), pairs)
@@ -174,8 +169,9 @@ stop.claims(
 )
 
 # %% [markdown]
-# This is why similarity is always shown as match minus non-match, and judged against shuffled partners *of the same form*: what
-# all pairs share then cancels. The same pairs, measured that way:
+# So a match is never shown without non-matches, and these are *of the same form*: what all of them share then cancels. What
+# is judged is whether the match is the nearest of them, more often than by chance. That knows no scale, so a model whose
+# states all point one way can be set against one whose states do not. The same pairs, measured that way:
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), pairs, series="spanish")
@@ -190,7 +186,8 @@ similarity.curves(
 # %% [markdown]
 # Cosine has a scale of its own in every model and layer, and some states are near everything. So the claim counts neighbours. Two
 # corrections of the cosine stand here beside it: for such hubs of the space (CSLS {cite:p}`conneau2017translation`), and by the *causal* inner
-# product, in which directions count by how much they move the output {cite:p}`park2023linear`.
+# product, in which directions count by how much they move the output {cite:p}`park2023linear`; by it languages were found to lie
+# along largely separable directions {cite:p}`marinov2026separability`.
 
 # %% tags=["hide-input"]
 similarity.curves(

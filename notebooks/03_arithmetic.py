@@ -82,9 +82,8 @@ glue("max_result", limit)
 # ## Similarity: are digits and words alike?
 #
 # Compare the state at the last token of `3+5` with that of *three plus five*. Cosine alone will not do: in most models all
-# states point into one corner of the space. So you subtract the mean cosine of all pairs that do not belong together, and ask
-# whether what is left could come from shuffled partners. Partners are shuffled only among items of the same operator and
-# length.
+# states point into one corner of the space. So you ask whether the partner is the nearest of its kind, more often than by
+# chance, and whether shuffled partners could be. Only items of the same operator and length are compared and shuffled.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), pairs, series="digits")
@@ -97,9 +96,10 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over results (all items with the same result move together). The dotted line
-# is the height that shuffled pairs reach one time in twenty at any layer. The grey curves are controls: the embedding layer,
-# that is, what the last words alone have in common, and the same architecture with random weights.
+# *How to read it.* The band is a 95% interval over results (all items with the same result move together). The dotted line is
+# the height that shuffled pairs reach one time in twenty at any middle layer. The grey curves are controls: the embedding
+# layer, that is, what the last words alone have in common; *lexical overlap*, the same of the mean of all words' embeddings;
+# and the same architecture with random weights.
 #
 # The same pairs through three other measures: how far up the list of its kind does the partner stand (mid-rank, half at most),
 # do both sides have the same neighbours {cite:p}`huh2024platonic`, and do both sides span the same geometry (CKA)? CKA as it is

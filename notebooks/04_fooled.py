@@ -93,24 +93,25 @@ listing(
 )
 
 # %% [markdown]
-# Choose one. The first curve is what raw cosine sees in the fake. The second is what is left of it when non-matches are
-# subtracted. The third is the same for a true hub, planted at layers 3 and 4 *under the same artefact*.
+# Choose one. The first curve is what raw cosine sees in the fake. The second is how often a match is the nearest, above
+# chance, of those it may be compared with. The third is the same for a true hub, planted at two layers *under the same
+# artefact*.
 
 # %% tags=["hide-input"]
 curves = chapter.find("curves", lambda: fooled.curves(seed))
 curves.curves(
     "artefact-curves",
     "Is it a hub, or does it only look like one?",
-    alt="By layer and artefact: raw cosine of a fake hub, and adjusted cosine of the fake and of a true hub with the null.",
-    y="cosine, raw or minus non-matches",
+    alt="By layer and artefact: raw cosine of a fake hub, and how often matches are nearest in the fake and in a true hub.",
+    y="raw cosine, or share above chance",
     types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
 )
 
 # %% [markdown]
-# *How to read it.* Subtracting the non-matches is enough where all items share the same thing: the second curve lies at zero.
-# Where only *some* items share it (equal length, common last token, shared frequency), the second curve stays high, and it is the
-# dotted line, the null, that rises with it: partners were shuffled among items of equal length, so the shuffled pairs share it too. Fake and true hub have each a dotted line of their own.
-# With few concepts, both wobble about zero; the question there is how wide the null is.
+# *How to read it.* Asking which match is the nearest is enough where all items share the same thing: it helps no match more
+# than the others. Where only *some* items share it (equal length, common last token, shared frequency), a match is compared,
+# and partners are shuffled, among these alone. Fake and true hub have each a dotted line of their own, the null. With few
+# concepts the curves wobble about zero; the question there is how wide the null is.
 #
 # The same has been found of whole models: the scores by which they seemed to become alike are inflated by their size, and once
 # they are held against a permutation null, likeness of the whole space largely goes and that of small neighbourhoods
@@ -118,10 +119,11 @@ curves.curves(
 #
 # ## How often is each reader fooled?
 #
-# One world is an anecdote. Draw {glue}`worlds` worlds of each kind and let three readers judge them. The first looks at raw cosine.
-# The second is *careless*: they subtract non-matches and shuffle partners, but any with any, count every item as independent, and
-# have no control. The third is *careful*: they shuffle within groups, move the items of one concept together, and ask that the
-# claim stands above the embedding layer. Only the third is what this book does.
+# One world is an anecdote. Draw {glue}`worlds` worlds of each kind and let three readers judge them. The first looks at raw
+# cosine. The second is *careless*: they ask whether the match is the nearest, and shuffle partners, but any with any, count
+# every item as independent, and have no control. The third is *careful*: they compare and shuffle within groups, move the
+# items of one concept together, and ask that the middle layers stand above the embeddings, the first layers and the last.
+# Only the third is what this book does.
 
 # %%
 fakes = chapter.find("fakes", lambda: fooled.fake_trials(n_items, seed))
@@ -266,10 +268,10 @@ glue("blank_value", blank.value.mean(), ".2f")
 glue("blank_above", int((blank.low > 0).sum()))
 
 # %% [markdown]
-# Their adjusted cosine is {glue}`blank_value` on average, at the layer their verdict rests on, and for {glue}`blank_above` of
-# {glue}`worlds` models its interval lies above zero: twins of one sentence form share length and spelling. A reader of intervals
-# alone would have found a hub in each of these. The null shares length and spelling too, as partners are shuffled within the form:
-# {glue}`blank` of {glue}`worlds` models are judged to hold (the upper end of the 95% interval of that share is {glue}`blank_high`).
+# Twins of one sentence form share length and spelling. So a twin is compared with prompts of its form, and partners are
+# shuffled among them. How often it is the nearest is {glue}`blank_value` above chance, on average, at the layer their verdict
+# rests on; for {glue}`blank_above` of {glue}`worlds` models the interval of that lies above zero, and {glue}`blank` of
+# {glue}`worlds` are judged to hold (the upper end of the 95% interval of that share is {glue}`blank_high`).
 #
 # ## Trained models, where there is nothing to find
 #
@@ -307,10 +309,9 @@ glue("real_high", all_claims.high, ".1%")
 # Of {glue}`real_n` claims, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims on one model
 # are not independent, so take the interval as a guide).
 #
-# The table first found two faults in this book's own instruments. A state
-# holds every word of its prompt, and shuffling by the answer alone let the numbers before it look like many items. And right
-# answers can be likelier words than most of their class, so that flipping signs was too easy a null for the lens. Both claims now
-# have to beat more than one null.
+# The table first found two faults in this book's own instruments. A state holds every word of its prompt, and shuffling by
+# the answer alone let the numbers before it look like many items. And right answers can be likelier words than most of their
+# class, so that flipping signs, its null then, was too easy for the lens. Both claims now have to beat more than one null.
 #
 # The other side is power. Take the hub that is known to be one, and add noise to the words of the other types, more and more. The
 # body and the English words stay as they were.
@@ -347,9 +348,9 @@ glue("power_last", dimmed.table[dimmed.table.strength > 0].groupby("series").val
 chapter.finish()
 
 # %% [markdown]
-# - A high raw cosine is no evidence. Seven different things make one, and a modest true hub makes less.
-# - Subtracting non-matches removes what *all* items share. A null within groups removes what *some* share. Moving concepts together
-#   removes what only looks like many items.
+# - A high raw cosine is no evidence. Many things other than meaning make one.
+# - Comparing with non-matches removes what *all* items share; comparing and shuffling within groups removes what *some*
+#   share. Moving concepts together removes what only looks like many items.
 # - Every word that a text holds may be alike by chance, so each has a null of its own, and the hardest counts.
 # - A verdict needs both numbers beside it: how often it is wrong on nothing, and how strong a thing it can miss.
 #

@@ -89,11 +89,13 @@ listing(
 #
 # ## Similarity: are translations alike?
 #
-# You take the state at the last token of both sides, and subtract from the cosine of the two what sentences of other meaning
-# have. Which others? The paper takes all of them. But a short sentence is unlike a long one whatever they say, so here the
-# others are those of the same form (in generated text) or of about the same length (in real text). Partners are shuffled in
-# the same way. Over more than a thousand directions between languages, retrieval of the translation is highest in the middle
-# layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`: retrieval is the second figure.
+# You take the state at the last token of both sides, and ask how often the translation is the nearest of all sentences in the
+# other language, above chance. Of which sentences? The paper compares cosines with those of all. But a short sentence is
+# unlike a long one whatever they say, and news of one event is alike in every sentence. So here the others are those of the
+# same form (in generated text), or of the same document and about as long (in real text; of about the same length, where the
+# documents are not known). Partners are shuffled among these too. Over more than a thousand directions between languages,
+# retrieval of the translation is highest in the middle layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`, among all
+# sentences.
 
 # %% tags=["hide-input"]
 similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
@@ -108,14 +110,15 @@ continued.changed(lambda table: table.assign(pair=table.series)).curves(
 )
 
 # %% [markdown]
-# *How to read it.* Choose two languages to bring their curve to the front; where one name stands alone, the other is English. The
-# dotted line is what shuffled partners reach one time in twenty at any layer, when pairs that share what they speak of (the thing,
-# the doer, the verb) move together. Grey: the embedding layer, and the same architecture with random weights.
+# *How to read it.* Choose two languages to bring their curve to the front; where one name stands alone, the other is English.
+# The dotted line is what shuffled partners reach one time in twenty at any middle layer, when pairs that share what they
+# speak of (the thing, the doer, the verb) move together. Grey: the embedding layer, the mean of all words' embeddings
+# (*lexical overlap*), and the same architecture with random weights.
 #
-# Three other measures on the same pairs: is the partner the nearest of all (retrieval), do both sides have the same neighbours,
-# and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last token have no neighbours.
-# A null is needed here too: sentences of two forms make two clouds in both languages, whatever they say. Partners are shuffled within
-# the form.
+# Three other measures on the same pairs: how far up the list is the partner (mid-rank, half at most), do both sides have the
+# same neighbours, and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last
+# token have no neighbours. A null is needed here too: sentences of two forms make two clouds in both languages, whatever they
+# say. Partners are shuffled within the form.
 
 # %% tags=["hide-input"]
 continued.curves(

@@ -117,7 +117,7 @@ steering.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Few prompts are for choosing, so the bands are wide. The dotted line is what flipped signs reach one time in
+# *How to read it.* Few prompts are for choosing, so the bands are wide. The dotted line is what chance reaches one time in
 # twenty at any layer tried; grey is the mean of three random directions as long as the English vector. Nothing is claimed here.
 #
 # The paper used layer 17 of 32 and coefficient 2; the dose below has that too, as a curve of its own. Here is what the model wrote for the first prompts, pushed against the
@@ -161,7 +161,7 @@ named.dose(
 # *bad*, and what a dog is; no sentence ties it to *happy* or *peace*.
 #
 # The trap in the null: prompts are many, but the vector is one. Some random direction also shifts all prompts the same way,
-# and flipping the signs of prompts would call that significant. So the measured shift must also stand out among the shifts of
+# and counting prompts as witnesses would call that significant. So the measured shift must also stand out among the shifts of
 # a hundred random directions, or, for the texts written, be above the strongest of ten. A mean hides more: from prompt to
 # prompt the effect of a steering vector varies widely {cite:p}`tan2024steering`, and is often the opposite of what was
 # wanted, most of all where the differences it is made of do not point one way {cite:p}`braun2025steering`. So intervals here
@@ -291,10 +291,10 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # What is measured is half of the pleasant word's effect minus the unpleasant one's, on the next word, for ten pairs of
 # opposites. The pair that is written does not count.
 #
-# The trap: any sentence in the prompt's place moves the next word. So the first figure shows the measure itself, under pleasant, unpleasant
-# and neutral words (colours), and without a patch, which is coefficient 0. Only the gap between pleasant and unpleasant is
-# sentiment. The other trap is the number of pairs: ten pairs are ten samples, however many prompts there are. So the null
-# also flips whole pairs.
+# The trap: any sentence in the prompt's place moves the next word. So the first figure shows the measure itself, under
+# pleasant, unpleasant and neutral words (colours), and without a patch, which is coefficient 0. Only the gap between pleasant
+# and unpleasant is sentiment. The other trap is the number of pairs: ten pairs are ten samples, however many prompts there
+# are. So the null also counts whole pairs.
 
 # %% tags=["hide-input"]
 english = tasks["english"]
@@ -318,8 +318,9 @@ patches.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The dotted line is what flipped signs reach one time in twenty. Grey are the controls: two colours in the place of the
-# opposites, a push in a random direction as far as either state is from the middle of both, the embedding layer, random weights.
+# *How to read it.* The dotted line is what chance reaches one time in twenty. Grey are the controls: two colours in the place
+# of the opposites, a push in a random direction as far as either state is from the middle of both, the embedding layer,
+# random weights.
 #
 # As above, English comes first: where a pleasant word moves nothing in English, the claims on the other languages read *cannot be tested here*.
 

@@ -91,10 +91,10 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 #
 # ## Similarity: is a sentence nearer to its own form?
 #
-# Compare the states at the last token of sentence and form, and subtract the mean cosine of pairs that do not belong
-# together. The trap is the *pattern*: sentences of one build have forms of one build, whoever they speak of. So a sentence is
-# compared only with forms of its own pattern (*the w is w by N .*, where *w* is any word and *N* any name). Partners are shuffled
-# there too, and whatever shares its first, second or last content word moves together.
+# Compare the states at the last token of sentence and form: how often is the own form the nearest, above chance? The trap is
+# the *pattern*: sentences of one build have forms of one build, whoever they speak of. So a sentence is compared only with
+# forms of its own pattern (*the w is w by N .*, where *w* is any word and *N* any name). Partners are shuffled there too, and
+# whatever shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -156,9 +156,9 @@ swapped.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Choose one comparison at a time. The null lets the names change places by a coin, for all items of one pair of names,
-# one name or one verb together; the hardest of these is drawn. Grey *same meaning* is what the order of conjuncts costs
-# without any change of meaning.
+# *How to read it.* Choose one comparison at a time. The null is that the true form is as likely further as nearer, by pair of
+# names, by name or by verb; the hardest of these is drawn. Grey *same meaning* is what the order of conjuncts costs without
+# any change of meaning.
 #
 # Is it who, or is it which name stands last? In the next figure the forms are parted by whether they name the two people in the
 # order of the sentence. Someone who knows who did it is above zero in both. Each has the null of the figure above, for its own

@@ -93,11 +93,12 @@ for kind, rows in sees.table.groupby("data_type"):
 #
 # ## Similarity: is a picture like its caption?
 #
-# Compare the state at the picture's last position with the state at the last token of a caption, and subtract the mean cosine of
-# pictures and captions that do not belong together. Two traps. Captions of two things are long and those of one are short, so
-# a model could tell them apart by counting: *corrected* compares and shuffles only within as many things, *as released* compares with all.
-# And pictures have colours even where nothing can be seen in them. So there are four more controls: each picture made blank (its
-# mean colour), with its pixels shuffled, and replaced by white noise; and a model with random weights.
+# Compare the state at the picture's last position with the state at the last token of a caption: how often is its own caption
+# the nearest, above chance? Two traps. Captions of two things are long and those of one are short, so a model could tell them
+# apart by counting: only captions of as many things are compared and shuffled. The card has the cosines too, *corrected*
+# against the same and *as released* against all. And pictures have colours even where nothing can be seen in them. So there
+# are four more controls: each picture made blank (its mean colour), with its pixels shuffled, and replaced by white noise;
+# and a model with random weights.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions")

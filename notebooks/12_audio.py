@@ -89,9 +89,9 @@ Html(data_table(player.summary()), "The commonest first word by clip, reading an
 #
 # ## Similarity: is a clip like its label?
 #
-# Compare the state at the last token of a clip with that of its label's text. As before, cosine alone will not do: you subtract
-# the mean cosine with other labels and ask whether what is left could come from labels shuffled among clips. Clips of one label
-# move together in that null, as they all stand beside the same text.
+# Compare the state at the last token of a clip with that of its label's text. As before, cosine alone will not do: you ask
+# how often the own label is the nearest, above chance, and whether that could come from labels shuffled among clips. Clips of
+# one label move together in that null, as they all stand beside the same text.
 #
 # The last token of a bare clip is its last stretch of sound, often its fading. So there is a second way: put the clip and the
 # label in the same sentence, *... is a kind of*, and compare the states at its end, where the model has to use what it heard.
@@ -113,13 +113,13 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over labels, whose clips are alike; a claim needs enough independent contents besides
-# (one source, pitch and length, or one recording). *as released* compares with all other labels, as the authors do; *corrected* only with labels of the own
-# group, animals with animals, so that knowing the group is not enough. Where labels have no group both are the same. The grey
-# curves are controls: the embedding layer, which is what the encoder alone has done; silence, white noise, and each clip's own
-# samples in random order; and the same architecture with random weights.
+# *How to read it.* The band is a 95% interval over labels, whose clips are alike; a claim needs enough independent contents
+# besides (one source, pitch and length, or one recording). Labels are compared within the own group, animals with animals, so
+# that knowing the group is not enough. On the card stand the cosines too, *corrected* against the own group and *as released*
+# against all. The grey curves are controls: the embedding layer, which is what the encoder alone has done; silence, white
+# noise, and each clip's own samples in random order; and the same architecture with random weights.
 #
-# Is the own label also the nearest of all?
+# Is the own label also the nearest of all labels, of whatever group?
 
 # %% tags=["hide-input"]
 retrieval = similarity.of("clip-retrieval", control="")

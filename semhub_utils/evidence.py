@@ -13,6 +13,7 @@ a number belongs to. Scores are oriented so that the claim says "above 0".
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ class Evidence:
     dropped: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, ControlCurve] = field(default_factory=dict)
     contrasts: Mapping[str, Contrast] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()  # controls without a single number
     least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
@@ -181,7 +183,7 @@ def evidence(
         bounds = own.bounds(inside, outcome=outcome, seed=seed)
         mean, low, high = (np.array(of) for of in (bounds.values, bounds.low, bounds.high))
         asides = (controls or {}).items()
-        curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of)}
+        curves = {name: _control(name, own, kept, of, inside, seed) for name, of in asides if _any(of, kept)}
     if kept.any() and inside.any():
         nulls, beside = _drawn(draw, mean, np.eye(len(layers))[:, inside], list(parts.values()), sequential)
         fewest = min(map(len, nulls))
@@ -210,6 +212,7 @@ def evidence(
         dropped=dropped,
         controls=curves,
         contrasts=contrasts,
+        lacking=tuple(name for name in controls or {} if kept.any() and name not in curves),
         least_p=max(float(least_p), 1 / (1 + fewest)),
         **{"experiment": "", "series": "", "reading": "", **about},
     )
@@ -295,10 +298,8 @@ class Sample:
         sums, sizes = self._sums()
         m, n_seeds = len(np.unique(self.units)), len(sums)
         there = np.unique(self.units)
-        rng = np.random.default_rng(seed)
         of_units = np.zeros((DRAWS, sums.shape[1]))
-        of_units[:, there] = rng.multinomial(m, np.full(m, 1 / m), size=DRAWS)
-        of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=DRAWS)
+        of_units[:, there], of_seeds = _times(m, DRAWS, seed), _times(n_seeds, DRAWS, seed + 1)
         total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
         return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
 
@@ -313,6 +314,13 @@ class Sample:
             wide = share(0, len(np.unique(self.units)))["high"] * (high - low < 1e-12)
             low, high = np.maximum(low - wide, -1), np.minimum(high + wide, 1)
         return Bounds(*(tuple(x.tolist()) for x in (mean, low, high)))
+
+
+@lru_cache(maxsize=8)
+def _times(n: int, draws: int, seed: int) -> Float[np.ndarray, "draw unit"]:
+    """How often each of n units comes when n are drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
 
 
 def _band(
@@ -335,8 +343,10 @@ Aside = Float[np.ndarray, "*seed item _"] | Sample
 Or, as a `Sample`, those of other items."""
 
 
-def _any(of: "Aside") -> bool:
-    return bool(np.isfinite(of.scores if isinstance(of, Sample) else of).all(-1).any())
+def _any(of: "Aside", kept: np.ndarray) -> bool:
+    """Whether it has a number, of the same items or of others."""
+    scores = of.scores if isinstance(of, Sample) else of[..., kept, :]
+    return bool(np.isfinite(scores).all(-1).any())
 
 
 def _control(name: str, own: Sample, kept: np.ndarray, of: Aside, inside: np.ndarray, seed: int) -> ControlCurve:
@@ -414,7 +424,7 @@ def studentised_null(
     sums, sizes = np.zeros((of.max() + 1, scores.shape[1])), np.bincount(of).astype(float)
     np.add.at(sums, of, np.asarray(scores, float))
     m, mean = len(sizes), sums.sum(0) / sizes.sum()
-    times = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws).astype(float)
+    times = _times(m, draws, seed)
 
     def error(times: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """The standard error of a ratio of sums."""

@@ -182,8 +182,8 @@ def same_group(groups: Labels) -> Bool[Tensor, "item item"]:
     return labels[:, None] == labels[None, :]
 
 
-# Scorers: for one layer, a function from pairings (row i of `a` with row pairing[i] of `b`; -1 sits out) to scores
-# per item.
+# Scorers: for one layer, a function from pairings (row i of `a` with row pairing[i] of `b`, or with none, which is the
+# number of rows) to scores per item.
 Scorer = Callable[[Int[Tensor, "draw item"]], Float[Tensor, "draw item"]]
 
 
@@ -192,7 +192,8 @@ def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -
     own = torch.stack([scorer(x, y)(as_given)[0] for x, y in _layers(a, b)], dim=1)
 
     def exchanged(pairings: Int[np.ndarray, "draw item"]) -> Float[np.ndarray, "draw layer"]:
-        found, chosen = [], torch.as_tensor(pairings, device=a.device)
+        found, chosen = [], torch.as_tensor(pairings, device=a.device).long()
+        chosen = torch.where(chosen < 0, len(a), chosen)
         for x, y in _layers(a, b):
             score = scorer(x, y)
             # A few draws at a time: the gathered scores stay small beside the item x item matrix.
@@ -296,8 +297,13 @@ def _u_centred(gram: Float[Tensor, "item item"]) -> Float[Tensor, "item item"]:
 
 
 def _pair_scorer(scores: Float[Tensor, "item item"]) -> Scorer:
+    n = len(scores)
+    # a column more, for who sits out
+    padded = torch.cat([scores, scores.new_full((n, 1), torch.nan)], 1).flatten()
+    first = (n + 1) * torch.arange(n, device=scores.device)
+
     def score(pairing: Tensor) -> Tensor:
-        return scores.gather(1, pairing.clamp_min(0).T).T.masked_fill(pairing < 0, torch.nan)
+        return padded.take(first + pairing)
 
     return score
 

@@ -19,8 +19,9 @@ HOLDS, WEAKLY, EXPLAINED, INCONCLUSIVE = "holds", "holds weakly", "explained by"
 NOT, UNTESTABLE = "does not hold", "cannot be tested here"
 RULES = {
     UNTESTABLE: "a precondition failed (the model cannot do the task, or this instrument does not find what was "
-    f"planted for it), fewer than {MIN_UNITS} independent units are left, the window holds no layer, nothing varies, "
-    f"or the null has so few arrangements that p could not fall below {ALPHA:g} whatever the data.",
+    f"planted for it), fewer than {MIN_UNITS} independent units are left, the window holds no layer, a control has no "
+    "item with a number, nothing varies, or the null has so few arrangements that p could not fall below "
+    f"{ALPHA:g} whatever the data.",
     HOLDS: f"at some layer of the window the corrected p is below {ALPHA:g}, the interval lies above 0, and so does "
     "the interval of the claim minus each control, item by item; and where the claim is about the middle layers, these "
     "are above the first sixth and above the last layer, each by its interval and its p.",
@@ -89,6 +90,8 @@ def _untestable(e: Evidence, inside: list[int]) -> str:
         return f"{e.n_units} independent units are left, and {MIN_UNITS} are needed."
     if not inside:
         return f"the model has no layer in the window of this claim (it has {e.n_layers})."
+    if e.lacking:
+        return f"its control {e.lacking[0]!r} has no item with a number."
     if not e.varies:
         return "every item gives the same number, whatever it is paired with."
     if e.least_p >= ALPHA:

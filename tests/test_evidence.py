@@ -142,10 +142,8 @@ def test_the_bootstrap_t_against_a_loop():
 
     sums = np.array([scores[units == u].sum(0) for u in range(6)])
     sizes = np.array([(units == u).sum() for u in range(6)])
-    times = np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), size=20)
     found = studentised_null(scores, units, draws=20, seed=3)
-    for row, of in zip(found, times, strict=True):
-        drawn = np.repeat(np.arange(6), of)
+    for row, drawn in zip(found, np.random.default_rng(3).integers(6, size=(20, 6)), strict=True):
         for layer in range(2):
             mean, own = scores[:, layer].mean(), sums[drawn, layer].sum() / sizes[drawn].sum()
             observed = error(sums[:, layer], sizes, mean)

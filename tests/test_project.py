@@ -169,6 +169,14 @@ def pages() -> dict[str, str]:
     return {name: path.read_text("utf-8") for name, path in texts.items()} | prose
 
 
+def test_changes_that_a_page_shows_fit_the_code():
+    code = {line for path in (ROOT / "semhub_utils").rglob("*.py") for line in path.read_text("utf-8").splitlines()}
+    shown = [line for text in pages().values() for block in re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    assert len(shown) >= 10
+    assert [line for line in shown if line[0] in " -" and line[1:] not in code] == []
+
+
 def cited(text: str) -> set[str]:
     """The works that a page cites, by key."""
     return {key.strip() for keys in re.findall(r"\{cite:[pt]\}`([^`]+)`", text) for key in keys.split(",")}

@@ -187,7 +187,8 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    labels = kept.labels(experiment.parts) if experiment.parts and kept.prompts is None else []
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:
         return [None] * n

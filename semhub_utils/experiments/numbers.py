@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import compress
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from semhub_utils.evidence import Aside, Columns, Unit, studentised_null
-from semhub_utils.pairings import least_permutation_p, random_pairings
+from semhub_utils.pairings import AT_ONCE, least_permutation_p, random_pairings
 
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
 
@@ -42,13 +43,14 @@ class Answers:
         return self.values[np.arange(len(self.values)), :, self.target]
 
     def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
-        index, found = np.arange(len(self.values)), []
-        for pairing in pairings:
-            stays = pairing >= 0
-            rows = self.values[index[stays], :, self.target[pairing[stays]]]
+        n, width, answers = self.values.shape
+        padded = np.concatenate([self.values, np.full((n, width, 1), np.nan)], axis=2)  # for who sits out
+        answer, found = np.where(pairings < 0, answers, self.target[pairings]), []
+        for some in np.array_split(answer, -(-answer.size * width // AT_ONCE)):
+            rows = padded[np.arange(n), :, some]  # [draw, item, layer]
             with np.errstate(invalid="ignore"):  # nan where nobody has a number
-                found.append(np.nansum(rows, 0) / np.isfinite(rows).sum(0))
-        return np.stack(found)
+                found.append(np.nansum(rows, 1) / np.isfinite(rows).sum(1))
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,13 @@ class Null(Protocol):
     def least(self, kept: Kept, scores: Scores, series: str) -> float: ...
 
 
+@lru_cache(maxsize=8)  # claims, readings and curves of the same items have the same
+def _pairings(groups: Sequence, clusters: Sequence, draws: int, seed: int) -> Pairings:
+    """Those in which not every item sits out."""
+    found = random_pairings(len(groups), groups=groups, clusters=clusters, draws=draws, seed=seed)
+    return found[(found >= 0).any(1)]
+
+
 @dataclass(frozen=True)
 class Exchange:
     """Answers change places among the items of a group, what moves together as one; by "", each item by itself, and
@@ -199,9 +208,8 @@ class Exchange:
     ) -> list[np.ndarray]:
         values, found = summed(kept.exchangeable(scores.values, series), columns), []
         for moved in kept.moved(self.by):
-            groups, more = kept.labels(self.within), {"draws": end - first, "seed": seed + first}
-            pairings = random_pairings(len(groups), groups=groups, clusters=moved, **more)
-            found.append(values.exchanged(pairings[(pairings >= 0).any(1)]))
+            pairings = _pairings(tuple(kept.labels(self.within)), tuple(moved), end - first, seed + first)
+            found.append(values.exchanged(pairings))
         return found
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:

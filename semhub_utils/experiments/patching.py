@@ -5,13 +5,13 @@ shown by what the model then says, not by what can be read from it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -27,7 +27,7 @@ from semhub_utils.spokes.items import PatchItem
 from semhub_utils.spokes.sentiment import NEUTRAL, SentimentPrompt, SentimentTask
 from semhub_utils.states import Positions, hidden_states, stream_states
 from semhub_utils.steering import patched_states
-from semhub_utils.tokens import target_table
+from semhub_utils.tokens import TargetTable, target_table
 
 SOURCE, SAME, OTHER, PUSH = "source", "same answer", "other relation", "random push"
 UNLIKE, EARLIER = "another word", "earlier position"  # instead of OTHER, where there are places
@@ -36,6 +36,17 @@ OUTCOMES = ("expected", "original", "untranslated")
 EXCHANGE = Exchange("anchor")
 USED = "nats above the last layer"
 BY_BOTH = "as likely above 0 as below, by thing and by pair of words"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The words of one token, and for each outcome which of them it is, by item."""
+
+    words: TargetTable
+    of: Mapping[str, Int[np.ndarray, " item"]]
+
+    def only(self, some: Bool[np.ndarray, " item"]) -> "_Asked":
+        return replace(self, of={outcome: words[some] for outcome, words in self.of.items()})
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Patch(Experiment):
 
     hub: str = "english"
     into: int = 0
+    parts: ClassVar[str] = "cluster"
     nothing: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
     columns: ClassVar[tuple[str, ...]] = ("condition", "cluster")
@@ -108,12 +120,12 @@ class Patch(Experiment):
             for k, outcome in enumerate(OUTCOMES)
             if not any(row[k] is None for row in every)
         }
-        return Kept(kept, dropped, of["expected"], (words, of), [item.run[self.into] for item in kept])
+        return Kept(kept, dropped, of["expected"], _Asked(words, of), [item.run[self.into] for item in kept])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         runs = _Runs(reader, kept, prompts)
         said = {name: runs.under(states) for name, states in self._states(reader, kept, runs).items()}
-        index, (_, of) = np.arange(len(kept.items)), kept.more
+        index, of = np.arange(len(kept.items)), kept.more.of
         followed = {name: {k: kept.own(v) for k, v in some.followed.items()} for name, some in said.items()}
         controls = [name for name in said if name not in (SOURCE, OWN)]
         found: Numbers = {
@@ -187,7 +199,7 @@ class _Runs:
     """Runs of a model that states are written into."""
 
     def __init__(self, model: LanguageModel, kept: Kept, prompts: Sequence[Prompt]):
-        self.model, (self.words, of) = model, kept.more
+        self.model, self.words, of = model, kept.more.words, kept.more.of
         self.encodings: list[Encoding] = model.encode(prompts)
         self.original, self.places = of["original"], -1
         if kept.items[0].places:

@@ -26,15 +26,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import identity
 from semhub_utils.errors import need
 from semhub_utils.evidence import Evidence, Unit, evidence, share, studentised_null, tidy
-from semhub_utils.experiments.alike import RELEASED, Alike
-from semhub_utils.experiments.core import Result, run
+from semhub_utils.experiments.alike import NEAREST, RELEASED, Alike, last_states
+from semhub_utils.experiments.core import Claim, Result, run
+from semhub_utils.experiments.numbers import Kept, Numbers
 from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised, wrap
 from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
 from semhub_utils.organism.llama import correct, exam, scores, train
 from semhub_utils.organism.world import LANGUAGES, Fact, Prompt, World
-from semhub_utils.similarity import retrieval_accuracy
+from semhub_utils.similarity import adjusted_cosine, retrieval_accuracy, same_group
 from semhub_utils.spokes import facts
 from semhub_utils.states import hidden_states
 from semhub_utils.training import CHECKPOINTS, LOG
@@ -66,6 +67,28 @@ BY_SUBJECT = "as likely above 0 as below, by subject"
 # ---- along a training ----
 
 
+@dataclass(frozen=True)
+class Near(Alike):
+    """`Alike` by what is shown of many models: is the twin the nearest of its form, and of all?"""
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(claim for claim in super().claims if claim.of in (NEAREST, RELEASED))
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
+        own = same_group(kept.labels("group"))
+        return {
+            ("similarity", NEAREST): retrieval_accuracy(a, b, own, over_chance=True),
+            ("similarity", RELEASED): adjusted_cosine(a, b),
+            ("retrieval", ""): retrieval_accuracy(a, b, own),
+            ("retrieval-all", ""): retrieval_accuracy(a, b),
+        }
+
+    def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        return self.read(reader, kept, prompts, reading)
+
+
 def snapshot(
     model: LanguageModel,
     *,
@@ -81,7 +104,7 @@ def snapshot(
     tables, found = [], []
     for series in types:
         chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        asked = ((Alike(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
+        asked = ((Near(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
         for experiment, items in asked:
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
             own = table[table.experiment.isin([*KEPT, *CURVES])]
