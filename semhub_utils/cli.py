@@ -210,7 +210,15 @@ def tune(options: Options) -> int:
 @command(
     "train one of the models that ship with the book",
     "seed",
-    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one, or taught, taught-sees: with effects planted", nargs="?", default="hub")),
+    (
+        "name",
+        _takes(
+            "NAME",
+            "a recipe, or sees, hears, islands-sees: senses for one, or taught, taught-sees: with effects planted",
+            nargs="?",
+            default="hub",
+        ),
+    ),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
     minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
