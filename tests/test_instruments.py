@@ -150,11 +150,14 @@ def test_the_table_of_alarms_is_what_a_fresh_look_gives_and_stays_within_what_th
 
 
 def test_rates_count_the_rows_own_claim():
-    rates, power = trials.rates().set_index("instrument"), calibration.table("power")
-    for of in INSTRUMENTS[5:8]:
+    rates, power = trials.rates().set_index(["series", "reading"]), calibration.table("power")
+    assert len(rates) == 2 * len(INSTRUMENTS) and (rates.low.dropna() <= rates.high.dropna()).all()
+    for of in INSTRUMENTS[5:7]:
         some = power[(power.instrument == of.name) & (power.experiment == of.claims[0]) & (power.dose == STATED)]
-        assert rates.found[of.name] == some.found.sum() and rates.planted[of.name] == some.seed.notna().sum()
-    assert (rates.low <= rates.high).all()
+        told = rates.loc[of.name, trials.FOUND]
+        assert round(told.value * told.n) == some.found.sum() and told.n == some.seed.notna().sum()
+    weak, strong = (trials.ladder().query("strength == @dose").value.mean() for dose in (0.25, STATED))
+    assert weak < strong, "more is found of what is stronger"
 
 
 # ---- what a claim says of its instrument ----

@@ -142,22 +142,45 @@ def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 
 
+FOUND, ALARMS = "planted effects found", "false alarms"
+
+
 def rates() -> pd.DataFrame:
-    """By instrument, as it stands in the table of chapters: how often its row's own claim is found at the stated dose,
-    with Wilson's interval, and how often it is called where it must not be. Columns: row, instrument, found, planted,
-    low, high (of found), alarms, asked, alarms_high."""
-    power, told = calibration.table("power"), []
-    alarms = judged_alarms()
+    """By instrument (`series`), in the order of the paper: the share of effects planted at the stated dose that its
+    row's own claim finds (`reading` FOUND), and the share of all its claims that are called where they must not be
+    (ALARMS), each with Wilson's 95% interval and `n`."""
+    found, alarms, rows = ladder(), judged_alarms(), []
+    stated = found[found.strength == calibration.STATED].set_index("series")
     for of in instruments.INSTRUMENTS:
-        mine = (power.instrument == of.name) & (power.experiment == of.claims[0]) & (power.dose == calibration.STATED)
-        some = power[mine & power.seed.notna()]
-        found = share(int(some.found.sum()), len(some))
+        named = {"series": of.name, "row": of.row}
+        numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
         wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
-        cried = share(int((wolf.verdict == HOLDS).sum()), len(wolf))
-        row = {"row": of.row, "instrument": of.name, "found": int(some.found.sum()), "planted": len(some)}
-        row |= {"low": found["low"], "high": found["high"], "alarms": int((wolf.verdict == HOLDS).sum())}
-        told.append(row | {"asked": len(wolf), "alarms_high": cried["high"]})
-    return pd.DataFrame(told)
+        rows.append(named | {"reading": FOUND} | numbers)
+        rows.append(named | {"reading": ALARMS} | share(int((wolf.verdict == HOLDS).sum()), len(wolf)))
+    return pd.DataFrame(rows).assign(experiment="instruments")
+
+
+def counted(rates: pd.DataFrame) -> pd.DataFrame:
+    """The table of `rates` as a reader is told it: a line for each instrument, of how many how many."""
+    n = rates.n.astype(int).astype(str)
+    told = rates.assign(of=(rates.value * rates.n).fillna(0).round().astype(int).astype(str) + " of " + n)
+    wide = told.pivot(index=["row", "series"], columns="reading", values="of")[[FOUND, ALARMS]]
+    return (
+        wide.reindex(told[["row", "series"]].drop_duplicates()).reset_index().rename(columns={"series": "instrument"})
+    )
+
+
+def ladder() -> pd.DataFrame:
+    """By instrument (`series`) and dose (`strength`), the share of planted effects that its row's own claim finds, with
+    Wilson's 95% interval and `n`; without a number where none could be planted."""
+    power, rows = calibration.table("power"), []
+    for of in instruments.INSTRUMENTS:
+        own = power[(power.instrument == of.name) & (power.experiment == of.claims[0])]
+        for dose, some in own.groupby("dose"):
+            planted = some[some.seed.notna()]
+            told = share(int(planted.found.astype(bool).sum()), len(planted)) if len(planted) else {"n": 0}
+            rows.append({"series": of.name, "strength": dose} | told)
+    return pd.DataFrame(rows).assign(experiment="ladder", reading="")
 
 
 def judged_alarms() -> pd.DataFrame:
