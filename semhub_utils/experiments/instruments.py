@@ -11,6 +11,7 @@ A planted effect is found if the claim is judged "holds" and the layer that it r
 
 import copy
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,7 @@ from semhub_utils.verdicts import HOLDS, judge
 PLANTED = 4  # of the 8 layers of the book's own models: the middle of the middle
 DOSES = (0.25, 0.5, STATED, 2.0)  # of what is written; a taught organism's end at its own weights
 READ, SEEN = 60, 48  # items, about: of text; pictures and sounds
+OF_NAME = 8  # arguments of one parameter, at most
 
 # ---- states with something written into them ----
 
@@ -234,11 +236,15 @@ def _commas(model: LanguageModel, seed: int) -> Case:
 
 
 def _arguments(model: LanguageModel, seed: int) -> Case:
-    """Every function of the world gets parameters of other names: of its own there are too few to judge by."""
+    """Every function of the world gets parameters of other names, of its own there are too few to judge by, and is
+    called but so often that no name is half of them all."""
     rng, names = random.Random(f"parameters {seed}"), facts.english_words()
     known = {function: tuple(rng.sample(names, 4)) for function in code.library()}
     places = code.argument_places(code.programs(6 * READ, seed=seed), known)
-    items = unsaid.argument_items(model, places.but(place for place in places if place.kind == "builtin"))
+    of_name = defaultdict(list)
+    for place in places:
+        of_name[place.name] += [place] * (place.kind == "builtin")
+    items = unsaid.argument_items(model, places.but(place for some in of_name.values() for place in some[:OF_NAME]))
     plantings = right_words(items, "name")
     return Case(words.Lens("name", "argument"), items, "arguments", plantings, {"over": "moves_with"})
 
