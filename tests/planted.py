@@ -26,6 +26,12 @@ def empty_llama(words, width, n_layers=2, context=32):
     return module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
+def look_at(attention, query, keys, strength=9.0):
+    """All eyes of a token whose state has the coordinates `query` are on what has `keys`, if that stands before it."""
+    slow = attention.q_proj.weight.shape[0] // 2 - 1  # turned least by the position
+    attention.q_proj.weight[slow, query] = attention.k_proj.weight[slow, keys] = strength
+
+
 def two_worlds(shared: bool, seed: int = 0):
     """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
     its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a

@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from oracle import Oracle, one_token_forms
-from planted import N, two_worlds
+from oracle import Oracle, one_token_forms, values
+from planted import N, empty_llama, look_at, two_worlds
 
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import patching
 from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
-from semhub_utils.models import randomised
+from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import PatchItem
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
 
@@ -86,9 +86,12 @@ def test_values_against_one_run_at_a_time(tiny, name):
         shape = len(items), model.n_layers + 1
         mean = {c: np.reshape([float(v) for v in some], shape).mean(0) for c, some in gain.items()}
         claim, answer = claims[2 * into : 2 * into + 2]
-        np.testing.assert_allclose(claim.values, mean.pop("source"), atol=5e-5)
+        pushed = values(table, "patch", direction=direction)
+        np.testing.assert_allclose(pushed, mean["source"], atol=5e-5)
+        np.testing.assert_allclose(claim.values, pushed - pushed[-1], atol=5e-5)
         for condition, want in mean.items():
-            np.testing.assert_allclose(claim.controls[condition].values, want, atol=5e-5)
+            if condition != "source":
+                np.testing.assert_allclose(claim.controls[condition].values, want - want[-1], atol=5e-5)
         assert set(claim.controls["embedding layer"].values) == {claim.values[0]}
         assert max(abs(np.array(claim.values))) > 1e-3
         shown = table[(table.experiment == "patch-first") & (table.direction == direction)]
@@ -159,6 +162,7 @@ def test_items_of_arithmetic():
 def test_without_another_relation_that_control_is_left_out():
     _, claims = patching.interchange(two_worlds(True), planted_items(other=False), series="n", twins=())
     assert set(claims[0].controls) == {"same answer", "random push", "embedding layer"}
+    assert set(claims[1].controls) == {*claims[0].controls, "last layer"}, "of the first it is taken off"
 
 
 # ---- truth put in by hand, and trained ----
@@ -177,25 +181,89 @@ def planted_items(other=True):
     ]  # fmt: skip
 
 
-def test_planted_hub_is_found_and_planted_absence_is_not():
-    """Prompts of one token: the patch at the embeddings is the whole source, so that control alone holds it back."""
-    _, claims = patching.interchange(two_worlds(True), planted_items(), series="n")
-    for claim, least in zip(claims[:2], (5, 0.99), strict=True):
+def two_types(used: bool):
+    """A model of three layers for "D d7 ?" and "H w7 ?". Block 1 carries the meaning of what is named to the last token
+    and block 3 turns what stands there into an answer of the type that the first token tells. Where the state is `used`
+    it makes the answer of a run of type D out of the meaning, and in one of type H all eyes are on that token; else the
+    unembedding rows of both types read the meaning itself, and it adds only which type is asked for."""
+    kinds, width = [f"{kind}{k}" for kind in "dw" for k in range(N)], 4 * N + 8
+    module, tokenizer = empty_llama([*kinds, "D", "H", "?"], width, 3)
+    eye, at = torch.eye(width), 4 * N
+    own, meaning, out = eye[: 2 * N], eye[2 * N : 3 * N], eye[3 * N : at]
+    first, last = module.model.layers[0].self_attn, module.model.layers[2].self_attn
+    with torch.no_grad():
+        module.model.embed_tokens.weight[: 2 * N + 3] = torch.cat([own, eye[at : at + 3]])
+        noise = torch.randn(2 * N + 4, width, generator=torch.Generator().manual_seed(0))
+        module.model.embed_tokens.weight += 0.02 * noise / width**0.5
+        first.v_proj.weight.copy_(eye)
+        last.v_proj.weight.copy_(eye)
+        first.o_proj.weight.copy_(meaning.T @ (own[:N] + own[N:]))
+        head = module.lm_head.weight
+        if used:
+            last.o_proj.weight.copy_(2 * out.T @ meaning)
+            look_at(last, at + 2, [at + 1, at + 2])  # in a run of type D the last token looks at itself
+            head[:N], head[N : 2 * N] = 8 * out, 4 * meaning
+        else:
+            for side in (at, at + 1):
+                last.o_proj.weight[side + 3, side] = 2.0
+                rows = slice(0, N) if side == at else slice(N, 2 * N)
+                head[rows] = 4 * meaning + 2 * eye[side + 3]
+    return wrap(module, tokenizer, model_id="used" if used else "given away")
+
+
+def typed(items):
+    """The same in runs that tell their type, and end in a token that tells nothing."""
+
+    def said(pair):
+        return tuple(f"{kind} {text} ?" for kind, text in zip("DH", pair, strict=True))
+
+    return [replace(i, run=said(i.run), source=said(i.source), other=said(i.other)) for i in items]
+
+
+def test_a_planted_hub_is_found_and_a_planted_absence_is_not():
+    """The patched state is used by block 3, and by nothing at the embeddings or at the last layer."""
+    _, claims = patching.interchange(two_types(True), typed(planted_items()), series="n")
+    for claim, least, controls in zip(claims[:2], (3, 0.99), (5, 6), strict=True):
         verdict = judge(claim)
-        assert verdict.verdict == WEAKLY and "not above embedding layer" in verdict.reason and claim.values[1] > least
-        beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
-        assert len(beaten) == 4 and claim.p[1] < 0.01 and max(c.high[1] for c in beaten) < claim.low[1]
-    _, claims = patching.interchange(two_worlds(False), planted_items(), series="n")
-    assert claims[0].values[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
-    assert {judge(c).verdict for c in claims[:2]} == {NOT}
+        assert verdict.verdict == HOLDS and verdict.passes == (1, 2) and min(claim.values[1:3]) > least, verdict
+        assert max(claim.values[0], claim.values[3]) < 0.1 and len(claim.controls) == controls
+    table, claims = patching.interchange(two_worlds(False), planted_items(), series="n")
+    pushed = values(table, "patch", direction="english into n")
+    assert pushed[1] > 1, "the own answer falls, so any other gains: the null has to see through that"
+    assert judge(claims[0]).verdict == UNTESTABLE, "it is the same at the last layer, for every item"
+    assert judge(claims[1]).verdict in (NOT, INCONCLUSIVE) and max(claims[1].values) < 0.05
+
+
+def test_what_the_source_s_own_output_gives_away_is_no_use_of_its_state():
+    """Rows of translations are alike, so that a state of the other type reads as this type's word too, with no block
+    left to use it: a push as large as in the middle, of which only the answers themselves show that it is more."""
+    table, (pushed, answered, *_) = patching.interchange(two_types(False), typed(planted_items()), series="n")
+    whole = values(table, "patch", direction="english into n")
+    assert min(whole[1:]) > 0.9 * max(whole) > 3, "alone it would be a finding"
+    assert judge(pushed).verdict in (NOT, INCONCLUSIVE, EXPLAINED) and abs(pushed.values[2]) < 0.1 * whole[2]
+    assert judge(answered).verdict == HOLDS and answered.values[3] < 0.1 < 0.9 < min(answered.values[1:3])
+    assert answered.controls["last layer"].margin.low[1] > 0
+
+
+def test_a_state_that_is_there_from_the_start_is_explained_by_the_embedding_layer():
+    """Prompts of one token: the patch at the embeddings is the whole source, so that control holds it back."""
+    _, (pushed, answered, *_) = patching.interchange(two_worlds(True), planted_items(), series="n")
+    assert judge(answered).verdict == EXPLAINED and answered.values[1] > 0.99 and answered.p[1] < 0.01
+    beaten = [c for name, c in answered.controls.items() if name not in ("embedding layer", "last layer")]
+    assert len(beaten) == 4 and min(c.margin.low[1] for c in beaten) > 0
+    assert answered.controls["embedding layer"].margin.values[1] < answered.least
+    assert judge(pushed).verdict not in (HOLDS, WEAKLY)
 
 
 @pytest.mark.parametrize(("name", "verdict"), [("planted", HOLDS), ("islands", NOT), ("random", NOT)])
 def test_trained_models_are_told_apart(name, verdict):
+    """By what they answer. The push alone is as large at the last layer, in the hub that was planted too."""
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
     items = facts.patch_items(facts.prompts("code", 180))
-    _, claims = run(patching.Patch(), model, items, series="code", twins=())
-    found = judge(claims[0])
-    assert found.verdict == verdict, found.reason
-    assert verdict == NOT or 0 < found.layer < model.n_layers
+    table, (pushed, answered) = run(patching.Patch(), model, items, series="code", twins=())
+    found, whole = judge(answered), values(table, "patch")
+    assert found.verdict == verdict and (found.where == ("middle",)) == (verdict == HOLDS), found.reason
+    assert judge(pushed).verdict in (NOT, INCONCLUSIVE)
+    if verdict == HOLDS:
+        assert whole[-1] > 0.8 * max(whole) > 5, "no block is left there to use the state"

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from semhub_utils import cli, identity
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, judge
 from semhub_utils.experiments import fooled, raising
 from semhub_utils.experiments.raising import CURVE, ISLANDS, SMALL, TABLE, VARIANTS, live, onset
 from semhub_utils.models import wrap
@@ -31,6 +30,7 @@ from semhub_utils.organism.world import (
 )
 from semhub_utils.results import KEY
 from semhub_utils.spokes import facts
+from semhub_utils.verdicts import ALPHA, HOLDS, INCONCLUSIVE, NOT, judge
 
 WORLD = World(fraction=0.1)
 TINY = Recipe(
@@ -64,7 +64,7 @@ def test_curve_has_every_checkpoint_type_and_measure(trained, curve):
     looked = curve[curve.experiment != "onset"]
     assert set(looked.type) == {"spanish", "digits"}  # English is its own twin; what the recipe lacks is not asked
     sizes = looked.groupby(["step", "type", "experiment"]).size().unstack()
-    assert (sizes[["similarity", "retrieval"]] == 3).all(axis=None) and (sizes["lens-probability"] == 9).all()
+    assert (sizes[["similarity", "retrieval"]] == 3).all(axis=None) and (sizes["lens-probability"] == 15).all()
     assert (sizes[["taught", "held out"]] == 1).all(axis=None)
     inside = looked.dropna(subset=["value", "low"])
     assert ((inside.low <= inside.value) & (inside.value <= inside.high)).all()
@@ -141,7 +141,7 @@ def test_a_made_up_hub_is_seen_and_its_absence_too(monkeypatch):
         model = wrap(module, tokenizer, model_id=name)
         table, found = raising.snapshot(model, types=["chinese"], n_items=200)
         least[name] = np.nanmin(found[0].p)
-        retrieval = table[(table.experiment == "retrieval") & (table.layer == 1)].value.item()
+        retrieval = table[(table.experiment == "retrieval-all") & (table.layer == 1)].value.item()
         assert retrieval > 0.3 if name == "planted" else retrieval < 0.1
     # whether it is above the embedding layer too is another question: there the rows themselves are alike
     assert least["planted"] < ALPHA <= least["random"]
@@ -173,7 +173,7 @@ def test_order_and_milestones_of_made_up_trainings():
 
 def test_live_evidence_tells_two_models_apart():
     knows, not_yet = made_up(1.0, 4.0), made_up(np.nan, np.nan)
-    for some, verdict in (((knows, not_yet), HOLDS), ((knows, knows), NOT), ((not_yet, knows), NOT)):
+    for some, verdict in (((knows, not_yet), HOLDS), ((knows, knows), INCONCLUSIVE), ((not_yet, knows), NOT)):
         assert {judge(e).verdict for e in raising.live_evidence(*some)[1]} == {verdict}
     with pytest.raises(ValueError, match="same items"):
         raising.live_evidence(knows, knows.assign(cluster="other"))

@@ -22,15 +22,17 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, corrected_bound, judge, random_pairings
+from semhub_utils.evidence import corrected_bound
 from semhub_utils.experiments import alike, core, patching, unsaid
-from semhub_utils.experiments.core import FEW_DRAWS
+from semhub_utils.experiments.numbers import FEW_DRAWS, Kept
 from semhub_utils.identity import organism_path
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
+from semhub_utils.pairings import random_pairings
 from semhub_utils.spokes import semantics
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.semantics import ROLES
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY, judge
 
 SWAPS = [f"names {name}" for name in alike.SWAPS]
 
@@ -235,9 +237,9 @@ def test_forms_are_compared_as_written_and_without_the_full_stop(one, known):
     table, claims = core.run(alike.AlikeForms(), one, pairs, series="others", twins=())
     for claim, end in zip(claims, (0, 2), strict=True):
         cut = [replace(pair, a=pair.a[: len(pair.a) - end]) for pair in pairs]
-        _, (own, every) = core.run(alike.Alike((alike.CORRECTED, alike.RELEASED)), one, cut, series="s", twins=())
-        assert claim.reading == (alike.BARE if end else alike.WRITTEN) and claim.values == own.values != every.values
-        assert values(table, "similarity-all", reading=claim.reading).tolist() == list(every.values)
+        _, (own, *_) = core.run(alike.Alike(), one, cut, series="s", twins=())
+        assert claim.reading == (alike.BARE if end else alike.WRITTEN) and claim.values == own.values
+        assert own.reading == alike.NEAREST and set(claim.controls) == {"embedding layer", alike.OVERLAP}
 
 
 def test_swap_values(both, known):
@@ -261,7 +263,7 @@ def test_swap_values(both, known):
             np.testing.assert_allclose(claim.values, np.mean(found[name], 0), atol=2e-6)
             assert set(claim.controls["embedding layer"].values) == {claim.values[0]} and abs(claim.values[0]) < 1e-6
             own = {"same meaning"} if claim.series != "swapped, any order" else set()
-            assert set(claim.controls) == {"embedding layer", "random weights"} | own
+            assert set(claim.controls) == {"embedding layer", "last layer", "random weights"} | own
         in_order = [p for p, item in zip(found[SWAPS[0]], items, strict=True) if item.in_order]
         got = values(table, "swap-order", reading=reading, series=alike.ORDERS[True])
         np.testing.assert_allclose(got, np.mean(in_order, 0), atol=2e-6)
@@ -336,7 +338,7 @@ CUES, OTHERS = [f"c{k}" for k in range(60)], [f"o{k}" for k in range(30)]
 
 def role_world(role_of):
     """A model without training: block 1 adds, after cue k, the row of the role word `role_of[k]`, or a direction that
-    no word has where that is None."""
+    no word has where that is None; block 2 takes role words away again."""
     vocabulary = [*CUES, *ROLES, *OTHERS]
     width, n = 256, len(vocabulary) + 1
     (module, tokenizer), eye = empty_llama(vocabulary, width), torch.eye(width)
@@ -346,6 +348,9 @@ def role_world(role_of):
         module.lm_head.weight.copy_(4 * (eye[:n] + 0.3 * noise))
         attention = module.model.layers[0].self_attn
         attention.v_proj.weight.copy_(eye)
+        last = module.model.layers[1].self_attn
+        last.v_proj.weight.copy_(eye)
+        last.o_proj.weight[60:63, 60:63] = -0.2 * torch.eye(3)
         for k, role in enumerate(role_of):
             attention.o_proj.weight[:, k] = 2 * (eye[n + k] if role is None else eye[60 + role]) / width**0.5
     return wrap(module, tokenizer, model_id="roles")
@@ -370,7 +375,7 @@ def test_planted_roles_are_found_and_planted_absence_is_not():
     cells = table[(table.experiment == "roles-confusion") & (table.layer == 1)]
     assert ((cells.series == cells.word) == (cells.value > 0)).all() and len(cells) == 9
     _, claims = role_claims(role_world([None] * 60), items, OTHERS)
-    assert verdicts(claims) == {"lead": NOT, "same position": NOT}
+    assert {*verdicts(claims).values()} <= {NOT, INCONCLUSIVE}
 
 
 def test_a_word_of_the_position_is_no_word_of_the_role():
@@ -395,7 +400,7 @@ class ReadByAccident(unsaid.Roles):
 
     def fit(self, model, items):
         words = unsaid.RoleWords(ROLES, {str(k): (k,) for k in range(3 + self.n_others)}, np.zeros(72, int))
-        return core.Kept(items, {}, np.arange(72) % 3, words)
+        return Kept(items, {}, np.arange(72) % 3, words)
 
     def read(self, reader, kept, prompts, reading):
         rng = np.random.default_rng(self.seed)
@@ -433,7 +438,8 @@ def fake_states(items, knows):
 
     def hidden_states(model, texts):
         whole = torch.stack([state(text) for text in texts])
-        layers = [torch.ones_like(whole)] + [whole] * model.n_layers
+        same = torch.ones_like(whole)  # it is there in the middle layers alone
+        layers = [same] + [whole] * (model.n_layers - 1) + [same]
         return SimpleNamespace(hidden=torch.stack(layers, 1).float())
 
     return hidden_states
@@ -441,10 +447,10 @@ def fake_states(items, knows):
 
 def test_who_did_it_is_found_and_the_order_of_names_is_not_mistaken_for_it(one, known, monkeypatch):
     items = [i for i in semantics.swap_items(known, 140, seed=0) if "recipient" not in i.form][:80]
-    for knows, want in ((True, HOLDS), (False, NOT)):
+    for knows, want in ((True, {HOLDS}), (False, {NOT, INCONCLUSIVE})):
         monkeypatch.setattr(alike, "hidden_states", fake_states(items, knows))
         table, claims = swaps_of(one, items, seed=0, twins=())
-        assert {judge(claim).verdict for claim in claims} == {want}, [judge(claim).reason for claim in claims]
+        assert {judge(claim).verdict for claim in claims} <= want, [judge(claim).reason for claim in claims]
         parted = [values(table, "swap-order", series=s, reading="as written")[1] for s in alike.ORDERS.values()]
         if not knows:  # each order by itself looks like knowledge, or like its contrary, and the shuffle has its cost
             assert parted[0] > 0.05 and parted[1] < -0.05
@@ -506,12 +512,19 @@ def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
     assert ready.prompt == items[0].source[1] and ready.targets["own"] == (items[0].expected[0],)
 
 
-@pytest.mark.parametrize(("name", "verdict"), [("hub", HOLDS), ("islands", NOT)])
-def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name, verdict):
+@pytest.mark.parametrize("name", ["hub", "islands"])
+def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name):
+    """At a late layer, where to follow is to say what the sentence's own run is about to say: it is as much at the last
+    one, so that the claim about the middle does not hold."""
     model = load_model(f"organism:{name}", check=False)
     items = semantics.patch_items(known, 60, seed=0, tagged=True)
     table, claims = patching.interchange(model, items, series="logic", twins=())
-    assert [judge(c).verdict for c in claims] == [verdict] * 2
+    late = claims[1].values[-2]
+    if name == "hub":
+        assert late > 0.5 and (judge(claims[1]).verdict, judge(claims[1]).by) == (EXPLAINED, "last layer")
+        assert judge(claims[0]).verdict not in (HOLDS, WEAKLY)
+    else:
+        assert late < 0.05 and {judge(c).verdict for c in claims} <= {NOT, INCONCLUSIVE}
     assert table[table.experiment == "task-logic"].value.mean() > 0.9
     assert table[table.experiment == "task-logic, own type"].value.mean() > 0.9, "a form's own states are taken"
 
@@ -525,7 +538,7 @@ def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
     names |= {"patch/logic", "patch-answer/logic"}
     assert set(claims) == names
     for claim in claims.values():
-        assert claim["verdict"] in (WEAKLY, NOT, UNTESTABLE), claim["reason"]
+        assert claim["verdict"] in {*RULES} - {HOLDS}, claim["reason"]
         assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
     assert claims["roles/lead"]["n"] == 60 and claims["roles/lead"]["dropped"]["no proper name"] > 9
     assert any(reason.startswith("longer than") for reason in claims["patch/logic"]["dropped"])

@@ -13,14 +13,13 @@ import torch
 import transformers as tf
 from architectures import make_module, make_tokenizer
 from oracle import Oracle, one_token_forms
-from planted import empty_llama
+from planted import empty_llama, look_at
 from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 from semhub_utils.experiments import continuations, core
 from semhub_utils.experiments.continuations import Sentiment, moves, sentiment_classifier
-from semhub_utils.experiments.core import Kept
+from semhub_utils.experiments.numbers import Kept
 from semhub_utils.experiments.patching import SentimentPatch
 from semhub_utils.identity import digest
 from semhub_utils.models import wrap
@@ -28,6 +27,9 @@ from semhub_utils.organism.world import concepts
 from semhub_utils.spokes import sentiment
 from semhub_utils.spokes.sentiment import SentimentPrompt, SentimentTask
 from semhub_utils.steering import Edit, generate, next_token_logprobs
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, judge
+
+ABSENT = (NOT, INCONCLUSIVE)
 
 
 def steered(model, task, seed=0, kind=Sentiment, **fields):
@@ -359,7 +361,7 @@ def planted(shared: bool):
             for sign, of in zip((1, -1), sides, strict=True):
                 for word in of:
                     row = module_.lm_head.weight[words.index(word)]
-                    row += 1.5 * sign * side[language]
+                    row += 1.6 * sign * side[language]
                     row[4:] += 1.2 * torch.randn(width - 4, generator=make)  # what the things of a prompt call up
                     row[3 if language == "spanish" else 2] += 9.0
     return wrap(module_, tokenizer, model_id="shared" if shared else "apart")
@@ -393,10 +395,10 @@ def test_a_shared_sentiment_is_found_and_a_private_one_is_not(verdicts):
         for world in ("shared", "apart"):
             assert found[world, f"{kind}/english"].verdict == HOLDS, found[world, f"{kind}/english"]
         assert found["shared", f"{kind}/spanish"].verdict == HOLDS, found["shared", f"{kind}/spanish"]
-        assert found["apart", f"{kind}/spanish"].verdict == NOT, found["apart", f"{kind}/spanish"]
+        assert found["apart", f"{kind}/spanish"].verdict in ABSENT, found["apart", f"{kind}/spanish"]
     for kind in ("native", "native-mass"):
         assert found["shared", f"{kind}/spanish"].verdict == HOLDS
-        assert found["apart", f"{kind}/spanish"].verdict == NOT
+        assert found["apart", f"{kind}/spanish"].verdict in ABSENT
 
 
 def test_the_table_holds_every_measure_with_its_spread(verdicts):
@@ -478,7 +480,7 @@ def test_a_prompt_is_compared_where_a_random_direction_wrote_nothing_to_judge(fe
     base = max(np.nanmean(v) for v in by_direction if np.isfinite(v).sum() >= 8)
     assert (base == 2) == (few == 8) and claim.n == 24 - 3 and claim.dropped == {"without a number": 3}
     assert claim.values[0] == pytest.approx(np.nanmean(half(1, 1)) - base)
-    assert claim.controls["wrong layer"].values[0] == pytest.approx(half(2, 1).mean() - base)
+    assert claim.controls["wrong layer"].values[0] == pytest.approx(half(2, 1)[3:].mean() - base), "of the same prompts"
 
 
 # ---- whole states ----
@@ -534,35 +536,49 @@ def test_patches_against_one_run_at_a_time(tiny):
                 want["level"][layer] += two[0] / 24 if name == "source" else 0
             want["plain"] += mass(plain, out[k]) / 24
     np.testing.assert_allclose(claim.values, want["source"], atol=5e-5)
-    assert max(abs(want["source"])) > 1e-3 and claim.n == 24 and claim.n_clusters == 8
+    assert max(abs(want["source"])) > 1e-3 and claim.n == 24 and claim.n_units == 8
     for name in ("neutral words", "random push"):
         np.testing.assert_allclose(claim.controls[name].values, want[name], atol=5e-5)
         assert max(abs(want[name])) > 1e-3
     levels = table[table.experiment == "sentiment-patch-level"].sort_values("layer")
     np.testing.assert_allclose(levels[levels.series == "pleasant word"].value, want["level"], atol=5e-5)
     np.testing.assert_allclose(levels[levels.series == "no patch"].value, want["plain"], atol=5e-5)
-    assert claim.least_p == 1 / 8 and judge(claim).verdict == UNTESTABLE, "three pairs are three samples"
+    assert claim.least_p == 1 / 10 and judge(claim).verdict == UNTESTABLE, "three pairs are three samples"
 
 
-def written(shared: bool):
-    """Blocks that do nothing. Pleasant and unpleasant English words lie on either side of a direction; the output words
-    read the same one if `shared`, else another."""
+def written(shared: bool, told: bool = True):
+    """Pleasant and unpleasant English words lie on either side of a direction. Where English is `told`, block 1 makes a
+    meaning of it; where Spanish is, block 3 makes of that what the output words read if `shared`. Each has no eyes for
+    anything but the other tag where it stands, so that a word before, or a state behind both, says nothing there. Where
+    nothing is told, words have their meaning from the start."""
     english, spanish = ([f"{kind}{k}" for k in range(PAIRS) for kind in kinds] for kinds in ("pu", "bm"))
-    words = [*english, *spanish, *(f"n{k}" for k in range(24)), *sentiment.NEUTRAL]
-    module, tokenizer = empty_llama(words, 32)
+    words = [*english, *spanish, *(f"n{k}" for k in range(24)), *sentiment.NEUTRAL, "en:", "es:"]
+    module, tokenizer = empty_llama(words, 40, 3)
+    raw, meaning, said, private, word, *tags = range(7)
     with torch.no_grad():
         make = torch.Generator().manual_seed(0)
         rows, head = module.model.embed_tokens.weight, module.lm_head.weight
-        rows[:, 2:], head[:, 2:] = (0.3 * torch.randn(len(words) + 1, 30, generator=make) for _ in range(2))
-        for k, word in enumerate(english):
-            rows[words.index(word), 0] = 1 - 2 * (k % 2)
-        for k, word in enumerate(spanish):
-            head[words.index(word), 0 if shared else 1] = 1 - 2 * (k % 2)
-    texts = [f"n{k}" for k in range(24)]
-    tasks = [
-        words_task(language, texts, tuple(of[:-2:2]), tuple(of[1:-2:2]), tuple(of[-2:]))
-        for language, of in (("english", english), ("spanish", spanish))
-    ]
+        rows[:, 8:], head[:, 8:] = (0.3 * torch.randn(len(words) + 1, 32, generator=make) for _ in range(2))
+        rows[: len(words) - 2, word] = 1
+        for k, text in enumerate(english):
+            rows[words.index(text), raw if told else meaning] = 1 - 2 * (k % 2)
+        for k, text in enumerate(spanish):
+            head[words.index(text), said if shared else private] = 1 - 2 * (k % 2)
+        rows[4 * PAIRS : 4 * PAIRS + 24, raw if told else meaning] = 0.3 * torch.randn(
+            24, generator=make
+        )  # things are liked or not, too
+        for text, tag in zip(("en:", "es:"), tags, strict=True):
+            rows[words.index(text), tag] = 4
+        first, last = module.model.layers[0].self_attn, module.model.layers[2].self_attn
+        for attention, (made, of), tag in ((first, (meaning, raw), tags[1]), (last, (said, meaning), tags[0])):
+            attention.v_proj.weight.copy_(torch.eye(40))
+            attention.o_proj.weight[made, of] = 2
+            look_at(attention, word, tag)
+    tasks = []
+    for language, of in (("english", english), ("spanish", spanish)):
+        tag = {"english": "en:", "spanish": "es:"}[language]
+        texts = [f"{tag if told else f'n{23 - k}'} n{k}" for k in range(24)]
+        tasks.append(words_task(language, texts, tuple(of[:-2:2]), tuple(of[1:-2:2]), tuple(of[-2:])))
     return wrap(module, tokenizer, model_id="shared" if shared else "apart"), *tasks
 
 
@@ -570,12 +586,18 @@ def test_a_shared_word_s_state_is_found_and_a_private_one_s_is_not():
     model, english, spanish = written(True)
     _, claim = patched(model, spanish, english)
     verdict = judge(claim)
-    assert verdict.verdict == WEAKLY and verdict.reason.count("not above") == 1, "nothing is read after the embeddings"
-    assert "embedding" in verdict.reason and claim.values[1] > 1 and claim.p[1] < 0.01
-    assert set(claim.controls) == {"neutral words", "random push", "random weights", "embedding layer"}
+    assert verdict.verdict == HOLDS and verdict.passes == (1, 2) and min(claim.values[1:3]) > 1, verdict.reason
+    assert {*claim.controls} == {"neutral words", "random push", "random weights", "embedding layer", "last layer"}
     model, english, spanish = written(False)
     _, claim = patched(model, spanish, english)
-    assert judge(claim).verdict == NOT and len(claim.controls) == 4
+    assert judge(claim).verdict in ABSENT and len(claim.controls) == 5
+
+
+def test_a_word_s_state_that_is_there_from_the_start_is_explained_by_the_embedding_layer():
+    model, english, spanish = written(True, told=False)
+    _, claim = patched(model, spanish, english)
+    assert judge(claim).verdict == EXPLAINED and claim.values[1] > 1 and claim.p[1] < 0.01
+    assert claim.controls["embedding layer"].margin.values[1] < claim.least
 
 
 def test_one_lucky_pair_is_not_sentiment():
@@ -584,7 +606,7 @@ def test_one_lucky_pair_is_not_sentiment():
     with torch.no_grad():
         model.module.model.embed_tokens.weight[2 : 2 * PAIRS] = 0.01
     _, claim = patched(model, spanish, english, twins=())
-    assert claim.low[1] > 0.05 and claim.p[1] > 0.05 and judge(claim).verdict == NOT
+    assert claim.low[1] > 0.05 and claim.p[1] > 0.05 and judge(claim).verdict in ABSENT
 
 
 def test_patches_of_words_without_a_token_cannot_be_tested_and_still_have_their_curves(tiny):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import one_token_forms
-from planted import empty_llama, two_worlds
+from planted import empty_llama, look_at, two_worlds
 from test_audio import Planted as Ear
 from test_audio import pushed
 from test_experiments import planted_steering
@@ -16,7 +16,7 @@ from test_seeing import Plain, picture, sound
 from test_sentiment import hand_task, planted
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import split_items
 from semhub_utils.experiments import core, patching, words
 from semhub_utils.experiments.continuations import Sentiment
 from semhub_utils.experiments.interventions import Steering, Way
@@ -29,6 +29,7 @@ from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.items import PatchItem, RecolourItem
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, next_token_logprobs, patched_states
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, judge
 
 WORDS = ("3", "5", "8", "9")
 
@@ -91,12 +92,13 @@ def test_patches_against_one_run_at_a_time(media, name):
             first.setdefault(condition, []).append(int(logprob.argmax()) in forms[b])
             likely.setdefault(condition, []).append((float(now[b].exp()), float(now[a].exp())))
     shape = len(items), len(layers)
-    np.testing.assert_allclose(claims[0].values, np.reshape(gain["source"], shape).mean(0), atol=5e-5)
+    want = np.reshape(gain["source"], shape).mean(0)
+    np.testing.assert_allclose(claims[0].values, want - want[-1], atol=5e-5)
     assert set(claims[0].controls) == {*gain, "embedding layer"} - {"source", "own type"}
     for condition in set(gain) - {"source"}:
         want = np.reshape(gain[condition], shape).mean(0)
         if condition != "own type":
-            np.testing.assert_allclose(claims[0].controls[condition].values, want, atol=5e-5)
+            np.testing.assert_allclose(claims[0].controls[condition].values, want - want[-1], atol=5e-5)
             assert max(abs(want)) > 1e-3, condition
         shown = table[(table.experiment == "patch-first") & (table.condition == condition)]
         want = np.reshape(first[condition], shape).mean(0)
@@ -112,7 +114,8 @@ def test_patches_against_one_run_at_a_time(media, name):
     assert table[table.experiment == "task-english"].value.tolist() == list(map(float, before))
     taken = table[table.experiment == "task-english, own type"].value.tolist()
     assert taken == np.reshape(first["own type"], shape)[:, 1:-1].any(1).tolist()
-    assert claims[0].values[-1] == pytest.approx(0, abs=1e-6), "nothing is left to read a patch at the last layer"
+    pushed = np.reshape(gain["source"], shape).mean(0)
+    assert pushed[-1] == pytest.approx(0, abs=1e-6), "nothing is left to read a patch at the last layer"
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2-audio"])
@@ -167,30 +170,62 @@ def seeing_text(shared: bool):
     return wrap(module, tokenizer, model_id="seeing" if shared else "apart")
 
 
-def worded(other=True):
-    """ "p3 p3 p3 ?" is answered w3; the places are the p's."""
+def reading_text():
+    """As `seeing_text`, but a word begins as a direction of its own, and block 1 turns it into what a patch shows. In a
+    picture, which begins with "P", it does not: all eyes are on that."""
+    names, width = [*(f"{kind}{k}" for kind in "wp" for k in range(N)), "?", "P"], 4 * N
+    (module, tokenizer), eye = empty_llama(names, width, 3), torch.eye(width)
+    word, patch, out = eye[:N], eye[N : 2 * N], eye[2 * N : 3 * N]
+    first, last = (module.model.layers[k].self_attn for k in (0, 2))
+    with torch.no_grad():
+        module.model.embed_tokens.weight[: 2 * N + 2] = torch.cat([word, patch, eye[-1:], 4 * eye[-2:-1]])
+        module.model.embed_tokens.weight[: 2 * N + 1] += eye[-3]
+        noise = torch.randn(2 * N + 3, width, generator=torch.Generator().manual_seed(0))
+        module.model.embed_tokens.weight += 0.02 * noise / width**0.5
+        for attention in (first, last):
+            attention.v_proj.weight.copy_(eye)
+        first.o_proj.weight.copy_(patch.T @ word)
+        look_at(first, width - 3, width - 2)
+        last.o_proj.weight.copy_(out.T @ patch)
+        module.lm_head.weight[:N] = 4 * out
+    return wrap(module, tokenizer, model_id="reading")
+
+
+def worded(begin=""):
+    """ "p3 p3 p3 ?" is answered w3; the places are the p's, and what stands in `begin` before them is none."""
+    n = len(begin.split())
     return [
         PatchItem(
-            id=f"{k} {j}", run=(f"p{k} p{k} p{k} ?", f"? w{k}"), answer=(f"w{k}", None), source=(f"? p{j}", f"? w{j}"),
-            expected=(f"w{j}", None), other=(None, f"? p{(j + 5) % N}"), cluster=str(k), group="g", anchor=f"w{j}",
-            places=lambda encoding: [0, 1, 2],
+            id=f"{k} {j}", run=(f"{begin}p{k} p{k} p{k} ?", f"? w{k}"), answer=(f"w{k}", None),
+            source=(f"{begin}? p{j}", f"? w{j}"), expected=(f"w{j}", None), other=(None, f"? p{(j + 5) % N}"),
+            cluster=str(k), group="g", anchor=f"w{j}", places=lambda encoding: [n, n + 1, n + 2],
         )
         for k in range(N) for j in [(k * 7 + 3) % N] if j != k and (j + 5) % N not in (j, k)
     ]  # fmt: skip
 
 
 def test_planted_hub_is_found_and_planted_absence_is_not():
+    """What the word's state has become is used by the last block: not the word itself, and nothing after it."""
+    table, claims = patching.interchange(reading_text(), worded("P "), series="english", twins=())
+    assert table[table.experiment == "task-english"].value.eq(1).all()
+    for claim, controls in zip(claims, (5, 6), strict=True):
+        verdict = judge(claim)
+        assert verdict.verdict == HOLDS and verdict.passes == (1, 2) and claim.low[1] > 0.8, verdict
+        assert len(claim.controls) == controls and claim.values[0] < 0.6 * claim.values[1] and claim.values[3] == 0
+    _, claims = patching.interchange(seeing_text(False), worded(), series="english", twins=())
+    assert {judge(c).verdict for c in claims} <= {NOT, INCONCLUSIVE} and max(claims[1].values) < 0.1
+
+
+def test_a_word_that_is_there_from_the_start_is_explained_by_the_embedding_layer():
     """No block before the last changes a state, so the embedding layer, where the word is all there is, is no less."""
     table, claims = patching.interchange(seeing_text(True), worded(), series="english", twins=())
     assert table[table.experiment == "task-english"].value.eq(1).all()
-    for claim in claims:
+    for claim, controls in zip(claims, (4, 5), strict=True):
         verdict = judge(claim)
-        assert verdict.verdict == WEAKLY and verdict.reason.count("not above") == 1 and "embedding" in verdict.reason
+        assert (verdict.verdict, verdict.by) == (EXPLAINED, "embedding layer")
         assert claim.values[0] == claim.values[1] == claim.values[2] > 0.9 and claim.values[3] == 0
         beaten = [c for name, c in claim.controls.items() if name != "embedding layer"]
-        assert len(beaten) == 4 and max(c.high[1] for c in beaten) < claim.low[1] and claim.p[1] < 0.02
-    _, claims = patching.interchange(seeing_text(False), worded(), series="english", twins=())
-    assert {judge(c).verdict for c in claims} == {NOT} and max(claims[1].values) < 0.1
+        assert len(beaten) == controls and min(c.margin.low[1] for c in beaten) > 0 and claim.p[1] < 0.02
 
 
 def coloured(model):
@@ -232,7 +267,7 @@ def test_planted_colours_are_found_and_planted_absence_is_not():
     for task in ("task-c", "task-c, own type"):  # a real half is followed, a word is not
         assert table[table.experiment == task].value.eq(1).all()
     assert claim.values[0] <= 0
-    assert judge(claim).verdict == NOT
+    assert judge(claim).verdict in (NOT, INCONCLUSIVE)
 
 
 class Again:

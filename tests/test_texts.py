@@ -4,6 +4,7 @@ sets over the network."""
 import subprocess
 import sys
 import types
+from collections import Counter
 
 import pytest
 from shared_data import shared
@@ -65,7 +66,12 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path):
 
 def test_ntrex_itself():
     sentences = parallel_sentences(10_000, seed=0, data_dir=shared("ntrex"))
-    assert len(sentences) == 1997 and sentences[0].texts["english"].startswith("Welsh AMs")
+    [first] = [sentence for sentence in sentences if sentence.id == "ntrex:1"]
+    assert len(sentences) == 1997 and first.texts["english"].startswith("Welsh AMs")
+    few = [sentence.document for sentence in parallel_sentences(800, seed=0, data_dir=shared("ntrex"))]
+    whole, drawn = Counter(sentence.document for sentence in sentences), Counter(few)
+    cut = [document for document in drawn if drawn[document] < whole[document]]
+    assert len(few) == 800 and len(cut) <= 1, "documents are drawn whole"
 
 
 NEWS = {"eng_Latn": ["one", "two", None], "spa_Latn": ["uno", " ", "tres"]}

@@ -112,6 +112,16 @@ def test_left_skew_is_no_finding(n):
     assert noise[HOLDS] + noise[WEAKLY] <= 0.15
 
 
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.95])
+def test_a_share_of_few_units_is_found(share):
+    """Draws of successes alone, which have no error of their own, are common there."""
+    found = Counter()
+    for seed in range(40):
+        scores = (np.random.default_rng(seed).random((24, 1)) < share) * 1.0
+        found[judge(evidence("c", scores, flat(scores), layers=[1], n_layers=2, outcome=True)).verdict] += 1
+    assert found[HOLDS] >= 38, found
+
+
 def test_what_is_everywhere_is_explained_by_the_last_layer():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(60, 9)) + 2

@@ -119,7 +119,7 @@ class Sentiment(Push):
         by_mass = given | {"nulls": (Chance(), Given()), "null_in_words": f"{BY_CHANCE}, and {INSTEAD}"}
         above = {"reading": OWN_LEFT_OUT}
         found = (
-            Claim("sentiment", unit=SCALE, **above, **given),
+            Claim("sentiment", unit=SCALE, outcome=True, **above, **given),  # no text that turns is an answer too
             Claim("sentiment-mass", **above, **by_mass),
             Claim("fluency", unit=replace(NATS, name="nats below the limit"), **given),
             Claim("relevance", unit=replace(COSINE, name="cosine above the limit"), **given),

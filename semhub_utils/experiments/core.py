@@ -345,8 +345,11 @@ def curve(
         table.loc[inner, "null_high"] = np.max(bounds, axis=0)
     tables = [table]
     for name, of in (controls or {}).items():
-        aside = of if isinstance(of, Sample) else Sample(of, labels)
-        bounds, n = aside.bounds(seed=seed), int(np.isfinite(aside.scores).all(-1).sum())
+        if not isinstance(of, Sample):  # one column stands for all layers
+            of = Sample(np.broadcast_to(of, (*of.shape[:-1], width)), labels)
+        if not np.isfinite(of.scores).all(-1).any():
+            continue
+        bounds, n = of.bounds(seed=seed), int(np.isfinite(of.scores).all(-1).sum())
         told |= {"value": bounds.values, "low": bounds.low, "high": bounds.high}
         tables.append(pd.DataFrame({**named, **told, "n": n, "dropped": dropped, "control": name}))
     return pd.concat(tables, ignore_index=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import compress
+from math import comb
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -227,13 +228,16 @@ class Chance:
     ) -> list[np.ndarray]:
         own = kept.own(scores.values, series)
         seen = np.isfinite(own).all(1)
+        if not seen.any():
+            return []
         turned = (own if scores.flipped is None else scores.flipped)[seen] @ columns
         stays, more = (own[seen] @ columns - turned).mean(0), {"draws": end - first, "seed": seed + first}
         return [stays + studentised_null(turned, moved, **more) for moved in kept.only(seen).moved(self.by)]
 
     def least(self, kept: Kept, scores: Scores, series: str) -> float:
-        """Of few units the least p is none of counting; how many there are is a rule of its own."""
-        return 0.0
+        """One over the number of samples that can be drawn of so few, with replacement."""
+        sizes = [len({*moved}) for moved in kept.moved(self.by)]
+        return 1 / min(comb(2 * m - 1, m) for m in sizes)
 
 
 @dataclass(frozen=True)

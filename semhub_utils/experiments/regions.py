@@ -172,7 +172,8 @@ class RightWords(Experiment):
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
         here, elsewhere = self._numbers(reader, kept, prompts, reading, SeenItem.places, SeenItem.elsewhere)
         against, shown = kept.more[2][reading == RELEASED], here if self.first else np.exp(here)
-        claimed = {(self.named, ""): against.claimed(here, reading, self.first, elsewhere=elsewhere)}
+        beside = {"elsewhere": elsewhere} if np.isfinite(elsewhere).any() else {}  # of whole pictures there is none
+        claimed = {(self.named, ""): against.claimed(here, reading, self.first, **beside)}
         return claimed | against.sides(f"{self.named}-probability", ("right", "wrong"), shown)
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
@@ -335,8 +336,9 @@ class AlikeLabel(Experiment):
         group, own = labels.others(of_group=True), np.eye(len(texts))[labels.of]
         compared = (group[labels.of] | (own > 0))[:, None]
         found, of_group = Weighed(_nearest(cosine), own).own, _nearest(np.where(compared, cosine, -np.inf))
+        many = compared.sum(2, keepdims=True)
         return {
-            ("clip-label", NEAREST): Weighed(of_group - 1 / compared.sum(2, keepdims=True), own),
+            ("clip-label", NEAREST): Weighed(np.where(many > 1, of_group - 1 / many, np.nan), own),
             ("clip-label", OF_GROUP): Weighed(cosine, labels.weights(labels.others(of_group=True))),
             ("clip-label", RELEASED): Weighed(cosine, labels.weights(labels.others())),
             ("clip-retrieval", ""): found,
