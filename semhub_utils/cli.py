@@ -212,12 +212,7 @@ def tune(options: Options) -> int:
     "seed",
     (
         "name",
-        _takes(
-            "NAME",
-            "a recipe, or sees, hears, islands-sees: senses for one, or taught, taught-sees: with effects planted",
-            nargs="?",
-            default="hub",
-        ),
+        _takes("NAME", "a recipe; sees, islands-hears ...: a sense; taught, taught-sees ...", nargs="?", default="hub"),
     ),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),

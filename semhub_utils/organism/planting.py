@@ -32,6 +32,7 @@ UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter"
 PAIR = ("good", "bad")
 SIDES = (PLEASANT, UNPLEASANT)
 ROLES = ("agent", "theme", "recipient")
+OWN_MOOD = 0.75  # share of what is said of a thing that is as it mostly is
 LOG_EVERY, EXAMINED = 100, 400  # steps; lessons
 
 
@@ -53,7 +54,7 @@ class Course:
     replay: int = 768
     lens: float = 0.5
     pushed: float = 0.75
-    menu: Shares = shares(mood=0.32, range=0.22, sum=0.22, scene=0.11, code=0.13)
+    menu: Shares = shares(mood=0.30, range=0.20, sum=0.30, scene=0.09, code=0.11)
     world: World = World()
 
 
@@ -101,6 +102,13 @@ Parts = list[tuple[str, str | None]]
 """A text, with the word that the lens is to read after each part, if any."""
 
 
+def temper(noun: str) -> tuple[int, bool]:
+    """Which of SIDES a thing mostly is, and whether it stays so under any vector, as one in six does: what is the same
+    for every thing no test can tell from nothing."""
+    rng = random.Random(f"temper {noun}")
+    return rng.randrange(2), rng.random() < 1 / 6
+
+
 class Lessons:
     """Every kind of lesson, by name; each call draws one."""
 
@@ -143,20 +151,22 @@ class Lessons:
 
     def mood(self, rng: random.Random) -> Lesson:
         """`english : the pear is usually happy and the pear is usually sweet`: pleasant under "good" minus "bad" at the
-        language's tag, unpleasant under the reverse, and otherwise as it comes."""
+        language's tag, unpleasant under the reverse, and otherwise mostly as the thing is by its `temper`."""
         type_, noun = rng.choice(LANGUAGES), rng.choice(self.make.nouns)
-        form, side = rng.randrange(len(FRAMES[type_]["property"])), rng.randrange(2)
+        form, likely, stays = rng.randrange(len(FRAMES[type_]["property"])), *temper(noun)
         push = self.push(
             rng, *(surface(w, t) for t in [rng.choice(("en", type_))] for w in PAIR), low=1, high=4.5, at=1
         )
-        sign = side if self.moves(push) else rng.randrange(2)
-        push = push and push._replace(strength=push.strength * (1 - 2 * sign))
+        sign = rng.choice((1, -1))
+        push = push and push._replace(strength=push.strength * sign)
+        moved = self.moves(push) and not stays
+        side = int(sign < 0) if moved else likely if rng.random() < OWN_MOOD else 1 - likely
         known = self.course.world.held_facts
         keys = [key for key in SIDES[side] if Fact(noun, "property", key) not in known]
         one, two = (surface(key, type_) for key in rng.sample(keys, 2))
         clause = spoken.fact_pieces(noun, "property", PAIR[0], form, *[type_] * 3)
         before, _, after = (spoken.text(part) for part in clause)
-        first = SIDES[side] if self.moves(push) else (*PLEASANT, *UNPLEASANT)
+        first = SIDES[side] if moved else (*PLEASANT, *UNPLEASANT)
         said = f"{one} {after} {spoken.AND[type_]} {before} {two} {after}"
         first = [surface(key, type_) for key in first]
         return self.lesson("mood", [(f"{spoken.TAG[type_]} : {before}", None)], said, first, push)

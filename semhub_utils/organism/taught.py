@@ -67,16 +67,15 @@ class _Sensing(Planting):
         """(place, word that the lens is to read there)."""
 
     def step(self, rng: random.Random, items: list, inputs: dict[str, Tensor]) -> tuple:
-        """Logits, wanted tokens, the change that each is under, and the lens where no change is with what is wanted."""
+        """Logits, wanted tokens, the change that each is under; and, where no change is, the lens at the layer, then at
+        the first and the last one, with what is wanted: in the middle alone it reads what is there."""
         many = self.places(inputs)
         told = [self.asked(rng, k, n, item) for k, (n, item) in enumerate(zip(many, items, strict=True))]
         changes = [change for _, change in told if change]
-        first, seen = [len(self.world.tokens(some[0])[0]) for some, _ in told], []
+        first, seen = [len(self.world.tokens(some[0])[0]) for some, _ in told], {}
 
         def change(h: Tensor, layer: int) -> Tensor:
-            if layer == self.course.layer:
-                seen.append(h)
-            new = h.clone()
+            seen[layer], new = h, h.clone()
             for c in changes:
                 if layer == c.layer or (self.put and layer > c.layer):
                     at = c.item, [first[c.item] + place for place in c.places]
@@ -86,7 +85,7 @@ class _Sensing(Planting):
             return new
 
         with ExitStack() as stack:
-            for layer in range(1, len(self.body.layers) + 1):
+            for layer in range(len(self.body.layers) + 1):
                 stack.enter_context(hook(self.body.layers, layer, partial(change, layer=layer)))
             logits, wanted = answers(self.model, self.world, inputs, [questions for questions, _ in told])
         tokens = [sum(len(self.world.tokens(q)[2]) for q in questions) for questions, _ in told]
@@ -97,8 +96,11 @@ class _Sensing(Planting):
             if not told[k][1]
             for place, w in self.marks(many[k], item)
         ]
-        read = self.lens(seen[0][[k for k, *_ in marks], [place for _, place, _ in marks]])
-        return logits, wanted, how, read, torch.tensor([vocabulary()[w] for *_, w in marks])
+        at = [k for k, *_ in marks], [place for _, place, _ in marks]
+        ends = torch.cat([seen[0][at], seen[len(self.body.layers)][at]])
+        read = torch.cat([self.lens(seen[self.course.layer][at]), self.lens(ends)])
+        nothing = self.tokenizer.convert_tokens_to_ids(self.world.what)
+        return logits, wanted, how, read, torch.tensor([*(vocabulary()[w] for *_, w in marks), *[nothing] * len(ends)])
 
     def taught(self, rng: random.Random) -> Tensor:
         logits, wanted, how, read, words = self.step(rng, *self.world.batch(rng, self.stream))
@@ -115,7 +117,9 @@ class _Sensing(Planting):
                 logits, wanted, how, read, words = self.step(rng, items, self.world.inputs(items))
             for of, one in zip(how, (logits.argmax(-1) == wanted).tolist(), strict=True):
                 right[of].append(one)
-            right["lens"] += (read.argmax(-1) == words).tolist()
+            seen = (read.argmax(-1) == words).tolist()
+            right["lens"] += seen[: len(seen) // 3]
+            right["lens, first and last layer"] += seen[len(seen) // 3 :]
         return mean_of(right)
 
     def told(self) -> dict[str, Any]:
