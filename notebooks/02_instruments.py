@@ -212,13 +212,9 @@ similarity.curves(
     y="0: the null, 1: the most there can be",
 )
 
-# %% tags=["hide-input"]
-similarity.claims(
-    "similarity/spanish",
-    "In the middle layers, more than before and after, a Spanish prompt's twin is the nearest of its form.",
-)
-
 # %% [markdown]
+# These are prompts of the [first chapter](01_hypothesis), and the verdict on them stands there.
+#
 # ## The verdict: when does a claim hold?
 #
 # Every card in this book is filled by the same rules, and [one page](../book/verdicts) prints them. Which of them came first?

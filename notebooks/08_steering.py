@@ -171,16 +171,12 @@ named.dose(
 steering.claims(
     "sentiment-mass/english",
     "Good minus bad makes English next words more pleasant than random directions do.",
-    row=4,
-    paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
 )
 
 # %% tags=["hide-input"]
 steering.claims(
     "sentiment/english",
     "Good minus bad makes English continuations more pleasant than random directions do.",
-    row=4,
-    paper="Steering with English words moves sentiment (the paper shows Spanish and Chinese).",
 )
 
 # %% [markdown]

@@ -227,10 +227,16 @@ nouns.curves(
 
 # %% tags=["hide-input"]
 nouns.claims(
-    "nouns",
-    "At some middle layer, the {name} that a picture's caption names are likelier than those of another caption.",
+    "nouns/things",
+    "At some middle layer, the things that a picture's caption names are likelier than those of another caption.",
     row=16,
     paper="The nouns of the caption are ahead of those of the least overlapping caption; only nouns are read.",
+)
+
+# %% tags=["hide-input"]
+nouns.claims(
+    "nouns/colours",
+    "At some middle layer, the colours that a picture's caption names are likelier than those of another caption.",
 )
 
 # %% [markdown]

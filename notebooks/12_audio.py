@@ -113,8 +113,8 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over labels, whose clips are alike; a claim needs enough independent contents
-# besides (one source, pitch and length, or one recording). Labels are compared within the own group, animals with animals, so
+# *How to read it.* The band is a 95% interval over labels, whose clips are alike; labels are also
+# the independent units that a claim needs enough of. Labels are compared within the own group, animals with animals, so
 # that knowing the group is not enough. On the card stand the cosines too, *corrected* against the own group and *as released*
 # against all. The grey curves are controls: the embedding layer, which is what the encoder alone has done; silence, white
 # noise, and each clip's own samples in random order; and the same architecture with random weights.

@@ -156,7 +156,7 @@ def _said(of: Mapping, unit: str | None = None) -> str:
 
 def _p(claim: Mapping) -> str:
     p = claim.get("p")
-    return cell_text(p) if p is None else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
+    return cell_text(p) if pd.isna(p) else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
 
 
 def claim_card(claim: Mapping) -> Html:

@@ -3,6 +3,7 @@
     <results_dir>/<model>/<chapter>.parts/<step>-<key>.parquet   each step, so that a killed run resumes
     <results_dir>/<model>/<experiment>/<chapter>.parquet         a table per experiment, with provenance in its metadata
     <results_dir>/<model>/<chapter>.claims.json                  {"schema": ..., "provenance": ..., "claims": [...]}
+    <results_dir>/<model>/rows.json                              what the claims of all chapters come to (`rows`)
 
 A step's key is what it computes (`identity.digest`). Every file is written under another name first and moved into
 place, so that what is there is whole.
@@ -40,6 +41,7 @@ from .identity import (
     slug,
     versions,
 )
+from .rows import by_row, family
 from .verdicts import Verdict, judge
 
 SCHEMA = 3
@@ -152,8 +154,8 @@ class Run:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
     def finish(self) -> list[Path]:
-        """Write the tables and the claims, clear what earlier runs of this chapter left, and return the tables' paths,
-        one for each experiment."""
+        """Write the tables and the claims, what the claims of all chapters on this model come to, clear what earlier
+        runs of this chapter left, and return the tables' paths, one for each experiment."""
         head, written = {"schema": SCHEMA, "provenance": self.provenance()}, []
         try:
             for experiment, table in self.table.groupby("experiment", sort=False):
@@ -162,6 +164,7 @@ class Run:
                 written.append(_write(path, _packed(table[has], head)))
             text = json.dumps(head | {"claims": self.claims}, ensure_ascii=False, indent=1, allow_nan=False)
             atomically(self.folder / f"{self.chapter}.claims.json", lambda to: to.write_text(text + "\n", "utf-8"))
+            write_rows(self.folder)
             older = self._older - self._used  # what is newer may be of a run beside this one
             for part in older | set(self.folder.glob(f"*/{self.chapter}.parquet")) - set(written):
                 part.unlink(missing_ok=True)
@@ -225,6 +228,31 @@ def load_claims(
             claims += [whose | claim for claim in written["claims"] if experiment in (None, claim["experiment"])]
     _need_some(claims, results_dir, experiment=experiment, chapter=chapter, model=model)
     return claims
+
+
+def finished(folder: str | Path, pattern: str = "*.claims.json") -> dict[Path, dict[str, Any]]:
+    """The claims files of this schema below a folder, by path: what a page or a summary of all can be made of."""
+    read = {path: json.loads(path.read_text("utf-8")) for path in sorted(Path(folder).glob(pattern))}
+    return {path: written for path, written in read.items() if written.get("schema") == SCHEMA}
+
+
+def write_rows(folder: Path) -> Path:
+    """Write what the claims of all finished chapters on a model come to, `rows.by_row` and `rows.family`, into its
+    folder. Chapters may finish beside each other: it is written again until no claims have come meanwhile."""
+
+    def there() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in folder.glob("*.claims.json")}
+
+    path, seen = folder / "rows.json", None
+    while seen != there():
+        seen, chapters = there(), finished(folder).values()
+        claims = [claim for chapter in chapters for claim in chapter["claims"]]
+        of = [chapter["provenance"] for chapter in chapters]
+        head = {"schema": SCHEMA, **{name: of[0][name] for name in ("model", "revision")}}
+        head["chapters"] = [one["chapter"] for one in of]
+        text = json.dumps(head | {"rows": by_row(claims), "family": family(claims)}, ensure_ascii=False, indent=1)
+        atomically(path, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
+    return path
 
 
 def _whose(path: Path, written: Mapping[str, Any], model: str | None) -> dict[str, str]:

@@ -15,6 +15,8 @@ import nbformat
 
 from . import book
 from .errors import SemhubError, need
+from .results import finished
+from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
@@ -91,7 +93,8 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    for name, text in {"status": status_table(results), "bench": bench_tables(bench), "vendor": libraries}.items():
+    pages = {"status": status_table(results), "rows": rows_table(results)}
+    for name, text in (pages | {"bench": bench_tables(bench), "vendor": libraries}).items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
 
 
@@ -104,8 +107,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
 def status_table(results: Path) -> str:
     """Every run in `results` as a Markdown table, and the versions that they and the site used."""
     rows, read, used = [], {}, {(name, version(name)) for name in SITE_PACKAGES}
-    for path in sorted(results.glob("*/*.claims.json")):
-        record = json.loads(path.read_text("utf-8"))
+    for record in finished(results, "*/*.claims.json").values():
         run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
         memory = f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured"
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
@@ -119,6 +121,26 @@ def status_table(results: Path) -> str:
         table = "No results were found when this page was built.\n"
     table += f"\n{forwarded_table(read)}" * bool(read)
     return f"{table}\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+
+
+def rows_table(results: Path) -> str:
+    """The paper's experiments with the verdict on each model that ran it, and what of all claims chance would give."""
+    models: dict[Path, list[dict[str, Any]]] = {}
+    for path, record in finished(results, "*/*.claims.json").items():
+        models.setdefault(path.parent, []).append(record)
+    claims = {folder: [claim for record in some for claim in record["claims"]] for folder, some in models.items()}
+    rows: dict[int, list[Sequence[str]]] = {}
+    for folder, of in claims.items():
+        provenance = models[folder][0]["provenance"]
+        model = "@".join(filter(None, (provenance["model"], provenance["revision"])))
+        for row in by_row(of):
+            if row["verdict"] != NOT_RUN:
+                types = "; ".join(f"{name}: {verdict}" if name else verdict for name, verdict in row["types"].items())
+                told = (str(row["row"]), row["experiment"], f"`{model}`", row["verdict"], types)
+                rows.setdefault(row["row"], []).append(told)
+    told = [one for k, name in enumerate(PAPER, 1) for one in rows.get(k, [(str(k), name, "", NOT_RUN, "")])]
+    table = _table(("", "Experiment of the paper", "Model", "Verdict", "By data type"), told)
+    return f"{table}\n{family_in_words(family([claim for of in claims.values() for claim in of]))}\n"
 
 
 def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:

@@ -11,6 +11,8 @@ from ipywidgets.embed import embed_data
 from launch import expected_badge, expected_install_cell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from semhub_utils.verdicts import RULES
+
 CLAIM = """<article class="claim" data-verdict="{verdict}"><p class="verdict">{verdict}</p>
 <blockquote class="paper-claim"><p class="claim-label">The paper</p><p>Words rise in the middle.</p></blockquote>
 <div class="our-finding"><p class="claim-label">Found here</p><p>They do.</p>
@@ -19,7 +21,6 @@ TABLE = """<details class="data-table"><summary>Data</summary><div class="data-t
 aria-label="Data"><table><caption>Data</caption><thead><tr><th scope="col">layer</th><th scope="col">value</th></tr>
 </thead><tbody><tr><th scope="row">0</th><td>0.1</td></tr></tbody></table></div></details>"""
 STYLE = "<style>/* a comment */\n@layer semhub {\n.claim { color: red; }\n}</style>"
-VERDICTS = ("holds", "holds weakly", "does not hold", "cannot be tested here")
 
 
 class Counter(anywidget.AnyWidget):
@@ -67,7 +68,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
         cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{figure}{TABLE}</figure>'}),
         cell("widget", {mime: views["view_specs"][0]}),
         new_markdown_cell("## Claims\n\n### The first\n\nWhat was found."),
-        cell("card", {"text/html": STYLE + "".join(CLAIM.format(verdict=v) for v in VERDICTS)}),
+        cell("card", {"text/html": STYLE + "".join(CLAIM.format(verdict=v) for v in RULES)}),
     ]
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},

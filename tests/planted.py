@@ -32,10 +32,11 @@ def look_at(attention, query, keys, strength=9.0):
     attention.q_proj.weight[slow, query] = attention.k_proj.weight[slow, keys] = strength
 
 
-def two_worlds(shared: bool, seed: int = 0):
+def two_worlds(shared: bool, seed: int = 0, parting: bool = False):
     """A model of two layers without training. Token d7 is "7" in one type, w7 in the hub's; d7 begins as a direction of
     its own, and block 1 adds a second one: that of w7's meaning if `shared`, else one that no word has. Block 2 turns a
-    meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning."""
+    meaning into the token of type d. Unembedding rows: d7 its own direction, w7 its meaning. parting: block 2 leaves no
+    meaning, and gives w7 nothing of d7, so that the two have something in common between the blocks alone."""
     width = 4 * N
     module, tokenizer = empty_llama([f"{kind}{k}" for kind in "dw" for k in range(N)], width)
     make = torch.Generator().manual_seed(seed)
@@ -52,6 +53,8 @@ def two_worlds(shared: bool, seed: int = 0):
         last.o_proj.weight.copy_(
             (3 * own[:N].T @ (meaning if shared else private) - 2 * meaning.T @ meaning) / width**0.5
         )
+        if parting:
+            last.o_proj.weight.sub_((6 * own[:N].T @ own[N:] + (5**0.5 - 2) * meaning.T @ meaning) / width**0.5)
         module.lm_head.weight[:N] = 4 * own[:N]
         module.lm_head.weight[N : 2 * N] = 4 * meaning
     return wrap(module, tokenizer, model_id="planted" if shared else "apart")

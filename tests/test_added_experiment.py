@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from planted import two_worlds, word_items
 
-from semhub_utils.evidence import HOLDS, NOT, judge
+from semhub_utils.evidence import Unit
 from semhub_utils.experiments.core import Claim, Experiment, run
 from semhub_utils.experiments.words import words_of
 from semhub_utils.lens import lens
 from semhub_utils.states import hidden_states
+from semhub_utils.verdicts import HOLDS, NOT, judge
 
 
 # --- the experiment ---
@@ -23,7 +24,7 @@ class AmongFirst(Experiment):
 
     @property
     def claims(self):
-        return (Claim("lens-among", self.hub, outcome=True, unit="share of prompts"),)
+        return (Claim("lens-among", self.hub, outcome=True, unit=Unit("share of prompts", 0.1, "one in ten")),)
 
     def fit(self, model, items):
         return words_of(model, items, self.hub, self.own)
@@ -39,5 +40,5 @@ class AmongFirst(Experiment):
 # --- its test ---
 def test_a_planted_word_is_among_the_first():
     for shared, verdict in ((True, HOLDS), (False, NOT)):
-        _, [claim] = run(AmongFirst("word", "digit", k=3), two_worlds(shared), word_items(), series="digits")
+        _, [claim] = run(AmongFirst("word", "digit", k=1), two_worlds(shared), word_items(), series="digits")
         assert judge(claim).verdict == verdict

@@ -96,7 +96,8 @@ def test_calibrated_against_the_authors_package():
         return retrieval_accuracy(x[:, None], y[:, None]).own.mean()
 
     for layer in range(LAYERS):
-        given = {"K": 200, "perm_fn": lambda n, device, rows=iter(torch.as_tensor(pairings)): next(rows)}
+        rows = iter(torch.as_tensor(pairings))
+        given = {"K": 200, "perm_fn": lambda n, device: next(rows)}  # noqa: B023 - called before the next layer
         wanted.append(calibrate(a[:, layer], b[:, layer], mean, **given)[0].item())
     found = retrieval_accuracy(a, b)
     assert np.allclose(calibrated(found.own.mean(0), found.exchanged(pairings), 1.0), wanted, atol=1e-6)

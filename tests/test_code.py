@@ -21,17 +21,9 @@ from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import (
-    HOLDS,
-    NOT,
-    UNTESTABLE,
-    WEAKLY,
-    bootstrap_interval,
-    corrected_bound,
-    judge,
-    split_items,
-)
+from semhub_utils.evidence import Sample, corrected_bound, split_items
 from semhub_utils.experiments import core, interventions, unsaid, words
+from semhub_utils.experiments.numbers import FEW_DRAWS
 from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import Generators
@@ -40,6 +32,7 @@ from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.code import Program, library, parse, programs
 from semhub_utils.spokes.items import Items
 from semhub_utils.tokens import WordForms, word_forms
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 
 def numbered(*sources):
@@ -318,15 +311,17 @@ def test_and_values(both, reading):
     np.testing.assert_allclose(claims["and-lead"].values, lists[:, 0].mean(0), atol=5e-5)
     np.testing.assert_allclose(claims["and-place"].values, lists[:, 1].mean(0) - calls[:, 1].mean(0), atol=5e-5)
     np.testing.assert_allclose(claims["and-end"].values, lists[:, 2, -1:].mean(0), atol=5e-5)
-    assert claims["and-lead"].n == 12 and claims["and-lead"].n_clusters == 6 and claims["and-place"].n == 18
-    assert set(claims["and-lead"].controls) == {"embedding layer"} and not claims["and-place"].controls
+    assert claims["and-lead"].n == 12 and claims["and-lead"].n_units == 6 and claims["and-place"].n == 18
+    assert {name: [*claim.controls] for name, claim in claims.items()} == {
+        "and-lead": ["embedding layer", "last layer"], "and-place": ["last layer"], "and-end": [],
+    }  # fmt: skip
     curves, inner, cells = table[table.experiment == "and-probability"], slice(1, model.n_layers), list(by_cell)
     for series, kind in (("and", "list"), ("and, between arguments", "call")):
         own = curves[curves.series == series].sort_values("layer")
         value = np.mean([p for cell in cells if cell[1] == kind for p in by_cell[cell]], axis=0)
         np.testing.assert_allclose(own.value, value, rtol=1e-4)
         draws, rng = [], np.random.default_rng(3)
-        for _ in range(1000):
+        for _ in range(FEW_DRAWS):
             drawn = rng.permutation([of == kind for _, of in cells])
             some = [cell for cell, yes in zip(cells, drawn, strict=True) if yes]
             draws.append(np.mean([p for cell in some for p in by_cell[cell]], axis=0))
@@ -360,7 +355,7 @@ def test_arguments_are_read_for_the_name_of_their_parameter(tiny):
         for i in items
         if one_token_forms(model.tokenizer, i.anchor, "add(") and i.targets["argument"] != i.targets["name"]
     ]
-    assert claims[0].n == len(left) > 6 and claims[0].n_clusters == len({item.cluster for item in left})
+    assert claims[0].n == len(left) > 6 and claims[0].n_units == len({item.cluster for item in left})
     assert claims[0].dropped["name and argument are the same word"] > 0
     assert claims[0].n + sum(claims[0].dropped.values()) == len(places)
 
@@ -546,13 +541,13 @@ def test_the_interval_of_a_difference_is_that_of_two_means():
     scores = -9 + np.where(first, 0.8, 0.0)[:, None] + make.normal(size=(260, 2))
     clusters = [str(k) for k in range(260)]
     apart = unsaid.difference(scores, first)
-    one, other = unsaid.kinds_shuffled(scores, first, clusters, 0)
+    one, other = unsaid.kinds_shuffled(scores, first, clusters, 0, 1000, 0)
     null = one - other
     want = scores[first].mean(0) - scores[~first].mean(0)
     np.testing.assert_allclose(apart.mean(0), want)
-    low, high = bootstrap_interval(apart, clusters=clusters)
+    interval = Sample(apart, np.arange(260)).bounds()
     error = np.sqrt(scores[first].var(0, ddof=1) / 60 + scores[~first].var(0, ddof=1) / 200)
-    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.15)
+    np.testing.assert_allclose(np.subtract(interval.high, interval.low) / 2, 1.96 * error, rtol=0.15)
     assert abs(null.mean()) < 0.03 and null.std() == pytest.approx(error.mean(), rel=0.15)
 
 

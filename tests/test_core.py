@@ -9,25 +9,17 @@ import pytest
 from PIL import Image
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import (
-    HOLDS,
-    NOT,
-    UNTESTABLE,
-    bootstrap_interval,
-    corrected_bound,
-    corrected_p,
-    judge,
-    least_permutation_p,
-    random_pairings,
-    sign_flip_null,
-)
+from semhub_utils.evidence import DRAWS, Sample, corrected_bound, corrected_p, studentised_null
 from semhub_utils.experiments import core
-from semhub_utils.experiments.core import Claim, Exchange, Flip, Given, Kept, Scores, run
+from semhub_utils.experiments.core import TWINS, Claim, run
+from semhub_utils.experiments.numbers import FEW_DRAWS, Chance, Exchange, Given, Kept, Scores
 from semhub_utils.experiments.words import Answers
 from semhub_utils.inputs import Input
 from semhub_utils.lens import Normed
 from semhub_utils.models import randomised
+from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import PICTURES, Items, LensItem
+from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, judge
 
 N = 40
 
@@ -47,17 +39,18 @@ class Toy(core.Experiment):
     random weights, reads noise of its own, and media without content read -1."""
 
     truth: float = 1.0
+    loud: float = 1.0
     n_answers: int = 8
     lost: int = 0
     nulls: tuple = (Exchange(),)
-    last: bool = False
+    window: str = "middle"
     embedded: bool = True
     few: bool = False
     least_p: float = 0.0
 
     @property
     def claims(self):
-        return (Claim("toy", "own", self.nulls, last=self.last, embedded=self.embedded, unit="nats"),)
+        return (Claim("toy", "own", self.nulls, self.window, embedded=self.embedded),)
 
     def fit(self, model, items):
         kept = items[self.lost :]
@@ -65,7 +58,9 @@ class Toy(core.Experiment):
 
     def read(self, reader, kept, prompts, reading):
         n, trained = len(kept.items), reader is kept.more
-        values = noise(n, reader.n_layers + 1, self.n_answers, seed=int(reader.unembedding.sum().abs() * 1e6) % 2**32)
+        values = self.loud * noise(
+            n, reader.n_layers + 1, self.n_answers, seed=int(reader.unembedding.sum().abs() * 1e6) % 2**32
+        )
         if isinstance(prompts[0], Input) and prompts != kept.labels("prompt"):
             values = np.full(values.shape, -1.0)
         elif trained:
@@ -78,7 +73,7 @@ class Toy(core.Experiment):
                 values if of is None else values[of], null=[noise(999, own.shape[1])], of=of, least_p=self.least_p
             ),
             ("toy-answers", "shown"): values,
-            ("toy-flipped", ""): Scores(own[::2], nulls=(Flip("anchor"),), draws=150, of=np.arange(n) % 2 == 0),
+            ("toy-flipped", ""): Scores(own[::2], nulls=(Chance("anchor"),), draws=150, of=np.arange(n) % 2 == 0),
             ("toy-plain", "", (("part", "one"),)): own if reading == "normed" else 2 * own,
             ("toy-alone", ""): Scores(own, controls={"beside": own}, alone=True),
             ("toy-rows", ""): rows,
@@ -93,7 +88,7 @@ def toy(model, some=None, *, series="s", **options):
 
 def test_planted_truth_holds_and_its_absence_does_not(tiny):
     assert judge(toy(tiny("llama"), truth=2.0)[1][0]).verdict == HOLDS
-    assert judge(toy(tiny("llama"), truth=0.0)[1][0]).verdict == NOT
+    assert judge(toy(tiny("llama"), truth=0.0, loud=0.1)[1][0]).verdict == NOT
 
 
 def own_values(model, some, **of):
@@ -102,35 +97,35 @@ def own_values(model, some, **of):
 
 
 def test_answers_change_places_within_groups_what_moves_together_as_one(tiny):
-    model, some = tiny("llama"), items()
-    kept, values = own_values(model, some)
-    _, [claim] = toy(model, seed=3)
+    model, some, faint = tiny("llama"), items(), {"truth": 0.3}
+    kept, values = own_values(model, some, **faint)
+    table, [claim] = toy(model, seed=3, **faint)
     groups, moved = [i.group for i in some], [i.anchor for i in some]
-    draws = [
-        np.mean([values[i, :, kept.target[j]] for i, j in enumerate(p) if j >= 0], 0)
-        for p in random_pairings(N, groups=groups, clusters=moved, draws=core.DRAWS, seed=3)
-    ]
+
+    def drawn(n):
+        pairings = random_pairings(N, groups=groups, clusters=moved, draws=n, seed=3)
+        return np.array(
+            [np.mean([values[i, :, kept.target[j]] for i, j in enumerate(p) if j >= 0], 0) for p in pairings]
+        )
+
     own, inner = values[np.arange(N), :, kept.target], slice(1, model.n_layers)
     np.testing.assert_allclose(claim.values, own.mean(0))
-    np.testing.assert_allclose(claim.p[inner], corrected_p(own.mean(0)[inner], np.array(draws)[:, inner]))
-    assert claim.least_p == max(least_permutation_p(groups, moved), 1 / (1 + core.DRAWS))
-    table, _ = toy(model, seed=3)
+    np.testing.assert_allclose(claim.p[inner], corrected_p(own.mean(0)[inner], drawn(DRAWS)[:, inner]))
+    assert claim.least_p == max(least_permutation_p(groups, moved), 1 / (1 + DRAWS)) < min(claim.p[inner])
     shown = table[(table.experiment == "toy-answers") & table.control.isna()].sort_values("layer")
-    want = corrected_bound(own.mean(0)[inner], np.array(draws)[: core.FEW_DRAWS, inner])
-    np.testing.assert_allclose(shown.null_high[inner], want)
+    np.testing.assert_allclose(shown.null_high[inner], corrected_bound(own.mean(0)[inner], drawn(FEW_DRAWS)[:, inner]))
     flipped = table[(table.experiment == "toy-flipped") & table.control.isna()].sort_values("layer")
-    draws = sign_flip_null(own[::2], clusters=moved[::2], draws=150, seed=3)
-    want = corrected_bound(own[::2].mean(0)[inner], draws[:, inner])
-    np.testing.assert_allclose(flipped.null_high[inner], want)
+    draws = studentised_null(own[::2], moved[::2], draws=150, seed=3)
+    np.testing.assert_allclose(flipped.null_high[inner], corrected_bound(own[::2].mean(0)[inner], draws[:, inner]))
 
 
 def test_of_several_nulls_the_hardest_counts(tiny):
-    """Every item has the same answer: shuffled answers explain all of it, flipped signs and given draws nothing."""
-    model = tiny("llama")
-    alone = {null: toy(model, n_answers=1, truth=3.0, nulls=(null,))[1][0] for null in (Exchange(), Flip(), Given())}
-    assert [judge(claim).verdict for claim in alone.values()] == [UNTESTABLE, HOLDS, HOLDS]
-    _, [both] = toy(model, truth=2.0, nulls=(Flip(), Exchange(), Given()), least_p=0.03)
-    singly = [toy(model, truth=2.0, nulls=(null,))[1][0].p for null in (Flip(), Exchange(), Given())]
+    """Every item has the same answer: shuffled answers explain all of it, chance and given draws nothing."""
+    model, nulls = tiny("llama"), (Chance(), Exchange(), Given())
+    alone = {null: toy(model, n_answers=1, truth=3.0, nulls=(null,))[1][0] for null in nulls}
+    assert [judge(claim).verdict for claim in alone.values()] == [HOLDS, UNTESTABLE, HOLDS]
+    _, [both] = toy(model, truth=0.3, nulls=nulls, least_p=0.03)
+    singly = [toy(model, truth=0.3, nulls=(null,))[1][0].p for null in nulls]
     np.testing.assert_allclose(both.p, np.max(singly, 0))
     assert both.least_p == 0.03 and judge(both).verdict == UNTESTABLE
 
@@ -143,8 +138,8 @@ def test_labels_of_several_nulls_must_all_be_beaten(tiny):
             return self.anchor, self.cluster
 
     some = [Two(i.id, i.prompt, {}, i.cluster, group="g", anchor=i.anchor) for i in items()]
-    _, [claim] = toy(tiny("llama"), some)
-    singly = [toy(tiny("llama"), some, nulls=(Exchange(by),))[1][0].p for by in ("anchor", "cluster")]
+    _, [claim] = toy(tiny("llama"), some, truth=0.3)
+    singly = [toy(tiny("llama"), some, truth=0.3, nulls=(Exchange(by),))[1][0].p for by in ("anchor", "cluster")]
     np.testing.assert_allclose(claim.p, np.max(singly, 0))
 
 
@@ -152,54 +147,104 @@ class Trained(Normed):
     random_weights = False
 
 
-def test_controls_are_random_weights_the_embeddings_and_media_without_content(tiny, monkeypatch):
+def blank_values(model, twins):
+    """What random weights read of the own answers, seed by seed."""
+    kept, _ = own_values(model, items())
+    read = [Toy().read(randomised(model, s), kept, kept.labels("prompt"), "normed")["toy", "own"].values for s in twins]
+    return np.stack([values[np.arange(N), :, kept.target] for values in read])
+
+
+def test_controls_are_random_weights_the_ends_and_media_without_content(tiny, monkeypatch):
     model = tiny("llama")
     _, [claim] = toy(model, seed=4)
-    assert [*claim.controls] == ["embedding layer", "random weights"]
-    np.testing.assert_allclose(claim.controls["embedding layer"].values, claim.values[0])
-    kept, values = own_values(model, items())
-    blank = Toy().read(randomised(model, 4), kept, kept.labels("prompt"), "normed")["toy", "own"].values
-    blank = blank[np.arange(N), :, kept.target]
-    np.testing.assert_allclose(claim.controls["random weights"].values, blank.mean(0))
-    assert not toy(model, twins=(), embedded=False)[1][0].controls
+    assert [*claim.controls] == ["embedding layer", "last layer", "random weights"]
+    for name, at in (("embedding layer", 0), ("last layer", -1)):
+        np.testing.assert_allclose(claim.controls[name].values, claim.values[at])
+        np.testing.assert_allclose(claim.controls[name].margin.values, np.subtract(claim.values, claim.values[at]))
+    blank = blank_values(model, range(4, 4 + TWINS))
+    np.testing.assert_allclose(claim.controls["random weights"].values, blank.mean((0, 1)))
+    assert (claim.controls["random weights"].seeds, claim.controls["random weights"].n) == (TWINS, TWINS * N)
+    assert [*toy(model, twins=(), embedded=False)[1][0].controls] == ["last layer"]
     monkeypatch.setitem(model.readings, "trained", Trained())
-    assert [*toy(model, readings=("trained",))[1][0].controls] == ["embedding layer"]
+    assert [*toy(model, readings=("trained",))[1][0].controls] == ["embedding layer", "last layer"]
     picture = Image.fromarray(np.random.default_rng(99).integers(0, 256, (4, 4, 3)).astype(np.uint8))
     shown = [replace(item, prompt=Input("x", (picture,))) for item in items()]
     _, [claim] = toy(model, shown, twins=())
-    assert set(claim.controls) == {"embedding layer", *PICTURES}
+    assert set(claim.controls) == {"embedding layer", "last layer", *PICTURES}
     assert all(set(claim.controls[way].values) == {-1.0} for way in PICTURES)
 
 
+def bounds(values, labels, inside=None):
+    return Sample(values, codes(labels)).bounds(inside)
+
+
 def test_seeds_of_random_weights_stand_together(tiny):
-    """A control of two seeds is the mean over both, its interval over items of both, clusters as one."""
+    """A control of two seeds is the mean over both, its interval over seeds and items, clusters as one; the margin is
+    taken item by item."""
     model = tiny("llama")
     _, [both] = toy(model, twins=(5, 6))
     each = [toy(model, twins=(seed,))[1][0].controls["random weights"].values for seed in (5, 6)]
-    np.testing.assert_allclose(both.controls["random weights"].values, np.mean(each, 0))
-    assert both.controls["random weights"].n == 2 * N
-    kept, _ = own_values(model, items())
-    blank = [
-        Toy().read(randomised(model, s), kept, kept.labels("prompt"), "normed")["toy", "own"].values for s in (5, 6)
-    ]
-    rows = np.concatenate([values[np.arange(N), :, kept.target] for values in blank])
-    low, _ = bootstrap_interval(rows, clusters=[i.cluster for i in items()] * 2)
-    np.testing.assert_allclose(both.controls["random weights"].low, low)
+    found = both.controls["random weights"]
+    np.testing.assert_allclose(found.values, np.mean(each, 0))
+    assert (found.n, found.seeds) == (2 * N, 2)
+    kept, values = own_values(model, items())
+    own, blank, inside = values[np.arange(N), :, kept.target], blank_values(model, (5, 6)), np.array([0, 1, 1, 0]) > 0
+    for of, rows in ((found, blank), (found.margin, own - blank)):
+        np.testing.assert_allclose(of.low, bounds(rows, kept.labels("cluster"), inside).low)
+
+
+@dataclass(frozen=True)
+class Parted(Toy):
+    """Another model reads the number of an item, at every layer; of a few of them, in a second claim."""
+
+    parts = "cluster"
+
+    def beside(self, reader, kept, prompts, reading):
+        values = np.array([[int(i.id)] * (reader.n_layers + 1) for i in kept.items], float)
+        assert list(prompts) == kept.labels("prompt")
+        return {("toy", "own"): values, ("toy-flipped", ""): Scores(values[::3], of=np.arange(len(values)) % 3 == 0)}
+
+
+def test_each_seed_may_read_its_own_part_of_the_items(tiny):
+    """Whole clusters, about as many each; what was read stands at its item, and nothing elsewhere."""
+    model, some = tiny("llama"), items(n=46)
+    kept = Parted().fit(model, some)
+    _, beside = core._read(Parted(), model, kept, "normed", 0, range(5), {})
+    read = beside["random weights"]["toy", "own"]
+    there = np.isfinite(read).all(2)
+    assert (there.sum(0) == 1).all() and there.sum(1).min() >= 8 and there.sum(1).max() <= 10
+    clusters = {(label, seed) for label, seed in zip(kept.labels("cluster"), there.argmax(0), strict=True)}
+    assert len(clusters) == 23, "no cluster is read by two"
+    np.testing.assert_allclose(np.nanmax(read, 0), np.arange(46.0)[:, None].repeat(model.n_layers + 1, 1))
+    few = beside["random weights"]["toy-flipped", ""]
+    for seed, of in enumerate(there):  # every third of what it read
+        assert np.isfinite(few[seed]).all(1).nonzero()[0].tolist() == of.nonzero()[0][::3].tolist()
+    np.testing.assert_array_equal(few[np.isfinite(few)], read[np.isfinite(few)])
+    _, [claim] = run(Parted(), model, some, series="s")
+    assert claim.controls["random weights"].values == (22.5,) * 4 and claim.controls["random weights"].n == 46
+    np.testing.assert_allclose(claim.controls["random weights"].margin.values, np.subtract(claim.values, 22.5))
+
+
+def test_where_there_are_too_few_parts_every_seed_reads_all(tiny):
+    some = [replace(item, cluster=f"c{k % 4}") for k, item in enumerate(items())]
+    _, beside = core._read(Parted(), tiny("llama"), Parted().fit(tiny("llama"), some), "normed", 0, range(5), {})
+    assert np.isfinite(beside["random weights"]["toy", "own"]).all()
 
 
 def test_what_is_left_out_is_counted_and_intervals_are_over_what_was_named(tiny):
+    """And as many independent units count as intervals are drawn over: too few of them, and nothing can be tested."""
     table, [claim] = toy(tiny("llama"), lost=3, dropped={"before": 2, "lost": 1, "none": 0})
-    assert claim.dropped == {"before": 2, "lost": 4} and claim.n == N - 3 and claim.n_clusters == 19
+    assert claim.dropped == {"before": 2, "lost": 4} and claim.n == N - 3 and claim.n_units == 19
     assert set(table[table.dropped.notna()].dropped) == {6}
-    kept, values = own_values(tiny("llama"), items())
+    kept, values = own_values(tiny("llama"), items(), truth=2.0)
     own = values[np.arange(N), :, kept.target]
-    for over in ("cluster", "moves_with"):
-        table, [claim] = toy(tiny("llama"), over=over)
-        low, _ = bootstrap_interval(own, clusters=[getattr(i, over) for i in items()])
-        np.testing.assert_allclose(claim.low, low)
-        assert claim.n_clusters == 20, "the rules count clusters"
+    for over, n_units, verdict in (("cluster", 20, HOLDS), ("moves_with", 8, UNTESTABLE)):
+        table, [claim] = toy(tiny("llama"), over=over, truth=2.0)
+        labels = [getattr(i, over) for i in items()]
+        np.testing.assert_allclose(claim.low, bounds(own, labels, np.array([0, 1, 1, 0]) > 0).low)
+        assert claim.n_units == n_units and judge(claim).verdict == verdict, "what is drawn is what counts"
         shown = table[(table.experiment == "toy-plain") & table.control.isna()].sort_values("layer")
-        np.testing.assert_allclose(shown.low, low)
+        np.testing.assert_allclose(shown.low, bounds(own, labels).low)
 
 
 def test_numbers_of_some_items_are_about_these_alone(tiny):
@@ -208,12 +253,14 @@ def test_numbers_of_some_items_are_about_these_alone(tiny):
     kept, values = own_values(model, items())
     own = values[np.arange(N), :, kept.target][::2]
     np.testing.assert_allclose(claim.values, own.mean(0))
-    assert claim.n == 20 and not claim.dropped and claim.controls["random weights"].n == 20
-    assert (table[table.experiment == "toy-plain"].n == N).all()
+    assert claim.n == 20 and not claim.dropped and claim.controls["random weights"].n == 20 * TWINS
+    blank = blank_values(model, range(TWINS))[:, ::2]
+    np.testing.assert_allclose(claim.controls["random weights"].margin.values, (own - blank).mean((0, 1)))
+    assert (table[(table.experiment == "toy-plain") & table.control.isna()].n == N).all()
 
 
 def test_a_claim_of_the_last_layer(tiny):
-    _, [claim] = toy(tiny("llama"), last=True, embedded=False)
+    _, [claim] = toy(tiny("llama"), window="last")
     assert claim.layers == claim.window == (3,) and len(claim.controls["random weights"].values) == 1
 
 
@@ -274,8 +321,8 @@ def test_a_curve_leaves_out_items_without_a_number(tiny):
     table = core.curve(model, values, {"series": "s"}, clusters=list("aabbcc"), dropped=2)
     np.testing.assert_allclose(table.value, values[1:].mean(0))
     assert set(table.n) == {5} and set(table.dropped) == {3} and table.depth.tolist() == [0, 1 / 3, 2 / 3, 1]
-    low, high = bootstrap_interval(values[1:], clusters=list("abbcc"))
-    np.testing.assert_allclose(table[["low", "high"]], np.stack([low, high], 1))
+    want = bounds(values[1:], list("abbcc"))
+    np.testing.assert_allclose(table[["low", "high"]], np.stack([want.low, want.high], 1))
     one = core.curve(model, values[:1, 2:3], {}, clusters="a")
     assert one.layer.tolist() == [3] and one.n.tolist() == [0] and one.value.isna().all()
     alone = core.curve(model, values[1:2], {}, clusters="a", nulls=[noise(50, 4)])
@@ -292,5 +339,5 @@ def test_what_random_weights_read_may_be_less_and_a_run_may_choose_first(tiny):
             return {("toy-plain", "", (("part", "one"),)): np.zeros((len(kept.items), reader.n_layers + 1))}
 
     table, [claim] = run(Chosen(n_answers=1), tiny("llama"), items(), series="s")
-    assert [*claim.controls] == ["embedding layer"]
+    assert [*claim.controls] == ["embedding layer", "last layer"]
     assert set(table[(table.experiment == "toy-plain") & (table.control == "random weights")].value) == {0.0}

@@ -11,6 +11,7 @@ import pytest
 from semhub_utils.evidence import (
     DRAWN_ON,
     DRAWS,
+    PROBABILITY,
     Evidence,
     Sample,
     corrected_p,
@@ -259,11 +260,12 @@ def test_a_control_of_other_items_is_taken_off_as_independent():
 
 
 def test_json_there_and_back():
-    found = made(noise(effect=1), controls={"r": noise(seed=1)}, dropped={"x": 2}, unit="nats", shape=True)
+    found = made(noise(effect=1), controls={"r": noise(seed=1)}, dropped={"x": 2}, unit=PROBABILITY, shape=True)
     text = json.dumps(found.to_json(), allow_nan=False)
     back = Evidence.from_json(json.loads(text))
     assert json.dumps(back.to_json(), allow_nan=False) == text
     assert back.controls == found.controls and back.contrasts == found.contrasts
+    assert (back.unit, back.least, back.why_least) == (PROBABILITY.name, PROBABILITY.least, PROBABILITY.why)
     assert back.layers == found.layers and math.isnan(back.p[0]) and json.loads(text)["p"][0] is None
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from oracle import Oracle, one_token_forms, values
 from planted import N, two_worlds, word_items, word_pairs
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import HOLDS, NOT, UNTESTABLE, WEAKLY, judge, split_items
+from semhub_utils.evidence import split_items
 from semhub_utils.experiments import alike, core, regions, traps, words
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
 
@@ -49,43 +51,77 @@ def cosines(oracle, pairs, end=""):
 # ---- similarity ----
 
 
-def match_minus_others(cosine, groups):
-    """By layer, the mean match minus the mean of the non-matches of its group, half from either side."""
-    scores = []
+def within(cosine, groups, score):
+    """By layer and item: the mean over both directions of score(own, those of its group, the own one among them)."""
+    found = []
     for i, group in enumerate(groups):
-        near = [j for j, other in enumerate(groups) if j != i and other == group]
-        scores.append(cosine[:, i, i] - (cosine[:, i, near].mean(1) + cosine[:, near, i].mean(1)) / 2)
-    return np.mean(scores, 0)
+        near = [j for j, other in enumerate(groups) if other == group]
+        rows = [[score(one[at, i, i], some[at]) for at in range(len(cosine))]
+                for one, some in ((cosine, cosine[:, i, near]), (cosine, cosine[:, near, i]))]  # fmt: skip
+        found.append(np.mean(rows, 0))
+    return np.stack(found, axis=1)
+
+
+MEASURES = {
+    alike.NEAREST: lambda own, some: (own > some.max() - 1e-7) / (some > some.max() - 1e-7).sum() - 1 / len(some),
+    alike.CORRECTED: lambda own, some: own - (some.sum() - own) / (len(some) - 1),
+    "mid-rank": lambda own, some: (np.sign(own - some) * (abs(own - some) > 1e-7)).sum() / (len(some) - 1) / 2,
+}
+
+
+def means(cosine, groups):
+    """By measure, of one group: by layer."""
+    found = {name: within(cosine, groups, score).mean(1) for name, score in MEASURES.items()}
+    return found | {alike.RELEASED: within(cosine, [""] * len(groups), MEASURES[alike.CORRECTED]).mean(1)}
 
 
 def test_similarity_values(both):
-    """By both baselines at once, and each alone."""
+    """Claims, their controls and the curves."""
     model, oracle = both
-    pairs = number_pairs()
-    names, near = ("corrected", "as released"), {"atol": 2e-5}
-    cosine, match = cosines(oracle, pairs), np.arange(len(pairs))
-    own, every = want = [match_minus_others(cosine, groups) for groups in ([p.group for p in pairs], [""] * len(pairs))]
-    table, claims = core.run(alike.Alike(names), model, pairs, series="numbers", seed=3)
-    assert [claim.reading for claim in claims] == [*names]
-    for claim, value in zip(claims, want, strict=True):
-        np.testing.assert_allclose(claim.values, value, **near)
-        assert claim.n == len(pairs) and claim.n_clusters == len(NUMBERS)
-        assert set(claim.controls) == {"embedding layer", "random weights"}
+    pairs, near = number_pairs(), {"atol": 2e-5}
+    groups, cosine, match = [p.group for p in pairs], cosines(oracle, pairs), np.arange(len(pairs))
+    want = means(cosine, groups)
+    table, claims = core.run(alike.Alike(), model, pairs, series="numbers", seed=3)
+    names = (alike.NEAREST, alike.CORRECTED, alike.RELEASED)
+    assert [(claim.claim, claim.reading) for claim in claims] == [("similarity/numbers", name) for name in names]
+    rows = oracle.module.get_input_embeddings().weight.detach().numpy()
+    bags = [[rows[oracle.ids(getattr(pair, side))[0]].mean(0) for pair in pairs] for side in "ab"]
+    a, b = (np.array(bag) / np.linalg.norm(bag, axis=1, keepdims=True) for bag in bags)
+    overlap = means((a @ b.T)[None], groups)
+    for claim, name in zip(claims, names, strict=True):
+        np.testing.assert_allclose(claim.values, want[name], **near)
+        assert claim.n == len(pairs) and claim.n_units == len(NUMBERS) and [*claim.contrasts] == list(SHAPE)
+        assert set(claim.controls) == {"embedding layer", alike.OVERLAP, "random weights"}
+        np.testing.assert_allclose(claim.controls[alike.OVERLAP].values, np.repeat(overlap[name], 4), **near)
+        for name_, others in zip(SHAPE, ([0], [-1]), strict=True):
+            apart = np.mean(claim.values[1:3]) - np.array(claim.values)[others].mean()
+            assert claim.contrasts[name_].value == pytest.approx(apart)
     nearest = [(cosine.argmax(axis) == match).mean(1) for axis in (1, 2)]
     matches = cosine[:, match, match].mean(1)
-    curves = {"retrieval": np.mean(nearest, 0), "cosine": matches, "baseline-gain": every - own}
+    chance = np.mean([1 / groups.count(group) for group in groups])
+    curves = {"retrieval": want[alike.NEAREST] + chance, "retrieval-all": np.mean(nearest, 0), "cosine": matches}
+    curves |= {"mid-rank": want["mid-rank"], "baseline-gain": want[alike.RELEASED] - want[alike.CORRECTED]}
     for name, value in curves.items():
         np.testing.assert_allclose(values(table, name), value, **near)
-    np.testing.assert_allclose(values(table, "cosine", control="other partners"), matches - own, **near)
+    others = values(table, "cosine", control="other partners")
+    np.testing.assert_allclose(others, matches - want[alike.CORRECTED], **near)
+    metric = np.cov(oracle.module.lm_head.weight.detach().numpy().T)
+    sides = [oracle.last([getattr(pair, side) for pair in pairs]) for side in "ab"]
+    lengths = [np.sqrt(np.einsum("ilh,hk,ilk->il", x, metric, x)) for x in sides]
+    turned = np.einsum("ilh,hk,jlk->lij", sides[0], metric, sides[1])
+    turned = turned / lengths[0].T[:, :, None] / lengths[1].T[:, None]
+    np.testing.assert_allclose(values(table, "causal"), means(turned, groups)[alike.CORRECTED], atol=1e-4)
     spaces = table[table.experiment.isin(["retrieval", "neighbours", "cka"]) & table.control.isna()]
     assert (spaces.null_high.notna() == spaces.layer.between(1, model.n_layers - 1)).all()
-    for baselines, claimed, more in ((("",), claims[1], set()), (names[:1], claims[0], {"cosine", "similarity-all"})):
-        table, [claim] = core.run(alike.Alike(baselines), model, pairs, series="numbers", seed=3)
-        assert claim.values == claimed.values and claim.p[1:-1] == claimed.p[1:-1]
-        assert {"retrieval", "neighbours", "cka", "similarity", *more} == set(table.experiment)
-    np.testing.assert_allclose(values(table, "similarity-all"), every, **near)
+    beside = table[table.control == "random weights"].experiment.unique()
+    assert {*beside} == {"similarity", "retrieval", "mid-rank", "calibrated"}, (
+        "nothing that depends on how many are read"
+    )
     with pytest.raises(SemhubError, match="3 pairs"):
         core.run(alike.Alike(), model, pairs[:3], series="x")
+
+
+SHAPE = ("first layers", "last layer")
 
 
 def test_relation_values(both):
@@ -117,12 +153,19 @@ def test_lens_values(both, reading):
     claims = {claim.experiment: claim for claim in claims}
     assert claims["lens-meaning"].n == len(kept)
     assert sum(claims["lens-meaning"].dropped.values()) == len(items) - len(kept)
-    rows = defaultdict(list)
+    rows, matrix = defaultdict(list), oracle.module.lm_head.weight.detach()
     for item in kept:
         states = oracle.states(item.prompt)[:, -1]
         logprob = oracle.read(states, reading)
         word = {w: logprob[:, ids].logsumexp(-1) for w, ids in of.items() if ids}
         hub, own = word[item.targets["word"][0]], word[item.targets["digit"][0]]
+        alone = oracle.normed(matrix[of[item.targets["digit"][0]]].mean(0))
+        gaps = []
+        for name, logs in (("digit", logprob), ("digit", alone[None]), ("word", alone[None])):
+            mass = {w: logs[:, ids].logsumexp(-1) for w, ids in of.items() if ids}
+            rest = torch.stack([mass[w] for w in item.wrong[name] if w in mass]).mean(0)
+            gaps.append(mass[item.targets[name][0]] - rest)
+        rows["own row"].append(gaps[0] * gaps[2] / gaps[1])
         wrong = [w for w in item.wrong["word"] if w in word]
         others = torch.stack([word[w] for w in wrong])
         rows["meaning"].append(hub - others.mean(0))
@@ -150,7 +193,11 @@ def test_lens_values(both, reading):
         assert gap[-1] == 0 and abs(gap[:-1]).min() > 0
     assert claims["lens-end"].layers == (model.n_layers,)
     named = {name: [*claim.controls] for name, claim in claims.items()}
-    assert named == {"lens-meaning": ["embedding layer"], "lens-lead": ["embedding layer"], "lens-end": []}
+    ends = ["embedding layer", "last layer"]
+    assert named == {"lens-meaning": [*ends, words.OWN_ROW], "lens-lead": ends, "lens-end": []}
+    control = claims["lens-meaning"].controls[words.OWN_ROW]
+    np.testing.assert_allclose(control.values, want["own row"], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(control.margin.values, want["meaning"] - want["own row"], rtol=1e-3, atol=1e-3)
 
 
 def item_of(word, digit="5", wrong=("seven", "nine", "the")):
@@ -424,34 +471,131 @@ def planted_steering(targets):
 @pytest.mark.parametrize(("shared", "verdict"), [(True, HOLDS), (False, NOT)])
 def test_a_planted_hub_is_found_and_its_absence_is_not(shared, verdict):
     model, moved = two_worlds(shared), [(k + 7) % N for k in range(N)]
-    _, similar = core.run(alike.Alike(), model, word_pairs(), series="n")
+    _, similar = core.run(alike.Alike(), two_worlds(shared, parting=True), word_pairs(), series="n")
     _, (meaning, end, lead) = core.run(words.Lens("word", "digit"), model, word_items(), series="n")
     _, pushed = core.run(Steering(max_new_tokens=1), model, planted_steering(moved), series="n")
-    assert [judge(claim).verdict for claim in (*similar, meaning, lead, pushed[0])] == [verdict] * 4
+    assert [judge(claim).verdict for claim in (*similar, meaning, lead, pushed[0])] == [verdict] * 6
     assert words.task_table(model, word_items(), own="digit", series="n").value.eq(1).all()
     if shared:
         assert judge(end).verdict == HOLDS and pushed[0].layers == (1,)
-        assert similar[0].values[1] > 0.5 > abs(similar[0].values[0])
+        assert similar[0].values[1] > 0.9 > abs(similar[0].values[0]) and judge(similar[0]).where == ("middle",)
+
+
+def test_what_rises_and_stays_is_no_hub():
+    """As alike at the last layer as between the blocks: nothing says that a middle layer is where they meet."""
+    _, claims = core.run(alike.Alike(), two_worlds(True), word_pairs(), series="n")
+    assert claims[0].values[1] > 0.9 and claims[0].p[1] < 0.01
+    assert (judge(claims[0]).verdict, judge(claims[0]).by) == (EXPLAINED, "last layer")
+
+
+def of_one_form(model, size):
+    """Block 1 gives all that is read one thing more, of its form: of every third meaning the same."""
+    width, eye = 4 * N, torch.eye(4 * N)
+    with torch.no_grad():
+        first = model.module.model.layers[0].self_attn.o_proj.weight
+        for k in range(N):
+            for token in (k, N + k):
+                first += size * torch.outer(eye[3 * N + k % 3], eye[token]) / width**0.5
+    return [replace(pair, group=f"form {k % 3}") for k, pair in enumerate(word_pairs())]
+
+
+def test_what_is_alike_by_form_alone_is_no_similarity():
+    """Eq. 1 against all others is far above 0, and so is the nearest of all; the nearest of its form is not."""
+    model = two_worlds(False, parting=True)
+    table, (nearest, _, released) = core.run(alike.Alike(), model, of_one_form(model, 4.0), series="n")
+    assert released.low[1] > 0.2 and abs(nearest.values[1]) < 0.05
+    assert judge(nearest).verdict in (NOT, INCONCLUSIVE) and judge(released).verdict not in (HOLDS, WEAKLY)
+    everyone = values(table, "retrieval-all")[1]
+    assert everyone > 1.5 / N > values(table, "retrieval-all")[0]
+
+
+def test_squeezed_states_are_as_near_as_others():
+    """All states lie in one direction, as a trained model's do: the cosine has little left to say, the order all."""
+    found = {}
+    for size in (0.0, 3.0):
+        model = two_worlds(True, parting=True)
+        with torch.no_grad():
+            model.module.model.embed_tokens.weight += size * torch.eye(4 * N)[3 * N]
+        _, found[size] = core.run(alike.Alike(), model, word_pairs(), series="n")
+    (nearest, corrected, _), (squeezed, small, _) = found.values()
+    assert small.values[1] < 0.2 * corrected.values[1]
+    assert squeezed.values[1] == pytest.approx(nearest.values[1], abs=0.05) and judge(squeezed).verdict == HOLDS
+    assert squeezed.controls["random weights"].seeds == core.TWINS
+
+
+def test_words_in_common_explain_what_they_make_alike():
+    """A text and its partner begin with the same token, which the others of the form have not; nothing is shared but
+    that. Bags of words tell it, and the embedding of the last token does not."""
+    pairs = [Pair(str(k), f"d{k} d0", f"d{k} w0", "g", cluster=str(k)) for k in range(1, N)]
+    _, [claim, *_] = core.run(alike.Alike(), two_worlds(False), pairs, series="n")
+    assert claim.values[1] > 0.9 and claim.p[1] < 0.01 and abs(claim.values[0]) < 0.01
+    assert claim.controls[alike.OVERLAP].values[1] > 0.9 and claim.controls[alike.OVERLAP].margin.low[1] <= 0
+    assert judge(claim).verdict == EXPLAINED
+
+
+def test_what_the_own_token_brings_along_is_no_meaning():
+    """Rows of translations are alike, and between the blocks a state holds the row of its own token, nothing more."""
+    model = two_worlds(False)
+    meaning, private = torch.eye(4 * N)[2 * N : 3 * N], torch.eye(4 * N)[3 * N :]
+    with torch.no_grad():
+        model.module.lm_head.weight[:N] = 4 * private
+        model.module.lm_head.weight[N : 2 * N] = 2 * private + 3.5 * meaning
+        last = model.module.model.layers[1].self_attn.o_proj.weight
+        last.copy_(-2 * private.T @ private / (4 * N) ** 0.5)
+    _, [claim, *_] = core.run(words.Lens("word", "digit"), model, word_items(), series="n")
+    assert claim.low[1] > 1 and claim.p[1] < 0.01
+    assert all(c.margin.low[1] > 1 for name, c in claim.controls.items() if name != words.OWN_ROW), "all else is beaten"
+    assert (judge(claim).verdict, judge(claim).by) == (EXPLAINED, words.OWN_ROW)
+    assert claim.controls[words.OWN_ROW].values[1] == pytest.approx(claim.values[1], rel=0.05)
+
+
+def third_language(model, n=30):
+    """Items of the first meanings; the words of the later ones stand for those of a third language."""
+    rest = {"word": range(n), "third": range(n, 2 * n)}
+    return [
+        LensItem(str(k), f"d{k}", {"word": (f"w{k}",), "digit": (f"d{k}",), "third": (f"w{n + k}",)}, str(k), group="g",
+                 wrong={name: tuple(f"w{j}" for j in of if j % n != k) for name, of in rest.items()})
+        for k in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("alike_in_both", [False, True])
+def test_a_word_of_a_third_language_that_is_as_right_explains_the_hubs(alike_in_both):
+    model = two_worlds(True)
+    items, hub = third_language(model), words.Lens("word", "digit")
+    if alike_in_both:
+        with torch.no_grad():
+            model.module.lm_head.weight[N + 30 : N + 60] = model.module.lm_head.weight[N : N + 30]
+    _, [claim, *_] = core.run(hub, model, items, series="n")
+    _, [other, *_] = core.run(words.Lens("third", "digit"), model, items, series="n")
+    np.testing.assert_allclose(claim.controls["third"].values, other.values)
+    assert [*claim.controls] == ["embedding layer", "last layer", "third", words.OWN_ROW, "random weights"]
+    found = judge(claim)
+    assert (found.verdict, found.by) == ((EXPLAINED, "third") if alike_in_both else (HOLDS, ""))
+    few = [replace(items[0], targets={**items[0].targets, "third": ("nothing of one token",)}), *items[1:]]
+    _, [claim, *_] = core.run(hub, model, few, series="n", twins=())
+    assert "third" not in claim.controls and claim.n == 30, "where one has no such word, none is compared"
 
 
 def test_similarity_already_in_the_embeddings_is_no_hub():
     """Word and digit have the same row up to noise: found, but not above the embedding layer."""
     model = two_worlds(False)
+    ends = ("embedding layer", "first layers", "last layer", alike.OVERLAP)
     with torch.no_grad():
         model.module.model.layers[0].self_attn.o_proj.weight.zero_()
         rows = model.module.model.embed_tokens.weight
         rows[:N] = rows[N : 2 * N] + 0.3 * torch.randn(rows[:N].shape, generator=torch.Generator().manual_seed(0)) / 16
-    _, [claim] = core.run(alike.Alike(), model, word_pairs(), series="n")
+    _, [claim, *_] = core.run(alike.Alike(), model, word_pairs(), series="n")
     verdict = judge(claim)
-    assert verdict.verdict == WEAKLY and "embedding layer" in verdict.reason
+    assert verdict.verdict == EXPLAINED and claim.controls["embedding layer"].margin.low[1] <= 0, verdict
     with torch.no_grad():
         model.module.lm_head.weight[N : 2 * N] = 4 * rows[N : 2 * N]
     _, claims = core.run(words.Lens("word", "digit"), model, word_items(), series="n")
     verdicts = {c.experiment: judge(c) for c in claims}
     for name in ("lens-meaning", "lens-lead"):
-        assert verdicts[name].verdict == WEAKLY and "embedding layer" in verdicts[name].reason, verdicts[name]
+        assert verdicts[name].verdict == EXPLAINED and verdicts[name].by in ends, verdicts[name]
     same = [Pair(str(k), f"d{k}", f"d{k}", "g", cluster=str(k)) for k in range(N)]
-    _, [claim] = core.run(alike.Alike(), two_worlds(False), same, series="n")
+    _, [claim, *_] = core.run(alike.Alike(), two_worlds(False), same, series="n")
     assert min(claim.values) > 0.9 and claim.p[1] < 0.01
 
 
@@ -469,7 +613,7 @@ def test_answers_that_are_likely_words_anyway_are_no_lead():
     _, claims = core.run(words.Lens("word", "digit"), model, items, series="n")
     [lead] = [claim for claim in claims if claim.experiment == "lens-lead"]
     assert lead.low[1] > 0.5, "it does lead, in every item: flipped signs alone would be fooled"
-    assert judge(lead).verdict == NOT
+    assert judge(lead).verdict == INCONCLUSIVE and lead.p[1] > 0.05
 
 
 def test_a_push_that_always_says_one_thing_is_no_understanding():
@@ -481,7 +625,7 @@ def test_a_push_that_always_says_one_thing_is_no_understanding():
     table, claims = core.run(Steering(max_new_tokens=1), two_worlds(True), items, series="n")
     dose = table[(table.experiment == "steering-dose") & (table.series == "expected") & (table.condition == "steered")]
     assert dose.value.max() > 0.2  # it is right as often as that
-    assert judge(claims[0]).verdict == NOT
+    assert judge(claims[0]).verdict in (NOT, INCONCLUSIVE) and claims[0].p[0] > 0.05
 
 
 def test_random_weights_never_hold():

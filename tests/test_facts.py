@@ -117,15 +117,23 @@ def test_pairs_are_grouped_by_form_and_move_by_answer():
 
 
 def test_lens_items_have_the_other_answers_of_their_relation_wrong():
-    for prompts in every().values():
+    """And the word of a third language, German, or Spanish under German text, which means the same."""
+    table, checked = lexicon(), 0
+    for name, prompts in every().items():
         items = facts.lens_items(prompts)
         for p, item in zip(prompts, items, strict=True):
-            assert item.targets == {"english": (p.english_answer,), "own": (p.answer,)}
+            [third], column = item.targets["third language"], "es" if name == "german" else "de"
+            assert item.targets == {"english": (p.english_answer,), "own": (p.answer,), "third language": (third,)}
+            assert third not in item.wrong["third language"] and third
+            if p.english_answer in table:
+                assert bare(third).casefold() == bare(table[p.english_answer][column]).casefold()
+                checked += 1
             wrong = set(item.wrong["english"])
             assert p.english_answer not in wrong
             assert wrong <= {q.english_answer for q in prompts if q.relation == p.relation}
             true = {q.english_answer for q in prompts if q.english_prompt == p.english_prompt}
             assert not wrong & true, "another true answer counts as wrong"
+    assert checked > 0.5 * sum(map(len, every().values()))
 
 
 def test_steering_goes_to_another_answer_of_the_same_form():

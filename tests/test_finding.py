@@ -13,10 +13,10 @@ import pytest
 from test_results import PARAMETERS, Model, found
 
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
-from semhub_utils.evidence import UNTESTABLE
 from semhub_utils.finding import Finding
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
+from semhub_utils.verdicts import UNTESTABLE
 
 WORDS = {"alt": "Two curves, and a band around each of them."}
 

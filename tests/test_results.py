@@ -16,10 +16,11 @@ import pytest
 
 from semhub_utils import results
 from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import UNTESTABLE, control, evidence, judge, sign_flip_null, tidy
+from semhub_utils.evidence import Unit, evidence, studentised_null, tidy
 from semhub_utils.identity import model_slug
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes.code import programs
+from semhub_utils.verdicts import HOLDS, INCONCLUSIVE, UNTESTABLE, judge
 
 
 @dataclass
@@ -35,11 +36,14 @@ PARAMETERS = {"model_id": "organism:hub", "n_items": 40, "seed": 3, "data_dir": 
 
 def found(effect=1.0, n=40):
     scores = np.random.default_rng(0).normal(size=(n, 5)) + effect
+
+    def draw(columns, first, end):
+        return [studentised_null(scores @ columns, range(n), draws=end - first, seed=first)]
+
     return evidence(
-        "similarity/es", scores, sign_flip_null(scores, draws=199), layers=range(5), n_layers=4,
-        experiment="similarity", series="es", reading="last token",
-        controls={"r": control("r", scores - effect)}, dropped={"alike": 2},
-        unit="cosine", null_in_words="shuffled pairs",
+        "similarity/es", scores, draw, layers=range(5), n_layers=4, controls={"r": scores - effect},
+        experiment="similarity", series="es", reading="last token", dropped={"alike": 2},
+        unit=Unit("cosine", 0.02, "a fiftieth"), null_in_words="as likely above 0 as below",
     )  # fmt: skip
 
 
@@ -136,7 +140,8 @@ def finished(tmp_path, model, chapter="arithmetic", **more):
     run.run("similarity", [], lambda: (tidy([found()]), [found()]))
     points = pd.DataFrame({"layer": [0, 1], "x": [0.5, 1.5], "word": ["one", None]})
     run.run("trajectory", [], lambda: points, {"data_type": "digits"})
-    run.claim(run.evidence["similarity"][0], "Sums in digits come close to the same in words.")
+    paper = {"row": 5, "paper": "Exact pairs are the most alike."}
+    run.claim(run.evidence["similarity"][0], "Sums in digits come close to the same in words.", **paper)
     run.claim(replace(found(), claim="lens/es", experiment="lens"), precondition="no word is one token.")
     return run, run.finish()
 
@@ -204,14 +209,18 @@ def test_the_claims_carry_all_their_numbers(tmp_path):
     claims = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["claims"]
     one, other = claims
     of, at = found(), one["layer"]
-    said = {"id": "arithmetic/similarity/es", "verdict": "holds", "unit": "cosine", "null": "shuffled pairs", "n": 40}
+    said = {"id": "arithmetic/similarity/es", "verdict": "holds", "unit": "cosine", "n": 40, "n_units": 40, "by": ""}
     said |= {"claim": "Sums in digits come close to the same in words.", "dropped": {"alike": 2}, "depth": at / 4}
+    said |= {"row": 5, "paper": "Exact pairs are the most alike.", "null": "as likely above 0 as below"}
+    said |= {"least": 0.02, "why_least": "a fiftieth", "passes": [2], "where": ["middle"], "contrasts": {}}
     numbers = {"statistic": "values", "low": "low", "high": "high", "p": "p"}
     assert said | {name: getattr(of, column)[at] for name, column in numbers.items()} == {
         name: one[name] for name in (*said, *numbers)
     }
     r = of.controls["r"]
-    assert one["controls"]["r"] == {"value": r.values[at], "low": r.low[at], "high": r.high[at]}
+    for shown, of in ((one["controls"]["r"], r), (one["margins"]["r"], r.margin)):
+        assert shown == {"value": of.values[at], "low": of.low[at], "high": of.high[at]}
+    assert one["reason"] == judge(found()).reason and (other["row"], other["paper"]) == ("own", None)
     assert (other["verdict"], other["reason"]) == ("cannot be tested here", "No word is one token.")
     assert other["statistic"] is None and other["controls"] == {} and other["depth"] is None
 
@@ -226,7 +235,7 @@ def test_a_claim_made_twice_is_there_once_and_a_failed_precondition_wins(tmp_pat
 def test_other_readings_are_judged_beside_a_claim_and_do_not_count(tmp_path):
     run, e = Run("arithmetic", Model(), PARAMETERS, tmp_path), found()
     weaker = replace(e, reading="raw", low=tuple(-1.0 for _ in e.low))
-    for precondition, verdicts in ((None, ("holds", "does not hold")), ("it cannot.", (UNTESTABLE, UNTESTABLE))):
+    for precondition, verdicts in ((None, (HOLDS, INCONCLUSIVE)), ("it cannot.", (UNTESTABLE, UNTESTABLE))):
         entry = run.claim(e, precondition=precondition, others=[weaker])
         assert (entry["verdict"], entry["readings"]["raw"]["verdict"]) == verdicts
     assert run.claim(e)["readings"] == {} and len(run.claims) == 1

@@ -1,12 +1,15 @@
 """Similarity against loops in float64, planted truths, and nulls that are neither too narrow nor too wide."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
-from semhub_utils.evidence import corrected_p, random_pairings
+from semhub_utils import pairings as pairings_module
+from semhub_utils.evidence import corrected_p
+from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import (
     BLOCKS,
     adjusted_cosine,
@@ -163,7 +166,7 @@ def test_pairings_stay_in_their_group_and_are_permutations():
 def test_clusters_move_together_and_items_without_a_place_sit_out():
     clusters = np.array([0, 0, 0, 1, 1, 2, 3, 3])
     groups = np.array([0, 0, 1, 0, 1, 0, 2, 2])
-    pairing = random_pairings(8, groups=groups, clusters=clusters, draws=100, seed=0)
+    pairing = random_pairings(9, groups=groups, clusters=clusters, draws=100, seed=0)
     sat_out = 0
     for row in pairing:
         there = row >= 0
@@ -175,6 +178,38 @@ def test_clusters_move_together_and_items_without_a_place_sit_out():
         moved = {c: clusters[row[(clusters == c) & there]][0] for c in range(4) if ((clusters == c) & there).any()}
         assert len(set(moved.values())) == len(moved)
     assert 0 < sat_out < 400
+
+
+def one_by_one(n, groups, clusters, draws, seed):
+    """Pairings drawn one at a time, from what they are: components shuffled, a stand-in of the group picked."""
+    rng, labels = np.random.default_rng(seed), sorted({*clusters})
+    near = {c: {d for d in labels if {groups[i] for i in range(n) if clusters[i] == c}
+                & {groups[i] for i in range(n) if clusters[i] == d}} for c in labels}  # fmt: skip
+    for _ in labels:
+        near = {c: set().union(*(near[d] for d in some)) for c, some in near.items()}
+    for _ in range(draws):
+        moved = {}
+        for component in {frozenset(some) for some in near.values()}:
+            moved |= zip(sorted(component), rng.permutation(sorted(component)), strict=True)
+        there = [
+            [j for j in range(n) if clusters[j] == moved[clusters[i]] and groups[j] == groups[i]] for i in range(n)
+        ]
+        yield tuple(int(rng.choice(some)) if some else -1 for some in there)
+
+
+def test_pairings_drawn_at_once_are_as_those_drawn_one_by_one(monkeypatch):
+    """The same draws, as often: in all, with components, clusters of several items in a group, and who sits out."""
+    groups, clusters = list("xxxyyzzzw"), list("abbabcdec")  # a and b change places, and c, d, e
+    monkeypatch.setattr(pairings_module, "AT_ONCE", 1000)  # in several parts
+    n, seen = 20_000, [Counter(), Counter()]
+    for some in random_pairings(9, groups=groups, clusters=clusters, draws=n, seed=1).tolist():
+        seen[0][tuple(some)] += 1
+    for some in one_by_one(9, groups, clusters, n // 4, seed=2):
+        seen[1][some] += 1
+    every = {*seen[0]} | {*seen[1]}
+    apart = sum((seen[0][k] - 4 * seen[1][k]) ** 2 / (seen[0][k] + 16 * seen[1][k]) for k in every)
+    assert {*seen[0]} == {*seen[1]} and apart < len(every) + 4 * (2 * len(every)) ** 0.5
+    assert len({*map(tuple, random_pairings(50, draws=200, seed=0).tolist())}) == 200, "no part is another one again"
 
 
 def test_permuting_clusters_keeps_the_error_rate_and_permuting_items_does_not():

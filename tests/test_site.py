@@ -15,6 +15,7 @@ from placeholder import chart, notebook, write_executed
 
 from semhub_utils import book, site
 from semhub_utils.errors import SemhubError
+from semhub_utils.results import SCHEMA
 
 VENDOR = ROOT / "book/_static/vendor"
 MANIFEST = json.loads((VENDOR / "manifest.json").read_text("utf-8"))
@@ -27,26 +28,37 @@ LOADS = re.compile(
 STYLE_LOADS = re.compile(r"""(?:url\(|@import\s+)\s*["']?((?:https?:)?//[^"')\s]+)""")
 OUTSIDE = re.compile(r"^(?:https?:)?//")
 CHAPTERS = [chapter.stem for chapter in book.chapters(ROOT)]
+NOT_BELOW = {"window": [2], "n_layers": 4, "layers": [2], "p": [0.00002], "contrasts": {}}
+ABOUT = {"row": 5, "paper": "So.", "by": "", "evidence": NOT_BELOW}
 RUN = {
+    "schema": SCHEMA,
     "provenance": {
         "chapter": "03_arithmetic",
         "model": "a/model",
+        "revision": None,
         "seconds": 61.4,
         "peak_memory_bytes": 812 * 2**20,
         "finished": "2026-11-22T18:00:00+00:00",
         "versions": {"torch": "9.8.7"},
         "forwarded": {"read": 1.034, "edit": 1.2},
     },
-    "claims": [{"verdict": "holds"}, {"verdict": "does not hold"}, {"verdict": "holds"}],
+    "claims": [
+        {"id": "arithmetic/similarity/digits", "verdict": "holds", **ABOUT},
+        {"id": "arithmetic/similarity/words", "verdict": "explained by", **ABOUT, "by": "last layer"},
+        {"id": "arithmetic/patch/digits", "verdict": "holds", **ABOUT, "row": "own", "paper": None},
+    ],
 }
+OTHER = {"schema": SCHEMA, "provenance": RUN["provenance"] | {"model": "b", "revision": "step1"}, "claims": []}
+OTHER["claims"] = [{"id": "arithmetic/similarity/digits", "verdict": "holds weakly", **ABOUT}]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """The book with placeholder chapters, warnings as errors."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "results" / "a-model").mkdir(parents=True)
-    (folder / "results" / "a-model" / "03_arithmetic.claims.json").write_text(json.dumps(RUN))
+    for name, written in {"a-model": RUN, "b": OTHER, "old": RUN | {"schema": 2}}.items():
+        (folder / "results" / name).mkdir(parents=True)
+        (folder / "results" / name / "03_arithmetic.claims.json").write_text(json.dumps(written))
     executed = write_executed(folder / "executed", CHAPTERS)
     site.build_site(executed, folder / "html", folder / "results", root=ROOT, strict=True)
     return folder / "html"
@@ -105,11 +117,27 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_status_counts_verdicts_and_vendored_libraries_are_credited(built):
     text = (built / "book/status.html").read_text("utf-8")
-    run = ["a/model", "61 s", "812 MiB", "2026-11-22", "1 does not hold, 2 holds"]
+    run = ["a/model", "61 s", "812 MiB", "2026-11-22", "1 explained by, 2 holds"]
     assert cells(text, "03_arithmetic") == run and cells(text, "03_arithmetic, a/model") == ["1.03", "1.20"]
     assert "torch 9.8.7" in text
     credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
     assert all(entry["name"] in credits for entry in MANIFEST)
+
+
+def test_status_tells_the_verdict_on_each_experiment_of_the_paper_and_what_chance_would_give(built):
+    """By model; results of another schema are left out."""
+    text = html.unescape((built / "book/status.html").read_text("utf-8"))
+    types = "digits: holds; words: explained by last layer"
+    assert cells(text, "5") == ["arithmetic: similarity", "a/model", "holds for digits", types]
+    two = [row for row in re.findall(r"<tr.*?</tr>", text, re.DOTALL) if "arithmetic: similarity" in row]
+    assert len(two) == 2 and "b@step1" in two[1] and "holds weakly" in two[1]
+    assert cells(text, "21") == ["audio: intervention", "", "not run", ""]
+    assert "Of 4 claims 4 can be tested, and 2 of these hold." in text and "2 of the 2 remain" in text
+
+
+def test_a_build_without_results_says_so(tmp_path):
+    assert site.status_table(tmp_path).startswith("No results were found")
+    assert site.rows_table(tmp_path).count("| not run |") == 21
 
 
 def test_nothing_is_written_beside_the_sources(built):

@@ -8,12 +8,12 @@ import torch
 from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
-from semhub_utils.evidence import random_pairings
 from semhub_utils.experiments import traps
 from semhub_utils.experiments.alike import Punctuation
-from semhub_utils.experiments.core import Kept
+from semhub_utils.experiments.numbers import Kept
 from semhub_utils.lens import lens
 from semhub_utils.models import randomised
+from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semhub_utils.evidence import Bounds, Contrast, ControlCurve, Evidence, evidence, studentised_null
+from semhub_utils.evidence import Bounds, Contrast, ControlCurve, Evidence, Unit, evidence, studentised_null
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY, judge
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "verdicts.md"
@@ -24,7 +24,8 @@ def made(value=1.0, width=0.2, p=0.001, at=3, controls=(), contrasts=(), **more)
     given = {"claim": "c", "experiment": "", "series": "", "reading": "", "layers": tuple(range(L + 1)), "n_layers": L}
     given |= {"window": (2, 3, 4), "p": tuple(p if layer == at else 0.9 for layer in range(L + 1))}
     given |= {"values": tuple(values), "null_high": (0.1,) * (L + 1), "n": 60, "n_units": 60, "varies": True}
-    given |= {"low": tuple(v - width for v in values), "high": tuple(v + width for v in values), "least": 0.3}
+    given |= {"low": tuple(v - width for v in values), "high": tuple(v + width for v in values)}
+    given |= {"least": 0.3, "why_least": "a third"}
     return replace(Evidence(**given, controls=of, contrasts=shapes), **more)
 
 
@@ -93,7 +94,8 @@ def verdicts(worlds, effect=0.0, n=60, skew=False, **more):
         scores = 1 - np.exp(scores) * np.exp(-0.485) if skew else scores
         scores[:, 3:6] += effect
         random = rng.normal(size=(5, n, 9))
-        given = {"controls": {"random weights": random, "last layer": scores[:, -1:]}, "shape": True, "least": 0.1}
+        given = {"controls": {"random weights": random, "last layer": scores[:, -1:]}, "shape": True}
+        given |= {"unit": Unit("x", 0.1, "a tenth"), "sequential": False}
         e = evidence("c", scores, flat(scores), layers=range(9), n_layers=8, seed=seed, **(given | more))
         found[judge(e).verdict] += 1 / worlds
     return found
@@ -125,7 +127,7 @@ def test_a_share_of_few_units_is_found(share):
 def test_what_is_everywhere_is_explained_by_the_last_layer():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(60, 9)) + 2
-    given = {"layers": range(9), "n_layers": 8, "least": 0.2}
+    given = {"layers": range(9), "n_layers": 8, "unit": Unit("x", 0.2, "a fifth")}
     found = judge(evidence("c", scores, flat(scores), **given, controls={"last layer": scores[:, -1:]}))
     assert (found.verdict, found.by) == (EXPLAINED, "last layer")
     assert judge(evidence("c", scores, flat(scores), **given)).verdict == HOLDS

@@ -118,8 +118,8 @@ def run(
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
 
-    over: what intervals are over ("cluster", or "moves_with"); the rules count clusters. twins: seeds of the random
-    weights beside the model (TWINS from `seed` on by default; none for a reading that needs the trained weights).
+    over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
+    random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
     is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a

@@ -2,7 +2,10 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import DESK, DISK, PHONE
+from conftest import DESK, DISK, PHONE, SITE
+
+from semhub_utils.results import load_claims
+from semhub_utils.rows import repeated
 
 CHARTS = ".semhub-vega"
 # Puts a control on another of its values, as a reader would.
@@ -235,3 +238,9 @@ def test_search_finds_a_word(keep, server):
         there.page.wait_for_selector("#search-results li a", timeout=15_000)
         assert there.errors == []
         assert there.outside == []
+
+
+def test_no_two_claims_of_a_model_say_the_same():
+    claims = load_claims(SITE.parent / "results")
+    for model in {claim["model"] for claim in claims}:
+        assert repeated([claim for claim in claims if claim["model"] == model]) == []

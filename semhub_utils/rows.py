@@ -1,0 +1,144 @@
+"""What the claims of a model come to: a verdict on each of the paper's 21 experiments, and how many of all claims would
+"hold" by chance. Claims are entries of claims.json.
+
+`RULES` are what `by_row` does, in order; book/verdicts.md prints them, and a test holds the two together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .evidence import DRAWN_ON, WEAK_ALPHA
+from .verdicts import ALPHA, EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
+
+PAPER = (
+    *("languages: similarity", "languages: lens, word by word", "languages: the language of the layers"),
+    *("languages: steering of sentiment", "arithmetic: similarity", "arithmetic: lens", "arithmetic: trajectories"),
+    *("arithmetic: intervention", "code: “and” at commas", "code: roles of arguments", "code: range"),
+    *("semantics: similarity", "semantics: roles", "vision: similarity", "vision: colours", "vision: nouns"),
+    *("vision: segments", "vision: intervention", "audio: similarity", "audio: words of labels"),
+    "audio: intervention",
+)
+"""The experiments of arXiv 2411.04986 in the order of its sections; a claim's `row` counts them from 1."""
+NOT_RUN = "not run"
+WEAKEST_FIRST = (NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE, WEAKLY, HOLDS)
+FAILED = (NOT, EXPLAINED, INCONCLUSIVE)
+RULES = {
+    NOT_RUN: "no finished chapter has a claim with its number and a sentence of the paper.",
+    HOLDS: "it holds for every data type. What counts for a type is the weakest of its claims, from "
+    f"{', '.join(WEAKEST_FIRST[:-1])} up to {HOLDS}. A claim about the last layer alone, where every language model "
+    "says the next token, does not count; if there is no other, the type cannot be tested here.",
+    WEAKLY: "it holds weakly for every type.",
+    "holds for": "it holds, or holds weakly, for some types, which are named.",
+    f"{NOT}, {EXPLAINED}, {INCONCLUSIVE}": "it holds for no type; the commonest word of those that could be tested "
+    "counts, and of equally common ones the first of these three.",
+    UNTESTABLE: "no type could be tested.",
+}
+
+Claims = Sequence[Mapping[str, Any]]
+
+
+def by_row(claims: Claims) -> list[dict[str, Any]]:
+    """For each experiment of the paper {"row", "experiment", "verdict", "types", "claims"}, in words, by RULES: the
+    verdict, that on each data type, and the ids of the claims that count."""
+    return [_row(k, [c for c in claims if c["row"] == k and c["paper"]]) for k in range(1, len(PAPER) + 1)]
+
+
+def _row(row: int, claims: Claims) -> dict[str, Any]:
+    each: dict[str, list[Mapping[str, Any]]] = {}
+    for claim in claims:
+        _, _, *name = claim["id"].split("/", 2)  # <chapter>/<claim>/<data type>
+        each.setdefault("".join(name).replace(", ", " and "), []).append(claim)
+    counting = {name: [claim for claim in some if not _at_the_end(claim)] for name, some in each.items()}
+    weakest = {name: _weakest(some) for name, some in counting.items()}
+    return {
+        "row": row,
+        "experiment": PAPER[row - 1],
+        "verdict": _together(weakest) if claims else NOT_RUN,
+        "types": {name: _words(*of) for name, of in weakest.items()},
+        "claims": [claim["id"] for some in counting.values() for claim in some],
+    }
+
+
+def _at_the_end(claim: Mapping[str, Any]) -> bool:
+    return claim["evidence"]["window"] == [claim["evidence"]["n_layers"]]
+
+
+def _weakest(claims: Claims) -> tuple[str, str]:
+    """The verdict that counts, and what explains it."""
+    found = [(claim["verdict"], claim["by"]) for claim in claims]
+    return min(found, key=lambda of: WEAKEST_FIRST.index(of[0]), default=(UNTESTABLE, ""))
+
+
+def _words(verdict: str, by: str) -> str:
+    return f"{verdict} {by}" if verdict == EXPLAINED else verdict
+
+
+def _together(types: Mapping[str, tuple[str, str]]) -> str:
+    verdicts = [verdict for verdict, _ in types.values()]
+    for word in (HOLDS, WEAKLY):
+        if {*verdicts} == {word}:
+            return word
+    named = {word: ", ".join(name for name, of in types.items() if of[0] == word) for word in (HOLDS, WEAKLY)}
+    said = [f"{word} for {named[of]}" for word, of in (("holds", HOLDS), ("holds weakly", WEAKLY)) if named[of]]
+    if said:
+        return "; ".join(said)
+    failed = max(FAILED, key=verdicts.count)
+    if failed not in verdicts:
+        return UNTESTABLE
+    [(by, _)] = Counter(by for verdict, by in types.values() if verdict == failed).most_common(1)
+    return _words(failed, by)
+
+
+def family(claims: Claims) -> dict[str, Any]:
+    """How many of the claims that can be tested hold, how many would at most if there were nothing to find, and how
+    many of those that hold remain after Holm's correction (1979) over all that can be tested."""
+    tested = [claim for claim in claims if claim["verdict"] != UNTESTABLE]
+    holds = np.array([claim["verdict"] == HOLDS for claim in tested], bool)
+    remain = holm(np.array([_p(claim) for claim in tested], float))
+    return {
+        "claims": len(claims),
+        "tested": len(tested),
+        "holds": int(holds.sum()),
+        "expected_by_chance": round(len(tested) * ALPHA, 4),
+        "level": WEAK_ALPHA,
+        "remain": int((holds & remain).sum()),
+        "enough_draws": 2 * len(claims) / (1 + DRAWN_ON) < WEAK_ALPHA,
+    }
+
+
+def _p(claim: Mapping[str, Any]) -> float:
+    """Of the whole claim: the smallest in its window, or the larger one of its contrasts."""
+    e = claim["evidence"]
+    inside = [p for layer, p in zip(e["layers"], e["p"], strict=True) if layer in e["window"] and p is not None]
+    return max(min(inside, default=1.0), *(of["p"] for of in e["contrasts"].values()), 0.0)
+
+
+def holm(p: Float[np.ndarray, " claim"], level: float = WEAK_ALPHA) -> Bool[np.ndarray, " claim"]:
+    """Which null hypotheses are rejected, so that any true one is with at most this probability."""
+    order = np.argsort(p)
+    passes = np.logical_and.accumulate(p[order] <= level / np.arange(len(p), 0, -1))
+    return passes[np.argsort(order)]
+
+
+def family_in_words(of: Mapping[str, Any]) -> str:
+    """What `family` found, as a reader is told it."""
+    said = (
+        f"Of {of['claims']} claims {of['tested']} can be tested, and {of['holds']} of these hold. Were there nothing "
+        f"to find, at most about {of['expected_by_chance']:.2g} would be called so. After Holm's correction for all "
+        f"{of['tested']} (level {of['level']:g}) {of['remain']} of the {of['holds']} remain."
+    )
+    few = f" Draws of the nulls are too few for {of['claims']} claims, so that fewer remain than could."
+    return said + few * (not of["enough_draws"])
+
+
+def repeated(claims: Claims) -> list[list[str]]:
+    """The ids of claims that say the same: of one experiment, series, reading and items, as their numbers show."""
+    same: dict[str, list[str]] = {}
+    for claim in claims:
+        what = (claim["experiment"], claim["series"], claim["reading"], claim["n"], claim["evidence"]["values"])
+        same.setdefault(repr(what), []).append(claim["id"])
+    return [ids for ids in same.values() if len(ids) > 1]
