@@ -309,7 +309,8 @@ calibrated.bars(
 # %% tags=["hide-input"]
 asked = trials.judged_alarms().query("expected == @calibration.MUST_NOT")
 wolf = trials.shares(asked.assign(all="all"), ["all"]).iloc[0]
-paper = calibrated.rows(reading=trials.FOUND).query("row != 'own'")
+paper = calibrated.rows(reading=trials.FOUND)
+paper = paper[paper.series.map(instruments.ROWS) != "own"]
 good = paper.value >= calibration.ENOUGH
 glue("planted_at", instruments.PLANTED)
 glue("planted_n", calibration.PLANTED_AT_LEAST)

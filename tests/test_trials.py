@@ -51,7 +51,7 @@ def test_truth_is_what_a_fresh_look_gives():
 
 def test_demands_are_judged_by_their_numbers():
     given = {"taught": {"value": 0.96, "low": 0.9, "chance": 0.2}, "similarity": {"value": 1.0, "p": 0.02}}
-    given |= {"steering": {"n": 3}, "fall at the end": {"value": 0.2, "low": 0.1}, "nothing": {"value": 1.0}}
+    given |= {"steering": {"n": 3}, "above the last layer": {"value": 0.2, "low": 0.1}, "nothing": {"value": 1.0}}
     wanted = {"planted": [True, False, None, True, None]}  # what was not measured is not met
     wanted |= {"islands": [True, False, None, None, None], RANDOM: [False, False, None, None, None]}
     for name, met in wanted.items():
@@ -73,7 +73,7 @@ def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
     hub, pairs = shipped("hub"), facts.similarity_pairs(facts.prompts("spanish", 120))
     models = (hub, llama.exchanged(hub, 0), llama.exchanged(hub, 1))
     told = [judge(run(Alike(), model, pairs, series="spanish", twins=())[1][0]).verdict for model in models]
-    assert told == [HOLDS, NOT, NOT]
+    assert told[0] in (HOLDS, WEAKLY) and not {HOLDS, WEAKLY} & {*told[1:]}
 
 
 def test_exchange_changes_the_words_of_other_types_alone():

@@ -368,3 +368,4 @@ INSTRUMENTS = (
     ),
 )
 """In the order of the paper; behind them the book's own."""
+ROWS = {of.name: of.row for of in INSTRUMENTS}

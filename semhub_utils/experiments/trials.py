@@ -152,7 +152,7 @@ def rates() -> pd.DataFrame:
     found, alarms, rows = ladder(), judged_alarms(), []
     stated = found[found.strength == calibration.STATED].set_index("series")
     for of in instruments.INSTRUMENTS:
-        named = {"series": of.name, "row": of.row}
+        named = {"series": of.name}
         numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
         wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
         rows.append(named | {"reading": FOUND} | numbers)
@@ -161,13 +161,12 @@ def rates() -> pd.DataFrame:
 
 
 def counted(rates: pd.DataFrame) -> pd.DataFrame:
-    """The table of `rates` as a reader is told it: a line for each instrument, of how many how many."""
-    n = rates.n.astype(int).astype(str)
-    told = rates.assign(of=(rates.value * rates.n).fillna(0).round().astype(int).astype(str) + " of " + n)
-    wide = told.pivot(index=["row", "series"], columns="reading", values="of")[[FOUND, ALARMS]]
-    return (
-        wide.reindex(told[["row", "series"]].drop_duplicates()).reset_index().rename(columns={"series": "instrument"})
-    )
+    """The table of `rates` as a reader is told it: a line for each instrument with the paper's number, of how many how
+    many."""
+    hits, n = (rates.value * rates.n).fillna(0).round().astype(int).astype(str), rates.n.astype(int).astype(str)
+    wide = rates.assign(of=hits + " of " + n).pivot(index="series", columns="reading", values="of")
+    wide = wide.loc[list(instruments.ROWS), [FOUND, ALARMS]].rename_axis("instrument").reset_index()
+    return wide.assign(row=wide.instrument.map(instruments.ROWS))[["row", "instrument", FOUND, ALARMS]]
 
 
 def ladder() -> pd.DataFrame:
