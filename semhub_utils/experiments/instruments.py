@@ -225,7 +225,7 @@ def _digits(experiment: Experiment, model: LanguageModel, seed: int) -> Case:
 
 
 def _pushed_sums(model: LanguageModel, seed: int) -> Case:
-    items = arithmetic.steering_items(_calculations(seed))
+    items = arithmetic.steering_items(arithmetic.items(4 * READ, seed, MAX_RESULT + 1))  # half are fit for it
     return Case(interventions.Steering(strengths=(0.0, 1.0, 2.0)), items, "digits")
 
 
