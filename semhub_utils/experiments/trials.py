@@ -269,7 +269,8 @@ def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad:
 
 
 def _planted(of: instruments.Instrument, folder: Path, seed: int, model: LanguageModel) -> pd.DataFrame:
-    doses: dict = dict.fromkeys(instruments.DOSES if seed in LADDER_SEEDS else (calibration.STATED,))
+    whole = seed in LADDER_SEEDS and not (of.taught and of.sense)  # a picture's answers take their time
+    doses: dict = dict.fromkeys(instruments.DOSES if whole else (calibration.STATED,))
     if of.taught:
         doses = {dose: taught.dosed(of.taught, dose, folder=folder) for dose in doses if dose <= 1}
     return of.look(model, seed, doses).assign(seed=seed)
