@@ -15,6 +15,7 @@ EPILOG = """examples:
   semhub book                                             execute every chapter and build the site
   semhub check gpt2                                       does this model pass the instruments' self-checks?
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
+  semhub tune gpt2 --text lines.txt --kind jacobian       fit a Jacobian lens, which they show as well
   semhub bench --json                                     time and memory against the released method"""
 MODEL = "id on the Hugging Face hub, local folder, or organism:NAME"
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
@@ -186,24 +187,29 @@ def calibrate(options: Options) -> int:
 
 
 @command(
-    "train a tuned lens for a model: a third reading beside the normed and the raw one",
+    "make a reading for a model, beside those that every model has: a tuned lens, or a Jacobian lens",
     "revision device dtype seed",
     ("model", _takes("MODEL", MODEL)),
     text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=Path),
     out=_takes("DIR", "folder (default: the model's, where chapters look)", type=Path),
-    steps=_count(250, "training steps"),
+    steps=_count(250, "training steps of a tuned lens"),
+    kind={"choices": ("tuned", "jacobian"), "default": "tuned", "help": "which lens (default tuned)"},
 )
 def tune(options: Options) -> int:
-    from . import tuned
+    from . import jacobian, tuned
+    from .identity import FITTED, beside
     from .loading import load_model
     from .spokes.mixed import text_for
 
     texts, source = text_for(options.model, options.text, seed=options.seed, say=_say)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
-    folder = options.out or tuned.beside(options.model, options.revision).parent
-    found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
+    folder, given = options.out or beside(options.model, options.revision), {"source": source, "seed": options.seed}
+    if options.kind == "tuned":
+        found = tuned.tune(model, texts, folder, steps=options.steps, **given)
+    else:
+        found = jacobian.tune(model, texts, folder, **given)
     _say(tuned.summary(found))
-    print(folder / tuned.FILE)
+    print(folder / FITTED[options.kind])
     return 0
 
 

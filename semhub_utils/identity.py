@@ -279,7 +279,7 @@ def _of_tokenizer(tokenizer: Any) -> str:
 
 PREFIX = "organism:"
 CARD = "card.json"
-TUNED = "tuned.safetensors"
+FITTED = {name: f"{name}.safetensors" for name in ("tuned", "jacobian")}  # readings made for one model
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -347,9 +347,8 @@ def model_folder(model_id: str) -> Path | None:
 
 
 def beside(model_id: str, revision: str | None = None) -> Path:
-    """Where a model's tuned lens is looked for: in its own folder, or for a model of the hub in the hub's cache."""
-    folder = model_folder(model_id) or Path(constants.HF_HOME) / "semhub" / model_slug(model_id, revision)
-    return folder / TUNED
+    """Where readings made for a model lie (FITTED): its own folder, or for one of the hub, a folder in its cache."""
+    return model_folder(model_id) or Path(constants.HF_HOME) / "semhub" / model_slug(model_id, revision)
 
 
 def sha256(path: Path) -> str:

@@ -30,12 +30,13 @@ from semhub_utils.experiments.numbers import (
     exchanges,
 )
 from semhub_utils.inputs import Input, Prompt
-from semhub_utils.lens import READINGS
+from semhub_utils.lens import READINGS, Reading
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
 
 TOO_LONG = "longer than the model's context"
+SHARED = "texts of the bank, which are read themselves"
 TWINS = 5  # how many seeds of random weights stand beside a model
 
 Result = tuple[pd.DataFrame, list[Evidence]]
@@ -137,12 +138,17 @@ def run(
     for reading in readings:
         way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
         seeds = twins if way is None or way.random_weights else ()
-        own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
+        read, common = reading, 0
+        if way is not None:
+            apart, common = way.apart_from(kept.asked)
+            read = apart if common else reading
+        own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
+        less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
-            _evidence(claim, model, kept, own, beside, dropped=lost, first=is_first and not brief, **shared)
+            _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
             for claim in experiment.claims
-            if (is_first := reading == first and claim in judged) or not brief
+            if claim in judging or not brief
         ]
         tables, claims = [*tables, tidy(found)], [*claims, *found]
         if not brief:
@@ -163,13 +169,13 @@ Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int],
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str | Reading, seed: int, twins: Sequence[int],
     others: Mapping[str, LanguageModel],
 ) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
-    prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
+    prompts = kept.asked
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)
