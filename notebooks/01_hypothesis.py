@@ -61,8 +61,8 @@ LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_w
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
 # row shows the data type's own next token. *normed* and *raw* are two readings of the same state; the
-# [next chapter](02_instruments) explains why they differ. A model may have a third, *tuned*: trained to foretell the model's
-# own output, it shows that output early.
+# [next chapter](02_instruments) explains why they differ. A model may have two more: *tuned*, trained to foretell the model's own
+# output, and *jacobian*, what the later layers do on average. *neighbours* asks which words leave the most similar states.
 #
 # One sentence proves nothing. So you count.
 #

@@ -163,8 +163,9 @@ lens.curves(
 # *Readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
 # output. **raw** does so at the last layer alone, as the authors' release does. **tuned**, where the model has it, first sends
 # the state through a translator that was trained, layer by layer, to foretell the model's own output
-# {cite:p}`belrose2023tuned`. It shows early what the model will say, and so may hide what it passes by. The claims below rest
-# on *normed*.
+# {cite:p}`belrose2023tuned`. It shows early what the model will say, and so may hide what it passes by. **jacobian** sends it
+# through the mean of what the later layers do {cite:p}`gurnee2026workspace`. **neighbours** asks no unembedding: it takes the words
+# that came next where a text left a similar state {cite:p}`krojer2026latentlens`. The claims below rest on *normed*.
 
 # %% tags=["hide-input"]
 lens.curves(

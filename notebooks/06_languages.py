@@ -263,7 +263,8 @@ lens.curves(
 # *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either, and random
 # weights. The dotted lines are nulls: what words that come next elsewhere, of the same class, reach one time in twenty. Choose
 # one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer
-# alone, as the authors' release does; **tuned**, where a tuned lens lies beside the model, translates each layer first. The
+# alone, as the authors' release does; **tuned** and **jacobian**, where they lie beside the model, translate each layer first;
+# **neighbours** takes the words that came next where other texts left similar states (the page on conventions has them all). The
 # claims rest on *normed*. How far the first two readings are apart, the next figure shows:
 
 # %% tags=["hide-input"]

@@ -160,7 +160,9 @@ colours.curves(
 # one (`semhub tune` makes it), sends the state through a translator first {cite:p}`belrose2023tuned`. It learns to foretell what the
 # model would say right there, and nobody asks a model to say anything at a patch: so where *tuned* names no colour, the colour
 # may be there all the same. The book's own was trained on lines of text, and on questions about pictures with nothing held out; one
-# that `semhub tune` makes from a file of yours has met no picture, and at patches it is a guess. **as released** is
+# that `semhub tune` makes from a file of yours has met no picture, and at patches it is a guess. **jacobian** does without training
+# {cite:p}`gurnee2026workspace`. **neighbours** does without the unembedding: which words of texts leave the states nearest to that of a
+# patch {cite:p}`krojer2026latentlens`? So it can find what no row of the unembedding is like. **as released** is
 # what the authors' code computes: raw, where the last point stands on another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
 
 # %% tags=["hide-input"]

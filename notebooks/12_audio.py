@@ -180,7 +180,9 @@ labelled.curves(
 # the authors' release does. **tuned**, where the model has it, first sends the state through a translator trained to foretell
 # the output {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
 # that does not name the label has not shown that it is missing. The book's own was trained on lines of text, and on questions
-# about sounds with nothing held out; one made from a file of yours has met no sound. The claim rests on *normed*.
+# about sounds with nothing held out; one made from a file of yours has met no sound. **jacobian** does without training
+# {cite:p}`gurnee2026workspace`, and **neighbours** without the unembedding: which words of texts leave the states nearest to that of a
+# frame {cite:p}`krojer2026latentlens`? The claim rests on *normed*.
 #
 # A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
 # the whole vocabulary, and you look at its rank, at how sure the lens is of any word, and whether the label's word comes and

@@ -42,7 +42,6 @@ from .identity import (
     digest,
     folder_digest,
     is_folder,
-    model_folder,
     model_slug,
     of_package,
     slug,
@@ -261,7 +260,7 @@ def variant(chapter: Notebook, parameters: Parameters) -> str:
 
 def stamp(job: Job) -> str:
     """What an executed chapter depends on, but the commit of a model of the hub. Equal stamps, equal notebooks."""
-    folder = model_folder(job.model) or beside(job.model, job.given.get("revision")).parent
+    folder = beside(job.model, job.given.get("revision"))
     made_of = (job.chapter.path.read_bytes(), of_package(), versions(), data_digests(job.given), folder_digest(folder))
     return digest(job.parameters, *made_of)
 

@@ -15,6 +15,7 @@ EPILOG = """examples:
   semhub book                                             execute every chapter and build the site
   semhub check gpt2                                       does this model pass the instruments' self-checks?
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
+  semhub tune gpt2 --text lines.txt --kind jacobian       fit a Jacobian lens, which they show as well
   semhub bench --json                                     time and memory against the released method"""
 MODEL = "id on the Hugging Face hub, local folder, or organism:NAME"
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
@@ -172,44 +173,53 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "alarms", "power"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
-    from .experiments import fooled as measure
+    from .calibration import PARTS
+    from .experiments.trials import calibrate as measure
 
     given = {"out": options.out, "fresh": options.fresh, "say": _say}
-    for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
+    for path in measure(options.organisms, parts=options.part or PARTS, **given):
         print(path)
     return 0
 
 
 @command(
-    "train a tuned lens for a model: a third reading beside the normed and the raw one",
+    "make a reading for a model, beside those that every model has: a tuned lens, or a Jacobian lens",
     "revision device dtype seed",
     ("model", _takes("MODEL", MODEL)),
     text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=Path),
     out=_takes("DIR", "folder (default: the model's, where chapters look)", type=Path),
-    steps=_count(250, "training steps"),
+    steps=_count(250, "training steps of a tuned lens"),
+    kind={"choices": ("tuned", "jacobian"), "default": "tuned", "help": "which lens (default tuned)"},
 )
 def tune(options: Options) -> int:
-    from . import tuned
+    from . import jacobian, tuned
+    from .identity import FITTED, beside
     from .loading import load_model
     from .spokes.mixed import text_for
 
     texts, source = text_for(options.model, options.text, seed=options.seed, say=_say)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
-    folder = options.out or tuned.beside(options.model, options.revision).parent
-    found = tuned.tune(model, texts, folder, source=source, steps=options.steps, seed=options.seed)
+    folder, given = options.out or beside(options.model, options.revision), {"source": source, "seed": options.seed}
+    if options.kind == "tuned":
+        found = tuned.tune(model, texts, folder, steps=options.steps, **given)
+    else:
+        found = jacobian.tune(model, texts, folder, **given)
     _say(tuned.summary(found))
-    print(folder / tuned.FILE)
+    print(folder / FITTED[options.kind])
     return 0
 
 
 @command(
     "train one of the models that ship with the book",
     "seed",
-    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one", nargs="?", default="hub")),
+    (
+        "name",
+        _takes("NAME", "a recipe; sees, islands-hears ...: a sense; taught, taught-sees ...", nargs="?", default="hub"),
+    ),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
     minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
@@ -217,8 +227,10 @@ def tune(options: Options) -> int:
 def train(options: Options) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    sense = options.name.endswith(("sees", "hears"))
-    if sense:
+    alone = options.name.startswith("taught") or options.name.endswith(("sees", "hears"))  # without a curve
+    if options.name.startswith("taught"):
+        from .organism.taught import train_taught as teach
+    elif alone:
         from .organism.lessons import train_sense as teach
     else:
         from .organism.llama import train as teach
@@ -226,7 +238,7 @@ def train(options: Options) -> int:
     folder = teach(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _say("The time is up and the state is saved; the same command trains on from there.")
-    elif not sense:
+    elif not alone:
         from .experiments.raising import write_curve
 
         _say(f"looking at the checkpoints: {write_curve(folder)}")

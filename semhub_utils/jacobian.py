@@ -5,30 +5,53 @@ position; the lens reads J_l h through the final norm and the unembedding (Gurne
 2026/workspace). Like the tuned lens it may add what the model itself adds later; unlike it, nothing is trained.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from semhub_utils.errors import need
-from semhub_utils.inputs import Encoding, pad
+from semhub_utils.inputs import Encoding, Input, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
+from semhub_utils.tuned import Translators, content, parted, save
 
+NAME = "jacobian"
 BATCH_TOKENS = 2048
 FEWEST = 20  # texts
+TEXTS = 200  # that are enough
 
 
-def fit(model: LanguageModel, texts: Sequence[str], *, seed: int = 0) -> Float[Tensor, "layer hidden hidden"]:
+def reading(jacobians: Float[Tensor, "layer hidden hidden"], about: dict | None = None) -> Translators:
+    """The reading "jacobian": J_l h in the place of the last state."""
+    eye = torch.eye(jacobians.shape[-1])
+    return Translators(jacobians - eye, torch.zeros(jacobians.shape[:2]), about or {}, NAME)
+
+
+def tune(model: LanguageModel, texts: Sequence[str | Input], folder: str | Path, *, source: str, seed: int = 0):
+    """Fit the lens on TEXTS of `texts`, drawn by `seed`, and save it as `folder`/jacobian.safetensors, as `tuned.tune`
+    does its own; the Translators. Raises SemhubError on too few texts."""
+    held, train, settings = parted(model, texts, source, seed)
+    began, order = time.monotonic(), np.random.default_rng([seed, 1]).permutation(len(train))
+    used = [train[i] for i in order[:TEXTS]]
+    found = reading(fit(model, used, seed=seed))
+    about = {"tokens": sum(map(len, used)), "texts": len(used), "seconds": round(time.monotonic() - began, 1)}
+    return save(model, found, folder, held, settings | about)
+
+
+def fit(model: LanguageModel, texts: Sequence[Prompt], *, seed: int = 0) -> Float[Tensor, "layer hidden hidden"]:
     """J_l for l = 0 .. L-1, the mean over all positions of the texts but their first. Raises SemhubError on fewer than
     FEWEST different texts.
 
     Row i is the gradient of component i of the last state. All positions of a batch share a backward pass: each has a
     random sign, which is multiplied on both ends, so that only what a position has from itself is left in the mean.
     """
-    need(len({*texts}) >= FEWEST, f"{len({*texts})} different texts were given; {FEWEST} or more would do.")
-    encodings = sorted(model.encode(list(dict.fromkeys(texts))), key=len)
+    encodings = sorted({content(e): e for e in model.encode(texts)}.values(), key=lambda e: (e.kind, len(e)))
+    need(len(encodings) >= FEWEST, f"{len(encodings)} different texts were given; {FEWEST} or more would do.")
     total = torch.zeros(model.n_layers, model.hidden_size, model.hidden_size, device=model.device)
     signs, count = torch.Generator().manual_seed(seed), 0
     for some in _batches([e for e in encodings if len(e) > 1]):
@@ -43,7 +66,8 @@ def fit(model: LanguageModel, texts: Sequence[str], *, seed: int = 0) -> Float[T
 def _batches(encodings: Sequence[Encoding]) -> list[list[Encoding]]:
     found: list[list[Encoding]] = [[]]
     for encoding in encodings:
-        if found[-1] and (len(found[-1]) + 1) * len(encoding) > BATCH_TOKENS:
+        full = (len(found[-1]) + 1) * len(encoding) > BATCH_TOKENS
+        if found[-1] and (full or found[-1][0].kind != encoding.kind):
             found.append([])
         found[-1].append(encoding)
     return found
@@ -70,7 +94,7 @@ def _summed(
         stack.enter_context(model.hook(0, begin))
         for layer in range(1, model.n_layers + 1):
             stack.enter_context(model.hook(layer, see(layer)))
-        model.run(pad(encodings))
+        model.run(pad(encodings), gather(encodings))
         last, below = states[model.n_layers], [states[layer] for layer in range(model.n_layers)]
         found = torch.zeros(model.n_layers, model.hidden_size, model.hidden_size, device=model.device)
         for i in range(model.hidden_size):

@@ -4,7 +4,7 @@ A reading is an object: from the states of a layer and what is asked (words, or 
 applies the final norm to every layer, as the usual logit lens does (nostalgebraist 2020); at layer L it is the model's
 own distribution. "raw" is what the paper's release reads: the state as it is before layer L, and normed at layer L,
 whose state the library hands over normed; so the last point stands on another scale. Others are made for one model and
-stand in its `readings`, such as the tuned lens (`tuned`).
+stand in its `readings`: the tuned lens (`tuned`), the Jacobian lens (`jacobian`), contextual neighbours (`neighbours`).
 
 Those that end in the unembedding read all layers in one pass, in blocks over the vocabulary with a running maximum and
 sum: nothing of size layers x positions x vocabulary is made.
@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.errors import SemhubError, out_of_memory
+from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 
 TABLE = {"cpu": (1024, 1024), "other": (4096, 32768)}  # rows and tokens of the largest table made; 4 MB is near a cache
@@ -71,6 +72,15 @@ class Reading(ABC):
     @property
     def fingerprint(self) -> str:
         return self.name
+
+    @property
+    def at_patches(self) -> "Reading":
+        """How it reads the states of pictures and sounds, which stand before no word."""
+        return self
+
+    def apart_from(self, prompts: Sequence[Prompt]) -> tuple["Reading", int]:
+        """Itself without the texts of its own that are read, and how many these are."""
+        return self, 0
 
     @abstractmethod
     def read(self, model: LanguageModel, hidden: Float[Tensor, "site hidden"], layer: int, asked: Asked) -> Scores:
@@ -164,7 +174,8 @@ def reading_of(model: LanguageModel, reading: str | Reading) -> Reading:
         return reading
     known = READINGS | model.readings
     if reading not in known:
-        hint = f"; `semhub tune {model.model_id}` makes a tuned lens" if reading == "tuned" else ""
+        made = f"; `semhub tune {model.model_id} --kind {reading}` makes one"
+        hint = made if reading in ("tuned", "jacobian") else ""
         raise SemhubError(f"{model.model_id} has no reading {reading!r}{hint}; {' or '.join(known)} would do.")
     return known[reading]
 

@@ -21,9 +21,12 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
 from semhub_utils.errors import SemhubError, need, need_one_of, reason
-from semhub_utils.identity import DTYPES, TUNED, model_folder
+from semhub_utils.identity import DTYPES, FITTED, model_folder
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
+from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
+from semhub_utils.neighbours import Neighbours
+from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, states_under
 from semhub_utils.tuned import find
@@ -94,12 +97,18 @@ def load_model(
             "them; a checkpoint saved with its language-model head would do."
         )
     model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
-    model.find_readings = find
+    model.find_readings = _readings
     folder = Path(cached_file(source, "config.json", revision=revision)).parent
-    model.files = sorted(path for path in folder.glob("*.safetensors") if path.name != TUNED)
+    model.files = sorted(path for path in folder.glob("*.safetensors") if path.name not in FITTED.values())
     if check:
         self_check(model)
     return model
+
+
+def _readings(model: LanguageModel) -> dict[str, Reading]:
+    """Those that lie beside a model, and that by the texts of its own world, or of the book's."""
+    texts = bank_texts(model.model_id), bank_texts(model.model_id, ("en",))
+    return find(model) | {"neighbours": Neighbours(*texts)}
 
 
 def device_of(device: str | torch.device | None) -> torch.device:

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -187,8 +186,10 @@ class LanguageModel:
 
     fingerprint: str | None = None  # what `identity.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
-    find_readings: "Callable[[LanguageModel], Any] | None" = None  # what lies beside the model, if anything does
+    find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
+    written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
+    """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
     shares_keys = True  # until it is seen to keep something else than keys and values
 
@@ -248,10 +249,9 @@ class LanguageModel:
 
     @cached_property
     def readings(self) -> dict:
-        """The readings that were made for these weights alone, by name, beside those that every model has (`lens`):
-        those that lie beside the model it was loaded from, and those that are put here."""
-        found = self.find_readings(self) if self.find_readings else None
-        return {} if found is None else {found.name: found}
+        """The readings that were made for this model, by name, beside those that every model has (`lens`): those that
+        lie beside the folder it was loaded from, its neighbours in a bank of texts, and those that are put here."""
+        return self.find_readings(self) if self.find_readings else {}
 
     @cached_property
     def twins(self) -> "dict[Hashable, RandomTwin]":

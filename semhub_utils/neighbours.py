@@ -1,84 +1,147 @@
-"""Contextual neighbours: which word's states, in texts of the hub's language, is a state nearest to?
+"""Contextual neighbours: which word's states, in a bank of texts, is a state nearest to?
 
 LatentLens (arXiv 2602.00462) reads a state not by the rows of the unembedding but by the states that a bank of texts
-leaves at its words: those of all layers stand side by side, and the nearest by cosine say what the state holds. Here a
-token's number is the largest cosine with any of its states, over TEMPERATURE, and the reading is the softmax over the
-tokens of the bank; so it gives probabilities, ranks and entropies, as every reading does.
+leaves at its words: those of several layers stand side by side, and the nearest by cosine say what the state holds.
+Here a token's number is the largest cosine with any of its states, over TEMPERATURE, and the reading is the softmax
+over the vocabulary; so it gives probabilities, ranks and entropies, as every reading does. A state before an answer
+holds what is about to be said, so it is read by what came next in texts of all types (as in arXiv 1911.00172); a patch
+or a frame, which comes before no word, by the words themselves, in texts of the hub's language, as in LatentLens.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import need
+from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import hidden_states
+from semhub_utils.tuned import cut
 
 TEMPERATURE = 0.05
-ABSENT = -1e30  # of tokens that the bank has not
 FEWEST = 20  # different tokens
+STATES, LAYERS = 2, 5  # of a token, at each layer; and of these as many, evenly
+BANKS = 3  # of a model that are kept
+ENTRIES = 2**22  # of the largest table of rows and states of the bank
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Some texts as a model reads them. sites: by token that they have, STATES times (text, position); column: by token
+    of the vocabulary its row of sites, or their number where there is none. states: of length 1, by weights."""
+
+    texts: Sequence[Encoding]
+    sites: Sequence[Sequence[tuple[int, int]]]
+    column: Int[Tensor, " vocab"]
+    states: dict[Hashable, Float[Tensor, "token state hidden"]] = field(default_factory=dict)
+
+    def of(self, model: LanguageModel) -> Float[Tensor, "token state hidden"]:
+        """The states of every token's sites at LAYERS layers."""
+        kept = not model.hooked  # else states are changed for a while
+        if kept and model.weights in self.states:
+            return self.states[model.weights]
+        wanted: list[set[int]] = [set() for _ in self.texts]
+        for number, k in (site for some in self.sites for site in some):
+            wanted[number].add(k)
+        layers = np.linspace(0, model.n_layers, min(model.n_layers + 1, LAYERS)).round().astype(int).tolist()
+        found = hidden_states(model, self.texts, positions=[sorted(some) for some in wanted], layers=layers)
+        row = {of: k for k, of in enumerate(zip(found.item.tolist(), found.position.tolist(), strict=True))}
+        at = torch.tensor([[row[site] for site in some] for some in self.sites], device=found.hidden.device)
+        states = normalize(found.hidden[at].to(model.device, torch.float32), dim=-1).flatten(1, 2)
+        if kept:
+            self.states.clear()
+            self.states[model.weights] = states
+        return states
 
 
 @dataclass(frozen=True)
 class Neighbours(ThroughUnembedding):
-    """The reading "neighbours". states: of the bank, of length 1, by token; tokens: whose each is, in order; texts: the
-    bank's own, which must not be among what is read."""
+    """The reading "neighbours". texts: the bank's; captions: those that patches and frames are read by; ahead: whether
+    a state goes by the token that comes next, and not by its own. What the bank has no state of stands, all together,
+    where the token stands that is farthest away. Random weights could have a bank, at the price of one for each seed;
+    without them, pictures and sounds emptied are the controls."""
 
-    states: Float[Tensor, "state hidden"]
-    tokens: Int[Tensor, " state"]
-    texts: frozenset[str]
+    texts: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+    ahead: bool = True
     name: str = "neighbours"
-    random_weights: ClassVar[bool] = False  # other weights leave other states
+    random_weights: ClassVar[bool] = False
     by_layer: ClassVar[bool] = False
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of a SHA-256 over the bank."""
-        sha = hashlib.sha256()
-        for part in (self.states, self.tokens):
-            sha.update(part.cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
+        """16 hex digits of a SHA-256 over the texts."""
+        said = repr((self.texts, self.captions, self.ahead, STATES, LAYERS, TEMPERATURE))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
-    def inputs(self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]) -> Tensor:
-        return normalize(hidden.to(model.device, torch.float32), dim=-1)
+    @property
+    def at_patches(self) -> "Neighbours":
+        return replace(self, texts=self.captions, captions=(), ahead=False) if self.captions else self
+
+    def apart_from(self, prompts: Sequence[Prompt]) -> tuple["Neighbours", int]:
+        """Without the texts that are read themselves, or begin as what is read does, or the other way round: their
+        states would find themselves."""
+        read = {*filter(None, map(_plain, prompts))}
+        left = tuple(t for t in self.texts if not any(t.startswith(r) or r.startswith(t) for r in read))
+        return (self, 0) if len(left) == len(self.texts) else (replace(self, texts=left), len(self.texts) - len(left))
+
+    def inputs(
+        self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]
+    ) -> Float[Tensor, "site layer token"]:
+        """The largest cosine with a state of each token of the bank, over TEMPERATURE."""
+        states = bank_of(model, self).of(model)
+        rows, flat = normalize(hidden.to(model.device, torch.float32), dim=-1).flatten(0, 1), states.flatten(0, 1)
+        parts = rows.split(max(1, ENTRIES // len(flat)))
+        near = torch.cat([(part @ flat.T).unflatten(1, states.shape[:2]).amax(2) for part in parts])
+        return near.unflatten(0, hidden.shape[:2]) / TEMPERATURE
 
     def unembed(
-        self, model: LanguageModel, x: Float[Tensor, "row hidden"], vocab: slice | Tensor
-    ) -> Float[Tensor, "row token"]:
-        wanted = torch.arange(model.vocab_size, device=x.device)[vocab]
-        tokens = self.tokens.to(x.device)
-        place = torch.full((model.vocab_size,), -1, device=x.device)
-        place[wanted] = torch.arange(len(wanted), device=x.device)
-        of = (place[tokens] >= 0).nonzero()[:, 0]
-        cosine = x @ self.states.to(x.device)[of].T / TEMPERATURE
-        found = x.new_full((len(x), len(wanted)), ABSENT)
-        return found.scatter_reduce_(1, place[tokens[of]].expand(len(x), -1), cosine, "amax")
-
-    def shares(self, prompts: Sequence[str]) -> bool:
-        """Whether a text of the bank is among what is read, or begins so: its states would find themselves."""
-        return any(
-            text.startswith(str(prompt)) or str(prompt).startswith(text) for prompt in prompts for text in self.texts
-        )
+        self, model: LanguageModel, x: Float[Tensor, "row token"], vocab: slice | Tensor
+    ) -> Float[Tensor, "row vocab"]:
+        column = bank_of(model, self).column
+        missing = math.log(max(1, len(column) - x.shape[1]))
+        return torch.cat([x, x.amin(1, keepdim=True) - missing], 1)[:, column[vocab]]
 
 
-def bank(model: LanguageModel, texts: Sequence[str], *, ahead: bool = False) -> Neighbours:
-    """The bank of a model: its states at the words of some texts, at every layer, in the order of their tokens. Special
-    tokens are left out. ahead: a state goes by the token that comes next, as a state before an answer holds what is
-    about to be said (as in arXiv 1911.00172), and not by its own, as that of a patch or a frame does. Raises SemhubError where the texts have fewer than FEWEST different tokens."""
-    encodings, special = model.encode(list(dict.fromkeys(texts))), {*model.tokenizer.all_special_ids}
-    places = [[k for k in range(len(e) - ahead) if e.ids[k + ahead] not in special] for e in encodings]
-    tokens = torch.tensor([e.ids[k + ahead] for e, row in zip(encodings, places, strict=True) for k in row])
-    few = f"The texts of the bank have {len(tokens.unique())} different tokens; {FEWEST} or more would do."
-    need(len(tokens.unique()) >= FEWEST, few)
-    hidden = hidden_states(model, encodings, positions=places).hidden  # [site, layer, hidden]
-    order = tokens.argsort(stable=True)
-    states = normalize(hidden[order].flatten(0, 1).float(), dim=-1)
-    texts = frozenset(e.text for e in encodings)
-    return Neighbours(states.cpu(), tokens[order].repeat_interleave(hidden.shape[1]), texts)
+def _plain(prompt: Prompt) -> str:
+    """The text of a prompt that is nothing else."""
+    if isinstance(prompt, str):
+        return prompt
+    senses = prompt.patches if isinstance(prompt, Encoding) else any(prompt.media.values())
+    return "" if senses else prompt.text
+
+
+_banks: WeakKeyDictionary[LanguageModel, dict[Neighbours, Bank]] = WeakKeyDictionary()
+
+
+def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
+    """The bank of a model: up to STATES sites of each token, the first there are; some again where there are fewer.
+    Special tokens and the first position, which is unlike all others, are left out. Raises SemhubError where the texts
+    have fewer than FEWEST different tokens."""
+    kept = _banks.setdefault(model, {})
+    if reading in kept:
+        return kept[reading]
+    encodings, special = cut(model, dict.fromkeys(reading.texts)), {*model.tokenizer.all_special_ids}
+    sites: dict[int, list[tuple[int, int]]] = {}
+    for number, e in enumerate(encodings):
+        for k in range(1, len(e) - reading.ahead):
+            token = e.ids[k + reading.ahead]
+            if token not in special and len(of := sites.setdefault(token, [])) < STATES:
+                of.append((number, k))
+    need(len(sites) >= FEWEST, f"The bank's texts have {len(sites)} different tokens; {FEWEST} or more would do.")
+    column = torch.full((model.vocab_size,), len(sites), device=model.device)
+    column[torch.tensor([*sites], device=model.device)] = torch.arange(len(sites), device=model.device)
+    while len(kept) >= BANKS:
+        del kept[next(iter(kept))]
+    kept[reading] = Bank(encodings, [[of[k % len(of)] for k in range(STATES)] for of in sites.values()], column)
+    return kept[reading]

@@ -9,7 +9,7 @@ and the normed lens what stands there. A stopped training resumes.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -22,8 +22,7 @@ from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.identity import TUNED as FILE
-from semhub_utils.identity import beside, of_model
+from semhub_utils.identity import FITTED, beside, of_model
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
@@ -41,16 +40,17 @@ HELD_OUT, HELD_OUT_TOKENS = 0.1, 8192
 
 @dataclass(frozen=True)
 class Translators(ThroughUnembedding):
-    """The reading "tuned": called with a layer and its states, it gives what is put before the final norm.
+    """A reading that is a map of each layer: called with a layer and its states, it gives what is put before the final
+    norm. name: "tuned", or what else made it, such as "jacobian".
 
-    about: what the file says of itself, plain JSON: model, unembedding (its hash), text, tokens, steps, seed, seconds,
-    held_out_tokens, and per layer 0..L-1 the held-out KL in nats, kl_tuned and kl_normed.
+    about: what the file says of itself, plain JSON: reading (its name), model, unembedding (its hash), text, tokens,
+    seed, seconds, held_out_tokens, and per layer 0..L-1 the held-out KL in nats, kl_<name> and kl_normed.
     """
 
     weight: Float[Tensor, "layer hidden hidden"]
     bias: Float[Tensor, "layer hidden"]
     about: dict = field(default_factory=dict)
-    name: ClassVar[str] = "tuned"
+    name: str = "tuned"
     random_weights: ClassVar[bool] = False  # other weights would need translators of their own
 
     def inputs(self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]) -> Tensor:
@@ -85,32 +85,50 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def load(path: str | Path, model: LanguageModel) -> Translators:
-    """Translators for `model`. SemhubError if the file cannot be read, or was made for another unembedding."""
+    """Translators for `model`, of the reading that the file names. SemhubError if it cannot be read, or was made for
+    another unembedding."""
     tensors, about = training.read(Path(path))
     known = {"weight", "bias"} <= set(tensors) and "unembedding" in about
-    need(known, f"{path} holds no tuned lens; a file written by `semhub tune` would do.")
+    need(known, f"{path} holds no reading; a file written by `semhub tune` would do.")
+    name = about.get("reading", "tuned")
+    makes = f"`semhub tune {model.model_id} --kind {name}` makes one"
     need(
         about["unembedding"] == unembedding_hash(model),
-        f"The tuned lens {path} was trained for {about.get('model')} and not for the unembedding of "
-        f"{model.model_id}; `semhub tune {model.model_id}` makes one.",
+        f"The {name} lens {path} was made for {about.get('model')} and not for the unembedding of {model.model_id}; "
+        f"{makes}.",
     )
     weight, bias = (tensors[name].float() for name in ("weight", "bias"))
     shape = model.n_layers, model.hidden_size
     need(
         (weight.shape, bias.shape) == ((*shape, model.hidden_size), shape),
-        f"The tuned lens {path} has shape {tuple(weight.shape)} and {model.model_id} has {model.n_layers} layers "
-        f"of {model.hidden_size}; `semhub tune {model.model_id}` makes one that fits.",
+        f"The {name} lens {path} has shape {tuple(weight.shape)} and {model.model_id} has {model.n_layers} layers "
+        f"of {model.hidden_size}; {makes} that fits.",
     )
-    return Translators(weight, bias, about)
+    return Translators(weight, bias, about, name)
 
 
-def find(model: LanguageModel) -> Translators | None:
-    """The tuned lens beside the model, or None where there is none. Raises as `load`."""
+def find(model: LanguageModel) -> dict[str, Translators]:
+    """Those that lie beside the model, by name. Raises as `load`."""
     try:
-        path = beside(model.model_id, model.revision)
+        folder = beside(model.model_id, model.revision)
     except SemhubError:  # the name of no shipped model
-        return None
-    return load(path, model) if path.is_file() else None
+        return {}
+    return {name: load(folder / file, model) for name, file in FITTED.items() if (folder / file).is_file()}
+
+
+def save(
+    model: LanguageModel, found: Translators, folder: str | Path, held: Sequence[Encoding], about: dict
+) -> Translators:
+    """Write what was made of `model`, in half precision, with how far it is from the model's output on texts held out;
+    what is read then. about: what the file says besides."""
+    stored = {name: getattr(found, name).half().cpu() for name in ("weight", "bias")}
+    reading = Translators(**{name: of.float() for name, of in stored.items()})
+    about = {"reading": found.name, "layers": model.n_layers, "held_out_tokens": sum(map(len, held))} | about
+    for name, of in ((found.name, reading), ("normed", None)):
+        about[f"kl_{name}"] = [float(f"{x:.5g}") for x in held_out_kl(model, held, of)]
+    path = Path(folder) / FITTED[found.name]
+    training.save(path, stored, about)
+    return load(path, model)
 
 
 # The divergence
@@ -181,12 +199,13 @@ def _states(model: LanguageModel, encodings: Sequence[Encoding], positions: list
 
 
 def summary(found: Translators) -> str:
-    """The held-out KL by layer as a text table, and what it was trained on."""
-    about = found.about
-    how = f"{about['tokens']} tokens of {about['text']}, {about['steps']} steps, {about['seconds']:.0f} s"
-    table = pd.DataFrame({"normed": about["kl_normed"], "tuned": about["kl_tuned"]}).rename_axis(columns="layer")
+    """The held-out KL by layer as a text table, and what it was made of."""
+    about, name = found.about, found.name
+    steps = f", {about['steps']} steps" if "steps" in about else ""
+    how = f"{about['tokens']} tokens of {about['text']}{steps}, {about['seconds']:.0f} s"
+    table = pd.DataFrame({of: about[f"kl_{of}"] for of in ("normed", name)}).rename_axis(columns="layer")
     lines = [f"{about['model']}: {how}", "held-out KL to the model's own output, in nats", table.to_string()]
-    if worse := ", ".join(map(str, table.index[table.tuned > table.normed])):
+    if worse := ", ".join(map(str, table.index[table[name] > table.normed])):
         lines.append(f"At layer {worse} the normed lens is nearer: more text or more steps would do.")
     return "\n".join(lines)
 
@@ -207,31 +226,36 @@ def tune(
     if it had not been. What is there already is returned as it is. Raises SemhubError on too few texts, on bad numbers,
     or where a training with other settings was left unfinished.
     """
-    need(steps >= 1 and seed >= 0, f"steps was {steps} and seed {seed}; steps from 1 and a seed from 0 would do.")
+    need(steps >= 1, f"steps was {steps}; steps from 1 would do.")
+    held, train, settings = parted(model, texts, source, seed)
+    settings |= {"steps": steps}
+    done, part = Path(folder) / FITTED["tuned"], Path(folder) / UNFINISHED
+    if done.is_file() and settings.items() <= training.read(done)[1].items():
+        return load(done, model)
+    stretches = [(steps, lambda: _Learner(model, train, steps, seed))]
+    learner, seconds = training.run(stretches, part, settings, name="tuned lens")
+    about = settings | {"tokens": sum(map(len, train)), "seconds": round(seconds, 1)}
+    found = save(model, Translators(**learner.parts), folder, held, about)
+    part.unlink(missing_ok=True)
+    return found
+
+
+def parted(
+    model: LanguageModel, texts: Sequence[str | Input], source: str, seed: int
+) -> tuple[list[Encoding], list[Encoding], dict]:
+    """A tenth of the texts to be held out, the others, and what both are of, plain JSON. Raises SemhubError on too few
+    texts, or a bad seed."""
+    need(seed >= 0, f"seed was {seed}; a seed from 0 would do.")
     encodings = cut(model, texts)
     different = list(dict.fromkeys(map(content, encodings)))  # what is held out is nowhere in what is trained on
-    few = f"{source}: {len(different)} different texts; at least {LEAST} would do for a tuned lens."
-    need(len(different) >= LEAST, few)
+    need(len(different) >= LEAST, f"{source}: {len(different)} different texts; at least {LEAST} would do for a lens.")
     order = np.random.default_rng([seed, 0]).permutation(len(different))
     out = {different[i] for i in order[: int(HELD_OUT * len(different))]}
     held, train = ([e for e in encodings if (content(e) in out) == side] for side in (True, False))
     held = held[: max(1, HELD_OUT_TOKENS * len(held) // sum(map(len, held)))]
     ids = hashlib.sha256(json.dumps([e.ids for e in encodings]).encode()).hexdigest()[:16]
     settings = {"model": model.model_id, "revision": model.revision, "unembedding": unembedding_hash(model)}
-    settings |= {"weights": of_model(model), "text": source, "text_hash": ids, "steps": steps, "seed": seed}
-    done, part = Path(folder) / FILE, Path(folder) / UNFINISHED
-    if done.is_file() and settings.items() <= training.read(done)[1].items():
-        return load(done, model)
-    stretches = [(steps, lambda: _Learner(model, train, steps, seed))]
-    learner, seconds = training.run(stretches, part, settings, name="tuned lens")
-    stored = {name: of.half().cpu() for name, of in learner.parts.items()}
-    reading = Translators(**{name: of.float() for name, of in stored.items()})
-    about = {"layers": model.n_layers, "tokens": sum(map(len, train)), "held_out_tokens": sum(map(len, held))}
-    for name, of in (("kl_tuned", reading), ("kl_normed", None)):
-        about[name] = [float(f"{x:.5g}") for x in held_out_kl(model, held, of)]
-    training.save(done, stored, settings | about | {"seconds": round(seconds, 1)})
-    part.unlink(missing_ok=True)
-    return load(done, model)
+    return held, train, settings | {"weights": of_model(model), "text": source, "text_hash": ids, "seed": seed}
 
 
 def content(encoding: Encoding) -> str | int:
@@ -239,7 +263,7 @@ def content(encoding: Encoding) -> str | int:
     return id(encoding) if encoding.patches else encoding.text
 
 
-def cut(model: LanguageModel, texts: Sequence[str | Input]) -> list[Encoding]:
+def cut(model: LanguageModel, texts: Iterable[str | Input]) -> list[Encoding]:
     """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole. Raises SemhubError on a token
     that the model does not know."""
     longest, found = min(CHUNK, model.max_length or CHUNK), []

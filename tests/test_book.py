@@ -244,8 +244,8 @@ def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, m
                         write("snapshots/c0/config.json", "{}"), job.output.write_text("{}")))  # fmt: skip
     assert not run(book)[0].skipped
     assert run(book)[0].skipped, "the commit is known only when the model was fetched"
-    beside("some/model").parent.mkdir(parents=True)
-    beside("some/model").write_text("lens")
+    beside("some/model").mkdir(parents=True)
+    (beside("some/model") / "tuned.safetensors").write_text("lens")
     assert not runs.is_done(job) and not run(book)[0].skipped and runs.is_done(job)
     write("refs/main", "c1")
     write("snapshots/c1/config.json", "{}")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from semhub_utils import cli, training, tuned
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import core, regions, words
-from semhub_utils.identity import digest, organism_path
+from semhub_utils.identity import FITTED, digest, organism_path
 from semhub_utils.lens import available_readings, lens
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
@@ -140,25 +140,25 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tiny, tmp_path, m
     again = tuned.tune(model, LINES, tmp_path / "parts", **given)
     assert whole.fingerprint == again.fingerprint != other.fingerprint
     assert whole.about["kl_tuned"] == again.about["kl_tuned"]
-    made = (tmp_path / "0" / tuned.FILE).stat().st_mtime_ns
+    made = (tmp_path / "0" / FITTED["tuned"]).stat().st_mtime_ns
     assert tuned.tune(model, LINES, tmp_path / "0", **given).about == whole.about, "what is done is not done again"
-    assert (tmp_path / "0" / tuned.FILE).stat().st_mtime_ns == made
+    assert (tmp_path / "0" / FITTED["tuned"]).stat().st_mtime_ns == made
 
 
 def test_a_file_comes_back_and_refuses_another_model(tiny, trained, tmp_path):
     folder, found, _ = trained
-    path = folder / tuned.FILE
+    path = folder / FITTED["tuned"]
     again = tuned.load(path, tiny("llama"))
     assert torch.equal(again.weight, found.weight) and again.about["text"] == "lines"
     for other in (tiny("qwen3"), randomised(tiny("llama"), 1)):
-        with pytest.raises(SemhubError, match="was trained for tiny-llama and not for"):
+        with pytest.raises(SemhubError, match="was made for tiny-llama and not for"):
             tuned.load(path, other)
     part = {name: getattr(found, name)[:2].half() for name in ("weight", "bias")}
     save_file(part, tmp_path / "x", {"about": json.dumps(found.about)})
     with pytest.raises(SemhubError, match=r"has shape \(2, "):
         tuned.load(tmp_path / "x", tiny("llama"))
     save_file({"weight": found.weight}, tmp_path / "y")
-    with pytest.raises(SemhubError, match="holds no tuned lens"):
+    with pytest.raises(SemhubError, match="holds no reading"):
         tuned.load(tmp_path / "y", tiny("llama"))
     for bad in (tmp_path / "none", tmp_path / "z"):
         (tmp_path / "z").write_text("no safetensors")
@@ -199,12 +199,12 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     model = tiny("llama")
     model.module.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
-    assert available_readings(load_model(str(tmp_path), check=False)) == ("normed", "raw")
+    assert available_readings(load_model(str(tmp_path), check=False)) == ("normed", "raw", "neighbours")
     with pytest.raises(SemhubError, match="has no reading 'tuned'; `semhub tune"):
         lens(load_model(str(tmp_path), check=False), torch.zeros(1, 4, model.hidden_size), top_k=1, reading="tuned")
-    (tmp_path / tuned.FILE).write_bytes((trained[0] / tuned.FILE).read_bytes())
+    (tmp_path / FITTED["tuned"]).write_bytes((trained[0] / FITTED["tuned"]).read_bytes())
     found = load_model(str(tmp_path), check=False)
-    assert available_readings(found) == ("normed", "raw", "tuned")
+    assert available_readings(found) == ("normed", "raw", "tuned", "neighbours")
     assert available_readings(randomised(found, 0)) == ("normed", "raw")
     hidden = hidden_states(found, PROMPTS).hidden
     named, given = (lens(found, hidden, top_k=3, reading=r).top_logprobs for r in ("tuned", found.readings["tuned"]))
@@ -222,7 +222,7 @@ def test_a_model_has_a_third_reading_where_translators_lie_beside_it(tiny, train
     )
     assert abs(own.tuned - own.normed)[:-1].min() > 1e-5 and own.tuned.iloc[-1] == own.normed.iloc[-1]
     [grid] = regions.lens_grid(found, {"x": PROMPTS[0]}, ["the"], top_k=2)
-    assert list(grid["readings"]) == ["normed", "raw", "tuned"]
+    assert list(grid["readings"]) == ["normed", "raw", "tuned", "neighbours"]
     before = digest(found)
     found.readings["tuned"] = some_translators(found)
     assert digest(found) != before, "another lens is another result"
@@ -234,7 +234,7 @@ def test_shipped_translators_are_nearer_than_the_normed_lens_at_every_layer(name
     about = model.readings["tuned"].about
     assert len(about["kl_tuned"]) == model.n_layers == about["layers"]
     assert all(tuned_kl <= normed for tuned_kl, normed in zip(about["kl_tuned"], about["kl_normed"], strict=True))
-    assert (organism_path(name) / tuned.FILE).stat().st_size < 80_000
+    assert (organism_path(name) / FITTED["tuned"]).stat().st_size < 80_000
     sensed = {"hub-sees": " and 2000 pictures", "hub-hears": " and 2000 sounds"}.get(name, "")
     assert about["text"] == f"14000 generated lines of all types{sensed}, seed 0"
     texts, _ = text_for(f"organism:{name}", None, seed=7, n=100, n_sensed=30)  # drawn anew
@@ -281,12 +281,12 @@ def test_the_command_trains_from_a_file(tiny, tmp_path, capsys):
     assert "--text FILE" in capsys.readouterr().err
     assert cli.main([*asked, "--text", str(tmp_path / "lines.txt")]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{tmp_path / 'm' / tuned.FILE}\n"
+    assert captured.out == f"{tmp_path / 'm' / 'tuned.safetensors'}\n"
     assert "1 × empty line" in captured.err and "3 steps" in captured.err and "normed    tuned" in captured.err
     found = load_model(str(tmp_path / "m"), check=False).readings["tuned"]
     assert found.about["text"] == f"lines.txt, {len(LINES)} lines"
     low = [*asked, "--text", str(tmp_path / "lines.txt"), "--dtype", "bfloat16", "--out", str(tmp_path / "low")]
-    assert cli.main(low) == 0 and (tmp_path / "low" / tuned.FILE).is_file()
+    assert cli.main(low) == 0 and (tmp_path / "low" / FITTED["tuned"]).is_file()
     capsys.readouterr()
     (tmp_path / "latin.txt").write_bytes("el perro comió".encode("latin-1"))
     for file, sentence in (("latin.txt", "is not UTF-8"), ("none.txt", "cannot be read")):

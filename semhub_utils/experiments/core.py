@@ -30,12 +30,13 @@ from semhub_utils.experiments.numbers import (
     exchanges,
 )
 from semhub_utils.inputs import Input, Prompt
-from semhub_utils.lens import READINGS
+from semhub_utils.lens import READINGS, Reading
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
 
 TOO_LONG = "longer than the model's context"
+SHARED = "texts of the bank, which are read themselves"
 TWINS = 5  # how many seeds of random weights stand beside a model
 
 Result = tuple[pd.DataFrame, list[Evidence]]
@@ -113,6 +114,7 @@ def run(
     others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
+    brief: bool = False,
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
@@ -120,8 +122,9 @@ def run(
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
     random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
-    dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
-    left the claims are there without a number, which cannot be tested, and there is no curve.
+    dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
+    is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a
+    number, which cannot be tested, and there is no curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
     before = getattr(items, "dropped", {}) if dropped is None else dropped
@@ -135,17 +138,22 @@ def run(
     for reading in readings:
         way = (READINGS | model.readings).get(reading)  # none where an experiment does not read through the lens
         seeds = twins if way is None or way.random_weights else ()
-        own, beside = _read(experiment, model, kept, reading, seed, seeds, others or {})
+        read, common = reading, 0
+        if way is not None:
+            apart, common = way.apart_from(kept.asked)
+            read = apart if common else reading
+        own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
+        less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
-            _evidence(
-                claim, model, kept, own, beside, dropped=lost, first=reading == first and claim in judged, **shared
-            )
+            _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
             for claim in experiment.claims
+            if claim in judging or not brief
         ]
-        curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
-        tables += [tidy(found), *curves]
-        claims += found
+        tables, claims = [*tables, tidy(found)], [*claims, *found]
+        if not brief:
+            lost_all = sum(lost.values())
+            tables += _curves(experiment, model, kept, kept.found | own, beside, dropped=lost_all, **shared)
     table = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
     return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
 
@@ -161,13 +169,13 @@ Beside = dict[str, dict[Key, Float[np.ndarray, "seed item layer"]]]
 
 
 def _read(
-    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str, seed: int, twins: Sequence[int],
+    experiment: Experiment, model: LanguageModel, kept: Kept, reading: str | Reading, seed: int, twins: Sequence[int],
     others: Mapping[str, LanguageModel],
 ) -> tuple[Numbers, Beside]:  # fmt: skip
     """What the model reads, and what is read where nothing should show."""
     if not kept.items:
         return {}, {}
-    prompts = kept.labels("prompt") if kept.prompts is None else kept.prompts
+    prompts = kept.asked
     own, beside = experiment.read(model, kept, prompts, reading), {}
     for way in ways(prompts[0]) if experiment.nothing is None else experiment.nothing:
         empty = emptied(prompts, way, seed=seed)

@@ -112,6 +112,11 @@ class Kept:
     series: str = ""
     seed: int = 0
 
+    @property
+    def asked(self) -> Sequence:
+        """What is read."""
+        return self.labels("prompt") if self.prompts is None else self.prompts
+
     def only(self, of: Bool[np.ndarray, " item"] | None) -> "Kept":
         """These items alone; all of them for None."""
         if of is None:

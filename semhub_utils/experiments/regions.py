@@ -19,7 +19,7 @@ from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Columns, Exchange, Kept, Numbers, Scores, Weighed
 from semhub_utils.experiments.words import asked
 from semhub_utils.inputs import Encoding, Input, Prompt
-from semhub_utils.lens import available_readings, lens, word_logprobs
+from semhub_utils.lens import available_readings, lens, reading_of, word_logprobs
 from semhub_utils.models import LanguageModel
 from semhub_utils.pairings import least_permutation_p, random_pairings
 from semhub_utils.similarity import cosine_matrix
@@ -51,7 +51,7 @@ def read_regions(
     for an empty region."""
     positions = [sorted({*chain(*some)}) for some in regions]
     options = {"top_k": int(FIRST in wanted), "rank": RANK in wanted, "entropy": ENTROPY in wanted}
-    options["reading"] = "raw" if reading == RELEASED else reading
+    options["reading"] = reading_of(reader, "raw" if reading == RELEASED else reading).at_patches
     measures = {
         PROBABILITY: lambda seen: word_logprobs(seen.logprob, groups),
         FIRST: lambda seen: torch.cat([torch.isin(seen.top_ids, ids[list(group)]) for group in groups], -1),
@@ -241,7 +241,8 @@ def overlay(
                 true[place] |= {*area.words}
         hidden = hidden_states(model, [encoding], positions=encoding.patches, layers=layers).hidden
         for reading in readings:
-            options = {"targets": table.ids if owner else None, "layers": layers, "reading": reading}
+            options = {"targets": table.ids if owner else None, "layers": layers}
+            options["reading"] = reading_of(model, reading).at_patches
             seen = lens(model, hidden, top_k=1, **options)
             texts = {int(i): model.tokenizer.decode([i]).strip() for i in seen.top_ids.unique()}
             firsts = {among[0]: (seen.top_ids[..., 0], seen.top_logprobs[..., 0], texts)}
@@ -454,7 +455,9 @@ def top_words(model: LanguageModel, encoding: Encoding, positions: Sequence[int]
     """By reading, the likeliest tokens, their probabilities and the entropy, layer first; and the tokens' texts."""
     hidden, readings = hidden_states(model, [encoding], positions=[[*positions]]).hidden, {}
     for reading in available_readings(model):
-        found = lens(model, hidden, top_k=top_k, entropy=True, reading=reading)
+        way, _ = reading_of(model, reading).apart_from([encoding])
+        way = way.at_patches if encoding.patches else way
+        found = lens(model, hidden, top_k=top_k, entropy=True, reading=way)
         readings[reading] = {
             "ids": found.top_ids.transpose(0, 1).numpy(),
             "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),

@@ -1,8 +1,11 @@
-"""What a tuned lens is trained on: the lines of a file, or those of a shipped model's world, all types mixed."""
+"""What readings are made of: the lines of a file, or those of a shipped model's world, all types mixed."""
 
 import json
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from semhub_utils import identity
@@ -13,6 +16,9 @@ from semhub_utils.organism.world import TYPES, World, text, tidy
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.files import lines
 from semhub_utils.spokes.items import Items
+
+WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+|[^\w\s]")  # a character of Chinese is one
+BANK, TWICE = 6000, 2
 
 
 def text_for(
@@ -33,23 +39,45 @@ def text_for(
         if found.some("text", file).dropped:
             say(found.left_out)
         return found, f"{file.name}, {len(found)} lines"
-    card = identity.beside(model_id).with_name(identity.CARD)
+    told = _card(model_id)
     need(
-        card.is_file(),
-        f"No text was given for the tuned lens of {model_id}; --text FILE, with a text a line of the kind the "
+        told,
+        f"No text was given for a reading of {model_id}; --text FILE, with a text a line of the kind the "
         "model was trained on, would do.",
     )
-    told = json.loads(card.read_text("utf-8"))
-    sense = told.get("sense", {}).get("name")
-    if sense:  # what sees or hears was taught its texts as its trunk
-        told = identity.card(told["trunk"]["name"])
-    make, rng = Generators(World(**told["recipe"]["world"])), random.Random(f"mixed text {seed}")
-    found = [text(tidy(make.monolingual(rng, TYPES[k % len(TYPES)]))) for k in range(n)]
+    found, sense = _lines(told, n, f"mixed text {seed}"), told.get("sense", {}).get("name")
     if sense:
         found += questions(sense, n_sensed, seed=seed)
         random.Random(seed).shuffle(found)
     beside_them = {"sees": f" and {n_sensed} pictures", "hears": f" and {n_sensed} sounds"}.get(sense, "")
     return found, f"{n} generated lines of all types{beside_them}, seed {seed}"
+
+
+def _card(model_id: str) -> dict:
+    """That of a model that `semhub train` made; nothing for any other."""
+    path = identity.beside(model_id) / identity.CARD
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _lines(told: dict, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
+    """Lines of the world that a card tells of, or of the book's."""
+    if "trunk" in told:  # what sees or hears was taught its texts as its trunk
+        told = identity.card(told["trunk"]["name"])
+    make, rng = Generators(World(**told.get("recipe", {}).get("world", {}))), random.Random(seed)
+    return [text(tidy(make.monolingual(rng, types[k % len(types)]))) for k in range(n)]
+
+
+@cache
+def bank_texts(model_id: str, types: tuple[str, ...] = TYPES) -> tuple[str, ...]:
+    """Texts in which every word stands TWICE, the first of a text not counted: of BANK lines of each type of the
+    model's own world, or of the book's for a model of none, those with a word that has not stood so often before."""
+    seen, found = Counter(), []
+    for line in dict.fromkeys(_lines(_card(model_id), BANK * len(types), "bank", types)):
+        words = WORD.findall(line)[1:]
+        if any(seen[word] < TWICE for word in words):
+            seen.update(words)
+            found.append(line)
+    return tuple(found)
 
 
 def questions(sense: str, n: int, *, seed: int) -> list[Input]:
