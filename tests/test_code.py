@@ -355,7 +355,7 @@ def test_arguments_are_read_for_the_name_of_their_parameter(tiny):
         for i in items
         if one_token_forms(model.tokenizer, i.anchor, "add(") and i.targets["argument"] != i.targets["name"]
     ]
-    assert claims[0].n == len(left) > 6 and claims[0].n_units == len({item.cluster for item in left})
+    assert claims[0].n == len(left) > 6 and claims[0].n_units == len({item.moves_with for item in left})
     assert claims[0].dropped["name and argument are the same word"] > 0
     assert claims[0].n + sum(claims[0].dropped.values()) == len(places)
 
