@@ -166,7 +166,7 @@ def test_pairings_stay_in_their_group_and_are_permutations():
 def test_clusters_move_together_and_items_without_a_place_sit_out():
     clusters = np.array([0, 0, 0, 1, 1, 2, 3, 3])
     groups = np.array([0, 0, 1, 0, 1, 0, 2, 2])
-    pairing = random_pairings(9, groups=groups, clusters=clusters, draws=100, seed=0)
+    pairing = random_pairings(8, groups=groups, clusters=clusters, draws=100, seed=0)
     sat_out = 0
     for row in pairing:
         there = row >= 0
