@@ -155,6 +155,7 @@ def rates() -> pd.DataFrame:
         named = {"series": of.name}
         numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
         wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
+        wolf = wolf[wolf.verdict != UNTESTABLE]
         rows.append(named | {"reading": FOUND} | numbers)
         rows.append(named | {"reading": ALARMS} | _share(wolf.verdict == HOLDS))
     return pd.DataFrame(rows).assign(experiment="instruments")
