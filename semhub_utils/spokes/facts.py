@@ -95,7 +95,7 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
     return items
 
 
-def englishtwins(chosen: Sequence[Prompt]) -> list[LensItem]:
+def english_twins(chosen: Sequence[Prompt]) -> list[LensItem]:
     """The English twin of each prompt, to be continued with its own answer: what a model must know whose English states
     are written into other runs."""
     return [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in twins(chosen)]
