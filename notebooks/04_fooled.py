@@ -385,7 +385,8 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 # *False alarms* are the claims that hold where they must not, with the upper end of their 95% interval. *Found* are those that
 # hold on the three hubs, and *clear of its null* those whose numbers are above what shuffled words reach, whatever the controls say.
 # *Written, found* is power: the share in which the English that was written is found, and at that layer. A reading that finds
-# nothing in the hubs and finds what was written is not blind: there, a control explains what it sees.
+# nothing in the hubs and finds what was written is not blind: there, a control explains what it sees. *raw* is set against a last
+# layer that stands on another scale, so what it misses it may have seen.
 #
 # ## What you learned
 #
