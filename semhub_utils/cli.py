@@ -173,14 +173,15 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "alarms", "power"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
-    from .experiments import fooled as measure
+    from .calibration import PARTS
+    from .experiments.trials import calibrate as measure
 
     given = {"out": options.out, "fresh": options.fresh, "say": _say}
-    for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
+    for path in measure(options.organisms, parts=options.part or PARTS, **given):
         print(path)
     return 0
 
@@ -215,7 +216,10 @@ def tune(options: Options) -> int:
 @command(
     "train one of the models that ship with the book",
     "seed",
-    ("name", _takes("NAME", "a recipe, or sees, hears, islands-sees: senses for one", nargs="?", default="hub")),
+    (
+        "name",
+        _takes("NAME", "a recipe; sees, islands-hears ...: a sense; taught, taught-sees ...", nargs="?", default="hub"),
+    ),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
     minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
@@ -223,8 +227,10 @@ def tune(options: Options) -> int:
 def train(options: Options) -> int:
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
-    sense = options.name.endswith(("sees", "hears"))
-    if sense:
+    alone = options.name.startswith("taught") or options.name.endswith(("sees", "hears"))  # without a curve
+    if options.name.startswith("taught"):
+        from .organism.taught import train_taught as teach
+    elif alone:
         from .organism.lessons import train_sense as teach
     else:
         from .organism.llama import train as teach
@@ -232,7 +238,7 @@ def train(options: Options) -> int:
     folder = teach(options.name, out, **given)
     if not (folder / "model.safetensors").exists():
         _say("The time is up and the state is saved; the same command trains on from there.")
-    elif not sense:
+    elif not alone:
         from .experiments.raising import write_curve
 
         _say(f"looking at the checkpoints: {write_curve(folder)}")

@@ -286,10 +286,14 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 WEIGHTS = Path(__file__).parent / "organism" / "weights"  # the folder of shipped organisms
 
 
-def available(*, senses: bool = False) -> list[str]:
-    """Names of the shipped organisms that read and write text alone, or of those that see or hear, sorted."""
-    names = sorted(path.parent.name for path in WEIGHTS.glob("*/model.safetensors"))
-    return [name for name in names if has_sense(name) == senses]
+def available(*, senses: bool = False, taught: bool = False) -> list[str]:
+    """Names of the shipped organisms that read and write text alone, or of those that see or hear, sorted; or of those
+    `taught`, in which effects are planted."""
+    return [name for name in _shipped() if has_sense(name) == senses and name.startswith("taught") == taught]
+
+
+def _shipped() -> list[str]:
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/model.safetensors"))
 
 
 def has_sense(name: str) -> bool:
@@ -302,7 +306,7 @@ def organism_path(name: str) -> Path:
     """Folder of a shipped organism, "organism:hub" or "hub". Raises SemhubError, naming those there are, on any other
     name."""
     short = name.removeprefix(PREFIX)
-    known = [PREFIX + there for there in (*available(), *available(senses=True))]
+    known = [PREFIX + there for there in _shipped()]
     need_one_of(PREFIX + short, known, f"There is no organism {name!r}")
     return WEIGHTS / short
 
