@@ -42,7 +42,7 @@ results_dir = "results"
 # %% tags=["hide-cell"]
 from semhub_utils import calibration
 from semhub_utils.chapter import begin, glue, listing
-from semhub_utils.experiments import fooled, instruments, trials
+from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import facts
 from semhub_utils.verdicts import judge
@@ -130,14 +130,14 @@ curves.curves(
 fakes = chapter.find("fakes", lambda: fooled.fake_trials(n_items, seed))
 
 # %% tags=["hide-input"]
-readings = {
+readers = {
     "raw cosine": "raw cosine of the fake",
     "careless": "fake holds, careless",
     "careful": "fake holds, careful",
     "truth": "true hub holds",
 }
-shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readings)
-shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readings.values()]]
+shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readers)
+shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readers.values()]]
 formats = dict.fromkeys(shares, "{:.0%}") | {"raw cosine of the fake": "{:.2f}"}
 listing(shares.rename_axis("artefact").reset_index(), **formats)
 
@@ -353,6 +353,40 @@ doses.dose(
 
 # %% [markdown]
 # A model in which one experiment finds a hub and another does not need not contradict itself: they do not see equally well.
+#
+# ## Five readings, one question
+#
+# The lens can be read in five ways, which the page on conventions has. Does each of them see meaning across types where there is some, and
+# only there? The same claim, that the right English word is above wrong ones at some middle layer, goes through all five: on
+# islands of {glue}`n_islands` seeds and on the hub with its words exchanged, where it must not hold; and on the planted, the plain and
+# the balanced hub. Then English is *written* into the exchanged hub: at one middle layer the state of the prompt's English twin is
+# added, so much of it as the dose says. Before the run one thing was asked: where nothing is shared, no reading finds it in more than
+# {glue}`most_alarms` of the cases. How often it is found in the hubs is shown and was not asked, as a state that holds no more than its
+# own token is no hub, and its row is a control.
+
+# %%
+five = chapter.find("readings", readings.rates)
+
+# %% tags=["hide-input"]
+five.bars(
+    "calibrated-readings",
+    "Which reading can be believed?",
+    alt="Share of lens claims judged to hold, by reading, with a switch for the kind of model.",
+    y="share of claims judged to hold",
+)
+
+# %% tags=["hide-input"]
+measured = readings.read()
+glue("n_islands", measured[measured.model == readings.ISLANDS].seed.nunique())
+glue("most_alarms", readings.MOST_ALARMS, ".0%")
+listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
+
+# %% [markdown]
+# *False alarms* are the claims that hold where they must not, with the upper end of their 95% interval. *Found* are those that
+# hold on the three hubs, and *clear of its null* those whose numbers are above what shuffled words reach, whatever the controls say.
+# *Written, found* is power: the share in which the English that was written is found, and at that layer. A reading that finds
+# nothing in the hubs and finds what was written is not blind: there, a control explains what it sees. *raw* is set against a last
+# layer that stands on another scale, so what it misses it may have seen.
 #
 # ## What you learned
 #

@@ -57,8 +57,10 @@ def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = 
 
 def not_found(found: dict[str, int] | None) -> str | None:
     """The precondition of a claim whose instrument was calibrated: None, or the sentence that ends it."""
-    if found is None or (found["m"] and found["k"] >= ENOUGH * found["m"]):
+    if found is None:
         return None
-    if not found["m"]:
-        return "no effect was ever planted for this instrument, so that nobody knows whether it would be found."
+    if found["m"] < PLANTED_AT_LEAST:
+        return f"{found['m']} effects were planted for this instrument, and {PLANTED_AT_LEAST} are asked."
+    if found["k"] >= ENOUGH * found["m"]:
+        return None
     return f"this instrument finds {found['k']} of {found['m']} effects planted for it, and {ENOUGH:.0%} is asked."

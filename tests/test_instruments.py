@@ -122,12 +122,12 @@ def test_what_is_expected_is_said_of_every_claim_and_model():
     assert (expected[trials.RANDOM] == MUST_NOT).all(), "random weights know nothing"
 
 
-def test_the_table_of_power_is_whole_and_what_a_fresh_look_gives():
+def test_the_table_of_power_is_what_a_fresh_look_gives():
     power = calibration.table("power")
     claims = {(of.name, claim) for of in INSTRUMENTS for claim in of.claims}
     assert set(zip(power.instrument, power.experiment, strict=True)) == claims
     stated = power[(power.dose == STATED) & power.seed.notna()]
-    assert (stated.groupby(["instrument", "experiment"]).seed.nunique() >= PLANTED_AT_LEAST).all()
+    assert not stated.duplicated(["instrument", "experiment", "seed"]).any()
     for row in (6, 7):
         fresh = BY_ROW[row].look(shipped("islands"), 1, {STATED: None}).set_index("experiment")
         kept = stated[(stated.row == str(row)) & (stated.seed == 1)].set_index("experiment").loc[fresh.index]
@@ -137,16 +137,14 @@ def test_the_table_of_power_is_whole_and_what_a_fresh_look_gives():
 
 def test_the_table_of_alarms_is_what_a_fresh_look_gives_and_stays_within_what_the_book_allows():
     alarms = trials.judged_alarms()
-    assert alarms.expected.notna().all()
-    assert alarms[alarms.model == trials.RANDOM].groupby("instrument").seed.nunique().min() >= 20
-    assert alarms[alarms.model == "islands"].seed.nunique() >= 4
+    assert alarms.expected.notna().all() and alarms[alarms.model == "islands"].seed.nunique() >= 4
     seed = trials.ALARM_SEEDS[0]
     fresh = BY_ROW[6].look(randomised(shipped("hub"), seed), seed).set_index("experiment")
     kept = alarms[(alarms.model == trials.RANDOM) & (alarms.seed == seed) & (alarms.row == "6")].set_index("experiment")
     assert kept.verdict.loc[fresh.index].tolist() == fresh.verdict.tolist()
-    wolf = alarms[alarms.expected == MUST_NOT]
+    wolf = alarms[(alarms.expected == MUST_NOT) & (alarms.verdict != UNTESTABLE)]
     told = share(int((wolf.verdict == HOLDS).sum()), len(wolf))
-    assert told["value"] <= 0.05, told
+    assert len(wolf) > 300 and told["value"] <= 0.05, told
 
 
 def test_rates_count_the_rows_own_claim():
@@ -175,7 +173,8 @@ def test_an_instrument_that_misses_what_is_planted_is_not_believed(monkeypatch, 
     assert found_of_planted("patch") is None and not_found(None) is None
     assert "17 of 20" in not_found(found_of_planted("lens-lead", row=6))
     assert not_found(found_of_planted("lens-lead", row=2)) is None
-    assert "ever planted" in not_found(found_of_planted("steering", row=11))
+    assert "0 effects were planted" in not_found(found_of_planted("steering", row=11))
+    assert "19 effects" in not_found({"k": 19, "m": PLANTED_AT_LEAST - 1})
 
 
 def test_claims_say_how_many_planted_effects_their_instrument_found(monkeypatch, tmp_path):

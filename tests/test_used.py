@@ -10,6 +10,8 @@ import pytest
 import torch
 from oracle import Oracle, curve, one_token_forms, values
 from planted import empty_llama
+from test_chapters import check_table, save_gpt2, tokenizer_of
+from test_chapters import run as run_chapter
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import used
@@ -535,3 +537,22 @@ def test_twins_of_three_spokes():
     assert (twin.prompt, twin.hub_prompt, twin.answer) == ("8=3+", "eight equals to three plus", "5")
     chosen = facts.prompts("code", 5)
     assert [t.answer for t in facts.twins(chosen)] == [p.answer for p in chosen]
+
+
+# ---- the chapter ----
+
+
+def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(tmp_path):
+    """It is asked by examples; most words of the list are one token to it."""
+    said = [item.prompt for item in translation.concept_items(60, seed=4)]
+    model = save_gpt2(tmp_path / "model", tokenizer_of(said * 3, 1500), 512)
+    claims, table, notebook = run_chapter("used", model, tmp_path, 16)
+    moved = {f"{name}/{site}" for name in ("concepts", "concepts-mean") for site in (used.LAST, used.WORD)}
+    needed = {f"necessity/{name}" for name in ("spanish", "german", "chinese", "french", "digits")}
+    assert {*claims} == moved | needed
+    for name, claim in claims.items():
+        assert claim["verdict"] == UNTESTABLE and "nan" not in claim["reason"].lower(), (name, claim["reason"])
+        assert (claim["row"], claim["paper"]) == ("own", None)
+    check_table(table, {"necessity", "necessity-rank", "necessity-share"})
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]

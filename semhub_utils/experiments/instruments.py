@@ -250,7 +250,7 @@ def _arguments(model: LanguageModel, seed: int) -> Case:
 
 
 def _ranges(model: LanguageModel, seed: int) -> Case:
-    return Case(interventions.Range(), code.range_places(code.programs(8 * READ, seed=seed)), "range")
+    return Case(interventions.Range(), code.range_places(code.programs(4 * READ, seed=seed)), "range")
 
 
 def _forms(model: LanguageModel, seed: int) -> Case:

@@ -48,16 +48,18 @@ DATA = Path(__file__).parents[1] / "data"
 
 @dataclass(frozen=True)
 class Written(words.Lens):
-    """The lens on states into which those of other prompts are written at layer WRITTEN: h + dose |h| e / |e|, e being
-    the last state of `twin` of the prompt at that layer. Nothing after it is changed."""
+    """The lens on states into which those of other prompts are written at one layer: h + dose |h| e / |e|, e being the
+    last state of `twin` of the prompt at that layer. Nothing after it is changed."""
 
     twin: Mapping[str, str] = field(default_factory=dict)
     dose: float = 0.0
+    layer: int = WRITTEN
 
     def states(self, reader: LanguageModel, prompts: Sequence) -> Float[torch.Tensor, "item layer hidden"]:
         found = super().states(reader, prompts).clone()
         if self.dose:
-            h, e = found[:, WRITTEN], super().states(reader, [self.twin[p] for p in prompts])[:, WRITTEN]
+            h = found[:, self.layer]
+            e = super().states(reader, [self.twin[p] for p in prompts])[:, self.layer]
             h += self.dose * h.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(e, dim=-1)
         return found
 

@@ -155,8 +155,9 @@ def rates() -> pd.DataFrame:
         named = {"series": of.name}
         numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
         wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
+        wolf = wolf[wolf.verdict != UNTESTABLE]
         rows.append(named | {"reading": FOUND} | numbers)
-        rows.append(named | {"reading": ALARMS} | share(int((wolf.verdict == HOLDS).sum()), len(wolf)))
+        rows.append(named | {"reading": ALARMS} | _share(wolf.verdict == HOLDS))
     return pd.DataFrame(rows).assign(experiment="instruments")
 
 
@@ -177,9 +178,12 @@ def ladder() -> pd.DataFrame:
         own = power[(power.instrument == of.name) & (power.experiment == of.claims[0])]
         for dose, some in own.groupby("dose"):
             planted = some[some.seed.notna()]
-            told = share(int(planted.found.astype(bool).sum()), len(planted)) if len(planted) else {"n": 0}
-            rows.append({"series": of.name, "strength": dose} | told)
+            rows.append({"series": of.name, "strength": dose} | _share(planted.found.astype(bool)))
     return pd.DataFrame(rows).assign(experiment="ladder", reading="")
+
+
+def _share(hits: pd.Series) -> dict[str, float]:
+    return share(int(hits.sum()), len(hits)) if len(hits) else {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
 
 
 def judged_alarms() -> pd.DataFrame:
