@@ -461,7 +461,9 @@ def and_programs():
 )
 def test_and_is_found_where_it_was_put(arrows, verdicts):
     places = code.comma_places(and_programs())
-    _, claims = core.run(unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows, fade=5.0), places, series="lists")
+    _, claims = core.run(
+        unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows, noise=0.0005, fade=5000.0), places, series="lists"
+    )
     found = {claim.experiment: judge(claim).verdict for claim in claims}
     for name, verdict in zip(("and-lead", "and-place"), verdicts, strict=True):
         if verdict == NOT:  # weakly so by chance, one time in twenty; and "and" may be the same everywhere
