@@ -183,6 +183,8 @@ if data_dir:
         name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
     }
 needs = {name: can.get(name) for name in twins}
+
+# %% tags=["hide-input"]
 needed = chapter.run(used.Necessity(), twins)
 needed.bars(
     "necessity",
