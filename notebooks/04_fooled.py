@@ -40,8 +40,9 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
+from semhub_utils import calibration
 from semhub_utils.chapter import begin, glue, listing
-from semhub_utils.experiments import fooled
+from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import facts
 from semhub_utils.verdicts import judge
@@ -129,14 +130,14 @@ curves.curves(
 fakes = chapter.find("fakes", lambda: fooled.fake_trials(n_items, seed))
 
 # %% tags=["hide-input"]
-readings = {
+readers = {
     "raw cosine": "raw cosine of the fake",
     "careless": "fake holds, careless",
     "careful": "fake holds, careful",
     "truth": "true hub holds",
 }
-shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readings)
-shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readings.values()]]
+shares = fakes.table.pivot(index="series", columns="reading", values="value").rename(columns=readers)
+shares = shares.loc[[kind.name for kind in ARTEFACTS], [*readers.values()]]
 formats = dict.fromkeys(shares, "{:.0%}") | {"raw cosine of the fake": "{:.2f}"}
 listing(shares.rename_axis("artefact").reset_index(), **formats)
 
@@ -261,7 +262,7 @@ blank = chapter.find(
 listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-alike = fooled.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
+alike = trials.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
 glue("blank", round(alike.value * alike.n))
 glue("blank_high", alike.high, ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
@@ -273,72 +274,119 @@ glue("blank_above", int((blank.low > 0).sum()))
 # rests on; for {glue}`blank_above` of {glue}`worlds` models the interval of that lies above zero, and {glue}`blank` of
 # {glue}`worlds` are judged to hold (the upper end of the 95% interval of that share is {glue}`blank_high`).
 #
-# ## Trained models, where there is nothing to find
+# ## Each instrument, planted effects and none
 #
-# Similarity is one experiment of several. `semhub calibrate` puts others to models without a hub too, and its tables ship
-# with this book. They hold the claims {glue}`calibrated`; of no other does this chapter say how often it is wrong. There are
-# {glue}`random_models` models of random weights. Then there is the shipped hub with its words *exchanged*: within each type
-# but English, the words for things have changed places, so that a trained model reads every prompt and no pair fits but by
-# chance. Third come *islands*, where they ship: trained models whose types share no fact.
+# Similarity is one experiment of several. *Does not hold* means little from an instrument that was never seen to say yes. So
+# `semhub calibrate` plants an effect for each of the paper's 21 experiments, and its tables ship with this book.
+#
+# *What is read* gets a written state. Take islands, a model whose types share no fact. Once its state at layer {glue}`planted_at` of
+# 8 has been read, add the unembedding row of the right English word, as long as the state itself; for similarity, one random
+# vector for both sides of a pair. Nothing after that layer is changed, so a claim that finds it finds it *there*. *What a model
+# says* cannot be written. For that there are organisms that were taught it, `taught` and its eyes and ears: under "good" minus
+# "bad" they become pleasant, under "start" minus "end" they write `range(0, n)`. Their dose is how far the hub's weights have
+# moved to theirs.
+#
+# An effect is *found* if the claim holds, and at the layer where it was planted. Each was planted {glue}`planted_n` times, with other
+# items and other directions.
+#
+# The other way round, every instrument looks at models of which it was written down before what it **must not** find:
+# {glue}`random_models` models of random weights; {glue}`islands_models` islands; a model that was raised on English alone; the hub
+# after its Spanish words have changed places. Not all that holds there is a false alarm. English is most of what islands read, so
+# that their layers lean to English is true. Such cells are *open*, and the table of them was written before any of the others.
+
+# %% tags=["hide-input"]
+calibrated = chapter.find("instruments", trials.rates)
+listing(trials.counted(calibrated.table))
+
+# %% tags=["hide-input"]
+calibrated.bars(
+    "instruments",
+    "Which instrument finds what is there, and which what is not?",
+    alt="Share of planted effects found and share of false alarms, by instrument, with a switch between the two.",
+    y="share",
+)
+
+# %% tags=["hide-input"]
+asked = trials.judged_alarms().query("expected == @calibration.MUST_NOT")
+wolf = trials.shares(asked.assign(all="all"), ["all"]).iloc[0]
+paper = calibrated.rows(reading=trials.FOUND)
+paper = paper[paper.series.map(instruments.ROWS) != "own"]
+good = paper.value >= calibration.ENOUGH
+glue("planted_at", instruments.PLANTED)
+glue("planted_n", calibration.PLANTED_AT_LEAST)
+glue("random_models", asked[asked.model == trials.RANDOM].seed.nunique())
+glue("islands_models", asked[asked.model == "islands"].seed.nunique())
+
+# %% tags=["hide-input"]
+glue("real_n", len(asked))
+glue("real", wolf["value"], ".1%")
+glue("real_low", wolf["low"], ".1%")
+glue("real_high", wolf["high"], ".1%")
+glue("good", int(good.sum()))
+glue("bad", ", ".join(paper[~good].series) or "none")
+glue("enough", calibration.ENOUGH, ".0%")
+
+# %% [markdown]
+# Of the 21, {glue}`good` find at least {glue}`enough` of what was planted. The others: {glue}`bad`. Whatever they say about any model
+# reads *cannot be tested here*, until they are mended: every claim in this book asks this table first, and says how many planted
+# effects its instrument found.
+#
+# Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims
+# on one model are not independent, so take the interval as a guide). This book allows itself one in twenty.
 #
 # Claims are judged by the rules, with two helps taken away: no precondition asks whether the model knows the task, and no random
 # weights stand beside it as a control.
+#
+# How strong does an effect have to be? Plant less of it, and more:
 
 # %%
-real = chapter.find("real-alarms", lambda: fooled.rates("alarms"))
+doses = chapter.find("ladder", trials.ladder)
 
 # %% tags=["hide-input"]
-real.bars(
-    "real-alarms",
-    "Which experiment finds a hub where there is none?",
-    alt="Share of claims judged to hold on models without a hub, by experiment, with a switch for the kind of model.",
+doses.dose(
+    "ladder",
+    "How much has to be planted to be found?",
+    alt="Share of planted effects that are found by dose, one curve per instrument.",
+    y="share of planted effects found",
+    x_title="dose (1 = as long as the state, or taught to the end)",
+)
+
+# %% [markdown]
+# A model in which one experiment finds a hub and another does not need not contradict itself: they do not see equally well.
+#
+# ## Five readings, one question
+#
+# The lens can be read in five ways, which the page on conventions has. Does each of them see meaning across types where there is some, and
+# only there? The same claim, that the right English word is above wrong ones at some middle layer, goes through all five: on
+# islands of {glue}`n_islands` seeds and on the hub with its words exchanged, where it must not hold; and on the planted, the plain and
+# the balanced hub. Then English is *written* into the exchanged hub: at one middle layer the state of the prompt's English twin is
+# added, so much of it as the dose says. Before the run one thing was asked: where nothing is shared, no reading finds it in more than
+# {glue}`most_alarms` of the cases. How often it is found in the hubs is shown and was not asked, as a state that holds no more than its
+# own token is no hub, and its row is a control.
+
+# %%
+five = chapter.find("readings", readings.rates)
+
+# %% tags=["hide-input"]
+five.bars(
+    "calibrated-readings",
+    "Which reading can be believed?",
+    alt="Share of lens claims judged to hold, by reading, with a switch for the kind of model.",
     y="share of claims judged to hold",
 )
 
 # %% tags=["hide-input"]
-verdicts = fooled.read("alarms")
-all_claims = fooled.shares(verdicts.assign(series="all"), ["series"]).iloc[0]
-glue("random_models", verdicts[verdicts.model == fooled.RANDOM].seed.nunique())
-glue("calibrated", ", ".join(verdicts.experiment.unique()))
-glue("real_n", int(all_claims.n))
-glue("real", all_claims.value, ".1%")
-glue("real_low", all_claims.low, ".1%")
-glue("real_high", all_claims.high, ".1%")
+measured = readings.read()
+glue("n_islands", measured[measured.model == readings.ISLANDS].seed.nunique())
+glue("most_alarms", readings.MOST_ALARMS, ".0%")
+listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 
 # %% [markdown]
-# Of {glue}`real_n` claims, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims on one model
-# are not independent, so take the interval as a guide).
-#
-# The table first found two faults in this book's own instruments. A state holds every word of its prompt, and shuffling by
-# the answer alone let the numbers before it look like many items. And right answers can be likelier words than most of their
-# class, so that flipping signs, its null then, was too easy for the lens. Both claims now have to beat more than one null.
-#
-# The other side is power. Take the hub that is known to be one, and add noise to the words of the other types, more and more. The
-# body and the English words stay as they were.
-
-# %%
-dimmed = chapter.find("real-power", lambda: fooled.rates("power"))
-
-# %% tags=["hide-input"]
-dimmed.dose(
-    "real-power",
-    "How noisy may a hub be, and still be found?",
-    alt="Share of claims judged to hold on a true hub, by experiment and by the noise added to its words.",
-    y="share of claims judged to hold",
-    x_title="noise (SDs of the English rows)",
-)
-
-# %% tags=["hide-input"]
-clear = dimmed.rows(strength=0).set_index("series").value
-glue("power_model", fooled.read("power").model[0])
-glue("power_first", clear.idxmin())
-glue("power_first_share", clear.min(), ".0%")
-glue("power_last", dimmed.table[dimmed.table.strength > 0].groupby("series").value.mean().idxmax())
-
-# %% [markdown]
-# This is the shipped organism called {glue}`power_model`. Without noise, the claim that is missed most often is {glue}`power_first`, which holds
-# in {glue}`power_first_share` of the cases; with noise, {glue}`power_last` holds out longest. A model in which one experiment
-# finds a hub and another does not need not contradict itself: they do not see equally well.
+# *False alarms* are the claims that hold where they must not, with the upper end of their 95% interval. *Found* are those that
+# hold on the three hubs, and *clear of its null* those whose numbers are above what shuffled words reach, whatever the controls say.
+# *Written, found* is power: the share in which the English that was written is found, and at that layer. A reading that finds
+# nothing in the hubs and finds what was written is not blind: there, a control explains what it sees. *raw* is set against a last
+# layer that stands on another scale, so what it misses it may have seen.
 #
 # ## What you learned
 #

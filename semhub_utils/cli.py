@@ -173,14 +173,15 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "alarms", "power"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
-    from .experiments import fooled as measure
+    from .calibration import PARTS
+    from .experiments.trials import calibrate as measure
 
     given = {"out": options.out, "fresh": options.fresh, "say": _say}
-    for path in measure.calibrate(options.organisms, parts=options.part or measure.PARTS, **given):
+    for path in measure(options.organisms, parts=options.part or PARTS, **given):
         print(path)
     return 0
 

@@ -167,7 +167,7 @@ def claim_card(claim: Mapping) -> Html:
     verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
     word, statistic = _word(claim), _said(claim, claim.get("unit"))
     others = {name: f"{_word(of)}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
-    margins = claim.get("margins", {})
+    margins, found = claim.get("margins", {}), claim.get("found")
     controls = {
         name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
         for name, of in claim.get("controls", {}).items()
@@ -184,6 +184,7 @@ def claim_card(claim: Mapping) -> Html:
         "Corrected p": f"{_p(claim)} against {claim['null']}" if claim.get("null") else None,
         "Controls": controls,
         "Middle layers": shape or None,
+        "Planted effects found": found and f"{found['k']} of {found['m']}",
         "Layers that pass": ", ".join(map(str, claim.get("passes", ()))) or None,
         "Rule": claim.get("reason"),
     }

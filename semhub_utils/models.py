@@ -188,6 +188,8 @@ class LanguageModel:
     files: Sequence[Path] = ()  # that the weights were read from
     find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
+    written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
+    """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
     shares_keys = True  # until it is seen to keep something else than keys and values
 

@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .calibration import found_of_planted, not_found
 from .errors import SemhubError, need
 from .evidence import Evidence
 from .identity import (
@@ -132,11 +133,14 @@ class Run:
 
         sentence: the claim in words. row, paper: the paper's experiment that it is about, in the order of its sections,
         and the paper's sentence, where it has one (else the claim is our own). precondition: one that failed, in words.
-        others: the same claim in other readings, which are judged beside it and do not count.
+        others: the same claim in other readings, which are judged beside it and do not count. The entry says how many
+        of the effects planted for it this instrument found (`found`); one that misses them is not believed.
         """
-        entry, *judged = (_entry(e, judge(e, precondition=precondition)) for e in (evidence, *others))
+        found = found_of_planted(evidence.experiment, row=row, chapter=self.chapter)
+        why = precondition or not_found(found)
+        entry, *judged = (_entry(e, judge(e, precondition=why)) for e in (evidence, *others))
         entry["id"], entry["claim"] = f"{self.chapter}/{evidence.claim}", sentence or evidence.claim
-        entry["row"], entry["paper"] = "own" if row is None else row, paper
+        entry["row"], entry["paper"], entry["found"] = "own" if row is None else row, paper, found
         kept = ("verdict", "by", "statistic", "low", "high", "layer")
         entry["readings"] = {of["reading"]: {name: of[name] for name in kept} for of in judged}
         self.claims = [claim for claim in self.claims if claim["id"] != entry["id"]] + [entry]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .evidence import DRAWN_ON, WEAK_ALPHA
+from .evidence import WEAK_ALPHA
 from .verdicts import ALPHA, EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
 PAPER = (
@@ -95,10 +95,12 @@ def _together(types: Mapping[str, tuple[str, str]]) -> str:
 
 def family(claims: Claims) -> dict[str, Any]:
     """How many of the claims that can be tested hold, how many would at most if there were nothing to find, and how
-    many of those that hold remain after Holm's correction (1979) over all that can be tested."""
+    many of those that hold remain after Holm's correction (1979) over all that can be tested; `at_least_p`: do not, but
+    their nulls, as they were drawn, can give no smaller p."""
     tested = [claim for claim in claims if claim["verdict"] != UNTESTABLE]
     holds = np.array([claim["verdict"] == HOLDS for claim in tested], bool)
-    remain = holm(np.array([_p(claim) for claim in tested], float))
+    p = np.array([_p(claim) for claim in tested], float)
+    least, remain = np.array([claim["evidence"]["least_p"] for claim in tested], float), holm(p)
     return {
         "claims": len(claims),
         "tested": len(tested),
@@ -106,7 +108,7 @@ def family(claims: Claims) -> dict[str, Any]:
         "expected_by_chance": round(len(tested) * ALPHA, 4),
         "level": WEAK_ALPHA,
         "remain": int((holds & remain).sum()),
-        "enough_draws": 2 * len(claims) / (1 + DRAWN_ON) < WEAK_ALPHA,
+        "at_least_p": int((holds & ~remain & (p <= least + 1e-12)).sum()),
     }
 
 
@@ -131,8 +133,8 @@ def family_in_words(of: Mapping[str, Any]) -> str:
         f"to find, at most about {of['expected_by_chance']:.2g} would be called so. After Holm's correction for all "
         f"{of['tested']} (level {of['level']:g}) {of['remain']} of the {of['holds']} remain."
     )
-    few = f" Draws of the nulls are too few for {of['claims']} claims, so that fewer remain than could."
-    return said + few * (not of["enough_draws"])
+    few = f" Of the others {of['at_least_p']} could not, as their nulls give no smaller p."
+    return said + few * bool(of["at_least_p"])
 
 
 def repeated(claims: Claims) -> list[list[str]]:

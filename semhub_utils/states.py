@@ -60,7 +60,7 @@ def hidden_states(
     hidden = ask.empty(first[-1])
     for numbers, fill in ask.batches():
         fill(hidden, [site for n in numbers for site in range(first[n], first[n + 1])])
-    return States(hidden, *ask.sites(range(len(ask.wanted))), ask.layers)
+    return ask.states(hidden, range(len(ask.wanted)))
 
 
 def stream_states(
@@ -74,10 +74,9 @@ def stream_states(
     """As `hidden_states`, one batch of prompts at a time, in the order in which they were run (`item` says which)."""
     ask = _Ask(model, prompts, positions, layers, max_batch_tokens)
     for numbers, fill in ask.batches():
-        item, position = ask.sites(numbers)
-        hidden = ask.empty(len(item))
-        fill(hidden, list(range(len(item))))
-        yield States(hidden, item, position, ask.layers)
+        hidden = ask.empty(sum(len(ask.wanted[n]) for n in numbers))
+        fill(hidden, list(range(len(hidden))))
+        yield ask.states(hidden, numbers)
 
 
 Fill = Callable[[Tensor, list[int]], None]  # writes the states of a batch into [site, layer, hidden], at these sites
@@ -99,6 +98,14 @@ class _Ask:
         item = [n for n in numbers for _ in self.wanted[n]]
         position = [p for n in numbers for p in self.wanted[n]]
         return torch.tensor(item, dtype=torch.long), torch.tensor(position, dtype=torch.long)
+
+    def states(self, hidden: Float[Tensor, "site layer hidden"], numbers: Sequence[int]) -> States:
+        """As they leave: with what is written into them, which is no part of what the store keeps."""
+        item, position = self.sites(numbers)
+        if self.model.written is not None:
+            sites = [(self.encodings[n], p) for n, p in zip(item.tolist(), position.tolist(), strict=True)]
+            hidden = self.model.written(hidden, sites, self.layers)
+        return States(hidden, item, position, self.layers)
 
     def empty(self, n_sites: int) -> Float[Tensor, "site layer hidden"]:
         with torch.inference_mode(False):  # what leaves is an ordinary tensor that can be trained on

@@ -6,7 +6,7 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -205,6 +205,33 @@ def patched_states(
     `vectors[:, k]`, for each k in turn."""
     edits = [Edit((layer,), vectors[:, k], positions, mode="replace") for k, layer in enumerate(layers)]
     return edited_states(model, prompts, edits, max_batch_tokens=max_batch_tokens)
+
+
+@contextmanager
+def erased(
+    model: LanguageModel,
+    spaces: Mapping[int, tuple[Float[Tensor, "hidden rank"], Float[Tensor, "hidden rank"], Float[Tensor, " hidden"]]],
+) -> Iterator[None]:
+    """While open, states hold no more than the mean of some numbers that are read off them linearly: by layer, `of`,
+    `along` and `mean`, with of^T along = 1, and h - along of^T (h - mean) in the state's place. With along = of it is
+    the orthogonal projection; with along = Cov(h) of it changes states as little as can be (LEACE, arXiv 2306.03819).
+    All tokens but the first are edited, whose state hardly depends on its token (arXiv 2309.17453). Raises SemhubError
+    on a layer that there is none of."""
+
+    def eraser(of: Tensor, along: Tensor, mean: Tensor) -> Callable[[Tensor], Tensor]:
+        def erase(h: Tensor) -> Tensor:
+            read, put, middle = (part.to(h.device, torch.float32) for part in (of, along, mean))
+            old = h[:, 1:].float()
+            new = old - (old - middle) @ read @ put.T
+            return torch.cat([h[:, :1], new.to(h.dtype)], dim=1)
+
+        return erase
+
+    check_layers(model, [*spaces])
+    with ExitStack() as stack:
+        for layer, space in spaces.items():
+            stack.enter_context(model.hook(layer, eraser(*space)))
+        yield
 
 
 def states_under(

@@ -32,7 +32,7 @@ from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.code import Program, library, parse, programs
 from semhub_utils.spokes.items import Items
 from semhub_utils.tokens import WordForms, word_forms
-from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE, WEAKLY, judge
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, judge
 
 
 def numbered(*sources):
@@ -355,7 +355,7 @@ def test_arguments_are_read_for_the_name_of_their_parameter(tiny):
         for i in items
         if one_token_forms(model.tokenizer, i.anchor, "add(") and i.targets["argument"] != i.targets["name"]
     ]
-    assert claims[0].n == len(left) > 6 and claims[0].n_units == len({item.cluster for item in left})
+    assert claims[0].n == len(left) > 6 and claims[0].n_units == len({item.moves_with for item in left})
     assert claims[0].dropped["name and argument are the same word"] > 0
     assert claims[0].n + sum(claims[0].dropped.values()) == len(places)
 
@@ -416,10 +416,10 @@ def test_a_words_row_is_that_of_its_token_and_none_where_it_has_several(tiny):
 # ---- truth put in by hand ----
 
 
-def planted(names, arrows, rows=(), noise=0.05):
+def planted(names, arrows, rows=(), noise=0.05, fade=0.0):
     """Two layers, token = direction. Block 1 averages all tokens so far, and `arrows` (token, token, weight) adds the
     second's meaning for the first. The unembedding reads meanings, and `rows` (next, token, weight) makes `next` likely
-    after `token`."""
+    after `token`. Block 2 adds `fade` of a direction that is not read, beside which all else is smaller at the end."""
     place, n = {name: k for k, name in enumerate(names)}, len(names) + 1
     module, tokenizer = empty_llama(names, 2 * n, context=64)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
@@ -430,6 +430,9 @@ def planted(names, arrows, rows=(), noise=0.05):
         first.v_proj.weight.copy_(torch.eye(2 * n))
         for source, target, weight in arrows:
             first.o_proj.weight.add_(weight * torch.outer(meant[place[target]], own[place[source]]))
+        last = module.model.layers[1].self_attn
+        last.v_proj.weight.copy_(torch.eye(2 * n))
+        last.o_proj.weight.add_(fade * torch.outer(own[-1], own.sum(0)) / (2 * n) ** 0.5)
         module.lm_head.weight.copy_(2 * meant)
         for following, token, weight in rows:
             module.lm_head.weight[place[following]] += weight * own[place[token]]
@@ -458,11 +461,11 @@ def and_programs():
 )
 def test_and_is_found_where_it_was_put(arrows, verdicts):
     places = code.comma_places(and_programs())
-    _, claims = core.run(unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows), places, series="lists")
+    _, claims = core.run(unsaid.Ands(), planted([*WORDS, *ENGLISH], arrows, fade=5.0), places, series="lists")
     found = {claim.experiment: judge(claim).verdict for claim in claims}
     for name, verdict in zip(("and-lead", "and-place"), verdicts, strict=True):
         if verdict == NOT:  # weakly so by chance, one time in twenty; and "and" may be the same everywhere
-            assert found[name] in (NOT, WEAKLY, UNTESTABLE), (name, found)
+            assert found[name] != HOLDS, (name, found)
         else:
             assert found[name] == verdict, (name, found)
 
@@ -492,7 +495,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
     rng = random.Random(0)
     sources = [f"{f}(x{rng.randrange(12)}, x{rng.randrange(12)})" for f in functions for _ in range(4)]
     places = code.argument_places(numbered(*sources), functions)
-    model = planted(names, arrows)
+    model = planted(names, arrows, fade=5.0)
     table, claims = before_arguments(model, places)
     found = {claim.experiment: judge(claim) for claim in claims}
     assert claims[0].n == len(sites(model, places)), "all, also where the model goes on with the name itself"
@@ -505,7 +508,7 @@ def test_names_are_found_where_they_were_put(known_to_the_model):
         curves = shown.set_index("series").value
         assert curves["wrong same function"] == pytest.approx(curves["name"], rel=0.2)
     else:
-        assert found["lens-meaning"].verdict in (NOT, WEAKLY) and found["lens-lead"].verdict in (NOT, WEAKLY)
+        assert not {found["lens-meaning"].verdict, found["lens-lead"].verdict} & {HOLDS, EXPLAINED}
 
 
 @pytest.mark.parametrize("understood", [True, False, "by chance"])
@@ -527,7 +530,7 @@ def test_a_start_is_written_where_the_word_is_used(understood):
     places = code.range_places(numbered(*(f"x{k} = range(n)" for k in range(40))))
     table, claims = core.run(interventions.Range(), model, places, series="range")
     assert table[table.experiment == "range-task"].value.eq(1).all()
-    assert judge(claims[0]).verdict == (HOLDS if understood is True else NOT), judge(claims[0])
+    assert judge(claims[0]).verdict in ((HOLDS,) if understood is True else (NOT, INCONCLUSIVE)), judge(claims[0])
     dose = table[(table.experiment == "steering-dose") & (table.condition == "steered")]
     shares = dose.pivot(index="strength", columns="series", values="value")
     np.testing.assert_allclose(shares.sum(axis=1), 1)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,10 +14,10 @@ import pytest
 from test_results import PARAMETERS, Model, found
 
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
-from semhub_utils.finding import Finding
+from semhub_utils.finding import Finding, claim_card, verdict_table
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
-from semhub_utils.verdicts import UNTESTABLE
+from semhub_utils.verdicts import HOLDS, UNTESTABLE
 
 WORDS = {"alt": "Two curves, and a band around each of them."}
 
@@ -101,6 +102,14 @@ def test_claims_are_judged_with_what_each_needs(run):
     assert one.claims("similarity/de", "One.", paper="So.").text.endswith(")") and one.one("similarity/zh") is of["zh"]
     with pytest.raises(ValueError, match="no claim 'lens'"):
         one.claims("lens", "None.", paper="So.")
+
+
+def test_a_p_that_is_not_there_is_a_dash():
+    claim = {"id": "x", "verdict": HOLDS, "null": "chance", "statistic": 0.5, "low": 0.4, "high": 0.6}
+    for p in (None, math.nan):
+        assert "<dd>– against chance</dd>" in claim_card(claim | {"p": p}).html
+        assert "<td>–</td>" in verdict_table([claim | {"p": p}]).html
+    assert "<dd>p &lt; 0.001 against chance</dd>" in claim_card(claim | {"p": 0.0004}).html
 
 
 def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):

@@ -1,26 +1,16 @@
-"""Fake hubs: raw cosine falls for each, the evidence for none; committed tables against a fresh look; the command."""
+"""Fake hubs: raw cosine falls for each, the evidence for none; how often."""
 
-import json
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from semhub_utils import cli, identity
-from semhub_utils.errors import SemhubError
-from semhub_utils.evidence import ALPHA, HOLDS, NOT, UNTESTABLE, WEAKLY, evidence, judge, random_pairings, share
-from semhub_utils.experiments import fooled, interventions, words
-from semhub_utils.experiments.alike import Alike
-from semhub_utils.experiments.core import run
-from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, RANDOM, TRUE_LAYERS, examine, look, raw_cosine
-from semhub_utils.identity import of_model
-from semhub_utils.loading import load_model
+from semhub_utils.evidence import HOLDS, NOT, WEAKLY, evidence, judge, random_pairings
+from semhub_utils.experiments import fooled
+from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, TRUE_LAYERS, examine, look, raw_cosine
 from semhub_utils.models import randomised
-from semhub_utils.organism import llama
-from semhub_utils.organism.world import MAX_RESULT, english_tokens, vocabulary
 from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
@@ -196,174 +186,3 @@ def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items()
         for few in told:
             told[few] += min(evidence("c", scores.own, nulls[:few], layers=range(5), n_layers=4).p[1:4]) < 0.05
     assert told[None] <= 3 < told[1]  # three in thirty: one chance in twenty at a rate of .05
-
-
-# ---- the committed tables ----
-
-
-@cache
-def shipped(name):
-    return load_model(f"organism:{name}", device="cpu", check=False)
-
-
-def same(fresh, committed, keys):
-    """Both tables tell the same, to the digits that are committed."""
-    there = committed.merge(fresh[keys], on=keys)
-    assert len(there) == len(fresh) > 0
-    fresh = there[keys].merge(fresh, on=keys)
-    for name in fresh:
-        if pd.api.types.is_numeric_dtype(fresh[name]) and not pd.api.types.is_bool_dtype(fresh[name]):
-            numbers = there[name].astype(float), fresh[name].astype(float)
-            np.testing.assert_allclose(*numbers, rtol=0.01, atol=0.005, err_msg=name)
-        else:
-            assert there[name].fillna("").tolist() == fresh[name].fillna("").tolist(), name
-
-
-@pytest.mark.parametrize("part", ["alarms", "power"])
-def test_verdicts_are_what_a_fresh_look_gives(part):
-    committed, seed = fooled.read(part), (fooled.ALARM_SEEDS if part == "alarms" else fooled.NOISE_SEEDS)[0]
-    label, model = {"model": RANDOM, "seed": seed}, randomised(shipped("hub"), seed)
-    if part == "power":
-        [base] = set(committed.model)
-        label |= {"model": base, "noise": fooled.NOISES[2]}
-        model = llama.noisier(shipped(base), label["noise"], seed)
-    fresh = fooled.verdicts(model, label, series=["digits"])
-    same(fresh, committed, [*label, "type", "experiment"])
-
-
-def test_truth_is_what_a_fresh_look_gives():
-    fresh = fooled.seen(shipped("hub"), fooled.trained()["hub", 0][1], name="hub", seed=0, types=["digits"])
-    same(fresh, fooled.read("truth"), ["model", "seed", "row", "type"])
-
-
-def test_tables_are_small_whole_and_within_what_the_book_allows_itself():
-    assert all((fooled.DATA / f"{name}.csv").stat().st_size < 300_000 for name in fooled.PARTS)
-    alarms, truth = fooled.read("alarms"), fooled.read("truth")
-    random = alarms[alarms.model == RANDOM]
-    assert random.seed.nunique() >= 20 and set(random.type) == set(fooled.SERIES)
-    assert {*CLAIMS, "trajectory", "layers-hub"} == set(random.experiment)
-    told = fooled.shares(alarms.assign(all="all"), ["all"])
-    assert told.value.item() <= 0.05 and told.n.item() > 500
-    needed = {*fooled.trained(), *((RANDOM, s) for s in fooled.RANDOM_SEEDS)}
-    assert needed <= set(zip(truth.model, truth.seed, strict=True))
-    assert truth[truth.model == RANDOM].met.astype(bool).mean() >= 0.9  # a row in twenty errs by chance
-    power = fooled.rates("power").pivot(index="strength", columns="series", values="value")
-    assert (power.loc[max(fooled.NOISES), list(CLAIMS)] <= power.loc[0, list(CLAIMS)]).all()
-
-
-def test_demands_are_judged_by_their_numbers():
-    given = {"taught": {"value": 0.96, "low": 0.9, "chance": 0.2}, "similarity": {"value": 1.0, "p": 0.02}}
-    given |= {"steering": {"n": 3}, "fall at the end": {"value": 0.2, "low": 0.1}, "nothing": {"value": 1.0}}
-    wanted = {"planted": [True, False, None, True, None]}  # what was not measured is not met
-    wanted |= {"islands": [True, False, None, None, None], RANDOM: [False, False, None, None, None]}
-    for name, met in wanted.items():
-        assert [fooled.demanded(row, name, {**of}).get("met") for row, of in given.items()] == met
-    assert fooled.demanded("taught", RANDOM, given["taught"])["demanded"] == "chance"
-
-
-def test_shares_count_what_was_tested():
-    table = pd.DataFrame({"kind": "k", "verdict": [HOLDS, NOT, NOT, WEAKLY, UNTESTABLE]})
-    [row] = fooled.shares(table, ["kind"]).to_dict("records")
-    assert row == {"kind": "k"} | share(1, 4)
-
-
-# ---- planted truth and made-up absence ----
-
-
-def test_a_hub_is_found_and_the_same_with_its_words_exchanged_is_none():
-    """Spanish on the shipped hub; then its words change rows, and nothing fits but by chance."""
-    hub, pairs = shipped("hub"), facts.similarity_pairs(facts.prompts("spanish", 120))
-    models = (hub, llama.exchanged(hub, 0), llama.exchanged(hub, 1))
-    told = [judge(run(Alike(), model, pairs, series="spanish", twins=())[1][0]).verdict for model in models]
-    assert told == [HOLDS, NOT, NOT]
-
-
-def test_noise_and_exchange_change_the_words_of_other_types_alone():
-    hub, ids = shipped("hub"), vocabulary()
-    english = [ids[w] for w in english_tokens() if w in ids]
-    others = [ids[w] for w in llama.counterparts()]
-    before = hub.module.get_input_embeddings().weight.detach()
-    for model in (llama.noisier(hub, 1.0, 3), llama.exchanged(hub, 3)):
-        for rows, old in ((model.module.get_input_embeddings().weight, before), (model.unembedding, hub.unembedding)):
-            assert torch.equal(rows[english], old[english])
-        assert of_model(model) != of_model(hub)
-    noisy = llama.noisier(hub, 0.5, 3).module.get_input_embeddings().weight.detach()
-    assert (noisy - before)[others].std().item() == pytest.approx(0.5 * before[english].std().item(), rel=0.02)
-    moved = llama.exchanged(hub, 3).module.get_input_embeddings().weight.detach()
-    assert torch.allclose(moved.sum(0), before.sum(0), atol=1e-3)
-    assert not torch.equal(moved[ids["perro"]], before[ids["perro"]])
-    spanish = [ids[w] for w in ("perro", "gato", "rojo", "verde", "hierba") if w in ids]
-    assert all((before == moved[i]).all(1).any() for i in spanish), "each has the row of another word"
-    assert of_model(llama.noisier(hub, 0.0, 0)) == of_model(hub)
-
-
-@pytest.mark.parametrize("name", ["hub", "planted", "islands"])
-def test_arithmetic_says_what_the_truth_demands(name):
-    """The chapter's claims on its own items, judged though the model may not know the task. A hub by its words' rows is
-    one in the embedding layer already, and may be steered at any layer: those controls make "holds" into "holds
-    weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
-    if name not in identity.available():
-        pytest.skip(f"organism:{name} does not ship")
-    chosen = arithmetic.items(160, 0, MAX_RESULT + 1)
-    prompts, found = arithmetic.lens_items(chosen), {}
-    for experiment, items in (
-        (interventions.Steering(), arithmetic.steering_items(chosen)),
-        (Alike(), arithmetic.similarity_pairs(chosen)),
-        (words.Lens("word", "digit"), prompts),
-        (words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), prompts),
-    ):
-        for e in reversed(run(experiment, shipped(name), items, series="digits")[1]):
-            found[e.experiment] = judge(e).verdict, np.nanmin(e.p)
-    found.pop("lens-end")
-    held = {e for e, (verdict, p) in found.items() if verdict in (HOLDS, WEAKLY) and p < ALPHA}
-    if name == "islands":
-        assert HOLDS not in {verdict for verdict, _ in found.values()}, found
-    else:
-        assert {"similarity", "lens-meaning", "trajectory", "steering"} <= held, found
-
-
-# ---- the command ----
-
-
-def test_the_command_writes_tables_and_takes_up_where_it_stopped(monkeypatch, tmp_path, capsys):
-    """Few small pieces in place of the real ones."""
-    made = []
-
-    def pieces(part, known):
-        def measure(model):
-            made.append((part, model.model_id))
-            return pd.DataFrame({"verdict": [HOLDS], "value": [1 / 3], "met": [True]})
-
-        return [(f"p{s}", lambda s=s: randomised(shipped("hub"), s), measure) for s in range(2)]
-
-    monkeypatch.setattr(fooled, "pieces", pieces)
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["calibrate", "--part", "power", "--out", "there"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.split() == ["there/power.csv"] and "hub: seeds 0" in captured.err
-    assert pd.read_csv("there/power.csv").value.tolist() == [0.3333, 0.3333] and len(made) == 2
-    for fresh, expected in (((), 2), ((), 3), (("--fresh",), 5)):
-        cli.main(["calibrate", "--part", "power", "--out", "there", *fresh])
-        assert len(made) == expected
-        next((tmp_path / "results" / "calibration").rglob("power/p1-*.csv")).unlink()
-
-
-def test_trained_folders_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
-    for name, seed in (("hub", 0), ("hub", 1), ("islands", 7)):
-        (tmp_path / f"{name}-{seed}").mkdir()
-        card = identity.card("hub") | {"name": name, "seed": seed}
-        (tmp_path / f"{name}-{seed}" / identity.CARD).write_text(json.dumps(card))
-    found = fooled.trained(tmp_path)
-    assert found["hub", 0][0] == identity.organism_path("hub") and found["hub", 1][0] == tmp_path / "hub-1"
-    assert any(label == "islands-7" for label, *_ in fooled.pieces("alarms", found))
-    monkeypatch.setattr(identity, "available", lambda: [])
-    (tmp_path / "hub-0" / identity.CARD).unlink()
-    with pytest.raises(SemhubError, match="no organism 'hub'"):
-        fooled.calibrate(tmp_path)
-
-
-def test_a_table_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SemhubError, match="'truths'; one of truth, alarms, power"):
-        fooled.read("truths")
-    with pytest.raises(SemhubError, match="semhub calibrate --part power"):
-        fooled.read("power", tmp_path)

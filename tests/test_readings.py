@@ -11,7 +11,7 @@ from oracle import Oracle
 from semhub_utils import cli, jacobian, neighbours, tuned
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import core, regions, words
+from semhub_utils.experiments import core, readings, regions, words
 from semhub_utils.experiments.core import SHARED
 from semhub_utils.identity import FITTED, organism_path
 from semhub_utils.inputs import Input
@@ -23,6 +23,7 @@ from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import LensItem
 from semhub_utils.spokes.mixed import TWICE, WORD, bank_texts, text_for
 from semhub_utils.states import hidden_states
+from semhub_utils.verdicts import HOLDS, UNTESTABLE
 
 LINES = [f"{text[i:]} {i}" for text in TEXT[:4] for i in range(0, 40, 4)]
 CLOSE = {"atol": 5e-5, "rtol": 0}
@@ -274,3 +275,57 @@ def test_patches_are_read_by_captions(tiny):
 def test_what_a_file_says_is_plain(tmp_path):
     about = load_model("organism:hub", check=False).readings["jacobian"].about
     assert json.loads(json.dumps(about)) == about and about["text"].startswith("14000 generated lines")
+
+
+# ---- what is known of the five ----
+
+
+@pytest.fixture(scope="module")
+def table():
+    return readings.read()
+
+
+def test_the_committed_table_has_all_that_was_to_be_measured(table):
+    assert [*dict.fromkeys(table.reading)] == [*readings.FIVE]
+    none = table[table.must_not]
+    assert {*none.model} == {*readings.MUST_NOT} and none[none.model == readings.ISLANDS].seed.nunique() >= 4
+    assert none[none.model == readings.EXCHANGED].seed.nunique() == len(readings.SEEDS)
+    assert {*table[~table.must_not & (table.dose == 0)].model} == {*readings.HUBS}
+    written = table[table.dose > 0]
+    assert {*written.dose} == {*readings.DOSES} and (written.groupby(["dose", "reading"]).size() >= 20).all()
+
+
+def test_what_chapter_4_says_of_each_reading_is_counted_from_the_rows(table):
+    said = readings.summary(table).set_index("reading")
+    for name, of in table[table.verdict != UNTESTABLE].groupby("reading"):
+        none, written = of[of.must_not], of[of.dose == 1]
+        alarms = sum(verdict == HOLDS for verdict in none.verdict) / len(none)
+        assert said.loc[name, "false alarms"] == pytest.approx(alarms)
+        assert said.loc[name, "as demanded"] == (alarms <= readings.MOST_ALARMS)
+        found = ((written.verdict == HOLDS) & (written.layer == readings.WRITTEN)).sum()
+        assert said.loc[name, "written, found at dose 1"] == pytest.approx(found / len(written))
+    rates = readings.rates()
+    assert (
+        {*rates.series} == {*readings.FIVE} and (rates.low <= rates.value).all() and (rates.value <= rates.high).all()
+    )
+
+
+@pytest.mark.parametrize("dose", [0.0, 1.0])
+def test_a_part_of_the_table_is_found_again(table, dose):
+    model = readings.exchanged(load_model("organism:hub", check=False), 1)
+    again = readings.judged(model, {"model": readings.EXCHANGED, "seed": 1}, ("chinese",), dose)
+    rows = table[(table.model == readings.EXCHANGED) & (table.seed == 1) & (table.dose == dose)]
+    rows = rows[rows.type == "chinese"]
+    assert [*again.reading] == [*rows.reading] and [*again.verdict] == [*rows.verdict.replace("holds elsewhere", HOLDS)]
+    np.testing.assert_allclose(again.value, rows.value, rtol=2e-3, atol=2e-3)
+
+
+def test_what_is_written_is_the_twin_s_state_at_one_layer(tiny):
+    model, twin = tiny("llama"), {PROMPTS[0]: PROMPTS[2], PROMPTS[1]: PROMPTS[3]}
+    oracle = Oracle("llama", model.module, model.tokenizer)
+    found = readings.Written("english", "own", twin, 0.5, layer=2).states(model, PROMPTS[:2])
+    for item, prompt in enumerate(PROMPTS[:2]):
+        want = oracle.states(prompt)[:, -1].clone()
+        e = oracle.states(twin[prompt])[2, -1]
+        want[2] += 0.5 * want[2].norm() * e / e.norm()
+        torch.testing.assert_close(found[item].double(), want, atol=1e-4, rtol=1e-4)

@@ -19,10 +19,12 @@ from semhub_utils.rows import FAILED, NOT_RUN, PAPER, RULES, by_row, family, fam
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
 
-def claim(name, verdict=HOLDS, by="", *, row=5, paper="So.", window=(2,), p=0.001, contrasts=(), **more) -> dict:
+def claim(
+    name, verdict=HOLDS, by="", *, row=5, paper="So.", window=(2,), p=0.001, contrasts=(), least=0.0001, **more
+) -> dict:
     """One entry of claims.json; its p is that of layer 2 of 4."""
     curve = {"window": [*window], "n_layers": 4, "layers": [0, 2, 4], "p": [None, p, p], "values": [0.0, 1.0, 0.5]}
-    curve["contrasts"] = {name: {"p": of} for name, of in enumerate(contrasts)}
+    curve |= {"contrasts": {name: {"p": of} for name, of in enumerate(contrasts)}, "least_p": least}
     about = {"experiment": name, "series": "", "reading": "normed", "n": 40, "evidence": curve}
     return {"id": f"chapter/{name}", "verdict": verdict, "by": by, "row": row, "paper": paper, **about, **more}
 
@@ -110,7 +112,10 @@ def test_the_family_counts_what_can_be_tested_by_the_larger_p():
     assert told["claims"] == 5 and told["tested"] == 4 and told["holds"] == 3 and told["remain"] == 1
     said = family_in_words(told)
     assert "Of 5 claims 4 can be tested, and 3 of these hold." in said and "1 of the 3 remain" in said
-    assert "too few" not in said and "too few" in family_in_words(family([claim("a/x")] * (FAMILY + 1)))
+    assert "could not" not in said
+    stuck = family([*[claim("a/x", p=0.001, least=0.001)] * 60, claim("a/y", p=0.002, least=0.001)])
+    assert (stuck["remain"], stuck["at_least_p"]) == (0, 60)
+    assert "Of the others 60 could not, as their nulls give no smaller p." in family_in_words(stuck)
     assert 1 / (1 + DRAWN_ON) < 0.05 / (2 * FAMILY), (
         "the draws reach as low as Holm's correction asks of so many claims"
     )

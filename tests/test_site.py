@@ -28,7 +28,7 @@ LOADS = re.compile(
 STYLE_LOADS = re.compile(r"""(?:url\(|@import\s+)\s*["']?((?:https?:)?//[^"')\s]+)""")
 OUTSIDE = re.compile(r"^(?:https?:)?//")
 CHAPTERS = [chapter.stem for chapter in book.chapters(ROOT)]
-NOT_BELOW = {"window": [2], "n_layers": 4, "layers": [2], "p": [0.00002], "contrasts": {}}
+NOT_BELOW = {"window": [2], "n_layers": 4, "layers": [2], "p": [0.00002], "contrasts": {}, "least_p": 0.00002}
 ABOUT = {"row": 5, "paper": "So.", "by": "", "evidence": NOT_BELOW}
 RUN = {
     "schema": SCHEMA,

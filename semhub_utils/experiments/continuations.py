@@ -37,6 +37,7 @@ from semhub_utils.experiments.interventions import (
 )
 from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores
 from semhub_utils.identity import digest
+from semhub_utils.inputs import Prompt
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.loading import device_of, explained
 from semhub_utils.models import LanguageModel
@@ -394,7 +395,7 @@ def join(model: LanguageModel, prompt: str, continuation: str) -> str:
     return prompt + " " * apart + continuation
 
 
-def nats(judge: LanguageModel, prompts: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+def nats(judge: LanguageModel, prompts: Sequence[str], texts: Sequence[Prompt]) -> Float[np.ndarray, " text"]:
     """Mean negative log-probability per token of what each text adds to its prompt: the logarithm of its perplexity."""
     encodings = judge.encode(texts)
     own = [

@@ -114,6 +114,7 @@ def run(
     others: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
+    brief: bool = False,
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
@@ -121,8 +122,9 @@ def run(
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
     random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
-    dropped: what was left out before, by default what the items say. columns: columns that every row gets. With no item
-    left the claims are there without a number, which cannot be tested, and there is no curve.
+    dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
+    is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a
+    number, which cannot be tested, and there is no curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
     before = getattr(items, "dropped", {}) if dropped is None else dropped
@@ -144,12 +146,14 @@ def run(
         shared = {"series": series, "reading": reading, "seed": seed, "over": over}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
-            _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging, **shared)
+            _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
             for claim in experiment.claims
+            if claim in judging or not brief
         ]
-        curves = _curves(experiment, model, kept, kept.found | own, beside, dropped=sum(lost.values()), **shared)
-        tables += [tidy(found), *curves]
-        claims += found
+        tables, claims = [*tables, tidy(found)], [*claims, *found]
+        if not brief:
+            lost_all = sum(lost.values())
+            tables += _curves(experiment, model, kept, kept.found | own, beside, dropped=lost_all, **shared)
     table = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
     return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
 

@@ -3,21 +3,12 @@
 A world is two sides of 120 pairs at 7 layers, with noise for all that differs. An artefact adds something else than
 meaning to both sides. A planted truth adds, at layers 3 and 4, a vector of the pair's own (or of its concept's own).
 Every artefact can be had without and with a truth under it; no model is needed.
-
-Three tables are committed. truth: what must be seen in each organism. alarms: every claim of a hub on models without
-one: random weights, islands, a hub whose words were exchanged. power: the same on the planted hub, its words ever
-noisier. Claims are judged without the precondition that the model can do the task, and without random weights beside.
 """
 
 import itertools
-import json
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,25 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
-from tqdm.auto import tqdm
 
 from semhub_utils import evidence as rules
-from semhub_utils import identity
-from semhub_utils.errors import need, need_one_of
-from semhub_utils.evidence import COSINE, WEAK_ALPHA, Evidence, Labels, Unit, share, tidy
-from semhub_utils.experiments import interventions, layers, words
+from semhub_utils.evidence import COSINE, Evidence, Labels, Unit, share, tidy
+from semhub_utils.experiments import interventions
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.raising import by_chance
-from semhub_utils.identity import of_model, program
-from semhub_utils.loading import load_model
+from semhub_utils.experiments.trials import numbers_of
 from semhub_utils.models import LanguageModel, randomised
-from semhub_utils.organism import llama
-from semhub_utils.organism.world import MAX_RESULT, World
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import retrieval_accuracy, same_group
-from semhub_utils.spokes import arithmetic, facts, languages
-from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE, WEAKLY, judge
+from semhub_utils.verdicts import HOLDS, WEAKLY, judge
 
 # ---- made-up worlds ----
 
@@ -260,239 +244,9 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, 
     rows = []
     for s in range(seed, seed + models):
         _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
-        rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | _numbers(e, there=True))
+        rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | numbers_of(e, there=True))
     return pd.DataFrame(rows).assign(experiment="random-weights")
 
 
 def _seeds(worlds: int, seed: int) -> range:
     return range(seed * 100_000, seed * 100_000 + worlds)
-
-
-# ---- where the truth is known: what is asked ----
-
-PARTS = ("truth", "alarms", "power")
-DATA = Path(str(files("semhub_utils"))) / "data"
-RANDOM = "random weights"
-SERIES = (*facts.TYPES, "arithmetic")
-LINES, COUNTED = 40, 1000  # of running text: read, and counted to tell its type by
-ITEMS, FEWER = 200, 100  # prompts a type: in truth; and in steering, alarms and power, which take longer
-STRENGTHS, FEWER_STRENGTHS = interventions.Steering().strengths, (1.0, 2.0)
-RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, NOISE_SEEDS = range(2), range(100, 120), range(10), range(4)
-NOISES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in standard deviations of the English rows
-NOISY_SERIES = ("spanish", "code", "digits")
-NO_HUB = ("lens-end", "layers-end", "layers-lead")  # no claims of one, or said by another already
-
-MUST, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
-FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
-HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
-KNOWN = ("planted", "hub", "islands", RANDOM)
-DEMANDS = {
-    "taught": (ALL, ALL, ALL, CHANCE),
-    "held out": (MOST, MORE, CHANCE, CHANCE),
-    "held out, opposites": (MOST, HALF, CHANCE, CHANCE),
-    "held out, properties": (MOST, HALF, CHANCE, CHANCE),
-    "similarity": (MUST, MUST, ABSENT, ABSENT),
-    "depth of the peak, from the middle": (("value", "at most", 1 / 6),),
-    "above the last layer": (("low", "above", 0.0), ("low", "above", 0.0)),
-    "above the first layers": (("low", "above", 0.0), ("low", "above", 0.0)),
-    "lens-meaning": (MUST, MUST, ABSENT, ABSENT),
-    "lens-lead": (MUST, MUST, ABSENT, ABSENT),
-    "lens-end": (MUST, MUST),
-    "steering": (SOME, SOME, FEW, FEW),
-}
-"""By row of the table, of KNOWN: what issue and book ask for, fixed before any run (column, comparison, number)."""
-MET = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
-MET |= {"below": operator.lt, "not below": operator.ge}
-
-
-def claims(model: LanguageModel, series: str, n: int, seed: int, strengths: Sequence[float]) -> dict[str, Evidence]:
-    """The evidence for every claim of a hub in one type of held-out facts, or in "arithmetic", as in the chapters; by
-    experiment. strengths: of the pushes."""
-    if series == "arithmetic":
-        chosen, hub, own = arithmetic.items(n, seed, MAX_RESULT + 1), "word", "digit"
-        pairs, prompts = arithmetic.similarity_pairs(chosen), arithmetic.lens_items(chosen)
-        pushed = arithmetic.steering_items(arithmetic.items(2 * FEWER, seed, MAX_RESULT + 1))  # half are fit for it
-        more = words.Trajectory(arithmetic.trajectory_words(), hub, own), prompts
-    else:
-        chosen, hub, own = facts.prompts(series, n, seed=seed), "english", "own"
-        pairs, prompts = facts.similarity_pairs(chosen), facts.lens_items(chosen)
-        pushed = facts.steering_items(facts.prompts(series, FEWER, seed=seed), seed=seed)
-        more = layers.Shares(series), _texts(seed)
-    push = interventions.Steering(strengths=tuple(strengths))
-    found: dict[str, Evidence] = {}
-    for experiment, items in ((Alike(), pairs), (words.Lens(hub, own), prompts), more, (push, pushed)):
-        twins = None if experiment is push else ()
-        for e in run(experiment, model, items, series=series, seed=seed, twins=twins)[1]:
-            found.setdefault(e.experiment, e)
-    return found
-
-
-@cache
-def _texts(seed: int) -> list[languages.TypeTexts]:
-    return languages.split_texts(LINES, COUNTED, seed=seed)
-
-
-def verdicts(model: LanguageModel, label: dict, series: Sequence[str] = SERIES) -> pd.DataFrame:
-    """One row per claim of a hub, as judged. label: columns that every row gets, "seed" among them."""
-    rows = []
-    for name in series:
-        for what, e in claims(model, name, FEWER, label["seed"], FEWER_STRENGTHS).items():
-            if what not in NO_HUB:
-                rows.append(label | {"type": name, "experiment": what, "verdict": judge(e).verdict} | _numbers(e))
-    return pd.DataFrame(rows)
-
-
-def _numbers(e: Evidence, there: bool = False) -> dict[str, float]:
-    """The numbers at the layer the verdict rests on; p is the least of the window, as the claim is about any layer, or
-    that which is `there`."""
-    layer = judge(e).layer
-    if layer is None:
-        return {"n": e.n}
-    i = e.layers.index(layer)
-    p = e.p[i] if there else min(e.p[k] for k, at in enumerate(e.layers) if at in e.window)
-    numbers = {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "n": e.n}
-    return numbers | {"layer": layer, "depth": layer / e.n_layers}
-
-
-def seen(
-    model: LanguageModel, world: World, *, name: str, seed: int, types: Sequence[str] = tuple(facts.TYPES)
-) -> pd.DataFrame:
-    """The rows of `truth` for one model: what is demanded of it, and whether that is met."""
-    measured = [(type_, *of) for type_ in types for of in _seen(model, world, type_)]
-    label = {"model": name, "seed": seed}
-    return pd.DataFrame(
-        label | {"row": row, "type": of} | demanded(row, name, numbers) for of, row, numbers in measured
-    )
-
-
-def demanded(row: str, model: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """The numbers with what is asked of a model in a row, in words, and whether they meet it, if they were measured."""
-    column, how, bound = dict(zip(KNOWN, DEMANDS.get(row, ()), strict=False)).get(model, ("", "", 0.0))
-    if column:
-        numbers |= {"demanded": bound if bound == "chance" else f"{column} {how} {bound:.2g}"}
-    if pd.notna(numbers.get(column)):
-        numbers["met"] = bool(MET[how](numbers[column], numbers.get(bound, bound)))
-    return numbers
-
-
-def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str, dict[str, float]]]:
-    groups = ("sums",) if type_ == "digits" else ("facts", "opposites", "properties")
-    marks = llama.exam(model.module, model.tokenizer, world, types=[facts.TYPES[type_]])
-    marks = marks[marks.group.isin(groups)]
-    for taught in llama.scores(marks[~marks.held_out], ["type"]).drop(columns="type").to_dict("records"):
-        yield "taught", taught
-    for row in llama.scores(marks[marks.held_out], ["group"]).to_dict("records"):
-        group = row.pop("group")
-        yield "held out" if group in ("facts", "sums") else f"held out, {group}", row
-    found = claims(model, type_, ITEMS, 0, STRENGTHS)
-    for row in ("similarity", "lens-meaning", "lens-lead", "lens-end", "steering"):
-        yield row, _numbers(found[row])
-    e = found["similarity"]
-    peak = int(np.argmax(e.values))
-    numbers = {"n": e.n, "layer": e.layers[peak], "depth": e.layers[peak] / e.n_layers}
-    yield "depth of the peak, from the middle", {"value": abs(numbers["depth"] - 0.5)} | numbers
-    for name, contrast in e.contrasts.items():
-        yield f"above the {name}", {"value": contrast.value, "low": contrast.low, "high": contrast.high, "n": e.n}
-
-
-# ---- the tables ----
-
-Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
-Trained = dict[tuple[str, int], tuple[Path, World]]  # by the name and seed on their cards
-
-
-def read(name: str, folder: Path = DATA) -> pd.DataFrame:
-    """A table, "truth", "alarms" or "power", by default of those committed. SemhubError for another name, or where
-    there is none yet."""
-    need_one_of(name, PARTS, f"There is no table {name!r}")
-    path = folder / f"{name}.csv"
-    need(path.is_file(), f"The table {name!r} is not there; `semhub calibrate --part {name}` would make it.")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
-
-
-def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
-    could not be tested is no claim."""
-    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
-    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
-    return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
-
-
-def rates(part: str) -> pd.DataFrame:
-    """What a chart shows of the table of alarms (by experiment and kind of model) or power (and by noise)."""
-    names = {"experiment": "series"} | {"alarms": {"model": "reading"}, "power": {"noise": "strength"}}[part]
-    return shares(read(part), [*names]).rename(columns=names).assign(experiment=f"real-{part}")
-
-
-def trained(folder: Path | None = None) -> Trained:
-    """The shipped organisms, and those trained into subfolders of `folder` that ship under no such name and seed."""
-    found, there = {}, [identity.organism_path(name) for name in identity.available()]
-    there += sorted(path.parent for path in folder.glob(f"*/{identity.CARD}")) if folder else []
-    for path in there:
-        card = json.loads((path / identity.CARD).read_text("utf-8"))
-        if "recipe" in card:  # else a sense: its trunk stands here by itself
-            found.setdefault((card["name"], card["seed"]), (path, World(**card["recipe"]["world"])))
-    return dict(sorted(found.items()))
-
-
-def pieces(part: str, known: Trained) -> Iterator[Piece]:
-    """What a table is made of, given the models there are."""
-    load = {who: partial(load_model, str(path), device="cpu", check=False) for who, (path, _) in known.items()}
-    hub = load["hub", 0]()
-    if part == "truth":
-        for (name, seed), make in load.items():
-            yield f"{name}-{seed}", make, partial(seen, world=known[name, seed][1], name=name, seed=seed)
-        blank = partial(seen, world=World(), name=RANDOM)
-        yield from ((f"random-weights-{s}", partial(randomised, hub, s), partial(blank, seed=s)) for s in RANDOM_SEEDS)
-    elif part == "alarms":
-        # Exchanged words are English words still: whose words the lens reads stays true, and so does "8=8*" for "one".
-        kept = {"series": tuple(facts.TYPES)}
-        made = [(RANDOM, seed, partial(randomised, hub, seed), {}) for seed in ALARM_SEEDS]
-        made += [("hub, words exchanged", seed, partial(llama.exchanged, hub, seed), kept) for seed in EXCHANGE_SEEDS]
-        made += [(name, seed, load[name, seed], {}) for name, seed in known if name == "islands"]
-        for kind, seed, make, given in made:
-            measure = partial(verdicts, label={"model": kind, "seed": seed}, **given)
-            yield f"{identity.slug(kind)}-{seed}", make, measure
-    else:
-        base = "planted" if ("planted", 0) in known else "hub"
-        model = load[base, 0]()
-        for noise, seed in itertools.product(NOISES, NOISE_SEEDS):
-            label = {"model": base, "noise": noise, "seed": seed}
-            measure = partial(verdicts, label=label, series=NOISY_SERIES)
-            yield f"{base}-noise-{noise}-{seed}", partial(llama.noisier, model, noise, seed), measure
-
-
-def calibrate(
-    folder: Path | None = None,
-    *,
-    parts: Sequence[str] = PARTS,
-    out: Path | None = None,
-    fresh: bool = False,
-    say: Callable[[str], None] = print,
-) -> list[Path]:
-    """Measure what is missing and write the tables to `out` (the package's data by default); their paths.
-
-    `folder` holds trained organisms beside the shipped ones. Finished pieces are kept below results/calibration, under
-    a name that holds the fingerprints of program and model, and taken from there unless `fresh`. Says which organisms
-    are missing; SemhubError without a hub, whose architecture all is about.
-    """
-    known, written, work = trained(folder), [], Path("results") / "calibration" / program(__name__)
-    need(("hub", 0) in known, "There is no organism 'hub' of seed 0; `semhub train hub` would make it.")
-    for name in ("hub", "planted", "islands", "balanced"):
-        seeds = ", ".join(str(seed) for of, seed in known if of == name)
-        say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
-    for part in parts:
-        tables = []
-        for label, make, measure in tqdm([*pieces(part, known)], desc=part, unit="model"):
-            model = make()
-            path = work / part / f"{label}-{of_model(model)}.csv"
-            if fresh or not path.is_file():
-                _write(measure(model), path)
-            tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-        written.append(_write(pd.concat(tables, ignore_index=True), (out or DATA) / f"{part}.csv"))
-    return written
-
-
-def _write(table: pd.DataFrame, path: Path) -> Path:
-    """Four significant digits."""
-    return identity.atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))

@@ -300,8 +300,8 @@ def born() -> pd.DataFrame:
 
 
 def abroad() -> pd.DataFrame:
-    """What eyes behind the hub and behind islands say of a shape's colour, from the cards of both trainings (the
-    latter's weights do not ship): share of right answers and `n` by `language` and `training`, Wilson's 95% interval.
+    """What eyes behind the hub and behind islands say of a shape's colour, from the cards of both trainings: share
+    of right answers and `n` by `language` and `training`, Wilson's 95% interval.
 
     Outside English, of colours that neither was asked for there; sentence forms that read the same in English are out.
     """

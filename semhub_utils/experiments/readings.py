@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from semhub_utils import jacobian, tuned
 from semhub_utils.evidence import WEAK_ALPHA
-from semhub_utils.experiments import fooled, words
+from semhub_utils.experiments import trials, words
 from semhub_utils.experiments.core import SHARED, run
 from semhub_utils.identity import FITTED, atomically, of_model, program, slug
 from semhub_utils.lens import available_readings
@@ -48,16 +48,18 @@ DATA = Path(__file__).parents[1] / "data"
 
 @dataclass(frozen=True)
 class Written(words.Lens):
-    """The lens on states into which those of other prompts are written at layer WRITTEN: h + dose |h| e / |e|, e being
-    the last state of `twin` of the prompt at that layer. Nothing after it is changed."""
+    """The lens on states into which those of other prompts are written at one layer: h + dose |h| e / |e|, e being the
+    last state of `twin` of the prompt at that layer. Nothing after it is changed."""
 
     twin: Mapping[str, str] = field(default_factory=dict)
     dose: float = 0.0
+    layer: int = WRITTEN
 
     def states(self, reader: LanguageModel, prompts: Sequence) -> Float[torch.Tensor, "item layer hidden"]:
         found = super().states(reader, prompts).clone()
         if self.dose:
-            h, e = found[:, WRITTEN], super().states(reader, [self.twin[p] for p in prompts])[:, WRITTEN]
+            h = found[:, self.layer]
+            e = super().states(reader, [self.twin[p] for p in prompts])[:, self.layer]
             h += self.dose * h.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(e, dim=-1)
         return found
 
@@ -110,14 +112,14 @@ def exchanged(hub: LanguageModel, seed: int) -> LanguageModel:
 
 
 def pieces(
-    known: fooled.Trained, work: Path
+    known: trials.Trained, work: Path
 ) -> Iterator[tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]]:
     """What the table is made of: name, model, what measures it."""
-    for (name, seed), (path, _) in known.items():
+    for (name, seed), path in known.items():
         if name == ISLANDS or (name in HUBS and seed == 0):
             measure = partial(judged, label={"model": name, "seed": seed})
             yield f"{name}-{seed}", partial(equipped, path, work), measure
-    hub = equipped(known["hub", 0][0], work)
+    hub = equipped(known["hub", 0], work)
     for seed in SEEDS:
         measure = partial(judged, label={"model": EXCHANGED, "seed": seed}, series=tuple(facts.TYPES))
         yield f"{slug(EXCHANGED)}-{seed}", partial(exchanged, hub, seed), measure
@@ -131,7 +133,7 @@ def calibrate(
     """Measure what is missing and write the table to `out` (the package's data by default); its path. `folder` holds
     trained organisms beside the shipped ones; finished pieces are kept below results/calibration unless `fresh`."""
     work, tables = Path("results") / "calibration", []
-    for label, make, measure in tqdm([*pieces(fooled.trained(folder), work / "made")], desc=NAME, unit="model"):
+    for label, make, measure in tqdm([*pieces(trials.trained(folder), work / "made")], desc=NAME, unit="model"):
         model = make()
         path = work / program(__name__) / NAME / f"{label}-{of_model(model)}.csv"
         if fresh or not path.is_file():
@@ -155,7 +157,7 @@ def rates() -> pd.DataFrame:
     Wilson's interval."""
     table = read()
     where = table.model.mask(table.dose > 0, "English written, dose " + table.dose.map("{:g}".format))
-    found = fooled.shares(table.assign(model=where), ["reading", "model"])
+    found = trials.shares(table.assign(model=where), ["reading", "model"])
     found = found.rename(columns={"reading": "series", "model": "reading"})
     return found.assign(experiment="calibrated-readings")
 
@@ -166,7 +168,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     say; and how often what was written is found."""
     tested, rows = table[table.verdict != UNTESTABLE], []
     for name, of in tested.groupby("reading", sort=False):
-        alarms = fooled.shares(of[of.must_not], ["reading"]).iloc[0]
+        alarms = trials.shares(of[of.must_not], ["reading"]).iloc[0]
         hubs, written = of[of.model.isin(HUBS)], of[of.dose == DOSES[2]]
         clear = ((hubs.p < WEAK_ALPHA) & (hubs.low > 0)).mean()
         numbers = alarms.n, alarms.value, alarms.high, alarms.value <= MOST_ALARMS

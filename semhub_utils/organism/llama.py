@@ -142,20 +142,6 @@ def _tables(module: LlamaForCausalLM) -> list[Tensor]:
 # ---- a hub made worse ----
 
 
-def noisier(model: LanguageModel, noise: float, seed: int) -> LanguageModel:
-    """A copy with Gaussian noise added to the rows, in and out, of every word with an English counterpart.
-
-    `noise` is in standard deviations of the English rows' entries. English and the body stay as they were.
-    """
-    generator, others = torch.Generator().manual_seed(seed), _ids(counterparts())
-
-    def change(table: Tensor) -> None:
-        shift = torch.randn(len(others), table.shape[1], generator=generator)
-        table[others] += noise * table[_ids(english_tokens())].std() * shift.to(table)
-
-    return _changed(model, change, f"noise {noise}, seed {seed}")
-
-
 def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
     """A copy in which the words for things, within each type but English, have changed rows: a hub whose words mean
     something else, so that no pair, answer or push across types is right but by chance."""

@@ -111,15 +111,21 @@ def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
     return items
 
 
-def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:
-    """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer; the other
-    relation is the other operator: see `interchange_items`. Cluster: the result."""
-    twins = []
+def twins(calculations: Sequence[Calculation]) -> list[Twin]:
+    """The prompt "8=3+" and the same in words, "eight equals to three plus". Group: the operator; cluster: the
+    result."""
+    found = []
     for c in calculations:
         spoken = f"{number_word(c.r)} equals to {number_word(c.o)} {SPOKEN[c.operator]}"
         asked = f"{c.r}={c.o}{c.operator}", spoken, str(c.t), number_word(c.t)
-        twins.append(Twin(c.digits, *asked, c.operator, c.operator, str(c.r)))
-    return interchange_items(twins, seed)
+        found.append(Twin(c.digits, *asked, c.operator, c.operator, str(c.r)))
+    return found
+
+
+def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:
+    """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer; the other
+    relation is the other operator: see `interchange_items`. Cluster: the result."""
+    return interchange_items(twins(calculations), seed)
 
 
 def trajectory_words() -> dict[str, tuple[str, ...]]:

@@ -58,7 +58,7 @@ def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
     the answer; words: the subject, or the two numbers of the prompt."""
     return [
         Pair(t.id, t.prompt, t.hub_prompt, t.group, t.cluster, t.hub_answer, _words(p))
-        for t, p in zip(_twins(chosen), chosen, strict=True)
+        for t, p in zip(twins(chosen), chosen, strict=True)
     ]
 
 
@@ -72,7 +72,7 @@ def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
         other = WORLD.prompt(p.item, third, p.form if isinstance(p.item, Sum) else 0).answer
         said[id(p)] = other if p.english_answer == WORLD.prompt(p.item, "en", p.form).english_answer else ""
         answers[p.relation].add((p.english_answer, said[id(p)]))
-    for t, p in zip(_twins(chosen), chosen, strict=True):
+    for t, p in zip(twins(chosen), chosen, strict=True):
         english, third = zip(*sorted(answers[t.relation]), strict=True)
         targets = {"english": (t.hub_answer,), "own": (t.answer,), "third language": (said[id(p)],)}
         wrong = {
@@ -86,9 +86,9 @@ def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
 def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem]:
     """Each prompt steered towards another of its relation and form with another answer, drawn by `seed`, by the
     difference of the two English twins. Prompts without such another are left out."""
-    rng, items, twins = np.random.default_rng(seed), [], _twins(chosen)
-    for t in twins:
-        others = [q for q in twins if q.group == t.group and q.answer != t.answer]
+    rng, items, known = np.random.default_rng(seed), [], twins(chosen)
+    for t in known:
+        others = [q for q in known if q.group == t.group and q.answer != t.answer]
         if others:
             q = others[rng.integers(len(others))]
             items.append(SteerItem(t.id, t.prompt, q.hub_prompt, t.hub_prompt, q.answer, t.answer, t.cluster))
@@ -98,12 +98,12 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
 def english_twins(chosen: Sequence[Prompt]) -> list[LensItem]:
     """The English twin of each prompt, to be continued with its own answer: what a model must know whose English states
     are written into other runs."""
-    return [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in _twins(chosen)]
+    return [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in twins(chosen)]
 
 
 def patch_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[PatchItem]:
     """Each prompt with another of its relation and form and one of another relation: see `interchange_items`."""
-    return interchange_items(_twins(chosen), seed)
+    return interchange_items(twins(chosen), seed)
 
 
 def english_words() -> list[str]:
@@ -112,8 +112,9 @@ def english_words() -> list[str]:
     return sorted({word for text in texts for word in text.replace(",", " ").replace(":", " ").split()})
 
 
-def _twins(chosen: Sequence[Prompt]) -> list[Twin]:
-    """The prompts with their English. Those about one thing stand and fall together."""
+def twins(chosen: Sequence[Prompt]) -> list[Twin]:
+    """The prompts with their English. Group: relation and sentence form; cluster: those about one thing stand and fall
+    together."""
     found = []
     for p in chosen:
         thing = f"{p.item.op}{p.item.result}" if isinstance(p.item, Sum) else p.item.subject

@@ -243,6 +243,11 @@ class Twin(NamedTuple):
     cluster: str
 
 
+def continued(twins: Sequence[Twin]) -> list[LensItem]:
+    """Each question, to be continued with its own answer: what a model must know before it is looked into."""
+    return [LensItem(t.id, t.prompt, {"own": (t.answer,)}, t.cluster) for t in twins]
+
+
 def interchange_items(twins: Sequence[Twin], seed: int) -> list[PatchItem]:
     """Each question with another of its group that has another answer, and with one of another relation, both drawn by
     `seed`. Group: its own; anchor: the expected answer. Questions without the former are left out."""

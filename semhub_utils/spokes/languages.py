@@ -31,7 +31,7 @@ from semhub_utils.organism.world import (
 )
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, source_of
+from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, Twin, source_of
 
 _SIDES = {
     "english": ("src.eng", "eng_Latn"),
@@ -134,6 +134,24 @@ def _documents(data_dir: str | Path | None, n: int) -> list[str]:
     path = NTREX["english"].find(data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
     names = read_text(path).split() if path and path.is_file() else []
     return names if len(names) == n else [""] * n
+
+
+def halves(sentences: Sequence[Parallel], language: str) -> Items:
+    """The first half of each sentence's words (of Chinese ones, signs), to be continued with the second, beside that of
+    the English: Twin. Group and cluster: the document, as what a document is about would look like what a sentence
+    says; where there is none, the cluster is the sentence, and all are of one group."""
+    need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
+
+    def halved(text: str, name: str) -> tuple[str, str]:
+        gap, units = ("", list(text.strip())) if name == "chinese" else (" ", text.split())
+        return gap.join(units[: len(units) // 2]), gap.join(units[len(units) // 2 :])
+
+    def twin(s: Parallel) -> Twin | LeftOut:
+        (prompt, rest), (hub, hub_rest) = (halved(s.texts[name], name) for name in (language, "english"))
+        whole = Twin(s.id, prompt, hub, rest, hub_rest, "text", s.document, s.document or s.id)
+        return whole if prompt and hub else LeftOut("of one word", s.id)
+
+    return Items(source=source_of(sentences)).take(map(twin, sentences))
 
 
 # Pairs of sentences

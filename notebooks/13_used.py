@@ -1,0 +1,221 @@
+# %% [markdown]
+# # Is it used?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/13_used.ipynb)
+#
+# **Does a model use what its languages share, or does it only lie there?**
+#
+# Most chapters read states. What can be read need not be used: a model may carry a meaning along and answer from something
+# else. So you do two things to the model. You move a concept from one language's run into another's. And you take away what
+# the types share, and see what is lost.
+#
+# :::{admonition} The paper's claim
+# :class: paper-claim
+# The shared space is used: what is done to it in English changes what the model says in other types {cite:p}`wu2025semantic`.
+# The paper adds vectors. It moves no concept apart from its language, and it takes nothing away. The first is done by
+# {cite:t}`dumas2024separating`: in Llama-2 the language to answer in is settled at an earlier layer than the concept, and the
+# mean state of a concept over several languages is translated as well as that of one, or better.
+# :::
+#
+# | Before you start | |
+# |---|---|
+# | You should know | what a [lens, an interval and a null](02_instruments) are, and what a [patch](03_arithmetic) is |
+# | Time to read | 15 minutes |
+# | Time to run | one minute on two cores with the book's own model |
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:
+    source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
+    get_ipython().run_line_magic("pip", f"install -q '{source}'")
+
+# %% tags=["parameters"]
+model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
+revision = None
+device = "cpu"
+dtype = "float32"
+n_items = 140  # concepts; and prompts of each type
+seed = 0
+data_dir = None  # a folder with NTREX-128, for running text
+results_dir = "results"
+
+# %% tags=["hide-cell"]
+from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.experiments import used, words
+from semhub_utils.experiments.core import readable
+from semhub_utils.spokes import arithmetic, facts, languages, translation
+from semhub_utils.spokes.items import continued
+
+chapter = begin("used", globals())
+model = chapter.model
+
+# %% [markdown]
+# ## A concept in another language
+#
+# Ask for a word. Any model can be asked by a few examples, `Español: "libro" - Deutsch: "`; the concepts are a list of concrete
+# nouns in five languages that comes with the book. The book's own models never saw such lines. They are asked as their
+# dictionary lines say it, `libro deutsch:`, and code is a language to them.
+#
+# Two runs matter. One translates concept *i* from language A to B, the other concept *j* from C to D. You write the state of
+# the first into the second, one layer at a time. Then the second may say four things, and each means something else.
+#
+# | It says | so at this layer the state holds |
+# |---|---|
+# | *j* in D | nothing that is used |
+# | *j* in B | the language, and not yet the concept |
+# | *i* in D | the concept, apart from its language |
+# | *i* in B | both, or the finished word |
+
+# %%
+own = model_id.startswith("organism:")
+asked = translation.concept_items(n_items, seed=seed, world=own)
+asked = readable(model, asked, lambda item: [q.text for q in (item.run, *item.alike, *item.others)])
+can_translate = chapter.knows(
+    words.task_table, translation.lens_items(asked), "say a word in another language", series="words"
+)
+glue("translated", can_translate.share, ".0%")
+listing(
+    [(i.source.text[-40:], i.run.text[-40:], i.cluster, i.languages) for i in asked[:4]],
+    ["from", "into", "i", "A B C D"],
+)
+
+# %% [markdown]
+# Left alone, the model says the right word in {glue}`translated` of the runs. States are moved only between runs that it gets
+# right, as in the others there is nothing to move.
+#
+# Where is the state taken from? At the *last token* of both runs, the place where the answer is written. Both ends are then
+# honest: at the embeddings the last token says nothing, and at the last layer the state is its own run's answer, *i* in B. Or at
+# the *source word*, the place where the concept comes in. There the embedding is simply another word, so that a patch has to be
+# above that before it says anything.
+
+# %% tags=["hide-input"]
+moved = chapter.run(used.Concepts, {site: asked for site in (used.LAST, used.WORD)})
+moved.curves(
+    "concepts-probability",
+    "What does the run say with another concept's state in it?",
+    alt="Probability of the four answers by layer of the patch, for states of one language and their mean over several.",
+    y="probability of the next word",
+)
+
+# %% [markdown]
+# *How to read it.* Choose the place, and whose state is written. *Own* is what the run was asked, *new* is what the state's run
+# was asked. The order in which the curves cross is the order in which a model settles things.
+
+# %% tags=["hide-input"]
+moved.curves(
+    "concepts",
+    "Is the concept apart from its language?",
+    alt="P(i in D) minus P(i in B) by layer of the patch, with the null and the controls, for either place.",
+    y="probability",
+)
+
+# %% tags=["hide-input"]
+moved.claims(
+    "concepts",
+    "At some middle layer a state at the {name} makes the run say the state's concept in the run's language.",
+)
+
+# %% [markdown]
+# ## The mean over languages
+#
+# If concepts had a state of their own in every language, their mean would be nobody's. So write the mean of *el libro*, *book*
+# and *书*, all on their way to B. It should do at least as well as one of them, and it should not be what a mean of mere
+# embeddings does.
+
+# %% tags=["hide-input"]
+moved.curves(
+    "concepts-mean",
+    "Does the mean over languages do as well as one?",
+    alt="P(i in D) minus P(i in B) by layer of the patch, for the mean state over languages, with null and controls.",
+    y="probability",
+)
+
+# %% tags=["hide-input"]
+moved.claims(
+    "concepts-mean",
+    "At some middle layer the mean over languages at the {name} does that, and no worse than one language.",
+)
+
+# %% [markdown]
+# ## Where do these states lie?
+#
+# {cite:t}`wendler2024llamas` ask how much of a state lies where tokens lie: the *token energy*, its mean squared cosine with the
+# rows of the unembedding, over that of the rows with one another. In Llama-2 it is low until late: the middle layers keep what
+# they hold away from the words.
+
+# %% tags=["hide-input"]
+moved.curves(
+    "token-energy",
+    "How much of a state lies where words lie?",
+    alt="Token energy of the runs' last states by relative depth, with that of random weights.",
+    y="token energy (1: as the tokens themselves)",
+)
+
+# %% [markdown]
+# ## What if it is taken away?
+#
+# A patch shows what suffices. Now ask what is needed. Take questions of a type and the same in English, and find the directions
+# in which their states go together beyond what their form says. On other questions, erase these directions at all middle
+# layers while the model reads, by least squares so that nothing else is disturbed {cite:p}`belrose2023leace`, and see how far
+# the right answer falls.
+#
+# Anything falls if you erase enough. So the same number of directions is erased four times more: those shared with *shuffled*
+# partners (the null), random ones that hold as much of the variance, those that tell the type from English, and, in
+# models of random weights, their own.
+
+# %%
+if own:
+    several = {name: facts.prompts(name, n_items, seed=seed, held_out=False) for name in facts.TYPES}
+    twins = {name: facts.twins(some) for name, some in several.items()}
+else:
+    names = [name for name in translation.LANGUAGES if name != "english"]
+    twins = {name: translation.twins(name, n_items, seed=seed) for name in names}
+    twins["digits"] = arithmetic.twins(arithmetic.items(n_items, seed))
+known = {name: continued(some) for name, some in twins.items()}
+
+# %% tags=["hide-input"]
+can = chapter.knows(words.task_table, known, "answer in {name}")
+if data_dir:
+    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
+    texts = {f"{name} text": languages.halves(sentences, name) for name in languages.LANGUAGES if name != "english"}
+    twins |= {
+        name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
+    }
+needs = {name: can.get(name) for name in twins}
+
+# %% tags=["hide-input"]
+needed = chapter.run(used.Necessity(), twins)
+needed.bars(
+    "necessity",
+    "How far does the right answer fall without what is shared?",
+    alt="Fall of the log-probability of the right continuation by type, with random, language and shuffled subspaces.",
+    y="fall in nats per token",
+)
+
+# %% [markdown]
+# Running text has no right answer; there, what falls is the text's own second half.
+
+# %% tags=["hide-input"]
+needed.claims(
+    "necessity",
+    "Without the directions that {name} shares with English, erased at the middle layers, the right continuation falls.",
+    needs=needs,
+)
+
+# %% [markdown]
+# ## What you learned
+#
+# The question was whether a model uses what its languages share, or whether it only lies there. The verdicts on this model, by
+# rules fixed before the run:
+
+# %%
+chapter.finish()
+
+# %% [markdown]
+# - A patch that says the word of its own run has moved an answer, not a concept. Look at the language it comes out in.
+# - At the place where a word comes in, a patch may be no more than another word. The embedding layer tells.
+# - What is shared is needed only if its loss hurts more than that of as much else.
+#
+# **Try it.** Run the chapter on another checkpoint: `semhub run used --model ID_OR_FOLDER`. Then look at the order in which
+# language and concept are settled: is it the one of Llama-2?

@@ -1,0 +1,66 @@
+"""What was measured where the truth is known, as it ships: how often each instrument finds what was planted for it, and
+how often it cries wolf. `semhub calibrate` makes the tables.
+
+    data/truth.csv     what must be seen in each organism, and whether it is
+    data/power.csv     planted effects by instrument, dose and seed (`experiments.instruments`)
+    data/alarms.csv    every instrument on models of which is known what it must or must not find
+    data/expected.csv  what that is, written before any of the others: "must", "must not" or "open", and why
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import need, need_one_of
+
+PARTS = ("truth", "power", "alarms")
+TABLES = (*PARTS, "expected")
+DATA = Path(__file__).parent / "data"
+STATED = 1.0  # dose: as long as the state itself; of a taught organism, all of its own weights
+ENOUGH = 0.9  # the least share of planted effects that an instrument has to find at that dose
+PLANTED_AT_LEAST = 20  # effects
+MUST, MUST_NOT, OPEN = "must", "must not", "open"
+
+
+def table(name: str, folder: Path = DATA) -> pd.DataFrame:
+    """One of TABLES, by default of those committed. SemhubError for another name, or where there is none yet."""
+    need_one_of(name, TABLES, f"There is no table {name!r}")
+    path = folder / f"{name}.csv"
+    need(path.is_file(), f"The table {name!r} is not there; `semhub calibrate --part {name}` would make it.")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"row": str})
+
+
+@cache
+def _at_stated() -> pd.DataFrame:
+    """Nothing where there is no table, as in the run that makes it."""
+    if not (DATA / "power.csv").is_file():
+        return pd.DataFrame(columns=["row", "chapter", "experiment", "dose", "seed", "found"])
+    power = table("power")
+    return power[power.dose == STATED]
+
+
+def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = "") -> dict[str, int] | None:
+    """How many of the effects that were planted for this kind of claim its instrument found: {"k": k, "m": m}; of the
+    paper's row, or of the chapter, where it was calibrated by itself there. None where none could be planted by
+    design, as for a claim that has no instrument of its own."""
+    some = _at_stated()
+    some = some[some.experiment == experiment]
+    for column, value in (("row", str(row)), ("chapter", chapter)):
+        if (some[column] == value).any():
+            some = some[some[column] == value]
+    if some.empty:
+        return None
+    planted = some[some.seed.notna()]
+    return {"k": int(planted.found.astype(bool).sum()), "m": len(planted)}
+
+
+def not_found(found: dict[str, int] | None) -> str | None:
+    """The precondition of a claim whose instrument was calibrated: None, or the sentence that ends it."""
+    if found is None:
+        return None
+    if found["m"] < PLANTED_AT_LEAST:
+        return f"{found['m']} effects were planted for this instrument, and {PLANTED_AT_LEAST} are asked."
+    if found["k"] >= ENOUGH * found["m"]:
+        return None
+    return f"this instrument finds {found['k']} of {found['m']} effects planted for it, and {ENOUGH:.0%} is asked."
