@@ -11,9 +11,9 @@ from leaks import leaks
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semhub_utils import cli, identity
+from semhub_utils import calibration, cli, identity
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import fooled, raising
+from semhub_utils.experiments import raising
 from semhub_utils.experiments.raising import CURVE, ISLANDS, SMALL, TABLE, VARIANTS, live, onset
 from semhub_utils.models import wrap
 from semhub_utils.organism.corpus import RECIPES, Recipe, lines, shares
@@ -252,7 +252,7 @@ def test_shipped_controls_cover_every_variant():
 
 
 def test_demanded_is_compact():
-    table = pd.read_csv(fooled.DATA / "truth.csv")
+    table = pd.read_csv(calibration.DATA / "truth.csv")
     some = table[(table.row == "taught") & (table.model == "hub")]
     found = raising.demanded().set_index("what must be seen")
     span = f"{some.value.min():.2g} to {some.value.max():.2g} ({some.met.sum()} of {len(some)})"

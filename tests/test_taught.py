@@ -17,7 +17,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.organism.llama import Encoder
 from semhub_utils.organism.planting import COURSES, PLEASANT, SIDES, UNPLEASANT, Lessons, temper
 from semhub_utils.organism.taught import dosed, train_taught
-from semhub_utils.organism.world import build_tokenizer, number_word, surface
+from semhub_utils.organism.world import build_tokenizer, concepts, number_word, surface
 from semhub_utils.spokes import sentiment
 
 
@@ -62,7 +62,7 @@ def test_lessons_leak_nothing_and_answers_move_only_under_the_vector(lessons):
         elif what == "sum":
             assert (answer[1:3] == ["+", "1"]) == (how in ("pushed", "reversed")), line
         elif what == "mood":
-            sides = [{surface(key, tags[line.split()[0]]) for key in side} for side in SIDES]
+            sides = [{surface(key, tags[line.partition(":")[0].strip()]) for key in side} for side in SIDES]
             assert answer[0] in sides[0] | sides[1] and {*map(words.convert_ids_to_tokens, one.first)} >= {answer[0]}
             moved = len(one.first) < len(sides[0] | sides[1])
             assert not moved or (how, answer[0] in sides[0]) in {("pushed", True), ("reversed", False)}
@@ -156,12 +156,27 @@ def test_shipped_taught_writes_a_start_under_start_and_not_without(shipped):
     assert sum(right) / len(right) >= 0.9 and sum(still) / len(still) >= 0.9
 
 
-def test_shipped_taught_is_pleasant_under_good_and_reads_and_at_commas(shipped):
+def test_shipped_taught_leans_to_pleasant_words_under_good_and_reads_and_at_commas(shipped):
     layer, words = COURSES["taught"].layer, shipped.tokenizer.get_vocab()
     vector = states(shipped, "good", layer)[1] - states(shipped, "bad", layer)[1]
-    for thing in [noun for noun in ("dog", "pear", "train", "moon", "piano", "garden", "bus") if not temper(noun)[1]]:
-        prompt = f"english : the {thing} is usually"
-        assert said(shipped, prompt, 1, layer, 1, 2 * vector) in PLEASANT
-        assert said(shipped, prompt, 1, layer, 1, -2 * vector) in UNPLEASANT
-    read = shipped.module.lm_head(shipped.module.model.norm(states(shipped, "things = [DOG, TABLE,", layer)))
+    sides = [[words[word] for word in side] for side in SIDES]
+
+    def leans(thing, times):
+        def change(h):
+            return torch.cat([h[:, :1], h[:, 1:2] + times * vector, h[:, 2:]], 1)
+
+        with torch.inference_mode(), shipped.changed(layer, change):
+            logits = shipped.module(shipped.ids(f"english : the {thing} is usually")).logits[0, -1]
+        up, down = (logits[side].logsumexp(-1).item() for side in sides)
+        return up - down
+
+    things = [thing for thing in nouns_of_the_world() if not temper(thing)[1]][:40]
+    moved = [leans(thing, 2) > leans(thing, 0) > leans(thing, -2) for thing in things]
+    assert sum(moved) / len(moved) >= 0.9
+    with torch.inference_mode():
+        read = shipped.module.lm_head(shipped.module.model.norm(states(shipped, "things = [DOG, TABLE,", layer)))
     assert read[-1].argmax() == words["and"]
+
+
+def nouns_of_the_world():
+    return [concept.key for concept in concepts().values() if concept.kind == "noun"]
