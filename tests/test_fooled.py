@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from semhub_utils.evidence import HOLDS, NOT, WEAKLY, evidence, judge, random_pairings
+from semhub_utils.evidence import COSINE, evidence
 from semhub_utils.experiments import fooled
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, TRUE_LAYERS, examine, look, raw_cosine
 from semhub_utils.models import randomised
+from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import adjusted_cosine
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
+from semhub_utils.verdicts import EXPLAINED, HOLDS, WEAKLY, judge
 
 NAMED = {artefact.name: artefact for artefact in ARTEFACTS}
 CLAIMS = {"similarity", "lens-meaning", "lens-lead", "steering"}
@@ -35,7 +37,7 @@ def test_raw_cosine_falls_for_it_and_the_evidence_does_not(name):
         assert matched[1:-1].min() > 0.4, "the artefact would not fool a reader of raw cosines"
         verdicts.append(verdict_of(NAMED[name], seed))
     # At levels of .01 and .05 a few draws of twelve may err by chance; an artefact that fooled it would win them all.
-    assert verdicts.count(NOT) >= 10 and verdicts.count(HOLDS) <= 1
+    assert verdicts.count(HOLDS) + verdicts.count(WEAKLY) <= 1
 
 
 @every
@@ -49,18 +51,19 @@ def test_a_world_is_noise_and_its_artefact_and_the_truth_under_it_is_found(name)
         assert verdict.layer in TRUE_LAYERS and verdict.verdict == HOLDS
 
 
-@pytest.mark.parametrize("name", ["equal length", "common last token", "shared frequency"])
+@pytest.mark.parametrize("name", ["equal length", "common last token"])
 def test_what_pairs_share_by_group_needs_the_restricted_null(name):
-    assert [verdict_of(NAMED[name], seed, careless=True) for seed in range(3)] == [HOLDS] * 3
+    """Without it, what the pairs share stands clear of the null, and only the shape tells it from a hub."""
+    assert {verdict_of(NAMED[name], seed, careless=True) for seed in range(3)} <= {HOLDS, WEAKLY}
     free = [judge(examine(*NAMED[name].states(seed))).verdict for seed in range(3)]
-    # For the last token, the embedding layer alone holds it back.
-    assert free == [WEAKLY if name == "common last token" else HOLDS] * 3
+    assert free == [EXPLAINED] * 3
 
 
-def test_concepts_counted_as_many_items_fool_a_null_that_moves_items_one_by_one():
-    few = NAMED["few concepts"]
-    counted = [[verdict_of(few, s, careless=careless) for s in range(24)].count(HOLDS) for careless in (True, False)]
-    assert counted[0] >= 4 and counted[1] <= 1
+def test_the_nearest_partner_is_not_fooled_by_few_concepts_or_by_length():
+    """What many items share makes none of them the nearest of all: also for a reader who shuffles one by one."""
+    for name in ("few concepts", "shared frequency"):
+        for careless in (True, False):
+            assert [verdict_of(NAMED[name], s, careless=careless) for s in range(12)].count(HOLDS) <= 1
 
 
 def test_raw_cosine_is_that_of_each_pair():
@@ -77,7 +80,7 @@ def test_trials_of_fakes_and_true_hubs():
     shares = table.pivot(index="series", columns="reading", values="value")
     assert set(shares.index) == {kind.name for kind in kinds} and (shares["raw cosine"] > 0.4).all()
     assert (shares["careful"] <= 0.1).all() and (shares["truth"] >= 0.9).all()
-    assert (shares["careless"] >= shares["careful"]).all() and shares["careless"]["equal length"] == 1
+    assert (shares["careless"] >= shares["careful"]).all() and shares["careless"]["equal length"] >= 0.5
     raw, apart = found
     assert judge(raw).verdict == judge(apart).verdict == HOLDS
     assert apart.values[0] == pytest.approx((shares["truth"] - shares["careful"]).mean())
@@ -91,7 +94,7 @@ def test_trials_of_fakes_and_true_hubs():
     for kind in kinds:
         for s in seeds:
             true, fake = (examine(*kind.states(s, strength), seed=s) for strength in (kind.truth, 0.0))
-            holds = [judge(replace(e, controls={})).verdict == HOLDS for e in (true, fake)]
+            holds = [judge(replace(e, controls={}, contrasts={})).verdict == HOLDS for e in (true, fake)]
             bare.append(float(holds[0]) - holds[1])
     assert apart.controls["careless reader"].values[0] == pytest.approx(np.mean(bare))
 
@@ -107,11 +110,11 @@ def test_false_alarms_on_noise_are_rare_and_pooled_by_worlds():
 
 
 def test_power_grows_with_strength_and_pairs():
-    table = fooled.power_trials(8, [0.1, 0.3, 0.6], [30, 120], 1)
+    table = fooled.power_trials(8, [0.1, 0.4, 0.6], [30, 120], 1)
     power = table.pivot(index="strength", columns="series", values="value")
     assert (power.diff().dropna() >= 0).all(axis=None)
     assert (power.loc[0.1] <= 0.25).all() and (power.loc[0.6] == 1).all()
-    assert power["120 pairs"][0.3] > power["30 pairs"][0.3]
+    assert power["120 pairs"][0.4] > power["30 pairs"][0.4]
 
 
 def test_curves_show_the_fake_and_the_truth():
@@ -128,7 +131,7 @@ def test_random_weights_hold_nothing(tiny):
     pairs = [Pair(str(i), f"{i} + {i}", f"{i} plus {i}", "sum", str(i)) for i in range(10, 40)]
     table = fooled.random_weight_trials(randomised(tiny("llama"), 1), pairs, models=2, seed=0)
     assert list(table.series) == ["seed 0", "seed 1"] and (table.n == 30).all() and HOLDS not in set(table.verdict)
-    assert table.value.nunique() == 2, "every model has its own weights"
+    assert len(table.drop_duplicates(["value", "low", "layer"])) == 2, "every model has its own weights"
 
 
 # ---- the book's own items, from states made by hand ----
@@ -149,20 +152,25 @@ def sides_of(calculations, make, shared=0.0):
     return sides
 
 
-def nulls_of(scores, pairs, by, seed):
+def drawn_from(scores, pairs, by):
     """By each of the labels that `by` gives, draws in which what they say is one moves as one."""
-    groups, n = [pair.group for pair in pairs], len(pairs)
-    draws = (random_pairings(n, groups=groups, clusters=one, draws=199, seed=seed) for one in by)
-    return [scores.exchanged(pairings) for pairings in draws]
+    groups, by, n = [pair.group for pair in pairs], list(by), len(pairs)
+
+    def draw(columns, first, end):
+        shuffled = (random_pairings(n, groups=groups, clusters=one, draws=end - first, seed=first) for one in by)
+        return [scores.exchanged(pairings) @ columns for pairings in shuffled]
+
+    return draw
 
 
 def judged_arithmetic(seed, together, shared=0.0):
     calculations = arithmetic.items(200, seed)
     scores = adjusted_cosine(*sides_of(calculations, torch.Generator().manual_seed(seed), shared))
     pairs = arithmetic.similarity_pairs(calculations)
-    nulls = nulls_of(scores, pairs, [[getattr(pair, together) for pair in pairs]], 0)
-    clusters = [pair.cluster for pair in pairs]
-    return judge(evidence("c", scores.own, nulls, layers=range(5), n_layers=4, clusters=clusters)).verdict
+    draw = drawn_from(scores, pairs, [[getattr(pair, together) for pair in pairs]])
+    units = [pair.cluster for pair in pairs]
+    given = {"layers": range(5), "n_layers": 4, "units": units, "unit": COSINE, "sequential": False}
+    return judge(evidence("c", scores.own, draw, window="inner", **given)).verdict
 
 
 def test_nine_digits_that_are_alike_by_chance_are_not_two_hundred_items():
@@ -182,7 +190,8 @@ def test_numbers_before_the_answer_that_are_alike_by_chance_are_not_many_items()
             state = torch.stack([sum(vectors[word] for word in pair.words) for pair in pairs])
             sides.append(state[:, None].repeat(1, 5, 1) + 0.3 * torch.randn(len(pairs), 5, 64, generator=make))
         scores = adjusted_cosine(*sides)
-        nulls = nulls_of(scores, pairs, zip(*(pair.moves_with for pair in pairs), strict=True), seed)
+        labels = list(zip(*(pair.moves_with for pair in pairs), strict=True))
         for few in told:
-            told[few] += min(evidence("c", scores.own, nulls[:few], layers=range(5), n_layers=4).p[1:4]) < 0.05
+            draw, given = drawn_from(scores, pairs, labels[:few]), {"window": "inner", "sequential": False}
+            told[few] += min(evidence("c", scores.own, draw, layers=range(5), n_layers=4, **given).p[1:4]) < 0.05
     assert told[None] <= 3 < told[1]  # three in thirty: one chance in twenty at a rate of .05
