@@ -210,6 +210,7 @@ similarity.curves(
     "How far between chance and all?",
     alt="Calibrated share of nearest twins and of shared neighbours, by relative depth, beside random weights.",
     y="0: the null, 1: the most there can be",
+    by="measure",
 )
 
 # %% [markdown]

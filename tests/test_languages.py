@@ -234,6 +234,8 @@ def test_every_set_has_all_readings_and_the_later_ones_fewer_random_weights(tiny
     assert [c.controls["random weights"].seeds for c in claims] == [core.TWINS] * 3 + [1] * 3
     assert all(claim.dropped == {"a word in common": 3} for claim in claims)
     assert set(table[table.experiment == "baseline-gain"].ending) == {"continued", "full stop"}
+    measured = table[(table.experiment == "calibrated") & table.control.isna()]
+    assert len(measured) == 2 * 4 * 2 == len(measured.drop_duplicates(["series", "ending", "measure", "layer"]))
     few = PairSet("spanish", "continued", [Pair("1", "a", "b", "g", "1")], {"a word in common": 7})
     with pytest.raises(SemhubError, match="1 pairs are left for spanish .*7 × a word in common.*at least 4"):
         alike.alike_sets(tiny("llama"), [few])

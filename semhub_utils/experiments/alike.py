@@ -142,7 +142,7 @@ class Alike(Experiment):
             groups = kept.labels(within)
             drawn = measure.exchanged(random_pairings(len(groups), groups=groups, draws=CALIBRATED_BY, seed=kept.seed))
             scaled = calibrated(np.nanmean(measure.own, 0), drawn, largest)
-            found["calibrated", name] = Scores(scaled[None], nulls=())
+            found["calibrated", name, (("measure", name),)] = Scores(scaled[None], nulls=())
         return found
 
 
