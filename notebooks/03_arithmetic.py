@@ -98,7 +98,7 @@ similarity.curves(
 # %% [markdown]
 # *How to read it.* The band is a 95% interval over results (all items with the same result move together). The dotted line is
 # the height that shuffled pairs reach one time in twenty at any middle layer. The grey curves are controls: the embedding
-# layer, that is, what the last words alone have in common; *lexical overlap*, the same of the mean of all words' embeddings;
+# layer, that is, what the last words alone have in common; *bag of words*, the same of the mean of all words' embeddings;
 # and the same architecture with random weights.
 #
 # The same pairs through three other measures: how far up the list of its kind does the partner stand (mid-rank, half at most),

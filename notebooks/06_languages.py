@@ -113,7 +113,7 @@ continued.changed(lambda table: table.assign(pair=table.series)).curves(
 # *How to read it.* Choose two languages to bring their curve to the front; where one name stands alone, the other is English.
 # The dotted line is what shuffled partners reach one time in twenty at any middle layer, when pairs that share what they
 # speak of (the thing, the doer, the verb) move together. Grey: the embedding layer, the mean of all words' embeddings
-# (*lexical overlap*), and the same architecture with random weights.
+# (*bag of words*), and the same architecture with random weights.
 #
 # Three other measures on the same pairs: how far up the list is the partner (mid-rank, half at most), do both sides have the
 # same neighbours, and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last

@@ -39,7 +39,7 @@ from semhub_utils.states import hidden_states
 
 NEAREST, CORRECTED, RELEASED = "nearest of its form", "corrected cosine", "as released"
 EACH = (Exchange(by=""),)  # measures of a whole space need one-to-one pairings
-OVERLAP = "lexical overlap"
+OVERLAP = "bag of words"
 CALIBRATED_BY = 200  # pairings
 
 
@@ -56,7 +56,7 @@ class Alike(Experiment):
     cosine with the partner minus that with others: of the own group (CORRECTED), and of all, as the paper's Eq. 1 has
     it (RELEASED). The middle has to be above the first sixth and the last layer. Null: partners shuffled within their
     group, pairs of one anchor together, or pairs that hold one word, whichever is the harder; for RELEASED also groups
-    of pairs (documents) as a whole. Controls: the embedding layer, and, of texts, "lexical overlap": the same of the
+    of pairs (documents) as a whole. Controls: the embedding layer, and, of texts, "bag of words": the same of the
     mean of their tokens' input embeddings.
 
     Curves: retrieval as a share, and among all (`retrieval-all`); the mid-rank of the partner within its group; mutual
