@@ -149,7 +149,7 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
          "patch-first"},
     )  # fmt: skip
     words = table[(table.experiment == "lens-probability") & (table.series == "word")]
-    assert set(words.reading) == {"normed", "raw"} and words.value.between(0, 1).all()
+    assert set(words.reading) == {"normed", "raw", "neighbours"} and words.value.between(0, 1).all()
     page = check_notebook(notebook)
     assert "cannot be tested here" in page
 

@@ -258,10 +258,11 @@ def controls_summary() -> pd.DataFrame:
 
 
 def trainings() -> dict[str, Path]:
-    """The folders of all trainings that ship, second seeds (whose weights do not) among them: "hub", "hub, seed 1"."""
+    """The folders of all trainings that ship with their curve, second seeds (whose weights do not) among them: "hub",
+    "hub, seed 1"."""
     found = {}
     for path in sorted(identity.WEIGHTS.glob(f"*/{identity.CARD}")):
-        if not identity.has_sense(path.parent.name):
+        if not identity.has_sense(path.parent.name) and (path.parent / CURVE).is_file():
             card = identity.card(path.parent.name)
             found[card["name"] + (f", seed {card['seed']}" if card["seed"] else "")] = path.parent
     return found
