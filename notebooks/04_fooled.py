@@ -337,18 +337,20 @@ glue("enough", calibration.ENOUGH, ".0%")
 # Claims are judged by the rules, with two helps taken away: no precondition asks whether the model knows the task, and no random
 # weights stand beside it as a control.
 #
-# How strong does an effect have to be? Plant less of it, and more:
+# How strong does an effect have to be? Plant less of it, and more. A dose of 1 is as long as the state itself, or taught to the end:
 
 # %%
 doses = chapter.find("ladder", trials.ladder)
 
 # %% tags=["hide-input"]
-doses.dose(
+doses.heatmap(
     "ladder",
-    "How much has to be planted to be found?",
-    alt="Share of planted effects that are found by dose, one curve per instrument.",
-    y="share of planted effects found",
-    x_title="dose (1 = as long as the state, or taught to the end)",
+    "How much has to be planted?",
+    alt="Share of planted effects that are found, by instrument and dose.",
+    x="strength",
+    y="series",
+    value="share found",
+    called={"strength": "dose", "series": "instrument"},
 )
 
 # %% [markdown]
