@@ -347,8 +347,8 @@ doses.heatmap(
     "ladder",
     "How much has to be planted?",
     alt="Share of planted effects that are found, by instrument and dose.",
-    x="strength",
-    y="series",
+    x="dose",
+    y="instrument",
     value="share found",
     called={"strength": "dose", "series": "instrument"},
 )
