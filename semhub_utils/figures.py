@@ -246,7 +246,7 @@ def heatmap(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
         y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),
     )
-    legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=220)
+    legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=110)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
     chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
     return _finished(chart, notes, height=min(max(26 * data[y].nunique(), 160), 520), **words)
