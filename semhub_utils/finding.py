@@ -165,7 +165,9 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
     """
     verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
     statistic = _said(claim, claim.get("unit"))
-    others = {name: f"{of['verdict']}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    against = f" against {claim['null']}" if claim.get("null") else ""
+    readings = (claim.get("readings") or {}).items()
+    others = {name: of["verdict"] + f", {_said(of)}" * (of.get("layer") is not None) for name, of in readings}
     controls = {name: _said(of) for name, of in claim.get("controls", {}).items()}
     rows = {
         "Statistic [95% interval]": statistic,
@@ -173,7 +175,7 @@ def claim_card(claim: Mapping, paper_claim: str) -> Html:
         "Other readings": others or None,
         "Items": claim.get("n"),
         "Dropped": claim.get("dropped", {}),
-        "Corrected p": f"{_p(claim)} against {claim['null']}" if claim.get("null") else None,
+        "Corrected p": None if claim.get("p") is None else _p(claim) + against,
         "Controls": controls,
         "Rule": claim.get("reason"),
     }

@@ -356,6 +356,10 @@ def test_claim_card_says_everything_and_escapes(verdict):
         "Controls": ["random weights: 0.01 [-0.02, 0.03]"],
         "Rule": ["p < 0.01 at some layer"],
     }
+    plain = claim_card(
+        {**CLAIM, "verdict": verdict, "null": "", "readings": {"raw": {**RAW, "layer": None}}}, "Paper."
+    ).html
+    assert "<dd>p &lt; 0.001</dd>" in plain and f"<dd>raw: {RAW['verdict']}</dd>" in plain
     bare = claim_card({"id": "x", "verdict": verdict}, "Paper.").html
     assert "Corrected p" not in bare and "Other readings" not in bare and bare.count("<dd>none</dd>") == 2
 
