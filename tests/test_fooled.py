@@ -21,7 +21,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.organism import llama
 from semhub_utils.organism.world import MAX_RESULT, english_tokens, vocabulary
-from semhub_utils.similarity import adjusted_cosine
+from semhub_utils.similarity import adjusted_cosine, same_group
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.items import Pair
 
@@ -71,6 +71,12 @@ def test_concepts_counted_as_many_items_fool_a_null_that_moves_items_one_by_one(
     few = NAMED["few concepts"]
     counted = [[verdict_of(few, s, careless=careless) for s in range(24)].count(HOLDS) for careless in (True, False)]
     assert counted[0] >= 4 and counted[1] <= 1
+
+
+def test_comparing_within_groups_centres_the_statistic_itself():
+    a, b = NAMED["equal length"].states(0)
+    assert adjusted_cosine(a, b).own[:, 1:].mean() > 0.3
+    assert abs(adjusted_cosine(a, b, same_group(fooled.KINDS)).own[:, 1:].mean()) < 0.02
 
 
 def test_raw_cosine_is_that_of_each_pair():
@@ -177,8 +183,8 @@ def judged_arithmetic(seed, together, shared=0.0):
 
 def test_nine_digits_that_are_alike_by_chance_are_not_two_hundred_items():
     """With no control to help, what moves together decides who is fooled; digits and words that do share are found."""
-    anchor, cluster = ([judged_arithmetic(seed, by) for seed in range(24)] for by in ("anchor", "cluster"))
-    assert anchor.count(HOLDS) <= 1 < 3 <= cluster.count(HOLDS)
+    anchor, cluster = ([judged_arithmetic(seed, by) for seed in range(40)] for by in ("anchor", "cluster"))
+    assert anchor.count(HOLDS) <= 2 < 4 < cluster.count(HOLDS)
     assert {judged_arithmetic(seed, "anchor", shared) for seed, shared in ((0, 0.5), (1, 0.65), (2, 0.8))} == {HOLDS}
 
 
@@ -304,7 +310,7 @@ def test_arithmetic_says_what_the_truth_demands(name):
     weakly", so what is asked of a hub is p. Of islands it is that nothing holds."""
     if name not in identity.available():
         pytest.skip(f"organism:{name} does not ship")
-    chosen = arithmetic.items(160, 0, MAX_RESULT + 1)
+    chosen = arithmetic.items(250, 0, MAX_RESULT + 1)
     prompts, found = arithmetic.lens_items(chosen), {}
     for experiment, items in (
         (interventions.Steering(), arithmetic.steering_items(chosen)),
