@@ -329,8 +329,9 @@ class Copied(LocalProvisioner):
         return code
 
     async def send_signal(self, signum: int) -> None:
-        if self.process:
-            os.killpg(self.process.pid, signum)
+        with suppress(ProcessLookupError):  # it has ended, or leads no group yet
+            if self.process:
+                os.killpg(self.process.pid, signum)
 
 
 def _kernels(started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:

@@ -166,7 +166,9 @@ def claim_card(claim: Mapping) -> Html:
     """
     verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
     word, statistic = _word(claim), _said(claim, claim.get("unit"))
-    others = {name: f"{_word(of)}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    against = f" against {claim['null']}" if claim.get("null") else ""
+    readings = (claim.get("readings") or {}).items()
+    others = {name: _word(of) + f", {_said(of)}" * (of.get("layer") is not None) for name, of in readings}
     margins, found = claim.get("margins", {}), claim.get("found")
     controls = {
         name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
@@ -181,7 +183,7 @@ def claim_card(claim: Mapping) -> Html:
         "Independent units": claim.get("n_units"),
         "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",
         "Dropped": claim.get("dropped", {}),
-        "Corrected p": f"{_p(claim)} against {claim['null']}" if claim.get("null") else None,
+        "Corrected p": _p(claim) + against if against or claim.get("p") is not None else None,
         "Controls": controls,
         "Middle layers": shape or None,
         "Planted effects found": found and f"{found['k']} of {found['m']}",

@@ -370,7 +370,7 @@ def test_a_planted_label_is_found_and_accidents_of_words_are_not(model):
     clips = [replace(clip("cat", n), label=f"w{n % 12}", cluster=str(n)) for n in range(36)]
     _, [found] = run(Said(truth=3), model, clips, series="s")
     assert judge(found).verdict == HOLDS and judge(found).layer == 2
-    alarms = [min(run(Said(seed=s), model, clips, series="s")[1][0].p[1:3]) < 0.05 for s in range(12)]
+    alarms = [min(run(Said(seed=s), model, clips, series="s")[1][0].p[1:3]) < 0.05 for s in range(15)]
     assert np.mean(alarms) < 0.15, "labels have to move together"
 
 
@@ -419,8 +419,8 @@ def test_a_planted_push_is_found_and_accidents_and_constant_pushes_are_not(model
     few = claims(pushed(0.3, animals=12))
     assert {judge(claim).verdict for claim in few} == {UNTESTABLE} and [claim.n_units for claim in few] == [10, 5, 5]
     for bias in (0.0, 0.4):
-        found = [claim.p[0] < 0.05 for s in range(8) for claim in claims(pushed(0.0, s, bias, 0.2))]
-        assert np.mean(found) < 0.15, "words move together"
+        found = [claim.p[0] < 0.05 for s in range(15) for claim in claims(pushed(0.0, s, bias, 0.2))]
+        assert len(found) == 45 and np.mean(found) < 0.12, "words move together"
 
 
 def ear(shift=0):

@@ -365,6 +365,8 @@ def test_claim_card_says_everything_and_escapes(verdict):
         "Layers that pass": ["6, 7"],
         "Rule": ["p < 0.01 at some layer"],
     }
+    plain = claim_card({**CLAIM, "verdict": verdict, "null": "", "readings": {"raw": {**RAW, "layer": None}}}).html
+    assert "<dd>p &lt; 0.001</dd>" in plain and f"<dd>raw: {RAW['verdict']}</dd>" in plain
     bare = claim_card({"id": "x", "verdict": verdict, "by": "y"}).html
     assert not {"Corrected p", "Other readings", "Middle layers", "paper-claim"} & {
         *re.findall(r"<dt>(.*?)</dt>", bare)

@@ -273,7 +273,7 @@ def test_what_was_tried_ends_with_numbers_of_its_own():
 
 
 def test_side_by_side_takes_a_model_from_elsewhere(tiny):
-    table, found = raising.side_by_side(tiny("llama"), n_items=8)
+    table, found = raising.side_by_side(tiny("llama"), n_items=24)
     assert set(table.model) == {"tiny-llama", "random weights", *identity.available()}
     assert {e.claim for e in found if e.experiment == "similarity"} == {f"similarity/{t}" for t in facts.TYPES}
     assert all(e.controls for e in found if e.experiment == "similarity")
