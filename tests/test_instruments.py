@@ -127,7 +127,11 @@ def test_the_table_of_power_is_what_a_fresh_look_gives():
     claims = {(of.name, claim) for of in INSTRUMENTS for claim in of.claims}
     assert set(zip(power.instrument, power.experiment, strict=True)) == claims
     stated = power[(power.dose == STATED) & power.seed.notna()]
+    assert (stated.groupby(["instrument", "experiment"]).seed.nunique() == PLANTED_AT_LEAST).all()
     assert not stated.duplicated(["instrument", "experiment", "seed"]).any()
+    rates = trials.rates()
+    found = rates[(rates.reading == trials.FOUND) & (rates.series.map(instruments.ROWS) != "own")]
+    assert (found.value >= ENOUGH).sum() >= 18 and len(found) == 21
     for row in (6, 7):
         fresh = BY_ROW[row].look(shipped("islands"), 1, {STATED: None}).set_index("experiment")
         kept = stated[(stated.row == str(row)) & (stated.seed == 1)].set_index("experiment").loc[fresh.index]
@@ -144,7 +148,8 @@ def test_the_table_of_alarms_is_what_a_fresh_look_gives_and_stays_within_what_th
     assert kept.verdict.loc[fresh.index].tolist() == fresh.verdict.tolist()
     wolf = alarms[(alarms.expected == MUST_NOT) & (alarms.verdict != UNTESTABLE)]
     told = share(int((wolf.verdict == HOLDS).sum()), len(wolf))
-    assert len(wolf) > 300 and told["value"] <= 0.05, told
+    assert alarms[alarms.model == trials.RANDOM].groupby("instrument").seed.nunique().min() >= 20
+    assert len(wolf) > 500 and told["value"] <= 0.05, told
 
 
 def test_rates_count_the_rows_own_claim():
