@@ -318,7 +318,7 @@ glue("random_models", asked[asked.model == trials.RANDOM].seed.nunique())
 glue("islands_models", asked[asked.model == "islands"].seed.nunique())
 
 # %% tags=["hide-input"]
-glue("real_n", len(asked))
+glue("real_n", int(wolf["n"]))
 glue("real", wolf["value"], ".1%")
 glue("real_low", wolf["low"], ".1%")
 glue("real_high", wolf["high"], ".1%")
@@ -331,7 +331,7 @@ glue("enough", calibration.ENOUGH, ".0%")
 # reads *cannot be tested here*, until they are mended: every claim in this book asks this table first, and says how many planted
 # effects its instrument found.
 #
-# Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims
+# Of {glue}`real_n` claims that must not hold and could be tested, {glue}`real` are judged to hold (95% interval {glue}`real_low` to {glue}`real_high`; claims
 # on one model are not independent, so take the interval as a guide). This book allows itself one in twenty.
 #
 # Claims are judged by the rules, with two helps taken away: no precondition asks whether the model knows the task, and no random

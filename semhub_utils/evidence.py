@@ -361,10 +361,8 @@ def _control(name: str, own: Sample, kept: np.ndarray, of: Aside, inside: np.nda
         there = np.broadcast_to(there, (*there.shape[:-1], width))
         sample = Sample(there, own.units)
         shown, n = sample.bounds(inside, seed=seed), int(np.isfinite(there).all(-1).sum())
-        seeds, margin = (
-            (1 if of.ndim == 2 else len(of)),
-            Sample(own.scores - there, own.units).bounds(inside, seed=seed),
-        )
+        seeds = 1 if of.ndim == 2 else len(of)
+        margin = Sample(own.scores - there, own.units).bounds(inside, seed=seed)
     return ControlCurve(shown.values, shown.low, shown.high, name, n, margin, seeds)
 
 

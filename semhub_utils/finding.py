@@ -17,7 +17,7 @@ import pandas as pd
 from . import figures
 from .evidence import Evidence
 from .results import Run
-from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, knows_task
+from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words, knows_task
 
 _STATIC = Path(__file__).parent / "static"
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
@@ -207,7 +207,7 @@ def claim_card(claim: Mapping) -> Html:
 
 def _word(claim: Mapping) -> str:
     """The verdict as a reader is told it."""
-    return f"{claim['verdict']} {claim['by']}" if claim["verdict"] == EXPLAINED else claim["verdict"]
+    return in_words(claim["verdict"], claim.get("by", ""))
 
 
 def _quoted(paper: str | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .evidence import WEAK_ALPHA
-from .verdicts import ALPHA, EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
+from .verdicts import ALPHA, EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 PAPER = (
     *("languages: similarity", "languages: lens, word by word", "languages: the language of the layers"),
@@ -58,7 +58,7 @@ def _row(row: int, claims: Claims) -> dict[str, Any]:
         "row": row,
         "experiment": PAPER[row - 1],
         "verdict": _together(weakest) if claims else NOT_RUN,
-        "types": {name: _words(*of) for name, of in weakest.items()},
+        "types": {name: in_words(*of) for name, of in weakest.items()},
         "claims": [claim["id"] for some in counting.values() for claim in some],
     }
 
@@ -71,10 +71,6 @@ def _weakest(claims: Claims) -> tuple[str, str]:
     """The verdict that counts, and what explains it."""
     found = [(claim["verdict"], claim["by"]) for claim in claims]
     return min(found, key=lambda of: WEAKEST_FIRST.index(of[0]), default=(UNTESTABLE, ""))
-
-
-def _words(verdict: str, by: str) -> str:
-    return f"{verdict} {by}" if verdict == EXPLAINED else verdict
 
 
 def _together(types: Mapping[str, tuple[str, str]]) -> str:
@@ -90,7 +86,7 @@ def _together(types: Mapping[str, tuple[str, str]]) -> str:
     if failed not in verdicts:
         return UNTESTABLE
     [(by, _)] = Counter(by for verdict, by in types.values() if verdict == failed).most_common(1)
-    return _words(failed, by)
+    return in_words(failed, by)
 
 
 def family(claims: Claims) -> dict[str, Any]:

@@ -53,7 +53,12 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict as a reader is told it."""
-        return f"{self.verdict} {self.by}" if self.verdict == EXPLAINED else self.verdict
+        return in_words(self.verdict, self.by)
+
+
+def in_words(verdict: str, by: str) -> str:
+    """A verdict with what explains it, if that is the word."""
+    return f"{verdict} {by}" if verdict == EXPLAINED else verdict
 
 
 def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
