@@ -302,7 +302,7 @@ def test_what_chapter_4_says_of_each_reading_is_counted_from_the_rows(table):
         alarms = sum(verdict == HOLDS for verdict in none.verdict) / len(none)
         assert said.loc[name, "false alarms"] == pytest.approx(alarms)
         assert said.loc[name, "as demanded"] == (alarms <= readings.MOST_ALARMS)
-        found = ((written.verdict == HOLDS) & (written.layer == readings.WRITTEN)).sum()
+        found = ((written.verdict == HOLDS) & (written.layer == readings.PLANTED)).sum()
         assert said.loc[name, "written, found at dose 1"] == pytest.approx(found / len(written))
     rates = readings.rates()
     assert (
@@ -323,7 +323,7 @@ def test_a_part_of_the_table_is_found_again(table, dose):
 def test_what_is_written_is_the_twin_s_state_at_one_layer(tiny):
     model, twin = tiny("llama"), {PROMPTS[0]: PROMPTS[2], PROMPTS[1]: PROMPTS[3]}
     oracle = Oracle("llama", model.module, model.tokenizer)
-    found = readings.Written("english", "own", twin, 0.5, layer=2).states(model, PROMPTS[:2])
+    found = hidden_states(readings.with_twins(model, twin, 0.5, layer=2), PROMPTS[:2]).hidden
     for item, prompt in enumerate(PROMPTS[:2]):
         want = oracle.states(prompt)[:, -1].clone()
         e = oracle.states(twin[prompt])[2, -1]

@@ -74,11 +74,13 @@ class Written:
 def planted(model: LanguageModel, dose: float, plantings: Iterable[Planting], seed: int) -> LanguageModel:
     """The model with states that are written into when they are read: what it says, and what its store keeps, is that
     of the model without. Where nothing is planted, that model itself. seed: of the vectors of meanings."""
-    if not dose:
-        return model
+    return written(model, Written(PLANTED, dose, directions(model, plantings, seed))) if dose else model
+
+
+def written(model: LanguageModel, what: Written) -> LanguageModel:
+    """The model with this written into its states when they leave the store, and a fingerprint of its own."""
     found = copy.copy(model)
-    found.written = Written(PLANTED, dose, directions(model, plantings, seed))
-    found.fingerprint = digest(of_model(model), found.written)
+    found.written, found.fingerprint = what, digest(of_model(model), what)
     return found
 
 

@@ -8,20 +8,19 @@ random weights beside, and without the precondition that the model can do the ta
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
-from jaxtyping import Float
-from tqdm.auto import tqdm
+from torch.nn.functional import normalize
 
 from semhub_utils import jacobian, tuned
+from semhub_utils.calibration import DATA, STATED
 from semhub_utils.evidence import WEAK_ALPHA
 from semhub_utils.experiments import trials, words
 from semhub_utils.experiments.core import SHARED, run
-from semhub_utils.identity import FITTED, atomically, of_model, program, slug
+from semhub_utils.experiments.instruments import DOSES, PLANTED, Written, written
+from semhub_utils.identity import FITTED, of_model, program, slug
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
@@ -29,6 +28,7 @@ from semhub_utils.organism import llama
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.mixed import text_for
+from semhub_utils.states import hidden_states
 from semhub_utils.verdicts import HOLDS, UNTESTABLE, judge
 
 NAME = "readings"
@@ -41,27 +41,22 @@ MOST_ALARMS = 0.05
 reported and not demanded."""
 SERIES = (*facts.TYPES, "arithmetic")
 ITEMS, SEEDS = 100, range(10)  # prompts a type; of exchanges
-WRITTEN, DOSES, WRITTEN_SEEDS = 4, (0.25, 0.5, 1.0, 2.0), range(4)  # layer, lengths in those of the state, exchanges
-SHARES = ("false alarms", "at most", "found", "clear of its null", f"written, found at dose {DOSES[2]:g}")
-DATA = Path(__file__).parents[1] / "data"
+WRITTEN_SEEDS = range(4)  # exchanges
+SHARES = ("false alarms", "at most", "found", "clear of its null", f"written, found at dose {STATED:g}")
 
 
-@dataclass(frozen=True)
-class Written(words.Lens):
-    """The lens on states into which those of other prompts are written at one layer: h + dose |h| e / |e|, e being the
-    last state of `twin` of the prompt at that layer. Nothing after it is changed."""
-
-    twin: Mapping[str, str] = field(default_factory=dict)
-    dose: float = 0.0
-    layer: int = WRITTEN
-
-    def states(self, reader: LanguageModel, prompts: Sequence) -> Float[torch.Tensor, "item layer hidden"]:
-        found = super().states(reader, prompts).clone()
-        if self.dose:
-            h = found[:, self.layer]
-            e = super().states(reader, [self.twin[p] for p in prompts])[:, self.layer]
-            h += self.dose * h.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(e, dim=-1)
-        return found
+def with_twins(model: LanguageModel, twins: Mapping[str, str], dose: float, layer: int = PLANTED) -> LanguageModel:
+    """The model that has at the last token of a prompt, at one layer, h + dose |h| e / |e|, e being the state of its
+    twin there. Nothing after it is changed."""
+    if not dose:
+        return model
+    states = hidden_states(model, [*twins.values()], layers=[layer]).hidden[:, 0]
+    encodings = model.encode([*twins])
+    directions = {
+        (tuple(e.ids), e.content, len(e) - 1): normalize(state, dim=0)
+        for e, state in zip(encodings, states, strict=True)
+    }
+    return written(model, Written(layer, dose, directions))
 
 
 def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, dose: float = 0.0) -> pd.DataFrame:
@@ -70,24 +65,23 @@ def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, do
     rows = []
     for name in series:
         if name == "arithmetic":
-            lens, chosen = Written("word", "digit"), arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1)
-            items = arithmetic.lens_items(chosen)
+            chosen = arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1)
+            lens, items, subject = words.Lens("word", "digit"), arithmetic.lens_items(chosen), model
         else:
             chosen = facts.prompts(name, ITEMS, seed=label["seed"])
-            twin = {pair.a: pair.b for pair in facts.similarity_pairs(chosen)}
-            lens, items = Written("english", "own", twin, dose), facts.lens_items(chosen)
+            twins = {pair.a: pair.b for pair in facts.similarity_pairs(chosen)}
+            lens, items, subject = (
+                words.Lens("english", "own"),
+                facts.lens_items(chosen),
+                with_twins(model, twins, dose),
+            )
         for reading in FIVE:
-            _, [e, *_] = run(lens, model, items, series=name, readings=(reading,), twins=())
+            _, [e, *_] = run(lens, subject, items, series=name, readings=(reading,), twins=())
             verdict = judge(e)
             row = label | {"dose": dose, "type": name, "reading": reading, "n": e.n}
-            row |= {"verdict": verdict.verdict, "by": verdict.by}
-            row |= {"left_out": e.dropped.get(SHARED, 0)}
-            if verdict.layer is not None:
-                i = e.layers.index(verdict.layer)
-                p = min(e.p[k] for k, layer in enumerate(e.layers) if layer in e.window)
-                row |= {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "layer": verdict.layer}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            row |= {"verdict": verdict.verdict, "by": verdict.by, "left_out": e.dropped.get(SHARED, 0)}
+            rows.append(row | trials.numbers_of(e))
+    return pd.DataFrame(rows).drop(columns="depth", errors="ignore")
 
 
 def equipped(path: Path, work: Path, say: Callable[[str], None] = print) -> LanguageModel:
@@ -111,10 +105,8 @@ def exchanged(hub: LanguageModel, seed: int) -> LanguageModel:
     return model
 
 
-def pieces(
-    known: trials.Trained, work: Path
-) -> Iterator[tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]]:
-    """What the table is made of: name, model, what measures it."""
+def pieces(known: trials.Trained, work: Path) -> Iterator[trials.Piece]:
+    """What the table is made of."""
     for (name, seed), path in known.items():
         if name == ISLANDS or (name in HUBS and seed == 0):
             measure = partial(judged, label={"model": name, "seed": seed})
@@ -127,27 +119,19 @@ def pieces(
             yield f"{slug(EXCHANGED)}-{seed}-{dose}", partial(exchanged, hub, seed), partial(measure, dose=dose)
 
 
-def calibrate(
-    folder: Path | None = None, *, out: Path | None = None, fresh: bool = False, say: Callable[[str], None] = print
-) -> Path:
-    """Measure what is missing and write the table to `out` (the package's data by default); its path. `folder` holds
-    trained organisms beside the shipped ones; finished pieces are kept below results/calibration unless `fresh`."""
-    work, tables = Path("results") / "calibration", []
-    for label, make, measure in tqdm([*pieces(trials.trained(folder), work / "made")], desc=NAME, unit="model"):
-        model = make()
-        path = work / program(__name__) / NAME / f"{label}-{of_model(model)}.csv"
-        if fresh or not path.is_file():
-            _write(measure(model), path)
-        tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-        say(f"{label}: {path}")
-    return _write(pd.concat(tables, ignore_index=True), (out or DATA) / f"{NAME}.csv")
+def calibrate(folder: Path | None = None, *, out: Path = DATA, fresh: bool = False) -> Path:
+    """Measure what is missing and write the table to `out`; its path. `folder` holds trained organisms beside the
+    shipped ones; finished pieces are kept below results/calibration unless `fresh`."""
+    work = Path("results") / "calibration"
+    some = [*pieces(trials.trained(folder), work / "made")]
+    return trials.measured(NAME, some, work / program(__name__) / NAME, out, fresh)
 
 
 def read(folder: Path = DATA) -> pd.DataFrame:
     """The table, by default the committed one; must_not: whether there is no meaning across types to be found; a claim
     on what was written counts as found where it holds at that layer."""
     table = pd.read_csv(folder / f"{NAME}.csv", keep_default_na=False, na_values=[""])
-    elsewhere = (table.dose > 0) & (table.verdict == HOLDS) & (table.layer != WRITTEN)
+    elsewhere = (table.dose > 0) & (table.verdict == HOLDS) & (table.layer != PLANTED)
     verdict = table.verdict.mask(elsewhere, "holds elsewhere")
     return table.assign(must_not=table.model.isin(MUST_NOT) & (table.dose == 0), verdict=verdict)
 
@@ -169,14 +153,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     tested, rows = table[table.verdict != UNTESTABLE], []
     for name, of in tested.groupby("reading", sort=False):
         alarms = trials.shares(of[of.must_not], ["reading"]).iloc[0]
-        hubs, written = of[of.model.isin(HUBS)], of[of.dose == DOSES[2]]
+        hubs, planted = of[of.model.isin(HUBS)], of[of.dose == STATED]
         clear = ((hubs.p < WEAK_ALPHA) & (hubs.low > 0)).mean()
         numbers = alarms.n, alarms.value, alarms.high, alarms.value <= MOST_ALARMS
-        power = (written.verdict == HOLDS).mean()
+        power = (planted.verdict == HOLDS).mean()
         rows.append((name, *numbers, (hubs.verdict == HOLDS).mean(), clear, power))
     return pd.DataFrame(rows, columns=["reading", "must not hold", SHARES[0], SHARES[1], "as demanded", *SHARES[2:]])
-
-
-def _write(table: pd.DataFrame, path: Path) -> Path:
-    """Four significant digits."""
-    return atomically(path, lambda to: table.to_csv(to, index=False, float_format="%.4g"))

@@ -305,15 +305,20 @@ def calibrate(
         seeds = ", ".join(str(seed) for of, seed in known if of == name)
         say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
     for part in parts:
-        tables = []
-        for label, make, measure in tqdm([*pieces(part, known)], desc=part, unit="piece"):
-            model = make()
-            path = work / part / f"{identity.slug(label)}-{of_model(model)}.csv"
-            if fresh or not path.is_file():
-                _write(measure(model), path)
-            tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-        written.append(_write(pd.concat(tables, ignore_index=True), (out or calibration.DATA) / f"{part}.csv"))
+        written.append(measured(part, [*pieces(part, known)], work / part, out or calibration.DATA, fresh))
     return written
+
+
+def measured(name: str, some: Sequence[Piece], work: Path, out: Path, fresh: bool) -> Path:
+    """The table `name` in `out`, of pieces that are kept in `work` and, unless `fresh`, taken from there; its path."""
+    tables = []
+    for label, make, measure in tqdm(some, desc=name, unit="piece"):
+        model = make()
+        path = work / f"{identity.slug(label)}-{of_model(model)}.csv"
+        if fresh or not path.is_file():
+            _write(measure(model), path)
+        tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+    return _write(pd.concat(tables, ignore_index=True), out / f"{name}.csv")
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:

@@ -114,7 +114,7 @@ class Lens(Experiment):
         return words_of(model, items, self.hub, self.own)
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        words, hidden = kept.more, self.states(reader, prompts)
+        words, hidden = kept.more, hidden_states(reader, prompts).hidden
         table, own, wrong = words.table, words.own, words.wrong
         seen = lens(reader, hidden, targets=table.ids, top_k=1, entropy=True, reading=reading)
         logprob = word_logprobs(seen.logprob, table.groups).double().numpy()  # [item, layer, word]
@@ -141,10 +141,6 @@ class Lens(Experiment):
             normed = word_logprobs(lens(reader, hidden, targets=table.ids).logprob, table.groups).double().numpy()
             found |= {("lens-gap", name): np.exp(_best(normed, of)) - np.exp(best[name]) for name, of in own.items()}
         return found
-
-    def states(self, reader: LanguageModel, prompts: Sequence) -> Float[torch.Tensor, "item layer hidden"]:
-        """What is read: the last state of each prompt."""
-        return hidden_states(reader, prompts).hidden
 
     def _beaten(
         self,
