@@ -125,7 +125,7 @@ class Chapter:
         book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
         shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.model_id.startswith("organism:"):
+        if not generated or self.model.model_id.startswith(PREFIX):
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 

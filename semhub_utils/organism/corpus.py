@@ -16,6 +16,7 @@ from semhub_utils.organism.world import (
     FACT_TYPES,
     FRAMES,
     LANGUAGES,
+    ROLES,
     SUM_TYPES,
     TAG,
     TYPES,
@@ -212,7 +213,7 @@ class Generators:
         said = {role: surface(key, type_, phrase=True) for role, key in roles.items()}
         if type_ == "de":
             said |= {r: re.sub("^der ", "den ", said[r]) for r in ("theme", "recipient") if r in said}
-        parts = {r: said[r] for r in ("agent", "theme", "recipient") if r in said}
+        parts = {r: said[r] for r in ROLES if r in said}
         if type_ in LANGUAGES:
             form = SCENES["en passive" if passive and type_ == "en" else type_]["recipient" in roles]
             line = form.format(participle=spoken.LEMMAS[roles["verb"]][1], **said)

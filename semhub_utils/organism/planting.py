@@ -25,13 +25,20 @@ from semhub_utils.models import hook
 from semhub_utils.organism import world as spoken
 from semhub_utils.organism.corpus import RECIPES, Generators, Shares, lines, pick, shares
 from semhub_utils.organism.llama import EXAM_TYPES, Encoder, draw_rows, exam, listed, padded, read_rows, scores
-from semhub_utils.organism.world import FRAMES, LANGUAGES, Fact, World, surface, vocabulary
+from semhub_utils.organism.world import (
+    FRAMES,
+    LANGUAGES,
+    PAIR,
+    PLEASANT,
+    ROLES,
+    UNPLEASANT,
+    Fact,
+    World,
+    surface,
+    vocabulary,
+)
 
-PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
-UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
-PAIR = ("good", "bad")
 SIDES = (PLEASANT, UNPLEASANT)
-ROLES = ("agent", "theme", "recipient")
 OWN_MOOD = 0.75  # share of what is said of a thing that is as it mostly is
 LOG_EVERY = 100
 

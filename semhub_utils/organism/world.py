@@ -68,6 +68,14 @@ answer); a prompt is a frame cut just before {o}. The last frame of every relati
 in all types, so that the last token does not give the type away. German puts the answer before the verb of a
 subordinate clause."""
 RELATIONS = tuple(FRAMES["en"])
+ROLES = ("agent", "theme", "recipient")
+"""Of a scene."""
+
+
+PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
+UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
+PAIR = ("good", "bad")
+"""Words of the lexicon that are pleasant, their opposites, and the opposites that push from one to the other."""
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import Any
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.world import FRAMES, concepts, surface, text
+from semhub_utils.organism.world import FRAMES, ROLES, concepts, surface, text
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, objects, origin, read_text
 from semhub_utils.spokes.items import GENERATED, Items, LeftOut, SteerItem, shuffled
@@ -64,7 +64,7 @@ def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Pa
 def library() -> dict[str, tuple[str, ...]]:
     """The functions of the shipped models' world, as its definitions name their parameters."""
     verbs = [c for c in concepts().values() if c.kind in ("finite verb", "giving verb")]
-    known = {c.key: ("agent", "theme", "recipient")[: 3 if c.kind == "giving verb" else 2] for c in verbs}
+    known = {c.key: ROLES[: 3 if c.kind == "giving verb" else 2] for c in verbs}
     known |= {frames[0].split("(")[0]: ("thing",) for frames in FRAMES["code"].values()}
     return known | {"add": ("first", "second"), "multiply": ("first", "second"), "range": ("start", "end")}
 

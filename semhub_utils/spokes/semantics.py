@@ -14,12 +14,11 @@ from itertools import starmap, zip_longest
 from pathlib import Path
 
 from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.world import TAG
+from semhub_utils.organism.world import ROLES, TAG
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin
 from semhub_utils.spokes.items import GENERATED, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
 
-ROLES = ("agent", "theme", "recipient")
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
 COGS = PublicSet(
     "COGS",

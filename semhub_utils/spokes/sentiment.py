@@ -1,7 +1,7 @@
 """Prompts whose continuation can be pleasant or not, in four languages, and the words that say which it is.
 
 The prompts are openings of the shipped models' own sentences, or texts of tyqiangz/multilingual-sentiments' own files.
-Which words are pleasant is written down here, in opposites of the same lexicon.
+Which words are pleasant is written down in the same lexicon, in opposites.
 """
 
 import random
@@ -15,14 +15,22 @@ import numpy as np
 from jaxtyping import Float
 
 from semhub_utils.errors import need_one_of
-from semhub_utils.organism.world import FRAMES, TAG, concepts, fact_pieces, split_words, surface, text
+from semhub_utils.organism.world import (
+    FRAMES,
+    PAIR,
+    PLEASANT,
+    TAG,
+    UNPLEASANT,
+    concepts,
+    fact_pieces,
+    split_words,
+    surface,
+    text,
+)
 from semhub_utils.spokes.facts import LANGUAGES
 from semhub_utils.spokes.files import named, objects, table
 from semhub_utils.spokes.items import GENERATED, Item, Items, LeftOut
 
-PLEASANT = ("happy", "love", "peace", "life", "clean", "rich", "victory", "sweet", "true")
-UNPLEASANT = ("sad", "hate", "war", "death", "dirty", "poor", "defeat", "bitter", "false")
-PAIR = ("good", "bad")
 NEUTRAL = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange", "pink", "purple")
 """Words that are neither."""
 INFLECTED = {
