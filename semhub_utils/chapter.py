@@ -3,7 +3,8 @@ experiments find on the model (`Chapter.run`); the charts, data and judged claim
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,18 +13,22 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding, Html, note, verdict_table
-from semhub_utils.identity import PREFIX
+from semhub_utils.identity import PREFIX, own_card
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
+from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Items
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
 TOY = (
-    "All items of this run are generated from the made-up world that the models of this book were taught. What holds "
+    "{} of this run are generated from the made-up world that the models of this book were taught. What holds "
     "of them, or does not, need not hold of natural text, pictures or sounds."
+)
+PLAIN = (
+    "This model was tuned to take turns in a chat. Here it reads every text as it stands, without its chat template."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = f"{PREFIX}islands"
@@ -47,6 +52,22 @@ class Chapter:
 
     def __init__(self, results: Run, model: LanguageModel):
         self.results, self.model = results, model
+
+    @cached_property
+    def own(self) -> dict:
+        """The card of the model if it is one that the book's programs trained, by its weights; else nothing."""
+        return own_card(self.model)
+
+    @property
+    def data(self) -> Path | None:
+        """The folder that natural items are read from: `data_dir`, or the samples that ship; None where they are
+        generated."""
+        given = self.results.parameters
+        return None if given["items"] == GENERATED else Path(given["data_dir"] or SAMPLES)
+
+    @property
+    def n_items(self) -> int:
+        return self.results.parameters["n_items"]
 
     def run(
         self,
@@ -93,9 +114,9 @@ class Chapter:
     def islands(self) -> dict[str, LanguageModel]:
         """The shipped model that has no hub, beside another one of the book's own that reads the same tokens; else
         nothing."""
-        if self.model.modalities != {"text"} or not self.model.model_id.startswith(PREFIX):
+        if self.model.modalities != {"text"} or not self.own or f"{PREFIX}{self.own['name']}" == ISLANDS:
             return {}
-        return {} if self.model.model_id == ISLANDS else {"islands": load_model(ISLANDS, device=str(self.model.device))}
+        return {"islands": load_model(ISLANDS, device=str(self.model.device))}
 
     @property
     def seed(self) -> int:
@@ -121,13 +142,17 @@ class Chapter:
         return Known(told, found.table)
 
     def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
-        book's own was asked about nothing but generated items, say so above it."""
+        """Write table and claims, and show every verdict of the chapter in one table. Above it, of another model than
+        the book's own: whether items were generated, and that a chat template was left aside."""
         self.results.finish()
-        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.model_id.startswith(PREFIX):
-            return shown
-        return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
+        shown, read = verdict_table(self.results.claims), {one for of in self.results.sources.values() for one in of}
+        told = []
+        if GENERATED in read and not self.own:
+            told.append(TOY.format("All items" if read == {GENERATED} else "Some items"))
+        if getattr(self.model.tokenizer, "chat_template", None) and not self.own:
+            told.append(PLAIN)
+        notes = [note(said) for said in told]
+        return Html("".join(one.html for one in (*notes, shown)), "\n".join(one.text for one in (*notes, shown)))
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
@@ -150,11 +175,19 @@ def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
     return reasons.assign(read={name: len(some) for name, some in items.items()})
 
 
-def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text") -> Chapter:
+def begin(
+    chapter: str,
+    given: Mapping[str, Any],
+    *more: str,
+    needs: str = "text",
+    n_items: tuple[int, int] | None = None,
+) -> Chapter:
     """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
 
     Parameters stand in `given`, such as a notebook's `globals()`: those that every chapter takes and, by name, `more`.
-    needs: what the model has to read besides text, "image" or "sound".
+    needs: what the model has to read besides text, "image" or "sound". n_items: how many there are where nothing else
+    is asked for, on a model of the book's own and on another. items: "auto" is "generated" on the former, "natural" on
+    the latter and where there is a `data_dir`; pictures and sounds without a `data_dir` are always generated.
     """
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
@@ -165,4 +198,11 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
     available_readings(model)  # what lies beside it is read now: one of other weights fails at once
+    own, folder = bool(own_card(model)), checked.get("data_dir")
+    if checked.get("items", "auto") == "auto":
+        checked["items"] = "natural" if folder or not own and needs == "text" else GENERATED
+    if checked["items"] == "natural" and needs != "text":
+        need(folder, f"items is 'natural', and no {needs} ships; a data_dir with a public set's own files would do.")
+    if n_items and checked["n_items"] is None:
+        checked["n_items"] = n_items[not own]
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)

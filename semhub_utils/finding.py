@@ -179,10 +179,10 @@ def claim_card(claim: Mapping) -> Html:
         "Statistic [95% interval]": statistic,
         "Reading": claim.get("reading"),
         "Other readings": others or None,
-        "Items": claim.get("n"),
+        "Items": f"{claim.get('n')}, {claim['items']}" if claim.get("items") else claim.get("n"),
         "Independent units": claim.get("n_units"),
         "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",
-        "Dropped": claim.get("dropped", {}),
+        "Dropped": _shares(claim),
         "Corrected p": _p(claim) + against if against or claim.get("p") is not None else None,
         "Controls": controls,
         "Middle layers": shape or None,
@@ -203,6 +203,13 @@ def claim_card(claim: Mapping) -> Html:
         f"<dl>{listed}</dl></div></article>"
     )
     return Html(html, f"{word.capitalize()}: {finding} ({statistic})")
+
+
+def _shares(claim: Mapping) -> dict[str, str]:
+    """What was left out, with its share of all."""
+    dropped = claim.get("dropped") or {}
+    every = sum(dropped.values()) + (claim.get("n") or 0)
+    return {why: f"{n} ({n / every:.0%})" if every else str(n) for why, n in dropped.items()}
 
 
 def _word(claim: Mapping) -> str:

@@ -316,6 +316,16 @@ def card(name: str) -> dict:
     return json.loads((WEIGHTS / name / CARD).read_text("utf-8"))
 
 
+def own_card(model: Any) -> dict:
+    """What we know of a loaded model if it is one that our programs trained, by its weights and whatever it is called:
+    the card beside them, or that of a shipped training, with their hash. Nothing for any other."""
+    if len(model.files) != 1 or model.files[0].stat().st_size > LARGE:
+        return {}
+    own, cards = sha256(model.files[0]), [model.files[0].with_name(CARD), *WEIGHTS.glob(f"*/{CARD}")]
+    told = [json.loads(path.read_text("utf-8")) for path in cards if path.is_file()]
+    return next((of for of in told if isinstance(of, dict) and of.get("sha256") == own), {})
+
+
 def model_slug(model_id: str, revision: str | None = None) -> str:
     """The folder name of a model. A local folder gives its name and a hash of its path, as two may share a name."""
     if is_folder(model_id):
