@@ -34,19 +34,20 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 800  # sentences, before those with a word in common are left out
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # sentences, before those with a word in common are left out: 800, or 252 of natural ones
 n_words = 300  # words of running text, per language
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict)
-sentences = None  # "generated", or "ntrex" (over the network without data_dir)
+data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), in place of the samples that ship
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, glue, left_out, listing
 from semhub_utils.experiments import alike, core, patching, words
-from semhub_utils.spokes import facts, languages
+from semhub_utils.spokes import languages, natural
+from semhub_utils.spokes.items import continued, interchange_items
 
-chapter = begin("languages", globals(), "n_words", "sentences")
+chapter = begin("languages", globals(), "n_words", n_items=(800, 252))
 model = chapter.model
 
 # %% [markdown]
@@ -72,8 +73,8 @@ model = chapter.model
 # without any meaning. Sentences that share a word in the two languages are left out, and counted.
 
 # %%
-source = {"source": sentences, "data_dir": data_dir}
-found = languages.parallel_sentences(n_items, seed=seed, **source)
+source = {"seed": seed, "data_dir": chapter.data}
+found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)
 readable = core.readable(model, found, lambda s: languages.continued(s, continuation))
 sets = languages.pair_sets(readable, continuation)
@@ -99,8 +100,8 @@ listing(
 
 # %% tags=["hide-input"]
 similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
-continued, names = similarity.of(ending="continued"), ("spanish", "chinese", "german")
-continued.changed(lambda table: table.assign(pair=table.series)).curves(
+longer, names = similarity.of(ending="continued"), [name for name in found[0].texts if name != "english"]
+longer.changed(lambda table: table.assign(pair=table.series)).curves(
     "similarity",
     "Are two sentences of one meaning alike?",
     alt="Share of sentences, above chance, whose translation is the nearest, by relative depth, for each two languages.",
@@ -121,7 +122,7 @@ continued.changed(lambda table: table.assign(pair=table.series)).curves(
 # say. Partners are shuffled within the form.
 
 # %% tags=["hide-input"]
-continued.curves(
+longer.curves(
     ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
     alt="Mid-rank, mutual neighbours and debiased CKA by relative depth, for each two languages.",
@@ -184,9 +185,9 @@ stop.claims(
 # pairs; *difference* is what this baseline adds over the one used here.
 
 # %% tags=["hide-input"]
-gain = continued.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
-from_one = continued.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
-(continued.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
+gain = longer.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
+from_one = longer.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
+(longer.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
     (),
     "What does the choice of the others change?",
     alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
@@ -221,8 +222,8 @@ similarity.claims(
 # few hundred words of that world alone.
 
 # %%
-lines = {name: languages.running_text(name, n_words, seed=seed, **source) for name in languages.LANGUAGES}
-known_words = {name: languages.dictionary(name, data_dir) for name in names}
+lines = {name: languages.running_text(name, n_words, **source) for name in found[0].texts}
+known_words = {name: languages.dictionary(name, chapter.data) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
 notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
@@ -376,14 +377,15 @@ parts.curves(
 # wrong {cite:p}`bafna2025barrier`.
 
 # %%
-asked = {name: facts.prompts(name, 250, seed=seed) for name in names}
-twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
+asked = {name: natural.questions(name, 250, **source) for name in names}
+every = [twin for some in asked.values() for twin in some]
+english = continued(every, hub=True)
 answers = chapter.knows(
-    words.task_table, twins, "answer the English questions whose states are written", series="english"
+    words.task_table, english, "answer the English questions whose states are written", series="english"
 )
 
 # %% tags=["hide-input"]
-swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
+swaps = {name: interchange_items(some, seed) for name, some in asked.items()}
 patches = chapter.find_each(
     "patches", swaps, lambda name: patching.interchange(model, swaps[name], series=name, seed=seed)
 )

@@ -32,11 +32,11 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 40  # lines of each type that the model reads
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # lines of each type that the model reads: 40, or 84 of natural ones
 n_counted = 1000  # other lines of each type, to count tokens in: the more the better
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex)
-sentences = None  # "generated", or "ntrex" (over the network without data_dir)
+data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of the samples that ship
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -44,7 +44,7 @@ from semhub_utils.chapter import begin, glue, listing
 from semhub_utils.experiments import layers
 from semhub_utils.spokes import languages
 
-chapter = begin("layers", globals(), "n_counted", "sentences")
+chapter = begin("layers", globals(), "n_counted", n_items=(40, 84))
 
 # %% [markdown]
 # ## The texts
@@ -57,7 +57,7 @@ chapter = begin("layers", globals(), "n_counted", "sentences")
 # seen*.
 
 # %%
-texts = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
+texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
 print(texts.left_out or "Nothing was left out.")
 first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
 listing(first, ["type", "line", "same in English"])

@@ -34,7 +34,8 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 32  # prompts per language; a quarter of them is for choosing
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # prompts per language; a quarter of them is for choosing: 32
 seed = 0
 data_dir = None  # a folder with the files of tyqiangz/multilingual-sentiments, or the book's own prompts
 n_seeds = 10  # continuations per prompt and coefficient
@@ -49,7 +50,8 @@ from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
 
-chapter = begin("steering", globals(), "n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
+more = ("n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
+chapter = begin("steering", globals(), *more, n_items=(32, 32))
 model = chapter.model
 
 # %% [markdown]
@@ -62,9 +64,9 @@ model = chapter.model
 # read, each language's own.
 
 # %%
-shipped = model_id.startswith("organism:")
+shipped = chapter.own
 tasks = {
-    language: sentiment.task(language, n_items, seed=seed, tagged=shipped, data_dir=data_dir)
+    language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)
     for language in sentiment.LANGUAGES
 }
 prompts, lost = ({language: getattr(task, of) for language, task in tasks.items()} for of in ("prompts", "dropped"))

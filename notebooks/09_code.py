@@ -34,10 +34,10 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 800  # programs
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # programs: 800, or 300 of natural ones
 seed = 0
-data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl
-programs = None  # "generated", "mbpp" (over the network without data_dir) or "stdlib"
+data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl, in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -45,7 +45,7 @@ from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
 
-chapter = begin("code", globals(), "programs")
+chapter = begin("code", globals(), n_items=(800, 300))
 model = chapter.model
 
 # %% [markdown]
@@ -58,7 +58,7 @@ model = chapter.model
 # model has read. What does not parse as Python 3 is skipped.
 
 # %%
-found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
+found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)
 glue("n_programs", len(found))
 glue("n_skipped", sum(found.dropped.values()))
 print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")

@@ -3,7 +3,7 @@ experiments find on the model (`Chapter.run`); the charts, data and judged claim
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding, Html, note, verdict_table
-from semhub_utils.identity import PREFIX, own_card
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
@@ -31,7 +30,7 @@ PLAIN = (
     "This model was tuned to take turns in a chat. Here it reads every text as it stands, without its chat template."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
-ISLANDS = f"{PREFIX}islands"
+ISLANDS = "organism:islands"
 
 
 class Known(dict[str, str | None]):
@@ -53,10 +52,10 @@ class Chapter:
     def __init__(self, results: Run, model: LanguageModel):
         self.results, self.model = results, model
 
-    @cached_property
-    def own(self) -> dict:
-        """The card of the model if it is one that the book's programs trained, by its weights; else nothing."""
-        return own_card(self.model)
+    @property
+    def own(self) -> bool:
+        """Whether the book's programs trained it, whatever it is called."""
+        return bool(self.model.card)
 
     @property
     def data(self) -> Path | None:
@@ -114,7 +113,7 @@ class Chapter:
     def islands(self) -> dict[str, LanguageModel]:
         """The shipped model that has no hub, beside another one of the book's own that reads the same tokens; else
         nothing."""
-        if self.model.modalities != {"text"} or not self.own or f"{PREFIX}{self.own['name']}" == ISLANDS:
+        if self.model.modalities != {"text"} or self.model.card.get("name") in (None, "islands"):
             return {}
         return {"islands": load_model(ISLANDS, device=str(self.model.device))}
 
@@ -146,13 +145,14 @@ class Chapter:
         the book's own: whether items were generated, and that a chat template was left aside."""
         self.results.finish()
         shown, read = verdict_table(self.results.claims), {one for of in self.results.sources.values() for one in of}
-        told = []
-        if GENERATED in read and not self.own:
+        if self.own:
+            return shown
+        told = [f"Items: {self.results.provenance()['data']}."]
+        if GENERATED in read:
             told.append(TOY.format("All items" if read == {GENERATED} else "Some items"))
-        if getattr(self.model.tokenizer, "chat_template", None) and not self.own:
+        if getattr(self.model.tokenizer, "chat_template", None):
             told.append(PLAIN)
-        notes = [note(said) for said in told]
-        return Html("".join(one.html for one in (*notes, shown)), "\n".join(one.text for one in (*notes, shown)))
+        return Html("".join(note(said).html for said in told) + shown.html, "\n".join((*told, shown.text)))
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
@@ -198,7 +198,7 @@ def begin(
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
     available_readings(model)  # what lies beside it is read now: one of other weights fails at once
-    own, folder = bool(own_card(model)), checked.get("data_dir")
+    own, folder = bool(model.card), checked.get("data_dir")
     if checked.get("items", "auto") == "auto":
         checked["items"] = "natural" if folder or not own and needs == "text" else GENERATED
     if checked["items"] == "natural" and needs != "text":

@@ -316,14 +316,18 @@ def card(name: str) -> dict:
     return json.loads((WEIGHTS / name / CARD).read_text("utf-8"))
 
 
-def own_card(model: Any) -> dict:
-    """What we know of a loaded model if it is one that our programs trained, by its weights and whatever it is called:
-    the card beside them, or that of a shipped training, with their hash. Nothing for any other."""
+def training(model: Any) -> dict:
+    """The card of the training that a model's weights are from, by the sha256 of their one file: the card beside it or
+    a shipped one. Nothing for all other models, whatever they are called."""
     if len(model.files) != 1 or model.files[0].stat().st_size > LARGE:
         return {}
-    own, cards = sha256(model.files[0]), [model.files[0].with_name(CARD), *WEIGHTS.glob(f"*/{CARD}")]
-    told = [json.loads(path.read_text("utf-8")) for path in cards if path.is_file()]
-    return next((of for of in told if isinstance(of, dict) and of.get("sha256") == own), {})
+    of = sha256(model.files[0])
+    for path in (model.files[0].with_name(CARD), *sorted(WEIGHTS.glob(f"*/{CARD}"))):
+        with suppress(OSError, ValueError):
+            told = json.loads(path.read_text("utf-8"))
+            if isinstance(told, dict) and told.get("sha256") == of:
+                return told
+    return {}
 
 
 def model_slug(model_id: str, revision: str | None = None) -> str:
