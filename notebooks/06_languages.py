@@ -53,11 +53,12 @@ model = chapter.model
 # %% [markdown]
 # ## The sentences
 #
-# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` at a folder that holds the sets' own files you
-# read [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
-# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary; with `sentences="ntrex"`
-# you read NTREX-128 over the network, and the dictionary is the generated world's. By default sentences are generated: who
-# does what to whom in the world of the book's own models, drawn at random, so that trumpets lose turtles.
+# The paper takes 10,000 pairs of GALE, which needs a licence. A public model reads a sample that ships with the book: news of
+# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, three sentences of each of 84 articles. Its
+# dictionary is [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict) for Chinese, and for the others the book's
+# lexicon with the names of countries, languages, months and days in [CLDR](https://cldr.unicode.org). With `data_dir` at a
+# folder that holds the sets' own files you read all of them. The book's own models know no news. Their sentences are generated:
+# who does what to whom in their world, drawn at random, so that trumpets lose turtles.
 #
 # Generated German is another type of text than the rest. All its scenes begin with *man sagt, dass* (it is said that), and its
 # facts are such clauses too, with the verb at their end; no other language here has that. To the book's models that is all
@@ -367,7 +368,8 @@ parts.curves(
 #
 # A reading shows what could be read, not what is used. So you write: take the state at the end of an English question, put it
 # in the place of the state at the end of another question in the other language, and see whether the answer follows. The
-# questions are short facts in four languages, those that the book's own models were taught in English alone. Between prompts
+# questions are short: of a public model, which language is official in a country, and which month or day comes next, behind
+# three such questions with their answers; of the book's own models, facts that they were taught in English alone. Between prompts
 # that ask for a translation, such patches could change the concept without the language and the other way round, and the mean
 # state over languages served better than one {cite:p}`dumas2024separating`.
 #
@@ -382,7 +384,10 @@ every = [twin for some in asked.values() for twin in some]
 english = continued(every, hub=True)
 answers = chapter.knows(
     words.task_table, english, "answer the English questions whose states are written", series="english"
-)
+)["english"]
+own = {} if chapter.own else {name: continued(some) for name, some in asked.items()}
+speaks = chapter.knows(words.task_table, own, "answer such questions in {Name}") if own else {}
+able = {name: answers or speaks.get(name) for name in names}
 
 # %% tags=["hide-input"]
 swaps = {name: interchange_items(some, seed) for name, some in asked.items()}
@@ -408,14 +413,14 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the {Name} run to its own answer, by more than at the end.",
-    needs=answers["english"],
+    needs=able,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, a state from an English question makes the {Name} run say that answer in {Name}.",
-    needs=answers["english"],
+    needs=able,
 )
 
 # %% [markdown]

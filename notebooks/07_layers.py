@@ -49,12 +49,12 @@ chapter = begin("layers", globals(), "n_counted", n_items=(40, 84))
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that say the same in each language. With `data_dir` at a folder that holds the set's own files they
-# are news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"`
-# they come over the network. By default they are generated from the world that the shipped models were taught, two facts in a
-# line, with code and sums as further types; generated German is [a text type of its own](06_languages). Other lines of the
-# same kind are only counted: toy text covers few of a public model's tokens, and the rest of its lens counts below as *never
-# seen*.
+# The model reads lines that say the same in each language. For a public model they are news sentences of
+# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, each of another article, and programs of MBPP as a
+# further type: samples that ship with the book, or with `data_dir` the sets' own files. For the book's own models they are
+# generated from their world, two facts in a line, with code and sums as further types; generated German is
+# [a text type of its own](06_languages). Other lines of the same kind are only counted. A sample covers few of a public model's
+# tokens, and the rest of its lens counts below as *never seen*.
 
 # %%
 texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)

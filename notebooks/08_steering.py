@@ -59,7 +59,7 @@ model = chapter.model
 #
 # Each prompt stands behind a line that says which language all text is in. The models of this book know a language by its
 # tag (`español :`); others read a sentence. The paper continues reviews and posts. Without a folder of those, the prompts are
-# openings of the book's own sentences: what is a thing like? The paper's set is on GitHub,
+# openings made of the book's lexicon: what is a thing like? The paper's set is on GitHub,
 # `tyqiangz/multilingual-sentiment-datasets`; `data_dir` takes a clone of it, of which `data/LANGUAGE/test.csv` (or `.jsonl`) is
 # read, each language's own.
 

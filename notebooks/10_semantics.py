@@ -51,10 +51,10 @@ model, n_items = chapter.model, chapter.n_items
 # %% [markdown]
 # ## The sentences and their forms
 #
-# The paper takes them from COGS {cite:p}`kim2020cogs`. With `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of
-# the GitHub repository najoungkim/COGS) you read it from there; with `sentences="cogs"` over the network. By default you read
-# scenes of the shipped models' world, written in the same form: actives and passives, with two people or three things in all
-# roles.
+# The paper takes them from COGS {cite:p}`kim2020cogs`. A public model reads 300 of its lines, a sample that ships with the book; with
+# `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of the GitHub repository najoungkim/COGS) you read all.
+# The book's own models read scenes of their world, written in the same form: actives and passives, with two people or three
+# things in all roles.
 
 # %%
 known = semantics.meanings(seed=seed, data_dir=chapter.data)

@@ -20,6 +20,7 @@ from semhub_utils.evidence import Unit, evidence, studentised_null, tidy
 from semhub_utils.identity import model_slug
 from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes.code import programs
+from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.verdicts import HOLDS, INCONCLUSIVE, UNTESTABLE, judge
 
 
@@ -184,11 +185,9 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
         run.run("one", [programs(1, seed=0, **source)], Counted())
         return run
 
-    run, made, library = (
-        run_on(data_dir=asked["data_dir"], **of) for of in ({}, {"source": "generated"}, {"source": "stdlib"})
-    )
+    run, made, sample = (run_on(data_dir=of) for of in (asked["data_dir"], None, SAMPLES))
     assert made.provenance()["data"] == "generated", "what a run before it in this process has read is not its data"
-    assert library.provenance()["data"].startswith("standard library of Python 3.")
+    assert sample.provenance()["data"] == "a sample of MBPP"
     again = run_on(data_dir=asked["data_dir"])
     assert again.provenance()["data"] == "mbpp/mbpp.jsonl", "also of a step taken from disk"
     provenance = run.provenance()

@@ -7,6 +7,7 @@ such world is told by nothing else what is wanted.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -47,26 +48,36 @@ def shown(data_dir: str | Path | None) -> tuple[Mapping[str, str], list[str]]:
 
 
 def pairs(
-    n: int, *, seed: int, data_dir: str | Path | None = None, tokenizer: Callable | None = None
-) -> dict[str, Sequence[Pair]]:
-    """Up to `n` texts of each type, each with its English, by type: facts, held out, of the shipped models' world; or
-    sentences with what makes them go on, and sums and products in digits and words."""
+    n: int,
+    *,
+    seed: int,
+    data_dir: str | Path | None = None,
+    tokenizer: Callable | None = None,
+    ending: str = "continued",
+    held_out: bool = True,
+) -> dict[str, list[Pair]]:
+    """Up to `n` texts of each type, each with its English, by type: facts of the shipped models' world, held out or
+    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words."""
     if data_dir is None:
-        return {name: facts.similarity_pairs(facts.prompts(name, n, seed=seed)) for name in facts.TYPES}
+        chosen = {name: facts.prompts(name, n, seed=seed, held_out=held_out) for name in facts.TYPES}
+        return {name: facts.similarity_pairs(some) for name, some in chosen.items()}
     continuation = known_continuation(tokenizer) if tokenizer else CONTINUATION
     sentences = parallel_sentences(n, seed=seed, data_dir=data_dir)
     found = {}
     for some in pair_sets(sentences, continuation):
-        if some.ending == "continued" and some.series in sentences[0].texts:
+        if some.ending == ending and some.series in sentences[0].texts:
             found[some.series] = some.pairs
             some.pairs.dropped.update(some.dropped)
     return found | {"digits": arithmetic.similarity_pairs(arithmetic.items(n, seed))}
 
 
-def questions(language: str, n: int, *, seed: int) -> Items:
-    """Up to `n` questions in a language, each with the same in English, behind examples: Twin. Which language is
-    official in a country, the month after a month, the day after a day; a name that is written alike in English is left
-    out and counted. Group, relation: what is asked; cluster: what it is asked about."""
+def questions(language: str, n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
+    """Up to `n` questions in a language, each with the same in English: Twin. Facts of the shipped models' world; or,
+    wherever `data_dir` is, behind examples: which language is official in a country, the month after a month, the day
+    after a day. An answer that is written alike in English is left out and counted. Group, relation: what is asked;
+    cluster: what it is asked about."""
+    if data_dir is None:
+        return facts.twins(facts.prompts(language, n, seed=seed))
     need_one_of(language, [*NTREX], f"There are no questions in {language!r}")
     rng, found = np.random.default_rng([seed, 7]), Items(source="CLDR")
     by_key = {(row["kind"], row["key"]): row for row in names()}
@@ -105,12 +116,31 @@ def asked() -> dict[str, dict[str, str]]:
     return {kind: dict(zip(rows[0][1:], said, strict=True)) for kind, *said in rows[1:] if said}
 
 
-def lens_items(twins: Sequence[Twin]) -> list[LensItem]:
+def asked_types(n: int, *, seed: int, data_dir: str | Path) -> dict[str, tuple[list[Pair], list[LensItem]]]:
+    """By type, `pairs` and what the lens is asked, "english" and "own": the answers of `questions`, and of sums."""
+    found = {}
+    for name, some in pairs(n, seed=seed, data_dir=data_dir).items():
+        if name == "digits":
+            items = [
+                replace(item, **{of: _renamed(getattr(item, of)) for of in ("targets", "wrong")})
+                for item in arithmetic.lens_items(arithmetic.items(n, seed))
+            ]
+        else:
+            items = lens_items(questions(name, n, seed=seed, data_dir=data_dir))
+        found[name] = some, items
+    return found
+
+
+def _renamed(of: Mapping) -> dict:
+    return {"english": of["word"], "own": of["digit"]}
+
+
+def lens_items(twins: Items) -> Items:
     """A question read for the English word of its answer and for its own, against those of the others of its kind."""
     answers = defaultdict(dict)
     for t in twins:
         answers[t.group][t.hub_answer, t.answer] = None
-    items = []
+    items = twins.but()
     for t in twins:
         english, own = zip(*answers[t.group], strict=True)
         wrong = {"english": tuple(w for w in dict.fromkeys(english) if w != t.hub_answer)}
