@@ -95,12 +95,8 @@ def names(out: Path) -> set[str]:
     }
     found = []
     for land, keys in sorted(official.items()):
-        if (
-            len(land) == 2
-            and land.isalpha()
-            and len(keys) == 1
-            and all(keys[0] in of.languages for of in locales.values())
-        ):
+        alone = len(keys) == 1 and all(keys[0] in of.languages for of in locales.values())
+        if alone and len(land) == 2 and land.isalpha():
             found.append(("country", land, keys[0], [of.territories.get(land) for of in locales.values()]))
     for key in sorted({key for _, _, key, _ in found}):
         found.append(("language", key, "", [of.languages.get(key) for of in locales.values()]))

@@ -495,9 +495,8 @@ def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_p
     kinds = ("lead", "end", "meaning")
     assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in names}
     assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}
-    assert {claim["items"] for claim in claims.values()} == {
-        "a sample of MBPP, a sample of NTREX-128" if natural else "generated"
-    }
+    items = "a sample of MBPP, a sample of NTREX-128" if natural else "generated"
+    assert {claim["items"] for claim in claims.values()} == {items}
     assert "in bytes" in claims["layers-lead/chinese"]["reason"]
     check_table(table, {"layers-told", "layers-type", "layers-entropy", "layers-gap", "layers-estimate", "layers-lead",
                         "layers-meaning"})  # fmt: skip
