@@ -21,7 +21,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
 from semhub_utils.errors import SemhubError, need, need_one_of
-from semhub_utils.identity import DTYPES, FITTED, model_folder
+from semhub_utils.identity import DTYPES, FITTED, model_folder, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
@@ -80,6 +80,7 @@ def load_model(
     with explained(model_id, revision, "model"):
         model = LanguageModel(module, tokenizer, model_id=model_id, revision=revision)
     model.find_readings, model.files = _readings, files
+    model.card = training(model)
     if check:
         self_check(model)
     return model
