@@ -19,7 +19,6 @@ browser: $(READY)
 
 # makes the samples of public sets again, from a folder of the sets' own files: make samples DATA=FOLDER
 samples: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check babel==2.19.0
 	$(BIN)/python tests/make_samples.py $(DATA)
 
 # writes the address in _config.yml into badges, install cells, README.md and CITATION.cff

@@ -70,6 +70,9 @@ listing(first, ["type", "line", "same in English"])
 # settle anything, so every type gets a little of every token that was seen: as if each had it {glue}`smoothing` times more in a
 # text of mean length.
 #
+# The lens is read at every position of a line, or of a model with many tokens at some, evenly spaced, as each costs a product
+# with the whole vocabulary in every layer.
+#
 # Two kinds of token have no language. Those that occur in no counted line are kept apart as *never seen*, and those that the
 # tokenizer uses for itself, such as the end of a text, as *special*. Both are drawn below like a language of their own.
 #

@@ -16,6 +16,7 @@ from shared_data import shared
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import DRAWS, corrected_bound, corrected_p, studentised_null
+from semhub_utils.experiments import layers
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.experiments.numbers import FEW_DRAWS
@@ -467,6 +468,25 @@ def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
         table, claims = run(experiment, model, none, series="spanish")
         assert {judge(claim).verdict for claim in claims} == {UNTESTABLE} and table.value.isna().all()
     assert cannot_tell(token_table(model, none), "digits") == "no line of Digits fits the model's context."
+
+
+def test_of_a_large_vocabulary_few_positions_of_a_line_are_read(tiny, monkeypatch):
+    assert layers.evenly(range(10), 10) == [*range(10)] and layers.evenly(range(10), 99) == [*range(10)]
+    assert layers.evenly(range(10), 1) == [5] and layers.evenly(range(10), 2) == [2, 7] and layers.evenly([], 3) == []
+    model, lines = tiny("llama"), ["one two three four five six", "uno dos tres"]
+    classes = torch.eye(model.vocab_size)[:, 40:43]
+
+    def read(entries):
+        monkeypatch.setattr(layers, "ENTRIES", entries)
+        return [torch.cat(part) for part in zip(*((i, w, s.expected.double()) for i, w, s in layers.read_lines(
+            model, lines, classes, "normed", False)), strict=True)]  # fmt: skip
+
+    item, weight, whole = read(2**30)
+    few, less, some = read(2 * model.vocab_size + 1)
+    assert few.tolist() == [0, 0, 1, 1] and less.tolist() == [0.5] * 4 and len(item) > 8
+    for k in (0, 1):
+        chosen = layers.evenly(range(int((item == k).sum())), 2)
+        assert torch.allclose(some[few == k], whole[item == k][chosen], atol=1e-6)
 
 
 def test_what_is_refused(tiny):

@@ -329,12 +329,10 @@ def dictionary(language: str, data_dir: str | Path | None = None) -> Dictionary:
         return world_dictionary(LANGUAGES[language])
     if language == "chinese":
         return cedict(data_dir)
-    known = world_dictionary(LANGUAGES[language]).read if language in LANGUAGES else Items()
-    nouns = [(c.words[language], Entry((c.key,), "noun", c.kind)) for c in plain_concepts() if c.kind != "number"]
-    said = [(row[language], Entry((row["english"],), "name", row["kind"])) for row in names()]
-    found = Items(known, "the book's lexicon and concepts, CLDR")
-    found += [(word, entry) for word, entry in (*nouns, *said) if word not in dict(known)]
-    return Dictionary(found)
+    said = {c.words[language]: Entry((c.key,), "noun", c.kind) for c in plain_concepts()}
+    said = (world_dictionary(LANGUAGES[language]) if language in LANGUAGES else {}) | said
+    said |= {row[language]: Entry((row["english"],), "name", row["kind"]) for row in names()}  # with their capitals
+    return Dictionary(Items(said.items(), "the book's lexicon and concepts, CLDR"))
 
 
 @cache
