@@ -18,7 +18,7 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "files": 70,  # of more than one line; 52
     "longest file": 500,  # 500
     "longest function": 80,
-    "statements": 13_700,  # 8_000
+    "statements": 13_950,  # 8_000
     "fmt: skip": 8,
     "lines to know for a chapter": 3_990,  # 3_000
     "lines of tests": 18_400,  # 10_500
