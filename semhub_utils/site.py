@@ -37,7 +37,9 @@ def make(
 ) -> tuple[list[book.Outcome], Path | None]:
     """Execute every chapter of the book and build the site; what became of each, and the front page, or None where
     none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
-    how: workers, fresh and say, for `book.run`."""
+    how: workers, fresh and say, for `book.run`. SemhubError where there is no checkout."""
+    whole = (root / "_config.yml").is_file()
+    need(whole, "The site is built from the book's repository; clone it and run semhub book there. Chapters run anywhere.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
