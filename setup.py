@@ -1,4 +1,4 @@
-"""Puts the chapters into the package as it is built, so that `semhub run` needs no checkout; all else: pyproject.toml."""
+"""Puts the chapters into the package as it is built, so that `semhub run` needs no checkout."""
 
 from pathlib import Path
 from shutil import copyfile

@@ -39,7 +39,7 @@ def make(
     none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
     how: workers, fresh and say, for `book.run`. SemhubError where there is no checkout."""
     whole = (root / "_config.yml").is_file()
-    need(whole, "The site is built from the book's repository; clone it and run semhub book there. Chapters run anywhere.")
+    need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -12,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Environment:
-    """A virtual environment, and commands run in it from another folder, with nothing of this checkout on their path."""
+    """A virtual environment, and commands run in it, with nothing of this checkout on their path."""
 
     def __init__(self, folder: Path):
         venv.create(folder, with_pip=True)
@@ -32,11 +31,6 @@ class Environment:
         process = self.start(*command, cwd=cwd, **more)
         said, _ = process.communicate(timeout=1200)
         return process.returncode, said
-
-
-@pytest.fixture(scope="session")
-def python() -> str:
-    return sys.executable
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jupytext
@@ -69,7 +68,7 @@ def test_a_notebook_alone_runs_beside_a_foreign_kernel(colab, tmp_path):
     foreign.write_text('{"argv": ["/bin/false"], "display_name": "other", "language": "python"}', "utf-8")
     notebook = tmp_path / "03_arithmetic.ipynb"
     jupytext.write(jupytext.read(ROOT / "notebooks" / "03_arithmetic.py"), notebook)
-    own = [str(colab.bin / "python"), "-m", "ipykernel", "install", "--prefix", str(colab.bin.parent), "--name", "semhub"]
+    own = ["python", "-m", "ipykernel", "install", "--prefix", str(colab.bin.parent), "--name", "semhub"]
     assert colab.run(*own, cwd=tmp_path)[0] == 0
     command = ["papermill", str(notebook), str(tmp_path / "out.ipynb"), "-k", "semhub", "-p", "n_items", "40"]
     status, said = colab.run(*command, cwd=tmp_path, JUPYTER_PATH=str(share / "jupyter"))
