@@ -83,7 +83,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("notebooks", "tests", "book/_generated"):
         (target / name).mkdir()
-    shutil.copy(book.PACKAGE / "static/cards.css", target / "book/_static")
+    shutil.copy(book.PACKAGE / "static/findings.css", target / "book/_static")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}
