@@ -18,7 +18,8 @@ class Environment:
         self.bin = folder / "bin"
 
     def install(self, *what: str) -> None:
-        subprocess.run([self.bin / "pip", "install", "-q", *what], check=True)
+        status, said = self.run("pip", "install", "-q", *what, cwd=self.bin)
+        assert status == 0, said
 
     def start(self, *command: str, cwd: Path, **more: str) -> subprocess.Popen:
         clean = {name: of for name, of in os.environ.items() if name != "PYTHONPATH"}
