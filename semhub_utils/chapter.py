@@ -12,13 +12,15 @@ import pandas as pd
 from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, note, verdict_table
+from semhub_utils.finding import Finding
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
+from semhub_utils.markup import Html, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -140,13 +142,16 @@ class Chapter:
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 
-    def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table. Above it, of another model than
-        the book's own: whether items were generated, and that a chat template was left aside."""
+    def finish(self, about: Mapping[str, str]) -> Html:
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
+        stands. Above it, of another model than the book's own: what items were read, a warning where some were
+        generated, and that a chat template was left aside."""
         self.results.finish()
-        shown, read = verdict_table(self.results.claims), {one for of in self.results.sources.values() for one in of}
+        shown = answer(self.results.claims, about, self.model.model_id)
+        glue("answer", shown)
         if self.own:
             return shown
+        read = {one for of in self.results.sources.values() for one in of}
         told = [f"Items: {self.results.provenance()['data']}."]
         if GENERATED in read:
             told.append(TOY.format("All items" if read == {GENERATED} else "Some items"))

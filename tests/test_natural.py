@@ -128,7 +128,7 @@ def test_a_public_model_on_generated_items_is_warned(tmp_path, tiny_folder):
     ):
         chapter = begin("test", given(tmp_path, tiny_folder, items=items))
         chapter.results.run("one", [some], lambda: pd.DataFrame({"value": [1.0]}))
-        told[items] = chapter.finish().text
+        told[items] = chapter.finish({}).text
     assert "Items: generated." in told["generated"] and "made-up world" in told["generated"]
     assert "Items: a sample of NTREX-128." in told["natural"] and "made-up world" not in told["natural"]
 
