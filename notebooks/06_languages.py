@@ -39,7 +39,7 @@ device = "cpu"
 dtype = "float32"
 items = "auto"  # generated for the book's own models, natural for all others; or one of the two
 n_items = None  # sentences, before those with a word in common are left out: 800, or 252 of natural ones
-n_words = 300  # words of running text, per language
+n_words = None  # words of running text, per language: 300, or 120 of natural ones
 seed = 0
 data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), in place of the samples that ship
 results_dir = "results"
@@ -77,7 +77,7 @@ model = chapter.model
 # without any meaning. Sentences that share a word in the two languages are left out, and counted.
 
 # %%
-source = {"seed": seed, "data_dir": chapter.data}
+source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
 found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)
 readable = core.readable(model, found, lambda s: languages.continued(s, continuation))
@@ -226,7 +226,7 @@ similarity.claims(
 # few hundred words of that world alone.
 
 # %%
-lines = {name: languages.running_text(name, n_words, **source) for name in found[0].texts}
+lines = {name: languages.running_text(name, max(300, n_words), **source) for name in found[0].texts}
 known_words = {name: languages.dictionary(name, chapter.data) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
 notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]

@@ -38,10 +38,12 @@ revision = None
 device = "cpu"
 dtype = "float32"
 items = "auto"  # generated for the book's own models, natural for all others; or one of the two
-n_items = None  # prompts per language; a quarter of them is for choosing: 32
+n_items = (
+    None  # prompts per language; a quarter of them is for choosing: 32, or 80 for other models than the book's own
+)
 seed = 0
 data_dir = None  # a folder with the files of tyqiangz/multilingual-sentiments, or the book's own prompts
-n_seeds = 10  # continuations per prompt and coefficient
+n_seeds = None  # continuations per prompt and coefficient: 10, or 1
 max_new_tokens = None  # 32 as in the paper, or as many as the shipped models' sentences have left
 sentiment_model = None  # a text classifier with the labels positive and negative, or the book's list of words
 judge_model = None  # the model whose perplexity counts, or the steered one itself, unsteered
@@ -54,7 +56,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
 
 more = ("n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
-chapter = begin("steering", globals(), *more, n_items=(32, 32))
+chapter = begin("steering", globals(), *more, n_items=(32, 80))
 model = chapter.model
 
 # %% [markdown]
@@ -108,7 +110,7 @@ listing(zip(*words, strict=True), [*tasks])
 settings = {
     "score": continuations.sentiment_classifier(sentiment_model, device=device) if sentiment_model else None,
     "judged_by": load_model(judge_model, device=device, dtype=dtype) if judge_model else None,
-    "n_seeds": n_seeds,
+    "n_seeds": n_seeds or (10 if shipped else 1),
     "max_new_tokens": max_new_tokens or (4 if shipped else 32),
 }
 steering = chapter.run(lambda name: continuations.Sentiment(task=tasks[name], **settings), prompts, dropped=lost)

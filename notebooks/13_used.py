@@ -39,7 +39,7 @@ revision = None
 device = "cpu"
 dtype = "float32"
 items = "auto"  # generated for the book's own models, natural for all others; or one of the two
-n_items = None  # concepts; and prompts of each type: 140
+n_items = None  # concepts; and prompts of each type: 140, or 70 for other models than the book's own
 seed = 0
 data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
@@ -51,7 +51,7 @@ from semhub_utils.experiments.core import readable
 from semhub_utils.spokes import arithmetic, facts, languages, translation
 from semhub_utils.spokes.items import continued
 
-chapter = begin("used", globals(), n_items=(140, 140))
+chapter = begin("used", globals(), n_items=(140, 70))
 model, n_items = chapter.model, chapter.n_items
 
 # %% [markdown]
