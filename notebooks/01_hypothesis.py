@@ -43,7 +43,7 @@ data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, diagram
 from semhub_utils.experiments import alike, core, layers
 from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import languages, natural
@@ -51,6 +51,9 @@ from semhub_utils.widgets import LensGrid
 
 chapter = begin("hypothesis", globals(), n_items=(150, 252))
 model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## Which word does each layer hold?

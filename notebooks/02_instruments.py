@@ -44,7 +44,7 @@ data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, traps
 from semhub_utils.loading import self_check
 from semhub_utils.spokes import natural
@@ -54,6 +54,9 @@ chapter = begin("instruments", globals(), n_items=(100, 100))
 model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
 pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, **given)["spanish"]
 prompts = [pair.a for pair in pairs]
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## Hidden states: which tensor is layer $l$?

@@ -45,7 +45,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils import calibration
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import natural
@@ -55,6 +55,9 @@ chapter = begin("fooled", globals(), n_items=(24, 24))
 n_items = chapter.n_items
 glue("pairs", PAIRS)
 glue("worlds", n_items)
+
+# %% tags=["hide-input"]
+diagram("evidence")
 
 # %% [markdown]
 # ## Build one by hand

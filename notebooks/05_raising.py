@@ -45,12 +45,15 @@ data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
 
 chapter = begin("raising", globals(), "steps", n_items=(150, 150))
 given = {"n_items": chapter.n_items, "seed": seed, "data_dir": chapter.data}
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## What is true of each model by construction

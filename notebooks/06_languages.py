@@ -45,13 +45,16 @@ data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), in
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, left_out, listing
+from semhub_utils.chapter import begin, diagram, glue, left_out, listing
 from semhub_utils.experiments import alike, core, patching, words
 from semhub_utils.spokes import languages, natural
 from semhub_utils.spokes.items import continued, interchange_items
 
 chapter = begin("languages", globals(), "n_words", n_items=(800, 252))
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sentences

@@ -43,11 +43,14 @@ data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import layers
 from semhub_utils.spokes import languages
 
 chapter = begin("layers", globals(), "n_counted", n_items=(40, 84))
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The texts

@@ -50,7 +50,7 @@ judge_model = None  # the model whose perplexity counts, or the steered one itse
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
@@ -58,6 +58,9 @@ from semhub_utils.spokes import sentiment
 more = ("n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
 chapter = begin("steering", globals(), *more, n_items=(32, 80))
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("intervention")
 
 # %% [markdown]
 # ## The prompts

@@ -44,13 +44,16 @@ data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl, 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.items import continued, interchange_items
 
 chapter = begin("code", globals(), n_items=(800, 300))
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The programs

@@ -44,12 +44,15 @@ data_dir = None  # a folder with cogs/train.tsv, in place of the sample that shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
 
 chapter = begin("semantics", globals(), n_items=(200, 300))
 model, n_items = chapter.model, chapter.n_items
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sentences and their forms

@@ -45,7 +45,7 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
@@ -53,6 +53,9 @@ from semhub_utils.spokes import vision
 chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## The pictures

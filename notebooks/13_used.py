@@ -45,7 +45,7 @@ data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import used, words
 from semhub_utils.experiments.core import readable
 from semhub_utils.spokes import arithmetic, facts, languages, translation
@@ -53,6 +53,9 @@ from semhub_utils.spokes.items import continued
 
 chapter = begin("used", globals(), n_items=(140, 70))
 model, n_items = chapter.model, chapter.n_items
+
+# %% tags=["hide-input"]
+diagram("intervention")
 
 # %% [markdown]
 # ## A concept in another language
