@@ -21,10 +21,10 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
 from semhub_utils.errors import SemhubError, need, need_one_of, reason
-from semhub_utils.identity import DTYPES, FITTED, model_folder, training
+from semhub_utils.identity import DTYPES, FITTED, RANDOM, model_folder, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
-from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
+from semhub_utils.models import LanguageModel, RandomTwin, need_decoder, relative_error, tolerance
 from semhub_utils.neighbours import Neighbours
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
@@ -38,6 +38,7 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
 )
+RANDOM_SEED = 1000
 UNKNOWN = hub.RepositoryNotFoundError, hub.HFValidationError
 UNREACHED = hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError
 NO_PACKAGE = "The {part} of {model} needs a package that is missing here ({why}); with it installed it would do."
@@ -68,11 +69,20 @@ def load_model(
     dtype: str = "float32",
     check: bool = True,
 ) -> LanguageModel:
-    """Load a hub id, a local folder or "organism:NAME", and check it (`self_check`).
+    """Load a hub id, a local folder or "organism:NAME", and check it (`self_check`); "random:" before it gives random
+    weights in its place, of another seed than the controls have.
 
     Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
     be loaded: what was given and what would do."""
     need_one_of(dtype, DTYPES, f"dtype was {dtype!r}")
+    if model_id.startswith(RANDOM):
+        given = {"revision": revision, "device": device, "dtype": dtype, "check": False}
+        like = load_model(model_id.removeprefix(RANDOM), **given)
+        module, reads = RandomTwin(like, RANDOM_SEED).module, like.processor or like.tokenizer
+        model = LanguageModel(module, reads, model_id=model_id, revision=revision)
+        if check:
+            self_check(model)
+        return model
     target, source = device_of(device), str(model_folder(model_id) or model_id)
     where = {"revision": revision, "trust_remote_code": False}
     with explained(model_id, revision, "configuration"):

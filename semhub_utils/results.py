@@ -35,9 +35,11 @@ from .identity import (
     digest,
     folder_digest,
     is_folder,
+    made_by,
     model_slug,
     of_model,
     placeless,
+    sha256_of,
     slug,
     versions,
 )
@@ -74,6 +76,7 @@ class Run:
         self.claims: list[dict[str, Any]] = []
         self._tables: dict[str, pd.DataFrame] = {}
         self._costs: dict[str, dict[str, float | None]] = {}
+        self._made: dict[str, dict[str, str]] = {}
         self._used: set[Path] = set()
         self._computed: set[str] = set()  # the steps that were not taken from disk
         self._sources: set[str] = set()  # of the items that steps were computed from
@@ -98,7 +101,7 @@ class Run:
         {"data_type": "spanish"}. Where `compute` returns (table, evidence), that is under `evidence[name]`, also when
         taken from disk.
         """
-        path = None
+        path, self._made[name] = None, made_by(key)
         with suppress(Undigestible):
             path = self.parts / f"{slug(name)}-{self._key(key, columns)}.parquet"
             self._used.add(path)
@@ -179,7 +182,9 @@ class Run:
             "chapter": self.chapter,
             "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
+            "files": {path.name: sha256_of(path) for path in getattr(self.model, "files", ())},
             "weights": of_model(self.model),
+            "reads": sorted(getattr(self.model, "modalities", ["text"])),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
             "data": ", ".join(sorted(self._sources - {"generated"})) or "generated",
             "seed": self.parameters.get("seed"),
@@ -188,8 +193,21 @@ class Run:
             "peak_memory_bytes": max(peaks, default=None),
             "forwarded": self._forwarded(),
             "steps": self._costs,
+            "experiments": self._experiments(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+    def _experiments(self) -> dict[str, dict[str, str]]:
+        """By experiment the modules that say what it does, and a digest of what each says."""
+        found: dict[str, dict[str, str]] = {}
+        for name, table in self._tables.items():
+            of = {
+                *(table["experiment"] if "experiment" in table else [name]),
+                *(e.experiment for e in self.evidence[name]),
+            }
+            for experiment in sorted(of):
+                found.setdefault(experiment, {}).update(self._made[name])
+        return found
 
     def _forwarded(self) -> dict[str, float]:
         """Tokens that the model forwarded over the distinct ones, of reading and of edits, where it counts them in its
@@ -259,11 +277,12 @@ def _whose(path: Path, written: Mapping[str, Any], model: str | None) -> dict[st
     """Chapter and model of a finished file; nothing if it is none of ours, or of another model."""
     if "provenance" not in written:
         return {}
-    schema = written.get("schema", 1)
+    schema, whose = written.get("schema", 1), {name: written["provenance"][name] for name in ("chapter", "model")}
+    if model is not None and placeless("model_id", model) != whose["model"]:
+        return {}
     said = f"{path} is of schema {schema}, and this version reads {SCHEMA}; `semhub run` writes it anew."
     need(schema == SCHEMA, said)
-    whose = {name: written["provenance"][name] for name in ("chapter", "model")}
-    return whose if model is None or placeless("model_id", model) == whose["model"] else {}
+    return whose
 
 
 def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) -> None:
@@ -321,6 +340,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     """One claim as claims.json keeps it: the numbers at the verdict's layer, and the whole curve under "evidence"."""
     curve, layer = e.to_json(), verdict.layer
     at = None if layer is None else e.layers.index(layer)
+    units, inside = curve.pop("by_unit"), 1 + e.window.index(layer) if layer in e.window else 0
 
     def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
         return {name: None if at is None else of[column][at] for name, column in names.items()}
@@ -338,6 +358,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
         "margins": {name: there(of["margin"], value="values", low="low", high="high") for name, of in controls.items()},
         "contrasts": curve["contrasts"],
         **verdict.to_json(),
+        "units": {unit: [of[0], of[inside]] for unit, of in units.items()} if inside else {},
         "evidence": curve,
     }
 
