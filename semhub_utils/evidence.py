@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -458,9 +457,6 @@ def evenly(values: Sequence, most: int) -> list:
     """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
     at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in np.unique(at)]
-
-
-# ---- tables ----
 
 
 def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:
