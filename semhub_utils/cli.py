@@ -156,7 +156,7 @@ def book(options: Options) -> int:
     from .book import find_book, parse_settings
 
     how = {"workers": options.jobs, "fresh": options.fresh, "strict": options.strict, "say": _say}
-    how["beside"] = vars(options)["with"]
+    how["beside"] = vars(options)["with"]  # a word of the language
     asked = {"model": options.model, "revision": options.revision, "settings": parse_settings(options.set)}
     outcomes, front = site.make(find_book(), **asked, **how)
     if front:
