@@ -231,4 +231,3 @@ def test_predictions_are_a_line_a_row_and_are_counted(tmp_path):
     for verdict, hits in (("holds", 1), ("holds for digits", 1), (NOT, 0), (UNTESTABLE, 0)):
         assert holds.as_predicted(held, {5: {"verdict": verdict}, 6: {"verdict": NOT}}) == (hits, 1)
     assert holds.read_predictions(tmp_path / "none.csv") == {}
-    assert isinstance(Run, type)
