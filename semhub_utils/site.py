@@ -2,6 +2,7 @@
 incremental build hides warnings. Nothing is written outside the build folder.
 """
 
+import ast
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
+TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>
@@ -132,7 +134,17 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
         "tried": tried_table(held),
         "methods": quoted,
         "output": output,
+        "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
     }
+
+
+def _architectures(path: Path) -> list[str]:
+    """Those that the tests make: the names in their tables."""
+    told = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign | ast.AugAssign))
+    tables = [
+        of.value for of in told if getattr(getattr(of, "targets", [getattr(of, "target", 0)])[0], "id", 0) in TABLES
+    ]
+    return sorted({key.value for of in tables for key in of.keys})
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
