@@ -177,47 +177,6 @@ def _imports(package: str, source: bytes) -> list[str]:
     return found
 
 
-def made_by(value: Any) -> dict[str, str]:
-    """By module of `experiments` that what a step computes is declared in (not what they share), a digest of what it
-    says (`said_in`): an experiment is another one where these differ."""
-    return {name: said_in(name) for name in sorted(_declared(value, set()))}
-
-
-def _declared(value: Any, seen: set[int]) -> set[str]:
-    if id(value) in seen or isinstance(value, PLAIN):
-        return set()
-    seen.add(id(value))
-    module = getattr(value, "__module__", None) or ""
-    if isinstance(value, Mapping):
-        parts = [*value.values()]
-    elif isinstance(value, (list, tuple, set)):
-        parts = [*value]
-    elif isinstance(value, (partial, types.MethodType)):
-        parts = _parts(value)
-    elif isinstance(value, types.FunctionType) and module == "__main__":
-        parts = [value.__globals__.get(name) for name in _globals_of(value.__code__)]
-        parts += [cell.cell_contents for cell in value.__closure__ or ()]
-    elif module.startswith(f"{__package__}.experiments.") and not module.endswith((".core", ".numbers")):
-        return {module}
-    else:
-        parts = []
-    return set().union(*(_declared(part, seen) for part in parts))
-
-
-@cache
-def said_in(module: str) -> str:
-    """16 hex digits over a module's program, without comments, docstrings and layout; "" where there is none."""
-    path = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    if not path.is_file():
-        return ""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            text = (ast.Expr, ast.Constant)
-            node.body = [one for one in node.body if not isinstance(one, text[0]) or not isinstance(one.value, text[1])]
-    return digest(ast.dump(tree))
-
-
 @cache
 def of_package() -> str:
     """16 hex digits over all files of this package, also those that no number depends on."""

@@ -1,13 +1,14 @@
 """Results on file: what was found on models, kept with the book by experiment and not by chapter.
 
-    book/results/<model>/claims.json.gz         {"schema", "model", "runs": {chapter: provenance},
-                                                "experiments": {experiment: claims, each with its chapter}}
+    book/results/<model>/claims.json.gz         {"schema", "model", "runs": {chapter: provenance}, "made": {experiment:
+                                                {module: digest}}, "experiments": {experiment: claims by chapter}}
     book/results/<model>/<experiment>.parquet   its rows of all chapters, with the column chapter
 
-They are stale where the claims are of another schema, or where the modules that say what their experiment does say
-something else today (`identity.made_by`); not whenever the package has changed.
+They are stale where the claims are of another schema, or where the modules that name their experiment say something
+else today (`said_in`); not whenever the package has changed.
 """
 
+import ast
 import gzip
 import json
 import random
@@ -15,7 +16,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ import pandas as pd
 
 from . import book
 from .errors import SemhubError, need
-from .identity import PREFIX, RANDOM, atomically, said_in, slug
+from .identity import PREFIX, RANDOM, atomically, digest, slug
 from .results import KEY, SCHEMA, finished, load_results
 
 PLACE, CLAIMS = Path("book/results"), "claims.json.gz"
+EXPERIMENTS = Path(__file__).parent / "experiments"
 RELATIVE, ABSOLUTE = 0.01, 0.002
 """How far a number of a run made again may be from the one on file: of the number itself, and besides."""
 COMPARED = ("statistic", "low", "high", "p", "n", "n_units")
@@ -42,6 +44,7 @@ class Held:
     name: str  # as upstream calls it
     claims: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made: dict[str, dict[str, str]] = field(default_factory=dict)  # by experiment and module what it said
 
     @property
     def known(self) -> bool:
@@ -64,13 +67,32 @@ class Held:
     @property
     def stale(self) -> dict[str, str]:
         """By experiment the module that says something else today."""
-        made = [of for run in self.runs.values() for of in run.get("experiments", {}).items()]
-        return {name: module for name, of in made for module, said in of.items() if said_in(module) != said}
+        return {
+            name: module for name, of in self.made.items() for module, said in of.items() if said_in(module) != said
+        }
 
     def __or__(self, other: "Held") -> "Held":
         """The chapters of both; where they share one, the other's."""
         own = [claim for claim in self.claims if claim["chapter"] not in other.runs]
-        return Held(self.name, own + other.claims, self.runs | other.runs)
+        return Held(self.name, own + other.claims, self.runs | other.runs, self.made | other.made)
+
+
+@cache
+def said_in(module: str) -> str:
+    """A digest of what a module of `experiments` does, without comments, docstrings and layout; "" where it is gone."""
+    path = EXPERIMENTS / f"{module}.py"
+    tree = ast.parse(path.read_bytes() if path.is_file() else b"")
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            said = [one for one in body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+            node.body = said or body[:1]
+    return digest(ast.dump(tree)) if path.is_file() else ""
+
+
+def made_by(experiment: str) -> dict[str, str]:
+    """The modules that name an experiment, with what they say."""
+    named = [path.stem for path in EXPERIMENTS.glob("*.py") if f'"{experiment}"' in path.read_text("utf-8")]
+    return {module: said_in(module) for module in sorted(named)}
 
 
 def read(folder: Path) -> Held:
@@ -81,7 +103,7 @@ def read(folder: Path) -> Held:
         said = f"{path} is of schema {written['schema']}, and this version reads {SCHEMA}; `semhub run ... --record`"
         need(written["schema"] == SCHEMA, f"{said} writes it anew.")
         claims = [claim for some in written["experiments"].values() for claim in some]
-        return Held(written["model"], claims, written["runs"])
+        return Held(written["model"], claims, written["runs"], written["made"])
     files = [*finished(folder).values()]
     need(files, f"There are no results of schema {SCHEMA} in {folder}; `semhub run` makes them.")
     runs = {of["provenance"]["chapter"]: of["provenance"] for of in files}
@@ -155,7 +177,11 @@ def record(folder: Path, place: Path, upstream: str = "") -> Path:
     experiments: dict[str, list] = {}
     for claim in sorted(held.claims, key=lambda claim: (claim["experiment"], claim["id"])):
         experiments.setdefault(claim["experiment"], []).append(short(claim))
-    whole = {"schema": SCHEMA, "model": name, "runs": held.runs, "experiments": experiments}
+    ran = {claim["experiment"] for claim in new.claims}
+    made = {
+        experiment: made_by(experiment) if experiment in ran else held.made[experiment] for experiment in experiments
+    }
+    whole = {"schema": SCHEMA, "model": name, "runs": held.runs, "made": made, "experiments": experiments}
     data = gzip.compress(json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
     atomically(target / CLAIMS, lambda to: to.write_bytes(data))
     return target

@@ -35,7 +35,6 @@ from .identity import (
     digest,
     folder_digest,
     is_folder,
-    made_by,
     model_slug,
     of_model,
     placeless,
@@ -76,7 +75,6 @@ class Run:
         self.claims: list[dict[str, Any]] = []
         self._tables: dict[str, pd.DataFrame] = {}
         self._costs: dict[str, dict[str, float | None]] = {}
-        self._made: dict[str, dict[str, str]] = {}
         self._used: set[Path] = set()
         self._computed: set[str] = set()  # the steps that were not taken from disk
         self._sources: set[str] = set()  # of the items that steps were computed from
@@ -101,7 +99,7 @@ class Run:
         {"data_type": "spanish"}. Where `compute` returns (table, evidence), that is under `evidence[name]`, also when
         taken from disk.
         """
-        path, self._made[name] = None, made_by(key)
+        path = None
         with suppress(Undigestible):
             path = self.parts / f"{slug(name)}-{self._key(key, columns)}.parquet"
             self._used.add(path)
@@ -193,21 +191,8 @@ class Run:
             "peak_memory_bytes": max(peaks, default=None),
             "forwarded": self._forwarded(),
             "steps": self._costs,
-            "experiments": self._experiments(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-    def _experiments(self) -> dict[str, dict[str, str]]:
-        """By experiment the modules that say what it does, and a digest of what each says."""
-        found: dict[str, dict[str, str]] = {}
-        for name, table in self._tables.items():
-            of = {
-                *(table["experiment"] if "experiment" in table else [name]),
-                *(e.experiment for e in self.evidence[name]),
-            }
-            for experiment in sorted(of):
-                found.setdefault(experiment, {}).update(self._made[name])
-        return found
 
     def _forwarded(self) -> dict[str, float]:
         """Tokens that the model forwarded over the distinct ones, of reading and of edits, where it counts them in its

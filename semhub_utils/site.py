@@ -6,7 +6,6 @@ import ast
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,6 @@ from . import book, holds
 from .errors import SemhubError, need
 from .identity import slug
 from .onfile import PLACE, Held, read_all
-from .results import finished
 from .rows import family
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
@@ -107,7 +105,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
     held, refused = read_all([root / PLACE, results, *beside])
-    pages = {"status": status_table(results), "bench": bench_tables(bench), "vendor": libraries}
+    pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
@@ -129,9 +127,8 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
     output = f"```text\n{holds.as_text([shown]) if shown else ''}\n```\n"
     return pages | {
-        "chance": chance_table(held),
+        "models": models_table(held),
         "times": times_table(held),
-        "tried": tried_table(held),
         "methods": quoted,
         "output": output,
         "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
@@ -153,35 +150,27 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, lines, *rows)) + "\n"
 
 
-def status_table(results: Path) -> str:
-    """Every run in `results` as a Markdown table, and the versions that they and the site used."""
-    rows, read, used = [], {}, {(name, version(name)) for name in SITE_PACKAGES}
-    for record in finished(results, "*/*.claims.json").values():
-        run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
-        memory = f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured"
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
-        about = (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
-        rows.append(about)
-        used |= set(run["versions"].items())
-        if run.get("forwarded"):
-            read[f"{run['chapter']}, {run['model']}"] = run["forwarded"]
-    table = _table(("Chapter", "Model", "Time", "Peak memory", "Finished", "Verdicts"), rows)
-    if not rows:
-        table = "No results were found when this page was built.\n"
-    table += f"\n{forwarded_table(read)}" * bool(read)
-    return f"{table}\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+def status_table(held: Sequence[Held]) -> str:
+    """Every run of a build, how many tokens it forwarded, and the versions that runs and site used."""
+    runs = {f"{chapter}, {one.name}": run for one in held for chapter, run in one.runs.items()}
+    read = {name: run["forwarded"] for name, run in runs.items() if run.get("forwarded")}
+    used = {(name, version(name)) for name in SITE_PACKAGES}.union(*(run["versions"].items() for run in runs.values()))
+    told = (times_table(held), f"{forwarded_table(read)}" if read else "")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(used))
+    return "\n".join([*filter(None, told), f"Versions: {versions}.\n"])
 
 
-def chance_table(held: Sequence[Held]) -> str:
-    """By model how many of its claims hold, and of how many that is more than chance would give."""
+def models_table(held: Sequence[Held]) -> str:
+    """The models: their files, when they were run; how many claims hold, and of how many that is more than chance."""
     rows = []
     for one in held:
-        of = family(one.claims)
-        numbers = (of[k] for k in ("claims", "tested", "holds", "expected_by_chance", "remain"))
-        rows.append(
-            (f"`{one.name}`", *(f"{number:.2g}" if isinstance(number, float) else str(number) for number in numbers))
-        )
-    return _table(("Model", "Claims", "can be tested", "hold", "by chance at most", "remain after Holm"), rows, 5)
+        of, runs = family(one.claims), [*one.runs.values()]
+        files = sorted({f"`{name}` {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()})
+        days = max(run["finished"][:10] for run in runs) + f" ({len(one.stale)} stale)" * bool(one.stale)
+        counts = (of[k] for k in ("claims", "tested", "holds", "expected_by_chance", "remain"))
+        rows.append((f"`{one.name}`", "<br>".join(files), days, *(f"{number:.3g}" for number in counts)))
+    head = ("Model", "Weights, sha256", "Newest run", "Claims", "tested", "hold", "by chance at most", "after Holm")
+    return _table(head, rows, 5)
 
 
 def times_table(held: Sequence[Held]) -> str:
@@ -191,21 +180,11 @@ def times_table(held: Sequence[Held]) -> str:
         memory = run and run.get("peak_memory_bytes")
         return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
 
+    if not held:
+        return "No results were found when this page was built.\n"
     names = dict.fromkeys(chapter for one in held for chapter in one.runs)
     rows = [(name, *(told(one.runs.get(name)) for one in held)) for name in names]
     return _table(("Chapter", *(one.label for one in held)), rows, len(held))
-
-
-def tried_table(held: Sequence[Held]) -> str:
-    """The models on file: what they are called, the files and their digests, when and on how many chapters."""
-    rows = []
-    for one in held:
-        runs = [*one.runs.values()]
-        files = sorted({f"`{name}` {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()})
-        days = sorted(run["finished"][:10] for run in runs)
-        stale = f"{len(one.stale)} experiments changed since" if one.stale else ""
-        rows.append((f"`{one.name}`", "<br>".join(files), str(len(runs)), days[-1], stale))
-    return _table(("Model", "Weights, sha256", "Chapters", "Newest run", ""), rows)
 
 
 def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:

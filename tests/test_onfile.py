@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,7 @@ from test_results import finished as ran
 
 from semhub_utils import holds, onfile
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import core
-from semhub_utils.experiments.alike import Alike
-from semhub_utils.identity import made_by, said_in
-from semhub_utils.onfile import Held, compared, find, read, read_all, record, rows_apart
+from semhub_utils.onfile import Held, compared, find, made_by, read, read_all, record, rows_apart, said_in
 from semhub_utils.rows import PAPER
 from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE
 
@@ -89,34 +85,26 @@ def test_a_model_shows_what_its_like_sees_and_hears_and_a_later_folder_counts(tm
     assert others[0].label == "hub, random weights" and others[0].known
 
 
-def test_only_what_an_experiment_says_makes_its_results_stale(monkeypatch, tmp_path):
-    assert made_by([partial(core.run, Alike(), Model(), [])]) == {Alike.__module__: said_in(Alike.__module__)}
-    inside = {"__name__": "__main__", "core": core, "Alike": Alike}
-    exec("def step(): return core.run(Alike(), None, [])", inside)  # as a notebook has it
-    assert {*made_by([inside["step"]])} == {Alike.__module__}
-    run, _ = ran(tmp_path, Model())
-    assert run.provenance()["experiments"] == {"similarity": {}, "trajectory": {}}
-    held = Held("m", [], {"c": {"experiments": {"similarity": {Alike.__module__: said_in(Alike.__module__)}}}})
-    assert held.stale == {}
-    monkeypatch.setattr(onfile, "said_in", lambda module: "other")
-    assert held.stale == {"similarity": Alike.__module__}
-
-
-def test_comments_and_docstrings_say_nothing(monkeypatch, tmp_path):
-    said = []
-    for text in (
-        '"""One."""\nx = 1',
-        "x  =  1  # two",
-        '"""One."""\nx = 2',
-        "def f():\n    '''D.'''\n    return 1",
-        "def f(): return 1",
-    ):
-        (tmp_path / "m.py").write_text(text)
-        monkeypatch.setattr("semhub_utils.identity.__file__", str(tmp_path / "identity.py"))
+def test_only_what_an_experiment_says_makes_its_results_stale(monkeypatch, tmp_path, results):
+    """Not comments, docstrings, layout or other modules; and what is run again is fresh."""
+    monkeypatch.setattr(onfile, "EXPERIMENTS", tmp_path)
+    module, said = tmp_path / "alike.py", []
+    for text in ('"""One."""\nx = "similarity"', 'x  =  "similarity"  # two', '"""One."""\nx = "similarity", 2'):
+        module.write_text(text)
         said_in.cache_clear()
-        said.append(said_in("semhub_utils.m"))
+        folder = folder if said else record(results, tmp_path / "file")
+        said.append(read(folder).stale)
+    assert said == [{}, {}, {"similarity": "alike"}]
+    record(results, tmp_path / "file")
+    assert read(folder).stale == {}
+    module.unlink()
     said_in.cache_clear()
-    assert said[0] == said[1] != said[2] and said[3] == said[4]
+    assert read(folder).stale == {"similarity": "alike"}
+    said_in.cache_clear()
+
+
+def test_the_modules_of_an_experiment_are_those_that_name_it():
+    assert made_by("trajectory")["words"] == said_in("words") and made_by("no such experiment") == {}
 
 
 def test_quantisation_and_files_stand_in_the_label(tmp_path):
