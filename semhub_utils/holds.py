@@ -42,6 +42,8 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     A cell has its `kind` (of KINDS), `said`: the verdict in words, `number`: of the claim that decides it, with its
     unit, `where` in depth, `types`: the verdict by data type, `stale`, or `how` it could be filled.
     """
+    if not held:
+        return []
     paper, own = ([of(one.claims) for one in held] for of in (by_row, by_own))
     rows = [(group, str(k), [of[k - 1] for of in paper]) for group, numbers in GROUPS.items() for k in numbers]
     by_name = [{row["experiment"]: row for row in of} for of in own]
@@ -116,7 +118,7 @@ def small(held: Sequence[Held]) -> str:
     """For the landing page: of each of the three questions, on each model, on how many of its experiments that could be
     tested the answer is yes."""
     head, body = "".join(f'<th scope="col">{escape(one.label)}</th>' for one in held), ""
-    rows = matrix(held) if held else []
+    rows = matrix(held)
     for group in GROUPS:
         body += f'<tr><th scope="row">{group}</th>'
         kinds_of = [[cell["kind"] for cell in row["cells"]] for row in rows if row["group"] == group]
@@ -161,7 +163,7 @@ def as_page(held: Sequence[Held]) -> str:
 def as_text(held: Sequence[Held]) -> str:
     """The same as lines of text; where models were asked the same items, the differences of their claims; methods."""
     lines, group = [], None
-    for row in matrix(held) if held else []:
+    for row in matrix(held):
         lines += ["", row["group"]] if row["group"] != group else []
         group = row["group"]
         lines.append(f"  {row['key']:>2} {row['name']}" if row["key"].isdigit() else f"  {row['name']}")

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from launch import ROOT
 from test_results import PARAMETERS, Model, found
 from test_results import finished as ran
 
-from semhub_utils import holds, onfile
+from semhub_utils import book, holds, onfile
 from semhub_utils.errors import SemhubError
 from semhub_utils.onfile import Held, compared, find, made_by, read, read_all, record, rows_apart, said_in
 from semhub_utils.rows import PAPER
@@ -219,3 +220,37 @@ def test_predictions_are_a_line_a_row_and_are_counted(tmp_path):
     for verdict, hits in (("holds", 1), ("holds for digits", 1), (NOT, 0), (UNTESTABLE, 0)):
         assert holds.as_predicted(held, {5: {"verdict": verdict}, 6: {"verdict": NOT}}) == (hits, 1)
     assert holds.read_predictions(tmp_path / "none.csv") == {}
+
+
+def test_verify_runs_chapters_again_as_they_were_and_tells_what_differs(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text(
+        "root: book/index\nchapters:\n- file: notebooks/03_arithmetic\n- file: notebooks/10_semantics\n"
+    )
+    cell = nbformat.v4.new_code_cell('model_id = "a/b"\nn_items = 1\nseed = 0\ndata_dir = None\nresults_dir = "r"')
+    cell.metadata["tags"] = ["parameters"]
+    for name in ("03_arithmetic", "10_semantics"):
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"notebooks/{name}.ipynb")
+    for chapter in ("arithmetic", "semantics", "gone"):
+        run, _ = ran(tmp_path / "runs", Model(), chapter)
+    record(run.folder, tmp_path / onfile.PLACE)
+    held, jobs, other = find("organism:hub", tmp_path / onfile.PLACE), [], {}
+
+    def again(some, say):
+        jobs.extend(some)
+        for job in some:
+            ran(job.parameters["results_dir"], Model(job.model), job.chapter.name)
+            for path in job.results.glob(f"{job.chapter.name}.claims.json") if other else ():
+                path.write_text(path.read_text().replace('"verdict": "holds"', '"verdict": "inconclusive"'))
+        return [book.Outcome(job, 1.0) for job in some]
+
+    monkeypatch.setattr(book, "run", again)
+    outcomes, differ = onfile.verify(held, tmp_path, every=True)
+    assert differ == [] and [outcome.job.chapter.name for outcome in outcomes] == ["arithmetic", "semantics"]
+    assert {(job.parameters["seed"], job.parameters["n_items"], job.model) for job in jobs} == {(3, 40, "organism:hub")}
+    monkeypatch.setattr(onfile, "SAMPLE", 1)
+    other["verdict"] = True
+    [outcome], differ = onfile.verify(held, tmp_path, seed=1)
+    assert differ == [f"{outcome.job.chapter.name}/similarity/es: inconclusive, on file holds"]
+    with pytest.raises(SemhubError, match="No chapter of m on file is in this book; they were gone"):
+        onfile.verify(Held("m", [], {"gone": {}}), tmp_path)

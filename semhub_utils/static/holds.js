@@ -78,6 +78,7 @@
 
   function matrix(box) {
     const { models, rows, kinds, marks, own } = JSON.parse(box.querySelector("script").textContent);
+    if (!models.length) return box.append(made("p", {}, "No results were found when this page was built."));
     const key = (row, model) => `row-${named(row.key)}--${model.slug}`;
     const select = (name, label, values) => made("label", {}, `${label} `, made("select", { name }, made("option", { value: "" }, "all"), ...values.map((v) => made("option", {}, v))));
     const types = [...new Set(rows.flatMap((row) => row.cells.flatMap((cell) => Object.keys(cell.types ?? {}))))].filter(Boolean).sort();
