@@ -259,6 +259,6 @@ def rows_apart(experiment: str, old: pd.DataFrame, new: pd.DataFrame, chapters: 
     key = [name for name in ("chapter", "data_type", *KEY) if name in old and name in new]
     old, new = (of.sort_values(key, kind="stable", ignore_index=True) for of in (old, new))
     apart = [c for c in key if not old[c].astype(str).equals(new[c].astype(str))]
-    for column in ("value", "low", "high"):
+    for column in old.select_dtypes("number").columns.intersection(new.columns).difference(key):
         apart += [column] * (not _near(*(of[column].to_numpy(float) for of in (old, new))))
     return [f"{experiment}: {', '.join(apart)} of its rows differ"] * bool(apart)
