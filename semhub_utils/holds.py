@@ -12,10 +12,11 @@ import pandas as pd
 
 from .calibration import MUST, MUST_NOT
 from .evidence import Sample, depths
-from .finding import SYMBOLS, cell_text
 from .identity import PREFIX, slug
+from .markup import cell_text
 from .onfile import Held, short
 from .rows import NOT_RUN, by_own, by_row, family, family_in_words
+from .strips import SYMBOLS
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
 STATIC = Path(__file__).parent / "static"
