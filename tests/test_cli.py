@@ -131,6 +131,7 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
 
     for name in names[1:]:
         (book / "notebooks" / f"{name}.ipynb").write_bytes((book / "notebooks" / "01_first.ipynb").read_bytes())
+    (book / "_config.yml").write_text("title: x\n")
     put("book", run=run)
     put("site", build_site=build)
     assert cli.main(["book", "--strict", "--with", "mine"]) == 0
