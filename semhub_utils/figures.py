@@ -114,9 +114,7 @@ def curves(
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
-    data = _tidied(
-        table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS)
-    )  # a page may show other models' claims
+    data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
     if "control" in data:
         data, greys = _controls(data, x, place)

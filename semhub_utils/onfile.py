@@ -2,7 +2,7 @@
 
     book/results/<model>/claims.json.gz         {"schema", "model", "runs": {chapter: provenance}, "made": {experiment:
                                                 {module: digest}}, "experiments": {experiment: claims by chapter}}
-    book/results/<model>/<experiment>.parquet   its rows of all chapters, with the column chapter
+    book/results/<model>/tables.parquet         the rows of all experiments, with the column chapter
 
 They are stale where the claims are of another schema, or where the modules that name their experiment say something
 else today (`said_in`); not whenever the package has changed.
@@ -28,7 +28,7 @@ from .errors import SemhubError, need
 from .identity import PREFIX, RANDOM, atomically, digest, slug
 from .results import KEY, SCHEMA, finished, load_results
 
-PLACE, CLAIMS = Path("book/results"), "claims.json.gz"
+PLACE, CLAIMS, TABLES = Path("book/results"), "claims.json.gz", "tables.parquet"
 EXPERIMENTS = Path(__file__).parent / "experiments"
 RELATIVE, ABSOLUTE = 0.01, 0.002
 """How far a number of a run made again may be from the one on file: of the number itself, and besides."""
@@ -155,25 +155,21 @@ def record(folder: Path, place: Path, upstream: str = "") -> Path:
     try:
         held = read(target)
     except SemhubError:  # none yet, or of another schema
-        for path in target.glob("*.parquet"):
-            path.unlink()
+        (target / TABLES).unlink(missing_ok=True)
     runs = {chapter: {k: v for k, v in run.items() if k != "steps"} for chapter, run in new.runs.items()}
     held |= Held(name, new.claims, runs)
-    tables = load_results(folder.parent, model=model).drop(columns="model")
-    for experiment in {path.stem for path in target.glob("*.parquet")} | {*tables["experiment"].map(slug)}:
-        path, parts = target / f"{experiment}.parquet", [tables[tables["experiment"].map(slug) == experiment]]
-        if path.is_file():
-            old = pd.read_parquet(path)
-            parts.insert(0, old[~old["chapter"].isin(new.runs)])
-        table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True).dropna(
-            axis=1, how="all"
-        )
-        if len(table):
-            numbers = table.astype({column: "float32" for column in table.select_dtypes("float")})
-            keep = partial(numbers.to_parquet, index=False, compression="zstd", compression_level=15)
-            atomically(path, lambda to, keep=keep: keep(to))
-        else:
-            path.unlink(missing_ok=True)
+    tables, path = load_results(folder.parent, model=model).drop(columns="model"), target / TABLES
+    if path.is_file():
+        old = pd.read_parquet(path)
+        tables = pd.concat([old[~old["chapter"].isin(new.runs)], tables], ignore_index=True).dropna(axis=1, how="all")
+    tables = tables.sort_values(["experiment", "chapter"], kind="stable")
+    numbers = [*tables.select_dtypes("float")]
+    for column in numbers:  # four digits, of which a file is half as large
+        bits = tables[column].to_numpy("float32").view("int32")
+        tables[column] = ((bits + (1 << 9)) & -(1 << 10)).view("float32")
+    packing = {"use_dictionary": [*tables.columns.difference(numbers)], "compression_level": 19, "compression": "zstd"}
+    packing["column_encoding"] = dict.fromkeys(numbers, "BYTE_STREAM_SPLIT")
+    atomically(path, partial(tables.to_parquet, index=False, **packing))
     experiments: dict[str, list] = {}
     for claim in sorted(held.claims, key=lambda claim: (claim["experiment"], claim["id"])):
         experiments.setdefault(claim["experiment"], []).append(short(claim))
@@ -224,10 +220,8 @@ def verify(
             record(made, again, held.name)
         new = read(again / slug(held.name)) if done else Held(held.name)
         differ = compared(held, new) if new.runs else []
-        for path in sorted((again / slug(held.name)).glob("*.parquet")):
-            old = root / PLACE / slug(held.name) / path.name
-            told = [pd.read_parquet(of) if of.is_file() else pd.DataFrame() for of in (old, path)]
-            differ += rows_apart(path.stem, *told, [*new.runs])
+        files = [of / slug(held.name) / TABLES for of in (root / PLACE, again)]
+        differ += rows_apart(*map(pd.read_parquet, files), [*new.runs]) if new.runs else []
     return outcomes, differ
 
 
@@ -251,14 +245,17 @@ def _near(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and np.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
 
 
-def rows_apart(experiment: str, old: pd.DataFrame, new: pd.DataFrame, chapters: list[str]) -> list[str]:
-    """A line for a table of which rows are gone, or new, or have other numbers."""
-    old = old[old["chapter"].isin(chapters)] if len(old) else old
-    if len(old) != len(new):
-        return [f"{experiment}: {len(new)} rows, on file {len(old)}"]
-    key = [name for name in ("chapter", "data_type", *KEY) if name in old and name in new]
-    old, new = (of.sort_values(key, kind="stable", ignore_index=True) for of in (old, new))
-    apart = [c for c in key if not old[c].astype(str).equals(new[c].astype(str))]
-    for column in old.select_dtypes("number").columns.intersection(new.columns).difference(key):
-        apart += [column] * (not _near(*(of[column].to_numpy(float) for of in (old, new))))
-    return [f"{experiment}: {', '.join(apart)} of its rows differ"] * bool(apart)
+def rows_apart(old: pd.DataFrame, new: pd.DataFrame, chapters: list[str]) -> list[str]:
+    """A line for each experiment of which rows are gone, or new, or have other numbers."""
+    key, told = [name for name in ("chapter", "data_type", *KEY) if name in old and name in new], []
+    old, new = (of.sort_values(key, kind="stable") for of in (old[old["chapter"].isin(chapters)], new))
+    for experiment in sorted({*old["experiment"], *new["experiment"]}):
+        before, now = (of[of["experiment"] == experiment].reset_index(drop=True) for of in (old, new))
+        if len(before) != len(now):
+            told.append(f"{experiment}: {len(now)} rows, on file {len(before)}")
+            continue
+        apart = [c for c in key if not before[c].astype(str).equals(now[c].astype(str))]
+        for column in old.select_dtypes("number").columns.intersection(new.columns).difference(key):
+            apart += [column] * (not _near(*(of[column].to_numpy(float, na_value=np.nan) for of in (before, now))))
+        told += [f"{experiment}: {', '.join(apart)} of its rows differ"] * bool(apart)
+    return told

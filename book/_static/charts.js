@@ -105,7 +105,7 @@
       said.textContent = "";
       try {
         const spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
-        if (!spec) said.textContent = "It has no such claims on file.";
+        said.textContent = !spec ? "It has no such claims on file." : spec === own ? "" : "Caption and table stay this page's.";
         box.spec = spec ?? own;
       } catch (error) {
         said.textContent = error.message;
