@@ -12,7 +12,6 @@ import ast
 import gzip
 import json
 import random
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ import pandas as pd
 
 from . import book
 from .errors import SemhubError, need
-from .identity import PREFIX, RANDOM, atomically, digest, slug
+from .identity import PREFIX, RANDOM, atomically, digest, model_label, slug
 from .results import KEY, SCHEMA, finished, load_results
 
 PLACE, CLAIMS, TABLES = Path("book/results"), "claims.json.gz", "tables.parquet"
@@ -34,7 +33,6 @@ RELATIVE, ABSOLUTE = 0.01, 0.002
 """How far a number of a run made again may be from the one on file: of the number itself, and besides."""
 COMPARED = ("statistic", "low", "high", "p", "n", "n_units")
 SAMPLE = 2  # chapters
-QUANTISED = re.compile(r"(?i)(?:^|[-_.])(i?q\d\w*|f16|bf16)(?=\.gguf$)")
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,9 @@ class Held:
     @property
     def label(self) -> str:
         """Its name for the reader, with the quantisation."""
-        files = [file for run in self.runs.values() for file in run.get("files", {})]
-        given = next((run["quantisation"] for run in self.runs.values() if run.get("quantisation")), "")
-        kind = given or next((of[1] for file in files if (of := QUANTISED.search(file))), "")
-        short = self.name.removeprefix(RANDOM).removeprefix(PREFIX).rpartition("/")[2]
-        return f"{short}{', random weights' * self.name.startswith(RANDOM)}{f' {kind.upper()}' * bool(kind)}"
+        short = self.name.removeprefix(RANDOM).removeprefix(PREFIX).rpartition("/")[2].partition("@")[0]
+        run = {"revision": None} | next(iter(self.runs.values()), {})
+        return model_label(run | {"model": short + ", random weights" * self.name.startswith(RANDOM)})
 
     @property
     def text_only(self) -> bool:

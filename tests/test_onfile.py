@@ -112,14 +112,9 @@ def test_the_modules_of_an_experiment_are_those_that_name_it():
     assert made_by("trajectory")["words"] == said_in("words") and made_by("no such experiment") == {}
 
 
-def test_quantisation_and_files_stand_in_the_label(tmp_path):
-    for file, label in (
-        ("a-Q4_K_M.gguf", "model Q4_K_M"),
-        ("model.q8_0.gguf", "model Q8_0"),
-        ("model.safetensors", "model"),
-    ):
-        assert Held("org/model", [], {"c": {"files": {file: "00"}}}).label == label
-    assert Held("org/model", [], {"c": {"files": {}, "quantisation": "int8"}}).label == "model INT8"
+def test_quantisation_stands_in_the_label():
+    for kind, label in (("Q4_K_M", "model (Q4_K_M)"), ("", "model")):
+        assert Held("org/model", [], {"c": {"quantisation": kind}}).label == label
 
 
 def test_verify_tells_what_is_apart_by_more_than_its_bounds(results):
