@@ -335,7 +335,9 @@ def model_slug(model_id: str, revision: str | None = None) -> str:
     """The folder name of a model. A local folder or GGUF file gives its name and a hash of its path, as two may share a
     name."""
     if path := local(model_id):
-        model_id = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        model_id = (
+            f"{RANDOM * model_id.startswith(RANDOM)}{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        )
     return slug(model_id) + (f"--{slug(revision)}" if revision else "")
 
 
@@ -359,7 +361,9 @@ def placeless(name: str, value: Any) -> Any:
 
 
 def local(model_id: str) -> Path | None:
-    """The folder or GGUF file (FOLDER:FILE.gguf too) that a model is; None for a shipped one and for one of the hub."""
+    """The folder or GGUF file (FOLDER:FILE.gguf too) of a model, or of the like of random weights; None for a shipped
+    one and for one of the hub."""
+    model_id = model_id.removeprefix(RANDOM)
     path, (folder, _, file) = Path(model_id).expanduser(), model_id.rpartition(":")
     if not path.exists() and file.endswith(".gguf") and is_folder(folder):
         path = Path(folder).expanduser() / file

@@ -9,12 +9,16 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from launch import ROOT
 from test_results import PARAMETERS, Model, found
 from test_results import finished as ran
 
 from semhub_utils import book, holds, onfile
 from semhub_utils.errors import SemhubError
+from semhub_utils.identity import of_model, placeless
+from semhub_utils.loading import load_model
+from semhub_utils.models import RandomTwin
 from semhub_utils.onfile import Held, compared, find, made_by, read, read_all, record, rows_apart, said_in
 from semhub_utils.rows import PAPER
 from semhub_utils.verdicts import HOLDS, NOT, UNTESTABLE
@@ -261,3 +265,18 @@ def test_verify_runs_chapters_again_as_they_were_and_tells_what_differs(tmp_path
     assert differ == [f"{outcome.job.chapter.name}/similarity/es: inconclusive, on file holds"]
     with pytest.raises(SemhubError, match="No chapter of m on file is in this book; they were gone"):
         onfile.verify(Held("m", [], {"gone": {}}), tmp_path)
+
+
+def test_random_before_a_name_gives_weights_of_no_training_that_no_control_has(tmp_path):
+    model, again = (load_model("random:organism:hub") for _ in range(2))
+    hub = load_model("organism:hub")
+    assert of_model(model) == of_model(again) != of_model(hub) and model.model_id == "random:organism:hub"
+    assert model.n_layers == hub.n_layers and model.modalities == {"text"} and not model.readings
+    weights = [
+        module.state_dict()["lm_head.weight"]
+        for module in (model.module, *(RandomTwin(hub, k).module for k in range(5)))
+    ]
+    assert not any(torch.equal(weights[0], of) for of in weights[1:])
+    (tmp_path / "mine").mkdir()
+    name = placeless("model_id", f"random:{tmp_path}/mine")
+    assert name.startswith("random-mine-") and str(tmp_path) not in name != placeless("model_id", f"{tmp_path}/mine")
