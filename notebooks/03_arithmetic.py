@@ -362,7 +362,7 @@ chapter.finish(
         "trajectory": "states pass near their own number word",
         "steering": "a vector of number words changes the digits that are written",
         "patch": "the state of a worded sum pushes the digits' run to its answer",
-        "patch-answer": "that answer is then written, as a digit",
+        "patch-answer": "the digits' run then writes the answer of the worded sum",
     }
 )
 

@@ -329,7 +329,7 @@ glue("control_seeds", int(answered.seeds.min()))
 chapter.finish(
     {
         "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
-        "live/alike": "what it holds of them is more alike across languages too",
+        "live/alike": "what it holds of them is more alike across languages",
         "order": "items meet before they are answered",
     }
 )

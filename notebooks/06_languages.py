@@ -443,7 +443,7 @@ chapter.finish(
         "lens-lead": "English is ahead of the own word there",
         "lens-end": "the own word wins at the end",
         "patch": "the state of an English question pushes the answer in another language",
-        "patch-answer": "that answer is then given, in that language",
+        "patch-answer": "the other language's run then gives the English question's answer",
     }
 )
 

@@ -354,10 +354,10 @@ patches.claims(
 chapter.finish(
     {
         "sentiment-mass": "good minus bad, in English, makes next words more pleasant",
-        "sentiment": "it makes whole continuations more pleasant",
-        "native-mass": "it moves a language nearly as far as its own vector",
-        "fluency": "the texts stay as fluent",
-        "relevance": "they stay relevant",
+        "sentiment": "good minus bad makes whole continuations more pleasant",
+        "native-mass": "the English vector moves a language nearly as far as its own vector",
+        "fluency": "texts under it stay as fluent",
+        "relevance": "texts under it stay relevant",
         "patch": "the state of a pleasant English word makes the next word more pleasant",
     }
 )

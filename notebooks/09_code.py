@@ -385,12 +385,12 @@ patches.claims(
 chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
-        "and-place": "more so than between arguments",
+        "and-place": "it is likelier there than between arguments",
         "and-end": "the next token wins at the end",
         "lens-meaning": "the middle layers hold the parameter's name before its argument",
         "steering": "start minus end changes the range that is written",
         "patch": "the state of an English question pushes the answer in code",
-        "patch-answer": "that answer is then written, as code",
+        "patch-answer": "the run over code then writes that question's answer",
     }
 )
 

@@ -368,9 +368,9 @@ patches.claims(
 chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to its logical form",
-        "similarity/names swapped": "nearer than to the form with its names swapped",
+        "similarity/names swapped": "a sentence is nearer to its form than to that with the names swapped",
         "roles/lead": "before a name a middle layer raises the word of its role",
-        "roles/same position": "it does so wherever the name stands",
+        "roles/same position": "the word of the role is raised wherever the name stands",
         "patch": "the state of a sentence pushes its verb in another's form",
         "patch-answer": "the form then goes on with that verb",
     }

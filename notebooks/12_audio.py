@@ -466,7 +466,7 @@ chapter.finish(
         "label-words": "the label's words are read at the sound",
         "answers": "asked in another language, the model says what it hears",
         "push-states": "the state of a word turns the answer",
-        "push-unembedding": "so does a word's row of the unembedding",
+        "push-unembedding": "a word's row of the unembedding turns the answer",
         "patch-answer": "the state of a word written over the sound is answered",
     }
 )
