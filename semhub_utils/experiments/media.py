@@ -4,6 +4,7 @@ pushed into the sound of an animal."""
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from math import comb
 from typing import Any, ClassVar
 
@@ -205,6 +206,9 @@ class _Heard:
     prompts: list[Encoding]
     first: list[Encoding]
 
+    def only(self, of: Items) -> "_Heard":
+        return replace(self, prompts=list(compress(self.prompts, of)), first=list(compress(self.first, of)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnimalPush(Push):
@@ -234,6 +238,8 @@ class AnimalPush(Push):
     released: tuple[float, ...] = RELEASED_DOSES
     chosen: Kept | None = None
     random_weights: ClassVar[bool] = True
+    parts: ClassVar[str] = "id"
+    shared: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("condition", "strength", "class", "control")
     name: ClassVar[str] = "push"
     reread: ClassVar[bool] = True
@@ -361,6 +367,8 @@ class AnimalPush(Push):
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         of, at, alone = kept.more.reported(), kept.more.layer, replace(self, strengths=(kept.more.strength,))
+        if not of.any():
+            return {}
         own = self.vectors(reader, replace(kept, more=kept.more.resolved))[OTHER][of]
         found = alone.conditions(reader, kept, {OTHER: Way(own[:, None, at], at, control=False)})
         return self.claimed(kept, found) | self.dose(reader, kept, found)

@@ -64,7 +64,7 @@ class Weighed:
 
     @property
     def own(self) -> ByLayer:
-        return np.einsum("ilw,iw->il", self.values, self.weights)
+        return (self.values @ self.weights[..., None])[..., 0]
 
     def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
         by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
@@ -89,7 +89,7 @@ class Summed:
 def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
     """`of` summed over layers, as columns say."""
     if isinstance(of, Answers):
-        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+        return Answers((of.values.swapaxes(1, 2) @ columns).swapaxes(1, 2), of.target)
     return Summed(of, columns)
 
 

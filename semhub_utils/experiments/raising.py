@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,18 @@ class Near(Alike):
         return self.read(reader, kept, prompts, reading)
 
 
+@dataclass(frozen=True)
+class Said(Lens):
+    """The probabilities of `Lens` alone, of which nothing is claimed."""
+
+    random_weights: ClassVar[bool] = False
+    claims: ClassVar[tuple[Claim, ...]] = ()
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        found = super().read(reader, kept, prompts, reading)
+        return {key: of for key, of in found.items() if key[0] == "lens-probability"}
+
+
 def snapshot(
     model: LanguageModel,
     *,
@@ -104,7 +116,7 @@ def snapshot(
     tables, found = [], []
     for series in types:
         chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        asked = ((Near(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
+        asked = ((Near(), facts.similarity_pairs(chosen)), (Said("english", "own"), facts.lens_items(chosen)))
         for experiment, items in asked:
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
             own = table[table.experiment.isin([*KEPT, *CURVES])]
@@ -225,7 +237,7 @@ def run_controls(seeds: Iterable[int]) -> pd.DataFrame:
     tables = []
     for seed, (variant, recipe) in itertools.product(seeds, VARIANTS.items()):
         with tempfile.TemporaryDirectory() as folder:
-            train(recipe, folder, seed=seed, log_every=recipe.steps)
+            train(recipe, folder, seed=seed, log_every=recipe.steps, exams=False)
             tokens = pd.read_json(Path(folder) / LOG, lines=True).tokens.iloc[-1]
             table = look(load_model(folder), recipe.world, ["spanish"])
         tables.append(table.assign(variant=variant, seed=seed, tokens=tokens))
@@ -238,7 +250,7 @@ def live(recipe: Recipe, *, steps: int, seed: int = 0) -> pd.DataFrame:
     of its log as rows "loss", with the column `model`."""
     recipe = replace(recipe, steps=steps)
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, folder, seed=seed, progress=False, log_every=max(1, steps // 10))
+        train(recipe, folder, seed=seed, progress=False, log_every=max(1, steps // 10), exams=False)
         log = _losses(Path(folder) / LOG).assign(experiment="loss", series=recipe.name)
         return pd.concat([training_curve(Path(folder), world=recipe.world), log], ignore_index=True).assign(
             model=recipe.name
