@@ -11,13 +11,14 @@ import pandas as pd
 from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, note, verdict_table
-from semhub_utils.identity import PREFIX
+from semhub_utils.finding import Finding
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
+from semhub_utils.markup import Html, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -26,7 +27,7 @@ TOY = (
     "of them, or does not, need not hold of natural text, pictures or sounds."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
-ISLANDS = f"{PREFIX}islands"
+ISLANDS = "organism:islands"
 
 
 class Known(dict[str, str | None]):
@@ -93,9 +94,9 @@ class Chapter:
     def islands(self) -> dict[str, LanguageModel]:
         """The shipped model that has no hub, beside another one of the book's own that reads the same tokens; else
         nothing."""
-        if self.model.modalities != {"text"} or not self.model.model_id.startswith(PREFIX):
+        if self.model.modalities != {"text"} or self.model.card.get("name") in (None, "islands"):
             return {}
-        return {} if self.model.model_id == ISLANDS else {"islands": load_model(ISLANDS, device=str(self.model.device))}
+        return {"islands": load_model(ISLANDS, device=str(self.model.device))}
 
     @property
     def seed(self) -> int:
@@ -120,12 +121,13 @@ class Chapter:
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 
-    def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
-        book's own was asked about nothing but generated items, say so above it."""
+    def finish(self, about: Mapping[str, str]) -> Html:
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
+        stands; where another model than the book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
-        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.model_id.startswith(PREFIX):
+        shown = answer(self.results.claims, about, self.model.model_id)
+        glue("answer", shown)
+        if self.results.provenance()["data"] != GENERATED or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 
