@@ -1,6 +1,7 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,14 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
+from semhub_utils.identity import COPIED, PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
@@ -168,3 +171,8 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
     available_readings(model)  # what lies beside it is read now: one of other weights fails at once
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
+
+
+if os.environ.get(COPIED):  # what every chapter needs of the shipped models' world is made once for all kernels
+    bank_texts(f"{PREFIX}hub")
+    bank_texts(f"{PREFIX}hub", ("en",))

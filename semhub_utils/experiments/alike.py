@@ -86,9 +86,13 @@ class Alike(Experiment):
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
         a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
-        own, found = same_group(kept.labels("group")), self._claimed(reader, kept, prompts)
-        nearest, shared, all_others = (found["similarity", name].values for name in (NEAREST, CORRECTED, RELEASED))
-        found |= {
+        own = same_group(kept.labels("group"))
+        nearest, shared, all_others = self._compared(a, b, own)
+        overlap = self._overlap(reader, prompts, kept, own)
+        found: Numbers = {
+            ("similarity", NEAREST): Scores(nearest, {OVERLAP: overlap[0]} if overlap else {}),
+            ("similarity", CORRECTED): Scores(shared, {OVERLAP: overlap[1]} if overlap else {}),
+            ("similarity", RELEASED): Scores(all_others, {OVERLAP: overlap[2]} if overlap else {}),
             ("retrieval", ""): retrieval_accuracy(a, b, own),
             ("retrieval-all", ""): retrieval_accuracy(a, b),
             ("mid-rank", ""): mid_rank(a, b, own),
@@ -105,14 +109,6 @@ class Alike(Experiment):
         found["cosine", ""] = Scores(cosine, {"other partners": cosine - shared.own})
         found["baseline-gain", ""] = all_others.own - shared.own
         return found | self._calibrated(kept, nearest, spaces["neighbours"])
-
-    def _claimed(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt]) -> Numbers:
-        a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))
-        own = same_group(kept.labels("group"))
-        compared, overlap = self._compared(a, b, own), self._overlap(reader, prompts, kept, own)
-        controls = [{OVERLAP: one} for one in overlap] or [{}] * len(compared)
-        named = zip((NEAREST, CORRECTED, RELEASED), compared, controls, strict=True)
-        return {("similarity", name): Scores(*of) for name, *of in named}
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Prompt], reading: str) -> Numbers:
         a, b = last_states(reader, prompts), last_states(reader, kept.labels("b"))

@@ -20,9 +20,8 @@ from torch.nn.functional import cosine_similarity, normalize
 from semhub_utils import evidence as rules
 from semhub_utils.evidence import COSINE, Evidence, Labels, Unit, share, tidy
 from semhub_utils.experiments import interventions
-from semhub_utils.experiments.alike import NEAREST, Alike
-from semhub_utils.experiments.core import Claim, run
-from semhub_utils.experiments.numbers import Kept, Numbers
+from semhub_utils.experiments.alike import Alike
+from semhub_utils.experiments.core import run
 from semhub_utils.experiments.raising import by_chance
 from semhub_utils.experiments.trials import numbers_of
 from semhub_utils.models import LanguageModel, randomised
@@ -239,24 +238,12 @@ def false_alarms(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(experiment="alarms")
 
 
-class Nearest(Alike):
-    """What `Alike` is judged by, and nothing else."""
-
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        return super().claims[:1]
-
-    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        of = "similarity", NEAREST
-        return {of: self._claimed(reader, kept, prompts)[of]}
-
-
 def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, seed: int) -> pd.DataFrame:
     """The similarity experiment on `models` models of random weights: one row each, with its verdict and the numbers at
     the layer that the verdict rests on. They have no random weights beside them as a control: they are that control."""
     rows = []
     for s in range(seed, seed + models):
-        _, [e, *_] = run(Nearest(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
+        _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=(), brief=True)
         rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | numbers_of(e, there=True))
     return pd.DataFrame(rows).assign(experiment="random-weights")
 

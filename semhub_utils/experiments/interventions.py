@@ -58,11 +58,7 @@ class Chosen:
     strength: float
     vectors: Vectors
     resolved: Any
-
-    def only(self, of: Items) -> "Chosen":
-        vectors = {name: some[of] for name, some in self.vectors.items()}
-        resolved = self.resolved.only(of) if hasattr(self.resolved, "only") else self.resolved
-        return replace(self, choosing=self.choosing[of], vectors=vectors, resolved=resolved)
+    of_items: ClassVar = ("choosing", "vectors", "resolved")
 
     def reported(self, side: Items | None = None) -> Items:
         """The items that are reported on, or some of them."""

@@ -4,7 +4,6 @@ pushed into the sound of an animal."""
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 from math import comb
 from typing import Any, ClassVar
 
@@ -205,9 +204,7 @@ class _Heard:
     answers: TargetTable
     prompts: list[Encoding]
     first: list[Encoding]
-
-    def only(self, of: Items) -> "_Heard":
-        return replace(self, prompts=list(compress(self.prompts, of)), first=list(compress(self.first, of)))
+    of_items: ClassVar = ("prompts", "first")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The numbers that an experiment reads, and what they would be if there were nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import lru_cache
 from itertools import compress
 from math import comb
@@ -98,9 +98,9 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words (with a method `only` where it has a part for each item). prompts: what is read, where that is
-    not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the run,
-    for what an experiment names and draws by itself.
+    as a table of words (with `of_items`, the fields that have a part for each item). prompts: what is read, where that
+    is not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the
+    run, for what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -121,10 +121,8 @@ class Kept:
         """These items alone; all of them for None."""
         if of is None:
             return self
-        target, more = self.target, self.more.only(of) if hasattr(self.more, "only") else self.more
-        if target is not None:
-            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
-        return replace(self, items=list(compress(self.items, of)), target=target, more=more)
+        target = None if self.target is None else some_of(self.target, of)
+        return replace(self, items=list(compress(self.items, of)), target=target, more=resolved_of(self.more, of))
 
     def labels(self, name: str) -> list:
         return [getattr(item, name) if name else "" for item in self.items]
@@ -144,6 +142,21 @@ class Kept:
     def own(self, values: "Values", series: str = "") -> ByLayer:
         """The numbers of each item's own answer."""
         return self.exchangeable(values, series).own if exchanges(values) else values
+
+
+def resolved_of(more: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What an experiment resolved, of these items."""
+    names = getattr(more, "of_items", ())
+    return replace(more, **{name: some_of(getattr(more, name), of) for name in names}) if names else more
+
+
+def some_of(by_item: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What there is of each item, or that by name, of these items."""
+    if isinstance(by_item, Mapping):
+        return {name: some_of(each, of) for name, each in by_item.items()}
+    if isinstance(by_item, list):
+        return list(compress(by_item, of))
+    return resolved_of(by_item, of) if is_dataclass(by_item) else by_item[of]
 
 
 Drawn = Callable[[int, int], Sequence[Float[np.ndarray, "draw layer"]]]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, compress, product
+from itertools import chain, product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,9 +63,7 @@ def read_regions(
         RANK: lambda seen: torch.stack([seen.rank[..., list(group)].amin(-1) for group in groups], -1),
         ENTROPY: lambda seen: seen.entropy[..., None],
     }
-    found: dict[str, list[Tensor | None]] = {}
-    for what in wanted:
-        found[what] = [store.kept(what, *key) if reader.plain else None for key in keys]
+    found = {what: [store.kept(what, *key) if reader.plain else None for key in keys] for what in wanted}
     left = [i for i, places in enumerate(positions) if places and any(of[i] is None for of in found.values())]
     for states in stream_states(reader, [encodings[i] for i in left], positions=[positions[i] for i in left]):
         for n in states.item.unique().tolist():  # one picture of hundreds of patches at a time
@@ -89,6 +87,7 @@ class Against:
 
     weights: Float[np.ndarray, "item word"]
     why: str
+    of_items: ClassVar = ("weights",)
 
     def claimed(self, values: ByWord, reading: str, first: bool = False, **elsewhere: ByWord) -> Scores:
         """The weighed sums of shares of positions, or of logarithms of probabilities; as released, of probabilities.
@@ -145,10 +144,7 @@ class _Shown:
     table: TargetTable
     pictures: list[int]
     against: dict[bool, Against]
-
-    def only(self, of: Bool[np.ndarray, " item"]) -> "_Shown":
-        against = {how: replace(one, weights=one.weights[of]) for how, one in self.against.items()}
-        return replace(self, pictures=list(compress(self.pictures, of)), against=against)
+    of_items: ClassVar = ("pictures", "against")
 
 
 @dataclass(frozen=True)
@@ -318,12 +314,10 @@ class Labels:
     names: list[tuple[str, tuple[str, ...]]]
     of: Int[np.ndarray, " item"]
     read: Any = None
-
-    def only(self, of: Bool[np.ndarray, " item"]) -> "Labels":
-        return replace(self, of=self.of[of])
+    of_items: ClassVar = ("of",)
 
     @classmethod
-    def of_items(cls, items: Sequence[LensItem], read: Any = None) -> "Labels":
+    def among(cls, items: Sequence[LensItem], read: Any = None) -> "Labels":
         every = [(item.group, item.targets["own"]) for item in items]
         names = list(dict.fromkeys(every))
         return cls(names, np.array([names.index(label) for label in every], int), read)
@@ -365,11 +359,10 @@ class AlikeLabel(Experiment):
     def fit(self, model: LanguageModel, items: Sequence[Clip]) -> Kept:
         frame = model.anchor + self.frame
         kept = labelled(items, [(clip.label,) for clip in items], frame.format(SLOT))
-        return Kept(kept, more=Labels.of_items(kept, frame), prompts=[asked(model, item.prompt) for item in kept])
+        return Kept(kept, more=Labels.among(kept, frame), prompts=[asked(model, item.prompt) for item in kept])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
-        labels = kept.more
-        texts = [labels.read.format(label) for _, (label,) in labels.names]
+        labels, texts = kept.more, [kept.more.read.format(label) for _, (label,) in kept.more.names]
         cosine = cosine_matrix(last_states(reader, prompts), last_states(reader, texts))
         # rounded, so that what is one text to the end is 0 apart
         cosine = cosine.permute(1, 0, 2).cpu().double().numpy().round(9)  # [item, layer, label]
@@ -418,7 +411,7 @@ class LabelWords(Experiment):
         table = target_table(model, [word for clip in items for word in clip.words])
         left = [(clip, tuple(word for word in clip.words if word in table.single)) for clip in items]
         kept = [item for item in labelled(*zip(*left, strict=True)) if item.targets["own"]] if left else []
-        labels, columns = Labels.of_items(kept), dict(zip(table.words, table.groups, strict=True))
+        labels, columns = Labels.among(kept), dict(zip(table.words, table.groups, strict=True))
         groups = [[*chain(*(columns[word] for word in words))] for _, words in labels.names]
         lost = {"no single token of its own for a word of the label": len(items) - len(kept)}
         return Kept(kept, lost, more=replace(labels, read=(table.ids, groups)))
@@ -446,19 +439,17 @@ class LabelWords(Experiment):
         self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str, wanted: Sequence[str]
     ) -> dict[str, Float[np.ndarray, "item part layer label"]]:
         """Of all frames, and of each of TIMES equal parts of them, some empty where there are fewer frames."""
-        labels, encodings = kept.more, reader.encode(prompts)
-        ids, groups = labels.read
+        (ids, groups), encodings = kept.more.read, reader.encode(prompts)
         regions = [[e.frames, *([] for _ in range(TIMES))] for e in encodings]
         for some in regions:
             for k, frame in enumerate(some[0]):
                 some[1 + k * TIMES // len(some[0])].append(frame)
         found = read_regions(reader, encodings, regions, ids, groups, reading, wanted)
-        found[PROBABILITY] -= np.log([len(words) for _, words in labels.names])  # a label's is the mean over its words
+        found[PROBABILITY] -= np.log([len(words) for _, words in kept.more.names])  # the mean over its words
         return {what: of.reshape(len(prompts), 1 + TIMES, *of.shape[1:]) for what, of in found.items()}
 
     def _against(self, kept: Kept, reading: str) -> Against:
-        labels = kept.more
-        others = labels.others(of_group=True, as_long=True)
+        labels, others = kept.more, kept.more.others(of_group=True, as_long=True)
         if reading == RELEASED:
             others = labels.others()
             drawn = np.random.default_rng(kept.seed).random(others.shape) * others

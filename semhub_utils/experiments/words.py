@@ -41,10 +41,7 @@ class Words:
     own: Mapping[str, Bool[np.ndarray, "answer word"]]
     wrong: Mapping[str, Float[np.ndarray, "item word"]]
     third: str = ""
-
-    def only(self, of: Bool[np.ndarray, " item"]) -> "Words":
-        """Of these items."""
-        return replace(self, wrong={name: counts[of] for name, counts in self.wrong.items()})
+    of_items: ClassVar = ("wrong",)
 
 
 def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str) -> Kept:
@@ -362,9 +359,7 @@ class _Offered:
     words: TargetTable
     offered: Bool[np.ndarray, "item word"]
     common: Int[np.ndarray, " item"]
-
-    def only(self, of: Bool[np.ndarray, " item"]) -> "_Offered":
-        return replace(self, offered=self.offered[of], common=self.common[of])
+    of_items: ClassVar = ("offered", "common")
 
 
 @dataclass(frozen=True)
