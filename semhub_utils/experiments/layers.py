@@ -325,7 +325,7 @@ def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, readin
     """Lines through one reading of the lens, once for all that is asked of them; a few numbers per line and layer are
     kept. drawn: with the mixture."""
     n_types, classes, way = len(counted.names), counted.classes, reading_of(model, reading)
-    key = "heard", model.weights, way.name, way.fingerprint, tuple(prompts), classes.numpy().tobytes()
+    key = "heard", model.weights, way.name, way.fingerprint, tuple(prompts), hash(classes.numpy().tobytes())
     known = model.store.kept(*key, True) or model.store.kept(*key, drawn)
     if known and model.plain:
         return known
@@ -346,7 +346,7 @@ def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, readin
     entropy, chance = (bits[..., 0] / bits[..., 1]).numpy()
     found = Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
     if model.plain:
-        model.store.keep(found, share.nbytes + mixed.nbytes + classes.nbytes, *key, drawn)
+        model.store.keep(found, share.nbytes + mixed.nbytes, *key, drawn)
     return found
 
 

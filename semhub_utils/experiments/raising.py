@@ -237,7 +237,7 @@ def run_controls(seeds: Iterable[int]) -> pd.DataFrame:
     tables = []
     for seed, (variant, recipe) in itertools.product(seeds, VARIANTS.items()):
         with tempfile.TemporaryDirectory() as folder:
-            train(recipe, folder, seed=seed, log_every=recipe.steps, exams=False)
+            train(recipe, folder, seed=seed, log_every=recipe.steps)
             tokens = pd.read_json(Path(folder) / LOG, lines=True).tokens.iloc[-1]
             table = look(load_model(folder), recipe.world, ["spanish"])
         tables.append(table.assign(variant=variant, seed=seed, tokens=tokens))
@@ -250,7 +250,7 @@ def live(recipe: Recipe, *, steps: int, seed: int = 0) -> pd.DataFrame:
     of its log as rows "loss", with the column `model`."""
     recipe = replace(recipe, steps=steps)
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, folder, seed=seed, progress=False, log_every=max(1, steps // 10), exams=False)
+        train(recipe, folder, seed=seed, progress=False, log_every=max(1, steps // 10))
         log = _losses(Path(folder) / LOG).assign(experiment="loss", series=recipe.name)
         return pd.concat([training_curve(Path(folder), world=recipe.world), log], ignore_index=True).assign(
             model=recipe.name

@@ -310,8 +310,8 @@ def summary(marks: pd.DataFrame) -> dict[str, float]:
 class _Pupil(training.Stretch):
     """A model on its way through a recipe; where a hub is planted, a second stretch begins."""
 
-    def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int, exams: bool):
-        self.recipe, self.folder, self.seed, self.log_every, self.exams = recipe, folder, seed, log_every, exams
+    def __init__(self, recipe: Recipe, folder: Path, seed: int, device: str, log_every: int):
+        self.recipe, self.folder, self.seed, self.log_every = recipe, folder, seed, log_every
         self.types = [t for t in EXAM_TYPES if t in dict(recipe.types)]
         self.tokenizer = spoken.build_tokenizer()
         self.model = build_model(recipe, self.tokenizer, seed).to(device)
@@ -362,10 +362,8 @@ class _Pupil(training.Stretch):
         if done % self.log_every == 0 or done == recipe.steps:
             bridge, tokens = round(recipe.bridge_share(done / recipe.steps), 3), self.encode.counts.total()
             entry = {"step": done, "loss": round(self.loss, 4), "bridge": bridge, "tokens": tokens}
-            entry["seconds"] = round(seconds, 1)
-            if self.exams:
-                entry |= summary(exam(self.model, self.tokenizer, recipe.world, types=self.types, sample=150))
-            training.log(self.folder, entry)
+            asked = exam(self.model, self.tokenizer, recipe.world, types=self.types, sample=150)
+            training.log(self.folder, entry | {"seconds": round(seconds, 1)} | summary(asked))
 
     def state(self) -> dict[str, int]:
         return dict(self.encode.counts)
@@ -391,19 +389,11 @@ class _Pupil(training.Stretch):
 
 
 def train(
-    recipe: str | Recipe,
-    out_dir: str | Path,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    log_every: int = 200,
-    exams: bool = True,
-    **how,
+    recipe: str | Recipe, out_dir: str | Path, *, seed: int = 0, device: str = "cpu", log_every: int = 200, **how
 ) -> Path:
     """Train a recipe (by name or as a Recipe) into `out_dir` and return that folder.
 
-    exams: whether each line of the log has the scores, too. `how`: minutes and progress, as `training.teach` takes
-    them. The same recipe, seed, device and thread count give the
+    `how`: minutes and progress, as `training.teach` takes them. The same recipe, seed, device and thread count give the
     same weights, stopped or not. SemhubError for an unknown recipe, or a folder that holds another recipe or seed.
     """
     if isinstance(recipe, str):
@@ -411,7 +401,7 @@ def train(
         recipe = RECIPES[recipe]
 
     def begin(folder: Path) -> tuple:
-        pupil = _Pupil(recipe, folder, seed, device, log_every, exams)
+        pupil = _Pupil(recipe, folder, seed, device, log_every)
         stretches = [(pupil.planting, lambda: pupil), (recipe.steps - pupil.planting, pupil.planted)]
         return pupil.model, pupil.tokenizer, [s for s in stretches if s[0]], _Pupil.told
 
