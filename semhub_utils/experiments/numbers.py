@@ -1,7 +1,7 @@
 """The numbers that an experiment reads, and what they would be if there were nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import compress
 from math import comb
@@ -156,7 +156,7 @@ def some_of(by_item: Any, of: Bool[np.ndarray, " item"]) -> Any:
         return {name: some_of(each, of) for name, each in by_item.items()}
     if isinstance(by_item, list):
         return list(compress(by_item, of))
-    return resolved_of(by_item, of) if is_dataclass(by_item) else by_item[of]
+    return by_item[of] if hasattr(by_item, "shape") else resolved_of(by_item, of)
 
 
 Drawn = Callable[[int, int], Sequence[Float[np.ndarray, "draw layer"]]]
