@@ -137,10 +137,6 @@ class Store:
         if key not in self._kept and self._room(nbytes):
             self._kept[key] = nbytes, held
 
-    def past(self, weights: Hashable, node: int):
-        """The keys and values of a beginning, or None where they are not kept."""
-        return self.kept("past", weights, node)
-
     def keep_past(self, weights: Hashable, node: int, past) -> None:
         nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in past.layers)
         self.keep(past, nbytes, "past", weights, node)
