@@ -119,7 +119,7 @@ def snapshot(
         asked = ((Near(), facts.similarity_pairs(chosen)), (Said("english", "own"), facts.lens_items(chosen)))
         for experiment, items in asked:
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
-            own = table[table.experiment.isin([*KEPT, *CURVES])]
+            own = table[table.experiment.isin([*KEPT, *CURVES])] if len(table) else table
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
             found += claims
     return pd.concat(tables, ignore_index=True), found
