@@ -99,8 +99,8 @@ def load_model(
 
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:
-    """Those that lie beside a model, and that by the texts of its own world, or of the book's."""
-    texts = bank_texts(model.model_id), bank_texts(model.model_id, ("en",))
+    """Those that lie beside a model, and that by the texts of its own world, or natural ones."""
+    texts = (bank_texts(model.model_id, *of, natural=not model.card) for of in ((), (("en",),)))
     return find(model) | {"neighbours": Neighbours(*texts)}
 
 
