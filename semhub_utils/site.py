@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-from . import book
+from . import book, live
 from .errors import SemhubError, need
 from .results import finished
 from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
@@ -82,6 +82,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     for name in ("notebooks", "tests", "book/_generated"):
         (target / name).mkdir()
     shutil.copy(book.PACKAGE / "static/cards.css", target / "book/_static")
+    live.write(target / "book/_static/live", root / "book/_static/vendor/tokenizers/tokenizers.min.js")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}
