@@ -152,7 +152,7 @@ def test_the_idea_is_seen_before_any_weights_come(there, address):
     line = live.questions()[0]["lines"][live.FIRST]
     top = [hub.tokenizer.convert_ids_to_tokens(int(k)) for k in compute(hub, line)[1][:, -1].argmax(-1)][::-1]
     assert loaded(page) == set() and column(page) == top
-    assert column(page, ".live-told + .live-scroll", -5) == top  # the hub among the five
+    assert column(page, ".live-fixed", -5) == top  # the hub among the five
     said, own = page.inner_text(".live-finding"), page.locator(".live-left tbody td:last-child")
     english = own.evaluate_all("all => all.map(c => c.dataset.kind === 'en')")[1:-1]
     assert "English in between" in said and top[0] in said and top[english.index(True) + 1] in said

@@ -193,7 +193,7 @@ const semhubLive = (() => {
     const key = node("p", { class: "live-key" });
     const grid = node("div", { class: "live-scroll" });
     const panel = node("div", { class: "live-panel", role: "region", "aria-label": "The chosen cell", "aria-live": "polite" });
-    const compare = node("div", { class: "live-scroll" });
+    const compare = node("div", { class: "live-scroll live-fixed" });
     const told = node("div", { class: "live-told" });
     const others = node("button", { type: "button", class: "live-others" });
     const say = (text) => { status.textContent = text; };

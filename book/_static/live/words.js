@@ -132,6 +132,7 @@ const semhubWords = (() => {
   // The same of several models in one sentence; `places` are {model, found}, found being a reading.
   function compared(know, places, at, own) {
     const groups = new Map();
+    if (own === "en") return []; // nothing could tell English inside from English outside
     for (const { model, found } of places) {
       const { there, empty, crosses } = crossing(know, found, at, own);
       const kind = empty ? "Nothing inside" : crosses ? `${cap(NAMES[there[0].kind])} in between` : `${cap(NAMES[own])}${there.length ? ", by way of another meaning" : " all the way"}`;
