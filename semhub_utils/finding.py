@@ -3,6 +3,7 @@
 HTML inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,6 +130,13 @@ def _with_band(value: float | None, low: float | None, high: float | None, null:
     return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
+class _InScript(json.JSONEncoder):
+    """As it may stand within a script, which no text of a token or a caption ends."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("<", "\\u003c")
+
+
 def note(said: str) -> Html:
     """What stands where there is nothing to draw."""
     return Html(f'<p class="no-figure">{escape(said)}</p>', said)
@@ -141,7 +149,8 @@ def show(chart, table: pd.DataFrame) -> Html:
     """
     if isinstance(chart, Html):
         return chart
-    html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
+    how = {"fullhtml": False, "template": "universal", "json_kwds": {"cls": _InScript}}
+    html = chart.to_html(output_div=f"altair-viz-{uuid.uuid4().hex}", **how)
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
     return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)

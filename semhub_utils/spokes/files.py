@@ -6,12 +6,14 @@ import gzip
 import io
 import itertools
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError, need, need_one_of
+from semhub_utils.errors import SemhubError, half_characters, need, need_one_of
 from semhub_utils.spokes.items import GENERATED, Items
 
 Entries = Iterator[tuple[str, Any]]
@@ -93,9 +95,15 @@ def read_text(path: Path) -> str:
             return file.read()
     except UnicodeDecodeError as error:
         raise SemhubError(f"{path} is not UTF-8 (byte {error.start}); the file saved as UTF-8 would do.") from error
-    except (OSError, EOFError) as error:  # a packed file that is cut short or none
+    except (OSError, EOFError, zlib.error) as error:  # a packed file that is cut short, damaged or none
         why = getattr(error, "strerror", None) or error
         raise SemhubError(f"{path} cannot be read ({why}); a file that can be would do.") from error
+
+
+def below(folder: Path, name: object) -> Path | None:
+    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none."""
+    path = os.path.normpath(name) if isinstance(name, str) and name and "\0" not in name else ".."
+    return None if os.path.isabs(path) or path.split(os.sep)[0] == ".." else folder / path
 
 
 def lines(path: Path, found: Items) -> Entries:
@@ -112,12 +120,14 @@ def objects(path: Path, found: Items) -> Entries:
     for place, line in lines(path, found):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
-        if isinstance(entry, dict):
-            yield place, entry
-        else:
+        if not isinstance(entry, dict):
             found.drop("not a JSON object", place)
+        elif half_characters(json.dumps(entry, ensure_ascii=False)):
+            found.drop("half a character", place)
+        else:
+            yield place, entry
 
 
 def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
