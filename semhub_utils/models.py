@@ -144,6 +144,8 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
         module(input_ids=probe, use_cache=False)
 
     last, dtype = seen["last"], found.head.weight.dtype
+    whole = bool(last.isfinite().all() and seen["given"].isfinite().all())
+    need(whole, f"{model_id} gives states that are no numbers in {dtype}; another dtype or checkpoint would do.")
     bound, hidden = tolerance(dtype, len(found.blocks)), module.config.get_text_config(decoder=True).hidden_size
     shape = tuple(last.shape)
     need_decoder(shape[2:] == (hidden,), model_id, f"has blocks that give states of shape {shape}")

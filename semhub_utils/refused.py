@@ -8,7 +8,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ def explained(model_id: str, revision: str | None, part: str, build: Callable[[]
 def _seen(model_id: str, revision: str | None, part: str, build: Callable[[], Any] | None) -> str:
     """What a look at the files tells that the library did not, as a form of HERE; nothing where that is no more."""
     folder = model_folder(model_id)
-    if folder is None:
-        found = try_to_load_from_cache(model_id, "config.json", revision=revision)
-        folder = Path(found).parent if isinstance(found, str) else None
+    with suppress(hub.HFValidationError):  # no name that the hub could know
+        found = None if folder else try_to_load_from_cache(model_id, "config.json", revision=revision)
+        folder = Path(found).parent if isinstance(found, str) else folder
     fault = None
     if folder and part == "weights":
         if fault := fault_of_files(folder):

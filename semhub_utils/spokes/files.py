@@ -16,6 +16,8 @@ from typing import Any
 from semhub_utils.errors import SemhubError, half_characters, need, need_one_of
 from semhub_utils.spokes.items import GENERATED, Items
 
+csv.field_size_limit(2**28)  # of characters: a long text is no fault
+
 Entries = Iterator[tuple[str, Any]]
 """(place, entry) of what a file holds; place is "name:number", for messages."""
 

@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from semhub_utils import book, chapter, cli
 from semhub_utils.loading import load_model
 
-STATE = re.compile(r"^\s+(failed|done|unchanged)  .*$|^The notebook as far as it got: .*$|^usage: .*$|^  +.*$")
+STATE = re.compile(r"^\s+(failed|done|unchanged)  .*$|^The notebook as far as it got: .*$|^usage: .*$|^ {7,}.*$")
 
 
 def here(job, kernels):
@@ -71,6 +71,7 @@ def test_a_bad_input_gets_one_sentence(fault, sound, tmp_path, monkeypatch, caps
     shutil.copytree(sound, tmp_path / "model")
     given = fault.make(tmp_path)
     before = contents(tmp_path)
+    capsys.readouterr()  # what saving says
     try:
         code = cli.main(given)
     except SystemExit as stop:  # the parser of arguments
