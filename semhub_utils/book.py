@@ -59,9 +59,10 @@ Say = Callable[[str], None]
 
 
 def find_book(start: Path | None = None) -> Path:
-    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies."""
+    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies, in whose
+    installed copy are the chapters alone."""
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents, PACKAGE.parent):
+    for folder in (start, *start.parents, PACKAGE.parent, PACKAGE / "chapters"):
         if (folder / "_toc.yml").is_file():
             return folder
     raise SemhubError(
@@ -103,19 +104,15 @@ class Notebook:
 
 def need_current(chapter: Notebook) -> None:
     """Raises SemhubError where the text side beside a notebook says something else, as what would run is stale."""
-    text = chapter.path.with_suffix(".py")
-    if not text.is_file():
-        return
-    _, *cells = re.split(r"^# %%", text.read_text("utf-8"), flags=re.MULTILINE)
-    written = []
-    for cell in cells:
-        first, _, source = cell.partition("\n")
+    text, written = chapter.path.with_suffix(".py"), []
+    cells = re.split(r"^# %%", text.read_text("utf-8"), flags=re.MULTILINE)[1:] if text.is_file() else None
+    for first, _, source in (cell.partition("\n") for cell in cells or ()):
         prose = "[markdown]" in first
         source = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if prose else source
         written.append(("markdown" if prose else "code", source.strip()))
     runs = [(cell.cell_type, cell.source.strip()) for cell in nbformat.read(chapter.path, as_version=4).cells]
-    would = f"`jupytext --to ipynb --update {text.name}`"
-    need(written == runs, f"{text} was changed and {chapter.path.name}, which runs, was not; {would} would do.")
+    would = f"`jupytext --to ipynb --update {text.name}` would do"
+    need(cells is None or written == runs, f"{text} was changed and {chapter.path.name}, which runs, was not; {would}.")
 
 
 def documents(root: Path) -> Iterator[str]:
@@ -471,12 +468,12 @@ def _failure(job: Job, error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         return f"{job.title} stopped, as {error.filename or job.output} cannot be written ({error.strerror}).", 1
     if not isinstance(error, PapermillExecutionError):
-        _log(job, f"{type(error).__name__}: {error}\n")
+        _write(job.log, f"{type(error).__name__}: {error}\n")
         line = (str(error).strip().splitlines() or [""])[0]
         return f"{job.title} stopped with {type(error).__name__}: {line} (more memory may help if the kernel died).", 1
     if error.ename == "SemhubError":
         return f"{error.evalue}\nThe notebook as far as it got: {job.output}", 2
-    _log(job, strip_color("\n".join(error.traceback)) + "\n")
+    _write(job.log, strip_color("\n".join(error.traceback)) + "\n")
     line = f"{error.ename}: {error.evalue}".splitlines()[0]
     return f"{job.title} stopped in cell [{error.exec_count}] with {line}; the whole error is in {job.log}.", 1
 
@@ -494,11 +491,6 @@ def forwarded(
             for path in outcome.job.results.glob(f"{name}.claims.json"):
                 found[name] = json.loads(path.read_text("utf-8"))["provenance"]["forwarded"]
     return outcomes, found
-
-
-def _log(job: Job, text: str) -> None:
-    with suppress(OSError):  # of a full disk the sentence tells
-        _write(job.log, text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,12 +11,14 @@ import pandas as pd
 from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, note, verdict_table
+from semhub_utils.finding import Finding
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
+from semhub_utils.markup import Html, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -121,12 +123,13 @@ class Chapter:
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 
-    def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
-        book's own was asked about nothing but generated items, say so above it."""
+    def finish(self, about: Mapping[str, str]) -> Html:
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
+        stands; where another model than the book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
-        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.card:
+        shown = answer(self.results.claims, about, self.model.model_id)
+        glue("answer", shown)
+        if self.results.provenance()["data"] != GENERATED or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 

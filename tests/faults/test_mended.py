@@ -17,7 +17,7 @@ import transformers as tf
 from architectures import LISTENING, SEEING, SIZES, make_media_module, make_module, make_tokenizer
 from safetensors.torch import load_file, save_file
 
-from semhub_utils import book, cli, finding, lens, loading, refused
+from semhub_utils import book, cli, finding, lens, loading, markup, refused
 from semhub_utils.chapter import LEAST, begin, listing
 from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
 from semhub_utils.experiments import core, layers
@@ -311,14 +311,12 @@ def test_hostile_names_and_texts_are_shown_as_text():
     """In tables for the reader, data tables, verdicts, notes and charts."""
     table = pd.DataFrame({"series": [HOSTILE], HOSTILE: ["a"], "value": [1.0]})
     chart = alt.Chart(table, title=HOSTILE).mark_point().encode(x="value", color="series", tooltip="series")
-    claim = {"verdict": "holds", "claim": HOSTILE, "id": HOSTILE, "series": HOSTILE, "by": None}
     pages = [
         listing(table).to_html(),
         listing([[HOSTILE]], [HOSTILE]).to_html(),
         finding.data_table(table),
-        finding.note(HOSTILE).html,
+        markup.note(HOSTILE).html,
         finding.show(chart, table).html,
-        finding.verdict_table([claim]).html,
     ]
     for page in pages:
         assert "alert(1)" in page and "<script>alert" not in page and "<img" not in page
