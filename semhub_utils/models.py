@@ -23,7 +23,7 @@ from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-5}  # states are kept in float32 at most
 ROUNDINGS = 4  # of half precision, per block; one unit in the last place of every block's output is a third of it
 
 
@@ -181,15 +181,10 @@ def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "
     found.logit_scale, found.logit_cap = _round_to_one(scale), cap
 
 
-def _context(module: nn.Module, config) -> int | None:
-    """How many tokens the model takes, where its configuration states it under one of the names that are in use. Where
-    positions count from behind the padding token, its table holds so many fewer."""
+def _context(config) -> int | None:
+    """How many tokens a model takes, where its configuration states it under one of the names that are in use."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
-    stated = next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
-    tables = (part for part in module.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == stated)
-    behind = [part.padding_idx + 1 for part in tables if part.padding_idx is not None]
-    vocabulary = module.get_input_embeddings().num_embeddings
-    return stated - min(behind) if behind and stated != vocabulary else stated
+    return next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
 
 
 def _round_to_one(scale: float) -> float:
@@ -228,7 +223,7 @@ class LanguageModel:
         self.n_layers, self.vocab_size = len(self.blocks), len(self.unembedding)
         text = module.config.get_text_config(decoder=True)
         self.hidden_size: int = text.hidden_size
-        self.max_length = _context(module, text)
+        self.max_length = _context(text)
         self.reader = Reader(self.processor, module, model_id)
         self.modalities = frozenset({"text", *self.reader.tokens})
 

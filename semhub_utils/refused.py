@@ -166,8 +166,7 @@ def fault_of(path: Path) -> tuple[str, str] | None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(len(POINTER))
-            if start == POINTER:
+            if (start := file.read(len(POINTER))) == POINTER:
                 return LFS
             length = int.from_bytes(start[:8], "little")
             if size < 8 or start[8:9] == b"{" and 8 + length > size:
@@ -227,31 +226,27 @@ def _is_meant(name: str, module: nn.Module, files: Sequence[Path]) -> bool:
     """Whether a weight that the model does not take changes what it computes."""
     if "inv_freq" in name or any(buffer.endswith(name) for buffer, _ in module.named_buffers()):
         return False
-    shape = _shape(name, files)
-    if shape is not None and (not shape or len(shape) == 4 and shape[:2] == [1, 1] and shape[2] == shape[3]):
+    if name.endswith(".masked_bias") or name.endswith(".bias") and _shape(name, files)[:2] == [1, 1]:
         return False  # a causal mask, or the number that it masks with
     top, *inside = name.removeprefix(f"{module.base_model_prefix}.").split(".")
     has = {part for of in (module, module.base_model) for part, _ in of.named_children()}
     return top in has or len(inside) < 2  # a part with parts of its own, that the model has not, is a tower
 
 
-def _shape(name: str, files: Sequence[Path]) -> list[int] | None:
+def _shape(name: str, files: Sequence[Path]) -> list[int]:
     for path in files:
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
                 if key == name or key.endswith(f".{name}") or name.endswith(f".{key}"):
                     return file.get_slice(key).get_shape()
-    return None
+    return []
 
 
 @contextmanager
 def quiet():
     """The library's bars and its report of what it loaded stay out of what is said here; downloads keep theirs."""
-    level, bars, downloads = (
-        logging.get_verbosity(),
-        logging.is_progress_bar_enabled(),
-        not are_progress_bars_disabled(),
-    )
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads = not are_progress_bars_disabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if downloads:

@@ -453,7 +453,7 @@ def of_data() -> None:
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
             (at / "data").mkdir(exist_ok=True)
             own = {"vision": "organism:hub-sees", "audio": "organism:hub-hears"}
-            model = own.get(chapter, str(at / "model"))
+            model = own.get(chapter, str((at / "sound").resolve()))
             given = ["run", chapter, "--model", model, "--out", str(at / "runs"), "--set", f"data_dir={at / 'data'}"]
             return [*given, *more]
 

@@ -69,7 +69,7 @@ FAULTS = {  # by check: a fault that it is there for, and whether the fault has 
     "lens": (widened, True),
     "batch": (mixed, True),
     "layers": (written, True),
-    "zero": (pushed(lambda vector: vector + SMALL * 10), True),
+    "zero": (pushed(lambda vector: vector + SMALL / 20), True),
     "edit": (pushed(lambda vector: vector * (1 + SMALL * 10)), True),
     "merge": (misplaced, False),
     "content": (blind, False),

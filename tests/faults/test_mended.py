@@ -116,7 +116,11 @@ def test_prompts_of_the_checks_are_those_that_chapters_make(tiny):
     model = wrap(copy.deepcopy(tiny("llama").module), make_tokenizer("sentence"), model_id="begins")
     begin_id = model.tokenizer.bos_token_id
     assert any(prompt.ids[0] == begin_id for prompt in loading._texts(model))
-    model.module.get_input_embeddings().weight.data[begin_id] = 1e30  # a number, of which the states are none
+
+    def overflows(part, args, output):
+        return output.masked_fill((args[0] == begin_id)[..., None], float("inf"))
+
+    model.module.get_input_embeddings().register_forward_hook(overflows)
     failed = [check for check in loading.self_check(model, raise_on_failure=False) if not check.passed]
     assert "finite" in {check.name for check in failed}
 
@@ -155,7 +159,6 @@ def test_a_prompt_with_a_token_that_the_model_does_not_know_is_left_out_and_coun
     [
         (lambda: tf.MptConfig(d_model=32, n_heads=4, n_layers=2, max_seq_len=16, vocab_size=410), 16),
         (lambda: tf.BloomConfig(hidden_size=32, n_head=4, n_layer=2, vocab_size=410), None),
-        (lambda: tf.RobertaConfig(**SIZES | {"max_position_embeddings": 18, "pad_token_id": 1}, is_decoder=True), 16),
         (lambda: tf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=16, vocab_size=410), 16),
     ],
 )
@@ -260,12 +263,10 @@ def test_fewer_items_than_a_chapter_needs_are_refused_at_its_start(name, monkeyp
 def test_a_kernel_that_is_asked_to_end_is_not_interrupted_before(monkeypatch):
     sent = []
     monkeypatch.setattr(book.os, "killpg", lambda pid, signum: sent.append(signum))
-    kernel = book.Copied(parent=None)
-    kernel.process = SimpleNamespace(pid=1)
     for ending in (False, True):
-        kernel.parent = SimpleNamespace(shutting_down=ending)
+        kernel = SimpleNamespace(process=SimpleNamespace(pid=1), parent=SimpleNamespace(shutting_down=ending))
         for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.run(kernel.send_signal(signum))
+            asyncio.run(book.Copied.send_signal(kernel, signum))
     assert sent == [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]
 
 
@@ -298,10 +299,10 @@ def test_a_reason_is_one_sentence():
 # Names that lead elsewhere
 
 
-@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/hostname", "..", "", None, 3, "a\0b", "./../x"])
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/hostname", "..", "", None, 3, "a\0b", "./../x", "x" * 999])
 def test_no_name_in_a_data_file_leads_out_of_its_folder(tmp_path, name):
     assert below(tmp_path, name) is None
-    assert below(tmp_path, "a/../b.wav") == tmp_path / "a/../b.wav" and below(tmp_path, "b..wav") == tmp_path / "b..wav"
+    assert below(tmp_path, "a/../b.wav") == tmp_path / "b.wav" and below(tmp_path, "b..wav") == tmp_path / "b..wav"
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
