@@ -104,11 +104,8 @@ def read_text(path: Path) -> str:
 
 def below(folder: Path, name: object) -> Path | None:
     """The file of that name in a folder or below it; nothing where a name leads out of it, or is none."""
-    path = (
-        os.path.normpath(name)
-        if isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
-        else ".."
-    )
+    usable = isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
+    path = os.path.normpath(name) if usable else ".."
     return None if os.path.isabs(path) or path.split(os.sep)[0] == ".." else folder / path
 
 

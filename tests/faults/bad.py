@@ -424,7 +424,7 @@ def of_parameters() -> None:
         "revision=' '",
     ):
         fault("a parameter that cannot be", pair, "would do", run("--set", pair))
-    for pair in ("n_items", "=3", "n items=3", "3=4", "", "n-items=3"):
+    for pair in ("n_items", "=3", "n items=3", "3=4", "", "n.items=3"):
         fault("a setting without a name", repr(pair), "takes name=value", run("--set", pair))
     for pair in ("n_items=[1", "n_items={a", "n_items=@", "n_items=*x", "n_items=!!python/name:os.system"):
         fault("a value that YAML cannot read", pair, "not a value YAML can read|was given", run("--set", pair))

@@ -311,13 +311,14 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 def test_hostile_names_and_texts_are_shown_as_text():
     """In tables for the reader, data tables, verdicts, notes and charts."""
     table = pd.DataFrame({"series": [HOSTILE], HOSTILE: ["a"], "value": [1.0]})
-    chart = alt.Chart(table, title=HOSTILE).mark_point().encode(x="value", color="series", tooltip="series")
+    chart = alt.Chart(table, title=HOSTILE, usermeta={"title": HOSTILE, "notes": HOSTILE}, description=HOSTILE)
+    chart = chart.mark_point().encode(x="value", color="series", tooltip="series")
     pages = [
         listing(table).to_html(),
         listing([[HOSTILE]], [HOSTILE]).to_html(),
         finding.data_table(table),
         markup.note(HOSTILE).html,
-        finding.show(chart, table).html,
+        finding.show(chart, table, HOSTILE).html,
     ]
     for page in pages:
         assert "alert(1)" in page and "<script>alert" not in page and "<img" not in page
