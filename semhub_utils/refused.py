@@ -137,27 +137,15 @@ def fault_of_files(folder: Path) -> tuple[str, str] | None:
             return f"{index.name} is no index of shards", "the index that was saved with them"
         if missing := sorted(shards - names):
             return f"of {len(shards)} files {len(missing)} are missing, {missing[0]} among them", "all of them"
+    pickles = sorted(path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end))
+    if pickles and not names:
+        return f"{pickles[0]} is a pickle, which can run code and is not read", "the same weights in safetensors"
     if not names:
-        return _instead(folder)
+        return "it holds no safetensors file", "the file model.safetensors, or shards and their index,"
     for name in sorted(names):
         if fault := fault_of(folder / name):
             return f"{name} {fault[0]}", fault[1]
     return None
-
-
-def _instead(folder: Path) -> tuple[str, str]:
-    """What lies in a folder that holds no weights in safetensors, and what would do."""
-    pickles = sorted(path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end))
-    if (adapter := folder / "adapter_config.json").is_file():
-        with_base = "that model, with the adapter merged into it,"
-        try:
-            base = json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"]
-        except (ValueError, KeyError, TypeError):
-            return "it holds an adapter that names no base model", with_base
-        return f"it holds an adapter alone, and its base model {base!r} is not here", with_base
-    if pickles:
-        return f"{pickles[0]} is a pickle, which can run code and is not read", "the same weights in safetensors"
-    return "it holds no safetensors file", "the file model.safetensors, or shards and their index,"
 
 
 def fault_of(path: Path) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ import nbformat
 
 from . import book
 from .errors import SemhubError, need
+from .identity import model_label
 from .results import finished
 from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
 
@@ -146,7 +147,7 @@ def rows_table(results: Path) -> str:
     rows: dict[int, list[Sequence[str]]] = {}
     for folder, of in claims.items():
         provenance = models[folder][0]["provenance"]
-        model = "@".join(filter(None, (provenance["model"], provenance["revision"])))
+        model = model_label(provenance)
         for row in by_row(of):
             if row["verdict"] != NOT_RUN:
                 types = "; ".join(f"{name}: {verdict}" if name else verdict for name, verdict in row["types"].items())

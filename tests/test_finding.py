@@ -5,21 +5,26 @@ import json
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
+import semhub_utils
 from semhub_utils import captions
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
+from semhub_utils.figures import STYLES
 from semhub_utils.finding import Finding
-from semhub_utils.markup import cell_text
+from semhub_utils.markup import cell_text, diagram
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
 from semhub_utils.verdicts import UNTESTABLE
 
+DIAGRAMS = Path(semhub_utils.__file__).parent / "static" / "diagrams"
 WORDS = {"alt": "Two curves, and a band around each of them."}
 
 
@@ -185,3 +190,13 @@ def test_captions_follow_the_axis(x, said):
     where = said.partition("3")[2].rstrip(".")
     assert captions.told(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
     assert captions.told(table.iloc[:0]) == ""
+
+
+@pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)
+def test_diagrams_are_described_and_read_on_any_page(path):
+    drawn = ET.fromstring(path.read_text("utf-8"))
+    ids = [node.get("id") for node in drawn.iter() if node.get("id")]
+    assert {f"{path.stem}-title", f"{path.stem}-words"} == {*drawn.get("aria-labelledby").split()} <= {*ids}
+    assert len(ids) == len({*ids}) and drawn.get("role") == "img"
+    assert {*re.findall(r"#[0-9A-F]{6}", path.read_text("utf-8"))} <= {style.colour for style in STYLES.values()}
+    assert len(diagram(path.stem).text.split()) > 10
