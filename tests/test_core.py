@@ -275,7 +275,7 @@ def test_nothing_left_cannot_be_tested_and_has_no_curve(tiny):
 
 
 def test_what_is_readable(tiny):
-    """What is too long for the context, or of tokens that the model does not know, is counted; none left is a sentence."""
+    """What is too long, or of tokens that the model does not know, is counted; none left is a sentence."""
     model = copy.copy(tiny("llama"))
     some = Items(LensItem(str(k), "3 + " * k, {}, "c") for k in range(1, 9))
     lengths = [len(model.encode([item.prompt])[0]) for item in some]
