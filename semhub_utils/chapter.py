@@ -36,6 +36,8 @@ PLAIN = (
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
+LEAST = {"arithmetic": 4, "code": 4, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
+"""By chapter, the fewest items that it can compare with one another, for the book's own models."""
 
 
 class Known(dict[str, str | None]):
@@ -174,7 +176,7 @@ def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = 
     """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
     {"share": "{:.0%}"}."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
-    return table.style.hide(axis="index").format(formats)
+    return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")
 
 
 def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
@@ -200,6 +202,8 @@ def begin(
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, **parameters)
+    n, least = checked.get("n_items"), LEAST.get(chapter, 1)
+    need(n is None or n >= least, f"n_items is {n}; from {least} on would do for the chapter {chapter}.")
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
     takes = " and ".join(sorted(model.modalities))

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError, out_of_memory
+from semhub_utils.errors import SemhubError, in_memory, out_of_memory
 from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 
@@ -219,7 +219,9 @@ def lens(
     if classes is not None and len(classes) != model.vocab_size:
         raise SemhubError(f"classes has {len(classes)} rows; one for each of {model.vocab_size} tokens would do.")
     asked = Asked(targets, top_k, rank, entropy, classes, weights)
-    found = reading.read_layers(model, hidden, layers, asked)
+    what = f"What {model.model_id} says of {n_sites} states at {n_layers} layers does not fit in memory"
+    with in_memory(what, "fewer or shorter prompts, a smaller model or dtype='bfloat16'"):
+        found = reading.read_layers(model, hidden, layers, asked)
     given = {f.name: getattr(found, f.name) for f in fields(Scores)}
     return replace(found, **{name: of.cpu() for name, of in given.items() if of is not None})
 

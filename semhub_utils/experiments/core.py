@@ -6,6 +6,7 @@ item would score if that answer were its own. `run` does all else, the same way 
 for every claim is a change of `_controls`, and nothing else.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
 
 TOO_LONG = "longer than the model's context"
+NOT_TAKEN = "not taken by the model"
 SHARED = "texts of the bank, which are read themselves"
 TWINS = 5  # how many seeds of random weights stand beside a model
 
@@ -377,16 +379,16 @@ def readable(
     for item in items:
         of = prompts(item)
         of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
-        why, text = "", all(isinstance(prompt, str) for prompt in of)
+        why, where = TOO_LONG, ""
         try:
             longest = max(map(len, model.encode(of))) + room
             fits = model.max_length is None or longest <= model.max_length
         except SemhubError as error:
-            if text and not isinstance(error, TooLong):
-                raise
-            fits, why = False, "" if text else " " + str(error).removeprefix("Prompt 0 ").partition(";")[0]
+            fits = False
+            if not isinstance(error, TooLong) or not all(isinstance(prompt, str) for prompt in of):
+                why, where = NOT_TAKEN, " " + re.sub("^Prompt 0,? ", "", str(error)).partition(";")[0]
         if fits:
             kept.append(item)
         elif isinstance(kept, Items):
-            kept.drop(TOO_LONG if text else "not taken by the model", f"{item.id}{why}")
+            kept.drop(why, f"{item.id}{where}")
     return kept.some("items", "The set") if isinstance(kept, Items) else kept

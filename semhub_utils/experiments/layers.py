@@ -30,7 +30,7 @@ from semhub_utils.verdicts import MIN_ACCURACY
 
 SMOOTHING = 0.1
 UNSEEN, SPECIAL = "never seen", "special"
-NO_LINE = f"{core.TOO_LONG}, or no token"
+NO_LINE = f"{core.TOO_LONG}, or with no token of its own or one that it does not know"
 NO_WORD, ALONE = "no token of its own in the translation", "no other line of its form"
 CHUNK = 100  # lines whose translations are held against each other: a column of the vocabulary for each
 COMMON = 0.5
