@@ -40,8 +40,11 @@ class Items(list):
     """Items of a data type, with what was left out on the way.
 
     source: the files and sets of the hub that they are from, or "generated". dropped: how many entries were left out
-    for which reason. first: the reasons and the places of the first three.
+    for which reason. first: the reasons and the places of the first three. form: how they are put to the model, and how
+    many of them it gets right, where that was tried.
     """
+
+    form = ""
 
     def __init__(self, items: Iterable = (), source: str = GENERATED):
         super().__init__(items)
@@ -72,7 +75,7 @@ class Items(list):
     def but(self, items: Iterable = ()) -> Items:
         """Others made or chosen of these, of the same source and with what was left out so far."""
         found = Items(items, self.source)
-        found.dropped, found.first = self.dropped.copy(), [*self.first]
+        found.dropped, found.first, found.form = self.dropped.copy(), [*self.first], self.form
         return found
 
     def draw(self, n: int, seed: int) -> Items:
@@ -228,6 +231,17 @@ class RecolourItem(Item):
     @property
     def prompt(self) -> Input:
         return self.prompts[0]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to put a task to a model. trial: questions on which it is tried, none of which is asked again; asked:
+    those that are; of: what all other items of this form are made of."""
+
+    name: str
+    trial: Sequence[LensItem]
+    asked: Sequence[LensItem]
+    of: Any = None
 
 
 class Twin(NamedTuple):
