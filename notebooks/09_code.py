@@ -44,6 +44,7 @@ results_dir = "results"
 from semhub_utils.chapter import begin, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
+from semhub_utils.spokes.items import forms, interchange_items
 
 chapter = begin("code", globals(), "programs")
 model = chapter.model
@@ -332,16 +333,15 @@ any_start.claims(
 # ## Interchange patch: does an English state answer in code?
 #
 # Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
-# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code?
+# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code? A model that does not answer the
+# English questions is asked them again behind three answered ones, and those that it gets right are read.
 
 # %%
-asked = facts.prompts("code", 250, seed=seed)
-twins = facts.english_twins(asked)
-known = chapter.knows(
-    words.task_table, twins, "answer the English questions whose states are written", series="english"
-)["english"]
-swaps = facts.patch_items(asked, seed=seed)
-patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
+ladder = forms(facts.twins(facts.prompts("code", 250, seed=seed)), seed=seed, taught=bool(model.card))
+known = chapter.climb(ladder, "answer the English questions whose states are written", series="english")
+swaps = interchange_items(known.of, seed)
+patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed, **known.given))
+glue("form", known.form.name)
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -352,21 +352,21 @@ patches.curves(
 )
 
 # %% [markdown]
-# *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
+# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
 # the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the run over code to its own answer, by more than at the end.",
-    needs=known,
+    needs=known.needs,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, the run over code then writes that answer, as code.",
-    needs=known,
+    needs=known.needs,
 )
 
 # %% [markdown]

@@ -1,22 +1,25 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
 
 from semhub_utils.errors import need
-from semhub_utils.experiments import core
+from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding, Html, note, verdict_table
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
-from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.spokes.items import GENERATED, Form, Items, LensItem
+from semhub_utils.verdicts import knows_task
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -26,6 +29,8 @@ TOY = (
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
+WRONG = "the model gets them wrong"
+_prompt = attrgetter("prompt")
 
 
 class Known(dict[str, str | None]):
@@ -39,6 +44,19 @@ class Known(dict[str, str | None]):
     def share(self) -> float:
         """What share of the items it does."""
         return self.table["value"].mean()
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The form in which a task is put to a model. needs: None, or the sentence that ends claims about its answers; of:
+    what items are made of: those that the model gets right, or all where it was taught this form, or can do none;
+    given: how that is told to `run`; share: of how many of all that are asked it gets right."""
+
+    form: Form
+    needs: str | None
+    of: list
+    given: Mapping[str, Any]
+    share: float
 
 
 class Chapter:
@@ -119,6 +137,37 @@ class Chapter:
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 
+    def climb(self, forms: Sequence[Form], task: str, *, series: str, own: str = "own") -> Climbed:
+        """The first of `forms` in which the model does a task (`words.task_table`), by the rule of `knows` and on the
+        form's own trial; if it does it in none, the first. A single form is one that the model was taught: nothing is
+        tried, and all of its items are read. Rows: `ladder-<series>`, by `condition` the items a form was tried on;
+        `task-<series>`, those that are asked."""
+        form, *easier = forms
+        whys = dict.fromkeys((one.name for one in forms), f"there is no item on which to see whether it can {task}.")
+        if easier:
+            trials = {one.name: core.readable(self.model, one.trial, _prompt) for one in forms}
+            tried = self.find(f"ladder {series}", partial(_ladder, self.model, trials, task, own, series, self.seed))
+            for name in tried.table["condition"].unique():
+                whys[name] = tried.of(condition=name).knows(f"ladder-{series}", task)
+            form = next((one for one in forms if whys[one.name] is None), form)
+        asked = core.readable(self.model, form.asked, _prompt)
+        known = self.knows(words.task_table, asked, task, series=series, own=own)
+        why = whys[form.name] if easier else known[series]
+        if easier and why:
+            shares = tried.table.groupby("condition", sort=False)["value"].mean()
+            why += f" In {len(shares) - 1} other forms it is right on at most {shares[1:].max():.0%}."
+        right = {*known.table["series"][known.table["value"] == 1]}
+        lost = Counter({core.TOO_LONG: len(form.asked) - len(asked)})
+        if every := why is not None or not easier:
+            said = f"all {len(asked)} items, of which the model gets {len(right)} right"
+        else:
+            said = f"the {len(right)} of {len(asked)} items that the model gets right"
+            lost[WRONG] = len(asked) - len(right)
+        read = {item.id for item in asked if every or item.id in right}
+        of = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
+        of = form.of.but(of) if isinstance(form.of, Items) else of
+        return Climbed(form, why, of, {"form": f"{form.name}; {said}", "dropped": lost}, known.share)
+
     def finish(self) -> Html:
         """Write table and claims, and show every verdict of the chapter in one table; where another model than the
         book's own was asked about nothing but generated items, say so above it."""
@@ -127,6 +176,20 @@ class Chapter:
         if not generated or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
+
+
+def _ladder(
+    model: LanguageModel, trials: Mapping[str, Sequence[LensItem]], task: str, own: str, series: str, seed: int
+) -> pd.DataFrame:
+    """A row per item of each trial, until the model does the task."""
+    tables = [pd.DataFrame(columns=["condition", "value", "cluster"])]
+    for name, items in trials.items():
+        if items:
+            table = words.task_table(model, items, own=own, series=series).assign(condition=name)
+            tables.append(table.assign(experiment=f"ladder-{series}"))
+            if knows_task(table["value"], task=task, clusters=[*table["cluster"]], seed=seed) is None:
+                break
+    return pd.concat(tables)
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:

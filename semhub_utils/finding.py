@@ -179,6 +179,7 @@ def claim_card(claim: Mapping) -> Html:
         "Statistic [95% interval]": statistic,
         "Reading": claim.get("reading"),
         "Other readings": others or None,
+        "Form": claim.get("form"),
         "Items": claim.get("n"),
         "Independent units": claim.get("n_units"),
         "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",

@@ -93,11 +93,12 @@ TRIED = 60
 """Questions that a form is tried on, at most; and at most a quarter of what there is."""
 
 
-def forms(calculations: Sequence[Calculation], *, seed: int, max_result: int = 100) -> list[Form]:
-    """LADDER. The paper's form asks `calculations`, as it does behind examples; the others as many of their own, or all
-    there are. Examples and trials are of the other calculations. of: (calculations, wording)."""
+def forms(calculations: Sequence[Calculation], *, seed: int, max_result: int = 100, taught: bool = False) -> list[Form]:
+    """LADDER; of a model that was taught the paper's form, that alone. It asks `calculations`, as it does behind
+    examples; the others as many of their own, or all there are. Examples and trials are of the other calculations.
+    of: calculations."""
     found, taken = [], {*calculations}
-    for name, forward, n, least, below in LADDER:
+    for name, forward, n, least, below in LADDER[: 1 if taught else None]:
         every, top = every_item(max_result), min(below, max_result)
         if forward:
             numbers = [(o, t) for o in range(least, top) for t in range(least, 10) if o % 10 + t < 10 and o + t < top]
@@ -108,7 +109,7 @@ def forms(calculations: Sequence[Calculation], *, seed: int, max_result: int = 1
         tried, wording = min(TRIED, len(every) // 4), Wording(forward, examples)
         asked = left[tried:][: len(calculations)] if forward else calculations
         trial = lens_items(left[:tried], wording)
-        found.append(Form(name, trial, lens_items(asked, wording), (asked, wording)))
+        found.append(Form(name, trial, lens_items(asked, wording), asked, wording))
     return found
 
 

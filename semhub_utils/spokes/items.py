@@ -40,11 +40,8 @@ class Items(list):
     """Items of a data type, with what was left out on the way.
 
     source: the files and sets of the hub that they are from, or "generated". dropped: how many entries were left out
-    for which reason. first: the reasons and the places of the first three. form: how they are put to the model, and how
-    many of them it gets right, where that was tried.
+    for which reason. first: the reasons and the places of the first three.
     """
-
-    form = ""
 
     def __init__(self, items: Iterable = (), source: str = GENERATED):
         super().__init__(items)
@@ -75,7 +72,7 @@ class Items(list):
     def but(self, items: Iterable = ()) -> Items:
         """Others made or chosen of these, of the same source and with what was left out so far."""
         found = Items(items, self.source)
-        found.dropped, found.first, found.form = self.dropped.copy(), [*self.first], self.form
+        found.dropped, found.first = self.dropped.copy(), [*self.first]
         return found
 
     def draw(self, n: int, seed: int) -> Items:
@@ -236,12 +233,14 @@ class RecolourItem(Item):
 @dataclass(frozen=True)
 class Form:
     """One way to put a task to a model. trial: questions on which it is tried, none of which is asked again; asked:
-    those that are; of: what all other items of this form are made of."""
+    those that are, each with the answer that counts; of: what all items of this form are made of, one for each;
+    wording: what else they are made of."""
 
     name: str
     trial: Sequence[LensItem]
     asked: Sequence[LensItem]
-    of: Any = None
+    of: Sequence
+    wording: Any = None
 
 
 class Twin(NamedTuple):
@@ -260,6 +259,34 @@ class Twin(NamedTuple):
 def continued(twins: Sequence[Twin]) -> list[LensItem]:
     """Each question, to be continued with its own answer: what a model must know before it is looked into."""
     return [LensItem(t.id, t.prompt, {"own": (t.answer,)}, t.cluster) for t in twins]
+
+
+EXAMPLES = 3
+LADDER = ("asked plainly", "behind three answered questions of the kind")
+"""How questions are put to a model that was not taught to answer them, in the order in which this is tried."""
+
+
+def forms(twins: Sequence[Twin], *, seed: int, taught: bool) -> list[Form]:
+    """LADDER; of a model that was taught to answer, the first alone. What counts is the answer to the hub's question.
+    of: the twins, without EXAMPLES of each relation and the trial, a quarter."""
+    order = [*twins] if taught else shuffled(twins, seed)
+    kinds = {t.relation: [] for t in order}
+    for t in () if taught else order:
+        kinds[t.relation] += [t] * (len(kinds[t.relation]) < EXAMPLES)
+    left = [t for t in order if t not in kinds[t.relation]]
+    tried, found = 0 if taught else len(left) // 4, []
+    for name, some in zip(LADDER[: 1 if taught else None], ({}, kinds), strict=False):
+        known = [_behind(t, some.get(t.relation, ())) for t in left]
+        asked = [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in known]
+        found.append(Form(name, asked[:tried], asked[tried:], known[tried:]))
+    return found
+
+
+def _behind(twin: Twin, examples: Sequence[Twin]) -> Twin:
+    """A question behind others with their answers, each type by itself."""
+    own = "".join(f"{t.prompt} {t.answer}\n" for t in examples)
+    hub = "".join(f"{t.hub_prompt} {t.hub_answer}\n" for t in examples)
+    return twin._replace(prompt=own + twin.prompt, hub_prompt=hub + twin.hub_prompt)
 
 
 def interchange_items(twins: Sequence[Twin], seed: int) -> list[PatchItem]:

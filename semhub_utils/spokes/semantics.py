@@ -7,7 +7,7 @@ in front (`* cookie ( x _ 4 ) ; ...`). Who does what to whom is in the role word
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import starmap, zip_longest
@@ -17,7 +17,7 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import ROLES, TAG
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, lines, origin
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
+from semhub_utils.spokes.items import GENERATED, Form, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
 
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
 COGS = PublicSet(
@@ -265,6 +265,34 @@ def form_prompts(known: Items, n: int, *, seed: int) -> Items:
     return found[:n].some("form with a role word behind a conjunct")
 
 
+LADDER = (
+    ("behind two sentences with their forms", 2, False),
+    ("behind eight sentences with their forms", 8, False),
+    ("sentences in which the verb of the form stands as it does there, behind eight with their forms", 8, True),
+)
+"""How a sentence is put into its form by a model that was not taught to, from the hardest to the easiest, in the order
+in which these are tried: name, how many are shown first, and whether some word of the sentence begins with the verb of
+its form ("noticed", but not "saw"). Written down before any public model was asked."""
+TRIED = 60
+"""Sentences that a form is tried on, at most; and at most a quarter of what there is."""
+
+
+def forms(known: Items, n: int, *, seed: int, taught: bool) -> list[Form]:
+    """LADDER; of a model that was taught to put sentences into forms behind a tag, that alone. of: `patch_items` of `n`
+    meanings, none of which are shown or tried."""
+    if taught:
+        moved = patch_items(known, n, seed=seed, tagged=True)
+        return [Form("as it was taught", (), sentence_prompts(moved), moved)]
+    found, every = [], _coming_again(known, seed)
+    for name, shown, plain in LADDER:
+        some = [m for m in every if not plain or any(word.startswith(m.verb) for word in m.sentence.split())]
+        first = sorted(some, key=lambda m: len(m.form))[:shown]
+        some, tried = [m for m in some if m not in first], min(TRIED, len(some) // 4)
+        trial, moved = (_moved(every.but(part), n, _behind(first), seed) for part in (some[:tried], some[tried:]))
+        found.append(Form(name, sentence_prompts(trial), sentence_prompts(moved), moved))
+    return found
+
+
 def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
     """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
     sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
@@ -274,16 +302,31 @@ def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
     put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
     does not come again, or whose form does not begin with it, are counted. Raises SemhubError if no two verbs are left.
     """
-    rng, again = random.Random(f"patches {seed}"), "its verb does not come again"
-    usable = Items(source=known.source).take(
+    usable = _coming_again(known, seed)
+
+    def behind_tag(words: str) -> str:
+        return f"{words.removesuffix(' .')} {TAG['logic']} :"
+
+    read = behind_tag if tagged else _behind(sorted(usable, key=lambda m: len(m.form))[:2])
+    return _moved(usable, n, read, seed).some("two forms whose verbs differ and come again")
+
+
+def _coming_again(known: Items, seed: int) -> Items:
+    """Meanings whose verb comes again in their form, which begins with it, in an order drawn by `seed`."""
+    again = "its verb does not come again"
+    return Items(source=known.source).take(
         m if m.until_again() else LeftOut(again, m.id) for m in shuffled(known, seed)
     )
-    shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m in sorted(usable, key=lambda m: len(m.form))[:2])
 
-    def read(words: str) -> str:
-        return f"{words.removesuffix(' .')} {TAG['logic']} :" if tagged else f"{shown}{words}\n"
 
-    found = usable.but()
+def _behind(shown: Sequence[Meaning]) -> Callable[[str], str]:
+    """A sentence about to be put into its form, behind others with theirs."""
+    before = "".join(f"{m.sentence}\n{m.form}\n\n" for m in shown)
+    return lambda words: f"{before}{words}\n"
+
+
+def _moved(usable: Items, n: int, read: Callable[[str], str], seed: int) -> Items:
+    rng, found = random.Random(f"patches {seed}"), usable.but()
     for m in usable[:n]:
         if others := [other for other in usable if other.verb != m.verb]:
             source = rng.choice(others)
@@ -292,7 +335,7 @@ def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
             labels = {"cluster": f"{m.verb} {source.verb}", "group": "form", "anchor": source.verb}
             other = (None, read(source.content[0]))
             found.append(PatchItem(f"{m.id} {source.id}", run, own, like, new, other, **labels, places=_last))
-    return found.some("two forms whose verbs differ and come again")
+    return found
 
 
 def _last(encoding: Sized) -> list[int]:
