@@ -74,7 +74,7 @@ asked = forms[0].asked
 # its own, on the items that this model gets right; every card names the form. The book's own models were taught the paper's.
 
 # %%
-can_add = chapter.climb(forms, "complete calculations with the missing number", own="digit", series="digits")
+can_add = chapter.climb(forms, "complete r=o+ and r=o* with the missing number", own="digit", series="digits")
 form, right, wording = can_add.form, can_add.of, can_add.form.wording
 prompts = arithmetic.lens_items(right, wording)
 glue("task", can_add.share, ".0%")

@@ -18,8 +18,7 @@ from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
-from semhub_utils.spokes.items import GENERATED, Form, Items, LensItem
-from semhub_utils.verdicts import knows_task
+from semhub_utils.spokes.items import GENERATED, Form, Items
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -140,33 +139,31 @@ class Chapter:
     def climb(self, forms: Sequence[Form], task: str, *, series: str, own: str = "own") -> Climbed:
         """The first of `forms` in which the model does a task (`words.task_table`), by the rule of `knows` and on the
         form's own trial; if it does it in none, the first. A single form is one that the model was taught: nothing is
-        tried, and all of its items are read. Rows: `ladder-<series>`, by `condition` the items a form was tried on;
-        `task-<series>`, those that are asked."""
-        form, *easier = forms
-        whys = dict.fromkeys((one.name for one in forms), f"there is no item on which to see whether it can {task}.")
-        if easier:
-            trials = {one.name: core.readable(self.model, one.trial, _prompt) for one in forms}
-            tried = self.find(f"ladder {series}", partial(_ladder, self.model, trials, task, own, series, self.seed))
-            for name in tried.table["condition"].unique():
-                whys[name] = tried.of(condition=name).knows(f"ladder-{series}", task)
-            form = next((one for one in forms if whys[one.name] is None), form)
+        tried, and all of its items are read. Rows: `task-<series>, form <k>`, an item of a trial each, and
+        `task-<series>`, one of what is asked."""
+        ask, form, tried = partial(self.knows, words.task_table, task=task, own=own), forms[0], []
+        for k, one in enumerate(forms if len(forms) > 1 else (), 1):
+            tried.append(ask(core.readable(self.model, one.trial, _prompt), series=f"{series}, form {k}"))
+            if not any(tried[-1].values()):
+                form, tried = one, tried[:0]
+                break
         asked = core.readable(self.model, form.asked, _prompt)
-        known = self.knows(words.task_table, asked, task, series=series, own=own)
-        why = whys[form.name] if easier else known[series]
-        if easier and why:
-            shares = tried.table.groupby("condition", sort=False)["value"].mean()
-            why += f" In {len(shares) - 1} other forms it is right on at most {shares[1:].max():.0%}."
+        known, every = ask(asked, series=series), len(forms) == 1 or bool(tried)
+        why = known[series] if every else None
+        if tried:
+            [first], best = tried[0].values(), max(some.share for some in tried[1:])
+            why = f"{first} In {len(tried) - 1} other forms it is right on at most {best:.0%}."
         right = {*known.table["series"][known.table["value"] == 1]}
-        lost = Counter({core.TOO_LONG: len(form.asked) - len(asked)})
-        if every := why is not None or not easier:
-            said = f"all {len(asked)} items, of which the model gets {len(right)} right"
-        else:
-            said = f"the {len(right)} of {len(asked)} items that the model gets right"
-            lost[WRONG] = len(asked) - len(right)
+        some = (
+            "all {1} items, of which the model gets {0} right"
+            if every
+            else "the {0} of {1} items that the model gets right"
+        )
+        lost = Counter({core.TOO_LONG: len(form.asked) - len(asked), WRONG: (len(asked) - len(right)) * (not every)})
         read = {item.id for item in asked if every or item.id in right}
         of = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
-        of = form.of.but(of) if isinstance(form.of, Items) else of
-        return Climbed(form, why, of, {"form": f"{form.name}; {said}", "dropped": lost}, known.share)
+        given = {"form": f"{form.name}; {some.format(len(right), len(asked))}", "dropped": lost}
+        return Climbed(form, why, form.of.but(of) if isinstance(form.of, Items) else of, given, known.share)
 
     def finish(self) -> Html:
         """Write table and claims, and show every verdict of the chapter in one table; where another model than the
@@ -176,20 +173,6 @@ class Chapter:
         if not generated or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
-
-
-def _ladder(
-    model: LanguageModel, trials: Mapping[str, Sequence[LensItem]], task: str, own: str, series: str, seed: int
-) -> pd.DataFrame:
-    """A row per item of each trial, until the model does the task."""
-    tables = [pd.DataFrame(columns=["condition", "value", "cluster"])]
-    for name, items in trials.items():
-        if items:
-            table = words.task_table(model, items, own=own, series=series).assign(condition=name)
-            tables.append(table.assign(experiment=f"ladder-{series}"))
-            if knows_task(table["value"], task=task, clusters=[*table["cluster"]], seed=seed) is None:
-                break
-    return pd.concat(tables)
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:

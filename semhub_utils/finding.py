@@ -174,12 +174,15 @@ def claim_card(claim: Mapping) -> Html:
         name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
         for name, of in claim.get("controls", {}).items()
     }
+    read, last = claim.get("evidence", {}).get("layers", ()), claim.get("n_layers", 0)
+    some = 1 < len(read) <= last  # a part of all layers, evenly
     shape = {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()}
     rows = {
         "Statistic [95% interval]": statistic,
         "Reading": claim.get("reading"),
         "Other readings": others or None,
         "Form": claim.get("form"),
+        "Layers asked": f"{', '.join(map(str, read))} of {last}" if some else None,
         "Items": claim.get("n"),
         "Independent units": claim.get("n_units"),
         "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",

@@ -6,20 +6,23 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens
-from semhub_utils.models import LanguageModel
+from semhub_utils.models import LanguageModel, relative_error, tolerance
 from semhub_utils.states import (
     Positions,
     check_layers,
@@ -146,11 +149,13 @@ def edited_states(
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item edit hidden"]:
     """The last token's state at layer L, before the final norm, of each prompt under each edit. Edits may differ in
-    layers, positions, vectors, mode and strength. Raises SemhubError on a bad prompt or edit."""
+    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run. Raises SemhubError
+    on a bad prompt or edit."""
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
-    starts, many = plan.starts, len(edits)
+    starts, many, inside = plan.starts, len(edits), begins_inside(model, encodings)
+    firsts = [min(edit.layers) if inside else 0 for edit in edits]
     with torch.inference_mode(False):
         where = model.device_of_layer(model.n_layers)
         ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
@@ -159,18 +164,64 @@ def edited_states(
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
         past, start = beginning(model, together, starts[once[0]], of)
+        begin = nullcontext()
+        if layer := firsts[rows[0] % many]:
+            places = [[*range(start, len(e))] for e in together]
+            states = hidden_states(model, together, positions=places, layers=[layer])
+            rows_of = states.hidden[:, 0].split([len(e) - start for e in together])
+            begin = begun(model, layer, pad_sequence(rows_of, batch_first=True)[of])
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with plan.attached([divmod(row, many) for row in rows], start=start), see:
+        with begin, plan.attached([divmod(row, many) for row in rows], start=start), see:
             model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
         return seen[0]
 
     lengths = [len(e) for e in encodings for _ in range(many)]
-    kinds = [(e.kind, start) for e, start in zip(encodings, starts, strict=True) for _ in range(many)]
+    kinds = [(e.kind, start, first) for e, start in zip(encodings, starts, strict=True) for first in firsts]
     with model.store.counted("edit"):
         for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
             ends[torch.tensor(rows)] = states
     return ends.unflatten(0, (len(encodings), many))
+
+
+@contextmanager
+def begun(model: LanguageModel, layer: int, states: Float[Tensor, "item token hidden"]) -> Iterator[None]:
+    """While open, forwards begin at a layer, with these states: the blocks below it hand on what they are given."""
+
+    def handed_on(*args: Tensor, **kwargs: Tensor) -> Tensor | tuple:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return (hidden, None) if model.begins is tuple else hidden
+
+    with ExitStack() as stack:
+        for block in model.blocks[:layer]:
+            stack.enter_context(patch.object(block, "forward", handed_on))
+        stack.enter_context(model.hook(layer, lambda h: states.to(h.device, h.dtype)))
+        yield
+
+
+def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
+    """Whether a forward of these may begin at a layer. It is tried once on a model, as some use again what an early
+    block made."""
+    if not encodings or model.written is not None or model.hooked or any(e.content for e in encodings):
+        return False
+    if model.begins is None:
+        seen: dict[int, Tensor] = {}
+        ids, (layer, last) = pad(encodings[:1]), (model.n_layers // 2, model.n_layers)
+        kind = model.blocks[0].register_forward_hook(lambda block, args, out: setattr(model, "begins", type(out)))
+        with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
+            for at in (layer, last):
+                stack.enter_context(model.hook(at, lambda h, at=at: seen.update({at: h})))
+            model.run(ids)
+            kind.remove()
+            whole = seen[last]
+            try:
+                with begun(model, layer, seen[layer]):
+                    model.run(ids)
+                apart = relative_error(seen[last], whole, model.dtype)
+            except (TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
+                apart = math.inf
+        model.begins = model.begins if apart <= tolerance(model.dtype, last) else False
+    return bool(model.begins)
 
 
 def next_token_logprobs(

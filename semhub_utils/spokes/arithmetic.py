@@ -55,28 +55,23 @@ class Wording:
     def answer(self, c: Calculation) -> int:
         return c.r % 10 if self.forward else c.t
 
-    def digits(self, c: Calculation) -> str:
-        """What is asked, in digits."""
-        before = "".join(f"{self._digits(e)}{self.answer(e)}\n" for e in self.examples.get(c.operator, ()))
-        return before + self._digits(c)
-
-    def words(self, c: Calculation, more: int = 0) -> str:
-        """The same in number words; more: added to o, the rest being as it was."""
-        examples = self.examples.get(c.operator, ())
-        before = "".join(f"{self._words(e)} {number_word(self.answer(e))}\n" for e in examples)
-        return before + self._words(c, more)
-
     def cluster(self, c: Calculation) -> str:
         """What is given: the result, or the two numbers, whichever comes first."""
         return f"{min(c.o, c.t)}{c.operator}{max(c.o, c.t)}" if self.forward else str(c.r)
 
-    def _digits(self, c: Calculation) -> str:
-        return f"{c.digits}={c.r // 10 or ''}" if self.forward else f"{c.r}={c.o}{c.operator}"
+    def text(self, c: Calculation, *, words: bool = False, more: int = 0) -> str:
+        """What is asked, in digits or in number words, behind the examples; more: added to o, all else as it was."""
+        signs = number_word, f" {SPOKEN[c.operator]} ", " equals to "
+        say, sign, equals = signs if words else (str, c.operator, "=")
 
-    def _words(self, c: Calculation, more: int = 0) -> str:
-        o, t, said = number_word(c.o + more), number_word(c.t), SPOKEN[c.operator]
-        tens = f" {number_word(c.r // 10 * 10)}" if c.r > 9 else ""
-        return f"{o} {said} {t} equals to{tens}" if self.forward else f"{number_word(c.r)} equals to {o} {said}"
+        def asked(c: Calculation, more: int = 0) -> str:
+            if not self.forward:
+                return f"{say(c.r)}{equals}{say(c.o + more)}{sign}".rstrip()
+            tens = say(c.r // 10 * (10 if words else 1)) if c.r > 9 else ""
+            return f"{say(c.o + more)}{sign}{say(c.t)}{equals}{tens}".rstrip()
+
+        worked = (f"{asked(e)}{' ' * words}{say(self.answer(e))}\n" for e in self.examples.get(c.operator, ()))
+        return "".join(worked) + asked(c, more)
 
 
 PAPER = Wording()
@@ -164,7 +159,7 @@ def lens_items(calculations: Sequence[Calculation], wording: Wording = PAPER) ->
         targets = {series: of[answer : answer + 1] for series, of in trajectory_words().items()}
         wrong = {series: of[1:answer] + of[answer + 1 :] for series, of in trajectory_words().items()}
         about = wording.cluster(c), wrong, c.operator, str(answer)
-        items.append(LensItem(c.digits, wording.digits(c), targets, *about))
+        items.append(LensItem(c.digits, wording.text(c), targets, *about))
     return items
 
 
@@ -180,8 +175,8 @@ def steering_items(calculations: Sequence[Calculation], wording: Wording = PAPER
         answer = wording.answer(c)
         if c.operator == "+" and (answer < 9 if wording.forward else answer >= 2):
             expected = str(answer + 1) if wording.forward else f"{answer - 1}+1"
-            texts = wording.digits(c), wording.words(c, 1), wording.words(c), expected, str(answer)
-            items.append(SteerItem(c.digits, *texts, wording.cluster(c)))
+            texts = wording.text(c), wording.text(c, words=True, more=1), wording.text(c, words=True)
+            items.append(SteerItem(c.digits, *texts, expected, str(answer), wording.cluster(c)))
     return items
 
 
@@ -191,7 +186,7 @@ def twins(calculations: Sequence[Calculation], wording: Wording = PAPER) -> list
     found = []
     for c in calculations:
         answer = wording.answer(c)
-        asked = wording.digits(c), wording.words(c), str(answer), number_word(answer)
+        asked = wording.text(c), wording.text(c, words=True), str(answer), number_word(answer)
         found.append(Twin(c.digits, *asked, c.operator, c.operator, wording.cluster(c)))
     return found
 
