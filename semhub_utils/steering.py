@@ -8,14 +8,13 @@ edited position is read once: its keys and values are kept in the handle's store
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -84,6 +83,14 @@ class EditPlan:
         """The row of the bank that belongs to a position of a prompt under an edit."""
         items, places = self.shapes[k]
         return self.offsets[k] + (n if items > 1 else 0) * places + place % places
+
+    def first(self, k: int) -> int:
+        """The layer at which forwards under an edit may begin: where it leaves nothing of what is behind the shared
+        beginning."""
+        edit, rows = self.edits[k], zip(self.starts, self.encodings, self.positions[k], strict=True)
+        whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
+        whole = whole and all(row == [*range(start, len(e))] for start, e, row in rows)
+        return edit.layers[0] if whole and begins_inside(self.model, self.encodings) else 0
 
     def note(self) -> None:
         """Count the tokens from the first edited position on, once for every different prompt and edit."""
@@ -154,8 +161,8 @@ def edited_states(
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
-    starts, many, inside = plan.starts, len(edits), begins_inside(model, encodings)
-    firsts = [min(edit.layers) if inside else 0 for edit in edits]
+    starts, many = plan.starts, len(edits)
+    firsts = [plan.first(k) for k in range(many)]
     with torch.inference_mode(False):
         where = model.device_of_layer(model.n_layers)
         ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
@@ -164,15 +171,10 @@ def edited_states(
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
         past, start = beginning(model, together, starts[once[0]], of)
-        begin = nullcontext()
-        if layer := firsts[rows[0] % many]:
-            places = [[*range(start, len(e))] for e in together]
-            states = hidden_states(model, together, positions=places, layers=[layer])
-            rows_of = states.hidden[:, 0].split([len(e) - start for e in together])
-            begin = begun(model, layer, pad_sequence(rows_of, batch_first=True)[of])
+        layer = firsts[rows[0] % many] if start == starts[once[0]] else 0
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with begin, plan.attached([divmod(row, many) for row in rows], start=start), see:
+        with begun(model, layer), plan.attached([divmod(row, many) for row in rows], start=start), see:
             model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
         return seen[0]
 
@@ -185,8 +187,8 @@ def edited_states(
 
 
 @contextmanager
-def begun(model: LanguageModel, layer: int, states: Float[Tensor, "item token hidden"]) -> Iterator[None]:
-    """While open, forwards begin at a layer, with these states: the blocks below it hand on what they are given."""
+def begun(model: LanguageModel, layer: int) -> Iterator[None]:
+    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced."""
 
     def handed_on(*args: Tensor, **kwargs: Tensor) -> Tensor | tuple:
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -195,14 +197,13 @@ def begun(model: LanguageModel, layer: int, states: Float[Tensor, "item token hi
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
             stack.enter_context(patch.object(block, "forward", handed_on))
-        stack.enter_context(model.hook(layer, lambda h: states.to(h.device, h.dtype)))
         yield
 
 
 def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
-    """Whether a forward of these may begin at a layer. It is tried once on a model, as some use again what an early
+    """Whether forwards of these may begin at a layer. It is tried once on a model, as some use again what an early
     block made."""
-    if not encodings or model.written is not None or model.hooked or any(e.content for e in encodings):
+    if not encodings or any(e.content for e in encodings):
         return False
     if model.begins is None:
         seen: dict[int, Tensor] = {}
@@ -213,13 +214,11 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
                 stack.enter_context(model.hook(at, lambda h, at=at: seen.update({at: h})))
             model.run(ids)
             kind.remove()
-            whole = seen[last]
-            try:
-                with begun(model, layer, seen[layer]):
+            half, whole = seen[layer], seen[last]
+            with suppress(TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
+                with begun(model, layer), model.hook(layer, lambda h: half):
                     model.run(ids)
-                apart = relative_error(seen[last], whole, model.dtype)
-            except (TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
-                apart = math.inf
+        apart = relative_error(seen[last], whole, model.dtype) if seen[last] is not whole else math.inf
         model.begins = model.begins if apart <= tolerance(model.dtype, last) else False
     return bool(model.begins)
 

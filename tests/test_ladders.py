@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from semhub_utils.loading import load_model
 from semhub_utils.results import Run, check_parameters
 from semhub_utils.spokes import arithmetic, facts, items, semantics
 from semhub_utils.spokes.items import PatchItem
+from semhub_utils.steering import Edit, begins_inside, patched_states, states_under
 
 load = cache(lambda name: load_model(f"organism:{name}", check=False))
 
@@ -188,6 +189,28 @@ def test_a_model_that_does_no_form_is_shown_in_the_first_and_claims_cannot_be_te
 
 
 # ---- patches of deep models ----
+
+
+def adds(block, first, hidden, *args, **kwargs):
+    """A block that adds what the first one gave."""
+    return block(hidden, *args, **kwargs) + first["states"][:, -hidden.shape[1] :]
+
+
+def test_a_model_that_uses_an_early_block_again_is_run_whole(own):
+    model, first = own("llama"), {}
+    model.blocks[0].register_forward_hook(lambda block, args, out: first.update(states=out))
+    assert begins_inside(model, model.encode(["8=3+"])) and model.begins is torch.Tensor
+    layers, vectors = range(model.n_layers + 1), torch.randn(1, model.n_layers + 1, model.hidden_size)
+    plain = patched_states(model, ["8=3+"], vectors, layers)
+    model.blocks[2].forward = partial(adds, model.blocks[2].forward, first)
+    model.begins = None
+    assert not begins_inside(model, model.encode(["8=3+"])) and model.begins is False
+    for layer in layers:
+        edit = Edit((layer,), vectors[0, layer], mode="replace")
+        want = states_under(model, ["8=3+"], edit)[0][-1, -1]
+        found = patched_states(model, ["8=3+"], vectors, layers)[0, layer]
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+    assert (plain - found).abs().max() > 1e-3
 
 
 def counted(own, n_layers):
