@@ -278,54 +278,36 @@ TRIED = 60
 
 
 def forms(known: Items, n: int, *, seed: int, taught: bool) -> list[Form]:
-    """LADDER; of a model that was taught to put sentences into forms behind a tag, that alone. of: `patch_items` of `n`
-    meanings, none of which are shown or tried."""
+    """LADDER; of a model that was taught to put a sentence into its form behind a tag, that alone. of: `n` logical
+    forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another sentence about to be
+    put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another verb; with the form of
+    that, cut likewise; and with its first content word alone in the place of the sentence.
+
+    Both go on with the lemma of a verb, and nothing but what was read says which. Meanings whose verb does not come
+    again, or whose form does not begin with it, are counted; what is shown or tried is not asked. Raises SemhubError if
+    no two verbs are left.
+    """
+    again, found = "its verb does not come again", []
+    usable = Items(source=known.source).take(
+        m if m.until_again() else LeftOut(again, m.id) for m in shuffled(known, seed)
+    )
     if taught:
-        moved = patch_items(known, n, seed=seed, tagged=True)
-        return [Form("as it was taught", (), sentence_prompts(moved), moved)]
-    found, every = [], _coming_again(known, seed)
-    for name, shown, plain in LADDER:
-        some = [m for m in every if not plain or any(word.startswith(m.verb) for word in m.sentence.split())]
-        first = sorted(some, key=lambda m: len(m.form))[:shown]
-        some, tried = [m for m in some if m not in first], min(TRIED, len(some) // 4)
-        trial, moved = (_moved(every.but(part), n, _behind(first), seed) for part in (some[:tried], some[tried:]))
+        moved = _moved(usable, n, lambda words: f"{words.removesuffix(' .')} {TAG['logic']} :", seed)
+        found.append(Form("as it was taught", (), sentence_prompts(moved), moved))
+    for name, n_shown, plain in () if taught else LADDER:
+        some = [m for m in usable if not plain or any(word.startswith(m.verb) for word in m.sentence.split())]
+        shown = sorted(some, key=lambda m: len(m.form))[:n_shown]
+        before = "".join(f"{m.sentence}\n{m.form}\n\n" for m in shown)
+        some, tried = [m for m in some if m not in shown], min(TRIED, len(some) // 4)
+        parts = (usable.but(part) for part in (some[:tried], some[tried:]))
+        trial, moved = (_moved(part, n, lambda words, before=before: f"{before}{words}\n", seed) for part in parts)
         found.append(Form(name, sentence_prompts(trial), sentence_prompts(moved), moved))
+    found[0].of.some("two forms whose verbs differ and come again")
     return found
 
 
-def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
-    """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
-    sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
-    verb; with the form of that, cut likewise; and with its first content word alone in the place of the sentence.
-
-    Both go on with the lemma of a verb, and nothing but what was read says which. tagged: for the shipped models, which
-    put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
-    does not come again, or whose form does not begin with it, are counted. Raises SemhubError if no two verbs are left.
-    """
-    usable = _coming_again(known, seed)
-
-    def behind_tag(words: str) -> str:
-        return f"{words.removesuffix(' .')} {TAG['logic']} :"
-
-    read = behind_tag if tagged else _behind(sorted(usable, key=lambda m: len(m.form))[:2])
-    return _moved(usable, n, read, seed).some("two forms whose verbs differ and come again")
-
-
-def _coming_again(known: Items, seed: int) -> Items:
-    """Meanings whose verb comes again in their form, which begins with it, in an order drawn by `seed`."""
-    again = "its verb does not come again"
-    return Items(source=known.source).take(
-        m if m.until_again() else LeftOut(again, m.id) for m in shuffled(known, seed)
-    )
-
-
-def _behind(shown: Sequence[Meaning]) -> Callable[[str], str]:
-    """A sentence about to be put into its form, behind others with theirs."""
-    before = "".join(f"{m.sentence}\n{m.form}\n\n" for m in shown)
-    return lambda words: f"{before}{words}\n"
-
-
 def _moved(usable: Items, n: int, read: Callable[[str], str], seed: int) -> Items:
+    """Of `n` of these, each with another one, which is read as `read` has it."""
     rng, found = random.Random(f"patches {seed}"), usable.but()
     for m in usable[:n]:
         if others := [other for other in usable if other.verb != m.verb]:
