@@ -1,7 +1,8 @@
 # make book: execute every chapter, build the site.   make test: the tests.   make browser: the tests of the built site.
+# make weekly: what takes environments of its own or long: wheel and sdist as a user has them, sweeps.
 # Needed: Python 3.11 or newer, pip, make. Another Python: make book PYTHON=/path/to/python3.12
 .DELETE_ON_ERROR:
-.PHONY: book test browser address clean
+.PHONY: book test browser weekly address clean
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
@@ -16,6 +17,9 @@ test: $(READY)
 
 browser: $(READY)
 	$(BIN)/python -m pytest tests/browser -n 2
+
+weekly: $(READY)
+	$(BIN)/python -m pytest tests/weekly
 
 # writes the address in _config.yml into badges, install cells, README.md and CITATION.cff
 address: $(READY)

@@ -5,6 +5,9 @@
 #
 # **Inside a model, do a Spanish sentence, a sum and a line of code meet in one place, and does that place speak English?**
 #
+# ```{glue} answer
+# ```
+#
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # Language models bring inputs of equal meaning, from different languages and data types, close together in their middle
@@ -138,7 +141,11 @@ similarity.claims(
 # The question was whether different kinds of input meet in one place, and whether that place speaks English. On this model:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a prompt is nearest to its twin of equal meaning",
+    }
+)
 
 # %% [markdown]
 # - The hypothesis has two parts: states of equal meaning meet, and where they meet reads as English. Either can hold alone.

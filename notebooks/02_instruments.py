@@ -5,6 +5,9 @@
 #
 # **How do you read a layer without fooling yourself?**
 #
+# ```{glue} answer
+# ```
+#
 # The whole book uses four instruments: hidden states, the lens, similarity and interventions. Each is a formula of one line,
 # and each has a trap that has found its way into published figures. Here you step into the traps on purpose, on a live model,
 # and see how large the mistake is.
@@ -243,7 +246,12 @@ similarity.curves(
 # The question was how to read a layer without fooling yourself.
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "shared-punctuation": "a shared full stop alone makes unrelated texts more alike",
+        "similarity": "in the middle layers a Spanish prompt is nearest to its English twin",
+    }
+)
 
 # %% [markdown]
 # - Say which tensor: before the final norm, layer 0 for the embeddings.

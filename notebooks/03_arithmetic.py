@@ -5,6 +5,9 @@
 #
 # **When a model reads `8=3+`, does it think of the word *five*?**
 #
+# ```{glue} answer
+# ```
+#
 # Digits and number words name the same things with different tokens. If meaning lives in a shared space, the two should meet
 # on the way from input to output. This chapter asks five times, each time with another instrument.
 #
@@ -354,7 +357,18 @@ patches.claims(
 # before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a calculation is nearest to its word form",
+        "lens-meaning": "the middle layers hold the right number word",
+        "lens-lead": "the number word is ahead of the digit there",
+        "lens-end": "the digit wins at the end",
+        "trajectory": "states pass near their own number word",
+        "steering": "a vector of number words changes the digits that are written",
+        "patch": "the state of a worded sum pushes the digits' run to its answer",
+        "patch-answer": "that answer is then written, as a digit",
+    }
+)
 
 # %% [markdown]
 # - Similarity, lens and trajectories say what can be read; only the intervention and the patch say what is used.

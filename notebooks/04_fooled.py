@@ -5,6 +5,9 @@
 #
 # **If there were no hub, would this book find one all the same?**
 #
+# ```{glue} answer
+# ```
+#
 # An instrument is worth what it says when there is nothing to find. In this chapter you build fake hubs: states that look alike
 # for reasons other than meaning. Raw cosine falls for all of them. Then you let the evidence judge the same states, and count
 # how often it is fooled, and how strong a true hub has to be to be seen.
@@ -395,7 +398,12 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 # The question was whether the book would find a hub where there is none.
 
 # %% tags=["hide-input"]
-chapter.finish()
+chapter.finish(
+    {
+        "raw": "to raw cosine, fake hubs look more like a hub than a true one",
+        "told-apart": "the book's evidence tells true hubs from fakes",
+    }
+)
 
 # %% [markdown]
 # - A high raw cosine is no evidence. Many things other than meaning make one.

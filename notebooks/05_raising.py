@@ -5,6 +5,9 @@
 #
 # **When does a hub appear, before or after each data type is mastered, and what has to be there for it to grow?**
 #
+# ```{glue} answer
+# ```
+#
 # The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise two
 # small ones yourself, with a hub and without, and watch them with the instruments of the last chapters. Then you look at the full
 # trainings, and put all models side by side.
@@ -318,7 +321,13 @@ glue("control_seeds", int(answered.seeds.min()))
 # The question was when a hub appears, whether before or after each type is mastered, and what has to be there.
 
 # %% tags=["hide-input"]
-chapter.finish()
+chapter.finish(
+    {
+        "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
+        "live/alike": "what it holds of them is more alike across languages too",
+        "order": "items meet before they are answered",
+    }
+)
 
 # %% [markdown]
 # - A loss curve does not show a hub. Answers to held-out facts do, and so does the likeness of states, against a null.

@@ -5,6 +5,9 @@
 #
 # **When a model reads Chinese, are its middle layers near English?**
 #
+# ```{glue} answer
+# ```
+#
 # A sentence and its translation mean the same and share hardly a token. If there is a hub, their states should meet in the
 # middle, and a middle layer should hold the English of the word that comes next. You test the first with pairs of sentences
 # in four languages, the second word by word over running text.
@@ -423,7 +426,16 @@ patches.claims(
 # rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a sentence is nearest to the English of equal meaning",
+        "lens-meaning": "the middle layers hold the English of the next word",
+        "lens-lead": "English is ahead of the own word there",
+        "lens-end": "the own word wins at the end",
+        "patch": "the state of an English question pushes the answer in another language",
+        "patch-answer": "that answer is then given, in that language",
+    }
+)
 
 # %% [markdown]
 # - How a sentence ends decides what its last state is about. Choose the ending, and the sentences to compare with, before you look.

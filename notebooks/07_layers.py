@@ -5,6 +5,9 @@
 #
 # **When a model reads Chinese, which language do its layers speak?**
 #
+# ```{glue} answer
+# ```
+#
 # The last chapters followed single words. Here you drop the words and keep the language: at every position of running text, how
 # much of the lens's probability lies on English tokens, how much on Chinese ones? Then you ask what such a share can prove.
 #
@@ -246,7 +249,13 @@ meaning.claims(
 # the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "layers-lead": "English has more of the probability in the middle layers",
+        "layers-end": "the language of the text has more of it at the end",
+        "layers-meaning": "a middle layer favours the English of this very line",
+    }
+)
 
 # %% [markdown]
 # - A share of a language is an average over tokens: ask first how well single tokens tell languages apart.

@@ -5,6 +5,9 @@
 #
 # **Can two English words change the sentiment of what a model writes in Spanish?**
 #
+# ```{glue} answer
+# ```
+#
 # A lens shows that English words can be read from the states of a model that reads Spanish. It does not show that the
 # model uses them. So you write: take what tells *good* from *bad* in English, add it while the model reads Spanish, and look
 # at what it writes.
@@ -341,7 +344,16 @@ patches.claims(
 # model, by rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "sentiment-mass": "good minus bad, in English, makes next words more pleasant",
+        "sentiment": "it makes whole continuations more pleasant",
+        "native-mass": "it moves a language nearly as far as its own vector",
+        "fluency": "the texts stay as fluent",
+        "relevance": "they stay relevant",
+        "patch": "the state of a pleasant English word makes the next word more pleasant",
+    }
+)
 
 # %% [markdown]
 # - Ask first whether the vector works in its own language; only then whether it crosses.

@@ -5,6 +5,9 @@
 #
 # **When a model reads `[red, green,` does it think of the word *and*?**
 #
+# ```{glue} answer
+# ```
+#
 # Python leaves words out. Between the items of a list English says *and*; before an argument it would say what the argument
 # is for. If a model reads code through English, the words that are left out should be there on the way from input to output.
 # You look for them twice, and then write one in to see what it does.
@@ -376,7 +379,17 @@ patches.claims(
 # on this model, by rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "and-lead": 'between the items of a list a middle layer holds the word "and"',
+        "and-place": "more so than between arguments",
+        "and-end": "the next token wins at the end",
+        "lens-meaning": "the middle layers hold the parameter's name before its argument",
+        "steering": "start minus end changes the range that is written",
+        "patch": "the state of an English question pushes the answer in code",
+        "patch-answer": "that answer is then written, as code",
+    }
+)
 
 # %% [markdown]
 # - A word that is ahead at one kind of place says little until you have looked at the same token elsewhere.

@@ -5,6 +5,9 @@
 #
 # **Does a model that reads *Emma sees Liam* know who sees and who is seen?**
 #
+# ```{glue} answer
+# ```
+#
 # A logical form says it with role words: `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`. If sentences and
 # forms share a space, a sentence should be nearer to its own form than to others, even to one in which the two people have
 # changed places. And on the way to a name, a layer might hold the word of the role that this name will have.
@@ -361,7 +364,16 @@ patches.claims(
 # rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a sentence is nearest to its logical form",
+        "similarity/names swapped": "nearer than to the form with its names swapped",
+        "roles/lead": "before a name a middle layer raises the word of its role",
+        "roles/same position": "it does so wherever the name stands",
+        "patch": "the state of a sentence pushes its verb in another's form",
+        "patch-answer": "the form then goes on with that verb",
+    }
+)
 
 # %% [markdown]
 # - Sentence and form can be alike for their build, their words or the order of their names, without anyone knowing who did it.

@@ -5,6 +5,9 @@
 #
 # **When a model looks at a red square, does it think of the word *red*?**
 #
+# ```{glue} answer
+# ```
+#
 # A picture comes to a language model as a row of vectors, one for each patch, made by an encoder that has never seen a word.
 # If the model has one place for meaning, these vectors should end up near the words for what they show, though nobody will
 # ever read a word off a patch. This chapter asks with similarity and with the lens, asks the model itself in several languages,
@@ -469,7 +472,17 @@ recoloured.claims(
 # fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a picture is nearest to its own caption",
+        "colours": "a plain picture reads as its colour",
+        "nouns": "a picture reads as the things its caption names",
+        "segments": "a thing is read at its own patches",
+        "answers": "asked in another language, the model names what it sees",
+        "patch": "the state of a colour word pushes the answer to that colour",
+        "recolour": "a patch of another colour changes the colours that are named",
+    }
+)
 
 # %% [markdown]
 # - A picture that a model can answer questions about need not be one whose patches read as words: ask by more than one instrument.

@@ -5,6 +5,9 @@
 #
 # **When a model hears a dog bark, does it hold the word *dog*, and does it use it?**
 #
+# ```{glue} answer
+# ```
+#
 # A language model that hears gets a sound as a row of vectors, one for each small stretch of time, put where words would
 # stand. Nobody asks that these vectors look like words. If meaning lives in a shared space, they should come to lie where the
 # words lie all the same, and what is done to them in English should be felt in every language that asks.
@@ -452,7 +455,16 @@ patches.claims(
 # fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "clip-label": "in the middle layers a sound is nearest to its own label",
+        "label-words": "the label's words are read at the sound",
+        "answers": "asked in another language, the model says what it hears",
+        "push-states": "the state of a word turns the answer",
+        "push-unembedding": "so does a word's row of the unembedding",
+        "patch-answer": "the state of a word written over the sound is answered",
+    }
+)
 
 # %% [markdown]
 # - A lens sees only what lies where the output has its words. Compare with states of words before you say that there are none.

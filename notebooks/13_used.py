@@ -5,6 +5,9 @@
 #
 # **Does a model use what its languages share, or does it only lie there?**
 #
+# ```{glue} answer
+# ```
+#
 # Most chapters read states. What can be read need not be used: a model may carry a meaning along and answer from something
 # else. So you do two things to the model. You move a concept from one language's run into another's. And you take away what
 # the types share, and see what is lost.
@@ -210,7 +213,13 @@ needed.claims(
 # rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "concepts": "a state carries its concept into another language's run",
+        "concepts-mean": "the mean over languages carries it no worse",
+        "necessity": "without what two languages share, the right continuation falls",
+    }
+)
 
 # %% [markdown]
 # - A patch that says the word of its own run has moved an answer, not a concept. Look at the language it comes out in.

@@ -59,9 +59,10 @@ Say = Callable[[str], None]
 
 
 def find_book(start: Path | None = None) -> Path:
-    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies."""
+    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies, in whose
+    installed copy are the chapters alone."""
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents, PACKAGE.parent):
+    for folder in (start, *start.parents, PACKAGE.parent, PACKAGE / "chapters"):
         if (folder / "_toc.yml").is_file():
             return folder
     raise SemhubError(

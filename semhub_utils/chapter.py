@@ -13,12 +13,14 @@ import pandas as pd
 from semhub_utils.errors import need
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, note, verdict_table
+from semhub_utils.finding import Finding
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
+from semhub_utils.markup import Html, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import GENERATED, Form, Items
+from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
 
@@ -154,23 +156,20 @@ class Chapter:
             [first], best = tried[0].values(), max(some.share for some in tried[1:])
             why = f"{first} In {len(tried) - 1} other forms it is right on at most {best:.0%}."
         right = {*known.table["series"][known.table["value"] == 1]}
-        some = (
-            "all {1} items, of which the model gets {0} right"
-            if every
-            else "the {0} of {1} items that the model gets right"
-        )
+        of = "all {1} items, of which the model gets {0} right", "the {0} of {1} items that the model gets right"
         lost = Counter({core.TOO_LONG: len(form.asked) - len(asked), WRONG: (len(asked) - len(right)) * (not every)})
         read = {item.id for item in asked if every or item.id in right}
-        of = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
-        given = {"form": f"{form.name}; {some.format(len(right), len(asked))}", "dropped": lost}
-        return Climbed(form, why, form.of.but(of) if isinstance(form.of, Items) else of, given, known.share)
+        read = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
+        given = {"form": f"{form.name}; {of[not every].format(len(right), len(asked))}", "dropped": lost}
+        return Climbed(form, why, form.of.but(read) if isinstance(form.of, Items) else read, given, known.share)
 
-    def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
-        book's own was asked about nothing but generated items, say so above it."""
+    def finish(self, about: Mapping[str, str]) -> Html:
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
+        stands; where another model than the book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
-        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.card:
+        shown = answer(self.results.claims, about, self.model.model_id)
+        glue("answer", shown)
+        if self.results.provenance()["data"] != GENERATED or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 

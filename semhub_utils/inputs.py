@@ -217,8 +217,9 @@ class Reader:
         if "return_for_text_completion" in {*kinds, *inspect.get_annotations(kinds.get("text_kwargs", dict))}:
             given["return_for_text_completion"] = True  # or an end of turn is put behind the text
         if prompt.images:
-            # said, or a picture one or three pixels high would be taken to have its channels first
-            given |= {"images": [rgb(image) for image in prompt.images], "input_data_format": "channels_last"}
+            # arrays, and said, or a picture one or three pixels high would be taken to have its channels first: some
+            # versions put a picture's channels first themselves and then believe what is said of the picture
+            given |= {"images": [np.array(rgb(image)) for image in prompt.images], "input_data_format": "channels_last"}
         if prompt.sounds:
             rate = self.hearing.sampling_rate
             whole = all(len(sound.samples) and np.isfinite(sound.samples).all() for sound in prompt.sounds)

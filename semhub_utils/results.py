@@ -308,13 +308,17 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
 
 
 def glue(name: str, value: Any, fmt: str = "") -> None:
-    """Store `format(value, fmt)` under `name` for MyST's `{glue}` roles, which print it as it is."""
+    """Store `format(value, fmt)` under `name` for MyST's `{glue}` roles, which print it as it is; a piece of HTML for
+    its directive, which shows it."""
     from IPython.display import display
 
     prefix = "application/papermill.record/"
     # MyST prints a string's quotes unless told not to, and without quotes would read "0.10" as the number 0.1.
     metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}, "strip_text_quotes": True}
-    display({prefix + "text/plain": repr(format(value, fmt))}, raw=True, metadata=metadata)
+    data = {prefix + "text/plain": repr(format(value, fmt))}
+    if hasattr(value, "_repr_html_"):
+        data = {prefix + "text/html": value._repr_html_(), prefix + "text/plain": repr(value)}
+    display(data, raw=True, metadata=metadata)
 
 
 def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:

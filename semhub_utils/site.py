@@ -37,7 +37,9 @@ def make(
 ) -> tuple[list[book.Outcome], Path | None]:
     """Execute every chapter of the book and build the site; what became of each, and the front page, or None where
     none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
-    how: workers, fresh and say, for `book.run`."""
+    how: workers, fresh and say, for `book.run`. SemhubError where there is no checkout."""
+    whole = (root / "_config.yml").is_file()
+    need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
@@ -81,7 +83,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("notebooks", "tests", "book/_generated"):
         (target / name).mkdir()
-    shutil.copy(book.PACKAGE / "static/cards.css", target / "book/_static")
+    shutil.copy(book.PACKAGE / "static/findings.css", target / "book/_static")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}

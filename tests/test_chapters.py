@@ -261,7 +261,7 @@ class TestPage:
     def test_every_claim_is_judged_and_every_number_glued(self, path):
         notebook = jupytext.read(path)
         source = "\n".join(c.source for c in code_cells(notebook))
-        assert re.search(r"\.claims?\(", source) and source.rstrip().endswith("chapter.finish()")
+        assert re.search(r"\.claims?\(", source) and "\nchapter.finish(\n" in source
         prose = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
         used, made = set(re.findall(r"\{glue\}`(\w+)`", prose)), re.findall(r'glue\(f?"([\w{}]+)"', source)
         made = [re.sub(r"\{\w+\}", r"\\w+", name) for name in made]  # a loop fills in a part

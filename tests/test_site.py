@@ -103,7 +103,7 @@ def test_text_in_a_chart_cannot_end_its_script():
 def test_machine_only_cells_are_left_out(built):
     text = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
     assert "n_items" in text
-    assert "@layer semhub" not in text and "_static/cards.css" in text and (built / "_static/cards.css").is_file()
+    assert "@layer semhub" not in text and "_static/findings.css" in text and (built / "_static/findings.css").is_file()
     assert "injected" not in text and "google.colab" not in text
     assert not [page for page in built.rglob("*.*") if b"/somewhere/of/mine" in page.read_bytes()]
     assert 'class="colab-badge" href="https://colab.research.google.com/github/' in text
