@@ -6,7 +6,6 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -189,38 +188,30 @@ def edited_states(
 @contextmanager
 def begun(model: LanguageModel, layer: int) -> Iterator[None]:
     """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced."""
-
-    def handed_on(*args: Tensor, **kwargs: Tensor) -> Tensor | tuple:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden, None) if model.begins is tuple else hidden
-
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
-            stack.enter_context(patch.object(block, "forward", handed_on))
+            stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
         yield
 
 
 def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
-    """Whether forwards of these may begin at a layer. It is tried once on a model, as some use again what an early
-    block made."""
+    """Whether forwards of these may begin at a layer. It is tried once on a model: some use again what an early block
+    made, or their blocks give more than states."""
     if not encodings or any(e.content for e in encodings):
         return False
     if model.begins is None:
-        seen: dict[int, Tensor] = {}
-        ids, (layer, last) = pad(encodings[:1]), (model.n_layers // 2, model.n_layers)
-        kind = model.blocks[0].register_forward_hook(lambda block, args, out: setattr(model, "begins", type(out)))
+        seen: dict[int, list[Tensor]] = {model.n_layers // 2: [], model.n_layers: []}
+        (layer, half), (last, whole) = seen.items()
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
-            for at in (layer, last):
-                stack.enter_context(model.hook(at, lambda h, at=at: seen.update({at: h})))
-            model.run(ids)
-            kind.remove()
-            half, whole = seen[layer], seen[last]
+            for at, states in seen.items():
+                stack.enter_context(model.hook(at, states.append))
+            model.run(ids := pad(encodings[:1]))
             with suppress(TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
-                with begun(model, layer), model.hook(layer, lambda h: half):
+                with begun(model, layer), model.hook(layer, lambda h: half[0]):
                     model.run(ids)
-        apart = relative_error(seen[last], whole, model.dtype) if seen[last] is not whole else math.inf
-        model.begins = model.begins if apart <= tolerance(model.dtype, last) else False
-    return bool(model.begins)
+        bound = tolerance(model.dtype, last)
+        model.begins = len(whole) > 1 and relative_error(whole[1], whole[0], model.dtype) <= bound
+    return model.begins
 
 
 def next_token_logprobs(

@@ -268,25 +268,19 @@ LADDER = ("asked plainly", "behind three answered questions of the kind")
 
 def forms(twins: Sequence[Twin], *, seed: int, taught: bool) -> list[Form]:
     """LADDER; of a model that was taught to answer, the first alone. What counts is the answer to the hub's question.
-    of: the twins, without EXAMPLES of each relation and the trial, a quarter."""
-    order = [*twins] if taught else shuffled(twins, seed)
-    kinds = {t.relation: [] for t in order}
-    for t in () if taught else order:
-        kinds[t.relation] += [t] * (len(kinds[t.relation]) < EXAMPLES)
-    left = [t for t in order if t not in kinds[t.relation]]
-    tried, found = 0 if taught else len(left) // 4, []
-    for name, some in zip(LADDER[: 1 if taught else None], ({}, kinds), strict=False):
-        known = [_behind(t, some.get(t.relation, ())) for t in left]
+    of: the twins, without EXAMPLES of each relation, each type's in front of its own, and the trial, a quarter."""
+    left, shown, found = [*twins] if taught else shuffled(twins, seed), {}, []
+    for kind in () if taught else {t.relation for t in left}:
+        shown[kind] = [t for t in left if t.relation == kind][:EXAMPLES]
+    left = [t for t in left if t not in shown.get(t.relation, ())]
+    for name, some in zip(LADDER, [{}] if taught else [{}, shown], strict=False):
+        known, tried = [], 0 if taught else len(left) // 4
+        for t in left:
+            own, hub = ("".join(f"{e[k]} {e[k + 2]}\n" for e in some.get(t.relation, ())) for k in (1, 2))
+            known.append(t._replace(prompt=own + t.prompt, hub_prompt=hub + t.hub_prompt))
         asked = [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in known]
         found.append(Form(name, asked[:tried], asked[tried:], known[tried:]))
     return found
-
-
-def _behind(twin: Twin, examples: Sequence[Twin]) -> Twin:
-    """A question behind others with their answers, each type by itself."""
-    own = "".join(f"{t.prompt} {t.answer}\n" for t in examples)
-    hub = "".join(f"{t.hub_prompt} {t.hub_answer}\n" for t in examples)
-    return twin._replace(prompt=own + twin.prompt, hub_prompt=hub + twin.hub_prompt)
 
 
 def interchange_items(twins: Sequence[Twin], seed: int) -> list[PatchItem]:
