@@ -42,13 +42,16 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin
+from semhub_utils.chapter import begin, diagram
 from semhub_utils.experiments import alike, layers
 from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import facts, languages
 from semhub_utils.widgets import LensGrid
 
 chapter = begin("hypothesis", globals())
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## Which word does each layer hold?

@@ -43,7 +43,7 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, traps
 from semhub_utils.loading import self_check
 from semhub_utils.spokes import facts
@@ -54,6 +54,9 @@ model = chapter.model
 chosen = facts.prompts("spanish", n_items, seed=seed, held_out=False)
 pairs = facts.similarity_pairs(chosen)
 prompts = [pair.a for pair in pairs]
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## Hidden states: which tensor is layer $l$?

@@ -43,13 +43,16 @@ max_result = None  # results stay below this: 100 as in the paper, or as far as 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, interventions, patching, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
 
 chapter = begin("arithmetic", globals(), "max_result")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The items

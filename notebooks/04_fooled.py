@@ -44,7 +44,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils import calibration
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
 from semhub_utils.spokes import facts
@@ -53,6 +53,9 @@ from semhub_utils.verdicts import judge
 chapter = begin("fooled", globals())
 glue("pairs", PAIRS)
 glue("worlds", n_items)
+
+# %% tags=["hide-input"]
+diagram("evidence")
 
 # %% [markdown]
 # ## Build one by hand

@@ -44,11 +44,14 @@ data_dir = None  # this chapter makes its own items
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
 
 chapter = begin("raising", globals(), "steps")
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## What is true of each model by construction

@@ -45,12 +45,15 @@ sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, left_out, listing
+from semhub_utils.chapter import begin, diagram, glue, left_out, listing
 from semhub_utils.experiments import alike, core, patching, words
 from semhub_utils.spokes import facts, languages
 
 chapter = begin("languages", globals(), "n_words", "sentences")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sentences

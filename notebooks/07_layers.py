@@ -43,11 +43,14 @@ sentences = None  # "generated", or "ntrex" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import layers
 from semhub_utils.spokes import languages
 
 chapter = begin("layers", globals(), "n_counted", "sentences")
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The texts

@@ -47,13 +47,16 @@ judge_model = None  # the model whose perplexity counts, or the steered one itse
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
 
 chapter = begin("steering", globals(), "n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("intervention")
 
 # %% [markdown]
 # ## The prompts

@@ -44,13 +44,16 @@ programs = None  # "generated", "mbpp" (over the network without data_dir) or "s
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.items import forms, interchange_items
 
 chapter = begin("code", globals(), "programs")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The programs

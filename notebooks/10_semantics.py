@@ -44,12 +44,15 @@ sentences = None  # "generated", or "cogs" (over the network without data_dir)
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
 
 chapter = begin("semantics", globals(), "sentences")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sentences and their forms

@@ -44,13 +44,16 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
 
 chapter = begin("vision", globals(), needs="image")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## The pictures

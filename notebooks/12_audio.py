@@ -44,7 +44,7 @@ plain_questions = None  # ask as one asks an assistant: yes or no, or by default
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
@@ -52,6 +52,9 @@ from semhub_utils.widgets import ClipPlayer
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound")
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sounds

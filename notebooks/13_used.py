@@ -44,7 +44,7 @@ data_dir = None  # a folder with NTREX-128, for running text
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import used, words
 from semhub_utils.experiments.core import readable
 from semhub_utils.spokes import arithmetic, facts, languages, translation
@@ -52,6 +52,9 @@ from semhub_utils.spokes.items import continued
 
 chapter = begin("used", globals())
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("intervention")
 
 # %% [markdown]
 # ## A concept in another language

@@ -42,6 +42,7 @@ from .identity import (
     digest,
     folder_digest,
     is_folder,
+    local,
     model_slug,
     of_package,
     slug,
@@ -224,9 +225,10 @@ def plan(
             said = f"{name} was given {value!r} and by --set {settings.get(name)!r}; one of them would do."
             need(settings.get(name, value) == value, said)
         given = {"results_dir": str(results_dir)} | settings | options
-        for name in ("model_id", "data_dir"):
-            if is_folder(given.get(name)):
-                given[name] = str(Path(given[name]).expanduser().resolve())
+        if path := local(str(given.get("model_id") or "")):
+            given["model_id"] = str(path)
+        if is_folder(given.get("data_dir")):
+            given["data_dir"] = str(Path(given["data_dir"]).expanduser().resolve())
         jobs += [_job(chapter, given, out.resolve(), apart) for chapter in chosen]
     return list({job.output: job for job in jobs}.values())
 

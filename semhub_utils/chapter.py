@@ -16,13 +16,13 @@ from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
-from semhub_utils.markup import Html, note
+from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.strips import answer
 
-__all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
+__all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
 
 TOY = (
     "All items of this run are generated from the made-up world that the models of this book were taught. What holds "

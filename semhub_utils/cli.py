@@ -17,7 +17,7 @@ EPILOG = """examples:
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub tune gpt2 --text lines.txt --kind jacobian       fit a Jacobian lens, which they show as well
   semhub bench --json                                     time and memory against the released method"""
-MODEL = "id on the Hugging Face hub, local folder, or organism:NAME"
+MODEL = "id on the Hugging Face hub, local folder (also of a PEFT adapter), GGUF file, ID:FILE.gguf, or organism:NAME"
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
 Options = argparse.Namespace
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import figures
+from . import captions, figures
 from .evidence import Evidence
 from .markup import STYLE, Html, cell_text, note, table_box, with_band
 from .results import Run
@@ -72,17 +72,20 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return told.drop(columns=alike), "; ".join(said)
 
 
-def show(chart, table: pd.DataFrame) -> Html:
-    """Chart and data table (as `compact` makes it) as one figure; a note in place of a chart as it is.
+def show(chart, table: pd.DataFrame, caption: str = "") -> Html:
+    """A chart with its title and caption, what its marks mean, and its data (as `compact` makes them) as one figure.
 
     The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
     """
-    if isinstance(chart, Html):
-        return chart
+    about = chart.usermeta
+    chart.description = f"{chart.description} {caption}".strip()
     html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
-    return Html(f'{STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
+    said = f"<b>{escape(about['title'])}</b>" + f" {escape(caption)}" * bool(caption)
+    key = f'<p class="figure-key">{escape(about["notes"])}</p>' if about["notes"] else ""
+    figure = f'<figure class="semhub-figure"><figcaption>{said}</figcaption>{html}{key}{listing}</figure>'
+    return Html(STYLE + figure, chart.description)
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,10 @@ class Finding:
             options["switch"] = (*switches, "reading")[0]
         else:
             options |= {"types": {**self.types, **(types or {})}, "switch": switches}
-        return show(draw(table, **options), table)
+        caption = captions.told(table, switches, options.get("x") or "layer")
+        if not table["value"].abs().max() > 0:
+            return note(f"{options['title']} {caption}")
+        return show(draw(table, **options), table, caption)
 
 
 def _laid_out(

@@ -331,11 +331,18 @@ def training(model: Any) -> dict:
 
 
 def model_slug(model_id: str, revision: str | None = None) -> str:
-    """The folder name of a model. A local folder gives its name and a hash of its path, as two may share a name."""
-    if is_folder(model_id):
-        path = Path(model_id).expanduser().resolve()
+    """The folder name of a model. A local folder or GGUF file gives its name and a hash of its path, as two may share a
+    name."""
+    if path := local(model_id):
         model_id = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
     return slug(model_id) + (f"--{slug(revision)}" if revision else "")
+
+
+def model_label(provenance: Mapping[str, Any]) -> str:
+    """What a page calls the model of a run: its name, revision and quantisation, and the base of an adapter."""
+    name = "@".join(filter(None, (provenance["model"], provenance["revision"])))
+    more = [provenance.get("quantisation"), (base := provenance.get("base")) and f"on {base}"]
+    return f"{name} ({', '.join(filter(None, more))})" if any(more) else name
 
 
 def slug(text: str) -> str:
@@ -343,11 +350,20 @@ def slug(text: str) -> str:
 
 
 def placeless(name: str, value: Any) -> Any:
-    """A parameter's value, but a folder by its name alone, and the model's by its slug: where it lies is nobody's
+    """A parameter's value, but a folder by its name alone, and a local model's by its slug: where it lies is nobody's
     business."""
-    if not is_folder(value):
-        return value
-    return model_slug(value) if name == "model_id" else Path(value).resolve().name
+    if name == "model_id":
+        return model_slug(value) if isinstance(value, str) and local(value) else value
+    return Path(value).resolve().name if is_folder(value) else value
+
+
+def local(model_id: str) -> Path | None:
+    """The folder or GGUF file (FOLDER:FILE.gguf too) that a model is; None for a shipped one and for one of the hub."""
+    path, (folder, _, file) = Path(model_id).expanduser(), model_id.rpartition(":")
+    if not path.exists() and file.endswith(".gguf") and is_folder(folder):
+        path = Path(folder).expanduser() / file
+    is_model = path.is_dir() or path.suffix == ".gguf" and path.is_file()
+    return path.resolve() if model_id and is_model else None
 
 
 def is_folder(value: Any) -> bool:

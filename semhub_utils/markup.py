@@ -3,6 +3,7 @@
 It inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -28,6 +29,12 @@ class Html:
 
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'findings.css').read_text(encoding='utf-8')}</style>"
 """Of tables, strips and figures; each brings it along, as Colab shows every output in a frame of its own."""
+
+
+def diagram(name: str) -> Html:
+    """A drawing of the book's: hub, similarity, lens, intervention or evidence; in the colours of the page."""
+    drawn = (Path(__file__).parent / "static" / "diagrams" / f"{name}.svg").read_text(encoding="utf-8")
+    return Html(STYLE + drawn, re.search(r"<desc.*?>(.*?)</desc>", drawn)[1])
 
 
 def cell_text(value: object) -> str:

@@ -32,6 +32,13 @@ def tolerance(dtype: torch.dtype, n_layers: int) -> float:
     return TOLERANCE.get(dtype) or ROUNDINGS * torch.finfo(dtype).eps * n_layers**0.5
 
 
+def rounding(module: nn.Module) -> torch.dtype:
+    """What the states of a module are rounded like: its own dtype, or bfloat16 where its weights are of few bits, as
+    such kernels round as coarsely, and by what else is in the batch (LLM.int8, arXiv 2208.07339)."""
+    few = getattr(module.config, "quantization_config", None) is not None
+    return torch.bfloat16 if few else module.get_output_embeddings().weight.dtype
+
+
 def relative_error(ours: Tensor, reference: Tensor, dtype: torch.dtype = torch.float32) -> float:
     """Largest absolute difference over the largest absolute value of the reference. Of values made in half precision,
     where a rounding is about as large as the value: the largest root-mean-square difference of a row, each dimension in
@@ -137,7 +144,7 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
                 hooks.enter_context(part.register_forward_hook(leave))
         module(input_ids=probe, use_cache=False)
 
-    last, dtype = seen["last"], found.head.weight.dtype
+    last, dtype = seen["last"], rounding(module)
     bound, hidden = tolerance(dtype, len(found.blocks)), module.config.get_text_config(decoder=True).hidden_size
     shape = tuple(last.shape)
     need_decoder(shape[2:] == (hidden,), model_id, f"has blocks that give states of shape {shape}")
@@ -188,6 +195,8 @@ class LanguageModel:
     fingerprint: str | None = None  # what `identity.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
     card: Mapping = MappingProxyType({})  # of the training by this book that made the weights: `identity.training`
+    quantisation = ""  # of its weights, in words such as "Q4_K_M"
+    base = ""  # the model that the adapter, which it is named by, was merged into
     find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
@@ -229,6 +238,7 @@ class LanguageModel:
     blocks = property(lambda self: self.structure.blocks)
     device = property(lambda self: self.unembedding.device)
     dtype = property(lambda self: self.unembedding.dtype)
+    rounding = property(lambda self: rounding(self.module))
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:

@@ -179,6 +179,8 @@ class Run:
             "chapter": self.chapter,
             "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
+            "quantisation": getattr(self.model, "quantisation", ""),
+            "base": placeless("model_id", getattr(self.model, "base", "")),
             "weights": of_model(self.model),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
             "data": ", ".join(sorted(self._sources - {"generated"})) or "generated",
@@ -290,7 +292,7 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
             raise SemhubError(f"There is no parameter {name!r}; the nearest is {near!r}, of {', '.join(names)}.")
     checked = {name: None if value == "" else value for name, value in parameters.items()}
     wanted = {
-        "model_id": (_is_name, "a Hugging Face model id, a folder or a name such as 'organism:hub'"),
+        "model_id": (_is_name, "a Hugging Face model id, a folder, a GGUF file or a name such as 'organism:hub'"),
         "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
         "device": (_is_device, "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing,"),
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),

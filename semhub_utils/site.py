@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import nbformat
 
 from . import book
 from .errors import SemhubError, need
+from .identity import model_label
 from .results import finished
 from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
 
@@ -22,6 +24,7 @@ from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
+FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
@@ -63,9 +66,18 @@ def make(
     return became, build_site(executed, build / "html", build / "results", root=root, strict=strict)
 
 
-def clean(notebook: dict) -> dict:
+def clean(notebook: dict, chapter: str = "") -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
-    badge as a plain link, and figures and cards without the style that each brings along."""
+    badge as a plain link, figures and strips without the style that each brings along, and figures with the number of
+    `chapter` and their own, which is their address too."""
+    numbers = count(1)
+
+    def numbered(figure: re.Match) -> str:
+        said = f"{chapter}.{next(numbers)}"
+        at = f"figure-{said.replace('.', '-')}"
+        link = f'<a class="figure-number" href="#{at}">Figure {said}</a> '
+        return figure[0].replace(">", f' id="{at}">', 1) + link
+
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [c for c in notebook["cells"] if not LEFT_OUT & set(c["metadata"].get("tags", []))]
     for cell in notebook["cells"]:
@@ -73,7 +85,7 @@ def clean(notebook: dict) -> dict:
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
             if html := "".join(output.get("data", {}).get("text/html", "")):
-                output["data"]["text/html"] = STYLE.sub("", html)
+                output["data"]["text/html"] = FIGURE.sub(numbered, STYLE.sub("", html))
     return notebook
 
 
@@ -90,7 +102,8 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     for chapter in book.chapters(root):
         source = there.get(chapter.path.name)
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
-        nbformat.write(clean(nbformat.read(source, as_version=4)), target / "notebooks" / source.name)
+        number = chapter.stem.partition("_")[0].lstrip("0")
+        nbformat.write(clean(nbformat.read(source, as_version=4), number), target / "notebooks" / source.name)
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
@@ -134,7 +147,7 @@ def rows_table(results: Path) -> str:
     rows: dict[int, list[Sequence[str]]] = {}
     for folder, of in claims.items():
         provenance = models[folder][0]["provenance"]
-        model = "@".join(filter(None, (provenance["model"], provenance["revision"])))
+        model = model_label(provenance)
         for row in by_row(of):
             if row["verdict"] != NOT_RUN:
                 types = "; ".join(f"{name}: {verdict}" if name else verdict for name, verdict in row["types"].items())

@@ -23,6 +23,7 @@ def claim(verdict: str) -> dict:
     return {"series": verdict, "verdict": verdict, "where": ["middle"], **about, **numbers, **more}
 
 
+CAPTION = "<figcaption><b>A curve?</b> Highest: 0.7.</figcaption>"
 TABLE = """<details class="data-table"><summary>Data</summary><div class="data-table-scroll" tabindex="0" role="region"
 aria-label="Data"><table><caption>Data</caption><thead><tr><th scope="col">layer</th><th scope="col">value</th></tr>
 </thead><tbody><tr><th scope="row">0</th><td>0.1</td></tr></tbody></table></div></details>"""
@@ -70,7 +71,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
         cell(expected_install_cell(), {}, "remove-cell"),
         cell("n_items = 100", {}, "parameters"),
         cell("n_items = 7  # injected", {}, "injected-parameters"),
-        cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{figure}{TABLE}</figure>'}),
+        cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{CAPTION}{figure}{TABLE}</figure>'}),
         cell("widget", {mime: views["view_specs"][0]}),
         new_markdown_cell("## Claims\n\n### The first\n\nWhat was found."),
         cell("claims", {"text/html": strip([claim(verdict) for verdict in RULES], "Words rise.").html}),

@@ -5,19 +5,26 @@ import json
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
+import semhub_utils
+from semhub_utils import captions
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
+from semhub_utils.figures import STYLES
 from semhub_utils.finding import Finding
+from semhub_utils.markup import cell_text, diagram
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
 from semhub_utils.verdicts import UNTESTABLE
 
+DIAGRAMS = Path(semhub_utils.__file__).parent / "static" / "diagrams"
 WORDS = {"alt": "Two curves, and a band around each of them."}
 
 
@@ -41,7 +48,7 @@ def spec_of(shown) -> dict:
 
 
 def inputs(shown) -> dict[str, list]:
-    return {p["name"]: p["bind"]["options"] for p in spec_of(shown)["params"] if "bind" in p}
+    return {p["name"]: p["bind"]["options"] for p in spec_of(shown).get("params", []) if "bind" in p}
 
 
 def drawn(shown) -> pd.DataFrame:
@@ -53,7 +60,7 @@ def test_whatever_has_several_values_gets_a_switch(lens):
     switches = {"data_type_choice": ["spanish", "zh"], "reading_choice": ["normed", "raw"]}
     assert inputs(shown) == switches | {"of_choice": [None, "own", "english"]}
     one = lens.curves("first", "Which?", y="p", reading="raw", data_type="zh", control="", **WORDS)
-    assert list(inputs(one)) == ["series_choice"] and len(drawn(one)) == 6 and "control" not in drawn(one)
+    assert not inputs(one) and len(drawn(one)) == 6 and "control" not in drawn(one)
     told = drawn(lens.curves("first", "Which?", y="p", layer=range(1, 3), **WORDS))
     assert set(told.layer) == {1, 2}
 
@@ -74,7 +81,7 @@ def test_what_lines_and_switches_are_called(lens):
 def test_a_column_that_another_tells_gets_no_switch(run):
     rows = [(name, name.title(), k) for name in ("spanish", "german") for k in range(3)]
     table = pd.DataFrame(rows, columns=["series", "data_type", "layer"]).assign(depth=lambda t: t.layer / 2, value=1.0)
-    assert list(inputs(Finding(run, table).curves((), "Which?", y="p", **WORDS))) == ["series_choice"]
+    assert not inputs(Finding(run, table).curves((), "Which?", y="p", **WORDS))
 
 
 def test_where_nothing_is_left_the_reason_is_told(run, lens):
@@ -153,3 +160,43 @@ def test_tables_of_a_chapter():
 def test_a_finding_knows_no_torch():
     program = "import sys, semhub_utils.finding; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_caption_says_what_is_seen(run, lens):
+    shown = lens.curves("first", "Which?", y="p", **WORDS)
+    caption = re.search(r"<figcaption><b>Which\?</b> (.*?)</figcaption>", shown.html)[1]
+    rows = lens.rows("first", data_type="spanish", reading="normed")
+    rows = rows[rows.control.fillna("") == ""]
+    best = rows.loc[rows.groupby("series", sort=False).value.idxmax()]
+    peaks = "; ".join(f"{r.series} {cell_text(r.value)} at layer {r.layer}" for r in best.itertuples())
+    assert caption == f"Highest: {peaks} (spanish, normed)." and shown.text.endswith(caption)
+    assert spec_of(shown)["description"] == shown.text
+
+
+def test_no_chart_of_zeros(run):
+    table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": 0.0})
+    shown = Finding(run, table).curves((), "Does it?", y="p", **WORDS)
+    assert shown.text == "Does it? Every value is 0." and "vega" not in shown.html
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [("strength", "Highest: a 3 at strength 4."), ("tokens", "Highest: a 3 after 4000 tokens."), ("none", "A 3.")],
+)
+def test_captions_follow_the_axis(x, said):
+    table = pd.DataFrame({"series": "a", "value": [1.0, 3.0], "strength": [1, 4], "tokens": [1000, 4000]})
+    assert captions.told(table, x=x) == said
+    many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef")])
+    where = said.partition("3")[2].rstrip(".")
+    assert captions.told(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
+    assert captions.told(table.iloc[:0]) == ""
+
+
+@pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)
+def test_diagrams_are_described_and_read_on_any_page(path):
+    drawn = ET.fromstring(path.read_text("utf-8"))
+    ids = [node.get("id") for node in drawn.iter() if node.get("id")]
+    assert {f"{path.stem}-title", f"{path.stem}-words"} == {*drawn.get("aria-labelledby").split()} <= {*ids}
+    assert len(ids) == len({*ids}) and drawn.get("role") == "img"
+    assert {*re.findall(r"#[0-9A-F]{6}", path.read_text("utf-8"))} <= {style.colour for style in STYLES.values()}
+    assert len(diagram(path.stem).text.split()) > 10

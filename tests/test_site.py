@@ -16,6 +16,7 @@ from placeholder import chart, notebook, write_executed
 from semhub_utils import book, site
 from semhub_utils.errors import SemhubError
 from semhub_utils.results import SCHEMA
+from semhub_utils.verdicts import RULES
 
 VENDOR = ROOT / "book/_static/vendor"
 MANIFEST = json.loads((VENDOR / "manifest.json").read_text("utf-8"))
@@ -98,6 +99,14 @@ def test_text_in_a_chart_cannot_end_its_script():
     box = offline.chart_box({"description": 'a "quoted" </script> name'})
     assert box.count("</script>") == 1
     assert json.loads(re.search(r"json\">(.*)</script>", box)[1])["description"] == 'a "quoted" </script> name'
+
+
+def test_figures_and_claims_have_an_address(built):
+    text = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
+    assert (
+        '<figure class="semhub-figure" id="figure-3-1"><figcaption><a class="figure-number" href="#figure-3-1">' in text
+    )
+    assert "Figure 3.1</a> <b>A curve?</b>" in text and text.count('id="claim-toy-lens-') == len(RULES)
 
 
 def test_machine_only_cells_are_left_out(built):
