@@ -153,8 +153,8 @@ class Chapter:
         known, every = ask(asked, series=series), len(forms) == 1 or bool(tried)
         why = known[series] if every else None
         if tried:
-            [first], best = tried[0].values(), max(some.share for some in tried[1:])
-            why = f"{first} In {len(tried) - 1} other forms it is right on at most {best:.0%}."
+            [why], others = tried[0].values(), [some.share for some in tried[1:] if len(some.table)]
+            why += f" In {len(others)} other forms it is right on at most {max(others):.0%}." if others else ""
         right = {*known.table["series"][known.table["value"] == 1]}
         of = "all {1} items, of which the model gets {0} right", "the {0} of {1} items that the model gets right"
         lost = Counter({core.TOO_LONG: len(form.asked) - len(asked), WRONG: (len(asked) - len(right)) * (not every)})
