@@ -245,7 +245,8 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, 
     for s in range(seed, seed + models):
         _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=(), brief=True)
         rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | numbers_of(e, there=True))
-    return pd.DataFrame(rows).assign(experiment="random-weights")
+    columns = "series verdict value low high p n layer depth".split()  # without a number where none can be tested
+    return pd.DataFrame(rows, columns=columns).assign(experiment="random-weights")
 
 
 def _seeds(worlds: int, seed: int) -> range:

@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Unit, evenly, split_items
 from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores
@@ -309,7 +308,8 @@ class Steering(Push):
     that makes the model say one thing, whatever it reads, is right now and then); null: signs flipped per cluster, and
     `instead`. Controls, minus the former: the reversed vector, and the vector of the chosen layer added half the model
     away. The reading "as released" adds one block after the layer the vector was read at, as the authors' code does;
-    "corrected" adds where it was read. Raises SemhubError where no cluster is left to choose on.
+    "corrected" adds where it was read. Where no cluster is left to
+    choose on, no item is.
     """
 
     strengths: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -327,15 +327,8 @@ class Steering(Push):
         return Claim("steering", **given), released
 
     def fit(self, model: LanguageModel, items: Sequence[SteerItem]) -> Kept:
-        return Kept(items, prompts=())
-
-    def split(self, kept: Kept) -> Items:
-        choosing = super().split(kept)
-        if not choosing.any():
-            raise SemhubError(
-                f"{len(kept.items)} items of {kept.series} cannot be split in two parts; more items would do."
-            )
-        return choosing
+        few = len({item.cluster for item in items}) * self.share < 1
+        return Kept([], {"too few to choose a layer on": len(items)}) if few else Kept(items, prompts=())
 
     def vectors(self, reader: LanguageModel, kept: Kept) -> dict[str, Tensor]:
         toward, away = (hidden_states(reader, kept.labels(side)).hidden for side in ("toward", "away"))
