@@ -4,17 +4,21 @@ how often it cries wolf. `semhub calibrate` makes the tables.
     data/truth.csv     what must be seen in each organism, and whether it is
     data/power.csv     planted effects by instrument, dose and seed (`experiments.instruments`)
     data/alarms.csv    every instrument on models of which is known what it must or must not find
+    data/readings.csv  the same for the five readings of the lens (`experiments.readings`)
     data/expected.csv  what that is, written before any of the others: "must", "must not" or "open", and why
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from .errors import need, need_one_of
+from .evidence import share
+from .verdicts import HOLDS, UNTESTABLE
 
-PARTS = ("truth", "power", "alarms")
+PARTS = ("truth", "power", "alarms", "readings")
 TABLES = (*PARTS, "expected")
 DATA = Path(__file__).parent / "data"
 STATED = 1.0  # dose: as long as the state itself; of a taught organism, all of its own weights
@@ -29,6 +33,14 @@ def table(name: str, folder: Path = DATA) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     need(path.is_file(), f"The table {name!r} is not there; `semhub calibrate --part {name}` would make it.")
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"row": str})
+
+
+def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
+    could not be tested is no claim."""
+    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
+    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
+    return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 
 
 @cache

@@ -1,8 +1,9 @@
 """Models of which the truth is known, put to every instrument: what `semhub calibrate` measures.
 
 truth: what must be seen in each organism. power: effects planted for every instrument (`instruments`). alarms: every
-instrument on models of which it was written before what it must find and what it must not (`calibration`). Claims are
-judged without the precondition that the model can do the task, and without random weights beside.
+instrument on models of which it was written before what it must find and what it must not (`calibration`). readings:
+both for the five readings of the lens (`readings`). Claims are judged without the precondition that the model can do
+the task, and without random weights beside.
 """
 
 import json
@@ -19,23 +20,24 @@ from tqdm.auto import tqdm
 from semhub_utils import calibration, identity
 from semhub_utils.errors import need
 from semhub_utils.evidence import WEAK_ALPHA, Evidence, share
-from semhub_utils.experiments import instruments, interventions, words
+from semhub_utils.experiments import instruments, interventions, readings, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
+from semhub_utils.experiments.instruments import Piece, Trained, numbers_of
 from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import llama, taught
 from semhub_utils.organism.world import World
 from semhub_utils.spokes import facts
-from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE, judge
+from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE
 
 # ---- what is asked ----
 
 RANDOM = "random weights"
 ITEMS, FEWER = 200, 100  # prompts a type; of steering, which takes longer
-RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, POWER_SEEDS = range(2), range(100, 120), range(4), range(20)
-LADDER_SEEDS = range(5)  # those of POWER_SEEDS with all doses, the others with the stated one
+RANDOM_SEEDS, ALARM_SEEDS, POWER_SEEDS = range(2), range(100, 120), range(20)
+LADDER_SEEDS = range(10)  # those of POWER_SEEDS with all doses, the others with the stated one
 
 PRESENT, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
@@ -73,18 +75,6 @@ def claims(model: LanguageModel, series: str, n: int, seed: int) -> dict[str, Ev
     )
     found = [run(of, model, items, series=series, seed=seed, twins=(), brief=True)[1] for of, items in asked]
     return {e.experiment: e for some in found for e in some[::-1]}
-
-
-def numbers_of(e: Evidence, there: bool = False) -> dict[str, float]:
-    """The numbers at the layer the verdict rests on; p is the least of the window, as the claim is about any layer, or
-    that which is `there`."""
-    layer = judge(e).layer
-    if layer is None:
-        return {"n": e.n}
-    i = e.layers.index(layer)
-    p = e.p[i] if there else min(e.p[k] for k, at in enumerate(e.layers) if at in e.window)
-    numbers = {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "n": e.n}
-    return numbers | {"layer": layer, "depth": layer / e.n_layers}
 
 
 def seen(
@@ -129,18 +119,6 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
 
 
 # ---- the tables ----
-
-Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
-Trained = dict[tuple[str, int], Path]  # by the name and seed on their cards
-
-
-def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
-    could not be tested is no claim."""
-    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
-    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
-    return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
-
 
 FOUND, ALARMS = "planted effects found", "false alarms"
 
@@ -205,22 +183,14 @@ def trained(folder: Path | None = None) -> Trained:
     return dict(sorted(found.items()))
 
 
-MODELS = (
-    "hub",
-    "planted",
-    "balanced",
-    "islands",
-    "islands, abroad",
-    "hub, words exchanged",
-    RANDOM,
-    "english",
-    "taught",
-)
-"""Of which it is known what they must and must not show; "abroad": asked for Spanish words at pictures and sounds."""
+EXCHANGED, ABROAD = "hub, words exchanged", "islands, abroad"
+MODELS = ("hub", "planted", "balanced", "islands", ABROAD, EXCHANGED, RANDOM, "english", "taught", taught.BY_HAND)
+"""Of which it is known what they must and must not show; ABROAD: asked for Spanish words at pictures and sounds;
+BY_HAND: with nothing planted."""
 
 
-def pieces(part: str, known: Trained) -> Iterator[Piece]:
-    """What a table is made of, given the models there are."""
+def pieces(part: str, known: Trained, work: Path) -> Iterator[Piece]:
+    """What a table is made of, given the models there are; what has to be made for it is kept below `work`."""
     load = {who: cache(partial(load_model, str(path), device="cpu", check=False)) for who, path in known.items()}
     if part == "truth":
         for (name, seed), path in known.items():
@@ -231,18 +201,34 @@ def pieces(part: str, known: Trained) -> Iterator[Piece]:
         for s in RANDOM_SEEDS:
             yield f"random-weights-{s}", partial(_random, load["hub", 0], s), partial(blank, seed=s)
     elif part == "power":
+        dosed = cache(taught.dosed)
         for of in instruments.INSTRUMENTS:
             base = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0)
-            if base not in known:  # said so, and nothing of it is believed
+            make = {}
+            if of.by_hand:
+                at = {s: partial(of.by_hand, seed=s) for s in POWER_SEEDS}
+                make = {s: (partial(model, calibration.STATED), model) for s, model in at.items()}
+            elif base in known:
+                at = partial(dosed, of.taught, folder=known[base]) if of.taught else None
+                make = dict.fromkeys(POWER_SEEDS, (load[base], at))
+            else:  # said so, and nothing of it is believed
                 yield f"{of.name}-missing", load["hub", 0], partial(_nothing_planted, of)
-            for seed in POWER_SEEDS if base in known else ():
-                yield f"{of.name}-{seed}", load[base], partial(_planted, of, known[base], seed)
+            for seed, (model, at) in make.items():
+                yield f"{of.name}-{seed}", model, partial(_planted, of, at, seed)
+    elif part == "readings":
+        yield from readings.pieces(known, work)
     else:
+        for of in (of for of in instruments.INSTRUMENTS if of.by_hand):
+            for s in POWER_SEEDS:
+                yield f"{of.name}-{s}", partial(of.by_hand, 0.0, s), partial(_looks, [of], taught.BY_HAND, s, False)
+        asked = calibration.table("expected").set_index("instrument")
+        closed = {*asked[asked[EXCHANGED] != calibration.OPEN].index}
         for sense in ("", "sees", "hears"):
             some = [of for of in instruments.INSTRUMENTS if of.sense == sense]
             for kind, seed, make, abroad in _models_of(sense, load):
                 label = "-".join(filter(None, (identity.slug(kind), sense, str(seed))))
-                yield label, make, partial(_looks, [of for of in some if of.abroad or not abroad], kind, seed, abroad)
+                here = [of for of in some if (of.abroad or not abroad) and (kind != EXCHANGED or of.name in closed)]
+                yield label, make, partial(_looks, here, kind, seed, abroad)
 
 
 def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[], LanguageModel], bool]]:
@@ -253,8 +239,8 @@ def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[
         seeds = [seed for who, seed in load if who == of]
         if name == RANDOM:
             yield from ((name, s, partial(_random, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
-        elif name == "hub, words exchanged":
-            yield from ((name, s, partial(_exchanged, load["hub", 0], s), False) for s in EXCHANGE_SEEDS if not sense)
+        elif name == EXCHANGED:
+            yield from ((name, s, partial(_exchanged, load["hub", 0], s), False) for s in POWER_SEEDS if not sense)
         elif sense or not name.endswith("abroad"):
             yield from ((name, s, load[of, s], name.endswith("abroad")) for s in seeds)
 
@@ -272,11 +258,11 @@ def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad:
     return found.drop(columns=["dose", "found"]).assign(model=kind, seed=seed)
 
 
-def _planted(of: instruments.Instrument, folder: Path, seed: int, model: LanguageModel) -> pd.DataFrame:
-    whole = seed in LADDER_SEEDS and not (of.taught and of.sense)  # a picture's answers take their time
-    doses: dict = dict.fromkeys(instruments.DOSES if whole else (calibration.STATED,))
-    if of.taught:
-        doses = {dose: taught.dosed(of.taught, dose, folder=folder) for dose in doses if dose <= 1}
+def _planted(of: instruments.Instrument, at: Callable | None, seed: int, model: LanguageModel) -> pd.DataFrame:
+    """at: the model of a dose, where nothing is written into states."""
+    doses: dict = dict.fromkeys(instruments.DOSES if seed in LADDER_SEEDS else (calibration.STATED,))
+    if at:
+        doses = {dose: at(dose) for dose in doses if dose <= 1}
     return of.look(model, seed, doses).assign(seed=seed)
 
 
@@ -305,7 +291,8 @@ def calibrate(
         seeds = ", ".join(str(seed) for of, seed in known if of == name)
         say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
     for part in parts:
-        written.append(measured(part, [*pieces(part, known)], work / part, out or calibration.DATA, fresh))
+        some = [*pieces(part, known, work / "made")]
+        written.append(measured(part, some, work / part, out or calibration.DATA, fresh))
     return written
 
 
