@@ -333,7 +333,8 @@ class Necessity(Experiment):
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
-        space, elsewhere = (_Space(reader, fitting, kept.seed, layers) for layers in _middle(reader))
+        middle, others = _middle(reader)
+        space = _Space(reader, fitting, kept.seed, middle)
         before = nats(reader, prompts, texts)
 
         def fall(bases: Sequence[Basis], space: _Space = space) -> ByLayer:
@@ -345,7 +346,8 @@ class Necessity(Experiment):
         shared, layers = space.shared(), space.layers
         own, controls = fall(shared), {RANDOM: np.stack([fall(space.random(seed)) for seed in range(SEEDS)])}
         controls |= {IDENTITY: fall(space.identity())}
-        if elsewhere.layers:
+        if others:
+            elsewhere = _Space(reader, fitting, kept.seed, others)
             controls |= {ELSEWHERE: fall(elsewhere.shared(), elsewhere)}
         harm = own[:0]
         if self.english:
