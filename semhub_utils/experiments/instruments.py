@@ -360,7 +360,7 @@ def _label_words(model: LanguageModel, seed: int, language: str = "english") -> 
 
 
 def _animals(model: LanguageModel, seed: int) -> Case:
-    items = audio.kind_items(audio.animal_clips(96, seed=seed, held_out=None), "english")
+    items = audio.kind_items(audio.animal_clips(SEEN, seed=seed, held_out=None), "english")
     return Case(media.AnimalPush(), items, "english", options={"over": "moves_with"})
 
 

@@ -35,7 +35,7 @@ from semhub_utils.tokens import word_forms
 from semhub_utils.verdicts import MIN_UNITS
 
 TRIED = 8  # layers at most
-MORE = 10
+MORE = 5
 CPU_TOKENS = 8192  # prompt tokens of all copies continued together: their steps are short, and the calls are what costs
 STEERED, REVERSED, RANDOM, AWAY = "steered", "reversed", "random direction", "wrong layer"
 INSTEAD, RELEASED = "random directions in its place", "as released"
