@@ -12,7 +12,6 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding, Html, note, verdict_table
-from semhub_utils.identity import PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
@@ -26,7 +25,7 @@ TOY = (
     "of them, or does not, need not hold of natural text, pictures or sounds."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
-ISLANDS = f"{PREFIX}islands"
+ISLANDS = "organism:islands"
 
 
 class Known(dict[str, str | None]):
@@ -93,9 +92,9 @@ class Chapter:
     def islands(self) -> dict[str, LanguageModel]:
         """The shipped model that has no hub, beside another one of the book's own that reads the same tokens; else
         nothing."""
-        if self.model.modalities != {"text"} or not self.model.model_id.startswith(PREFIX):
+        if self.model.modalities != {"text"} or self.model.card.get("name") in (None, "islands"):
             return {}
-        return {} if self.model.model_id == ISLANDS else {"islands": load_model(ISLANDS, device=str(self.model.device))}
+        return {"islands": load_model(ISLANDS, device=str(self.model.device))}
 
     @property
     def seed(self) -> int:
@@ -125,7 +124,7 @@ class Chapter:
         book's own was asked about nothing but generated items, say so above it."""
         self.results.finish()
         shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.model_id.startswith(PREFIX):
+        if not generated or self.model.card:
             return shown
         return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
 

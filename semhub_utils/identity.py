@@ -316,6 +316,20 @@ def card(name: str) -> dict:
     return json.loads((WEIGHTS / name / CARD).read_text("utf-8"))
 
 
+def training(model: Any) -> dict:
+    """The card of the training that a model's weights are from, by the sha256 of their one file: the card beside it or
+    a shipped one. Nothing for all other models, whatever they are called."""
+    if len(model.files) != 1 or model.files[0].stat().st_size > LARGE:
+        return {}
+    of = sha256(model.files[0])
+    for path in (model.files[0].with_name(CARD), *sorted(WEIGHTS.glob(f"*/{CARD}"))):
+        with suppress(OSError, ValueError):
+            told = json.loads(path.read_text("utf-8"))
+            if isinstance(told, dict) and told.get("sha256") == of:
+                return told
+    return {}
+
+
 def model_slug(model_id: str, revision: str | None = None) -> str:
     """The folder name of a model. A local folder gives its name and a hash of its path, as two may share a name."""
     if is_folder(model_id):

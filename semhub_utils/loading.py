@@ -21,7 +21,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
 from semhub_utils.errors import SemhubError, need, need_one_of, reason
-from semhub_utils.identity import DTYPES, FITTED, model_folder
+from semhub_utils.identity import DTYPES, FITTED, model_folder, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
@@ -100,6 +100,7 @@ def load_model(
     model.find_readings = _readings
     folder = Path(cached_file(source, "config.json", revision=revision)).parent
     model.files = sorted(path for path in folder.glob("*.safetensors") if path.name not in FITTED.values())
+    model.card = training(model)
     if check:
         self_check(model)
     return model

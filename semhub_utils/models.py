@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -186,6 +187,7 @@ class LanguageModel:
 
     fingerprint: str | None = None  # what `identity.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
+    card: Mapping = MappingProxyType({})  # of the training by this book that made the weights: `identity.training`
     find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None

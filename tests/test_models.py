@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from semhub_utils import loading
 from semhub_utils.errors import SemhubError
-from semhub_utils.identity import of_model, organism_path
+from semhub_utils.identity import of_model, organism_path, sha256
 from semhub_utils.loading import load_model, self_check
 from semhub_utils.models import randomised, wrap
 from semhub_utils.states import hidden_states
@@ -133,6 +133,28 @@ def test_load_from_a_folder_or_by_name(folder):
     assert [encoding.text[a:b] for a, b in encoding.offsets] == ["8", "=", "3", "+"]
     assert load_model(str(folder), dtype="bfloat16").dtype == torch.bfloat16
     assert of_model(load_model("organism:hub")) == of_model(load_model(str(organism_path("hub"))))
+
+
+def test_the_card_that_fits_the_weights_says_what_a_model_was_taught(tmp_path, folder):
+    """Never its name: a copy of hub is hub, saved anew too; other weights beside hub's card are not."""
+    hub, at = load_model("organism:hub", check=False), shutil.copytree(organism_path("hub"), tmp_path / "anything")
+    assert hub.card["name"] == "hub" == load_model(str(at), check=False).card["name"]
+    (at / "card.json").unlink()
+    assert load_model(str(at), check=False).card == hub.card
+    hub.module.save_pretrained(at)
+    assert load_model(str(at), check=False).card == hub.card
+    card = json.loads((organism_path("hub") / "card.json").read_text("utf-8"))
+    weights = load_file(at / "model.safetensors")
+    weights["model.norm.weight"][3] += 1e-3
+    save_file(weights, at / "model.safetensors", metadata={"format": "pt"})
+    (at / "card.json").write_text(json.dumps(card))
+    assert load_model(str(at), check=False).card == {}
+    (at / "card.json").write_text(json.dumps(card | {"name": "mine", "sha256": sha256(at / "model.safetensors")}))
+    assert load_model(str(at), check=False).card["name"] == "mine"
+    for junk in ("not json", "[]"):
+        (at / "card.json").write_text(junk)
+        assert load_model(str(at), check=False).card == {}
+    assert load_model(str(folder), check=False).card == {} and not randomised(hub, 0).card
 
 
 def test_fingerprint_follows_weights_and_configuration(folder, copy_of):
