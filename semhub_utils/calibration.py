@@ -54,8 +54,8 @@ def _at_stated() -> pd.DataFrame:
 
 def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = "") -> dict[str, int] | None:
     """How many of the effects that were planted for this kind of claim its instrument found: {"k": k, "m": m}; of the
-    paper's row, or of the chapter, where it was calibrated by itself there. None where none could be planted by
-    design, as for a claim that has no instrument of its own."""
+    paper's row, or of the chapter, where it was calibrated by itself there. None for a claim that has no instrument of
+    its own."""
     some = _at_stated()
     some = some[some.experiment == experiment]
     for column, value in (("row", str(row)), ("chapter", chapter)):
@@ -63,8 +63,7 @@ def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = 
             some = some[some[column] == value]
     if some.empty:
         return None
-    planted = some[some.seed.notna()]
-    return {"k": int(planted.found.astype(bool).sum()), "m": len(planted)}
+    return {"k": int(some.found.sum()), "m": len(some)}
 
 
 def not_found(found: dict[str, int] | None) -> str | None:

@@ -10,6 +10,7 @@ import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import llama, taught
 from semhub_utils.organism.world import World
 from semhub_utils.spokes import facts
-from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE
+from semhub_utils.verdicts import ALPHA
 
 # ---- what is asked ----
 
@@ -43,8 +44,6 @@ PRESENT, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
 HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
 KNOWN = ("planted", "hub", "islands", RANDOM)
-ORGANISMS = ("hub", "planted", "balanced", "islands", "islands-sees", "islands-hears", "english")
-ORGANISMS += ("taught", "taught-sees", "taught-hears")
 DEMANDS = {
     "taught": (ALL, ALL, ALL, CHANCE),
     "held out": (MOST, MORE, CHANCE, CHANCE),
@@ -127,16 +126,13 @@ def rates() -> pd.DataFrame:
     """By instrument (`series`), in the order of the paper: the share of effects planted at the stated dose that its
     row's own claim finds (`reading` FOUND), and the share of all its claims that are called where they must not be
     (ALARMS), each with Wilson's 95% interval and `n`."""
-    found, alarms, rows = ladder(), judged_alarms(), []
-    stated = found[found.strength == calibration.STATED].set_index("series")
-    for of in instruments.INSTRUMENTS:
-        named = {"series": of.name}
-        numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
-        wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
-        wolf = wolf[wolf.verdict != UNTESTABLE]
-        rows.append(named | {"reading": FOUND} | numbers)
-        rows.append(named | {"reading": ALARMS} | _share(wolf.verdict == HOLDS))
-    return pd.DataFrame(rows).assign(experiment="instruments")
+    found = ladder()
+    found = found[found.strength == calibration.STATED].assign(reading=FOUND).drop(columns="strength")
+    never = {"series": [*instruments.ROWS], "value": np.nan, "n": 0}  # where nothing could be tested
+    asked = judged_alarms().query("expected == @calibration.MUST_NOT")
+    asked = calibration.shares(asked, ["instrument"]).rename(columns={"instrument": "series"})
+    alarms = pd.concat([asked, pd.DataFrame(never)]).drop_duplicates("series").assign(reading=ALARMS)
+    return pd.concat([found, alarms], ignore_index=True).assign(experiment="instruments")
 
 
 def counted(rates: pd.DataFrame) -> pd.DataFrame:
@@ -150,18 +146,13 @@ def counted(rates: pd.DataFrame) -> pd.DataFrame:
 
 def ladder() -> pd.DataFrame:
     """By instrument (`series`) and dose (`strength`), the share of planted effects that its row's own claim finds, with
-    Wilson's 95% interval and `n`; without a number where none could be planted."""
-    power, rows = calibration.table("power"), []
-    for of in instruments.INSTRUMENTS:
-        own = power[(power.instrument == of.name) & (power.experiment == of.claims[0])]
-        for dose, some in own.groupby("dose"):
-            planted = some[some.seed.notna()]
-            rows.append({"series": of.name, "strength": dose} | _share(planted.found.astype(bool)))
+    Wilson's 95% interval and `n`."""
+    first = {of.name: of.claims[0] for of in instruments.INSTRUMENTS}
+    power = calibration.table("power")
+    own = power[power.experiment == power.instrument.map(first)]
+    by_dose = own.groupby(["instrument", "dose"], sort=False).found
+    rows = [{"series": of, "strength": dose} | share(int(hits.sum()), len(hits)) for (of, dose), hits in by_dose]
     return pd.DataFrame(rows).assign(experiment="ladder", reading="")
-
-
-def _share(hits: pd.Series) -> dict[str, float]:
-    return share(int(hits.sum()), len(hits)) if len(hits) else {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
 
 
 def judged_alarms() -> pd.DataFrame:
@@ -202,25 +193,21 @@ def pieces(part: str, known: Trained, work: Path) -> Iterator[Piece]:
             yield f"random-weights-{s}", partial(_random, load["hub", 0], s), partial(blank, seed=s)
     elif part == "power":
         dosed = cache(taught.dosed)
-        for of in instruments.INSTRUMENTS:
-            base = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0)
-            make = {}
+        for of, seed in product(instruments.INSTRUMENTS, POWER_SEEDS):
+            base, at = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0), None
             if of.by_hand:
-                at = {s: partial(of.by_hand, seed=s) for s in POWER_SEEDS}
-                make = {s: (partial(model, calibration.STATED), model) for s, model in at.items()}
-            elif base in known:
-                at = partial(dosed, of.taught, folder=known[base]) if of.taught else None
-                make = dict.fromkeys(POWER_SEEDS, (load[base], at))
-            else:  # said so, and nothing of it is believed
-                yield f"{of.name}-missing", load["hub", 0], partial(_nothing_planted, of)
-            for seed, (model, at) in make.items():
-                yield f"{of.name}-{seed}", model, partial(_planted, of, at, seed)
+                at = partial(of.by_hand, seed=seed)
+            else:
+                need(base in known, f"There is no organism {base[0]!r}; `semhub train {base[0]}` would make it.")
+            if of.taught:
+                at = partial(dosed, of.taught, folder=known[base])
+            model = partial(at, calibration.STATED) if of.by_hand else load[base]
+            yield f"{of.name}-{seed}", model, partial(_planted, of, at, seed)
     elif part == "readings":
         yield from readings.pieces(known, work)
     else:
-        for of in (of for of in instruments.INSTRUMENTS if of.by_hand):
-            for s in POWER_SEEDS:
-                yield f"{of.name}-{s}", partial(of.by_hand, 0.0, s), partial(_looks, [of], taught.BY_HAND, s, False)
+        for of, s in product((of for of in instruments.INSTRUMENTS if of.by_hand), POWER_SEEDS):
+            yield f"{of.name}-{s}", partial(of.by_hand, 0.0, s), partial(_looks, [of], taught.BY_HAND, s, False)
         asked = calibration.table("expected").set_index("instrument")
         closed = {*asked[asked[EXCHANGED] != calibration.OPEN].index}
         for sense in ("", "sees", "hears"):
@@ -266,11 +253,6 @@ def _planted(of: instruments.Instrument, at: Callable | None, seed: int, model: 
     return of.look(model, seed, doses).assign(seed=seed)
 
 
-def _nothing_planted(of: instruments.Instrument, model: LanguageModel) -> pd.DataFrame:
-    about = {"row": of.row, "instrument": of.name, "chapter": of.chapter, "dose": calibration.STATED, "found": False}
-    return pd.DataFrame([about | {"experiment": name, "verdict": UNTESTABLE} for name in of.claims])
-
-
 def calibrate(
     folder: Path | None = None,
     *,
@@ -283,21 +265,18 @@ def calibrate(
 
     `folder` holds trained organisms beside the shipped ones. Finished pieces are kept below results/calibration, under
     a name that holds the fingerprints of program and model, and taken from there unless `fresh`. Says which organisms
-    are missing; SemhubError without a hub, whose architecture all is about.
+    there are; SemhubError without those that all need.
     """
-    known, written, work = trained(folder), [], Path("results") / "calibration" / program(__name__)
+    known, work = trained(folder), Path("results") / "calibration" / program(__name__)
     need(("hub", 0) in known, "There is no organism 'hub' of seed 0; `semhub train hub` would make it.")
-    for name in ORGANISMS:
-        seeds = ", ".join(str(seed) for of, seed in known if of == name)
-        say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
-    for part in parts:
-        some = [*pieces(part, known, work / "made")]
-        written.append(measured(part, some, work / part, out or calibration.DATA, fresh))
-    return written
+    for name, of in groupby(known, lambda name_seed: name_seed[0]):
+        say(f"{name}: seeds {', '.join(str(seed) for _, seed in of)}")
+    tables = {part: measured(part, [*pieces(part, known, work / "made")], work / part, fresh) for part in parts}
+    return [_write(of, (out or calibration.DATA) / f"{part}.csv") for part, of in tables.items()]  # of the package, too
 
 
-def measured(name: str, some: Sequence[Piece], work: Path, out: Path, fresh: bool) -> Path:
-    """The table `name` in `out`, of pieces that are kept in `work` and, unless `fresh`, taken from there; its path."""
+def measured(name: str, some: Sequence[Piece], work: Path, fresh: bool) -> pd.DataFrame:
+    """The table of pieces, which are kept in `work` and, unless `fresh`, taken from there."""
     tables = []
     for label, make, measure in tqdm(some, desc=name, unit="piece"):
         model = make()
@@ -305,7 +284,7 @@ def measured(name: str, some: Sequence[Piece], work: Path, out: Path, fresh: boo
         if fresh or not path.is_file():
             _write(measure(model), path)
         tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-    return _write(pd.concat(tables, ignore_index=True), out / f"{name}.csv")
+    return pd.concat(tables, ignore_index=True)
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:
