@@ -349,13 +349,11 @@ class Necessity(Experiment):
         if others:
             elsewhere = _Space(reader, fitting, kept.seed, others)
             controls |= {ELSEWHERE: fall(elsewhere.shared(), elsewhere)}
-        harm = own[:0]
         if self.english:
             alone, whole = [item.prompt for item in self.english], _continued(reader, self.english)
-            harm = (space.cost(reader, alone, whole, shared) - nats(reader, alone, whole))[:, None]
-        matters = own.mean() > max(of.mean() for of in (*controls.values(), harm) if of.size)
-        if self.english:
-            controls |= {ENGLISH: Sample(harm, codes([item.cluster for item in self.english]))}
+            harm = space.cost(reader, alone, whole, shared) - nats(reader, alone, whole)
+            controls |= {ENGLISH: Sample(harm[:, None], codes([item.cluster for item in self.english]))}
+        matters = own.mean() > max(getattr(of, "scores", of).mean() for of in controls.values())
         stages = *(of for of in STAGES if of < self.draws), self.draws
         given = {"layers": layers[len(layers) // 2 :][:1], "least_p": least_permutation_p(space.groups, space.clusters)}
         rows = pd.DataFrame({"layer": layers, "depth": np.array(layers) / reader.n_layers, "n": len(fitting)})
