@@ -190,7 +190,7 @@ def pieces(part: str, known: Trained, work: Path) -> Iterator[Piece]:
                 yield f"{name}-{seed}", load[name, seed], partial(seen, world=world, name=name, seed=seed)
         blank = partial(seen, world=World(), name=RANDOM)
         for s in RANDOM_SEEDS:
-            yield f"random-weights-{s}", partial(_random, load["hub", 0], s), partial(blank, seed=s)
+            yield f"random-weights-{s}", partial(_of, randomised, load["hub", 0], s), partial(blank, seed=s)
     elif part == "power":
         dosed = cache(taught.dosed)
         for of, seed in product(instruments.INSTRUMENTS, POWER_SEEDS):
@@ -225,19 +225,16 @@ def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[
         of = name.partition(",")[0] + end
         seeds = [seed for who, seed in load if who == of]
         if name == RANDOM:
-            yield from ((name, s, partial(_random, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
+            yield from ((name, s, partial(_of, randomised, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
         elif name == EXCHANGED:
-            yield from ((name, s, partial(_exchanged, load["hub", 0], s), False) for s in POWER_SEEDS if not sense)
+            some = () if sense else POWER_SEEDS
+            yield from ((name, s, partial(_of, llama.exchanged, load["hub", 0], s), False) for s in some)
         elif sense or not name.endswith("abroad"):
             yield from ((name, s, load[of, s], name.endswith("abroad")) for s in seeds)
 
 
-def _random(make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
-    return randomised(make(), seed)
-
-
-def _exchanged(make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
-    return llama.exchanged(make(), seed)
+def _of(change: Callable, make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
+    return change(make(), seed)
 
 
 def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad: bool, model: LanguageModel):

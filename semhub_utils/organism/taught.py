@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers as tf
 from jaxtyping import Float
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, silu
+from transformers import PreTrainedTokenizerFast
 
 from semhub_utils import identity, training
 from semhub_utils.errors import need, need_one_of
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, hook, wrap
 from semhub_utils.organism import scenes, senses, sounds
-from semhub_utils.organism.corpus import Ask, forms, write
+from semhub_utils.organism.corpus import RECIPES, Ask, forms, write
 from semhub_utils.organism.lessons import answers, examine, lesson
-from semhub_utils.organism.llama import exam, summary
+from semhub_utils.organism.llama import build_model, exam, summary
 from semhub_utils.organism.planting import COURSES, Course, Planting, Reading, mean, random_like, shares_right
 from semhub_utils.organism.world import vocabulary
 
@@ -269,20 +269,12 @@ def empty_llama(words: Sequence[str], width: int, n_layers: int = 2, context: in
     known = {word: k for k, word in enumerate([*words, "<unk>"])}
     tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    config = tf.LlamaConfig(
-        vocab_size=len(known),
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=n_layers,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        max_position_embeddings=context,
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
-    )
-    module = tf.LlamaForCausalLM(config).eval()
+    reads = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    shape = {"width": width, "mlp": inner, "layers": n_layers, "heads": 1, "context": context, "tied": False}
+    module = build_model(replace(RECIPES["hub"], **shape), reads).eval()
     for parameter in module.parameters():
         torch.nn.init.constant_(parameter, 1.0 if parameter.ndim == 1 else 0.0)
-    return module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    return module, reads
 
 
 def sharer(dose: float = 1.0, seed: int = 0, *, kept: bool = False) -> LanguageModel:
@@ -291,35 +283,31 @@ def sharer(dose: float = 1.0, seed: int = 0, *, kept: bool = False) -> LanguageM
     follows `<s> d7` is `a7`, told by that (dose 1), or by PRIVATE directions of `d7` alone (dose 0): then the meaning
     is shared and for nothing. What follows `<s> x7` is `y7`, by other ones. kept: block 5 does nothing, and the answer
     is told by the meaning itself."""
-    make = torch.Generator().manual_seed(seed)
+    make, width = torch.Generator().manual_seed(seed), 3 * PRIVATE + 4 * SHARED + 4
     words = [f"{kind}{k}" for kind in "dwaxy" for k in range(PAIRS)]
-    width = 3 * PRIVATE + 4 * SHARED + 4
     module, tokenizer = empty_llama([*words, "<s>"], width, 6, inner=2 * SHARED)
-    parts = torch.eye(width).split([PRIVATE] * 3 + [SHARED] * 4 + [4])
-    told, (meaning, said), kind = parts[3:5], parts[5:7], parts[7]
-    means = normalize(torch.randn(PAIRS, SHARED, generator=make), dim=-1) * SHARED**0.5
-    own = [normalize(torch.randn(PAIRS, PRIVATE, generator=make), dim=-1) @ part for part in parts[:3]]
-    own = [of * PRIVATE**0.5 for of in own]  # all states of a layer are of one length, so that maps of them are exact
-    lengths = [(PRIVATE + 0.01 * SHARED + 4) ** 0.5, (PRIVATE + 1.01 * SHARED + 4) ** 0.5]
-    scale = [width**0.5 / length for length in lengths]  # of the norm
+    *private, told, twin, meaning, said, kind = torch.eye(width).split([PRIVATE] * 3 + [SHARED] * 4 + [4])
+    # states of a layer are of one length each, so that the norm is a number, and all that is written is exact
+    means = SHARED**0.5 * normalize(torch.randn(PAIRS, SHARED, generator=make), dim=-1)
+    own = [PRIVATE**0.5 * normalize(torch.randn(PAIRS, PRIVATE, generator=make), dim=-1) @ of for of in private]
+    first, fifth = ((width / (PRIVATE + of * SHARED + 4)) ** 0.5 for of in (0.01, 1.01))
     with torch.no_grad():
         embed, head = module.model.embed_tokens.weight, module.lm_head.weight
-        for k, of in enumerate((own[0] + 0.1 * means @ told[0], own[1] + 0.1 * means @ told[1], own[2])):
-            start = (0, 1, 3)[k] * PAIRS
-            embed[start : start + PAIRS] = of + 2 * kind[k]
+        for k, rows in enumerate((own[0] + 0.1 * means @ told, own[1] + 0.1 * means @ twin, own[2])):
+            embed[(0, 1, 3)[k] * PAIRS :][:PAIRS] = rows + 2 * kind[k]
         embed += 0.02 * torch.randn(embed.shape, generator=make)
         embed[-2] = kind[3]  # <s>
-        answer = normalize(dose * means @ (meaning if kept else said) / SHARED**0.5 + (1 - dose) * own[0], dim=-1)
-        head[2 * PAIRS : 3 * PAIRS] = 2 * answer
+        answer = dose * means @ (meaning if kept else said) / SHARED**0.5 + (1 - dose) * own[0]
+        head[2 * PAIRS : 3 * PAIRS] = 2 * normalize(answer, dim=-1)
         head[4 * PAIRS : 5 * PAIRS] = 2 * normalize(own[2], dim=-1)
         writes, turns = module.model.layers[1].self_attn, module.model.layers[4].mlp
         writes.v_proj.weight.copy_(torch.eye(width))  # all tokens are looked at alike: `<s>`, and the word
-        writes.o_proj.weight.copy_(sum(meaning.T @ some for some in told) * 2 / (0.1 * scale[0]))
+        writes.o_proj.weight.copy_(meaning.T @ (told + twin) * 2 / (0.1 * first))
         if not kept:
             turns.gate_proj.weight.copy_(kind[:2].repeat_interleave(SHARED, 0))
             turns.up_proj.weight.copy_(torch.cat([meaning, meaning]))
             turns.down_proj.weight.copy_(torch.cat([said.T - meaning.T, -meaning.T], 1))
-            turns.down_proj.weight.div_(silu(torch.tensor(2 * scale[1])) * scale[1])
+            turns.down_proj.weight.div_(silu(torch.tensor(2 * fifth)) * fifth)
     return wrap(module, tokenizer, model_id=f"{BY_HAND}: shared, dose {dose:g}, seed {seed}")
 
 
