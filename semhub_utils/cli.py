@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
-from .errors import SemhubError
+from .errors import SemhubError, reason
 
 DESCRIPTION = "Run the chapters of the Semantic Hub book on any model, build the book, check and measure models."
 EPILOG = """examples:
@@ -120,6 +120,7 @@ def book(options: Options) -> int:
 )
 def check(options: Options) -> int:
     from dataclasses import asdict
+    from math import isfinite
 
     from .identity import of_model
     from .loading import load_model, self_check
@@ -132,7 +133,8 @@ def check(options: Options) -> int:
         facts = {"model": options.model, "revision": model.revision, "fingerprint": of_model(model)}
         facts |= {"modalities": sorted(model.modalities), "layers": model.n_layers, "hidden": model.hidden_size}
         facts |= {"vocabulary": model.vocab_size, "passed": passed}
-        _print_json(facts | {"checks": [asdict(c) | {"passed": c.passed} for c in checks]})
+        told = [asdict(c) | {"value": c.value if isfinite(c.value) else None, "passed": c.passed} for c in checks]
+        _print_json(facts | {"checks": told})
     else:
         sizes = f"{model.n_layers} layers, hidden size {model.hidden_size}, {model.vocab_size} tokens"
         print(f"{options.model}: {sizes}, takes {', '.join(sorted(model.modalities))}")
@@ -268,7 +270,7 @@ def _say(line: str) -> None:
 def _print_json(what: dict) -> None:
     import json
 
-    print(json.dumps(what))
+    print(json.dumps(what, allow_nan=False))
 
 
 def _status(outcomes: Sequence) -> int:
@@ -284,11 +286,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("semhub", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"semhub {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (function, text, arguments) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(function=function)
-        for argument, how in arguments.items():
+        for argument, how in (arguments | {"--debug": _flag("show where an error comes from")}).items():
             sub.add_argument(argument, **how)
     options = parser.parse_args(argv)
     import signal
@@ -297,11 +299,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return options.function(options)
     except SemhubError as error:
-        _say(str(error))
-        return 2
+        said, code = str(error), 2
     except KeyboardInterrupt:
-        _say("Stopped; what was done is kept, and the same command takes up from there.")
-        return 130
+        said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            said = f"{error.strerror}{f': {error.filename}' if error.filename else ''}; what was done is kept."
+        else:
+            said = f"semhub {options.command} broke with {type(error).__name__}: {reason(error)}; --debug shows where."
+        code = 1
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    _say(said)
+    return code
 
 
 if __name__ == "__main__":

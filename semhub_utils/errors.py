@@ -1,6 +1,9 @@
 """The one exception of this package: a sentence for the user, never a traceback."""
 
+import re
 from collections.abc import Iterable
+
+LONGEST = 300  # characters of what a library says
 
 
 class SemhubError(Exception):
@@ -22,11 +25,15 @@ def need_one_of(given: object, known: Iterable[str], sentence: str) -> None:
     need(given in known, f"{sentence}; one of {', '.join(known)} would do.")
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
-    return any(said in words for said in ("out of memory", "not enough memory", "can't allocate memory"))
+    return isinstance(error, MemoryError) or any(
+        said in words for said in ("out of memory", "not enough memory", "can't allocate memory")
+    )
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a library says, without its full stop, to stand within a sentence."""
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    """The first sentence of what a library says, on one line, without its full stop, to stand within another one."""
+    line = (str(error).strip() or type(error).__name__).split("\n")[0]
+    said = re.split(r"(?<=[^.\s]{2})\.\s", line)[0].rstrip(".:; ")
+    return said if len(said) <= LONGEST else said[: LONGEST - 3] + "..."

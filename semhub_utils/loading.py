@@ -5,27 +5,28 @@ Errors are relative (`models.relative_error`), and so are their bounds (`models.
 in float32; in half precision, where batches of another shape round otherwise, the more the more layers.
 """
 
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import errors as hub
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import cached_file
 
-from semhub_utils.errors import SemhubError, need, need_one_of, reason
+from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.identity import DTYPES, FITTED, model_folder, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
 from semhub_utils.neighbours import Neighbours
+from semhub_utils.refused import explained, need_same_weights, on_no_device, quiet
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, states_under
@@ -38,26 +39,6 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
 )
-UNKNOWN = hub.RepositoryNotFoundError, hub.HFValidationError
-UNREACHED = hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError
-NO_PACKAGE = "The {part} of {model} needs a package that is missing here ({why}); with it installed it would do."
-HERE = {  # what the library raised, and what is said then: the first that fits
-    ImportError: NO_PACKAGE,
-    Exception: "The {part} of {model} cannot be read; a folder written by save_pretrained, with its tokenizer and with "
-    "weights of its configuration in safetensors, would do.",
-}
-ON_THE_HUB = {
-    hub.GatedRepoError: "{model} is gated and no token with access was found; HF_TOKEN set after asking for access "
-    "would do.",
-    hub.RevisionNotFoundError: "{model} has no revision {revision!r}; a branch, tag or commit of that repository would "
-    "do.",
-    ImportError: NO_PACKAGE,
-    UNKNOWN: "{model} is neither a folder here nor a model on the hub; an existing folder or hub id would do.",
-    UNREACHED: "{model} is neither a folder here nor a model in the local cache, and the hub cannot be reached; an "
-    "existing folder, or a connection, would do.",
-    Exception: "The {part} of {model} cannot be loaded; a checkpoint of transformers 5 with safetensors weights would "
-    "do.",
-}
 
 
 def load_model(
@@ -89,17 +70,16 @@ def load_model(
     with explained(model_id, revision, part):
         tokenizer = reads.from_pretrained(source, **where)
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
-    with explained(model_id, revision, "weights"):
-        module, info = auto.from_pretrained(source, **options, **where)
-    if info["missing_keys"]:
-        raise SemhubError(
-            f"{model_id} has no value for {len(info['missing_keys'])} weights, {sorted(info['missing_keys'])[0]} among "
-            "them; a checkpoint saved with its language-model head would do."
-        )
-    model = LanguageModel(module.to(target), tokenizer, model_id=model_id, revision=revision)
-    model.find_readings = _readings
+    build = partial(on_no_device, auto, config)
+    with explained(model_id, revision, "weights", build), quiet():
+        module, info = auto.from_pretrained(source, ignore_mismatched_sizes=True, **options, **where)
+        module = module.to(target)
     folder = Path(cached_file(source, "config.json", revision=revision)).parent
-    model.files = sorted(path for path in folder.glob("*.safetensors") if path.name not in FITTED.values())
+    files = sorted(path for path in folder.glob("*.safetensors") if path.name not in FITTED.values())
+    need_same_weights(model_id, module, info, files)
+    with explained(model_id, revision, "model"):
+        model = LanguageModel(module, tokenizer, model_id=model_id, revision=revision)
+    model.find_readings, model.files = _readings, files
     model.card = training(model)
     if check:
         self_check(model)
@@ -124,21 +104,6 @@ def device_of(device: str | torch.device | None) -> torch.device:
     return target
 
 
-@contextmanager
-def explained(model_id: str, revision: str | None, part: str):
-    """Turn what a loader of the library raises into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-            causes.append(cause)
-        said = HERE if model_folder(model_id) else ON_THE_HUB
-        found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
-        facts = {"model": model_id, "revision": revision, "part": part, "why": reason(found)}
-        raise SemhubError(sentence.format(**facts)) from error
-
-
 # Checks
 
 
@@ -157,8 +122,9 @@ class Check:
 
 
 def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[Check]:
-    """Run every check on a few short prompts made of the tokenizer's own tokens, and, where the model takes them, of
-    noise to see and hear. Raises SemhubError naming the model, the check and its figure, unless told not to."""
+    """Run every check on a few short prompts made of the tokenizer's own tokens, on some as chapters write them, and,
+    where the model takes them, of noise to see and hear. Raises SemhubError naming the model, the check and its figure,
+    unless told not to."""
     checks, bound = [], tolerance(model.dtype, model.n_layers)
     with model.store.counted("self-check", off=True), torch.inference_mode():
         seen = _Seen(model)
@@ -177,7 +143,8 @@ class _Seen:
     in padded batches, [site, layer, hidden]; and by prompt what the library gives."""
 
     def __init__(self, model: LanguageModel):
-        self.model, self.prompts = model, _prompts(model)
+        texts, media = _texts(model), _media(model)
+        self.model, self.prompts, self.media = model, texts + media, media
         self.together, self.logits, self.theirs = self.states(self.prompts), [], []
         for prompt in self.prompts:
             given = {name: value.to(model.device) for name, value in prompt.extras().items()}
@@ -198,16 +165,36 @@ class _Seen:
 
     def worst_layer(self, ours: Tensor, reference: Tensor) -> float:
         by_layer = zip(ours.unbind(1), reference.unbind(1), strict=True)
-        return max(relative_error(a, b, self.model.dtype) for a, b in by_layer)
+        return _worst(relative_error(a, b, self.model.dtype) for a, b in by_layer)
 
 
-def _prompts(model: LanguageModel) -> list[Encoding]:
-    """Three prompts of different lengths from ordinary tokens spread over the vocabulary, and, for each of what else
-    the model takes, one that holds it, one that begins with it, larger, and the first again with another content."""
+def _worst(errors: Iterable[float]) -> float:
+    """The largest; what is no number stays none, which Python's own `max` may lose."""
+    return float(np.max([*errors]))
+
+
+def _spread(model: LanguageModel) -> list[int]:
+    """16 ordinary tokens spread over the vocabulary."""
     special = set(model.tokenizer.all_special_ids)
     ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
-    spread = [ids[k * len(ids) // 16] for k in range(16)]
-    texts = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    return [ids[k * len(ids) // 16] for k in range(16)]
+
+
+def _texts(model: LanguageModel) -> list[Encoding]:
+    """Three prompts of different lengths from ordinary tokens, and some as chapters write them, with what the tokenizer
+    or the `anchor` puts in front, as far as the model takes them."""
+    spread = _spread(model)
+    found = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
+    for text in ("3+5=", "The cat sees", f"{model.anchor}red", "这代表了"):
+        with suppress(SemhubError):
+            found += model.encode([text])
+    return found
+
+
+def _media(model: LanguageModel) -> list[Encoding]:
+    """For each of what else than text the model takes, a prompt that holds it, one that begins with it, larger, and the
+    first again with another content."""
+    spread = _spread(model)
     noise, words = np.random.default_rng(0), [model.tokenizer.decode(spread[a:b]) for a, b in ((0, 3), (3, 9))]
 
     def picture(size: tuple[int, int]) -> Image.Image:
@@ -223,12 +210,19 @@ def _prompts(model: LanguageModel) -> list[Encoding]:
             between = words[0] + model.placeholder(medium) + words[1]
             read = zip((between, words[1], between), map(made, sizes), strict=True)
             media += [Input(text, **{f"{medium}s": (content,)}) for text, content in read]
-    return texts + model.encode(media)
+    return model.encode(media)
 
 
 def _sites(prompt: Encoding) -> list[int]:
     n = len(prompt)
     return sorted({k * (n - 1) // 63 for k in range(64)} if n > 64 else range(n))
+
+
+def _all_are_numbers(seen: _Seen) -> float:
+    """Of the weights, and of what both ways read: a state beyond the range of half precision is none."""
+    weights = (part for part in seen.model.module.parameters() if part.is_floating_point() and not part.is_meta)
+    read = [seen.together, *seen.logits, *(state for states in seen.theirs for state in states)]
+    return 0.0 if all(bool(part.isfinite().all()) for part in chain(read, weights)) else float("inf")
 
 
 def _lens_is_model(seen: _Seen) -> float:
@@ -244,21 +238,21 @@ def _batch_is_single(seen: _Seen) -> float:
 def _layers_are_library(seen: _Seen) -> float:
     """The library lists L+1 states: layers 0 to L-1 (state-space models: 1 to L), then the normed last one."""
     model, found = seen.model, []
-    for n in [0, *range(3, len(seen.prompts), 3)]:
+    for n in [0, *range(len(seen.prompts) - len(seen.media), len(seen.prompts), 3)]:
         ours, (*theirs, last) = seen.states([seen.prompts[n]]), seen.theirs[n]
         if len(theirs) != model.n_layers:
             return float("inf")
         normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
         ends = [end.cpu() for end in (normed, ours[:, -1]) if end.shape == last.shape]
-        found.append(min(relative_error(end, last, model.dtype) for end in ends))
+        found.append(np.min([relative_error(end, last, model.dtype) for end in ends]))
         inner = torch.stack(theirs, dim=1)
-        found.append(min(seen.worst_layer(some.cpu(), inner) for some in (ours[:, :-1], ours[:, 1:])))
-    return max(found)
+        found.append(np.min([seen.worst_layer(some.cpu(), inner) for some in (ours[:, :-1], ours[:, 1:])]))
+    return _worst(found)
 
 
 def _merge_is_where_said(seen: _Seen) -> float:
     """The positions whose embeddings are others than those of the same ids read as text."""
-    for prompt in seen.prompts[3:]:
+    for prompt in seen.media:
         plain = {name: value for name, value in prompt.extras().items() if name in PER_TOKEN}
         read, as_text = (seen.everywhere(one, [0])[:, 0] for one in (prompt, replace(prompt, extras=plain.copy)))
         merged = (read != as_text).any(1).nonzero()[:, 0].tolist()
@@ -269,15 +263,15 @@ def _merge_is_where_said(seen: _Seen) -> float:
 
 def _content_is_seen(seen: _Seen) -> float:
     """Another picture or sound changes states where it stands and behind it, and none before."""
-    worst = 0.0
-    for one, other in zip(seen.prompts[3::3], seen.prompts[5::3], strict=True):
+    found = [0.0]
+    for one, other in zip(seen.media[::3], seen.media[2::3], strict=True):
         first, last = one.patches[0], one.patches[-1]
         a, b = (seen.everywhere(prompt, [0, seen.model.n_layers]) for prompt in (one, other))
         if one.ids != other.ids or not (a != b)[one.patches, 0].any() or not (a != b)[last + 1 :, 1].any():
             return float("inf")
         if first:
-            worst = max(worst, seen.worst_layer(a[:first], b[:first]))
-    return worst
+            found.append(seen.worst_layer(a[:first], b[:first]))
+    return _worst(found)
 
 
 def _zero_changes_nothing(seen: _Seen) -> float:
@@ -294,7 +288,7 @@ def _edit_lands(seen: _Seen) -> float:
     expected = before[:, : layer + 1].clone()
     expected[-1, layer] += vector
     above = float("inf") if torch.equal(after[-1, -1], before[-1, -1]) else 0.0
-    return max(seen.worst_layer(after[:, : layer + 1], expected), above)
+    return _worst((seen.worst_layer(after[:, : layer + 1], expected), above))
 
 
 def _future_is_unseen(seen: _Seen) -> float:
@@ -304,6 +298,7 @@ def _future_is_unseen(seen: _Seen) -> float:
 
 
 CHECKS: dict[str, tuple[str, Callable[[_Seen], float]]] = {
+    "finite": ("weights, states and logits are numbers, on prompts as chapters write them too", _all_are_numbers),
     "lens": ("the normed lens of the last layer gives the model's own logits", _lens_is_model),
     "batch": ("a padded batch gives the states of one prompt at a time", _batch_is_single),
     "layers": ("layers are as many and in the order of the library's hidden states", _layers_are_library),

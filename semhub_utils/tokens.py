@@ -8,20 +8,52 @@ left out. If any form is a single token, forms in several are left out too.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from unicodedata import category
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from semhub_utils.errors import need
 from semhub_utils.models import LanguageModel
+
+BYTES = {char: byte for byte, char in bytes_to_unicode().items()}  # how byte-level tokenizers spell them
+
+
+def label(model: LanguageModel, token: int) -> str:
+    """A token as it is shown to a reader, never blank: its text; bytes that are no whole character as <0xE4>, blanks
+    alone as ▁, what has no shape of its own as <U+200B>; <row 32005> where the tokenizer has none of this number."""
+    backend = model.tokenizer.backend_tokenizer
+    piece, spelt = backend.id_to_token(int(token)), repr(backend.decoder)
+    if piece is None:
+        return f"<row {token}>"
+    raw = piece.encode("utf-8", "surrogatepass")
+    if "ByteLevel" in spelt and BYTES.keys() >= {*piece}:
+        raw = bytes(BYTES[char] for char in piece)
+    elif "▁" in spelt:
+        raw = piece.replace("▁", " ").encode("utf-8", "surrogatepass")
+    text = raw.decode("utf-8", "surrogateescape")
+    blank = all(category(char)[0] in "MCZ" for char in text)
+    return "".join(_shown(char, blank) for char in text) or f"<{piece}>"
+
+
+def _shown(char: str, blank: bool) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that stands for nothing
+        return f"<0x{code - 0xDC00:02X}>"
+    if char == " ":
+        return "▁" if blank else char
+    if not char.isprintable() or char == "\ufffd" or blank:
+        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char, f"<U+{code:04X}>")
+    return char
 
 
 @dataclass(frozen=True)
 class WordForms:
     """ids: the first token of each form of `word`, no duplicates. single: whether that token is the whole word.
-    pieces: all tokens of the word in each form, in the order of `ids`."""
+    pieces: all tokens of the word in each form, as `label` shows them with spaces as ▁, in the order of `ids`."""
 
     word: str
     ids: tuple[int, ...]
@@ -78,7 +110,7 @@ def word_forms(model: LanguageModel, words: Iterable[str], context: str = "") ->
         forms = [own for own in forms if own and model.tokenizer.unk_token_id not in own]
         single = any(len(own) == 1 for own in forms)
         first = {own[0]: own for own in forms if len(own) == 1 or not single}
-        pieces = tuple(tuple(model.tokenizer.convert_ids_to_tokens(own)) for own in first.values())
+        pieces = tuple(tuple(label(model, i).replace(" ", "▁") for i in own) for own in first.values())
         found.append(WordForms(word, tuple(first), single, pieces))
     return found
 

@@ -363,19 +363,25 @@ def test_unfollowed_structure_is_refused(tokenizers):
 
 
 @pytest.mark.parametrize(
-    ("part", "damage"),
+    ("said", "damage"),
     [
-        ("weights", lambda at: (at / "model.safetensors").unlink()),
-        ("weights", lambda at: (at / "model.safetensors").write_bytes(b"not weights")),
-        ("weights", lambda at: (pickled(at), (at / "model.safetensors").unlink())),
-        ("tokenizer", lambda at: [(at / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")]),
-        ("configuration", lambda at: (at / "config.json").unlink()),
-        ("configuration", lambda at: (at / "config.json").write_text("{")),
+        ("no weights that can be read: it holds no safetensors file", lambda at: (at / "model.safetensors").unlink()),
+        ("model.safetensors is no safetensors file", lambda at: (at / "model.safetensors").write_bytes(b"not weights")),
+        ("pytorch_model.bin is a pickle", lambda at: (pickled(at), (at / "model.safetensors").unlink())),
+        (
+            "The tokenizer of .* cannot be read",
+            lambda at: [(at / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")],
+        ),
+        ("The configuration of .* cannot be read", lambda at: (at / "config.json").unlink()),
+        (
+            r"The configuration of .* cannot be read \(config.json is no JSON",
+            lambda at: (at / "config.json").write_text("{"),
+        ),
     ],
 )
-def test_folders_that_lack_a_part_or_have_a_damaged_one(copy_of, part, damage):
+def test_folders_that_lack_a_part_or_have_a_damaged_one(copy_of, said, damage):
     damage(copy_of)
-    assert re.search(f"^The {part} of .* cannot be read; .* in safetensors, would do", sentence(str(copy_of)))
+    assert re.search(said, sentence(str(copy_of)))
 
 
 def test_a_checkpoint_without_its_head_is_refused(copy_of):

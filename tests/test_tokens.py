@@ -6,7 +6,7 @@ from architectures import make_module
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.models import wrap
-from semhub_utils.tokens import target_table, word_forms
+from semhub_utils.tokens import label, target_table, word_forms
 
 KINDS = ("byte", "sentence", "unigram", "piece", "word")
 SPACE = {"byte": "Ġ", "sentence": "▁", "unigram": "▁"}
@@ -39,8 +39,10 @@ def test_a_token_follows_the_context_as_the_tokenizer_writes_it(models, kind):
     for word in ("five", "casa", "eight"):
         forms = word_forms(models[kind], [word], context)[0]
         for first, pieces in zip(forms.ids, forms.pieces, strict=True):
-            own = tokenizer.convert_tokens_to_ids(list(pieces))
-            assert own[0] == first and read(context) + own in (read(context + word), read(f"{context} {word}"))
+            wholes = [read(context + space + word) for space in ("", " ")]
+            own = [ids[len(read(context)) :] for ids in wholes if ids[: len(read(context))] == read(context)]
+            shown = {tuple(label(models[kind], i).replace(" ", "▁") for i in ids): ids[0] for ids in own}
+            assert shown[pieces] == first
         assert forms.single == all(len(pieces) == 1 for pieces in forms.pieces)
 
 
@@ -48,17 +50,46 @@ def test_a_token_follows_the_context_as_the_tokenizer_writes_it(models, kind):
     ("kind", "context", "word", "single", "pieces"),
     [
         ("byte", "", "zebra", False, ["z"]),  # in several tokens: its first, flagged
-        ("byte", "8=3+", "seven", True, ["Ġseven"]),  # a form of one token displaces forms in several
+        ("byte", "8=3+", "seven", True, ["▁seven"]),  # a form of one token displaces forms in several
         ("sentence", "8=3+", "3", True, ["3"]),  # Llama 2 writes " 3" as a space and a digit
-        ("byte", "o", "n", True, ["Ġn"]),  # after "o" it would be written with it, as the token "on"
+        ("byte", "o", "n", True, ["▁n"]),  # after "o" it would be written with it, as the token "on"
     ],
 )
 def test_which_forms_a_word_has(models, kind, context, word, single, pieces):
     tokenizer = models[kind].tokenizer
     forms = word_forms(models[kind], [word], context)[0]
     assert forms.single == single and [form[0] for form in forms.pieces] == pieces
+    pieces = [piece.replace("▁", SPACE[kind]) for piece in pieces]
     assert list(forms.ids) == tokenizer.convert_tokens_to_ids(pieces)
     assert all(len(form) > 1 for form in forms.pieces) != single
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_token_is_shown_as_what_it_is(models, kind):
+    """Never blank, never a bare replacement mark, never as another one; and what is text as its text."""
+    model = models[kind]
+    shown = {i: label(model, i) for i in range(len(model.tokenizer))}
+    assert all(text.strip() and "\ufffd" not in text for text in shown.values())
+    assert len(set(shown.values())) == len(shown) and label(model, len(shown) + 7) == f"<row {len(shown) + 7}>"
+    for text in ("three plus", "el gato está", "家里"):
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        pieces = [shown[i] for i in ids]
+        if (
+            kind in ("byte", "unigram", "word")
+            and "<0x" not in "".join(pieces)
+            and model.tokenizer.unk_token_id not in ids
+        ):
+            assert "".join(pieces).replace("▁", " ").strip() == text.replace(" ", "" if kind == "word" else " ")
+
+
+def test_bytes_and_blanks_are_named(models):
+    byte, sentence = (models[kind] for kind in ("byte", "sentence"))
+
+    def shown(model, *pieces):
+        return [label(model, model.tokenizer.convert_tokens_to_ids(piece)) for piece in pieces]
+
+    assert shown(byte, "Ġ", "Ċ", "å", "Ģ", "Ġseven") == ["▁", "\\n", "<0xE5>", "<0x80>", " seven"]
+    assert shown(sentence, "▁", "<0xE5>", "<0x0A>", "<s>", "家") == ["▁", "<0xE5>", "<0x0A>", "<s>", "家"]
 
 
 def test_the_tokenizers_are_as_these_words_need_them(models):

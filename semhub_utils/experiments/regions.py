@@ -27,7 +27,7 @@ from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import PICTURES, LensItem
 from semhub_utils.spokes.vision import Picture, SeenItem, alone, names
 from semhub_utils.states import hidden_states, stream_states
-from semhub_utils.tokens import target_table, word_forms
+from semhub_utils.tokens import label, target_table, word_forms
 
 PROBABILITY, FIRST, RANK, ENTROPY = "probability", "first", "rank", "entropy"
 TIMES = 8  # equal parts of a clip in the figure over time
@@ -244,7 +244,7 @@ def overlay(
             options = {"targets": table.ids if owner else None, "layers": layers}
             options["reading"] = reading_of(model, reading).at_patches
             seen = lens(model, hidden, top_k=1, **options)
-            texts = {int(i): model.tokenizer.decode([i]).strip() for i in seen.top_ids.unique()}
+            texts = {int(i): label(model, i).strip() for i in seen.top_ids.unique()}
             firsts = {among[0]: (seen.top_ids[..., 0], seen.top_logprobs[..., 0], texts)}
             if owner:
                 firsts[among[1]] = (*seen.logprob.max(-1)[::-1], owner)
@@ -445,7 +445,7 @@ def lens_grid(
     dominant = {i for form in word_forms(model, dominant_words) if form.single for i in form.ids}
     shared, grids = {"dominant_ids": dominant, "n_layers": model.n_layers}, []
     for (name, text), encoding in zip(sentences.items(), model.encode([*sentences.values()]), strict=True):
-        tokens = [model.tokenizer.decode([i]) for i in encoding.ids]
+        tokens = [label(model, i) for i in encoding.ids]
         own = {"name": f"{name}: {text}", "data_type": name, "tokens": tokens}
         grids.append(own | shared | top_words(model, encoding, range(len(encoding)), top_k))
     return grids
@@ -463,5 +463,5 @@ def top_words(model: LanguageModel, encoding: Encoding, positions: Sequence[int]
             "probs": found.top_logprobs.exp().transpose(0, 1).numpy(),
             "entropy": found.entropy.T.numpy(),
         }
-    vocab = {int(i): model.tokenizer.decode([i]) for of in readings.values() for i in np.unique(of["ids"])}
+    vocab = {int(i): label(model, i) for of in readings.values() for i in np.unique(of["ids"])}
     return {"layers": list(range(model.n_layers + 1)), "readings": readings, "vocab": vocab}
