@@ -114,7 +114,7 @@ def curves(
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
-    data = _tidied(table, needed, ("control", *switch, *SHOWN, *NUMBERS))
+    data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
     if "control" in data:
         data, greys = _controls(data, x, place)

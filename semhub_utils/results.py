@@ -38,6 +38,7 @@ from .identity import (
     model_slug,
     of_model,
     placeless,
+    sha256_of,
     slug,
     versions,
 )
@@ -185,9 +186,11 @@ class Run:
             "chapter": self.chapter,
             "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
+            "files": {path.name: sha256_of(path) for path in getattr(self.model, "files", ())},
             "quantisation": getattr(self.model, "quantisation", ""),
             "base": placeless("model_id", getattr(self.model, "base", "")),
             "weights": of_model(self.model),
+            "reads": sorted(getattr(self.model, "modalities", ["text"])),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
             "data": ", ".join(sorted({one for of in self.sources.values() for one in of})) or MADE,
             "seed": self.parameters.get("seed"),
@@ -267,11 +270,12 @@ def _whose(path: Path, written: Mapping[str, Any], model: str | None) -> dict[st
     """Chapter and model of a finished file; nothing if it is none of ours, or of another model."""
     if "provenance" not in written:
         return {}
-    schema = written.get("schema", 1)
+    schema, whose = written.get("schema", 1), {name: written["provenance"][name] for name in ("chapter", "model")}
+    if model is not None and placeless("model_id", model) != whose["model"]:
+        return {}
     said = f"{path} is of schema {schema}, and this version reads {SCHEMA}; `semhub run` writes it anew."
     need(schema == SCHEMA, said)
-    whose = {name: written["provenance"][name] for name in ("chapter", "model")}
-    return whose if model is None or placeless("model_id", model) == whose["model"] else {}
+    return whose
 
 
 def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) -> None:
@@ -334,6 +338,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     """One claim as claims.json keeps it: the numbers at the verdict's layer, and the whole curve under "evidence"."""
     curve, layer = e.to_json(), verdict.layer
     at = None if layer is None else e.layers.index(layer)
+    units, inside = curve.pop("by_unit"), 1 + e.window.index(layer) if layer in e.window else 0
 
     def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
         return {name: None if at is None else of[column][at] for name, column in names.items()}
@@ -351,6 +356,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
         "margins": {name: there(of["margin"], value="values", low="low", high="high") for name, of in controls.items()},
         "contrasts": curve["contrasts"],
         **verdict.to_json(),
+        "units": {unit: [of[0], of[inside]] for unit, of in units.items()} if inside else {},
         "evidence": curve,
     }
 
