@@ -90,7 +90,7 @@ def test_the_intervention_asks_each_form_as_the_paper_asks_its_own():
 
 
 def test_forms_of_sentences_and_of_questions_are_apart_too():
-    known = semantics.meanings(seed=0, source="generated")
+    known = semantics.meanings(seed=0)
     ladder = semantics.forms(known, 40, seed=0, taught=False)
     by = {m.sentence: m for m in known}
     for form, (name, shown, plain) in zip(ladder, semantics.LADDER, strict=True):
