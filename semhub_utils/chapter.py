@@ -1,6 +1,7 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
+from semhub_utils.identity import COPIED, PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
@@ -22,6 +24,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
+from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
@@ -35,6 +38,8 @@ PLAIN = (
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
+LEAST = {"arithmetic": 4, "code": 4, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
+"""By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"
 _prompt = attrgetter("prompt")
 
@@ -213,7 +218,7 @@ def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = 
     """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
     {"share": "{:.0%}"}."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
-    return table.style.hide(axis="index").format(formats)
+    return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")
 
 
 def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
@@ -239,6 +244,8 @@ def begin(
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, **parameters)
+    n, least = checked.get("n_items"), LEAST.get(chapter, 1)
+    need(n is None or n >= least, f"n_items is {n}; from {least} on would do for the chapter {chapter}.")
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
     takes = " and ".join(sorted(model.modalities))
@@ -253,3 +260,8 @@ def begin(
     if n_items and checked["n_items"] is None:
         checked["n_items"] = n_items[not own]
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
+
+
+if os.environ.get(COPIED):  # what every chapter needs of the shipped models' world is made once for all kernels
+    bank_texts(f"{PREFIX}hub")
+    bank_texts(f"{PREFIX}hub", ("en",))

@@ -226,7 +226,7 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms", "readings"), "help": "only this, or these"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
@@ -349,20 +349,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as the keyboard does
     try:
         return options.function(options)
-    except SemhubError as error:
-        said, code = str(error), 2
-    except KeyboardInterrupt:
-        said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
+    except (SemhubError, KeyboardInterrupt) as error:
+        caught, said, code = error, str(error), 2
+        if isinstance(error, KeyboardInterrupt):
+            said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
     except Exception as error:
+        caught, code = error, 1
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.strerror}{f': {error.filename}' if error.filename else ''}; what was done is kept."
         else:
             said = f"semhub {options.command} broke with {type(error).__name__}: {reason(error)}; --debug shows where."
-        code = 1
     if options.debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exception(caught)
     _say(said)
     return code
 

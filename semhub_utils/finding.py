@@ -1,5 +1,6 @@
 """A result in a chapter: its charts beside their data, and its judged claims. Knows no torch and no model."""
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,13 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return told.drop(columns=alike), "; ".join(said)
 
 
+class _InScript(json.JSONEncoder):
+    """As it may stand within a script, which no text of a token or a caption ends."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("<", "\\u003c")
+
+
 def show(chart, table: pd.DataFrame, caption: str = "") -> Html:
     """A chart with its title and caption, what its marks mean, and its data (as `compact` makes them) as one figure.
 
@@ -79,7 +87,8 @@ def show(chart, table: pd.DataFrame, caption: str = "") -> Html:
     """
     about = chart.usermeta
     chart.description = f"{chart.description} {caption}".strip()
-    html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
+    how = {"fullhtml": False, "template": "universal", "json_kwds": {"cls": _InScript}}
+    html = chart.to_html(output_div=f"altair-viz-{uuid.uuid4().hex}", **how)
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
     said = f"<b>{escape(about['title'])}</b>" + f" {escape(caption)}" * bool(caption)

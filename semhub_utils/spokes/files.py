@@ -4,16 +4,21 @@ used is left out and counted, never a silent zero."""
 import csv
 import gzip
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError, need
+from semhub_utils.errors import SemhubError, half_characters, need
 from semhub_utils.spokes.items import Items
+
+csv.field_size_limit(2**28)  # of characters: a long text is no fault
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 """A `data_dir` that is always there: a part of each text set, with its licence, in the set's own form."""
+
 Entries = Iterator[tuple[str, Any]]
 """(place, entry) of what a file holds; place is "name:number", for messages."""
 
@@ -57,9 +62,16 @@ def read_text(path: Path) -> str:
             return file.read()
     except UnicodeDecodeError as error:
         raise SemhubError(f"{path} is not UTF-8 (byte {error.start}); the file saved as UTF-8 would do.") from error
-    except (OSError, EOFError) as error:  # a packed file that is cut short or none
+    except (OSError, EOFError, zlib.error) as error:  # a packed file that is cut short, damaged or none
         why = getattr(error, "strerror", None) or error
         raise SemhubError(f"{path} cannot be read ({why}); a file that can be would do.") from error
+
+
+def below(folder: Path, name: object) -> Path | None:
+    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none."""
+    usable = isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
+    path = os.path.normpath(name) if usable else ".."
+    return None if os.path.isabs(path) or path.split(os.sep)[0] == ".." else folder / path
 
 
 def lines(path: Path, found: Items) -> Entries:
@@ -76,12 +88,14 @@ def objects(path: Path, found: Items) -> Entries:
     for place, line in lines(path, found):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
-        if isinstance(entry, dict):
-            yield place, entry
-        else:
+        if not isinstance(entry, dict):
             found.drop("not a JSON object", place)
+        elif half_characters(json.dumps(entry, ensure_ascii=False)):
+            found.drop("half a character", place)
+        else:
+            yield place, entry
 
 
 def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
