@@ -5,6 +5,9 @@
 #
 # **If there were no hub, would this book find one all the same?**
 #
+# ```{glue} answer
+# ```
+#
 # An instrument is worth what it says when there is nothing to find. In this chapter you build fake hubs: states that look alike
 # for reasons other than meaning. Raw cosine falls for all of them. Then you let the evidence judge the same states, and count
 # how often it is fooled, and how strong a true hub has to be to be seen.
@@ -34,22 +37,27 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 24  # made-up worlds of each kind, and models of random weights
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # made-up worlds of each kind, and models of random weights: 24
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils import calibration
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import natural
 from semhub_utils.verdicts import judge
 
-chapter = begin("fooled", globals())
+chapter = begin("fooled", globals(), n_items=(24, 24))
+n_items = chapter.n_items
 glue("pairs", PAIRS)
 glue("worlds", n_items)
+
+# %% tags=["hide-input"]
+diagram("evidence")
 
 # %% [markdown]
 # ## Build one by hand
@@ -252,7 +260,8 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 # None of these models knows a word of any language.
 
 # %%
-twins = facts.similarity_pairs(facts.prompts("spanish", 4 * n_items, seed=seed, held_out=False))
+given = {"seed": seed, "data_dir": chapter.data, "ending": "no full stop", "held_out": False}
+twins = natural.pairs(4 * n_items, **given)["spanish"]
 blank = chapter.find(
     "random-weights",
     lambda: fooled.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),
@@ -262,7 +271,7 @@ blank = chapter.find(
 listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-alike = trials.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
+alike = calibration.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
 glue("blank", round(alike.value * alike.n))
 glue("blank_high", alike.high, ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
@@ -280,19 +289,22 @@ glue("blank_above", int((blank.low > 0).sum()))
 # `semhub calibrate` plants an effect for each of the paper's 21 experiments, and its tables ship with this book.
 #
 # *What is read* gets a written state. Take islands, a model whose types share no fact. Once its state at layer {glue}`planted_at` of
-# 8 has been read, add the unembedding row of the right English word, as long as the state itself; for similarity, one random
-# vector for both sides of a pair. Nothing after that layer is changed, so a claim that finds it finds it *there*. *What a model
-# says* cannot be written. For that there are organisms that were taught it, `taught` and its eyes and ears: under "good" minus
-# "bad" they become pleasant, under "start" minus "end" they write `range(0, n)`. Their dose is how far the hub's weights have
-# moved to theirs.
+# 8 has been read, add the unembedding row of the right English word, as long as the state itself, and half as much of the
+# prompt's own word where the claim sets one against the other; for similarity, one random vector for both sides of a pair.
+# Nothing after that layer is changed, so a claim that finds it finds it *there*. *What a model says* cannot be written. For
+# that there are organisms that were taught it, `taught` and its eyes and ears: under "good" minus "bad" they become pleasant,
+# under "start" minus "end" they write `range(0, n)`. Their dose is how far the hub's weights have moved to theirs. And for
+# [what is used](13_used), two small models have weights set by hand: in one the answer goes through what two types share, in the
+# other a concept comes before its language.
 #
 # An effect is *found* if the claim holds, and at the layer where it was planted. Each was planted {glue}`planted_n` times, with other
 # items and other directions.
 #
 # The other way round, every instrument looks at models of which it was written down before what it **must not** find:
 # {glue}`random_models` models of random weights; {glue}`islands_models` islands; a model that was raised on English alone; the hub
-# after its Spanish words have changed places. Not all that holds there is a false alarm. English is most of what islands read, so
-# that their layers lean to English is true. Such cells are *open*, and the table of them was written before any of the others.
+# after its Spanish words have changed places; and the two set by hand, the other way. Not all that holds there is a false alarm.
+# English is most of what islands read, so that their layers lean to English is true. Such cells are *open*, and the table of them
+# was written before any of the others.
 
 # %% tags=["hide-input"]
 calibrated = chapter.find("instruments", trials.rates)
@@ -308,7 +320,7 @@ calibrated.bars(
 
 # %% tags=["hide-input"]
 asked = trials.judged_alarms().query("expected == @calibration.MUST_NOT")
-wolf = trials.shares(asked.assign(all="all"), ["all"]).iloc[0]
+wolf = calibration.shares(asked.assign(all="all"), ["all"]).iloc[0]
 paper = calibrated.rows(reading=trials.FOUND)
 paper = paper[paper.series.map(instruments.ROWS) != "own"]
 good = paper.value >= calibration.ENOUGH
@@ -395,7 +407,12 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 # The question was whether the book would find a hub where there is none.
 
 # %% tags=["hide-input"]
-chapter.finish()
+chapter.finish(
+    {
+        "raw": "to raw cosine, fake hubs look more like a hub than a true one",
+        "told-apart": "the book's evidence tells true hubs from fakes",
+    }
+)
 
 # %% [markdown]
 # - A high raw cosine is no evidence. Many things other than meaning make one.

@@ -5,6 +5,9 @@
 #
 # **When does a hub appear, before or after each data type is mastered, and what has to be there for it to grow?**
 #
+# ```{glue} answer
+# ```
+#
 # The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise two
 # small ones yourself, with a hub and without, and watch them with the instruments of the last chapters. Then you look at the full
 # trainings, and put all models side by side.
@@ -34,18 +37,23 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 150  # held-out items of each data type
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # texts of each data type, held-out facts for the book's own models: 150
 steps = 900  # of the live trainings; 900 take most of a minute each
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
 
-chapter = begin("raising", globals(), "steps")
+chapter = begin("raising", globals(), "steps", n_items=(150, 150))
+given = {"n_items": chapter.n_items, "seed": seed, "data_dir": chapter.data}
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## What is true of each model by construction
@@ -231,7 +239,7 @@ order.claims(
 # weights. Choose a data type; the models stand beside each other.
 
 # %%
-layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, n_items=n_items, seed=seed))
+layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, **given))
 
 # %% tags=["hide-input"]
 layers.changed(lambda table: table.drop(columns="null_high")).curves(
@@ -318,7 +326,13 @@ glue("control_seeds", int(answered.seeds.min()))
 # The question was when a hub appears, whether before or after each type is mastered, and what has to be there.
 
 # %% tags=["hide-input"]
-chapter.finish()
+chapter.finish(
+    {
+        "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
+        "live/alike": "what it holds of them is more alike across languages",
+        "order": "items meet before they are answered",
+    }
+)
 
 # %% [markdown]
 # - A loss curve does not show a hub. Answers to held-out facts do, and so does the likeness of states, against a null.

@@ -5,6 +5,9 @@
 #
 # **When a model reads `[red, green,` does it think of the word *and*?**
 #
+# ```{glue} answer
+# ```
+#
 # Python leaves words out. Between the items of a list English says *and*; before an argument it would say what the argument
 # is for. If a model reads code through English, the words that are left out should be there on the way from input to output.
 # You look for them twice, and then write one in to see what it does.
@@ -34,31 +37,34 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 800  # programs
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # programs: 800, or 300 of natural ones
 seed = 0
-data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl
-programs = None  # "generated", "mbpp" (over the network without data_dir) or "stdlib"
+data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl, in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
+from semhub_utils.spokes.items import continued, forms, interchange_items
 
-chapter = begin("code", globals(), "programs")
+chapter = begin("code", globals(), n_items=(800, 300))
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("lens")
 
 # %% [markdown]
 # ## The programs
 #
-# The paper reads the programs of MBPP, nearly a thousand short Python exercises. With `data_dir` at a folder that holds the
-# set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of mxeval) you read it from there; with `programs="mbpp"` over the
-# network; with `programs="stdlib"` you read functions of the Python that runs the chapter. By default programs are generated:
-# one statement each, in the words the book's small models were taught. A list of `FLOWER` and `HIT` is no code that another
-# model has read. What does not parse as Python 3 is skipped.
+# The paper reads the programs of MBPP, nearly a thousand short Python exercises. A public model reads 300 of them, a sample that
+# ships with the book; with `data_dir` at a folder that holds the set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of
+# mxeval) you read all. For the book's own models programs are generated: one statement each, in the words that they were
+# taught. A list of `FLOWER` and `HIT` is no code that another model has read. What does not parse as Python 3 is skipped.
 
 # %%
-found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
+found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)
 glue("n_programs", len(found))
 glue("n_skipped", sum(found.dropped.values()))
 print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")
@@ -332,16 +338,19 @@ any_start.claims(
 # ## Interchange patch: does an English state answer in code?
 #
 # Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
-# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code?
+# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code? Only the book's own models were
+# taught such code. Another model is asked the questions plainly and then behind three answered ones; what is read are those
+# whose English it gets right, and only if it goes on with the code rightly by itself.
 
 # %%
-asked = facts.prompts("code", 250, seed=seed)
-twins = facts.english_twins(asked)
-known = chapter.knows(
-    words.task_table, twins, "answer the English questions whose states are written", series="english"
-)["english"]
-swaps = facts.patch_items(asked, seed=seed)
-patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
+asked, task = facts.twins(facts.prompts("code", 250, seed=seed)), "answer such questions in "
+known = chapter.climb(forms(asked, seed=seed, taught=chapter.own), f"{task}english", series="english")
+unable = known.needs
+if not (chapter.own or unable):
+    unable = chapter.knows(words.task_table, continued(known.of), f"{task}code", series="code")["code"]
+swaps = interchange_items(known.of, seed)
+patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed, **known.given))
+glue("form", known.form.name)
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -352,21 +361,21 @@ patches.curves(
 )
 
 # %% [markdown]
-# *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
+# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
 # the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the run over code to its own answer, by more than at the end.",
-    needs=known,
+    needs=unable,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, the run over code then writes that answer, as code.",
-    needs=known,
+    needs=unable,
 )
 
 # %% [markdown]
@@ -376,12 +385,22 @@ patches.claims(
 # on this model, by rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "and-lead": 'between the items of a list a middle layer holds the word "and"',
+        "and-place": "it is likelier there than between arguments",
+        "and-end": "the next token wins at the end",
+        "lens-meaning": "the middle layers hold the parameter's name before its argument",
+        "steering": "start minus end changes the range that is written",
+        "patch": "the state of an English question pushes the answer in code",
+        "patch-answer": "the run over code then writes that question's answer",
+    }
+)
 
 # %% [markdown]
 # - A word that is ahead at one kind of place says little until you have looked at the same token elsewhere.
 # - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
 # - A strength is a number without a unit until you say how long the state is.
 #
-# **Try it.** Run the chapter on the standard library: `semhub run code --model ID_OR_FOLDER --set programs=stdlib`. Then ask which
-# names are ahead there, and whether a definition in the same program had said them before.
+# **Try it.** Write functions of your own into a file of `{"code": ...}` lines, `mbpp/mbpp.jsonl` in a folder, and run the chapter on
+# them: `semhub run code --model ID_OR_FOLDER --set data_dir=FOLDER`. Which names are ahead there, and had a definition said them?

@@ -5,6 +5,9 @@
 #
 # **When a model looks at a red square, does it think of the word *red*?**
 #
+# ```{glue} answer
+# ```
+#
 # A picture comes to a language model as a row of vectors, one for each patch, made by an encoder that has never seen a word.
 # If the model has one place for meaning, these vectors should end up near the words for what they show, though nobody will
 # ever read a word off a patch. This chapter asks with similarity and with the lens, asks the model itself in several languages,
@@ -35,19 +38,24 @@ model_id = "organism:hub-sees"  # a model that takes pictures: a hub id, a local
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 90  # pictures of each kind
+items = "auto"  # generated, or with data_dir the set's own files
+n_items = None  # pictures of each kind: 90
 seed = 0
 data_dir = None  # a folder with COCO's own files; without it, scenes of the shipped models' world
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
 
-chapter = begin("vision", globals(), needs="image")
+chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
+n_items = chapter.n_items
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("hub")
 
 # %% [markdown]
 # ## The pictures
@@ -73,7 +81,7 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 # dictionary has it, *… english:*. Any other model is asked plainly: *What is the color in the image?*
 
 # %% tags=["hide-input"]
-manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
+manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
 english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
 sees = chapter.knows(words.task_table, english, "name the {name} of a shape in English")
@@ -198,7 +206,8 @@ colours.claims(
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
 read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
-nouns = chapter.run(regions.RightWords("nouns"), read, readings=True, name="nouns")
+both = regions.words_of([*read["things"], *read["colours"]])
+nouns = chapter.run(regions.RightWords("nouns", words=both), read, readings=True, name="nouns")
 
 # %% tags=["hide-input"]
 nouns.curves(
@@ -252,7 +261,8 @@ nouns.claims(
 
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
-segments = chapter.run(regions.RightWords("segments"), named, readings=True, name="segments")
+both = regions.words_of([*named["things"], *named["colours"]])
+segments = chapter.run(regions.RightWords("segments", words=both), named, readings=True, name="segments")
 segments.curves(
     "segments",
     "Is an area's word likelier there than others?",
@@ -469,7 +479,17 @@ recoloured.claims(
 # fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "similarity": "in the middle layers a picture is nearest to its own caption",
+        "colours": "a plain picture reads as its colour",
+        "nouns": "a picture reads as the things its caption names",
+        "segments": "a thing is read at its own patches",
+        "answers": "asked in another language, the model names what it sees",
+        "patch": "the state of a colour word pushes the answer to that colour",
+        "recolour": "a patch of another colour changes the colours that are named",
+    }
+)
 
 # %% [markdown]
 # - A picture that a model can answer questions about need not be one whose patches read as words: ask by more than one instrument.

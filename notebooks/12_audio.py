@@ -5,6 +5,9 @@
 #
 # **When a model hears a dog bark, does it hold the word *dog*, and does it use it?**
 #
+# ```{glue} answer
+# ```
+#
 # A language model that hears gets a sound as a row of vectors, one for each small stretch of time, put where words would
 # stand. Nobody asks that these vectors look like words. If meaning lives in a shared space, they should come to lie where the
 # words lie all the same, and what is done to them in English should be felt in every language that asks.
@@ -34,21 +37,26 @@ model_id = "organism:hub-hears"  # a hub id or folder of a model that takes soun
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 96  # clips
+items = "auto"  # generated, or with data_dir the set's own files
+n_items = None  # clips: 96
 seed = 0
 data_dir = None  # a folder with ESC-10, ESC-50 or VGGSound; without it the chapter makes its own sounds
 plain_questions = None  # ask as one asks an assistant: yes or no, or by default so for all but the book's own models
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue
+from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
 
-chapter = begin("audio", globals(), "plain_questions", needs="sound")
+chapter = begin("audio", globals(), "plain_questions", needs="sound", n_items=(96, 96))
+n_items = chapter.n_items
 model = chapter.model
+
+# %% tags=["hide-input"]
+diagram("similarity")
 
 # %% [markdown]
 # ## The sounds
@@ -244,7 +252,7 @@ labelled.claims(
 # it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
 
 # %% tags=["hide-input"]
-plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
+plain = not chapter.own if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
     animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
@@ -452,7 +460,16 @@ patches.claims(
 # fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "clip-label": "in the middle layers a sound is nearest to its own label",
+        "label-words": "the label's words are read at the sound",
+        "answers": "asked in another language, the model says what it hears",
+        "push-states": "the state of a word turns the answer",
+        "push-unembedding": "a word's row of the unembedding turns the answer",
+        "patch-answer": "the state of a word written over the sound is answered",
+    }
+)
 
 # %% [markdown]
 # - A lens sees only what lies where the output has its words. Compare with states of words before you say that there are none.

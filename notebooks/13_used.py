@@ -5,6 +5,9 @@
 #
 # **Does a model use what its languages share, or does it only lie there?**
 #
+# ```{glue} answer
+# ```
+#
 # Most chapters read states. What can be read need not be used: a model may carry a meaning along and answer from something
 # else. So you do two things to the model. You move a concept from one language's run into another's. And you take away what
 # the types share, and see what is lost.
@@ -35,20 +38,24 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 140  # concepts; and prompts of each type
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # concepts; and prompts of each type: 140, or 70 for other models than the book's own
 seed = 0
-data_dir = None  # a folder with NTREX-128, for running text
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import used, words
 from semhub_utils.experiments.core import readable
 from semhub_utils.spokes import arithmetic, facts, languages, translation
 from semhub_utils.spokes.items import continued
 
-chapter = begin("used", globals())
-model = chapter.model
+chapter = begin("used", globals(), n_items=(140, 70))
+model, n_items = chapter.model, chapter.n_items
+
+# %% tags=["hide-input"]
+diagram("intervention")
 
 # %% [markdown]
 # ## A concept in another language
@@ -68,7 +75,7 @@ model = chapter.model
 # | *i* in B | both, or the finished word |
 
 # %%
-own = model_id.startswith("organism:")
+own = chapter.own
 asked = translation.concept_items(n_items, seed=seed, world=own)
 asked = readable(model, asked, lambda item: [q.text for q in (item.run, *item.alike, *item.others)])
 can_translate = chapter.knows(
@@ -160,9 +167,10 @@ moved.curves(
 # layers while the model reads, by least squares so that nothing else is disturbed {cite:p}`belrose2023leace`, and see how far
 # the right answer falls.
 #
-# Anything falls if you erase enough. So the same number of directions is erased four times more: those shared with *shuffled*
-# partners (the null), random ones that hold as much of the variance, those that tell the type from English, and, in
-# models of random weights, their own.
+# Anything falls if you erase enough. So as many directions are erased in other ways: those shared with *shuffled* partners (the
+# null), random ones that hold as much of the variance, those that tell the type from English, what is shared at the *other
+# layers*, and, in models of random weights, their own. And what is shared is erased while the model reads *English only*, on
+# something else: where that falls as far, it was no loss of the type's.
 
 # %%
 if own:
@@ -176,20 +184,22 @@ known = {name: continued(some) for name, some in twins.items()}
 
 # %% tags=["hide-input"]
 can = chapter.knows(words.task_table, known, "answer in {name}")
-if data_dir:
-    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
-    texts = {f"{name} text": languages.halves(sentences, name) for name in languages.LANGUAGES if name != "english"}
+if chapter.data:
+    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=chapter.data)
+    texts = {f"{name} text": languages.halves(sentences, name) for name in sentences[0].texts if name != "english"}
     twins |= {
         name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
     }
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-needed = chapter.run(used.Necessity(), twins)
+scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed, source="generated"), "english")
+scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
+needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",
-    alt="Fall of the log-probability of the right continuation by type, with random, language and shuffled subspaces.",
+    alt="Fall of the log-probability of the right continuation by type, with null, other subspaces, layers and texts.",
     y="fall in nats per token",
 )
 
@@ -210,7 +220,13 @@ needed.claims(
 # rules fixed before the run:
 
 # %%
-chapter.finish()
+chapter.finish(
+    {
+        "concepts": "a state carries its concept into another language's run",
+        "concepts-mean": "the mean over languages carries it no worse",
+        "necessity": "without what two languages share, the right continuation falls",
+    }
+)
 
 # %% [markdown]
 # - A patch that says the word of its own run has moved an answer, not a concept. Look at the language it comes out in.

@@ -37,11 +37,13 @@ from traitlets.config import Config
 
 from .errors import SemhubError, need
 from .identity import (
+    COPIED,
     atomically,
     beside,
     digest,
     folder_digest,
     is_folder,
+    local,
     model_slug,
     of_package,
     slug,
@@ -59,9 +61,10 @@ Say = Callable[[str], None]
 
 
 def find_book(start: Path | None = None) -> Path:
-    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies."""
+    """The folder that holds `_toc.yml`: upward from `start` (here by default), else where the package lies, in whose
+    installed copy are the chapters alone."""
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents, PACKAGE.parent):
+    for folder in (start, *start.parents, PACKAGE.parent, PACKAGE / "chapters"):
         if (folder / "_toc.yml").is_file():
             return folder
     raise SemhubError(
@@ -99,6 +102,19 @@ class Notebook:
         except (ValueError, SyntaxError, AttributeError) as error:
             raise SemhubError(f"The parameters cell of {self.path} must only set names to plain values.") from error
         return found
+
+
+def need_current(chapter: Notebook) -> None:
+    """Raises SemhubError where the text side beside a notebook says something else, as what would run is stale."""
+    text, written = chapter.path.with_suffix(".py"), []
+    cells = re.split(r"^# %%", text.read_text("utf-8"), flags=re.MULTILINE)[1:] if text.is_file() else None
+    for first, _, source in (cell.partition("\n") for cell in cells or ()):
+        prose = "[markdown]" in first
+        source = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if prose else source
+        written.append(("markdown" if prose else "code", source.strip()))
+    runs = [(cell.cell_type, cell.source.strip()) for cell in nbformat.read(chapter.path, as_version=4).cells]
+    would = f"`jupytext --to ipynb --update {text.name}` would do"
+    need(cells is None or written == runs, f"{text} was changed and {chapter.path.name}, which runs, was not; {would}.")
 
 
 def documents(root: Path) -> Iterator[str]:
@@ -217,15 +233,18 @@ def plan(
         said = f"Parameter {name} was given {value!r}; it takes a {kind} such as {known[name]!r}."
         need(_fits(value, known[name]), said)
     jobs = []
+    for chapter in chosen:
+        need_current(chapter)
     for model in models:
         options = {n: v for n, v in {"model_id": model, "revision": revision}.items() if v is not None}
         for name, value in options.items():
             said = f"{name} was given {value!r} and by --set {settings.get(name)!r}; one of them would do."
             need(settings.get(name, value) == value, said)
         given = {"results_dir": str(results_dir)} | settings | options
-        for name in ("model_id", "data_dir"):
-            if is_folder(given.get(name)):
-                given[name] = str(Path(given[name]).expanduser().resolve())
+        if path := local(str(given.get("model_id") or "")):
+            given["model_id"] = str(path)
+        if is_folder(given.get("data_dir")):
+            given["data_dir"] = str(Path(given["data_dir"]).expanduser().resolve())
         jobs += [_job(chapter, given, out.resolve(), apart) for chapter in chosen]
     return list({job.output: job for job in jobs}.values())
 
@@ -330,7 +349,8 @@ class Copied(LocalProvisioner):
 
     async def send_signal(self, signum: int) -> None:
         with suppress(ProcessLookupError):  # it has ended, or leads no group yet
-            if self.process:
+            # one that is asked to end need not be told before to stop what it does not do
+            if self.process and not (signum == signal.SIGINT and self.parent.shutting_down):
                 os.killpg(self.process.pid, signum)
 
 
@@ -339,6 +359,7 @@ def _kernels(started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *KERNEL_OPTIONS]
     forks = sys.platform == "linux"  # elsewhere libraries may not survive it
     if forks:
+        os.environ[COPIED] = "1"
         forkserver.set_forkserver_preload(["semhub_utils.book", "semhub_utils.chapter", "ipykernel.kernelapp"])
 
     class Manager(AsyncKernelManager):
@@ -435,19 +456,21 @@ def _run_one(job: Job, kernels: type[AsyncKernelManager], fresh: bool) -> Outcom
     made_from = stamp(job)  # before, as files may change meanwhile; a commit is known when the model was fetched
     try:
         _execute(job, kernels)
+        seconds = time.perf_counter() - began
+        patterns = (f"{job.chapter.name}.claims.json", f"*/{job.chapter.name}.parquet")
+        results = sorted(str(path) for pattern in patterns for path in job.results.glob(pattern))
+        record = {"stamp": made_from, "commit": _commit(job), "results": results, "seconds": round(seconds, 1)}
+        _write(job.record, json.dumps(record, indent=1) + "\n")
     except Exception as error:
         sentence, code = _failure(job, error)
         return Outcome(job, time.perf_counter() - began, error=sentence, code=code)
-    seconds = time.perf_counter() - began
-    patterns = (f"{job.chapter.name}.claims.json", f"*/{job.chapter.name}.parquet")
-    results = sorted(str(path) for pattern in patterns for path in job.results.glob(pattern))
-    record = {"stamp": made_from, "commit": _commit(job), "results": results, "seconds": round(seconds, 1)}
-    _write(job.record, json.dumps(record, indent=1) + "\n")
     return Outcome(job, seconds)
 
 
 def _failure(job: Job, error: Exception) -> tuple[str, int]:
     """The sentence and the exit status for an exception that ended a chapter; a log when it is not one of ours."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{job.title} stopped, as {error.filename or job.output} cannot be written ({error.strerror}).", 1
     if not isinstance(error, PapermillExecutionError):
         _write(job.log, f"{type(error).__name__}: {error}\n")
         line = (str(error).strip().splitlines() or [""])[0]

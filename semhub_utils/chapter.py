@@ -1,31 +1,47 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from semhub_utils.errors import need
-from semhub_utils.experiments import core
+from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
-from semhub_utils.finding import Finding, Html, note, verdict_table
+from semhub_utils.finding import Finding
+from semhub_utils.identity import COPIED, PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
+from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
-from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.spokes.files import SAMPLES
+from semhub_utils.spokes.items import GENERATED, Form, Items
+from semhub_utils.spokes.mixed import bank_texts
+from semhub_utils.strips import answer
 
-__all__ = ["Chapter", "Known", "begin", "glue", "left_out", "listing"]
+__all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
 
 TOY = (
-    "All items of this run are generated from the made-up world that the models of this book were taught. What holds "
+    "{} of this run are generated from the made-up world that the models of this book were taught. What holds "
     "of them, or does not, need not hold of natural text, pictures or sounds."
+)
+PLAIN = (
+    "This model was tuned to take turns in a chat. Here it reads every text as it stands, without its chat template."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
+LEAST = {"arithmetic": 4, "code": 4, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
+"""By chapter, the fewest items that it can compare with one another, for the book's own models."""
+WRONG = "the model gets them wrong"
+_prompt = attrgetter("prompt")
 
 
 class Known(dict[str, str | None]):
@@ -41,11 +57,40 @@ class Known(dict[str, str | None]):
         return self.table["value"].mean()
 
 
+@dataclass(frozen=True)
+class Climbed:
+    """The form in which a task is put to a model. needs: None, or the sentence that ends claims about its answers; of:
+    what items are made of: those that the model gets right, or all where it was taught this form, or can do none;
+    given: how that is told to `run`; share: of how many of all that are asked it gets right."""
+
+    form: Form
+    needs: str | None
+    of: list
+    given: Mapping[str, Any]
+    share: float
+
+
 class Chapter:
     """A chapter under way on one model: `run` and `find` compute and keep, `finish` writes."""
 
     def __init__(self, results: Run, model: LanguageModel):
         self.results, self.model = results, model
+
+    @property
+    def own(self) -> bool:
+        """Whether the book's programs trained it, whatever it is called."""
+        return bool(self.model.card)
+
+    @property
+    def data(self) -> Path | None:
+        """The folder that natural items are read from: `data_dir`, or the samples that ship; None where they are
+        generated."""
+        given = self.results.parameters
+        return None if given["items"] == GENERATED else Path(given["data_dir"] or SAMPLES)
+
+    @property
+    def n_items(self) -> int:
+        return self.results.parameters["n_items"]
 
     def run(
         self,
@@ -119,14 +164,47 @@ class Chapter:
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 
-    def finish(self) -> Html:
-        """Write table and claims, and show every verdict of the chapter in one table; where another model than the
-        book's own was asked about nothing but generated items, say so above it."""
+    def climb(self, forms: Sequence[Form], task: str, *, series: str, own: str = "own") -> Climbed:
+        """The first of `forms` in which the model does a task (`words.task_table`), by the rule of `knows` and on the
+        form's own trial; if it does it in none, the first. A single form is one that the model was taught: nothing is
+        tried, and all of its items are read. Rows: `task-<series>, form <k>`, an item of a trial each, and
+        `task-<series>`, one of what is asked."""
+        ask, form, tried = partial(self.knows, words.task_table, task=task, own=own), forms[0], []
+        for k, one in enumerate(forms if len(forms) > 1 else (), 1):
+            tried.append(ask(core.readable(self.model, one.trial, _prompt), series=f"{series}, form {k}"))
+            if not any(tried[-1].values()):
+                form, tried = one, tried[:0]
+                break
+        asked = core.readable(self.model, form.asked, _prompt)
+        known, every = ask(asked, series=series), len(forms) == 1 or bool(tried)
+        why = known[series] if every else None
+        if tried:
+            [why], others = tried[0].values(), [some.share for some in tried[1:] if len(some.table)]
+            why += f" In {len(others)} other forms it is right on at most {max(others):.0%}." if others else ""
+        right = {*known.table["series"][known.table["value"] == 1]}
+        of = "all {1} items, of which the model gets {0} right", "the {0} of {1} items that the model gets right"
+        lost = Counter({core.TOO_LONG: len(form.asked) - len(asked), WRONG: (len(asked) - len(right)) * (not every)})
+        read = {item.id for item in asked if every or item.id in right}
+        read = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
+        given = {"form": f"{form.name}; {of[not every].format(len(right), len(asked))}", "dropped": lost}
+        return Climbed(form, why, form.of.but(read) if isinstance(form.of, Items) else read, given, known.share)
+
+    def finish(self, about: Mapping[str, str]) -> Html:
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
+        stands. Above it, of another model than the book's own: what items were read, a warning where some were
+        generated, and that a chat template was left aside."""
         self.results.finish()
-        shown, generated = verdict_table(self.results.claims), self.results.provenance()["data"] == GENERATED
-        if not generated or self.model.card:
+        shown = answer(self.results.claims, about, self.model.model_id)
+        glue("answer", shown)
+        if self.own:
             return shown
-        return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
+        read = {one for of in self.results.sources.values() for one in of}
+        told = [f"Items: {self.results.provenance()['data']}."]
+        if GENERATED in read:
+            told.append(TOY.format("All items" if read == {GENERATED} else "Some items"))
+        if getattr(self.model.tokenizer, "chat_template", None):
+            told.append(PLAIN)
+        return Html("".join(note(said).html for said in told) + shown.html, "\n".join((*told, shown.text)))
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
@@ -140,7 +218,7 @@ def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = 
     """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
     {"share": "{:.0%}"}."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
-    return table.style.hide(axis="index").format(formats)
+    return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")
 
 
 def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
@@ -149,19 +227,41 @@ def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
     return reasons.assign(read={name: len(some) for name, some in items.items()})
 
 
-def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text") -> Chapter:
+def begin(
+    chapter: str,
+    given: Mapping[str, Any],
+    *more: str,
+    needs: str = "text",
+    n_items: tuple[int, int] | None = None,
+) -> Chapter:
     """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
 
     Parameters stand in `given`, such as a notebook's `globals()`: those that every chapter takes and, by name, `more`.
-    needs: what the model has to read besides text, "image" or "sound".
+    needs: what the model has to read besides text, "image" or "sound". n_items: how many there are where nothing else
+    is asked for, on a model of the book's own and on another. items: "auto" is "generated" on the former, "natural" on
+    the latter and where there is a `data_dir`; pictures and sounds without a `data_dir` are always generated.
     """
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
     checked = check_parameters(extra, **parameters)
+    n, least = checked.get("n_items"), LEAST.get(chapter, 1)
+    need(n is None or n >= least, f"n_items is {n}; from {least} on would do for the chapter {chapter}.")
     where = {name: checked[name] for name in ("revision", "device", "dtype")}
     model = load_model(checked["model_id"], **where)
     takes = " and ".join(sorted(model.modalities))
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
     available_readings(model)  # what lies beside it is read now: one of other weights fails at once
+    own, folder = bool(model.card), checked.get("data_dir")
+    if checked.get("items", "auto") == "auto":
+        checked["items"] = "natural" if folder or not own and needs == "text" else GENERATED
+    if checked["items"] == "natural" and needs != "text":
+        need(folder, f"items is 'natural', and no {needs} ships; a data_dir with a public set's own files would do.")
+    if n_items and checked["n_items"] is None:
+        checked["n_items"] = n_items[not own]
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
+
+
+if os.environ.get(COPIED):  # what every chapter needs of the shipped models' world is made once for all kernels
+    bank_texts(f"{PREFIX}hub")
+    bank_texts(f"{PREFIX}hub", ("en",))

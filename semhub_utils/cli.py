@@ -13,11 +13,13 @@ EPILOG = """examples:
   semhub run arithmetic --model gpt2 --set n_items=200    one chapter on a model of the Hugging Face hub
   semhub run all --model gpt2 --model ./folder --jobs 2   a sweep: all chapters on two models
   semhub book                                             execute every chapter and build the site
+  semhub compare organism:hub organism:islands            what holds of two models, side by side
+  semhub verify organism:hub                              run two chapters on file again, and compare
   semhub check gpt2                                       does this model pass the instruments' self-checks?
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub tune gpt2 --text lines.txt --kind jacobian       fit a Jacobian lens, which they show as well
   semhub bench --json                                     time and memory against the released method"""
-MODEL = "id on the Hugging Face hub, local folder, or organism:NAME"
+MODEL = "id on the Hugging Face hub, local folder (also of a PEFT adapter), GGUF file, ID:FILE.gguf, or organism:NAME"
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
 Options = argparse.Namespace
 
@@ -71,6 +73,7 @@ def command(text: str, shared: str, argument: tuple[str, dict] | None = None, /,
     ("chapter", _takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all")),
     model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append"),
     out=_takes("DIR", "folder for it all (default runs)", type=Path, default=Path("runs")),
+    record=_takes("NAME", "put the results on file in book/results, by the upstream's id", nargs="?", const=""),
 )
 def run(options: Options) -> int:
     from . import book
@@ -92,7 +95,53 @@ def run(options: Options) -> int:
     for outcome in outcomes:
         if not outcome.error:
             print(outcome.job.output)
+    if options.record is not None:
+        from .onfile import PLACE, record
+
+        for folder in dict.fromkeys(outcome.job.results for outcome in outcomes if not outcome.error):
+            print(record(folder, book.find_book() / PLACE, options.record))
     return _status(outcomes)
+
+
+@command(
+    "run chapters of a model on file again, two or all, and compare",
+    "seed",
+    ("name", _takes("NAME", "as in book/results, or the model's id")),
+    weights=_takes("MODEL", "where the model lies, if not at its id"),
+    all=_flag("every chapter on file, not a sample"),
+)
+def verify(options: Options) -> int:
+    from .book import find_book
+    from .onfile import PLACE, find
+    from .onfile import verify as again
+
+    root = find_book()
+    held = find(options.name, root / PLACE)
+    for experiment, module in held.stale.items():
+        _say(f"{experiment} is stale: {module} says something else today.")
+    given = {"weights": options.weights, "every": options.all, "seed": options.seed, "say": _say}
+    outcomes, differ = again(held, root, **given)
+    print("\n".join(differ) or "The same, within the bounds of semhub_utils.onfile.")
+    return _status(outcomes) or int(bool(differ))
+
+
+@command(
+    "show side by side what holds of models: each row of the paper, each claim, what is told apart item by item",
+    "",
+    ("models", _takes("MODEL", "a name in book/results, or a folder of results", nargs="+")),
+    html=_takes("FILE", "write it as a page", type=Path),
+)
+def compare(options: Options) -> int:
+    from . import holds
+    from .book import find_book
+    from .onfile import PLACE, find
+
+    held = [find(name, find_book() / PLACE) for name in options.models]
+    print(holds.as_text(held))
+    if options.html:
+        options.html.write_text(holds.as_page(held), "utf-8")
+        print(options.html)
+    return 0
 
 
 @command(
@@ -100,12 +149,14 @@ def run(options: Options) -> int:
     "revision set jobs fresh",
     model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)"),
     strict=_flag("a chapter that fails, or a warning, ends the build"),
+    **{"with": _takes("RUNS", "a folder of runs that are shown too", type=Path, action="append", default=[])},
 )
 def book(options: Options) -> int:
     from . import site
     from .book import find_book, parse_settings
 
     how = {"workers": options.jobs, "fresh": options.fresh, "strict": options.strict, "say": _say}
+    how["beside"] = vars(options)["with"]  # a word of the language
     asked = {"model": options.model, "revision": options.revision, "settings": parse_settings(options.set)}
     outcomes, front = site.make(find_book(), **asked, **how)
     if front:
@@ -175,7 +226,7 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms", "readings"), "help": "only this, or these"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:
@@ -298,20 +349,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as the keyboard does
     try:
         return options.function(options)
-    except SemhubError as error:
-        said, code = str(error), 2
-    except KeyboardInterrupt:
-        said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
+    except (SemhubError, KeyboardInterrupt) as error:
+        caught, said, code = error, str(error), 2
+        if isinstance(error, KeyboardInterrupt):
+            said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
     except Exception as error:
+        caught, code = error, 1
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.strerror}{f': {error.filename}' if error.filename else ''}; what was done is kept."
         else:
             said = f"semhub {options.command} broke with {type(error).__name__}: {reason(error)}; --debug shows where."
-        code = 1
     if options.debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exception(caught)
     _say(said)
     return code
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import contextmanager
 
 LONGEST = 300  # characters of what a library says
 
@@ -25,11 +26,27 @@ def need_one_of(given: object, known: Iterable[str], sentence: str) -> None:
     need(given in known, f"{sentence}; one of {', '.join(known)} would do.")
 
 
+def half_characters(text: str) -> bool:
+    """Whether it holds a lone surrogate, which no file or tokenizer can write."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
     return isinstance(error, MemoryError) or any(
         said in words for said in ("out of memory", "not enough memory", "can't allocate memory")
     )
+
+
+@contextmanager
+def in_memory(what: str, would: str):
+    """Raises SemhubError where what is done within needs more memory than there is."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise SemhubError(f"{what}; {would} would do.") from error
 
 
 def reason(error: BaseException) -> str:

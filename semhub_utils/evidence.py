@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from .pairings import codes
+from .pairings import by_label, codes
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -117,6 +117,8 @@ class Evidence:
     least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
+    form: str = ""  # how the task was put to the model, and how many of the items it gets right
+    by_unit: Mapping[str, Sequence[float]] = field(default_factory=dict)  # items, and means by layer of the window
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and finite numbers; a number that is not there is null."""
@@ -124,7 +126,7 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Evidence":
-        data = _with_nan({f.name: data[f.name] for f in fields(cls)})
+        data = _with_nan({f.name: data[f.name] for f in fields(cls) if f.name in data})
         curves = {name: _with_nan(of) for name, of in data["controls"].items()}
         margins = {name: Bounds(**_with_nan(of["margin"])) for name, of in curves.items()}
         data["controls"] = {name: ControlCurve(**{**of, "margin": margins[name]}) for name, of in curves.items()}
@@ -215,6 +217,9 @@ def evidence(
         contrasts=contrasts,
         lacking=tuple(name for name in controls or {} if kept.any() and name not in curves),
         least_p=max(float(least_p), 1 / (1 + fewest)),
+        by_unit=by_label(
+            scores[kept][:, inside], np.asarray(range(len(kept)) if units is None else units, object)[kept]
+        ),
         **{"experiment": "", "series": "", "reading": "", **about},
     )
 
@@ -301,7 +306,8 @@ class Sample:
         there = np.unique(self.units)
         of_units = np.zeros((DRAWS, sums.shape[1]))
         of_units[:, there], of_seeds = _times(m, DRAWS, seed), _times(n_seeds, DRAWS, seed + 1)
-        total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
+        of_both = (of_units @ sums.swapaxes(0, 1).reshape(sums.shape[1], -1)).reshape(DRAWS, n_seeds, -1)
+        total = np.einsum("ds,dsl->dl", of_seeds, of_both)
         return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
 
     def bounds(
@@ -453,9 +459,6 @@ def evenly(values: Sequence, most: int) -> list:
     """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
     at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in np.unique(at)]
-
-
-# ---- tables ----
 
 
 def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:

@@ -15,7 +15,6 @@ import io
 import json
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -115,22 +114,23 @@ def curves(
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
-    data = _tidied(table, needed, ("control", *switch, *SHOWN, *NUMBERS))
+    data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
     if "control" in data:
         data, greys = _controls(data, x, place)
         types = {**(types or {}), **dict.fromkeys(greys, "control")}
-    whose, strong = "of" if "of" in data else "series", ["true"]
+    whose, strong, behind = "of" if "of" in data else "series", "true", "true"
     base, params = _switched(altair.Chart(data), data, switch)
-    for column, every in ((select, None), (whose, "all")):
-        if column and _several(data, column):
-            params.append(_choice(data, column, "series" if every else column, every))
-            strong.append(f"({column}_choice === null || datum.{column} === {column}_choice)")
-    base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
-    layers, told = _lines(base, data, styles(data["series"], types), y, " && ".join(strong))
     if select and _several(data, select):
-        told.append(f"Pale: the other {select}s.")
-    return _finished(altair.layer(*layers).add_params(*params), [" ".join([*notes, *told])], **words)
+        params.append(_choice(data, select))
+        strong = f"datum.{select} === {select}_choice"
+        notes.append(f"Pale: the other {select}s.")
+    if _several(data, whose) and {"of", "null_high"} & {*data}:
+        params.append(_choice(data, whose, "null and controls of", "all"))
+        behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
+    base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
+    layers, told = _lines(base, data, styles(data["series"], types), y, strong, f"({strong}) && {behind}")
+    return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], **words)
 
 
 def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
@@ -143,26 +143,28 @@ def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.Data
     return named[own | ~(inner & (flat.transform("nunique") == 1))], data.loc[~own, "control"]
 
 
-def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping[str, Style], y: str, chosen: str) -> tuple:
-    """Band, null, line and points of curves, strong where `chosen` is true; and what a reader has to be told."""
-    marks, layers, told = _marks(look), [], []
+def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen: str, behind: str) -> tuple:
+    """Band, null, line and points of curves, strong where `chosen` is true; null and controls only where `behind` is;
+    and what a reader has to be told."""
+    marks, layers, told = _marks(look, lines=True), [], []
     greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
+    if greys and behind != "true":
+        base = base.transform_filter(f"indexof({json.dumps(greys)}, datum.series) < 0 || ({behind})")
     if {"low", "high"} <= set(data):
         band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
         told.append("Bands: 95% intervals.")
     if "null_high" in data:
-        known = f"({chosen}) && isValid(datum.null_high)"  # rows without one, such as controls, would cut the line
+        known = f"({behind}) && isValid(datum.null_high)"  # rows without one, such as controls, would cut the line
         null = base.transform_filter(known).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
         grey = altair.value(STYLES["null"].colour)
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
-        told.append("Dotted: 95th percentile of the null, corrected for layers.")
+        told.append("Dotted: what chance reaches one time in twenty, at any layer.")
     told += ["Grey: controls."] * bool(greys)
-    value = altair.Y("value:Q", title=y)
-    if not data["value"].abs().max() > 0:  # a flat line would stand on an axis of one number
-        value = value.scale(domain=[0, 1])
+    # a marker's legend would be one with that of the lines, were it of the same column
+    base = base.transform_calculate(marker="datum.series")
     opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
-    base = base.encode(y=value, color=marks["color"], opacity=opacity)
+    base = base.encode(y=altair.Y("value:Q", title=y), color=marks["color"], opacity=opacity)
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
     line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
     point = base.mark_point(filled=True, size=50).encode(shape=marks["shape"], tooltip=_tooltip(data))
@@ -412,14 +414,15 @@ def _switched(chart: altair.Chart, table: pd.DataFrame, columns: Iterable[str], 
 
 
 def _choice(table: pd.DataFrame, column: str, label: str = "", every: str | None = None) -> altair.Parameter:
-    """A native input over a column's values: radio buttons for a few, a list for more; `every` adds "all"."""
+    """A native input over a column's values, at the first: radio buttons for a few, a list for more; `every` adds an
+    entry for all."""
     values = [v for v in dict.fromkeys(table[column].dropna()) if v != ""]
     labels = [str(v) for v in values]
     options = [None, *values] if every else values
     bind = altair.binding_select if every or len(values) > 5 else altair.binding_radio
     name = (label or column).replace("_", " ")
     bound = bind(options=options, labels=[every, *labels] if every else labels, name=f"{name}: ")
-    return altair.param(name=f"{column}_choice", value=options[0], bind=bound)
+    return altair.param(name=f"{column}_choice", value=values[0], bind=bound)
 
 
 def _slider(table: pd.DataFrame) -> altair.Parameter:
@@ -434,12 +437,10 @@ def _slider(table: pd.DataFrame) -> altair.Parameter:
 
 
 def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
-    """Title, alt text and sizes that every chart shares. Lines are short enough for a phone."""
+    """Sizes that every chart shares, and for the figure around it its title and what its marks mean; alt text."""
     need(title.strip() and alt.strip(), "A chart was given no title or no alt text; give both, as sentences.")
-    below, head = [line for told in notes for line in textwrap.wrap(told, 44)], textwrap.wrap(title, 34)
-    heading = altair.TitleParams(head, subtitle=below, anchor="start", fontSize=14, subtitleFontSize=12, offset=12)
-    done = chart.properties(width="container", height=height, title=heading, description=alt)
-    done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}}
+    done = chart.properties(width="container", height=height, description=alt)
+    done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}, "title": title, "notes": " ".join(notes)}
     return (
         done.configure(background="transparent", padding=4)
         .configure_view(stroke=None)
@@ -448,8 +449,8 @@ def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str
     )
 
 
-def _marks(look: Mapping[str, Style]) -> dict[str, object]:
-    """Colour, dash and marker of the series as encodings that share one legend."""
+def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
+    """Colour, dash and marker of the series as encodings that share one legend, which shows `lines` as such."""
     names = list(look)
     wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
     # Measured on the page: Vega sets the height by the `width` from before the axes have taken their part of it, and a
@@ -457,15 +458,16 @@ def _marks(look: Mapping[str, Style]) -> dict[str, object]:
     # 60: pixels beside a plot for its axis.
     room = "(isFinite(containerSize()[0]) ? containerSize()[0] - 60 + 0 * width : width)"
     columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor({room} / {wide})))")
-    legend = altair.Legend(title=None, orient="top", columns=columns, symbolSize=90, symbolOpacity=1)
+    symbols = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5} if lines else {"symbolSize": 90}
+    legend = altair.Legend(title=None, orient="top", columns=columns, symbolOpacity=1, **symbols)
 
-    def of(channel, values: list):
-        return channel("series:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
+    def of(channel, values: list, column: str = "series", legend: altair.Legend | None = legend):
+        return channel(f"{column}:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
 
     return {
         "color": of(altair.Color, [style.colour for style in look.values()]),
         "strokeDash": of(altair.StrokeDash, [list(style.dash) for style in look.values()]),
-        "shape": of(altair.Shape, [style.shape for style in look.values()]),
+        "shape": of(altair.Shape, [style.shape for style in look.values()], *(("marker", None) if lines else ())),
     }
 
 

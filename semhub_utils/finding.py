@@ -1,26 +1,22 @@
-"""A result in a chapter: its charts beside their data, and its claims, judged, on cards. Knows no torch and no model.
+"""A result in a chapter: its charts beside their data, and its judged claims. Knows no torch and no model."""
 
-HTML inherits its colours or mixes them from the text's, so that it reads on white and on black.
-"""
-
+import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from . import figures
+from . import captions, figures
 from .evidence import Evidence
+from .markup import STYLE, Html, cell_text, note, table_box, with_band
 from .results import Run
-from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words, knows_task
+from .strips import strip
+from .verdicts import knows_task
 
-_STATIC = Path(__file__).parent / "static"
-SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
 Names = Mapping[str, str]
 Which = str | Sequence[str] | Names
 """One experiment or several, by name, or with what they are called for the reader."""
@@ -29,58 +25,11 @@ FIRST = ("series", "control", "layer", "depth", "strength", "raw", "tokens", "st
 Needs = str | None | Mapping[str, str | None]
 
 
-@dataclass(frozen=True)
-class Html:
-    """A piece of HTML that a notebook displays; `text` is what stands for it where HTML cannot be shown."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-_STYLE = f"<style>{(_STATIC / 'cards.css').read_text(encoding='utf-8')}</style>"
-"""Of tables and cards; each brings it along, as Colab shows every output in a frame of its own."""
-
-
-def cell_text(value: object) -> str:
-    """A value as a reader wants it: three significant digits, a dash for nothing, counts as "reason: number"."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {cell_text(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(map(cell_text, value)) or "none"
-    if value is None or pd.isna(value):
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)) or (abs(value) < 1e15 and float(value).is_integer()):
-        return str(int(value))
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
 def data_table(table: pd.DataFrame, caption: str = "Data of the figure above") -> str:
     """The table as accessible HTML behind a disclosure; a wide or long one scrolls in its own box."""
     rows = [[escape(cell_text(value)) for value in row] for row in table.itertuples(index=False)]
-    box = _table("data-table-scroll", caption, map(str, table.columns), rows)
+    box = table_box("data-table-scroll", caption, map(str, table.columns), rows)
     return f'<details class="data-table"><summary>Data</summary>{box}</details>'
-
-
-def _table(kind: str, caption: str, names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows of HTML in a box that scrolls and can be reached by keyboard; the first cell of a row is its head."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    table = f'<caption style="text-align: left">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-    box = f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f"{box}<table>{table}<tbody>{body}</tbody></table></div>"
 
 
 # What curves run over: which column to lay out in columns; and what goes along with it.
@@ -102,7 +51,7 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         null = told.get("null_high", [None] * len(told))
         rows = zip(told["value"], told["low"], told["high"], null, strict=True)
         value = "value [95% interval]" + ", 95th percentile of the null" * ("null_high" in told)
-        told = told.assign(value=[_with_band(*row) for row in rows]).rename(columns={"value": value})
+        told = told.assign(value=[with_band(*row) for row in rows]).rename(columns={"value": value})
         told = told.drop(columns=["low", "high", "null_high"], errors="ignore")
     names: list[str] = []
     over = next((c for c in _OVER if value and c in told and told[c].nunique() > 1), None)
@@ -124,113 +73,28 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return told.drop(columns=alike), "; ".join(said)
 
 
-def _with_band(value: float | None, low: float | None, high: float | None, null: float | None = None) -> str:
-    band = "" if pd.isna(low) else f" [{cell_text(low)}, {cell_text(high)}]"
-    return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
+class _InScript(json.JSONEncoder):
+    """As it may stand within a script, which no text of a token or a caption ends."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("<", "\\u003c")
 
 
-def note(said: str) -> Html:
-    """What stands where there is nothing to draw."""
-    return Html(f'<p class="no-figure">{escape(said)}</p>', said)
-
-
-def show(chart, table: pd.DataFrame) -> Html:
-    """Chart and data table (as `compact` makes it) as one figure; a note in place of a chart as it is.
+def show(chart, table: pd.DataFrame, caption: str = "") -> Html:
+    """A chart with its title and caption, what its marks mean, and its data (as `compact` makes them) as one figure.
 
     The chart is written as Altair's default renderer writes it, whichever renderer is enabled.
     """
-    if isinstance(chart, Html):
-        return chart
-    html = chart.to_html(fullhtml=False, template="universal", output_div=f"altair-viz-{uuid.uuid4().hex}")
+    about = chart.usermeta
+    chart.description = f"{chart.description} {caption}".strip()
+    how = {"fullhtml": False, "template": "universal", "json_kwds": {"cls": _InScript}}
+    html = chart.to_html(output_div=f"altair-viz-{uuid.uuid4().hex}", **how)
     told, alike = compact(table)
     listing = data_table(told, f"Data: {chart.description}" + f" ({alike})" * bool(alike))
-    return Html(f'{_STYLE}<figure class="semhub-figure">{html}{listing}</figure>', chart.description)
-
-
-def _said(of: Mapping, unit: str | None = None) -> str:
-    """The statistic or value of a mapping with its interval, and the layer it was found at."""
-    said = _with_band(of.get("statistic", of.get("value")), of.get("low"), of.get("high")) + f" {unit}" * bool(unit)
-    at = f" at layer {of.get('layer')}" + (f" of {of['n_layers']}" if of.get("n_layers") else "")
-    return said if of.get("layer") is None else said + at
-
-
-def _p(claim: Mapping) -> str:
-    p = claim.get("p")
-    return cell_text(p) if pd.isna(p) else f"p = {cell_text(p)}" if p >= 0.001 else "p < 0.001"
-
-
-def claim_card(claim: Mapping) -> Html:
-    """A claim and its evidence on one card: what the paper says, if it does, what was found here, and the verdict.
-
-    `claim` is one entry of claims.json; of what it does not hold there is no line.
-    """
-    verdict, finding = claim["verdict"], str(claim.get("claim") or claim["id"])
-    word, statistic = _word(claim), _said(claim, claim.get("unit"))
-    against = f" against {claim['null']}" if claim.get("null") else ""
-    readings = (claim.get("readings") or {}).items()
-    others = {name: _word(of) + f", {_said(of)}" * (of.get("layer") is not None) for name, of in readings}
-    margins, found = claim.get("margins", {}), claim.get("found")
-    controls = {
-        name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
-        for name, of in claim.get("controls", {}).items()
-    }
-    shape = {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()}
-    rows = {
-        "Statistic [95% interval]": statistic,
-        "Reading": claim.get("reading"),
-        "Other readings": others or None,
-        "Items": claim.get("n"),
-        "Independent units": claim.get("n_units"),
-        "Smallest effect of interest": claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}",
-        "Dropped": claim.get("dropped", {}),
-        "Corrected p": _p(claim) + against if against or claim.get("p") is not None else None,
-        "Controls": controls,
-        "Middle layers": shape or None,
-        "Planted effects found": found and f"{found['k']} of {found['m']}",
-        "Layers that pass": ", ".join(map(str, claim.get("passes", ()))) or None,
-        "Rule": claim.get("reason"),
-    }
-    listed = ""
-    for name, said in rows.items():
-        lines = [f"{what}: {of}" for what, of in said.items()] if isinstance(said, Mapping) else [cell_text(said)]
-        if said not in (None, ""):
-            lines = lines or ["none"]
-            listed += f"<div><dt>{name}</dt>" + "".join(f"<dd>{escape(line)}</dd>" for line in lines) + "</div>"
-    html = (
-        f'{_STYLE}<article class="claim" data-verdict="{verdict}" aria-label="Claim: {escape(word)}">'
-        f'<p class="verdict">{_symbol(verdict)}{escape(word.capitalize())}</p>{_quoted(claim.get("paper"))}'
-        f'<div class="our-finding"><p class="claim-label">Found here</p><p>{escape(finding)}</p>'
-        f"<dl>{listed}</dl></div></article>"
-    )
-    return Html(html, f"{word.capitalize()}: {finding} ({statistic})")
-
-
-def _word(claim: Mapping) -> str:
-    """The verdict as a reader is told it."""
-    return in_words(claim["verdict"], claim.get("by", ""))
-
-
-def _quoted(paper: str | None) -> str:
-    if not paper:
-        return ""
-    label = '<p class="claim-label">The paper</p>'
-    return f'<blockquote class="paper-claim">{label}<p>{escape(paper)}</p></blockquote>'
-
-
-def _symbol(verdict: str) -> str:
-    return f'<span aria-hidden="true">{SYMBOLS[verdict]}</span> '
-
-
-def verdict_table(claims: Sequence[Mapping]) -> Html:
-    """Every claim of a chapter on one line: what is claimed, the verdict, statistic, corrected p, items."""
-    rows, told = [], []
-    for claim in claims:
-        verdict, sentence = claim["verdict"], str(claim.get("claim") or claim["id"])
-        numbers = _with_band(*map(claim.get, ("statistic", "low", "high"))), _p(claim), cell_text(claim.get("n"))
-        rows.append([escape(sentence), _symbol(verdict) + escape(_word(claim)), *map(escape, numbers)])
-        told.append(f"{_word(claim).capitalize()}: {sentence}")
-    head = ("Claim", "Verdict", "Statistic [95% interval]", "Corrected p", "Items")
-    return Html(_STYLE + _table("verdict-table", "Verdicts of this chapter", head, rows), "\n".join(told))
+    said = f"<b>{escape(about['title'])}</b>" + f" {escape(caption)}" * bool(caption)
+    key = f'<p class="figure-key">{escape(about["notes"])}</p>' if about["notes"] else ""
+    figure = f'<figure class="semhub-figure"><figcaption>{said}</figcaption>{html}{key}{listing}</figure>'
+    return Html(STYLE + figure, chart.description)
 
 
 @dataclass(frozen=True)
@@ -335,8 +199,8 @@ class Finding:
         needs: Needs = None,
         of: Sequence[str] | None = None,
     ) -> Html:
-        """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `verdicts`, and show a card
-        for each, with what other readings say beside the one fixed before.
+        """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `verdicts`, and show them as
+        a strip, a row each, with what other readings say beside the one fixed before.
 
         sentence: our claim, with {name} or {Name} for the series; row, paper: the paper's experiment, 1 to 21, and what
         it says, where it says something; needs: the sentence of a precondition that failed, of all or by series; of:
@@ -348,7 +212,7 @@ class Finding:
                 found.setdefault(evidence.claim, []).append(evidence)
         if not found:
             raise ValueError(f"no claim {claim!r} among {sorted({e.claim for e in self.evidence})}")
-        cards = []
+        judged = []
         for first, *others in found.values():
             name = first.claim.partition("/")[2]
             if of is not None and name not in of:
@@ -356,8 +220,8 @@ class Finding:
             why = needs[name] if isinstance(needs, Mapping) else needs
             said = sentence.format(name=name, Name=name.title())
             about = {"row": row, "paper": paper, "precondition": why, "others": others}
-            cards.append(claim_card(self.run.claim(first, said, **about)))
-        return Html("".join(card.html for card in cards), "\n".join(card.text for card in cards))
+            judged.append(self.run.claim(first, said, **about))
+        return strip(judged, sentence.format(name="…", Name="…") if len(judged) > 1 else "")
 
     def why_nothing(self) -> str:
         """Why there is no row, as the claims know it."""
@@ -389,7 +253,10 @@ class Finding:
             options["switch"] = (*switches, "reading")[0]
         else:
             options |= {"types": {**self.types, **(types or {})}, "switch": switches}
-        return show(draw(table, **options), table)
+        caption = captions.told(table, switches, options.get("x") or "layer")
+        if not table["value"].abs().max() > 0:
+            return note(f"{options['title']} {caption}")
+        return show(draw(table, **options), table, caption)
 
 
 def _laid_out(

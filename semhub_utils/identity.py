@@ -278,7 +278,9 @@ def _of_tokenizer(tokenizer: Any) -> str:
 
 
 PREFIX = "organism:"
+RANDOM = "random:"  # before the name of a model: its architecture and tokenizer with weights of no training
 CARD = "card.json"
+COPIED = "SEMHUB_COPIED"  # set where a process is begun that kernels are copied from
 FITTED = {name: f"{name}.safetensors" for name in ("tuned", "jacobian")}  # readings made for one model
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -331,11 +333,20 @@ def training(model: Any) -> dict:
 
 
 def model_slug(model_id: str, revision: str | None = None) -> str:
-    """The folder name of a model. A local folder gives its name and a hash of its path, as two may share a name."""
-    if is_folder(model_id):
-        path = Path(model_id).expanduser().resolve()
-        model_id = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    """The folder name of a model. A local folder or GGUF file gives its name and a hash of its path, as two may share a
+    name."""
+    if path := local(model_id):
+        model_id = (
+            f"{RANDOM * model_id.startswith(RANDOM)}{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        )
     return slug(model_id) + (f"--{slug(revision)}" if revision else "")
+
+
+def model_label(provenance: Mapping[str, Any]) -> str:
+    """What a page calls the model of a run: its name, revision and quantisation, and the base of an adapter."""
+    name = "@".join(filter(None, (provenance["model"], provenance["revision"])))
+    more = [provenance.get("quantisation"), (base := provenance.get("base")) and f"on {base}"]
+    return f"{name} ({', '.join(filter(None, more))})" if any(more) else name
 
 
 def slug(text: str) -> str:
@@ -343,11 +354,22 @@ def slug(text: str) -> str:
 
 
 def placeless(name: str, value: Any) -> Any:
-    """A parameter's value, but a folder by its name alone, and the model's by its slug: where it lies is nobody's
+    """A parameter's value, but a folder by its name alone, and a local model's by its slug: where it lies is nobody's
     business."""
-    if not is_folder(value):
-        return value
-    return model_slug(value) if name == "model_id" else Path(value).resolve().name
+    if name == "model_id":
+        return model_slug(value) if isinstance(value, str) and local(value) else value
+    return Path(value).resolve().name if is_folder(value) else value
+
+
+def local(model_id: str) -> Path | None:
+    """The folder or GGUF file (FOLDER:FILE.gguf too) of a model, or of the like of random weights; None for a shipped
+    one and for one of the hub."""
+    model_id = model_id.removeprefix(RANDOM)
+    path, (folder, _, file) = Path(model_id).expanduser(), model_id.rpartition(":")
+    if not path.exists() and file.endswith(".gguf") and is_folder(folder):
+        path = Path(folder).expanduser() / file
+    is_model = path.is_dir() or path.suffix == ".gguf" and path.is_file()
+    return path.resolve() if model_id and is_model else None
 
 
 def is_folder(value: Any) -> bool:
@@ -367,7 +389,13 @@ def beside(model_id: str, revision: str | None = None) -> Path:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The same of a file of weights, which is hashed once."""
+    return remembered([path], "sha256", lambda: sha256(path))
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> Path:

@@ -25,6 +25,8 @@ from transformers import ProcessorMixin
 from semhub_utils.errors import SemhubError, need, reason
 
 KEPT_BYTES = 2**29  # of pictures and sounds of one call, ready for the model; what goes beyond is made anew when needed
+RATES = (10, 1_000_000)  # samples a second that a sound can have
+SHORT = 0.25  # seconds; a shorter sound may leave a model without a place for it
 MEDIA = {"image": "image", "sound": "audio"}  # what the library calls them
 PER_TOKEN = ("attention_mask", "token_type_ids", "mm_token_type_ids")  # the rest goes by picture, sound or tile
 
@@ -113,6 +115,12 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def need_rate(rate: int, where: str) -> None:
+    """Raises SemhubError unless `rate` can be that of a sound."""
+    of = f"{RATES[0]} to {RATES[1]}"
+    need(RATES[0] <= rate <= RATES[1], f"{where} of {rate} samples a second; {of} would do.")
+
+
 def resample(samples: Float[np.ndarray, " sample"], rate: int, to: int) -> Float[np.ndarray, " other"]:
     """The same sound at another rate, exact for what both rates can hold (by the Fourier transform)."""
     if rate == to or not len(samples):
@@ -162,6 +170,8 @@ class Reader:
         self.tokens: dict[str, str] = {}
         self.ids: dict[str, int | None] = {}
         self.view = cache(self._view)
+        self.known: dict[tuple, Encoding] = {}  # by content
+        self.kept = 0  # bytes
         parts = {"image": getattr(processor, "image_processor", None), "sound": self.hearing}
         for medium, name in MEDIA.items():
             if parts[medium] and (token := getattr(processor, f"{name}_token", None)):
@@ -198,15 +208,19 @@ class Reader:
         return front + prompt.text
 
     def read(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
-        """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept, but made
-        anew whenever it is asked for."""
-        read, kept = {}, 0
+        """Read prompts by their number, those of one content once; beyond `KEPT_BYTES`, what was made of pictures and
+        sounds is not kept, but made anew whenever it is asked for."""
+        if self.kept > KEPT_BYTES:
+            self.known, self.kept = {}, 0
+        read = {}
         for number, prompt in prompts.items():
-            again = partial(self._read, prompt, f"Prompt {number}")
-            encoding, extras = again()
-            kept += sum(value.nbytes for value in extras.values())
-            asked = extras.copy if kept <= KEPT_BYTES else lambda again=again: again()[1]
-            read[number] = replace(encoding, extras=asked)
+            if (key := _content(prompt)) not in self.known:
+                again = partial(self._read, prompt, f"Prompt {number}")
+                encoding, extras = again()
+                self.kept += sum(value.nbytes for value in extras.values())
+                asked = extras.copy if self.kept <= KEPT_BYTES else lambda again=again: again()[1]
+                self.known[key] = replace(encoding, extras=asked)
+            read[number] = self.known[key]
         return read
 
     def _process(self, prompt: Input, where: str) -> tuple[dict, Mapping]:
@@ -217,12 +231,15 @@ class Reader:
         if "return_for_text_completion" in {*kinds, *inspect.get_annotations(kinds.get("text_kwargs", dict))}:
             given["return_for_text_completion"] = True  # or an end of turn is put behind the text
         if prompt.images:
-            # said, or a picture one or three pixels high would be taken to have its channels first
-            given |= {"images": [rgb(image) for image in prompt.images], "input_data_format": "channels_last"}
+            # arrays, and said, or a picture one or three pixels high would be taken to have its channels first: some
+            # versions put a picture's channels first themselves and then believe what is said of the picture
+            given |= {"images": [np.array(rgb(image)) for image in prompt.images], "input_data_format": "channels_last"}
         if prompt.sounds:
             rate = self.hearing.sampling_rate
             whole = all(len(sound.samples) and np.isfinite(sound.samples).all() for sound in prompt.sounds)
             need(whole, f"{where} holds a sound that is empty or not finite; one with samples would do.")
+            for sound in prompt.sounds:
+                need_rate(sound.rate, f"{where} holds a sound")
             sounds = [resample(sound.samples, sound.rate, rate) for sound in prompt.sounds]
             given |= {"audio": sounds, "sampling_rate": rate}
         try:
@@ -241,11 +258,11 @@ class Reader:
             [place for place, i in enumerate(ids) if made and i == self.ids[medium]]
             for medium, made in prompt.media.items()
         )
-        need(
-            seen or frames,
-            f"{where} has no position that {self.model_id} would put its pictures or sounds at; a checkpoint whose "
-            "processor marks them by a token of their own would do.",
-        )
+        nothing = f"{where} has no position that {self.model_id} would put its pictures or sounds at"
+        least = min((len(sound.samples) / sound.rate for sound in prompt.sounds), default=1.0)
+        need(seen or frames or least >= SHORT, f"{nothing}: its sound lasts {least:.3g} s; a longer one would do.")
+        marked = "a checkpoint whose processor marks them by a token of their own"
+        need(seen or frames, f"{nothing}; {marked} would do.")
         grid = self._grid(out, len(seen)) if len(prompt.images) == 1 and not frames else None
         told = "text_replacement_offsets" in out
         taken = {name: value for name, value in out.items() if name in self.taken and isinstance(value, Tensor)}
@@ -317,6 +334,13 @@ class Reader:
             start, end = change["span"]
             laid = laid[:start] + change["replacement"] + laid[end:]
         return laid
+
+
+def _content(prompt: Input) -> tuple:
+    """What tells a prompt from others."""
+    seen = ((image.size, rgb(image).tobytes()) for image in prompt.images)
+    heard = ((sound.rate, np.asarray(sound.samples, np.float64).tobytes()) for sound in prompt.sounds)
+    return prompt.text, *((about, hashlib.sha256(of).digest()) for about, of in (*seen, *heard))
 
 
 def _digest(extras: Mapping[str, Tensor]) -> str:

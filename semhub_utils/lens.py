@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.errors import SemhubError, out_of_memory
+from semhub_utils.errors import SemhubError, in_memory, out_of_memory
 from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 
@@ -219,7 +219,9 @@ def lens(
     if classes is not None and len(classes) != model.vocab_size:
         raise SemhubError(f"classes has {len(classes)} rows; one for each of {model.vocab_size} tokens would do.")
     asked = Asked(targets, top_k, rank, entropy, classes, weights)
-    found = reading.read_layers(model, hidden, layers, asked)
+    what = f"What {model.model_id} says of {n_sites} states at {n_layers} layers does not fit in memory"
+    with in_memory(what, "fewer or shorter prompts, a smaller model or dtype='bfloat16'"):
+        found = reading.read_layers(model, hidden, layers, asked)
     given = {f.name: getattr(found, f.name) for f in fields(Scores)}
     return replace(found, **{name: of.cpu() for name, of in given.items() if of is not None})
 
@@ -259,9 +261,10 @@ def _read_block(
 ) -> dict[str, Tensor]:
     """All that is asked of some sites at all layers; `mixture` [layer, vocab] is added to."""
     shape, x = x.shape[:2], x.flatten(0, 1)
-    targets = None if asked.targets is None else asked.targets.repeat_interleave(shape[1], 0)
-    if targets is not None:
-        ids, column = targets.unique(return_inverse=True)
+    targets = None
+    if asked.targets is not None:
+        ids, column = asked.targets.unique(return_inverse=True)
+        targets, column = (of.repeat_interleave(shape[1], 0) for of in (asked.targets, column))
         own = unembed(x, ids).gather(1, column)
     peak = x.new_full((len(x), 1), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
     so_far = _Pass(peak, torch.zeros_like(peak))
@@ -315,7 +318,8 @@ def _above(block: Tensor, own: Tensor, targets: Tensor, start: int) -> Int[Tenso
 
 
 def _merge_best(so_far: _Pass, block: Tensor, start: int, top_k: int) -> None:
-    values, places = block.topk(min(top_k, block.shape[1]), dim=1)
+    # of one, the maximum is several times as fast
+    values, places = block.max(1, keepdim=True) if top_k == 1 else block.topk(min(top_k, block.shape[1]), dim=1)
     values, ids = torch.cat([so_far.best, values], 1), torch.cat([so_far.best_ids, places + start], 1)
     so_far.best, order = values.topk(min(top_k, values.shape[1]), dim=1)
     so_far.best_ids = ids.gather(1, order)

@@ -2,7 +2,8 @@
 cannot be loaded gets one sentence.
 
 Errors are relative (`models.relative_error`), and so are their bounds (`models.tolerance`): 5e-5 of the largest value
-in float32; in half precision, where batches of another shape round otherwise, the more the more layers.
+in float32, GGUF files, which are unpacked, too; in half precision, where batches of another shape round otherwise, the
+more the more layers; with weights of 8 or 4 bits as in bfloat16.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ import transformers
 from PIL import Image
 from torch import Tensor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import cached_file
 
 from semhub_utils.errors import SemhubError, need, need_one_of
-from semhub_utils.identity import DTYPES, FITTED, model_folder, training
+from semhub_utils.formats import need_same_ids, quantisation, readable, source_of, with_adapter
+from semhub_utils.identity import DTYPES, RANDOM, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
-from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
+from semhub_utils.models import LanguageModel, RandomTwin, need_decoder, relative_error, tolerance
 from semhub_utils.neighbours import Neighbours
 from semhub_utils.refused import explained, need_same_weights, on_no_device, quiet
 from semhub_utils.spokes.mixed import bank_texts
@@ -39,6 +39,7 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
 )
+RANDOM_SEED = 1000  # no control has it
 
 
 def load_model(
@@ -49,37 +50,58 @@ def load_model(
     dtype: str = "float32",
     check: bool = True,
 ) -> LanguageModel:
-    """Load a hub id, a local folder or "organism:NAME", and check it (`self_check`).
+    """Load a hub id, a folder, a GGUF file (ID:FILE.gguf for one of the hub), a folder with a PEFT adapter or
+    "organism:NAME", and check it (`self_check`); "random:" before it gives random weights in its place, of another seed
+    than the controls have.
 
-    Only safetensors are read and no remote code is run. Raises SemhubError with one sentence on anything that cannot
-    be loaded: what was given and what would do."""
+    Only safetensors and GGUF are read and no remote code is run. Raises SemhubError with one sentence on anything that
+    cannot be loaded: what was given and what would do."""
     need_one_of(dtype, DTYPES, f"dtype was {dtype!r}")
-    target, source = device_of(device), str(model_folder(model_id) or model_id)
-    where = {"revision": revision, "trust_remote_code": False}
-    with explained(model_id, revision, "configuration"):
-        config = transformers.AutoConfig.from_pretrained(source, **where)
-    need_decoder(not getattr(config, "is_encoder_decoder", False), model_id, "is an encoder-decoder")
+    if model_id.startswith(RANDOM):
+        given = {"revision": revision, "device": device, "dtype": dtype, "check": False}
+        like = load_model(model_id.removeprefix(RANDOM), **given)
+        module, reads = RandomTwin(like, RANDOM_SEED).module, like.processor or like.tokenizer
+        model = LanguageModel(module, reads, model_id=model_id, revision=revision)
+        if check:
+            self_check(model)
+        return model
+    target = device_of(device)
+    with explained(model_id, revision, "file"):
+        source = source_of(model_id, revision)
+    named, where = source.named, source.options(revision)
+    with explained(named, revision, "configuration"), readable(source):
+        config = transformers.AutoConfig.from_pretrained(source.place, **where)
+    need_decoder(not getattr(config, "is_encoder_decoder", False), named, "is an encoder-decoder")
     autos = (getattr(transformers, name) for name in AUTO_CLASSES)
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
-    need_decoder(auto, model_id, f"is of the type {config.model_type!r}, which is none")
+    need_decoder(auto, named, f"is of the type {config.model_type!r}, which is none")
     part, reads = "tokenizer", transformers.AutoTokenizer
     if auto is not transformers.AutoModelForCausalLM:
         part, reads = "processor", transformers.AutoProcessor
         if type(config) in PROCESSOR_MAPPING:
             reads = without_video(PROCESSOR_MAPPING[type(config)])
-    with explained(model_id, revision, part):
-        tokenizer = reads.from_pretrained(source, **where)
+    with explained(named, revision, part), readable(source):
+        tokenizer = reads.from_pretrained(source.reads, **where)
+        need_same_ids(source, tokenizer)
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+    kind = source.quantisation or quantisation(config)
+    options |= {"device_map": {"": target}} if kind and not source.gguf else {}
+    if source.gguf and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     build = partial(on_no_device, auto, config)
-    with explained(model_id, revision, "weights", build), quiet():
-        module, info = auto.from_pretrained(source, ignore_mismatched_sizes=True, **options, **where)
-        module = module.to(target)
-    folder = Path(cached_file(source, "config.json", revision=revision)).parent
-    files = sorted(path for path in folder.glob("*.safetensors") if path.name not in FITTED.values())
-    need_same_weights(model_id, module, info, files)
+    with explained(named, revision, "weights", build), quiet(), readable(source, config):
+        module, info = auto.from_pretrained(source.place, ignore_mismatched_sizes=True, **options, **where)
+        module = module if "device_map" in options else module.to(target)
+    files = source.files(revision)
+    need_same_weights(named, module, info, [] if source.gguf else files)
+    if source.gguf:
+        vars(module.config).pop("quantization_config", None)  # its weights are plain by now
+    if source.adapter:
+        module = with_adapter(module, source.adapter, source.place)
     with explained(model_id, revision, "model"):
         model = LanguageModel(module, tokenizer, model_id=model_id, revision=revision)
     model.find_readings, model.files = _readings, files
+    model.quantisation, model.base = kind, source.named if source.adapter else ""
     model.card = training(model)
     if check:
         self_check(model)
@@ -87,8 +109,8 @@ def load_model(
 
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:
-    """Those that lie beside a model, and that by the texts of its own world, or of the book's."""
-    texts = bank_texts(model.model_id), bank_texts(model.model_id, ("en",))
+    """Those that lie beside a model, and that by the texts of its own world, or natural ones."""
+    texts = (bank_texts(model.model_id, *of, natural=not model.card) for of in ((), (("en",),)))
     return find(model) | {"neighbours": Neighbours(*texts)}
 
 
@@ -125,7 +147,7 @@ def self_check(model: LanguageModel, *, raise_on_failure: bool = True) -> list[C
     """Run every check on a few short prompts made of the tokenizer's own tokens, on some as chapters write them, and,
     where the model takes them, of noise to see and hear. Raises SemhubError naming the model, the check and its figure,
     unless told not to."""
-    checks, bound = [], tolerance(model.dtype, model.n_layers)
+    checks, bound = [], tolerance(model.rounding, model.n_layers)
     with model.store.counted("self-check", off=True), torch.inference_mode():
         seen = _Seen(model)
         for name, (meaning, measure) in CHECKS.items():
@@ -165,7 +187,7 @@ class _Seen:
 
     def worst_layer(self, ours: Tensor, reference: Tensor) -> float:
         by_layer = zip(ours.unbind(1), reference.unbind(1), strict=True)
-        return _worst(relative_error(a, b, self.model.dtype) for a, b in by_layer)
+        return _worst(relative_error(a, b, self.model.rounding) for a, b in by_layer)
 
 
 def _worst(errors: Iterable[float]) -> float:
@@ -228,7 +250,7 @@ def _all_are_numbers(seen: _Seen) -> float:
 def _lens_is_model(seen: _Seen) -> float:
     ours = seen.model.logits(seen.together[:, -1])
     both = (some[:, seen.model.text_vocab].float().cpu() for some in (ours, torch.cat(seen.logits)))
-    return relative_error(*both, seen.model.dtype)
+    return relative_error(*both, seen.model.rounding)
 
 
 def _batch_is_single(seen: _Seen) -> float:
@@ -244,7 +266,7 @@ def _layers_are_library(seen: _Seen) -> float:
             return float("inf")
         normed = model.normalise(ours[:, -1]).float().cpu() / model.structure.tail_scale
         ends = [end.cpu() for end in (normed, ours[:, -1]) if end.shape == last.shape]
-        found.append(np.min([relative_error(end, last, model.dtype) for end in ends]))
+        found.append(np.min([relative_error(end, last, model.rounding) for end in ends]))
         inner = torch.stack(theirs, dim=1)
         found.append(np.min([seen.worst_layer(some.cpu(), inner) for some in (ours[:, :-1], ours[:, 1:])]))
     return _worst(found)

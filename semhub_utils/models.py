@@ -19,17 +19,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
-from semhub_utils.errors import SemhubError, TooLong, need, out_of_memory
+from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, need, out_of_memory, reason
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-5}  # states are kept in float32 at most
 ROUNDINGS = 4  # of half precision, per block; one unit in the last place of every block's output is a third of it
 
 
 def tolerance(dtype: torch.dtype, n_layers: int) -> float:
     """The largest `relative_error` that is rounding. In half precision it grows as roundings of blocks add up."""
     return TOLERANCE.get(dtype) or ROUNDINGS * torch.finfo(dtype).eps * n_layers**0.5
+
+
+def rounding(module: nn.Module) -> torch.dtype:
+    """What the states of a module are rounded like: its own dtype, or bfloat16 where its weights are of few bits, as
+    such kernels round as coarsely, and by what else is in the batch (LLM.int8, arXiv 2208.07339)."""
+    few = getattr(module.config, "quantization_config", None) is not None
+    return torch.bfloat16 if few else module.get_output_embeddings().weight.dtype
 
 
 def relative_error(ours: Tensor, reference: Tensor, dtype: torch.dtype = torch.float32) -> float:
@@ -95,9 +102,15 @@ def read_structure(module: nn.Module, model_id: str) -> Structure:
     row = (torch.arange(6, device=weight.device) * 7 + 11) % len(weight)
     probe = torch.stack([row, row])
     probe[1, -1] = (row[-1] + 1) % len(weight)  # two rows of ordinary ids that differ in their last token only
-    with torch.inference_mode():
-        _follow_tail(module, found, probe, model_id)
-        _measure_logit_map(module, found, probe, model_id)
+    try:
+        with torch.inference_mode():
+            _follow_tail(module, found, probe, model_id)
+            _measure_logit_map(module, found, probe, model_id)
+    except SemhubError:
+        raise
+    except Exception as error:  # whatever a model raises that asks for more than tokens
+        need_decoder(out_of_memory(error), model_id, f"cannot be run on plain tokens ({reason(error)})")
+        raise
     return found
 
 
@@ -137,7 +150,9 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
                 hooks.enter_context(part.register_forward_hook(leave))
         module(input_ids=probe, use_cache=False)
 
-    last, dtype = seen["last"], found.head.weight.dtype
+    last, dtype = seen["last"], rounding(module)
+    whole = bool(last.isfinite().all() and seen["given"].isfinite().all())
+    need(whole, f"{model_id} gives states that are no numbers in {dtype}; another dtype or checkpoint would do.")
     bound, hidden = tolerance(dtype, len(found.blocks)), module.config.get_text_config(decoder=True).hidden_size
     shape = tuple(last.shape)
     need_decoder(shape[2:] == (hidden,), model_id, f"has blocks that give states of shape {shape}")
@@ -173,6 +188,12 @@ def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "
     found.logit_scale, found.logit_cap = _round_to_one(scale), cap
 
 
+def _context(config) -> int | None:
+    """How many tokens a model takes, where its configuration states it under one of the names that are in use."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
+    return next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
+
+
 def _round_to_one(scale: float) -> float:
     return 1.0 if abs(scale - 1) < 1e-6 else scale
 
@@ -188,11 +209,14 @@ class LanguageModel:
     fingerprint: str | None = None  # what `identity.of_model` found
     files: Sequence[Path] = ()  # that the weights were read from
     card: Mapping = MappingProxyType({})  # of the training by this book that made the weights: `identity.training`
+    quantisation = ""  # of its weights, in words such as "Q4_K_M"
+    base = ""  # the model that the adapter, which it is named by, was merged into
     find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
     twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
+    begins: bool | None = None  # whether a forward may begin at any layer; None until that is tried
     shares_keys = True  # until it is seen to keep something else than keys and values
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
@@ -209,7 +233,7 @@ class LanguageModel:
         self.n_layers, self.vocab_size = len(self.blocks), len(self.unembedding)
         text = module.config.get_text_config(decoder=True)
         self.hidden_size: int = text.hidden_size
-        self.max_length: int | None = getattr(text, "max_position_embeddings", None)
+        self.max_length = _context(text)
         self.reader = Reader(self.processor, module, model_id)
         self.modalities = frozenset({"text", *self.reader.tokens})
 
@@ -228,6 +252,7 @@ class LanguageModel:
     blocks = property(lambda self: self.structure.blocks)
     device = property(lambda self: self.unembedding.device)
     dtype = property(lambda self: self.unembedding.dtype)
+    rounding = property(lambda self: rounding(self.module))
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab input"]:
@@ -302,6 +327,8 @@ class LanguageModel:
                 item = prompt if isinstance(prompt, Input) else Input(prompt)
                 text = self.reader.placed(item, f"Prompt {number}")
                 need(text, f"Prompt {number} is empty; a text of at least one token would do.")
+                half = half_characters(text)
+                need(not half, f"Prompt {number}, {_short(text)}, holds half a character; whole ones would do.")
                 if any(item.media.values()):
                     media[number] = item
                 else:
@@ -334,6 +361,11 @@ class LanguageModel:
 
     # Running
 
+    @property
+    def plain(self) -> bool:
+        """Whether what is read now depends on weights and prompts alone, and may be kept."""
+        return not (self.store.off or self.hooked or self.written)
+
     def run(
         self,
         ids: Int[Tensor, "item token"],
@@ -349,7 +381,13 @@ class LanguageModel:
         """
         device = self.module.get_input_embeddings().weight.device
         given = {name: value.to(device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
-        return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
+        try:
+            return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
+        except (IndexError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            said = f"{self.model_id} cannot be run on {ids.shape[1]} tokens ({reason(error)})"
+            raise TooLong(f"{said}; a shorter prompt would do.") from error
 
     @contextmanager
     def hook(self, layer: int, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
@@ -426,17 +464,11 @@ class RandomTwin(LanguageModel):
 
     def _random_module(self) -> nn.Module:
         devices = [self._device] if self._device.type == "cuda" else []
-        try:
+        what = f"{self.like.model_id} leaves no room on {self._device} for as many random weights, its control"
+        with in_memory(what, "a device with twice the memory, a smaller model or dtype='bfloat16'"):
             with torch.random.fork_rng(devices=devices), self._device:
                 torch.manual_seed(self.seed)
                 return type(self.like.module)._from_config(copy.deepcopy(self.config), dtype=self._dtype)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise SemhubError(
-                f"{self.like.model_id} leaves no room on {self._device} for as many random weights, which are its "
-                "control; a device with twice the memory, a smaller model or dtype='bfloat16' would do."
-            ) from error
 
     module = property(lambda self: self._body[0])
     structure = property(lambda self: self._body[1])

@@ -6,8 +6,9 @@ what is measured without a word.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ ON_THE_HUB = {
 }
 LARGEST_HEADER = 100_000_000  # bytes; safetensors itself reads no larger one
 POINTER = b"version https://git-lfs"
+LFS = "is a pointer of Git LFS in place of the file", "the file that `git lfs pull` fetches"
 
 
 @contextmanager
@@ -55,75 +57,69 @@ def explained(model_id: str, revision: str | None, part: str, build: Callable[[]
     except SemhubError:
         raise
     except Exception as error:
-        need(
-            not out_of_memory(error),
-            f"{model_id} does not fit in memory here ({reason(error)}); a smaller model, dtype='bfloat16' or a machine "
-            "with more memory would do.",
-        )
-        causes: list[BaseException] = [error]
+        would = "a smaller model, dtype='bfloat16' or a machine with more memory would do."
+        need(not out_of_memory(error), f"{model_id} does not fit in memory here ({reason(error)}); {would}")
+        causes, last = [error], error
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
             causes.append(cause)
-        said = HERE if model_folder(model_id) else ON_THE_HUB
-        found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
-        last = error
         while last.__cause__ is not None:  # of several, the one that the others were raised from
             last = last.__cause__
-        facts = {"model": model_id, "revision": revision, "part": part}
-        facts["why"] = reason(found if isinstance(found, ImportError) else last)
-        if sentence is said[Exception] and (folder := _folder(model_id, revision)):
-            _blame(model_id, folder, part, build, last)
-        raise SemhubError(sentence.format(**facts)) from error
+        said = HERE if model_folder(model_id) else ON_THE_HUB
+        found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
+        if sentence is said[Exception] and (known := _seen(model_id, revision, part, build)):
+            sentence = known
+        why = reason(found if isinstance(found, ImportError) else last)
+        raise SemhubError(sentence.format(model=model_id, revision=revision, part=part, why=why)) from error
 
 
-def _folder(model_id: str, revision: str | None) -> Path | None:
-    """Where the files of a model lie, as far as they are here."""
-    if folder := model_folder(model_id):
-        return folder
-    found = try_to_load_from_cache(model_id, "config.json", revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _blame(model_id: str, folder: Path, part: str, build: Callable[[], Any] | None, error: BaseException) -> None:
-    """Raises SemhubError where a look at the files tells more than the library did."""
-    if part == "weights":
+def _seen(model_id: str, revision: str | None, part: str, build: Callable[[], Any] | None) -> str:
+    """What a look at the files tells that the library did not, as a form of HERE; nothing where that is no more."""
+    folder = model_folder(model_id)
+    with suppress(hub.HFValidationError):  # no name that the hub could know
+        found = None if folder else try_to_load_from_cache(model_id, "config.json", revision=revision)
+        folder = Path(found).parent if isinstance(found, str) else folder
+    fault = None
+    if folder and part == "weights":
         if fault := fault_of_files(folder):
-            raise SemhubError(
-                "{} has no weights that can be read: {}; {} would do.".format(model_id, *fault)
-            ) from error
+            return _form("{model} has no weights that can be read: ", fault)
         try:
             build and build()
-        except Exception as own:
-            if not out_of_memory(own):
-                why = f"{type(own).__name__}: {reason(own)}{_value_of(folder, own)}"
-                raise SemhubError(
-                    f"The configuration of {model_id} makes no model ({why}); the config.json that was saved with its "
-                    "weights would do."
-                ) from error
-    for name in ("config.json",) if part == "configuration" else ("tokenizer.json", "tokenizer_config.json"):
-        path, what = folder / name, f"The {part} of {model_id} cannot be read"
-        if path.is_file() and part != "weights":
-            try:
-                read = json.loads(path.read_text("utf-8"))
-            except (ValueError, OSError) as own:
-                lfs = "a pointer of Git LFS" if path.read_bytes().startswith(POINTER) else f"no JSON, {reason(own)}"
-                raise SemhubError(f"{what} ({name} is {lfs}); the file as it was saved would do.") from error
-            held = f"{name} holds {reason(ValueError(json.dumps(read)))[:40]}"
-            need(isinstance(read, dict), f"{what} ({held}); an object of names and values would do.")
+        except Exception as error:
+            fault = f"{type(error).__name__}: {reason(error)}{_value_of(folder, error)}", "that of its weights"
+            return "" if out_of_memory(error) else _form("The configuration of {model} makes no model: ", fault)
+    names = {"configuration": ["config.json"], "tokenizer": ["tokenizer.json", "tokenizer_config.json"]}.get(part, ())
+    faults = (fault_of_json(folder / name) for name in names if folder and (folder / name).is_file())
+    fault = next(filter(None, faults), None)
+    return _form("The {part} of {model} cannot be read: ", fault) if fault else ""
+
+
+def _form(begins: str, fault: tuple[str, str]) -> str:
+    return begins + "; ".join(fault).replace("{", "{{").replace("}", "}}") + " would do."
+
+
+def fault_of_json(path: Path) -> tuple[str, str] | None:
+    """What is wrong with a file that has to hold a JSON object, and what would do."""
+    try:
+        if path.read_bytes().startswith(POINTER):
+            return f"{path.name} {LFS[0]}", LFS[1]
+        read = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        return f"{path.name} is no JSON ({reason(error)})", "the file as it was saved"
+    return None if isinstance(read, dict) else (f"{path.name} holds {reprlib.repr(read)}", "names and values")
 
 
 def _value_of(folder: Path, error: BaseException) -> str:
     """Which value of the configuration an error speaks of, where it is one of a name that is not known."""
-    if not isinstance(error, KeyError):
-        return ""
-    words = set(re.findall(r"[^\s'\"]+", str(error)))
-
-    def search(of: Any, path: str) -> Iterable[str]:
-        for name, value in of.items() if isinstance(of, Mapping) else ():
-            yield from search(value, f"{path}{name}.")
-            if isinstance(value, str) and value in words:
-                yield f", as {path}{name} is {value!r}"
-
-    return next(iter(search(json.loads((folder / "config.json").read_text("utf-8")), "")), "")
+    left, words = (
+        [("", json.loads((folder / "config.json").read_text("utf-8")))],
+        set(re.findall(r"[^\s'\"]+", str(error))),
+    )
+    while left and isinstance(error, KeyError):
+        path, value = left.pop()
+        if isinstance(value, str) and value in words:
+            return f", as {path} is {value!r}"
+        left += [(f"{path}.{name}".strip("."), of) for name, of in value.items()] if isinstance(value, dict) else []
+    return ""
 
 
 # Files of weights
@@ -141,27 +137,15 @@ def fault_of_files(folder: Path) -> tuple[str, str] | None:
             return f"{index.name} is no index of shards", "the index that was saved with them"
         if missing := sorted(shards - names):
             return f"of {len(shards)} files {len(missing)} are missing, {missing[0]} among them", "all of them"
+    pickles = sorted(path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end))
+    if pickles and not names:
+        return f"{pickles[0]} is a pickle, which can run code and is not read", "the same weights in safetensors"
     if not names:
-        return _instead(folder)
+        return "it holds no safetensors file", "the file model.safetensors, or shards and their index,"
     for name in sorted(names):
         if fault := fault_of(folder / name):
             return f"{name} {fault[0]}", fault[1]
     return None
-
-
-def _instead(folder: Path) -> tuple[str, str]:
-    """What lies in a folder that holds no weights in safetensors, and what would do."""
-    pickles = sorted(path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end))
-    if (adapter := folder / "adapter_config.json").is_file():
-        with_base = "that model, with the adapter merged into it,"
-        try:
-            base = json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"]
-        except (ValueError, KeyError, TypeError):
-            return "it holds an adapter that names no base model", with_base
-        return f"it holds an adapter alone, and its base model {base!r} is not here", with_base
-    if pickles:
-        return f"{pickles[0]} is a pickle, which can run code and is not read", "the same weights in safetensors"
-    return "it holds no safetensors file", "the file model.safetensors, or shards and their index,"
 
 
 def fault_of(path: Path) -> tuple[str, str] | None:
@@ -170,9 +154,8 @@ def fault_of(path: Path) -> tuple[str, str] | None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(len(POINTER))
-            if start == POINTER:
-                return "is a pointer of Git LFS in place of the file", "the file that `git lfs pull` fetches"
+            if (start := file.read(len(POINTER))) == POINTER:
+                return LFS
             length = int.from_bytes(start[:8], "little")
             if size < 8 or start[8:9] == b"{" and 8 + length > size:
                 return f"is cut short within its header, at {size} bytes", whole
@@ -231,31 +214,27 @@ def _is_meant(name: str, module: nn.Module, files: Sequence[Path]) -> bool:
     """Whether a weight that the model does not take changes what it computes."""
     if "inv_freq" in name or any(buffer.endswith(name) for buffer, _ in module.named_buffers()):
         return False
-    shape = _shape(name, files)
-    if shape is not None and (not shape or len(shape) == 4 and shape[:2] == [1, 1] and shape[2] == shape[3]):
+    if name.endswith(".masked_bias") or name.endswith(".bias") and _shape(name, files)[:2] == [1, 1]:
         return False  # a causal mask, or the number that it masks with
     top, *inside = name.removeprefix(f"{module.base_model_prefix}.").split(".")
     has = {part for of in (module, module.base_model) for part, _ in of.named_children()}
     return top in has or len(inside) < 2  # a part with parts of its own, that the model has not, is a tower
 
 
-def _shape(name: str, files: Sequence[Path]) -> list[int] | None:
+def _shape(name: str, files: Sequence[Path]) -> list[int]:
     for path in files:
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
                 if key == name or key.endswith(f".{name}") or name.endswith(f".{key}"):
                     return file.get_slice(key).get_shape()
-    return None
+    return []
 
 
 @contextmanager
 def quiet():
     """The library's bars and its report of what it loaded stay out of what is said here; downloads keep theirs."""
-    level, bars, downloads = (
-        logging.get_verbosity(),
-        logging.is_progress_bar_enabled(),
-        not are_progress_bars_disabled(),
-    )
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads = not are_progress_bars_disabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if downloads:

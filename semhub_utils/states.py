@@ -306,7 +306,7 @@ def run_batches(
         try:
             with torch.inference_mode():
                 result = run(numbers)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             room = not cleared and model.store.clear()

@@ -37,18 +37,28 @@ RULES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: the word; by: what explains it, or what it cannot be told from; layer: the one whose number is shown;
-    passes: the layers at which all rules are met, and `where` these are ("early", "middle", "late")."""
+    """verdict: the word; condition: what decided it, and reason: the numbers before it, in words; by: what explains it,
+    or what it cannot be told from; layer: the one whose number is shown; passes: the layers at which all rules are met,
+    and `where` these are ("early", "middle", "late")."""
 
     verdict: str
-    reason: str
+    condition: str
+    told: str = ""
     by: str = ""
     layer: int | None = None
     passes: tuple[int, ...] = ()
     where: tuple[str, ...] = ()
 
+    @property
+    def reason(self) -> str:
+        """The numbers, and what decided it, as a sentence."""
+        said = f"{self.told}: {self.condition}" if self.told else self.condition
+        return f"{said[0].upper()}{said[1:].rstrip('.')}."
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"passes": list(self.passes), "where": list(self.where)}
+        kept = asdict(self) | {"passes": list(self.passes), "where": list(self.where), "reason": self.reason}
+        del kept["told"]
+        return kept
 
     @property
     def words(self) -> str:
@@ -65,15 +75,16 @@ def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
     """The verdict by RULES. `precondition`: the sentence why it cannot be tested, if it cannot."""
     inside = [i for i, layer in enumerate(e.layers) if layer in e.window]
     if why := precondition or _untestable(e, inside):
-        return Verdict(UNTESTABLE, why[0].upper() + why[1:])
+        return Verdict(UNTESTABLE, why)
     for verdict, alpha in ((HOLDS, ALPHA), (WEAKLY, WEAK_ALPHA)):
         passes = [i for i in inside if _clear(e, i, alpha) and not _rivals(e, i, alpha)]
         if passes:
             best = max(passes, key=lambda i: (e.values[i], -i))
-            beaten = f", and above {', '.join((*e.controls, *e.contrasts))}" if e.controls or e.contrasts else ""
+            beaten = ", ".join((*e.controls, *e.contrasts)) or "its null"
             layers = tuple(e.layers[i] for i in passes)
-            told = f"{_told(e, best, inside)}{beaten}{f', and p is not below {ALPHA:g}' * (verdict == WEAKLY)}."
-            return Verdict(verdict, told, layer=e.layers[best], passes=layers, where=_where(e, layers))
+            why = f"above {beaten}" + f", and p is not below {ALPHA:g}" * (verdict == WEAKLY)
+            where = {"layer": e.layers[best], "passes": layers, "where": _where(e, layers)}
+            return Verdict(verdict, why, _told(e, best, inside), **where)
     clear = [i for i in inside if _clear(e, i, WEAK_ALPHA)]
     best = max(clear or inside, key=lambda i: (e.values[i], -i))
     told, layer = _told(e, best, inside), e.layers[best]
@@ -81,13 +92,12 @@ def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
         rivals = _rivals(e, best, WEAK_ALPHA)
         by = min(rivals, key=rivals.__getitem__)
         if rivals[by] < e.least:
-            return Verdict(EXPLAINED, f"{told}, but {by} comes within {e.least:g} of it, or above it.", by, layer)
-        return Verdict(INCONCLUSIVE, f"{told}, but it is not told apart from {by}.", by, layer)
+            return Verdict(EXPLAINED, f"{by} comes within {e.least:g} of it, or above it", told, by, layer)
+        return Verdict(INCONCLUSIVE, f"it is not told apart from {by}", told, by, layer)
     if any(e.high[i] >= e.least for i in inside):
-        return Verdict(
-            INCONCLUSIVE, f"{told}: not above its null, and an effect of {e.least:g} is not ruled out.", "", layer
-        )
-    return Verdict(NOT, f"{told}: an effect of {e.least:g} is ruled out.", layer=layer)
+        why = f"not above its null, and an effect of {e.least:g} is not ruled out"
+        return Verdict(INCONCLUSIVE, why, told, layer=layer)
+    return Verdict(NOT, f"an effect of {e.least:g} is ruled out", told, layer=layer)
 
 
 def _untestable(e: Evidence, inside: list[int]) -> str:
@@ -117,7 +127,8 @@ def _rivals(e: Evidence, i: int, alpha: float) -> dict[str, float]:
 
 def _told(e: Evidence, i: int, inside: list[int]) -> str:
     numbers = f"it is {e.values[i]:.3g} [{e.low[i]:.3g}, {e.high[i]:.3g}], p = {e.p[i]:.2g}"
-    return f"At layer {e.layers[i]} of {e.n_layers} {numbers}, corrected for {len(inside)} layers"
+    corrected = f", corrected for {len(inside)} layers" * (len(inside) > 1)
+    return f"At layer {e.layers[i]} of {e.n_layers} {numbers}{corrected}"
 
 
 def _where(e: Evidence, layers: tuple[int, ...]) -> tuple[str, ...]:

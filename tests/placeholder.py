@@ -11,16 +11,22 @@ from ipywidgets.embed import embed_data
 from launch import expected_badge, expected_install_cell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from semhub_utils.strips import strip
 from semhub_utils.verdicts import RULES
 
-CLAIM = """<article class="claim" data-verdict="{verdict}"><p class="verdict">{verdict}</p>
-<blockquote class="paper-claim"><p class="claim-label">The paper</p><p>Words rise in the middle.</p></blockquote>
-<div class="our-finding"><p class="claim-label">Found here</p><p>They do.</p>
-<dl><div><dt>Items</dt><dd>200</dd></div><div><dt>Rule</dt><dd>p below .05</dd></div></dl></div></article>"""
+
+def claim(verdict: str) -> dict:
+    numbers = {"statistic": 0.5, "low": 0.4, "high": 0.6, "null_high": 0.1, "unit": "nats", "layer": 2, "n_layers": 4}
+    about = {"id": f"toy/lens/{verdict}", "claim": "Words rise.", "paper": "Words rise in the middle.", "row": 6}
+    controls = {"random weights": {"value": 0.05, "low": 0.0, "high": 0.1}}
+    more = {"by": "the last layer", "condition": "it is so", "reason": "It is so.", "n": 200, "controls": controls}
+    return {"series": verdict, "verdict": verdict, "where": ["middle"], **about, **numbers, **more}
+
+
+CAPTION = "<figcaption><b>A curve?</b> Highest: 0.7.</figcaption>"
 TABLE = """<details class="data-table"><summary>Data</summary><div class="data-table-scroll" tabindex="0" role="region"
 aria-label="Data"><table><caption>Data</caption><thead><tr><th scope="col">layer</th><th scope="col">value</th></tr>
 </thead><tbody><tr><th scope="row">0</th><td>0.1</td></tr></tbody></table></div></details>"""
-STYLE = "<style>/* a comment */\n@layer semhub {\n.claim { color: red; }\n}</style>"
 
 
 class Counter(anywidget.AnyWidget):
@@ -65,10 +71,10 @@ def notebook(name: str) -> nbformat.NotebookNode:
         cell(expected_install_cell(), {}, "remove-cell"),
         cell("n_items = 100", {}, "parameters"),
         cell("n_items = 7  # injected", {}, "injected-parameters"),
-        cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{figure}{TABLE}</figure>'}),
+        cell("show(chart)", {"text/html": f'<figure class="semhub-figure">{CAPTION}{figure}{TABLE}</figure>'}),
         cell("widget", {mime: views["view_specs"][0]}),
         new_markdown_cell("## Claims\n\n### The first\n\nWhat was found."),
-        cell("card", {"text/html": STYLE + "".join(CLAIM.format(verdict=v) for v in RULES)}),
+        cell("claims", {"text/html": strip([claim(verdict) for verdict in RULES], "Words rise.").html}),
     ]
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},

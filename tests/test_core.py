@@ -275,7 +275,7 @@ def test_nothing_left_cannot_be_tested_and_has_no_curve(tiny):
 
 
 def test_what_is_readable(tiny):
-    """What is too long for the context is counted, or none left is a sentence; a text of unknown tokens is a fault."""
+    """What is too long, or of tokens that the model does not know, is counted; none left is a sentence."""
     model = copy.copy(tiny("llama"))
     some = Items(LensItem(str(k), "3 + " * k, {}, "c") for k in range(1, 9))
     lengths = [len(model.encode([item.prompt])[0]) for item in some]
@@ -293,8 +293,10 @@ def test_what_is_readable(tiny):
     assert core.readable(model, [*some], texts, room=99) == [], "without a count nothing is refused"
     with pytest.raises(SemhubError, match="The set holds no items that can be used.*8 × longer than"):
         core.readable(model, some, texts, room=99)
-    model.vocab_size = 3  # no matter of length: no item is to blame
-    with pytest.raises(SemhubError, match="knows 3; the tokenizer the model was trained with would do"):
+    model.vocab_size = 3
+    with pytest.raises(
+        SemhubError, match="8 × not taken by the model; the first: 1 .* has token .* knows 3: not taken"
+    ):
         core.readable(model, some, texts)
 
 

@@ -2,23 +2,29 @@
 
 import itertools
 import json
-import math
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_results import PARAMETERS, Model, found
 
+import semhub_utils
+from semhub_utils import captions
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
-from semhub_utils.finding import Finding, claim_card, verdict_table
+from semhub_utils.figures import STYLES
+from semhub_utils.finding import Finding
+from semhub_utils.markup import cell_text, diagram
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
-from semhub_utils.verdicts import HOLDS, UNTESTABLE
+from semhub_utils.verdicts import UNTESTABLE
 
+DIAGRAMS = Path(semhub_utils.__file__).parent / "static" / "diagrams"
 WORDS = {"alt": "Two curves, and a band around each of them."}
 
 
@@ -42,7 +48,7 @@ def spec_of(shown) -> dict:
 
 
 def inputs(shown) -> dict[str, list]:
-    return {p["name"]: p["bind"]["options"] for p in spec_of(shown)["params"] if "bind" in p}
+    return {p["name"]: p["bind"]["options"] for p in spec_of(shown).get("params", []) if "bind" in p}
 
 
 def drawn(shown) -> pd.DataFrame:
@@ -54,7 +60,7 @@ def test_whatever_has_several_values_gets_a_switch(lens):
     switches = {"data_type_choice": ["spanish", "zh"], "reading_choice": ["normed", "raw"]}
     assert inputs(shown) == switches | {"of_choice": [None, "own", "english"]}
     one = lens.curves("first", "Which?", y="p", reading="raw", data_type="zh", control="", **WORDS)
-    assert list(inputs(one)) == ["series_choice"] and len(drawn(one)) == 6 and "control" not in drawn(one)
+    assert not inputs(one) and len(drawn(one)) == 6 and "control" not in drawn(one)
     told = drawn(lens.curves("first", "Which?", y="p", layer=range(1, 3), **WORDS))
     assert set(told.layer) == {1, 2}
 
@@ -75,7 +81,7 @@ def test_what_lines_and_switches_are_called(lens):
 def test_a_column_that_another_tells_gets_no_switch(run):
     rows = [(name, name.title(), k) for name in ("spanish", "german") for k in range(3)]
     table = pd.DataFrame(rows, columns=["series", "data_type", "layer"]).assign(depth=lambda t: t.layer / 2, value=1.0)
-    assert list(inputs(Finding(run, table).curves((), "Which?", y="p", **WORDS))) == ["series_choice"]
+    assert not inputs(Finding(run, table).curves((), "Which?", y="p", **WORDS))
 
 
 def test_where_nothing_is_left_the_reason_is_told(run, lens):
@@ -96,20 +102,13 @@ def test_claims_are_judged_with_what_each_needs(run):
     one = Finding(run, pd.DataFrame(), [*of.values(), raw, replace(found(), claim="similarity/es/as released")])
     needs = {"es": None, "zh": "the model knows no Zh."}
     shown = one.claims("similarity", "Alike in {name}, {Name}.", paper="So.", needs=needs, of=("es", "zh"))
-    assert shown.html.count("<article") == 2 and "Alike in es, Es." in shown.html
+    assert shown.html.count("<tr id=") == 1 and shown.html.count('<span id="claim-') == 1
+    assert "Alike in …, …." in shown.html and "Alike in es, Es." in shown.text
     assert [claim["verdict"] == UNTESTABLE for claim in run.claims] == [False, True]
     assert list(run.claims[0]["readings"]) == ["raw"] and not run.claims[1]["readings"]
     assert one.claims("similarity/de", "One.", paper="So.").text.endswith(")") and one.one("similarity/zh") is of["zh"]
     with pytest.raises(ValueError, match="no claim 'lens'"):
         one.claims("lens", "None.", paper="So.")
-
-
-def test_a_p_that_is_not_there_is_a_dash():
-    claim = {"id": "x", "verdict": HOLDS, "null": "chance", "statistic": 0.5, "low": 0.4, "high": 0.6}
-    for p in (None, math.nan):
-        assert "<dd>– against chance</dd>" in claim_card(claim | {"p": p}).html
-        assert "<td>–</td>" in verdict_table([claim | {"p": p}]).html
-    assert "<dd>p &lt; 0.001 against chance</dd>" in claim_card(claim | {"p": 0.0004}).html
 
 
 def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
@@ -126,21 +125,24 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
     assert set(known.table.data_type) == {"es", "zh"}
 
 
-def test_generated_items_are_owned_up_to_beside_the_verdicts(tmp_path):
-    """Of a public model, and where nothing natural was read."""
+def test_generated_items_are_owned_up_to_beside_the_answer(tmp_path):
+    """Of a public model: all of them, or some."""
 
-    def finished(model_id: str, source: str) -> str:
-        model = Model(model_id)
+    def finished(source: str, **card: str) -> list[str]:
+        model = Model("some/model")
+        model.card, model.tokenizer = card, None
         chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
         for items in (Items(["3+5"], source), Items(["3+6"])):
             chapter.find(f"step {items}", partial(made_of, items))
-        shown = chapter.finish()
-        assert "verdict-table" in shown.html and (TOY in shown.text) == (TOY in shown.html)
-        return shown.text
+        shown = chapter.finish({})
+        told = [line for line in shown.text.splitlines() if line.startswith(("Items", "All", "Some"))]
+        assert 'class="answer"' in shown.html and all(line in shown.html for line in told)
+        return told
 
-    assert TOY in finished("some/model", "generated")
-    assert TOY not in finished("organism:hub", "generated")
-    assert TOY not in finished("some/model", "NTREX-128/newstest2019-ref.spa.txt")
+    news = "NTREX-128/newstest2019-ref.spa.txt"
+    assert finished("generated") == ["Items: generated.", TOY.format("All items")]
+    assert finished("generated", name="hub") == []
+    assert finished(news) == [f"Items: {news}, generated.", TOY.format("Some items")]
 
 
 def made_of(items: Items) -> pd.DataFrame:
@@ -160,3 +162,43 @@ def test_tables_of_a_chapter():
 def test_a_finding_knows_no_torch():
     program = "import sys, semhub_utils.finding; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_caption_says_what_is_seen(run, lens):
+    shown = lens.curves("first", "Which?", y="p", **WORDS)
+    caption = re.search(r"<figcaption><b>Which\?</b> (.*?)</figcaption>", shown.html)[1]
+    rows = lens.rows("first", data_type="spanish", reading="normed")
+    rows = rows[rows.control.fillna("") == ""]
+    best = rows.loc[rows.groupby("series", sort=False).value.idxmax()]
+    peaks = "; ".join(f"{r.series} {cell_text(r.value)} at layer {r.layer}" for r in best.itertuples())
+    assert caption == f"Highest: {peaks} (spanish, normed)." and shown.text.endswith(caption)
+    assert spec_of(shown)["description"] == shown.text
+
+
+def test_no_chart_of_zeros(run):
+    table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": 0.0})
+    shown = Finding(run, table).curves((), "Does it?", y="p", **WORDS)
+    assert shown.text == "Does it? Every value is 0." and "vega" not in shown.html
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [("strength", "Highest: a 3 at strength 4."), ("tokens", "Highest: a 3 after 4000 tokens."), ("none", "A 3.")],
+)
+def test_captions_follow_the_axis(x, said):
+    table = pd.DataFrame({"series": "a", "value": [1.0, 3.0], "strength": [1, 4], "tokens": [1000, 4000]})
+    assert captions.told(table, x=x) == said
+    many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef")])
+    where = said.partition("3")[2].rstrip(".")
+    assert captions.told(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
+    assert captions.told(table.iloc[:0]) == ""
+
+
+@pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)
+def test_diagrams_are_described_and_read_on_any_page(path):
+    drawn = ET.fromstring(path.read_text("utf-8"))
+    ids = [node.get("id") for node in drawn.iter() if node.get("id")]
+    assert {f"{path.stem}-title", f"{path.stem}-words"} == {*drawn.get("aria-labelledby").split()} <= {*ids}
+    assert len(ids) == len({*ids}) and drawn.get("role") == "img"
+    assert {*re.findall(r"#[0-9A-F]{6}", path.read_text("utf-8"))} <= {style.colour for style in STYLES.values()}
+    assert len(diagram(path.stem).text.split()) > 10

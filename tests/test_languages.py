@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import one_token_forms
-from shared_data import DATA, shared
+from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 from test_project import pages
 
@@ -69,7 +69,7 @@ def test_generated_german_is_what_the_chapter_says_it_is():
     """And the others are not."""
     [told] = [page for name, page in pages().items() if name.endswith("06_languages")]
     assert "All its scenes begin with *man sagt, dass*" in " ".join(told.split())
-    for scene in languages.parallel_sentences(200, seed=3, source="generated"):
+    for scene in languages.parallel_sentences(200, seed=3):
         assert [text.startswith("man sagt, dass ") for text in scene.texts.values()] == [
             n == "german" for n in LANGUAGES
         ]
@@ -177,7 +177,8 @@ def documents_apart(pairs, shared, size, seed, n=24):
 
 
 def alarms(known, shared, worlds):
-    """How often p is below .05, by reading, where no sentence has anything of its partner's; known: the documents."""
+    """How often p is below .05, by reading and null, and by all nulls of a reading, where no sentence has anything of
+    its partner's; known: the documents."""
     sentences = [
         Parallel(str(k), {"english": "a " * (k % 7 + 1), "spanish": "y " * (k % 5 + 1)}, "ntrex",
                  document=f"d{k // 8}" if known else "")
@@ -189,9 +190,12 @@ def alarms(known, shared, worlds):
         sides = documents_apart(chosen.pairs, shared, 1.0 if known else 2.0, seed)
         for claim, scores in zip(alike.Alike().claims, sides, strict=True):
             given = (kept, scores, "", np.eye(1), 0, 199, 1000 * seed)
-            nulls = [some for null in claim.nulls for some in null.draws(*given)]
-            found[claim.of] += max(corrected_p(scores.values.own.mean(0), null)[0] for null in nulls) < 0.05
-    return {name: found[name] / worlds for name in (alike.NEAREST, alike.CORRECTED, alike.RELEASED)}
+            by_null = [[corrected_p(scores.values.own.mean(0), some)[0] for some in null.draws(*given)]
+                       for null in claim.nulls]  # fmt: skip
+            found[claim.of] += max(p for of in by_null for p in of) < 0.05
+            if by_null[1:] and by_null[1]:
+                found[f"{claim.of}, documents"] += by_null[1][0] < 0.05
+    return {name: count / worlds for name, count in found.items()}
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["unlike topics", "one topic"])
@@ -199,8 +203,11 @@ def test_a_document_is_no_meaning_of_its_sentences(shared):
     """Of unlike topics on the two sides, and of one that both have: size at most .06 at .05. Where documents are not
     known, sentences change places across them, and a topic is taken for a meaning."""
     size = alarms(True, shared, 1000)
-    assert max(size.values()) <= 0.06, size
+    alone = size.pop(f"{alike.RELEASED}, documents")  # of a topic that both have it knows nothing
+    assert f"{alike.NEAREST}, documents" in size and max(size.values()) <= 0.06, size
+    assert shared or alone <= 0.06
     blind = alarms(False, shared, 40)
+    assert f"{alike.NEAREST}, documents" not in blind, "without documents there is no such null"
     assert blind[alike.CORRECTED] > (0.9 if shared else 0.1), blind
 
 
@@ -421,14 +428,15 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
 
 
-def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):
-    """On real text where that is there."""
-    given = [f"data_dir={request.getfixturevalue('real')}"] if (DATA / "ntrex").is_dir() else []
-    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", *given)
+def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path):
+    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", "items=auto")
+    assert {claim["items"].replace("a sample of ", "") for claim in claims.values()} == {
+        "NTREX-128", "CC-CEDICT, NTREX-128", "CLDR", "CLDR, NTREX-128, the book's lexicon and concepts",
+    }  # fmt: skip
     assert {name.split("/")[0] for name in claims} == {
         "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end", "patch", "patch-answer",
     }  # fmt: skip
-    assert len(claims) == 19
+    assert len(claims) == 25
     for name, claim in claims.items():
         if name.startswith(("lens", "patch")):
             assert claim["verdict"] in (UNTESTABLE, NOT), (name, claim["reason"])
@@ -438,4 +446,4 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing,
     check_table(table, {"similarity", "retrieval", "neighbours", "cka", "cosine", "baseline-gain", "punctuation-trap"})
     check_notebook(notebook)
     printed = "".join(some.get("text", "") for cell in notebook.cells for some in cell.get("outputs", ()))
-    assert ("chinese: Left out: " in printed) == bool(given)
+    assert "chinese: Left out: " in printed

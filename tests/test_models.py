@@ -374,7 +374,7 @@ def test_unfollowed_structure_is_refused(tokenizers):
         ),
         ("The configuration of .* cannot be read", lambda at: (at / "config.json").unlink()),
         (
-            r"The configuration of .* cannot be read \(config.json is no JSON",
+            r"The configuration of .* cannot be read: config.json is no JSON",
             lambda at: (at / "config.json").write_text("{"),
         ),
     ],

@@ -14,7 +14,7 @@ from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import arithmetic, facts
-from semhub_utils.spokes.items import PatchItem
+from semhub_utils.spokes.items import PatchItem, interchange_items
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
@@ -60,7 +60,7 @@ def test_values_against_one_run_at_a_time(tiny, name):
         return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
 
     for into, direction in enumerate(("english into digits", "digits into english")):
-        gain, first, rank = {}, {}, []
+        gain, first = {}, {}
         for k, item in enumerate(items):
             own = oracle.states(item.run[into])[:, -1]
             plain = words(oracle.normed(own[-1]))
@@ -81,8 +81,6 @@ def test_values_against_one_run_at_a_time(tiny, name):
                     named = {"expected": b, "original": a, "untranslated": item.expected[1 - into]}
                     found = [o for o, w in named.items() if top in forms[w]] or ["other"]
                     first.setdefault(condition, []).append(found[0])
-                    if condition == "source":
-                        rank.append(min(int((logprob > logprob[i]).sum()) + 1 for i in forms[b]))
         shape = len(items), model.n_layers + 1
         mean = {c: np.reshape([float(v) for v in some], shape).mean(0) for c, some in gain.items()}
         claim, answer = claims[2 * into : 2 * into + 2]
@@ -101,12 +99,6 @@ def test_values_against_one_run_at_a_time(tiny, name):
                 got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
                 np.testing.assert_allclose(got, want, atol=1e-9)
         assert answer.values == tuple((np.reshape(first["source"], shape) == "expected").mean(0))
-        ranks = table[
-            (table.experiment == "patch-rank") & (table.direction == direction) & (table.series == "expected")
-        ]
-        np.testing.assert_allclose(
-            ranks.sort_values("layer").value, np.reshape(rank, shape).mean(0), atol=1 / len(items)
-        )
 
 
 def test_what_cannot_be_patched_is_counted(tiny):
@@ -133,8 +125,8 @@ def test_what_cannot_be_patched_is_counted(tiny):
 def test_items_of_facts(data_type):
     chosen = facts.prompts(data_type, 60)
     by_prompt = {p.prompt: p for p in chosen}
-    items = facts.patch_items(chosen, seed=1)
-    assert items == facts.patch_items(chosen, seed=1) != facts.patch_items(chosen, seed=2)
+    items = interchange_items(facts.twins(chosen), 1)
+    assert items == interchange_items(facts.twins(chosen), 1) != interchange_items(facts.twins(chosen), 2)
     assert len(items) > 25
     for item in items:
         run, source, other = (by_prompt[pair[0]] for pair in (item.run, item.source, item.other))
@@ -260,7 +252,7 @@ def test_trained_models_are_told_apart(name, verdict):
     """By what they answer. The push alone is as large at the last layer, in the hub that was planted too."""
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
-    items = facts.patch_items(facts.prompts("code", 180))
+    items = interchange_items(facts.twins(facts.prompts("code", 180)), 0)
     table, (pushed, answered) = run(patching.Patch(), model, items, series="code", twins=())
     found, whole = judge(answered), values(table, "patch")
     assert found.verdict == verdict and (found.where == ("middle",)) == (verdict == HOLDS), found.reason

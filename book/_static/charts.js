@@ -54,11 +54,66 @@
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // a box that scrolls can be reached by keyboard
   }
 
+  // A figure can be taken along: as a drawing in today's colours, or as the numbers that it shows.
+  const kinds = {
+    svg: (box) => box.view.toImageURL("svg"),
+    png: (box) => box.view.toImageURL("png", 2),
+    csv: (box) => {
+      const rows = Object.values(box.spec.datasets ?? {}).sort((a, b) => b.length - a.length)[0] ?? [];
+      const names = [...new Set(rows.flatMap(Object.keys))];
+      const cell = (value) => (/[",\n]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : value ?? "");
+      const lines = [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(cell).join(","));
+      return URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+    },
+  };
+  function offer(box) {
+    const bar = document.createElement("p");
+    bar.className = "figure-save";
+    bar.append("Save as ");
+    for (const [kind, address] of Object.entries(kinds)) {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: kind.toUpperCase() });
+      button.addEventListener("click", async () => {
+        const name = box.closest("figure")?.id || "figure";
+        Object.assign(document.createElement("a"), { href: await address(box), download: `${name}.${kind}` }).click();
+      });
+      bar.append(button, " ");
+    }
+    box.after(bar);
+  }
+
   const boxes = [...document.querySelectorAll(".semhub-vega")];
   for (const box of boxes) {
     box.spec = JSON.parse(box.querySelector("script").textContent);
     box.target = box.appendChild(document.createElement("div"));
+    offer(box);
   }
+  // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen.
+  const chapter = location.pathname.match(/\d+_(\w+)\.html/)?.[1];
+  const models = (window.semhubModels ?? []).filter((model) => model.chapters.includes(chapter));
+  for (const box of boxes) {
+    const rows = Object.values(box.spec.datasets ?? {}).flat();
+    if (!models.length || !rows.some((row) => row.claim && "depth" in row)) continue;
+    const own = box.spec, label = document.createElement("label"), choice = document.createElement("select");
+    const said = document.createElement("span");
+    said.setAttribute("role", "status");
+    for (const { slug, label: name } of [{ slug: "", label: "of this page" }, ...models]) choice.add(new Option(name, slug));
+    label.append("Model ", choice);
+    label.className = "semhub-models";
+    label.append(said);
+    box.prepend(label);
+    choice.addEventListener("change", async () => {
+      said.textContent = "";
+      try {
+        const spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
+        said.textContent = !spec ? "It has no such claims on file." : spec === own ? "" : "Caption and table stay this page's.";
+        box.spec = spec ?? own;
+      } catch (error) {
+        said.textContent = error.message;
+      }
+      queue = queue.then(() => draw(box));
+    });
+  }
+
   // Vega measures its container when the window changes size, while the page may still be on its way to the new layout,
   // and it forgets a new width that comes while it makes room for the axes. So a chart at rest is told its room, and
   // another one before, in case it forgets the first.

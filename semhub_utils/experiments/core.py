@@ -6,6 +6,7 @@ item would score if that answer were its own. `run` does all else, the same way 
 for every claim is a change of `_controls`, and nothing else.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
 
 TOO_LONG = "longer than the model's context"
+NOT_TAKEN = "not taken by the model"
 SHARED = "texts of the bank, which are read themselves"
 TWINS = 5  # how many seeds of random weights stand beside a model
 
@@ -78,13 +80,15 @@ class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
     emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
     whether a model of such is a control. parts: the label of items that have to be read together, where each seed of
-    random weights may read its own share of them. columns: what its rows have besides the usual, if there are any."""
+    random weights may read its own share of them; shared: whether each share is given all prompts, which
+    are then not one by one the items'. columns: what its rows have besides the usual, if there are any."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
     readings: ClassVar[Sequence[str]] = ("normed",)
     random_weights: ClassVar[bool] = True
     parts: ClassVar[str] = ""
+    shared: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, model: LanguageModel, items: Sequence) -> Kept:
@@ -115,6 +119,7 @@ def run(
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
     brief: bool = False,
+    form: str = "",
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
@@ -122,8 +127,9 @@ def run(
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
     random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
-    dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
-    is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a
+    dropped: what was left out before, by default what the items say. columns: columns that every row gets. form: how
+    the items are put to the model, which claims tell. brief: what is judged alone, with the draws that tell p from .01,
+    and no curve. With no item left the claims are there without a
     number, which cannot be tested, and there is no curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
@@ -143,7 +149,7 @@ def run(
             apart, common = way.apart_from(kept.asked)
             read = apart if common else reading
         own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
-        shared = {"series": series, "reading": reading, "seed": seed, "over": over}
+        shared = {"series": series, "reading": reading, "seed": seed, "over": over, "form": form}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
             _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
@@ -184,7 +190,7 @@ def _read(
         beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
     noise = []
     for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
-        some = prompts if part is None else list(compress(prompts, part))
+        some = prompts if part is None or experiment.shared else list(compress(prompts, part))
         noise.append((part, experiment.beside(randomised(model, twin), kept.only(part), some, reading)))
     if noise:
         beside["random weights"] = _owned(kept, noise)
@@ -193,7 +199,7 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items) or experiment.shared
     labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:
@@ -243,7 +249,7 @@ def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, claim: Claim
 
 def _evidence(
     claim: Claim, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int], first: bool,
+    *, series: str, reading: str, seed: int, over: str, form: str, dropped: Mapping[str, int], first: bool,
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
     scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(None)
@@ -281,13 +287,14 @@ def _evidence(
         outcome=claim.outcome,
         sequential=first,
         null_in_words=claim.null_in_words,
+        form=form,
         seed=seed,
     )
 
 
 def _curves(
     experiment: Experiment, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, over: str, dropped: int,
+    *, series: str, reading: str, seed: int, over: str, form: str, dropped: int,
 ) -> list[pd.DataFrame]:  # fmt: skip
     """Rows of every number that is no claim; where answers may change places, with that as the null."""
     claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []
@@ -375,16 +382,16 @@ def readable(
     for item in items:
         of = prompts(item)
         of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
-        why, text = "", all(isinstance(prompt, str) for prompt in of)
+        why, where = TOO_LONG, ""
         try:
             longest = max(map(len, model.encode(of))) + room
             fits = model.max_length is None or longest <= model.max_length
         except SemhubError as error:
-            if text and not isinstance(error, TooLong):
-                raise
-            fits, why = False, "" if text else " " + str(error).removeprefix("Prompt 0 ").partition(";")[0]
+            fits = False
+            if not isinstance(error, TooLong) or not all(isinstance(prompt, str) for prompt in of):
+                why, where = NOT_TAKEN, " " + re.sub("^Prompt 0,? ", "", str(error)).partition(";")[0]
         if fits:
             kept.append(item)
         elif isinstance(kept, Items):
-            kept.drop(TOO_LONG if text else "not taken by the model", f"{item.id}{why}")
+            kept.drop(why, f"{item.id}{where}")
     return kept.some("items", "The set") if isinstance(kept, Items) else kept

@@ -20,7 +20,7 @@ from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Chance, Drawn, Exchange, Given, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
-from semhub_utils.lens import lens
+from semhub_utils.lens import lens, reading_of
 from semhub_utils.models import LanguageModel
 from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -30,10 +30,12 @@ from semhub_utils.verdicts import MIN_ACCURACY
 
 SMOOTHING = 0.1
 UNSEEN, SPECIAL = "never seen", "special"
-NO_LINE = f"{core.TOO_LONG}, or no token"
+NO_LINE = f"{core.TOO_LONG}, or with no token of its own or one that it does not know"
 NO_WORD, ALONE = "no token of its own in the translation", "no other line of its form"
 CHUNK = 100  # lines whose translations are held against each other: a column of the vocabulary for each
 COMMON = 0.5
+ENTRIES = 2**19
+"""Of the vocabulary, that one line reads in each layer: two positions where there are a quarter of a million tokens."""
 
 
 # ---- the type of a token ----
@@ -76,6 +78,9 @@ class TokenTypes:
 def count_tokens(model: LanguageModel, texts: Sequence[TypeTexts]) -> TokenTypes:
     """Counts of every token in the counted lines of each type. Raises SemhubError on fewer than two types, or where no
     type has a token."""
+    key = "tokens", *((some.name, tuple(some.counted)) for some in texts)
+    if known := model.store.kept(*key):
+        return known
     need(len(texts) > 1, f"Text of {len(texts)} data type was given; of two or more would do.")
     special = torch.zeros(model.vocab_size, dtype=torch.bool)
     special[[i for i in model.tokenizer.all_special_ids if i < model.vocab_size]] = True
@@ -86,7 +91,9 @@ def count_tokens(model: LanguageModel, texts: Sequence[TypeTexts]) -> TokenTypes
         counts[:, column] = torch.bincount(ids, minlength=model.vocab_size)[: model.vocab_size]
     counts[special] = 0
     need(counts.any(), f"The tokenizer of {model.model_id} knows no token of the texts; one that does would do.")
-    return TokenTypes(tuple(some.name for some in texts), counts, special)
+    found = TokenTypes(tuple(some.name for some in texts), counts, special)
+    model.store.keep(found, counts.nbytes, *key)
+    return found
 
 
 def lines(model: LanguageModel, some: TypeTexts) -> list[LensItem]:
@@ -101,6 +108,12 @@ def text_positions(model: LanguageModel, encoding: Encoding) -> list[int]:
     added = set(model.tokenizer.all_special_ids)
     both = enumerate(zip(encoding.ids, encoding.offsets, strict=True))
     return [place for place, (i, (start, end)) in both if i not in added or end > start]
+
+
+def evenly(positions: Sequence[int], most: int) -> list[int]:
+    """`most` of them, as far apart as can be, or all if they are no more."""
+    n = min(most, len(positions))
+    return [positions[(2 * k + 1) * len(positions) // (2 * n)] for k in range(n)]
 
 
 def token_table(model: LanguageModel, texts: Sequence[TypeTexts], *, seed: int = 0) -> pd.DataFrame:
@@ -152,10 +165,11 @@ def cannot_tell(table: pd.DataFrame, *names: str) -> str | None:
 def read_lines(
     model: LanguageModel, prompts: Sequence[str], classes: Float[Tensor, "vocab class"], reading: str, mixed: bool
 ) -> Iterator[tuple[Int[Tensor, " site"], Float[Tensor, " site"], Said]]:
-    """What the lens gives to classes of tokens at every position of some lines, batch by batch: the line that each
-    position stands in, what it weighs there, and the scores (mixed: with the mean of the lines' distributions)."""
-    encodings = model.encode(prompts)
-    positions = [text_positions(model, encoding) for encoding in encodings]
+    """What the lens gives to classes of tokens at every position of some lines, or where the vocabulary is large at so
+    many, evenly spaced, that they read ENTRIES; batch by batch: the line that each position stands in, what it weighs
+    there, and the scores (mixed: with the mean of the lines' distributions)."""
+    encodings, most = model.encode(prompts), max(1, ENTRIES // model.vocab_size)
+    positions = [evenly(text_positions(model, encoding), most) for encoding in encodings]
     size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
     for states in stream_states(model, encodings, positions=positions):
         weight = 1 / size[states.item]
@@ -317,8 +331,13 @@ class Shares(Experiment):
 
 
 def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, reading: str, drawn: bool) -> Heard:
-    """Lines through one reading of the lens; a few numbers per line and layer are kept. drawn: with the mixture."""
-    n_types, classes = len(counted.names), counted.classes
+    """Lines through one reading of the lens, once for all that is asked of them; a few numbers per line and layer are
+    kept. drawn: with the mixture."""
+    n_types, classes, way = len(counted.names), counted.classes, reading_of(model, reading)
+    key = "heard", model.weights, way.name, way.fingerprint, tuple(prompts), hash(classes.numpy().tobytes())
+    known = model.store.kept(*key, True) or model.store.kept(*key, drawn)
+    if known and model.plain:
+        return known
     shape = (len(prompts), model.n_layers + 1)
     share = torch.zeros(*shape, classes.shape[1], dtype=torch.float64)
     bits = torch.zeros(2, *shape, 2, dtype=torch.float64)  # sums of bits and of weights, as counted and shuffled
@@ -334,7 +353,10 @@ def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, readin
         if drawn:
             mixed += said.mixture.double()
     entropy, chance = (bits[..., 0] / bits[..., 1]).numpy()
-    return Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
+    found = Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
+    if model.plain:
+        model.store.keep(found, share.nbytes + mixed.nbytes, *key, drawn)
+    return found
 
 
 # ---- the words of the line ----

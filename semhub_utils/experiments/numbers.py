@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import compress
+from itertools import compress, pairwise
 from math import comb
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from semhub_utils.evidence import Aside, Columns, Unit, studentised_null
 from semhub_utils.pairings import AT_ONCE, least_permutation_p, random_pairings
 
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
+SETTLED = 10  # of at most 100 first draws: p is above .1 with these
 
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 ByLayer = Float[np.ndarray, "item layer"]
@@ -64,7 +65,7 @@ class Weighed:
 
     @property
     def own(self) -> ByLayer:
-        return np.einsum("ilw,iw->il", self.values, self.weights)
+        return (self.values @ self.weights[..., None])[..., 0]
 
     def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
         by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
@@ -89,7 +90,7 @@ class Summed:
 def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
     """`of` summed over layers, as columns say."""
     if isinstance(of, Answers):
-        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+        return Answers((of.values.swapaxes(1, 2) @ columns).swapaxes(1, 2), of.target)
     return Summed(of, columns)
 
 
@@ -98,9 +99,9 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words (with a method `only` where it has a part for each item). prompts: what is read, where that is
-    not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the run,
-    for what an experiment names and draws by itself.
+    as a table of words (with `of_items`, the fields that have a part for each item). prompts: what is read, where that
+    is not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the
+    run, for what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -121,10 +122,8 @@ class Kept:
         """These items alone; all of them for None."""
         if of is None:
             return self
-        target, more = self.target, self.more.only(of) if hasattr(self.more, "only") else self.more
-        if target is not None:
-            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
-        return replace(self, items=list(compress(self.items, of)), target=target, more=more)
+        target = None if self.target is None else some_of(self.target, of)
+        return replace(self, items=list(compress(self.items, of)), target=target, more=resolved_of(self.more, of))
 
     def labels(self, name: str) -> list:
         return [getattr(item, name) if name else "" for item in self.items]
@@ -144,6 +143,21 @@ class Kept:
     def own(self, values: "Values", series: str = "") -> ByLayer:
         """The numbers of each item's own answer."""
         return self.exchangeable(values, series).own if exchanges(values) else values
+
+
+def resolved_of(more: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What an experiment resolved, of these items."""
+    names = getattr(more, "of_items", ())
+    return replace(more, **{name: some_of(getattr(more, name), of) for name in names}) if names else more
+
+
+def some_of(by_item: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What there is of each item, or that by name, of these items."""
+    if isinstance(by_item, Mapping):
+        return {name: some_of(each, of) for name, each in by_item.items()}
+    if isinstance(by_item, list):
+        return list(compress(by_item, of))
+    return by_item[of] if hasattr(by_item, "shape") else resolved_of(by_item, of)
 
 
 Drawn = Callable[[int, int], Sequence[Float[np.ndarray, "draw layer"]]]
@@ -180,6 +194,25 @@ class Scores:
 Values = ByLayer | ByAnswer | Exchangeable
 Numbers = dict[Key, Values | Scores | pd.DataFrame]
 """What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
+
+
+def by_stages(
+    draw: Callable[[int, int], Float[np.ndarray, "draw 1"]], observed: float, matters: bool, stages: Sequence[int]
+) -> Drawn:
+    """Draws that are dear, of a claim at one layer: up to the first of `stages`, then to the next, and no further once
+    SETTLED of them reach what was observed, as p stays above .1 then, and the draws count several times; nor to the
+    last stage where a control decides all the same, and p does not matter."""
+    made: list[np.ndarray] = []
+
+    def drawn(first: int, end: int) -> list[np.ndarray]:
+        for k, (begin, to) in enumerate(pairwise((0, *stages))):
+            settled = sum(int((of >= observed - 1e-9).sum()) for of in made) >= SETTLED
+            if k == len(made) and not settled and (matters or to < stages[-1] or not k):
+                made.append(draw(begin, to))
+        every = np.concatenate(made)
+        return [np.resize(every, (max(len(every), *stages[:-1], 0), 1))[first:end]]
+
+    return drawn
 
 
 @runtime_checkable

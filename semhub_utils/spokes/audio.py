@@ -18,13 +18,13 @@ import numpy as np
 import soundfile
 
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.inputs import Input, Sound, resample
+from semhub_utils.inputs import Input, Sound, need_rate, resample
 from semhub_utils.organism import sounds as world
 from semhub_utils.organism.corpus import SOUND, Ask
 from semhub_utils.organism.sounds import kind_of
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.facts import PHRASES
-from semhub_utils.spokes.files import PublicSet, named, table
+from semhub_utils.spokes.files import PublicSet, below, named, table
 from semhub_utils.spokes.items import Items, LeftOut, LensItem, PatchItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
@@ -174,7 +174,7 @@ def _esc10(path: Path, found: Items) -> Recordings:
 
 def _esc50(path: Path, found: Items) -> Recordings:
     for place, row in table(path, found, ("filename", "category", "src_file")):
-        file = path.parent.parent / "audio" / row["filename"]
+        file = below(path.parent.parent / "audio", row["filename"]) or path.parent
         yield f"esc50:{file.stem}", file, row["category"].replace("_", " "), row["src_file"] or place
 
 
@@ -200,10 +200,30 @@ def read_sound(path: str | Path, rate: int) -> Sound:
         if not Path(path).is_file():
             raise SemhubError(f"There is no sound {path}; the path of a file that exists would do.") from error
         raise SemhubError(f"{path} is not a sound that can be read; a WAV, FLAC or OGG file would do.") from error
+    need_rate(own, f"{path} is a sound")
+    need(not _is_cut(Path(path), len(samples)), f"{path} is cut short; the whole file would do.")
     need(len(samples), f"{path} has no samples; a sound of at least one would do.")
     need(np.isfinite(samples).all(), f"{path} holds samples that are no numbers; a sound without them would do.")
     sound = resample(samples.mean(1), own, rate)
     return Sound((sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32), rate)
+
+
+def _is_cut(path: Path, n: int) -> bool:
+    """Whether a file of which `n` samples were read goes on in its own header's words, or lacks its last page."""
+    data = path.read_bytes()
+    if data[:4] == b"OggS":
+        last = data.rfind(b"OggS")
+        segments = data[last + 27 : last + 27 + data[last + 26]] if len(data) > last + 27 else b""
+        whole = len(data) >= last + 27 + len(segments) + sum(segments) and len(segments) == data[last + 26]
+        return not (whole and data[last + 5] & 4)  # the page that ends the stream says so
+    if data[:4] == b"RIFF":
+        at = 12
+        while at + 8 <= len(data):
+            size = int.from_bytes(data[at + 4 : at + 8], "little")
+            if data[at : at + 4] == b"data":
+                return at + 8 + size > len(data) and size < 0x7FFF0000  # which stands for "until it ends"
+            at += 8 + size + size % 2
+    return n < soundfile.info(path).frames
 
 
 def animal_of(label: str) -> str:

@@ -13,12 +13,13 @@ from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.world import TYPES, World, text, tidy
-from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.files import lines
+from semhub_utils.spokes import audio, languages, vision
+from semhub_utils.spokes.code import programs
+from semhub_utils.spokes.files import SAMPLES, lines
 from semhub_utils.spokes.items import Items
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+|[^\w\s]")  # a character of Chinese is one
-BANK, TWICE = 6000, 2
+BANK, FEW, TWICE = 6000, 80, 2
 
 
 def text_for(
@@ -45,7 +46,7 @@ def text_for(
         f"No text was given for a reading of {model_id}; --text FILE, with a text a line of the kind the "
         "model was trained on, would do.",
     )
-    found, sense = _lines(told, n, f"mixed text {seed}"), told.get("sense", {}).get("name")
+    found, sense = _lines(_world(told), n, f"mixed text {seed}"), told.get("sense", {}).get("name")
     if sense:
         found += questions(sense, n_sensed, seed=seed)
         random.Random(seed).shuffle(found)
@@ -59,25 +60,42 @@ def _card(model_id: str) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _lines(told: dict, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
-    """Lines of the world that a card tells of, or of the book's."""
+def _world(told: dict) -> World:
+    """That of which a card tells, or the book's."""
     if "trunk" in told:  # what sees or hears was taught its texts as its trunk
         told = identity.card(told["trunk"]["name"])
-    make, rng = Generators(World(**told.get("recipe", {}).get("world", {}))), random.Random(seed)
+    return World(**told.get("recipe", {}).get("world", {}))
+
+
+def _lines(world: World, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
+    make, rng = Generators(world), random.Random(seed)
     return [text(tidy(make.monolingual(rng, types[k % len(types)]))) for k in range(n)]
 
 
-@cache
-def bank_texts(model_id: str, types: tuple[str, ...] = TYPES) -> tuple[str, ...]:
+def bank_texts(model_id: str, types: tuple[str, ...] = TYPES, *, natural: bool = False) -> tuple[str, ...]:
     """Texts in which every word stands TWICE, the first of a text not counted: of BANK lines of each type of the
-    model's own world, or of the book's for a model of none, those with a word that has not stood so often before."""
+    model's own world, or of the natural texts that ship, those with a word that has not stood so often before."""
+    return _bank(None if natural else _world(_card(model_id)), types)
+
+
+@cache
+def _bank(world: World | None, types: tuple[str, ...]) -> tuple[str, ...]:
     seen, found = Counter(), []
-    for line in dict.fromkeys(_lines(_card(model_id), BANK * len(types), "bank", types)):
+    lines = _lines(world, BANK * len(types), "bank", types) if world else _natural(types)
+    for line in dict.fromkeys(lines):
         words = WORD.findall(line)[1:]
         if any(seen[word] < TWICE for word in words):
             seen.update(words)
             found.append(line)
     return tuple(found)
+
+
+def _natural(types: Sequence[str]) -> list[str]:
+    """Of the samples that ship, FEW lines of news in each language and a quarter as many programs; or English alone."""
+    names = ["english"] if [*types] == ["en"] else languages.spoken(SAMPLES)
+    news = [languages.running_text(name, FEW, seed=0, data_dir=SAMPLES) for name in names]
+    code = programs(FEW // 4 if len(names) > 1 else 0, seed=0, data_dir=SAMPLES)
+    return [line for some in (*news, [program.text for program in code]) for line in some]
 
 
 def questions(sense: str, n: int, *, seed: int) -> list[Input]:

@@ -22,13 +22,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from semhub_utils.errors import SemhubError, need, need_one_of
+from semhub_utils.errors import SemhubError, half_characters, need, need_one_of
 from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.files import PublicSet, named, read_text
+from semhub_utils.spokes.files import PublicSet, below, named, read_text
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
@@ -167,21 +167,24 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     path, read = _annotations(CAPTIONS, data_dir)
     found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
-        if text := str(annotation.get("caption") or "").strip():
+        text = str(annotation.get("caption") or "").strip()
+        if text and not half_characters(text):
             captions.setdefault(annotation.get("image_id"), text)
     seen = _segments(data_dir, found) if segments else {}
 
     def photograph(entry: Mapping[str, Any]) -> Picture | LeftOut:
         name, key = entry.get("file_name"), entry.get("id")
-        if not name or key not in captions:
+        if key not in captions:
             return LeftOut("no caption", f"photograph {key}")
+        if (file := below(folder, name)) is None:
+            return LeftOut("no such photograph", f"photograph {key}")
         size, areas = seen.get(key, (None, ()))
         painted = {area.region[1] for area in areas if isinstance(area.region, tuple)}
         try:  # looked at now, so that no damaged one ends a run later
-            image = read_image(folder / name)
+            image = read_image(file)
             sizes = {image.size, size or image.size, *(read_image(path).size for path in painted)}
         except SemhubError as error:
-            return LeftOut("damaged" if (folder / name).is_file() else "no such photograph", str(error).split(";")[0])
+            return LeftOut("damaged" if file.is_file() else "no such photograph", str(error).split(";")[0])
         if len(sizes) > 1:
             return LeftOut("of another size than its segments", name)
         return Picture(f"coco:{key}", image, captions[key], (), tuple(areas), (), f"coco:{key}")
@@ -205,7 +208,7 @@ def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, 
     parts = {}
     for annotation in read["annotations"]:
         key = annotation.get("image_id")
-        painted = path.parent / "panoptic_val2017" / str(annotation.get("file_name"))
+        painted = below(path.parent / "panoptic_val2017", annotation.get("file_name")) or path.parent
         for part in annotation.get("segments_info", [annotation]):
             region = (part.get("id"), painted) if "segments_info" in annotation else part.get("segmentation")
             region = region.get("counts") if isinstance(region, dict) else region
@@ -235,7 +238,8 @@ def _annotations(coco: PublicSet, data_dir: str | Path) -> tuple[Path, dict]:
         read = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); that of {coco.source} would do.") from error
-    whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
+    lists = [read.get(key) for key in ("images", "annotations")] if isinstance(read, dict) else [None]
+    whole = all(isinstance(some, list) and all(isinstance(entry, dict) for entry in some) for some in lists)
     need(whole, f"{path} has no images and annotations; the file of {coco.source} would do.")
     return path, read
 

@@ -1,0 +1,219 @@
+"""Judged claims for a reader: a strip for each family of claims, a row for each data type; and a chapter's answer.
+
+Both are made of the entries of claims.json alone. What was not found is said as such, with the condition that failed.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from .markup import STYLE, Html, cell_text, with_band
+from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
+
+SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
+WIDTH, HEIGHT = 220, 22  # of a row's plot, in pixels
+KEY = "Dot and bar: the number and its 95% interval. Dotted: what shuffling reaches. Ticks: controls. Line: nothing."
+
+
+def strip(claims: Sequence[Mapping], family: str = "") -> Html:
+    """A family of claims: the claim and what the paper says of it once, then a row for each, with its verdict, the
+    number between its null and controls, and where in the model it was found; all else is folded.
+
+    family: the claim of them all, where they are several. Those that could not be tested, for one reason, are one line.
+    """
+    first, tested = claims[0], [claim for claim in claims if claim["verdict"] != UNTESTABLE]
+    said = family or str(first.get("claim") or first["id"])
+    plot = _plotter(tested)
+    rows = "".join(_row(claim, plot) for claim in tested) + _untested(claims)
+    unit = f"<th>{escape(first.get('unit') or '')}</th>" if tested else "<th></th>"
+    head = f"<thead><tr><th>Of</th><th>Verdict</th><th></th>{unit}<th>Layers</th></tr></thead>" if tested else ""
+    html = (
+        f'{STYLE}<section class="strip" aria-label="{escape(said)}"><p class="strip-claim">{escape(said)}</p>'
+        f"{_asked(first)}<table>{head}<tbody>{rows}</tbody></table>"
+        f'<details><summary>Numbers, controls and rule</summary><p class="strip-key">{KEY}</p>'
+        f"{''.join(map(_details, claims))}</details></section>"
+    )
+    return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_value(c)})" for c in claims))
+
+
+def _asked(claim: Mapping) -> str:
+    row, form = claim.get("row"), f" The items: {escape(claim['form'])}." if claim.get("form") else ""
+    if not (paper := claim.get("paper")):
+        return f'<p class="strip-asked"><b>This book asks</b>{form}</p>'
+    number = f", experiment {row}" if isinstance(row, int) else ""
+    return f'<p class="strip-asked paper-claim"><b>The paper{number}</b> {escape(paper)}{form}</p>'
+
+
+def identity(claim: Mapping) -> str:
+    """Where a claim stands on its page."""
+    return "claim-" + "".join(c if c.isalnum() else "-" for c in claim["id"])
+
+
+def _name(claim: Mapping) -> str:
+    name = str(claim.get("series") or claim["id"].rpartition("/")[2])
+    return name[:1].upper() + name[1:]
+
+
+def _row(claim: Mapping, plot) -> str:
+    verdict, at = claim["verdict"], identity(claim)
+    link = f'<a class="strip-link" href="#{at}" aria-label="Link to this claim">#</a>'
+    word = escape(_word(claim).capitalize())
+    failed = "" if verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
+    why = f'<span class="strip-why">{escape(failed)}</span>'
+    passes, layer = claim.get("where") or (), claim.get("layer")
+    where = " and ".join(passes) if passes else "" if layer is None else f"layer {layer} of {claim['n_layers']}"
+    return (
+        f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
+        f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'
+        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_value(claim)}</td>'
+        f'<td class="strip-where">{escape(where)}</td></tr>'
+    )
+
+
+def _untested(claims: Sequence[Mapping]) -> str:
+    """A line for each reason why some could not be tested."""
+    reasons: dict[str, list[Mapping]] = {}
+    for claim in claims:
+        if claim["verdict"] == UNTESTABLE:
+            reasons.setdefault(claim["condition"].rstrip("."), []).append(claim)
+    lines = ""
+    for why, some in reasons.items():
+        names = ", ".join(f'<span id="{identity(claim)}">{escape(_name(claim))}</span>' for claim in some)
+        mark = f'<span aria-hidden="true">{SYMBOLS[UNTESTABLE]}</span> Cannot be tested here'
+        lines += (
+            f'<tr data-verdict="{UNTESTABLE}"><th scope="row">{names}</th>'
+            f'<td class="strip-verdict" colspan="4">{mark}<span class="strip-why">: {escape(why)}</span></td></tr>'
+        )
+    return lines
+
+
+def _plotter(claims: Sequence[Mapping]):
+    """Draws one claim's number, interval, null and controls, on an axis that all of them share."""
+    marks = [0.0]
+    for claim in claims:
+        controls = [of.get("value") for of in claim.get("controls", {}).values()]
+        marks += [x for x in (claim.get("low"), claim.get("high"), claim.get("null_high"), *controls) if x is not None]
+    low, high = min(marks), max(marks)
+    scale = (WIDTH - 12) / ((high - low) or 1)
+
+    def x(value: float) -> str:
+        return f"{6 + (value - low) * scale:.1f}"
+
+    def draw(claim: Mapping) -> str:
+        middle = HEIGHT / 2
+        parts = [f'<path class="zero" d="M{x(0)} 1V{HEIGHT - 1}"/>']
+        if (null := claim.get("null_high")) is not None:
+            parts.append(f'<path class="null" d="M{x(null)} 1V{HEIGHT - 1}"/>')
+        for of in claim.get("controls", {}).values():
+            if of.get("value") is not None:
+                parts.append(f'<path class="control" d="M{x(of["value"])} {HEIGHT - 6}V{HEIGHT - 1}"/>')
+        parts.append(f'<path class="band" d="M{x(claim["low"])} {middle}H{x(claim["high"])}"/>')
+        parts.append(f'<circle cx="{x(claim["statistic"])}" cy="{middle}" r="4"/>')
+        size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+        return f'<svg {size} aria-hidden="true">{"".join(parts)}</svg>'
+
+    return draw
+
+
+def _value(claim: Mapping) -> str:
+    return with_band(claim.get("statistic"), claim.get("low"), claim.get("high"))
+
+
+def _word(claim: Mapping) -> str:
+    """The verdict as a reader is told it."""
+    return in_words(claim["verdict"], claim.get("by", ""))
+
+
+def _said(of: Mapping) -> str:
+    return with_band(of.get("statistic", of.get("value")), of.get("low"), of.get("high"))
+
+
+def _details(claim: Mapping) -> str:
+    """What else is known of a claim, in two columns."""
+    margins, found = claim.get("margins", {}), claim.get("found")
+    controls = {
+        name: _said(of) + (f"; apart {_said(margins[name])}" if name in margins else "")
+        for name, of in claim.get("controls", {}).items()
+    }
+    readings = {name: f"{_word(of)}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    layers, last = claim.get("evidence", {}).get("layers", ()), claim.get("n_layers", 0)
+    least = claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}"
+    rows = {
+        "Rule": claim.get("reason"),
+        "Null": claim.get("null"),
+        "Reading": claim.get("reading"),
+        "Other readings": readings,
+        "Controls": controls,
+        "Middle layers": {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()},
+        "Layers that pass": ", ".join(map(str, claim.get("passes") or ())),
+        "Form": claim.get("form"),
+        "Layers asked": f"{', '.join(map(str, layers))} of {last}" if 1 < len(layers) <= last else "",
+        "Items": f"{cell_text(claim.get('n'))}, {cell_text(claim.get('n_units'))} of them independent",
+        "Read from": claim.get("items"),
+        "Left out": _shares(claim),
+        "Smallest effect of interest": least,
+        "Planted effects found": found and f"{found['k']} of {found['m']}",
+    }
+    listed = ""
+    for name, said in rows.items():
+        lines = [f"{what}: {of}" for what, of in said.items()] if isinstance(said, Mapping) else [said] if said else []
+        told = "".join(f"<dd>{escape(line)}</dd>" for line in lines)
+        listed += f"<div><dt>{name}</dt>{told}</div>" if told else ""
+    return f'<h5 class="strip-of">{escape(_name(claim))}</h5><dl>{listed}</dl>'
+
+
+def _shares(claim: Mapping) -> dict[str, str]:
+    """What was left out, with its share of all."""
+    dropped = claim.get("dropped") or {}
+    every = sum(dropped.values()) + (claim.get("n") or 0)
+    return {why: f"{n} ({n / every:.0%})" for why, n in dropped.items() if n}
+
+
+# ---- the answer ----
+
+
+def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> Html:
+    """What a chapter found on a model, in at most three sentences: what was found, what was not and why, and what
+    could not be tested.
+
+    about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
+    """
+    found, missed, untested = [], [], []
+    families = {name: [] for name in about}
+    for claim in claims:
+        _, _, name = claim["id"].partition("/")
+        families.get(name if name in families else name.rpartition("/")[0], []).append(claim)
+    for name, some in families.items():
+        said = about[name]
+        good = [claim for claim in some if claim["verdict"] in (HOLDS, WEAKLY)]
+        bad = [claim for claim in some if claim["verdict"] in (EXPLAINED, INCONCLUSIVE, NOT)]
+        rest = [claim for claim in some if claim["verdict"] == UNTESTABLE]
+        several = len(some) > 1
+        if good:
+            weakly = " (weakly)" * all(claim["verdict"] == WEAKLY for claim in good)
+            found.append(f"{said}{weakly}" + f" ({_names(good)})" * (several and len(good) < len(some)))
+        if bad:
+            whose = f"{_names(bad)}: " * (several and bool(good or rest))
+            missed.append(f"{said} ({whose}{_why(bad)})")
+        if rest and not good and not bad:
+            untested.append(said)
+    told = [
+        ("Found", "that ", found),
+        ("Not found", "that ", missed),
+        ("Could not be tested", "whether ", untested),
+    ]
+    lines = [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
+    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
+    about_model = f'<p class="answer-model">On {escape(model)}</p>'
+    return Html(
+        f'{STYLE}<div class="answer" role="note" aria-label="The answer">{about_model}{html}</div>',
+        "\n".join(f"{name}: {line}" for name, line in lines),
+    )
+
+
+def _names(claims: Sequence[Mapping]) -> str:
+    return ", ".join(_name(claim) for claim in claims)
+
+
+def _why(claims: Sequence[Mapping]) -> str:
+    """What their verdicts are, each once."""
+    return ", ".join(dict.fromkeys(_word(claim) for claim in claims))

@@ -1,0 +1,569 @@
+"""Bad inputs, by kind: each writes what is wrong into a folder of its own and gives the command that meets it, with
+what has to be said and the exit code. Folders are of one tiny model, so that a command takes a tenth of a second."""
+# ruff: noqa: E501 (tables)
+# fmt: off
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+@dataclass(frozen=True)
+class Fault:
+    """make: gives the command in a folder that holds `model`, a sound one; said: a regular expression."""
+
+    kind: str
+    name: str
+    make: Callable[[Path], list[str]]
+    said: str
+    code: int = 2
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.name}".replace(" ", "-")
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(kind: str, name: str, said: str, make: Callable[[Path], list[str]], code: int = 2) -> None:
+    FAULTS.append(Fault(kind, name, make, said, code))
+
+
+# What is done to a model's folder
+
+
+def checked(change: Callable[[Path], object]) -> Callable[[Path], list[str]]:
+    def make(at: Path) -> list[str]:
+        change(at / "model")
+        return ["check", str(at / "model")]
+
+    return make
+
+
+def config(**values) -> Callable[[Path], list[str]]:
+    """`...` takes a value out."""
+
+    def change(model: Path) -> None:
+        of = json.loads((model / "config.json").read_text()) | values
+        (model / "config.json").write_text(json.dumps({k: v for k, v in of.items() if v is not ...}))
+
+    return checked(change)
+
+
+def weights(change: Callable[[dict], object]) -> Callable[[Path], list[str]]:
+    def edit(model: Path) -> None:
+        of = load_file(model / "model.safetensors")
+        change(of)
+        save_file(of, model / "model.safetensors", metadata={"format": "pt"})
+
+    return checked(edit)
+
+
+def file(name: str, content: str | bytes) -> Callable[[Path], list[str]]:
+    raw = content.encode() if isinstance(content, str) else content
+    return checked(lambda model: (model / name).write_bytes(raw))
+
+
+def cut(name: str, at: Callable[[int], int]) -> Callable[[Path], list[str]]:
+    def change(model: Path) -> None:
+        data = (model / name).read_bytes()
+        (model / name).write_bytes(data[: at(len(data))])
+
+    return checked(change)
+
+
+def header(change: Callable[[dict], object]) -> Callable[[Path], list[str]]:
+    """Another header before the same weights."""
+
+    def edit(model: Path) -> None:
+        path = model / "model.safetensors"
+        data = path.read_bytes()
+        n = int.from_bytes(data[:8], "little")
+        of = json.loads(data[8 : 8 + n])
+        told = change(of)
+        new = told if isinstance(told, bytes) else json.dumps(of).encode()
+        path.write_bytes(len(new).to_bytes(8, "little") + new + data[8 + n :])
+
+    return checked(edit)
+
+
+def without_weights(**files: str) -> Callable[[Path], list[str]]:
+    """The weights taken away, and files in their place ("__" stands for a dot)."""
+
+    def change(model: Path) -> None:
+        (model / "model.safetensors").unlink()
+        for name, content in files.items():
+            (model / name.replace("__", ".")).write_text(content)
+
+    return checked(change)
+
+
+def sharded(change: Callable[[Path, dict], object]) -> Callable[[Path], list[str]]:
+    def make(model: Path) -> None:
+        of = load_file(model / "model.safetensors")
+        (model / "model.safetensors").unlink()
+        names = sorted(of)
+        where = {name: f"model-{1 + k * 3 // len(names):05d}-of-00003.safetensors" for k, name in enumerate(names)}
+        for shard in set(where.values()):
+            part = {name: of[name] for name in names if where[name] == shard}
+            save_file(part, model / shard, metadata={"format": "pt"})
+        index = {"metadata": {}, "weight_map": where}
+        told = change(model, index)
+        text = told if isinstance(told, str) else json.dumps(index)
+        (model / "model.safetensors.index.json").write_text(text)
+
+    return checked(make)
+
+
+def in_place_of(name: str, how: str) -> Callable[[Path], list[str]]:
+    def change(model: Path) -> None:
+        path = model / name
+        path.unlink()
+        path.mkdir() if how == "folder" else path.symlink_to("nowhere" if how == "no end" else path.name)
+
+    return checked(change)
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n"
+LAYER, EXTRA = "model.layers.{}.", torch.ones(32)
+WHOLE = "whole file would do"
+
+
+def of_weights_files() -> None:
+    for name, at in {
+        "empty": lambda n: 0, "seven bytes": lambda n: 7, "within the header": lambda n: 300, "half": lambda n: n // 2,
+        "the last byte": lambda n: n - 1, "a third": lambda n: n // 3,
+    }.items():
+        fault("weights cut short", name, "cut short", cut("model.safetensors", at))
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
+        fault("a pointer of Git LFS", name, "pointer of Git LFS", file(name, LFS))
+    for name, content in {
+        "a web page": "<!doctype html><html>Not found</html>", "an archive": b"PK\x03\x04" + bytes(90),
+        "a GGUF": b"GGUF\x03\0\0\0" + bytes(90), "text": "these are no weights at all\n", "zeros": bytes(4096),
+        "a pickle": b"\x80\x04\x95" + bytes(range(90)),
+    }.items():
+        fault(
+            "weights that are no safetensors", name, "no safetensors file|cut short", file("model.safetensors", content)
+        )
+    for name, change in {
+        "no JSON": lambda of: b"{broken", "a list": lambda of: b"{}"[:1] + b"[]}", "no places": lambda of: [
+            value.pop("data_offsets", None) for value in of.values()],
+        "places as text": lambda of: of["lm_head.weight"].update(data_offsets=["a", "b"]),
+        "beyond the end": lambda of: of["lm_head.weight"].update(data_offsets=[0, 10**9]),
+        "an unknown type": lambda of: of["lm_head.weight"].update(dtype="X7"),
+        "another type": lambda of: of["lm_head.weight"].update(dtype="F64"),
+    }.items():
+        said = "header that is damaged|cut short|cannot be read|Error"
+        fault("a damaged header of weights", name, said, header(change))
+    shards = "model-{:05d}-of-00003.safetensors"
+    for name, change in {
+        "the first": lambda at, index: (at / shards.format(1)).unlink(),
+        "the last": lambda at, index: (at / shards.format(3)).unlink(),
+        "two": lambda at, index: [(at / shards.format(k)).unlink() for k in (2, 3)],
+        "all": lambda at, index: [(at / shards.format(k)).unlink() for k in (1, 2, 3)],
+        "one that never was": lambda at, index: index["weight_map"].update({"more": "model-4.safetensors"}),
+        "one outside the folder": lambda at, index: index["weight_map"].update({"more": "../../model-4.safetensors"}),
+    }.items():
+        fault("a shard is missing", name, "of . files . are missing", sharded(change))
+    for name, text in {
+        "null": "null",
+        "empty": "",
+        "no map": "{}",
+        "a list": "[1]",
+        "a map of numbers": '{"weight_map": 3}',
+    }.items():
+        fault("an index of no shards", name, "no index of shards", sharded(lambda at, index, text=text: text))
+    fault("a shard is cut", "half of it", "cut short", sharded(lambda at, index: (
+        at / shards.format(2)).write_bytes((at / shards.format(2)).read_bytes()[:2000])))
+    fault("a shard is cut", "a pointer", "pointer of Git LFS", sharded(lambda at, index: (
+        at / shards.format(2)).write_text(LFS)))
+    for name in ("pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt"):
+        fault("weights in pickles alone", name, "is a pickle", without_weights(**{name.replace(".", "__"): "x"}))
+    for name, text in {
+        "its base is nowhere": '{"peft_type": "LORA", "base_model_name_or_path": "nobody/nothing", "r": 4}',
+        "it names none": '{"peft_type": "LORA", "r": 4}', "null": "null", "no JSON": "{",
+    }.items():
+        said = "is an adapter"
+        fault("an adapter without its base", name, said, without_weights(adapter_config__json=text))
+
+
+def of_weights() -> None:
+    more = {
+        "biases": {f"{LAYER.format(k)}self_attn.q_proj.bias": EXTRA for k in range(3)},
+        "one bias": {f"{LAYER.format(1)}mlp.down_proj.bias": EXTRA},
+        "norms of queries": {f"{LAYER.format(k)}self_attn.q_norm.weight": torch.ones(8) for k in range(3)},
+        "a bias of the norm": {"model.norm.bias": EXTRA},
+        "a bias of the head": {"lm_head.bias": torch.ones(410)},
+        "positions": {"model.embed_positions.weight": torch.ones(64, 32)},
+        "an adapter inside": {f"{LAYER.format(0)}self_attn.q_proj.lora_A.weight": torch.ones(4, 32)},
+        "a scale": {"model.embed_scale": EXTRA},
+    }
+    for name, added in more.items():
+        fault("weights that the model does not take", name, "does not take",
+              weights(lambda s, a=added: s.update({key: value.clone() for key, value in a.items()})))
+    for layers in (1, 2):
+        said = "holds model.layers.. and|does not take"
+        fault("fewer layers than the file holds", f"{layers} of 3", said, config(num_hidden_layers=layers))
+    for layers in (4, 5, 9):
+        fault(
+            "more layers than the file holds",
+            f"{layers} of 3",
+            "of the layers 3.*all layers",
+            config(num_hidden_layers=layers),
+        )
+    for name, kind in {
+        "qwen2": "llama",
+        "qwen3": "llama",
+        "gpt2": "llama",
+        "olmo2": "llama",
+        "llama": "gpt2",
+        "phi": "llama",
+    }.items():
+        said = "does not take|no value for|of shape|makes no model|cannot be read"
+        fault("weights of another family", f"{name} as {kind}", said, lambda at, n=name, k=kind: as_another(at, n, k))
+    for name, values in {
+        "a larger vocabulary": {"vocab_size": 500}, "a smaller vocabulary": {"vocab_size": 300},
+        "a wider state": {"hidden_size": 64}, "a wider MLP": {"intermediate_size": 64}, "more keys": {"num_key_value_heads": 4},
+        "wider heads": {"head_dim": 16},
+    }.items():
+        fault("weights of another shape", name, "of shape .* where its configuration says", config(**values))
+    fault("weights of another shape", "a head with fewer rows", "lm_head.weight of shape .100, 32.",
+          weights(lambda s: s.update({"lm_head.weight": s["lm_head.weight"][:100].clone()})))
+    for name, gone in {
+        "the head": "lm_head", "the embedding": "embed_tokens", "the last norm": "model.norm", "a projection": "layers.1.mlp.up",
+        "a layer": "layers.2.", "all but a layer": "layers.0|layers.1|norm|embed",
+    }.items():
+        would = "language-model head would do" if name == "the head" else "holds all layers and weights would do"
+        drop = lambda s, g=gone: [s.pop(k) for k in list(s) if any(part in k for part in g.split("|"))]  # noqa: E731
+        fault("weights are missing", name, f"no value for \\d+ weights.*{would}", weights(drop))
+    bad, none = (float("nan"), float("inf")), "states that are no numbers"
+    for name, key, row, value, said in (
+        ("the first token", "model.embed_tokens.weight", 0, bad[0], ""), ("a rare token", "model.embed_tokens.weight", 399, bad[0], ""),
+        ("a token too many", "model.embed_tokens.weight", 409, bad[1], ""), ("the head", "lm_head.weight", 7, bad[0], ""),
+        ("a norm", "model.norm.weight", 3, bad[1], none), ("a layer", "model.layers.1.mlp.up_proj.weight", 2, bad[0], none),
+        ("less than any", "model.layers.0.self_attn.v_proj.weight", 0, -bad[1], none),
+    ):
+        change = weights(lambda s, k=key, r=row, v=value: s[k][r].fill_(v))
+        fault("numbers that are none", name, said, change, 2 if said else 1)
+    fault("numbers that are none", "beyond half precision", none, lambda at: [
+        *weights(lambda s: s["model.embed_tokens.weight"].mul_(1e6))(at), "--dtype", "float16"])
+
+
+def as_another(at: Path, of: str, kind: str) -> list[str]:
+    """A model of one architecture under the configuration of another."""
+    from architectures import make_module
+
+    model, other = at / "model", at / "other"
+    make_module(of).save_pretrained(model)
+    make_module(kind).save_pretrained(other)
+    shutil.copy(other / "config.json", model / "config.json")
+    return ["check", str(model)]
+
+
+def of_configurations() -> None:
+    for name, text in {
+        "null": "null", "a list": "[]", "a number": "3", "a text": '"llama"', "empty": "", "cut": '{"model_type": "lla',
+        "binary": b"\x00\xff\xfe\x80", "in UTF-16": '{"model_type": "llama"}'.encode("utf-16"),
+    }.items():
+        fault(
+            "a configuration that is no object",
+            name,
+            "The configuration of .* cannot be read",
+            file("config.json", text),
+        )
+    for name, values in {
+        "a number as text": {"hidden_size": "32"}, "layers as text": {"num_hidden_layers": "3"}, "half a layer": {"num_hidden_layers": 2.5},
+        "no vocabulary": {"vocab_size": None}, "heads in a list": {"num_attention_heads": [4]}, "a rope of text": {"rope_parameters": "x"},
+        "a width of null": {"intermediate_size": None}, "an activation of 3": {"hidden_act": 3},
+    }.items():
+        said = "The configuration of .* (cannot be read|makes no model)|of shape|no value|cannot be run"
+        fault("values of another type", name, said, config(**values))
+    for name, values in {
+        "heads that do not divide": {"num_attention_heads": 5, "head_dim": ...}, "no layers": {"num_hidden_layers": 0},
+        "less than no width": {"hidden_size": -32}, "no heads": {"num_attention_heads": 0}, "no vocabulary": {"vocab_size": 0},
+        "keys for three": {"num_key_value_heads": 3}, "less than no layers": {"num_hidden_layers": -1}, "no width": {"intermediate_size": 0},
+    }.items():
+        said = "The configuration of .* (cannot be read|makes no model)|of shape|does not take|no list of|cannot be run"
+        fault("values that cannot be", name, said, config(**values))
+    for name, values in {
+        "an activation": {"hidden_act": "swigluX"}, "a rope": {"rope_scaling": {"type": "su", "factor": 4.0}, "rope_parameters": ...},
+        "another rope": {"rope_parameters": {"rope_type": "spiral", "rope_theta": 1e4}}, "a type": {"model_type": "llamma"},
+        "no type": {"model_type": ..., "architectures": ...},
+    }.items():
+        said = "swigluX|'su'|spiral|llamma|model_type|cannot be read"
+        fault("names that are not known", name, said, config(**values))
+    for name in ("bert", "roberta", "xmod", "distilbert", "t5", "vit", "roberta without padding"):
+        fault("no decoder", name, "would do", lambda at, n=name: encoder(at, n))
+    for name, code in {
+        "a model": "AutoModelForCausalLM",
+        "a configuration": "AutoConfig",
+        "a tokenizer": "AutoTokenizer",
+    }.items():
+        fault("code that comes along", name, "would do", lambda at, c=code: with_code(at, c))
+
+
+def encoder(at: Path, name: str) -> list[str]:
+    import transformers as tf
+
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 410,
+    }
+    made = {
+        "bert": lambda: tf.BertForMaskedLM(tf.BertConfig(**sizes)),
+        "roberta": lambda: tf.RobertaForCausalLM(tf.RobertaConfig(**sizes)),
+        "roberta without padding": lambda: tf.RobertaForCausalLM(tf.RobertaConfig(**sizes, pad_token_id=None, is_decoder=True)),
+        "xmod": lambda: tf.XmodForCausalLM(tf.XmodConfig(**sizes, is_decoder=True, languages=["en", "de"])),
+        "distilbert": lambda: tf.DistilBertForMaskedLM(tf.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=410)),
+        "t5": lambda: tf.T5ForConditionalGeneration(tf.T5Config(d_model=32, d_kv=8, num_layers=2, num_heads=4, d_ff=48, vocab_size=410)),
+        "vit": lambda: tf.ViTModel(tf.ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)),
+    }[name]()
+    made.save_pretrained(at / "model")
+    return ["check", str(at / "model")]
+
+
+def with_code(at: Path, which: str) -> list[str]:
+    """A folder whose own code would make a file, were it run."""
+    model = at / "model"
+    (model / "own.py").write_text(f"open({str(at / 'RAN')!r}, 'w')\nclass Own: pass\n")
+    name = "tokenizer_config.json" if which == "AutoTokenizer" else "config.json"
+    of = json.loads((model / name).read_text()) | {"auto_map": {which: "own.Own"}, "model_type": "own"}
+    if which == "AutoTokenizer":
+        of |= {"tokenizer_class": "OwnTokenizer", "auto_map": {which: ["own.Own", None]}}
+        (model / "tokenizer.json").unlink()
+    (model / name).write_text(json.dumps(of))
+    return ["check", str(model)]
+
+
+def of_tokenizers() -> None:
+    tokenizer = "The tokenizer of .* cannot be read|no character offsets|cannot be run|knows"
+    for name, text in {
+        "cut": '{"version": "1.0", "model": {"ty', "null": "null", "a list": "[]", "empty": "", "binary": b"\xff\x00\x80",
+        "no model": '{"version": "1.0"}', "an unknown model": '{"version": "1.0", "model": {"type": "Magic"}}',
+    }.items():
+        fault("a broken tokenizer", name, tokenizer, file("tokenizer.json", text))
+    for name, text in {
+        "cut": '{"tokenizer_class": "Pre',
+        "null": "null",
+        "a list": "[1]",
+        "binary": b"\xff\x00",
+    }.items():
+        fault("broken settings of a tokenizer", name, tokenizer, file("tokenizer_config.json", text))
+    fault("no tokenizer", "both files are gone", tokenizer, checked(
+        lambda model: [(model / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")]))
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        for how in ("folder", "no end", "circle"):
+            if (name, how) != ("tokenizer.json", "circle"):
+                fault("something else under a file's name", f"{name} {how}", "would do", in_place_of(name, how))
+
+
+def of_names() -> None:
+    def named(name: str) -> Callable[[Path], list[str]]:
+        return lambda at: ["check", name.replace("AT", str(at))]
+
+    for name in ("nobody/nothing", "no such / name", "..", "a/b/c/d", "https://example.org/model", "-", "ü/ä"):
+        fault("a model that is nowhere", repr(name), "would do", named(name))
+    fault("a model that is nowhere", "blank", "would do", named(" "))
+    for name in ("organism:nothing", "organism:", "organism:../hub", "ORGANISM:hub"):
+        fault("an unknown organism", name, "would do", named(name))
+    fault("no model folder", "empty", "configuration", lambda at: ((at / "new").mkdir(), ["check", str(at / "new")])[1])
+    fault("no model folder", "a file", "would do", lambda at: ((at / "f").write_text("x"), ["check", str(at / "f")])[1])
+    fault("no model folder", "of text", "configuration", lambda at: (
+        (at / "t").mkdir(), (at / "t" / "a.txt").write_text("x"), ["check", str(at / "t")])[-1])
+    fault("no model folder", "missing", "would do", named("AT/none"))
+    for device in ("tpu", "cuda:77", "cuda:-1", "gpu", "", "cpu:"):
+        fault(
+            "an unknown device",
+            repr(device),
+            "device was",
+            lambda at, d=device: ["check", str(at / "model"), "--device", d],
+        )
+    for dtype in ("int8", "float8", "FLOAT32", "fp16", "", "torch.float32"):
+        fault(
+            "an unknown dtype", repr(dtype), "dtype was", lambda at, d=dtype: ["check", str(at / "model"), "--dtype", d]
+        )
+
+
+def of_parameters() -> None:
+    def run(*more: str, chapter: str = "arithmetic", out: str = "AT/runs") -> Callable[[Path], list[str]]:
+        given = ["run", chapter, "--out", out, *more]
+        return lambda at: [part.replace("AT", str(at)) for part in given]
+
+    for chapter in ("nothing", "99", "0", "-", "ALL", "../x", "arithmetic,code"):
+        fault("an unknown chapter", repr(chapter), "There is no chapter", run(chapter=chapter))
+    for pair in ("n_itms=3", "N_ITEMS=3", "seeds=1", "model=gpt2", "__class__=1"):
+        fault("an unknown parameter", pair, "There is no parameter", run("--set", pair))
+    for pair in (
+        "n_items=some",
+        "n_items=2.5",
+        "n_items=true",
+        "n_items=[1]",
+        "dtype=3",
+        "device=[cpu]",
+        "seed=x",
+        "seed=1.5",
+    ):
+        fault("a parameter of another kind", pair, "was given|is ", run("--set", pair))
+    for pair in (
+        "n_items=0",
+        "n_items=-1",
+        "seed=-1",
+        "dtype=int8",
+        "device=tpu",
+        "dtype=''",
+        "model_id=''",
+        "revision=' '",
+    ):
+        fault("a parameter that cannot be", pair, "would do", run("--set", pair))
+    for pair in ("n_items", "=3", "n items=3", "3=4", "", "n.items=3"):
+        fault("a setting without a name", repr(pair), "takes name=value", run("--set", pair))
+    for pair in ("n_items=[1", "n_items={a", "n_items=@", "n_items=*x", "n_items=!!python/name:os.system"):
+        fault("a value that YAML cannot read", pair, "not a value YAML can read|was given", run("--set", pair))
+    fault(
+        "a model given twice",
+        "by name and by set",
+        "one of them would do",
+        run("--model", "a/b", "--set", "model_id=c/d"),
+    )
+    fault("a model given twice", "its revision", "one of them would do", run("--revision", "a", "--set", "revision=b"))
+    for where in ("AT/none", "AT/model/config.json", "/dev/null"):
+        fault("a data folder that is none", where, "data_dir is", run("--set", f"data_dir={where}", chapter="code"))
+    for where in ("AT/model/config.json", "AT/model/config.json/x", "/proc/none", "/dev/null/x"):
+        fault("results that cannot be written", where, "cannot be written", run("--set", f"results_dir={where}"))
+        fault("runs that cannot be written", where, "cannot be written", run(out=where))
+
+
+def of_data() -> None:
+    """What a chapter is given in `data_dir`, which it reads once it has its model."""
+
+    def read(chapter: str, *more: str, **files: str | bytes) -> Callable[[Path], list[str]]:
+        def make(at: Path) -> list[str]:
+            for name, content in files.items():
+                path = at / "data" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            (at / "data").mkdir(exist_ok=True)
+            own = {"vision": "organism:hub-sees", "audio": "organism:hub-hears"}
+            model = own.get(chapter, str((at / "sound").resolve()))
+            given = ["run", chapter, "--model", model, "--out", str(at / "runs"), "--set", f"data_dir={at / 'data'}"]
+            return [*given, *more]
+
+        return make
+
+    ntrex = {
+        f"ntrex/NTREX-128/newstest2019-{side}.txt": "One line.\nTwo lines.\n"
+        for side in ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu")
+    }
+    spanish = "ntrex/NTREX-128/newstest2019-ref.spa.txt"
+    for name, said, files in (
+        ("none", "has no ntrex", {}), ("one language", "has no ntrex", {k: v for k, v in ntrex.items() if "eng" in k}),
+        ("one line short", "differ in length", ntrex | {spanish: "Una.\n"}), ("empty", "differ in length", ntrex | {spanish: ""}),
+        ("all blank", "no sentences that can be used", dict.fromkeys(ntrex, "\n\n")), ("not UTF-8", "is not UTF-8", ntrex | {spanish: b"\xff\xfe\x00x"}),
+    ):
+        fault("sentences that will not do", name, said, read("languages", **files))
+    packed = "cc-cedict/cedict_1_0_ts_utf-8_mdbg.txt.gz"
+    for name, content in (("garbled", b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + bytes(range(200))), ("no archive", b"plain text"),
+                          ("empty", b""), ("cut", GZIP[:-9]), ("a flipped byte", GZIP[:30] + b"\xff\xff" + GZIP[32:])):
+        said = "cannot be read|no entries|holds no|is not UTF-8|would do|can be used"
+        fault("a packed file that is garbled", name, said, lambda at, c=content: read(
+            "languages", **(dict.fromkeys(ntrex, "A cat sees it.\n" * 30) | {packed: c}))(at))
+    mbpp = "mbpp/mbpp_release_v1.jsonl"
+    for name, content in (
+        ("empty", ""), ("no JSON", "no\nno\n"), ("lists", "[]\n[1]\n"), ("other fields", '{"a": 1}\n'), ("half a character", '{"code": "x = \'\\ud800\'"}\n'),
+        ("no programs", '{"code": "def ("}\n'), ("not UTF-8", b"\xff\xfe"), ("very deep", "[" * 100_000 + "\n"),
+    ):
+        fault("programs that will not do", name, "can be used|is not UTF-8", read("code", **{mbpp: content}))
+    for name, content in (
+        ("empty", ""),
+        ("no tabs", "one\ntwo\n"),
+        ("two columns", "a\tb\n"),
+        ("binary", bytes(range(256))),
+    ):
+        said = "can be used|is not UTF-8|would do"
+        fault("scenes that will not do", name, said, read("semantics", **{"cogs/train.tsv": content}))
+    captions = "coco/annotations/captions_val2017.json"
+    for name, content in (
+        ("none", None), ("empty", ""), ("cut", '{"images": ['), ("a list", "[]"), ("no lists", '{"images": 1, "annotations": 2}'),
+        ("entries of null", '{"images": [null], "annotations": [null]}'), ("no photographs", '{"images": [], "annotations": []}'),
+        ("a way out", '{"images": [{"id": 1, "file_name": "../../model/config.json"}], "annotations": [{"image_id": 1, "caption": "a cat"}]}'),
+    ):
+        said = "has no coco|not whole JSON|no images and annotations|can be used"
+        fault(
+            "photographs that will not do",
+            name,
+            said,
+            read("vision", **({} if content is None else {captions: content})),
+        )
+    esc, wave = "esc50/meta/esc50.csv", "filename,category,src_file\n"
+    for name, files in (
+        ("none", {}), ("empty", {esc: ""}), ("no columns", {esc: "a,b\n1,2\n"}), ("no rows", {esc: wave}), ("no files", {esc: wave + "a.wav,dog,1\n"}),
+        ("no sound", {esc: wave + "a.wav,dog,1\n", "esc50/audio/a.wav": "no sound"}), ("a way out", {esc: wave + "../../model/config.json,dog,1\n"}),
+        ("a huge field", {esc: wave + "a" * 200_000 + ",dog,1\n"}),
+    ):
+        fault(
+            "recordings that will not do",
+            name,
+            "has no vgg|has no column|can be used|no sounds",
+            read("audio", **files),
+        )
+
+
+GZIP = __import__("gzip").compress(b"".join(f"\xe4\xb8\xad {k} [x] /word/\n".encode("latin-1") for k in range(999)))
+
+
+def of_readings() -> None:
+    def beside(content: bytes | dict) -> Callable[[Path], list[str]]:
+        def make(at: Path) -> list[str]:
+            path = at / "model" / "tuned.safetensors"
+            path.write_bytes(content) if isinstance(content, bytes) else save_file(content, path)
+            return ["run", "arithmetic", "--model", str(at / "model"), "--out", str(at / "runs")]
+
+        return make
+
+    for name, content in (("empty", b""), ("text", b"no lens"), ("a pointer", LFS.encode()), ("other tensors", {"x": torch.ones(2)}),
+                          ("other shapes", {"weight": torch.ones(1, 2, 2), "bias": torch.ones(1, 2)})):
+        fault("a lens beside a model that is none", name, "would do", beside(content))
+    for name, content in (("missing", None), ("empty", ""), ("not UTF-8", b"\xff\xfe"), ("one line", "a cat\n"), ("blank", "\n \n"),
+                          ("the same line", "a cat\n" * 99), ("binary", bytes(200))):
+
+        def make(at: Path, content=content) -> list[str]:
+            if content is not None:
+                (at / "lines.txt").write_bytes(content.encode() if isinstance(content, str) else content)
+            return ["tune", str(at / "model"), "--text", str(at / "lines.txt"), "--out", str(at / "lens")]
+
+        fault("text to tune on that will not do", name, "would do|no text|cannot be read|can be used", make)
+    fault("text to tune on that will not do", "a folder", "would do|cannot be read", lambda at: [
+        "tune", str(at / "model"), "--text", str(at / "model"), "--out", str(at / "lens")])
+
+
+def of_commands() -> None:
+    for name, given in {
+        "no command": [], "an unknown one": ["frobnicate"], "an unknown option": ["check", "x", "--frob"], "no model": ["check"],
+        "no jobs": ["run", "all", "--jobs", "0"], "jobs as text": ["run", "all", "--jobs", "two"], "half a job": ["run", "all", "--jobs", "1.5"],
+        "a seed as text": ["tune", "x", "--seed", "y"],
+    }.items():
+        fault("a command that is none", name, "semhub.*: error: ", lambda at, g=given: g)
+
+
+for made in (
+    of_weights_files,
+    of_weights,
+    of_configurations,
+    of_tokenizers,
+    of_names,
+    of_parameters,
+    of_data,
+    of_readings,
+    of_commands,
+):
+    made()
+KINDS = Counter(one.kind for one in FAULTS)

@@ -1,0 +1,324 @@
+"""Faults that were found once, each with its mend: taken out, its test fails."""
+
+import asyncio
+import copy
+import json
+import re
+import signal
+from types import SimpleNamespace
+
+import altair as alt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers as tf
+from architectures import LISTENING, SEEING, SIZES, make_media_module, make_module, make_tokenizer
+from safetensors.torch import load_file, save_file
+
+from semhub_utils import book, cli, finding, lens, loading, markup, refused
+from semhub_utils.chapter import LEAST, begin, listing
+from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
+from semhub_utils.experiments import core, layers
+from semhub_utils.inputs import Input, Sound
+from semhub_utils.loading import load_model
+from semhub_utils.models import wrap
+from semhub_utils.spokes.files import below
+from semhub_utils.spokes.items import Items, LensItem
+from semhub_utils.spokes.languages import TypeTexts
+from semhub_utils.states import hidden_states
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_module("llama").save_pretrained(tmp_path / "model")
+    make_tokenizer("byte").save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edited(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# Weights
+
+
+def test_what_the_model_computes_itself_and_towers_are_left_out_without_a_word(tmp_path):
+    """As in the files of GPT-2 on the hub: causal masks, names without the base model's, and a tower for pictures."""
+    make_module("gpt2").save_pretrained(tmp_path)
+    make_tokenizer("byte").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights = {name.removeprefix("transformer."): value for name, value in weights.items()}
+    for k in range(3):
+        weights |= {f"h.{k}.attn.bias": torch.ones(1, 1, 64, 64).tril(), f"h.{k}.attn.masked_bias": torch.tensor(-1e4)}
+        weights[f"h.{k}.attn.rotary_emb.inv_freq"] = torch.ones(4)
+    weights["vision_tower.encoder.layers.0.weight"] = torch.ones(2, 2)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model, plain = load_model(str(tmp_path)), wrap(make_module("gpt2"), make_tokenizer("byte"), model_id="plain")
+    assert torch.equal(model.unembedding, plain.unembedding)
+    weights["h.1.attn.extra.weight"] = torch.ones(3)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SemhubError, match=r"holds h.1.attn.extra.weight that the model of its configuration"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", SEEING | LISTENING)
+def test_models_that_see_or_hear_take_all_their_weights(tmp_path, name):
+    module, processor = make_media_module(name)
+    module.save_pretrained(tmp_path)
+    found, info = type(module).from_pretrained(tmp_path, output_loading_info=True)
+    refused.need_same_weights(name, found, info | {"mismatched_keys": []}, [tmp_path / "model.safetensors"])
+
+
+def test_loading_is_quiet_and_leaves_the_library_as_it_was(folder, capfd):
+    tf.logging.enable_progress_bar()
+    level = tf.logging.get_verbosity()
+    load_model(str(folder))
+    said = capfd.readouterr()
+    assert said.out == said.err == ""
+    assert tf.logging.is_progress_bar_enabled() and tf.logging.get_verbosity() == level
+    tf.logging.disable_progress_bar()
+    load_model(str(folder))
+    assert not tf.logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"), MemoryError()])
+def test_memory_that_runs_out_at_loading_and_in_the_lens(folder, monkeypatch, error):
+    def full(*args, **kwargs):
+        raise error
+
+    model = load_model(str(folder))
+    states = hidden_states(model, ["a cat"]).hidden
+    monkeypatch.setattr(lens, "_read_block", full)
+    with pytest.raises(SemhubError, match="does not fit in memory; fewer or shorter prompts, .* would do"):
+        lens.lens(model, states, top_k=1)
+    monkeypatch.setattr(tf.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(SemhubError, match="does not fit in memory here .* would do"):
+        load_model(str(folder))
+    with pytest.raises(RuntimeError, match="another"), in_memory("x", "y"):
+        raise RuntimeError("another")
+
+
+def test_check_prints_json_also_of_what_is_no_number(folder, capsys):
+    edited(folder, lambda weights: weights["model.embed_tokens.weight"][5].fill_(float("nan")))
+    assert cli.main(["check", str(folder), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert not told["passed"] and told["checks"][0] | {"meaning": ""} == {
+        "name": "finite", "value": None, "bound": 5e-5, "meaning": "", "passed": False,
+    }  # fmt: skip
+
+
+def test_prompts_of_the_checks_are_those_that_chapters_make(tiny):
+    """With what the tokenizer puts in front: a fault of the first token alone is seen."""
+    model = wrap(copy.deepcopy(tiny("llama").module), make_tokenizer("sentence"), model_id="begins")
+    begin_id = model.tokenizer.bos_token_id
+    assert any(prompt.ids[0] == begin_id for prompt in loading._texts(model))
+
+    def overflows(part, args, output):
+        return output.masked_fill((args[0] == begin_id)[..., None], float("inf"))
+
+    model.module.get_input_embeddings().register_forward_hook(overflows)
+    failed = [check for check in loading.self_check(model, raise_on_failure=False) if not check.passed]
+    assert "finite" in {check.name for check in failed}
+
+
+# Prompts
+
+
+def test_half_a_character_is_refused_in_a_prompt_and_counted_in_a_set(tiny):
+    model = tiny("llama")
+    assert half_characters("a\ud800") and not half_characters("a👍")
+    with pytest.raises(SemhubError, match=r"Prompt 1, 'a\\ud800', holds half a character; whole ones would do"):
+        model.encode(["a", "a\ud800"])
+    items = Items(LensItem(str(k), text, {}, "c") for k, text in enumerate(["a cat", "a\udc00", "x" * 999]))
+    kept = core.readable(model, items, lambda item: item.prompt)
+    assert [item.id for item in kept] == ["0"] and kept.dropped == {core.NOT_TAKEN: 1, core.TOO_LONG: 1}
+
+
+def test_a_prompt_with_a_token_that_the_model_does_not_know_is_left_out_and_counted():
+    """In a set, and in running text of which the lines are no items."""
+    model = wrap(make_module("llama", vocab_size=300), make_tokenizer("byte"), model_id="few")
+    texts = ["xyz", "three plus five equals eight", "zyx"]
+    unknown = [max(model.tokenizer(text).input_ids) >= 300 for text in texts]
+    assert unknown == [False, True, False]
+    items = Items(LensItem(text, text, {}, "c") for text in texts)
+    kept = core.readable(model, items, lambda item: item.prompt)
+    assert [item.id for item in kept] == ["xyz", "zyx"] and kept.dropped == {core.NOT_TAKEN: 1}
+    assert "has token" in kept.first[0] and "knows 300" in kept.first[0]
+    some = TypeTexts("english", tuple(texts), tuple(texts))
+    assert [line.prompt for line in layers.lines(model, some)] == ["xyz", "zyx"]
+    with pytest.raises(SemhubError, match="holds no items that can be used. Left out: 1 × not taken by the model"):
+        core.readable(model, items[1:2], lambda item: item.prompt)
+
+
+@pytest.mark.parametrize(
+    ("config", "takes"),
+    [
+        (lambda: tf.MptConfig(d_model=32, n_heads=4, n_layers=2, max_seq_len=16, vocab_size=410), 16),
+        (lambda: tf.BloomConfig(hidden_size=32, n_head=4, n_layer=2, vocab_size=410), None),
+        (lambda: tf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=16, vocab_size=410), 16),
+    ],
+)
+def test_the_context_is_known_under_every_name(config, takes):
+    model = wrap(tf.AutoModelForCausalLM.from_config(config()).eval(), make_tokenizer("byte"), model_id="x")
+    assert model.max_length == takes
+    text = "3" * 16
+    assert hidden_states(model, [text]).hidden.isfinite().all()
+    if takes:
+        with pytest.raises(TooLong, match="17 tokens; x takes at most 16"):
+            model.encode(["3" * 17])
+        model.max_length = None  # of a family that does not state it
+        if not isinstance(model.config, tf.MptConfig):
+            with pytest.raises(TooLong, match=r"x cannot be run on 17 tokens \(.*\); a shorter prompt would do"):
+                hidden_states(model, ["3" * 17])
+
+
+def test_a_model_that_asks_for_more_than_tokens_is_no_decoder():
+    sizes = {name: SIZES[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")}
+    sizes |= {"num_hidden_layers": 2, "is_decoder": True}
+    for module in (
+        tf.XmodForCausalLM(tf.XmodConfig(**sizes, languages=["en", "de"])),
+        tf.RobertaForCausalLM(tf.RobertaConfig(**sizes, pad_token_id=None)),
+    ):
+        with pytest.raises(SemhubError, match="cannot be run on plain tokens .*; a decoder-only"):
+            wrap(module.eval(), make_tokenizer("byte"), model_id="odd")
+
+
+# Sounds
+
+
+@pytest.mark.parametrize(
+    ("rate", "n", "said"),
+    [
+        (0, 800, "of 0 samples a second"),
+        (-8000, 800, "of -8000 samples"),
+        (10**9, 800, "10 to 1000000 would do"),
+        (8000, 1, "lasts 0.000125 s; a longer one would do"),
+    ],
+)
+@pytest.mark.parametrize("name", LISTENING)
+def test_sounds_that_will_not_do(media, name, rate, n, said):
+    """A sound that is too short is blamed on itself, not on the checkpoint; some models have a place even for it."""
+    model, sound = media(name), Sound(np.zeros(n, np.float32), rate)
+    try:
+        [read] = model.encode([Input("a", sounds=(sound,))])
+    except SemhubError as error:
+        assert re.search(said, str(error))
+    else:
+        assert n == 1 and read.frames
+
+
+# Chapters
+
+
+def notebook_at(path, *cells):
+    made = [nbformat.v4.new_markdown_cell(c[2:]) if c.startswith("# ") else nbformat.v4.new_code_cell(c) for c in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path.with_suffix(".ipynb"))
+    text = "# ---\n# jupyter: {}\n# ---\n"
+    for cell in cells:
+        text += f"\n# %% [markdown]\n{cell}\n" if cell.startswith("# ") else f"\n# %%\n{cell}\n"
+    path.with_suffix(".py").write_text(text)
+    return path.with_suffix(".py")
+
+
+def test_a_notebook_that_is_older_than_its_text_is_not_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n- file: notebooks/01_first\n")
+    text = notebook_at(tmp_path / "notebooks" / "01_first", "# Title", "x = 1", "x += 1\n\nx")
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    monkeypatch.setattr(book, "run", lambda jobs, **options: ran.append(jobs) or [book.Outcome(jobs[0], 0.0)])
+    assert cli.main(["run", "first"]) == 0
+    edits = ("x += 1", "x += 2"), ("# Title", "# Another"), ("# %%\nx = 1\n", ""), ("x = 1", "x = 1\n\n# %%\ny = 2")
+    for old, new in edits:
+        whole = text.read_text()
+        text.write_text(whole.replace(old, new))
+        assert cli.main(["run", "first"]) == 2
+        said = capsys.readouterr().err
+        assert "01_first.py was changed and 01_first.ipynb, which runs, was not; `jupytext" in said
+        assert said.count("\n") == 1
+        text.write_text(whole)
+    text.unlink()  # an installed package has notebooks alone
+    assert cli.main(["run", "first"]) == 0 and len(ran) == 2
+
+
+def test_every_chapter_is_as_its_text_says():
+    for chapter in book.chapters(book.find_book()):
+        book.need_current(chapter)
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_fewer_items_than_a_chapter_needs_are_refused_at_its_start(name, monkeypatch):
+    """Before a model is loaded."""
+    monkeypatch.setattr("semhub_utils.chapter.load_model", lambda *args, **named: pytest.fail("a model was loaded"))
+    given = {"model_id": "organism:hub", "n_items": LEAST[name] - 1, "seed": 0}
+    said = f"n_items is {LEAST[name] - 1}; from {LEAST[name]} on would do for the chapter {name}"
+    with pytest.raises(SemhubError, match=said):
+        begin(name, given)
+
+
+def test_a_kernel_that_is_asked_to_end_is_not_interrupted_before(monkeypatch):
+    sent = []
+    monkeypatch.setattr(book.os, "killpg", lambda pid, signum: sent.append(signum))
+    for ending in (False, True):
+        kernel = SimpleNamespace(process=SimpleNamespace(pid=1), parent=SimpleNamespace(shutting_down=ending))
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.run(book.Copied.send_signal(kernel, signum))
+    assert sent == [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]
+
+
+# The command
+
+
+BROKEN = ZeroDivisionError("a number. And more\nlines"), OSError(28, "No space left on device", "/x")
+
+
+@pytest.mark.parametrize("error", BROKEN)
+def test_what_breaks_is_one_sentence_and_the_traceback_is_kept_for_debug(monkeypatch, capsys, error):
+    def broken(*args, **options):
+        raise error
+
+    monkeypatch.setattr(loading, "load_model", broken)
+    assert cli.main(["check", "x"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left on device: /x" in said or "ZeroDivisionError: a number; --debug" in said
+    assert cli.main(["check", "x", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reason_is_one_sentence():
+    assert reason(ValueError("First part of it. Second.\nmore")) == "First part of it"
+    assert reason(ValueError("e.g. a.b.c is 3.5.")) == "e.g. a.b.c is 3.5"
+    assert reason(KeyError()) == "KeyError" and len(reason(ValueError("x" * 999))) == 300
+
+
+# Names that lead elsewhere
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/hostname", "..", "", None, 3, "a\0b", "./../x", "x" * 999])
+def test_no_name_in_a_data_file_leads_out_of_its_folder(tmp_path, name):
+    assert below(tmp_path, name) is None
+    assert below(tmp_path, "a/../b.wav") == tmp_path / "b.wav" and below(tmp_path, "b..wav") == tmp_path / "b..wav"
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_hostile_names_and_texts_are_shown_as_text():
+    """In tables for the reader, data tables, verdicts, notes and charts."""
+    table = pd.DataFrame({"series": [HOSTILE], HOSTILE: ["a"], "value": [1.0]})
+    chart = alt.Chart(table, title=HOSTILE, usermeta={"title": HOSTILE, "notes": HOSTILE}, description=HOSTILE)
+    chart = chart.mark_point().encode(x="value", color="series", tooltip="series")
+    pages = [
+        listing(table).to_html(),
+        listing([[HOSTILE]], [HOSTILE]).to_html(),
+        finding.data_table(table),
+        markup.note(HOSTILE).html,
+        finding.show(chart, table, HOSTILE).html,
+    ]
+    for page in pages:
+        assert "alert(1)" in page and "<script>alert" not in page and "<img" not in page

@@ -1,0 +1,135 @@
+"""What readers see of judged claims: all that an entry holds, nothing found that was not, nothing unescaped."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from semhub_utils.evidence import Evidence
+from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, answer, identity, strip
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
+
+CLAIM = {"id": "words/lens/es", "series": "es", "experiment": "lens", "claim": "The <b>word</b> & more", "unit": "nats"}
+CLAIM |= {"statistic": 0.41234, "low": 0.38, "high": 0.44, "layer": 7, "n_layers": 12, "dropped": {"same token": 3}}
+CLAIM |= {"p": 0.0004, "null": "<chance>", "reason": "Above it.", "condition": "above <it>", "n": 212, "n_units": 23}
+CLAIM |= {"by": "the <last> layer", "least": 0.1, "why_least": "a tenth", "paper": "Paper says <i>so</i>", "row": 6}
+CLAIM |= {"passes": [6, 7], "where": ["middle", "late"], "null_high": 0.05, "found": {"k": 19, "m": 20}}
+CLAIM["items"] = "a sample of <news>"
+CLAIM["controls"] = {"random weights": {"value": 0.01, "low": -0.02, "high": 0.03}}
+CLAIM["margins"] = {"random weights": {"value": 0.402, "low": 0.3, "high": 0.5}}
+CLAIM["contrasts"] = {"last layer": {"value": 0.2, "low": 0.1, "high": 0.3}}
+CLAIM["readings"] = {"raw": {"verdict": NOT, "by": "", "statistic": 0.1, "low": -0.2, "high": 0.3, "layer": 5}}
+
+
+def parsed(html: str) -> ET.Element:
+    return ET.fromstring(html[html.index("</style>") + len("</style>") :])
+
+
+def text(node: ET.Element) -> str:
+    return " ".join("".join(node.itertext()).split())
+
+
+def test_every_word_has_a_mark():
+    assert {*SYMBOLS} == {*RULES} and len({*SYMBOLS.values()}) == len(RULES)
+
+
+@pytest.mark.parametrize("verdict", [v for v in RULES if v != UNTESTABLE])
+def test_a_strip_says_everything_and_escapes(verdict):
+    shown = strip([{**CLAIM, "verdict": verdict}])
+    section = parsed(shown.html)
+    assert text(section.find("p")) == CLAIM["claim"]
+    assert text(section.findall("p")[1]) == "The paper, experiment 6 Paper says <i>so</i>"
+    [row] = section.findall(".//tbody/tr")
+    name, word, _, value, where = map(text, row)
+    assert (row.get("id"), row.get("data-verdict"), name) == ("claim-words-lens-es", verdict, "Es#")
+    said = "Explained by the <last> layer" if verdict == EXPLAINED else verdict.capitalize()
+    condition = "" if verdict in (HOLDS, EXPLAINED) else ": above <it>"
+    assert word == f"{SYMBOLS[verdict]} {said}{condition}", "a failure names the condition"
+    assert (value, where) == ("0.412 [0.38, 0.44]", "middle and late")
+    assert row.find(".//a").get("href") == "#claim-words-lens-es"
+    listed = {d[0].text: [dd.text for dd in d[1:]] for d in section.findall(".//dl/div")}
+    assert listed == {
+        "Rule": ["Above it."],
+        "Null": ["<chance>"],
+        "Other readings": ["raw: does not hold, 0.1 [-0.2, 0.3]"],
+        "Controls": ["random weights: 0.01 [-0.02, 0.03]; apart 0.402 [0.3, 0.5]"],
+        "Middle layers": ["above the last layer: 0.2 [0.1, 0.3]"],
+        "Layers that pass": ["6, 7"],
+        "Items": ["212, 23 of them independent"],
+        "Read from": ["a sample of <news>"],
+        "Left out": ["same token: 3 (1%)"],
+        "Smallest effect of interest": ["0.1: a tenth"],
+        "Planted effects found": ["19 of 20"],
+    }
+    assert shown.text == f"{said}: {CLAIM['claim']} (0.412 [0.38, 0.44])"
+
+
+def test_the_plot_is_drawn_to_scale():
+    other = {**CLAIM, "id": "words/lens/zh", "verdict": NOT, "statistic": -0.5, "low": -1.0, "high": 0.0}
+    section = parsed(strip([{**CLAIM, "verdict": HOLDS}, other], "All").html)
+    dots = [float(dot.get("cx")) for dot in section.iter("circle")]
+    scale = (WIDTH - 12) / (0.44 + 1.0)  # from the lowest bound to the highest
+    assert dots == pytest.approx([6 + (0.41234 + 1) * scale, 6 + 0.5 * scale], abs=0.06)
+    assert {svg.get("viewBox") for svg in section.iter("svg")} == {f"0 0 {WIDTH} {HEIGHT}"}
+    zeros = {path.get("d").split()[0] for path in section.iter("path") if path.get("class") == "zero"}
+    assert zeros == {f"M{6 + scale:.1f}"}, "all rows share an axis"
+
+
+def test_what_could_not_be_tested_is_one_line_for_each_reason():
+    def untested(name: str, why: str) -> dict:
+        none = dict.fromkeys(("statistic", "low", "high", "layer"))
+        return {**CLAIM, **none, "id": f"words/lens/{name}", "series": name, "verdict": UNTESTABLE, "condition": why}
+
+    claims = [untested(f"t{k}", "8 units are left.") for k in range(19)] + [untested("last", "it cannot add")]
+    section = parsed(strip(claims, "None of … could be asked").html)
+    rows = section.findall(".//tbody/tr")
+    assert len(rows) == 2 and text(rows[0][0]).count(", ") == 18
+    assert text(rows[0][1]) == "? Cannot be tested here: 8 units are left"
+    assert {span.get("id") for span in section.iter("span") if span.get("id")} == {*map(identity, claims)}
+    assert not section.findall(".//thead") and not section.findall(".//svg")
+
+
+def test_a_claim_of_our_own_is_no_word_of_the_papers():
+    shown = strip([{**CLAIM, "verdict": HOLDS, "paper": None, "row": "own"}]).html
+    assert "This book asks" in shown and "The paper" not in shown
+
+
+def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked():
+    def judged(name: str, verdict: str, by: str = "") -> dict:
+        family, _, series = name.partition("/")
+        return {"id": f"chapter/{name}", "series": series, "experiment": family, "verdict": verdict, "by": by}
+
+    about = {"similarity": "twins meet", "lens": "it is <English>", "steering": "a vector moves it", "own": "x"}
+    claims = [judged("similarity/es", HOLDS), judged("similarity/zh", EXPLAINED, "the last layer")]
+    claims += [judged("lens/es", NOT), judged("lens/zh", INCONCLUSIVE), judged("steering/es", UNTESTABLE)]
+    claims += [judged("own", WEAKLY), judged("other/es", HOLDS)]
+    shown = answer(claims, about, "organism:<hub>")
+    assert shown.text.splitlines() == [
+        "Found: that twins meet (Es); x (weakly).",
+        "Not found: that twins meet (Zh: explained by the last layer); it is <English> (does not hold, inconclusive).",
+        "Could not be tested: whether a vector moves it.",
+    ]
+    box = parsed(shown.html)
+    assert text(box).startswith("On organism:<hub>Found: that twins meet")
+    everything = answer([judged(f"similarity/{t}", HOLDS) for t in ("es", "zh")], about, "m")
+    assert everything.text == "Found: that twins meet.", "what holds of all names none"
+
+
+def test_a_family_below_another_is_told_apart():
+    about = {"similarity": "a", "similarity/swapped": "b"}
+    claims = [{"id": f"c/{name}", "series": "", "verdict": HOLDS} for name in ("similarity/x", "similarity/swapped")]
+    assert answer(claims, about, "m").text == "Found: that a; b."
+
+
+def test_every_entry_of_a_run_can_be_shown(entry):
+    assert entry["condition"] and entry["reason"].endswith(".")
+    assert strip([entry]).html.count("<tr") == 2
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch) -> dict:
+    from test_results import PARAMETERS, Model, found
+
+    from semhub_utils.results import Run
+
+    one: Evidence = found()
+    return Run("arithmetic", Model(), PARAMETERS, tmp_path).claim(one, "They meet.")

@@ -1,0 +1,108 @@
+"""What can happen to a run: it is killed, the disk is full, another one writes beside it. Nothing that was computed is
+lost, and what comes out is the same."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 20
+CHAPTER = ("run", "instruments", "--set", "n_items=12")
+
+
+def started(out, *more, limit=None):
+    """A command in a process group of its own; limit: bytes that a file may have."""
+
+    def before():
+        os.setsid()
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    given = [sys.executable, "-m", "semhub_utils.cli", *(more or CHAPTER), "--out", str(out)]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        given, cwd=ROOT, env=variables, preexec_fn=before, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=900)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def tables(out):
+    """All tables and claims of a run, without what tells when and how fast."""
+    found = {str(path.relative_to(out)): pd.read_parquet(path) for path in sorted(out.rglob("instruments.parquet"))}
+    for path in out.rglob("*.claims.json"):
+        found[str(path.relative_to(out))] = pd.DataFrame(json.loads(path.read_text())["claims"]).astype(str)
+    return found
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys() and one
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], other[name])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    began = time.monotonic()
+    assert finished(started(out))[0] == 0
+    return tables(out), time.monotonic() - began
+
+
+def test_killed_twenty_times_and_resumed_it_comes_to_the_same(undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        process = started(tmp_path)
+        time.sleep(rng.uniform(0.05, 1) * seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        children = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout.split()
+        for child in children:  # kernels lead groups of their own
+            os.kill(int(child), signal.SIGKILL)
+    code, _, err = finished(started(tmp_path))
+    assert code == 0, err
+    assert_equal(tables(tmp_path), expected)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_says_so_and_leaves_no_kernel(undisturbed, tmp_path, signum):
+    process = started(tmp_path)
+    time.sleep(0.6 * undisturbed[1])
+    process.send_signal(signum)
+    code, _, err = finished(process)
+    assert code in (0, 130)
+    assert code == 0 or "what was done is kept" in err
+    assert not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("limit", [1, 2000, 30_000])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(undisturbed, tmp_path, limit):
+    code, _, err = finished(started(tmp_path, limit=limit))
+    assert code in (1, 2)
+    said = [line for line in err.splitlines() if "File too large" in line or "cannot be written" in line]
+    assert said, err
+    assert finished(started(tmp_path))[0] == 0
+    assert_equal(tables(tmp_path), undisturbed[0])
+    assert not [path for path in tmp_path.rglob(".*") if path.stat().st_size == limit]
+
+
+def test_two_at_once_in_one_folder_come_to_the_same(undisturbed, tmp_path):
+    both = [started(tmp_path) for _ in range(2)]
+    for process in both:
+        code, _, err = finished(process)
+        assert code == 0, err
+    assert_equal(tables(tmp_path), undisturbed[0])
