@@ -55,8 +55,10 @@ def there(browser):
 
 
 def loaded(page) -> set[str]:
-    names = page.eval_on_selector_all("script[src*='/live/']", "all => all.map(s => s.src.split('/').pop())")
-    return {name.removesuffix(".js") for name in names} - {"forward", "words", "live", "start"}
+    names = page.eval_on_selector_all(
+        "script[src*='/live/']", "all => all.map(s => s.src.split('/').pop().split('.')[0])"
+    )
+    return {*names} - {"forward", "words", "live", "start"}
 
 
 def reads(page, change):
@@ -119,7 +121,8 @@ def test_the_page_computes_what_python_computes(there, name):
             near += int((compute(model, text, double=False)[1].argmax(-1) == found["top"]).sum())
     assert same >= 0.999 * cells
     assert near >= 0.99 * cells or name == live.RANDOM
-    print(f"{name}: {same} of {cells} cells as in Python on the same weights, {near} as on those of single precision")
+    beside = "" if name == live.RANDOM else f", {near} as on those of single precision"
+    print(f"{name}: {same} of {cells} cells as in Python on the same weights{beside}")
 
 
 def test_interventions_are_those_of_the_package(there):
@@ -293,9 +296,11 @@ def test_all_of_it_can_be_read_by_all(there, viewport):
     reads(page, lambda: page.locator(".live-line input").fill("草 zzz 的颜色是"))
     page.wait_for_selector(".live-unknown mark", timeout=20_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    page.evaluate("document.querySelector('#pst-back-to-top')?.remove()")  # the theme's, there once a page was scrolled
     for mode in ("light", "dark"):
         visit.mode(mode)
-        assert serious(page) == []
+        assert visit.errors == [] and serious(page) == []
+        visit.errors.clear()  # what is looked at by axe is asked for once more, which a page from disk may not
 
 
 def test_sixteen_words_take_little(there):
