@@ -2,7 +2,7 @@
 # make weekly: what takes environments of its own or long: wheel and sdist as a user has them, sweeps.
 # Needed: Python 3.11 or newer, pip, make. Another Python: make book PYTHON=/path/to/python3.12
 .DELETE_ON_ERROR:
-.PHONY: book test browser weekly address clean
+.PHONY: book test browser weekly samples address clean
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
@@ -17,6 +17,10 @@ test: $(READY)
 
 browser: $(READY)
 	$(BIN)/python -m pytest tests/browser -n 2
+
+# makes the samples of public sets again, from a folder of the sets' own files: make samples DATA=FOLDER
+samples: $(READY)
+	$(BIN)/python tests/make_samples.py $(DATA)
 
 weekly: $(READY)
 	$(BIN)/python -m pytest tests/weekly

@@ -36,19 +36,21 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 150  # prompts per data type, and at most 40 lines of running text
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # texts of a data type: 150, or 252 of natural ones
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of the samples that ship
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram
-from semhub_utils.experiments import alike, layers
+from semhub_utils.experiments import alike, core, layers
 from semhub_utils.experiments.regions import lens_grid
-from semhub_utils.spokes import facts, languages
+from semhub_utils.spokes import languages, natural
 from semhub_utils.widgets import LensGrid
 
-chapter = begin("hypothesis", globals())
+chapter = begin("hypothesis", globals(), n_items=(150, 252))
+model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
 
 # %% tags=["hide-input"]
 diagram("hub")
@@ -62,7 +64,7 @@ diagram("hub")
 # and click a cell to see the runners-up.
 
 # %%
-LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_words()))
+LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data)))
 
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
@@ -80,7 +82,7 @@ LensGrid.from_readings(lens_grid(chapter.model, facts.SENTENCES, facts.english_w
 # architecture with random weights.
 
 # %%
-texts = languages.split_texts(min(n_items, 40), 1000, seed=seed)
+texts = languages.split_texts(min(chapter.n_items, 40), 1000, **given)
 heard = chapter.run(layers.Shares, {some.name: texts for some in texts}, readings=True, others=chapter.islands)
 
 # %% tags=["hide-input"]
@@ -104,12 +106,12 @@ heard.curves(
 # Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and
 # *eight equals to three plus*. Is the twin the nearest of all English prompts of its form, more often than by chance? What
 # prompts of one form share whatever they mean cannot help it: all that are compared have that. The second figure has the
-# cosines, against others of the form and, as released, against all. All prompts here speak of facts that the shipped models
-# were taught in English only. Whether another model knows them is not asked here.
+# cosines, against others of the form and, as released, against all. The book's own models read prompts that speak of facts which
+# they were taught in English only. Other models read news, each sentence with its translation, and sums in digits and words.
 
 # %%
-chosen = {name: facts.prompts(name, n_items, seed=seed) for name in facts.TYPES}
-pairs = {name: facts.similarity_pairs(prompts) for name, prompts in chosen.items()}
+pairs = natural.pairs(chapter.n_items, tokenizer=model.tokenizer, **given)
+pairs = {name: core.readable(model, some, lambda pair: (pair.a, pair.b)) for name, some in pairs.items()}
 similarity = chapter.run(alike.Alike(), pairs)
 
 # %% tags=["hide-input"]

@@ -37,22 +37,22 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 100  # prompts per trap
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # prompts per trap: 100
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, traps
 from semhub_utils.loading import self_check
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import natural
 from semhub_utils.tokens import word_forms
 
-chapter = begin("instruments", globals())
-model = chapter.model
-chosen = facts.prompts("spanish", n_items, seed=seed, held_out=False)
-pairs = facts.similarity_pairs(chosen)
+chapter = begin("instruments", globals(), n_items=(100, 100))
+model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
+pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, **given)["spanish"]
 prompts = [pair.a for pair in pairs]
 
 # %% tags=["hide-input"]

@@ -36,7 +36,8 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 250  # sums and products
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # sums and products: 250
 seed = 0
 data_dir = None  # this chapter makes its own items
 max_result = None  # results stay below this: 100 as in the paper, or as far as the shipped models were taught
@@ -48,8 +49,8 @@ from semhub_utils.experiments import alike, interventions, patching, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
 
-chapter = begin("arithmetic", globals(), "max_result")
-model = chapter.model
+chapter = begin("arithmetic", globals(), "max_result", n_items=(250, 250))
+model, n_items = chapter.model, chapter.n_items
 
 # %% tags=["hide-input"]
 diagram("lens")
@@ -63,7 +64,7 @@ diagram("lens")
 # that the model has to find `t`.
 
 # %%
-limit = max_result or (MAX_RESULT + 1 if model_id.startswith("organism:") else 100)
+limit = max_result or (MAX_RESULT + 1 if chapter.own else 100)
 items = arithmetic.items(n_items, seed=seed, max_result=limit)
 pairs = arithmetic.similarity_pairs(items)
 prompts = arithmetic.lens_items(items)
@@ -361,7 +362,7 @@ chapter.finish(
         "trajectory": "states pass near their own number word",
         "steering": "a vector of number words changes the digits that are written",
         "patch": "the state of a worded sum pushes the digits' run to its answer",
-        "patch-answer": "that answer is then written, as a digit",
+        "patch-answer": "the digits' run then writes the answer of the worded sum",
     }
 )
 

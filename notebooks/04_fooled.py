@@ -37,9 +37,10 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 24  # made-up worlds of each kind, and models of random weights
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # made-up worlds of each kind, and models of random weights: 24
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -47,10 +48,11 @@ from semhub_utils import calibration
 from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import fooled, instruments, readings, trials
 from semhub_utils.experiments.fooled import ARTEFACTS, NOISE, PAIRS, TRUE_LAYERS
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import natural
 from semhub_utils.verdicts import judge
 
-chapter = begin("fooled", globals())
+chapter = begin("fooled", globals(), n_items=(24, 24))
+n_items = chapter.n_items
 glue("pairs", PAIRS)
 glue("worlds", n_items)
 
@@ -258,7 +260,8 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 # None of these models knows a word of any language.
 
 # %%
-twins = facts.similarity_pairs(facts.prompts("spanish", 4 * n_items, seed=seed, held_out=False))
+given = {"seed": seed, "data_dir": chapter.data, "ending": "no full stop", "held_out": False}
+twins = natural.pairs(4 * n_items, **given)["spanish"]
 blank = chapter.find(
     "random-weights",
     lambda: fooled.random_weight_trials(chapter.model, twins, models=n_items, seed=seed),

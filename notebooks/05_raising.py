@@ -37,10 +37,11 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 150  # held-out items of each data type
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # texts of each data type, held-out facts for the book's own models: 150
 steps = 900  # of the live trainings; 900 take most of a minute each
 seed = 0
-data_dir = None  # this chapter makes its own items
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -48,7 +49,8 @@ from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
 
-chapter = begin("raising", globals(), "steps")
+chapter = begin("raising", globals(), "steps", n_items=(150, 150))
+given = {"n_items": chapter.n_items, "seed": seed, "data_dir": chapter.data}
 
 # %% tags=["hide-input"]
 diagram("hub")
@@ -237,7 +239,7 @@ order.claims(
 # weights. Choose a data type; the models stand beside each other.
 
 # %%
-layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, n_items=n_items, seed=seed))
+layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, **given))
 
 # %% tags=["hide-input"]
 layers.changed(lambda table: table.drop(columns="null_high")).curves(
@@ -327,7 +329,7 @@ glue("control_seeds", int(answered.seeds.min()))
 chapter.finish(
     {
         "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
-        "live/alike": "what it holds of them is more alike across languages too",
+        "live/alike": "what it holds of them is more alike across languages",
         "order": "items meet before they are answered",
     }
 )

@@ -37,19 +37,20 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 800  # sentences, before those with a word in common are left out
-n_words = 300  # words of running text, per language
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # sentences, before those with a word in common are left out: 800, or 252 of natural ones
+n_words = None  # words of running text, per language: 300, or 120 of natural ones
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict)
-sentences = None  # "generated", or "ntrex" (over the network without data_dir)
+data_dir = None  # a folder with NTREX-128 (ntrex) and CC-CEDICT (cc-cedict), in place of the samples that ship
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue, left_out, listing
 from semhub_utils.experiments import alike, core, patching, words
-from semhub_utils.spokes import facts, languages
+from semhub_utils.spokes import languages, natural
+from semhub_utils.spokes.items import continued, interchange_items
 
-chapter = begin("languages", globals(), "n_words", "sentences")
+chapter = begin("languages", globals(), "n_words", n_items=(800, 252))
 model = chapter.model
 
 # %% tags=["hide-input"]
@@ -58,11 +59,12 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences
 #
-# The paper takes 10,000 pairs of GALE, which needs a licence. With `data_dir` at a folder that holds the sets' own files you
-# read [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the same news in 128 languages, and
-# [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict), a Chinese-English dictionary; with `sentences="ntrex"`
-# you read NTREX-128 over the network, and the dictionary is the generated world's. By default sentences are generated: who
-# does what to whom in the world of the book's own models, drawn at random, so that trumpets lose turtles.
+# The paper takes 10,000 pairs of GALE, which needs a licence. A public model reads a sample that ships with the book: news of
+# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, three sentences of each of 84 articles. Its
+# dictionary is [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict) for Chinese, and for the others the book's
+# lexicon with the names of countries, languages, months and days in [CLDR](https://cldr.unicode.org). With `data_dir` at a
+# folder that holds the sets' own files you read all of them. The book's own models know no news. Their sentences are generated:
+# who does what to whom in their world, drawn at random, so that trumpets lose turtles.
 #
 # Generated German is another type of text than the rest. All its scenes begin with *man sagt, dass* (it is said that), and its
 # facts are such clauses too, with the verb at their end; no other language here has that. To the book's models that is all
@@ -78,8 +80,8 @@ diagram("similarity")
 # without any meaning. Sentences that share a word in the two languages are left out, and counted.
 
 # %%
-source = {"source": sentences, "data_dir": data_dir}
-found = languages.parallel_sentences(n_items, seed=seed, **source)
+source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
+found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)
 readable = core.readable(model, found, lambda s: languages.continued(s, continuation))
 sets = languages.pair_sets(readable, continuation)
@@ -105,8 +107,8 @@ listing(
 
 # %% tags=["hide-input"]
 similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
-continued, names = similarity.of(ending="continued"), ("spanish", "chinese", "german")
-continued.changed(lambda table: table.assign(pair=table.series)).curves(
+longer, names = similarity.of(ending="continued"), [name for name in found[0].texts if name != "english"]
+longer.changed(lambda table: table.assign(pair=table.series)).curves(
     "similarity",
     "Are two sentences of one meaning alike?",
     alt="Share of sentences, above chance, whose translation is the nearest, by relative depth, for each two languages.",
@@ -127,7 +129,7 @@ continued.changed(lambda table: table.assign(pair=table.series)).curves(
 # say. Partners are shuffled within the form.
 
 # %% tags=["hide-input"]
-continued.curves(
+longer.curves(
     ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
     alt="Mid-rank, mutual neighbours and debiased CKA by relative depth, for each two languages.",
@@ -190,9 +192,9 @@ stop.claims(
 # pairs; *difference* is what this baseline adds over the one used here.
 
 # %% tags=["hide-input"]
-gain = continued.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
-from_one = continued.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
-(continued.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
+gain = longer.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
+from_one = longer.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
+(longer.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
     (),
     "What does the choice of the others change?",
     alt="Adjusted cosine by relative depth against all others and against those of one form, and their difference.",
@@ -227,8 +229,8 @@ similarity.claims(
 # few hundred words of that world alone.
 
 # %%
-lines = {name: languages.running_text(name, n_words, seed=seed, **source) for name in languages.LANGUAGES}
-known_words = {name: languages.dictionary(name, data_dir) for name in names}
+lines = {name: languages.running_text(name, max(300, n_words), **source) for name in found[0].texts}
+known_words = {name: languages.dictionary(name, chapter.data) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
 notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")
@@ -372,7 +374,8 @@ parts.curves(
 #
 # A reading shows what could be read, not what is used. So you write: take the state at the end of an English question, put it
 # in the place of the state at the end of another question in the other language, and see whether the answer follows. The
-# questions are short facts in four languages, those that the book's own models were taught in English alone. Between prompts
+# questions are short: of a public model, which language is official in a country, and which month or day comes next, behind
+# three such questions with their answers; of the book's own models, facts that they were taught in English alone. Between prompts
 # that ask for a translation, such patches could change the concept without the language and the other way round, and the mean
 # state over languages served better than one {cite:p}`dumas2024separating`.
 #
@@ -382,14 +385,18 @@ parts.curves(
 # wrong {cite:p}`bafna2025barrier`.
 
 # %%
-asked = {name: facts.prompts(name, 250, seed=seed) for name in names}
-twins = facts.english_twins([p for chosen in asked.values() for p in chosen])
+asked = {name: natural.questions(name, 250, **source) for name in names}
+every = [twin for some in asked.values() for twin in some]
+english = continued(every, hub=True)
 answers = chapter.knows(
-    words.task_table, twins, "answer the English questions whose states are written", series="english"
-)
+    words.task_table, english, "answer the English questions whose states are written", series="english"
+)["english"]
+own = {} if chapter.own else {name: continued(some) for name, some in asked.items()}
+speaks = chapter.knows(words.task_table, own, "answer such questions in {Name}") if own else {}
+able = {name: answers or speaks.get(name) for name in names}
 
 # %% tags=["hide-input"]
-swaps = {name: facts.patch_items(chosen, seed=seed) for name, chosen in asked.items()}
+swaps = {name: interchange_items(some, seed) for name, some in asked.items()}
 patches = chapter.find_each(
     "patches", swaps, lambda name: patching.interchange(model, swaps[name], series=name, seed=seed)
 )
@@ -412,14 +419,14 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the {Name} run to its own answer, by more than at the end.",
-    needs=answers["english"],
+    needs=able,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, a state from an English question makes the {Name} run say that answer in {Name}.",
-    needs=answers["english"],
+    needs=able,
 )
 
 # %% [markdown]
@@ -436,7 +443,7 @@ chapter.finish(
         "lens-lead": "English is ahead of the own word there",
         "lens-end": "the own word wins at the end",
         "patch": "the state of an English question pushes the answer in another language",
-        "patch-answer": "that answer is then given, in that language",
+        "patch-answer": "the other language's run then gives the English question's answer",
     }
 )
 

@@ -35,11 +35,11 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 40  # lines of each type that the model reads
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # lines of each type that the model reads: 40, or 84 of natural ones
 n_counted = 1000  # other lines of each type, to count tokens in: the more the better
 seed = 0
-data_dir = None  # a folder with NTREX-128 (ntrex)
-sentences = None  # "generated", or "ntrex" (over the network without data_dir)
+data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of the samples that ship
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -47,7 +47,7 @@ from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import layers
 from semhub_utils.spokes import languages
 
-chapter = begin("layers", globals(), "n_counted", "sentences")
+chapter = begin("layers", globals(), "n_counted", n_items=(40, 84))
 
 # %% tags=["hide-input"]
 diagram("lens")
@@ -55,15 +55,15 @@ diagram("lens")
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that say the same in each language. With `data_dir` at a folder that holds the set's own files they
-# are news sentences of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in four languages; with `sentences="ntrex"`
-# they come over the network. By default they are generated from the world that the shipped models were taught, two facts in a
-# line, with code and sums as further types; generated German is [a text type of its own](06_languages). Other lines of the
-# same kind are only counted: toy text covers few of a public model's tokens, and the rest of its lens counts below as *never
-# seen*.
+# The model reads lines that say the same in each language. For a public model they are news sentences of
+# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, each of another article, and programs of MBPP as a
+# further type: samples that ship with the book, or with `data_dir` the sets' own files. For the book's own models they are
+# generated from their world, two facts in a line, with code and sums as further types; generated German is
+# [a text type of its own](06_languages). Other lines of the same kind are only counted. A sample covers few of a public model's
+# tokens, and the rest of its lens counts below as *never seen*.
 
 # %%
-texts = languages.split_texts(n_items, n_counted, seed=seed, source=sentences, data_dir=data_dir)
+texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
 print(texts.left_out or "Nothing was left out.")
 first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
 listing(first, ["type", "line", "same in English"])
@@ -75,6 +75,9 @@ listing(first, ["type", "line", "same in English"])
 # All types are equally likely beforehand, so a language is not favoured for having more text. A token seen once should not
 # settle anything, so every type gets a little of every token that was seen: as if each had it {glue}`smoothing` times more in a
 # text of mean length.
+#
+# The lens is read at every position of a line, or of a model with many tokens at some, evenly spaced, as each costs a product
+# with the whole vocabulary in every layer.
 #
 # Two kinds of token have no language. Those that occur in no counted line are kept apart as *never seen*, and those that the
 # tokenizer uses for itself, such as the end of a text, as *special*. Both are drawn below like a language of their own.

@@ -37,10 +37,13 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 32  # prompts per language; a quarter of them is for choosing
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = (
+    None  # prompts per language; a quarter of them is for choosing: 32, or 80 for other models than the book's own
+)
 seed = 0
 data_dir = None  # a folder with the files of tyqiangz/multilingual-sentiments, or the book's own prompts
-n_seeds = 10  # continuations per prompt and coefficient
+n_seeds = None  # continuations per prompt and coefficient: 10, or 1
 max_new_tokens = None  # 32 as in the paper, or as many as the shipped models' sentences have left
 sentiment_model = None  # a text classifier with the labels positive and negative, or the book's list of words
 judge_model = None  # the model whose perplexity counts, or the steered one itself, unsteered
@@ -52,7 +55,8 @@ from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
 
-chapter = begin("steering", globals(), "n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
+more = ("n_seeds", "max_new_tokens", "sentiment_model", "judge_model")
+chapter = begin("steering", globals(), *more, n_items=(32, 80))
 model = chapter.model
 
 # %% tags=["hide-input"]
@@ -63,14 +67,14 @@ diagram("intervention")
 #
 # Each prompt stands behind a line that says which language all text is in. The models of this book know a language by its
 # tag (`español :`); others read a sentence. The paper continues reviews and posts. Without a folder of those, the prompts are
-# openings of the book's own sentences: what is a thing like? The paper's set is on GitHub,
+# openings made of the book's lexicon: what is a thing like? The paper's set is on GitHub,
 # `tyqiangz/multilingual-sentiment-datasets`; `data_dir` takes a clone of it, of which `data/LANGUAGE/test.csv` (or `.jsonl`) is
 # read, each language's own.
 
 # %%
-shipped = model_id.startswith("organism:")
+shipped = chapter.own
 tasks = {
-    language: sentiment.task(language, n_items, seed=seed, tagged=shipped, data_dir=data_dir)
+    language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)
     for language in sentiment.LANGUAGES
 }
 prompts, lost = ({language: getattr(task, of) for language, task in tasks.items()} for of in ("prompts", "dropped"))
@@ -109,7 +113,7 @@ listing(zip(*words, strict=True), [*tasks])
 settings = {
     "score": continuations.sentiment_classifier(sentiment_model, device=device) if sentiment_model else None,
     "judged_by": load_model(judge_model, device=device, dtype=dtype) if judge_model else None,
-    "n_seeds": n_seeds,
+    "n_seeds": n_seeds or (10 if shipped else 1),
     "max_new_tokens": max_new_tokens or (4 if shipped else 32),
 }
 steering = chapter.run(lambda name: continuations.Sentiment(task=tasks[name], **settings), prompts, dropped=lost)
@@ -350,10 +354,10 @@ patches.claims(
 chapter.finish(
     {
         "sentiment-mass": "good minus bad, in English, makes next words more pleasant",
-        "sentiment": "it makes whole continuations more pleasant",
-        "native-mass": "it moves a language nearly as far as its own vector",
-        "fluency": "the texts stay as fluent",
-        "relevance": "they stay relevant",
+        "sentiment": "good minus bad makes whole continuations more pleasant",
+        "native-mass": "the English vector moves a language nearly as far as its own vector",
+        "fluency": "texts under it stay as fluent",
+        "relevance": "texts under it stay relevant",
         "patch": "the state of a pleasant English word makes the next word more pleasant",
     }
 )

@@ -37,18 +37,19 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 800  # programs
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # programs: 800, or 300 of natural ones
 seed = 0
-data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl
-programs = None  # "generated", "mbpp" (over the network without data_dir) or "stdlib"
+data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl, in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
+from semhub_utils.spokes.items import continued, interchange_items
 
-chapter = begin("code", globals(), "programs")
+chapter = begin("code", globals(), n_items=(800, 300))
 model = chapter.model
 
 # %% tags=["hide-input"]
@@ -57,14 +58,13 @@ diagram("lens")
 # %% [markdown]
 # ## The programs
 #
-# The paper reads the programs of MBPP, nearly a thousand short Python exercises. With `data_dir` at a folder that holds the
-# set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of mxeval) you read it from there; with `programs="mbpp"` over the
-# network; with `programs="stdlib"` you read functions of the Python that runs the chapter. By default programs are generated:
-# one statement each, in the words the book's small models were taught. A list of `FLOWER` and `HIT` is no code that another
-# model has read. What does not parse as Python 3 is skipped.
+# The paper reads the programs of MBPP, nearly a thousand short Python exercises. A public model reads 300 of them, a sample that
+# ships with the book; with `data_dir` at a folder that holds the set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of
+# mxeval) you read all. For the book's own models programs are generated: one statement each, in the words that they were
+# taught. A list of `FLOWER` and `HIT` is no code that another model has read. What does not parse as Python 3 is skipped.
 
 # %%
-found = code.programs(n_items, seed=seed, source=programs, data_dir=data_dir)
+found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)
 glue("n_programs", len(found))
 glue("n_skipped", sum(found.dropped.values()))
 print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")
@@ -338,15 +338,15 @@ any_start.claims(
 # ## Interchange patch: does an English state answer in code?
 #
 # Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
-# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code?
+# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code? Only the book's own models were
+# taught such code. Of another model this is asked only if it goes on with it rightly by itself.
 
 # %%
-asked = facts.prompts("code", 250, seed=seed)
-twins = facts.english_twins(asked)
-known = chapter.knows(
-    words.task_table, twins, "answer the English questions whose states are written", series="english"
-)["english"]
-swaps = facts.patch_items(asked, seed=seed)
+asked = facts.twins(facts.prompts("code", 250 if chapter.own else 100, seed=seed))
+sides = {"english": continued(asked, hub=True)} | ({} if chapter.own else {"code": continued(asked)})
+can = chapter.knows(words.task_table, sides, "answer such questions in {name}")
+known = can["english"] or can.get("code")
+swaps = interchange_items(asked, seed)
 patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
 
 # %% tags=["hide-input"]
@@ -385,12 +385,12 @@ patches.claims(
 chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
-        "and-place": "more so than between arguments",
+        "and-place": "it is likelier there than between arguments",
         "and-end": "the next token wins at the end",
         "lens-meaning": "the middle layers hold the parameter's name before its argument",
         "steering": "start minus end changes the range that is written",
         "patch": "the state of an English question pushes the answer in code",
-        "patch-answer": "that answer is then written, as code",
+        "patch-answer": "the run over code then writes that question's answer",
     }
 )
 
@@ -399,5 +399,5 @@ chapter.finish(
 # - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
 # - A strength is a number without a unit until you say how long the state is.
 #
-# **Try it.** Run the chapter on the standard library: `semhub run code --model ID_OR_FOLDER --set programs=stdlib`. Then ask which
-# names are ahead there, and whether a definition in the same program had said them before.
+# **Try it.** Write functions of your own into a file of `{"code": ...}` lines, `mbpp/mbpp.jsonl` in a folder, and run the chapter on
+# them: `semhub run code --model ID_OR_FOLDER --set data_dir=FOLDER`. Which names are ahead there, and had a definition said them?

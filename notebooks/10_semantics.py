@@ -37,10 +37,10 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 200  # for each of the three sets below
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # for each of the three sets below: 200, or 300 of natural ones
 seed = 0
-data_dir = None  # a folder with cogs/train.tsv
-sentences = None  # "generated", or "cogs" (over the network without data_dir)
+data_dir = None  # a folder with cogs/train.tsv, in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -48,8 +48,8 @@ from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
 
-chapter = begin("semantics", globals(), "sentences")
-model = chapter.model
+chapter = begin("semantics", globals(), n_items=(200, 300))
+model, n_items = chapter.model, chapter.n_items
 
 # %% tags=["hide-input"]
 diagram("similarity")
@@ -57,13 +57,13 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences and their forms
 #
-# The paper takes them from COGS {cite:p}`kim2020cogs`. With `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of
-# the GitHub repository najoungkim/COGS) you read it from there; with `sentences="cogs"` over the network. By default you read
-# scenes of the shipped models' world, written in the same form: actives and passives, with two people or three things in all
-# roles.
+# The paper takes them from COGS {cite:p}`kim2020cogs`. A public model reads 300 of its lines, a sample that ships with the book; with
+# `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of the GitHub repository najoungkim/COGS) you read all.
+# The book's own models read scenes of their world, written in the same form: actives and passives, with two people or three
+# things in all roles.
 
 # %%
-known = semantics.meanings(seed=seed, source=sentences, data_dir=data_dir)
+known = semantics.meanings(seed=seed, data_dir=chapter.data)
 pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
 swaps = semantics.swap_items(known, n_items, seed=seed)
@@ -72,7 +72,7 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 
 # %% tags=["hide-input"]
 # Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
-moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=model_id.startswith("organism:"))
+moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=chapter.own)
 moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
 given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
 patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
@@ -368,9 +368,9 @@ patches.claims(
 chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to its logical form",
-        "similarity/names swapped": "nearer than to the form with its names swapped",
+        "similarity/names swapped": "a sentence is nearer to its form than to that with the names swapped",
         "roles/lead": "before a name a middle layer raises the word of its role",
-        "roles/same position": "it does so wherever the name stands",
+        "roles/same position": "the word of the role is raised wherever the name stands",
         "patch": "the state of a sentence pushes its verb in another's form",
         "patch-answer": "the form then goes on with that verb",
     }

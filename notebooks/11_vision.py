@@ -38,7 +38,8 @@ model_id = "organism:hub-sees"  # a model that takes pictures: a hub id, a local
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 90  # pictures of each kind
+items = "auto"  # generated, or with data_dir the set's own files
+n_items = None  # pictures of each kind: 90
 seed = 0
 data_dir = None  # a folder with COCO's own files; without it, scenes of the shipped models' world
 results_dir = "results"
@@ -49,7 +50,8 @@ from semhub_utils.experiments import alike, core, media, patching, raising, regi
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
 
-chapter = begin("vision", globals(), needs="image")
+chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
+n_items = chapter.n_items
 model = chapter.model
 
 # %% tags=["hide-input"]
@@ -79,7 +81,7 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 # dictionary has it, *… english:*. Any other model is asked plainly: *What is the color in the image?*
 
 # %% tags=["hide-input"]
-manner = "world" if model_id.startswith("organism:") else "plain"  # the shipped models know no other sentences
+manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
 english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
 sees = chapter.knows(words.task_table, english, "name the {name} of a shape in English")

@@ -37,7 +37,8 @@ model_id = "organism:hub-hears"  # a hub id or folder of a model that takes soun
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 96  # clips
+items = "auto"  # generated, or with data_dir the set's own files
+n_items = None  # clips: 96
 seed = 0
 data_dir = None  # a folder with ESC-10, ESC-50 or VGGSound; without it the chapter makes its own sounds
 plain_questions = None  # ask as one asks an assistant: yes or no, or by default so for all but the book's own models
@@ -50,7 +51,8 @@ from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
 from semhub_utils.widgets import ClipPlayer
 
-chapter = begin("audio", globals(), "plain_questions", needs="sound")
+chapter = begin("audio", globals(), "plain_questions", needs="sound", n_items=(96, 96))
+n_items = chapter.n_items
 model = chapter.model
 
 # %% tags=["hide-input"]
@@ -250,7 +252,7 @@ labelled.claims(
 # it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
 
 # %% tags=["hide-input"]
-plain = not model_id.startswith("organism:") if plain_questions is None else plain_questions
+plain = not chapter.own if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
     animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
@@ -464,7 +466,7 @@ chapter.finish(
         "label-words": "the label's words are read at the sound",
         "answers": "asked in another language, the model says what it hears",
         "push-states": "the state of a word turns the answer",
-        "push-unembedding": "so does a word's row of the unembedding",
+        "push-unembedding": "a word's row of the unembedding turns the answer",
         "patch-answer": "the state of a word written over the sound is answered",
     }
 )

@@ -38,9 +38,10 @@ model_id = "organism:hub"  # a hub id, a local folder, or a model that ships wit
 revision = None
 device = "cpu"
 dtype = "float32"
-n_items = 140  # concepts; and prompts of each type
+items = "auto"  # generated for the book's own models, natural for all others; or one of the two
+n_items = None  # concepts; and prompts of each type: 140, or 70 for other models than the book's own
 seed = 0
-data_dir = None  # a folder with NTREX-128, for running text
+data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that ships
 results_dir = "results"
 
 # %% tags=["hide-cell"]
@@ -50,8 +51,8 @@ from semhub_utils.experiments.core import readable
 from semhub_utils.spokes import arithmetic, facts, languages, translation
 from semhub_utils.spokes.items import continued
 
-chapter = begin("used", globals())
-model = chapter.model
+chapter = begin("used", globals(), n_items=(140, 70))
+model, n_items = chapter.model, chapter.n_items
 
 # %% tags=["hide-input"]
 diagram("intervention")
@@ -74,7 +75,7 @@ diagram("intervention")
 # | *i* in B | both, or the finished word |
 
 # %%
-own = model_id.startswith("organism:")
+own = chapter.own
 asked = translation.concept_items(n_items, seed=seed, world=own)
 asked = readable(model, asked, lambda item: [q.text for q in (item.run, *item.alike, *item.others)])
 can_translate = chapter.knows(
@@ -182,9 +183,9 @@ known = {name: continued(some) for name, some in twins.items()}
 
 # %% tags=["hide-input"]
 can = chapter.knows(words.task_table, known, "answer in {name}")
-if data_dir:
-    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=data_dir)
-    texts = {f"{name} text": languages.halves(sentences, name) for name in languages.LANGUAGES if name != "english"}
+if chapter.data:
+    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=chapter.data)
+    texts = {f"{name} text": languages.halves(sentences, name) for name in sentences[0].texts if name != "english"}
     twins |= {
         name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
     }

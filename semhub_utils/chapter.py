@@ -4,6 +4,7 @@ experiments find on the model (`Chapter.run`); the charts, data and judged claim
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,14 +18,18 @@ from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
+from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Items
 from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
 
 TOY = (
-    "All items of this run are generated from the made-up world that the models of this book were taught. What holds "
+    "{} of this run are generated from the made-up world that the models of this book were taught. What holds "
     "of them, or does not, need not hold of natural text, pictures or sounds."
+)
+PLAIN = (
+    "This model was tuned to take turns in a chat. Here it reads every text as it stands, without its chat template."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
@@ -50,6 +55,22 @@ class Chapter:
 
     def __init__(self, results: Run, model: LanguageModel):
         self.results, self.model = results, model
+
+    @property
+    def own(self) -> bool:
+        """Whether the book's programs trained it, whatever it is called."""
+        return bool(self.model.card)
+
+    @property
+    def data(self) -> Path | None:
+        """The folder that natural items are read from: `data_dir`, or the samples that ship; None where they are
+        generated."""
+        given = self.results.parameters
+        return None if given["items"] == GENERATED else Path(given["data_dir"] or SAMPLES)
+
+    @property
+    def n_items(self) -> int:
+        return self.results.parameters["n_items"]
 
     def run(
         self,
@@ -125,13 +146,20 @@ class Chapter:
 
     def finish(self, about: Mapping[str, str]) -> Html:
         """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
-        stands; where another model than the book's own was asked about nothing but generated items, say so above it."""
+        stands. Above it, of another model than the book's own: what items were read, a warning where some were
+        generated, and that a chat template was left aside."""
         self.results.finish()
         shown = answer(self.results.claims, about, self.model.model_id)
         glue("answer", shown)
-        if self.results.provenance()["data"] != GENERATED or self.model.card:
+        if self.own:
             return shown
-        return Html(note(TOY).html + shown.html, f"{TOY}\n{shown.text}")
+        read = {one for of in self.results.sources.values() for one in of}
+        told = [f"Items: {self.results.provenance()['data']}."]
+        if GENERATED in read:
+            told.append(TOY.format("All items" if read == {GENERATED} else "Some items"))
+        if getattr(self.model.tokenizer, "chat_template", None):
+            told.append(PLAIN)
+        return Html("".join(note(said).html for said in told) + shown.html, "\n".join((*told, shown.text)))
 
 
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
@@ -154,11 +182,19 @@ def left_out(items: Mapping[str, Items]) -> pd.DataFrame:
     return reasons.assign(read={name: len(some) for name, some in items.items()})
 
 
-def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text") -> Chapter:
+def begin(
+    chapter: str,
+    given: Mapping[str, Any],
+    *more: str,
+    needs: str = "text",
+    n_items: tuple[int, int] | None = None,
+) -> Chapter:
     """Check the parameters, load the model, open its results. Raises SemhubError naming what will not do.
 
     Parameters stand in `given`, such as a notebook's `globals()`: those that every chapter takes and, by name, `more`.
-    needs: what the model has to read besides text, "image" or "sound".
+    needs: what the model has to read besides text, "image" or "sound". n_items: how many there are where nothing else
+    is asked for, on a model of the book's own and on another. items: "auto" is "generated" on the former, "natural" on
+    the latter and where there is a `data_dir`; pictures and sounds without a `data_dir` are always generated.
     """
     parameters = {name: given[name] for name in (*PARAMETERS, *more) if name in given}
     extra = [name for name in parameters if name not in PARAMETERS]
@@ -171,4 +207,11 @@ def begin(chapter: str, given: Mapping[str, Any], *more: str, needs: str = "text
     said = f"The chapter {chapter} needs a model that takes {needs} and text, and {model.model_id} takes {takes}"
     need(needs in model.modalities, f"{said}; {SHIPPED.get(needs)} would do.")
     available_readings(model)  # what lies beside it is read now: one of other weights fails at once
+    own, folder = bool(model.card), checked.get("data_dir")
+    if checked.get("items", "auto") == "auto":
+        checked["items"] = "natural" if folder or not own and needs == "text" else GENERATED
+    if checked["items"] == "natural" and needs != "text":
+        need(folder, f"items is 'natural', and no {needs} ships; a data_dir with a public set's own files would do.")
+    if n_items and checked["n_items"] is None:
+        checked["n_items"] = n_items[not own]
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)

@@ -13,6 +13,8 @@ EPILOG = """examples:
   semhub run arithmetic --model gpt2 --set n_items=200    one chapter on a model of the Hugging Face hub
   semhub run all --model gpt2 --model ./folder --jobs 2   a sweep: all chapters on two models
   semhub book                                             execute every chapter and build the site
+  semhub compare organism:hub organism:islands            what holds of two models, side by side
+  semhub verify organism:hub                              run two chapters on file again, and compare
   semhub check gpt2                                       does this model pass the instruments' self-checks?
   semhub tune gpt2 --text lines.txt                       train a tuned lens, which chapters then show too
   semhub tune gpt2 --text lines.txt --kind jacobian       fit a Jacobian lens, which they show as well
@@ -71,6 +73,7 @@ def command(text: str, shared: str, argument: tuple[str, dict] | None = None, /,
     ("chapter", _takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all")),
     model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append"),
     out=_takes("DIR", "folder for it all (default runs)", type=Path, default=Path("runs")),
+    record=_takes("NAME", "put the results on file in book/results, by the upstream's id", nargs="?", const=""),
 )
 def run(options: Options) -> int:
     from . import book
@@ -92,7 +95,53 @@ def run(options: Options) -> int:
     for outcome in outcomes:
         if not outcome.error:
             print(outcome.job.output)
+    if options.record is not None:
+        from .onfile import PLACE, record
+
+        for folder in dict.fromkeys(outcome.job.results for outcome in outcomes if not outcome.error):
+            print(record(folder, book.find_book() / PLACE, options.record))
     return _status(outcomes)
+
+
+@command(
+    "run chapters of a model on file again, two or all, and compare",
+    "seed",
+    ("name", _takes("NAME", "as in book/results, or the model's id")),
+    weights=_takes("MODEL", "where the model lies, if not at its id"),
+    all=_flag("every chapter on file, not a sample"),
+)
+def verify(options: Options) -> int:
+    from .book import find_book
+    from .onfile import PLACE, find
+    from .onfile import verify as again
+
+    root = find_book()
+    held = find(options.name, root / PLACE)
+    for experiment, module in held.stale.items():
+        _say(f"{experiment} is stale: {module} says something else today.")
+    given = {"weights": options.weights, "every": options.all, "seed": options.seed, "say": _say}
+    outcomes, differ = again(held, root, **given)
+    print("\n".join(differ) or "The same, within the bounds of semhub_utils.onfile.")
+    return _status(outcomes) or int(bool(differ))
+
+
+@command(
+    "show side by side what holds of models: each row of the paper, each claim, what is told apart item by item",
+    "",
+    ("models", _takes("MODEL", "a name in book/results, or a folder of results", nargs="+")),
+    html=_takes("FILE", "write it as a page", type=Path),
+)
+def compare(options: Options) -> int:
+    from . import holds
+    from .book import find_book
+    from .onfile import PLACE, find
+
+    held = [find(name, find_book() / PLACE) for name in options.models]
+    print(holds.as_text(held))
+    if options.html:
+        options.html.write_text(holds.as_page(held), "utf-8")
+        print(options.html)
+    return 0
 
 
 @command(
@@ -100,12 +149,14 @@ def run(options: Options) -> int:
     "revision set jobs fresh",
     model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)"),
     strict=_flag("a chapter that fails, or a warning, ends the build"),
+    **{"with": _takes("RUNS", "a folder of runs that are shown too", type=Path, action="append", default=[])},
 )
 def book(options: Options) -> int:
     from . import site
     from .book import find_book, parse_settings
 
     how = {"workers": options.jobs, "fresh": options.fresh, "strict": options.strict, "say": _say}
+    how["beside"] = vars(options)["with"]  # a word of the language
     asked = {"model": options.model, "revision": options.revision, "settings": parse_settings(options.set)}
     outcomes, front = site.make(find_book(), **asked, **how)
     if front:

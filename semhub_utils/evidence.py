@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from .pairings import codes
+from .pairings import by_label, codes
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -117,6 +117,7 @@ class Evidence:
     least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
+    by_unit: Mapping[str, Sequence[float]] = field(default_factory=dict)  # items, and means by layer of the window
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and finite numbers; a number that is not there is null."""
@@ -215,6 +216,9 @@ def evidence(
         contrasts=contrasts,
         lacking=tuple(name for name in controls or {} if kept.any() and name not in curves),
         least_p=max(float(least_p), 1 / (1 + fewest)),
+        by_unit=by_label(
+            scores[kept][:, inside], np.asarray(range(len(kept)) if units is None else units, object)[kept]
+        ),
         **{"experiment": "", "series": "", "reading": "", **about},
     )
 
@@ -453,9 +457,6 @@ def evenly(values: Sequence, most: int) -> list:
     """At most so many of the values, evenly, first and last among them: of layers where all would be too many."""
     at = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in np.unique(at)]
-
-
-# ---- tables ----
 
 
 def tidy(all_evidence: Sequence[Evidence]) -> pd.DataFrame:

@@ -114,7 +114,7 @@ def curves(
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
-    data = _tidied(table, needed, ("control", *switch, *SHOWN, *NUMBERS))
+    data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
     axis = _axis(data, x, x_title)
     if "control" in data:
         data, greys = _controls(data, x, place)
@@ -148,9 +148,10 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
     and what a reader has to be told."""
     marks, layers, told = _marks(look, lines=True), [], []
     greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
+    if greys and behind != "true":
+        base = base.transform_filter(f"indexof({json.dumps(greys)}, datum.series) < 0 || ({behind})")
     if {"low", "high"} <= set(data):
-        band = base.transform_filter(f"({chosen}) && ({json.dumps(greys)}.indexOf(datum.series) < 0 || {behind})")
-        band = band.mark_area(opacity=0.2, aria=False)
+        band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
         told.append("Bands: 95% intervals.")
     if "null_high" in data:
@@ -160,11 +161,11 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
         told.append("Dotted: what chance reaches one time in twenty, at any layer.")
     told += ["Grey: controls."] * bool(greys)
-    value, grey = altair.Y("value:Q", title=y), altair.FieldOneOfPredicate("series", greys)
-    shown = f"{json.dumps(greys)}.indexOf(datum.series) < 0 ? ({chosen} ? 1 : 0.15) : ({behind} ? 1 : 0)"
-    base = base.encode(y=value, color=marks["color"]).transform_calculate(shown=shown)
-    base = base.encode(opacity=altair.Opacity("shown:Q", scale=None, legend=None))
-    width = altair.condition(grey, altair.value(1.2), altair.value(2.5))
+    # a marker's legend would be one with that of the lines, were it of the same column
+    base = base.transform_calculate(marker="datum.series")
+    opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
+    base = base.encode(y=altair.Y("value:Q", title=y), color=marks["color"], opacity=opacity)
+    width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
     line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
     point = base.mark_point(filled=True, size=50).encode(shape=marks["shape"], tooltip=_tooltip(data))
     return [*layers, line, point], told
@@ -460,13 +461,13 @@ def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
     symbols = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5} if lines else {"symbolSize": 90}
     legend = altair.Legend(title=None, orient="top", columns=columns, symbolOpacity=1, **symbols)
 
-    def of(channel, values: list, legend: altair.Legend | None = legend):
-        return channel("series:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
+    def of(channel, values: list, column: str = "series", legend: altair.Legend | None = legend):
+        return channel(f"{column}:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
 
     return {
         "color": of(altair.Color, [style.colour for style in look.values()]),
         "strokeDash": of(altair.StrokeDash, [list(style.dash) for style in look.values()]),
-        "shape": of(altair.Shape, [style.shape for style in look.values()], None if lines else legend),
+        "shape": of(altair.Shape, [style.shape for style in look.values()], *(("marker", None) if lines else ())),
     }
 
 

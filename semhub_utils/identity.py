@@ -278,6 +278,7 @@ def _of_tokenizer(tokenizer: Any) -> str:
 
 
 PREFIX = "organism:"
+RANDOM = "random:"  # before the name of a model: its architecture and tokenizer with weights of no training
 CARD = "card.json"
 FITTED = {name: f"{name}.safetensors" for name in ("tuned", "jacobian")}  # readings made for one model
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -334,7 +335,9 @@ def model_slug(model_id: str, revision: str | None = None) -> str:
     """The folder name of a model. A local folder or GGUF file gives its name and a hash of its path, as two may share a
     name."""
     if path := local(model_id):
-        model_id = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        model_id = (
+            f"{RANDOM * model_id.startswith(RANDOM)}{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+        )
     return slug(model_id) + (f"--{slug(revision)}" if revision else "")
 
 
@@ -358,7 +361,9 @@ def placeless(name: str, value: Any) -> Any:
 
 
 def local(model_id: str) -> Path | None:
-    """The folder or GGUF file (FOLDER:FILE.gguf too) that a model is; None for a shipped one and for one of the hub."""
+    """The folder or GGUF file (FOLDER:FILE.gguf too) of a model, or of the like of random weights; None for a shipped
+    one and for one of the hub."""
+    model_id = model_id.removeprefix(RANDOM)
     path, (folder, _, file) = Path(model_id).expanduser(), model_id.rpartition(":")
     if not path.exists() and file.endswith(".gguf") and is_folder(folder):
         path = Path(folder).expanduser() / file
@@ -383,7 +388,13 @@ def beside(model_id: str, revision: str | None = None) -> Path:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The same of a file of weights, which is hashed once."""
+    return remembered([path], "sha256", lambda: sha256(path))
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> Path:

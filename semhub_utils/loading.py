@@ -21,10 +21,10 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.formats import need_same_ids, quantisation, readable, source_of, with_adapter
-from semhub_utils.identity import DTYPES, training
+from semhub_utils.identity import DTYPES, RANDOM, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
-from semhub_utils.models import LanguageModel, need_decoder, relative_error, tolerance
+from semhub_utils.models import LanguageModel, RandomTwin, need_decoder, relative_error, tolerance
 from semhub_utils.neighbours import Neighbours
 from semhub_utils.refused import explained, need_same_weights, on_no_device, quiet
 from semhub_utils.spokes.mixed import bank_texts
@@ -39,6 +39,7 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
 )
+RANDOM_SEED = 1000  # no control has it
 
 
 def load_model(
@@ -50,11 +51,20 @@ def load_model(
     check: bool = True,
 ) -> LanguageModel:
     """Load a hub id, a folder, a GGUF file (ID:FILE.gguf for one of the hub), a folder with a PEFT adapter or
-    "organism:NAME", and check it (`self_check`).
+    "organism:NAME", and check it (`self_check`); "random:" before it gives random weights in its place, of another seed
+    than the controls have.
 
     Only safetensors and GGUF are read and no remote code is run. Raises SemhubError with one sentence on anything that
     cannot be loaded: what was given and what would do."""
     need_one_of(dtype, DTYPES, f"dtype was {dtype!r}")
+    if model_id.startswith(RANDOM):
+        given = {"revision": revision, "device": device, "dtype": dtype, "check": False}
+        like = load_model(model_id.removeprefix(RANDOM), **given)
+        module, reads = RandomTwin(like, RANDOM_SEED).module, like.processor or like.tokenizer
+        model = LanguageModel(module, reads, model_id=model_id, revision=revision)
+        if check:
+            self_check(model)
+        return model
     target = device_of(device)
     with explained(model_id, revision, "file"):
         source = source_of(model_id, revision)
@@ -99,8 +109,8 @@ def load_model(
 
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:
-    """Those that lie beside a model, and that by the texts of its own world, or of the book's."""
-    texts = bank_texts(model.model_id), bank_texts(model.model_id, ("en",))
+    """Those that lie beside a model, and that by the texts of its own world, or natural ones."""
+    texts = (bank_texts(model.model_id, *of, natural=not model.card) for of in ((), (("en",),)))
     return find(model) | {"neighbours": Neighbours(*texts)}
 
 

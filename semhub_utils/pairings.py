@@ -5,7 +5,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 AT_ONCE = 1 << 20  # pairs drawn
 Labels = Sequence[Hashable] | np.ndarray
@@ -70,3 +70,11 @@ def _linked(groups: np.ndarray, clusters: np.ndarray) -> Int[np.ndarray, "cluste
         if (lower == label).all():
             return label
         label = lower
+
+
+def by_label(scores: Float[np.ndarray, "item layer"], labels: Labels) -> dict[str, list[float]]:
+    """By label: how many items have it, and their mean by layer, to five digits. What two models make of the same
+    items can be compared label by label."""
+    of = codes(labels)
+    each = {str(label): scores[of == k] for k, label in enumerate(dict.fromkeys(labels))}
+    return {label: [len(some), *(float(f"{x:.5g}") for x in some.mean(0))] for label, some in each.items()}

@@ -38,6 +38,7 @@ from .identity import (
     model_slug,
     of_model,
     placeless,
+    sha256_of,
     slug,
     versions,
 )
@@ -47,6 +48,8 @@ from .verdicts import Verdict, judge
 SCHEMA = 3
 """Of tables and claims; another one has other columns or keys."""
 COLUMNS = tuple("experiment data_type series reading layer depth value low high p n dropped".split())
+MADE = "made by rule"
+"""Where items are from that are neither read nor of the made-up world, such as sums."""
 KEY = (
     *("experiment", "data_type", "series", "reading", "layer", "control"),
     *("item", "word", "text", "language", "ending", "part", "condition", "direction", "strength", "measure"),
@@ -54,7 +57,8 @@ KEY = (
     *("picture", "among", "row", "column"),
 )
 """Those of these columns that a table has tell its rows apart, empty ones included (book/conventions.md)."""
-PARAMETERS = ("model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir")
+PARAMETERS = ("model_id", "revision", "device", "dtype", "items", "n_items", "seed", "data_dir", "results_dir")
+ITEMS = ("auto", "generated", "natural")
 
 StepResult = pd.DataFrame | tuple[pd.DataFrame, list[Evidence]]
 
@@ -76,7 +80,7 @@ class Run:
         self._costs: dict[str, dict[str, float | None]] = {}
         self._used: set[Path] = set()
         self._computed: set[str] = set()  # the steps that were not taken from disk
-        self._sources: set[str] = set()  # of the items that steps were computed from
+        self.sources: dict[str, list[str]] = {}  # by step, of the items that it is computed from
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
@@ -98,10 +102,11 @@ class Run:
         {"data_type": "spanish"}. Where `compute` returns (table, evidence), that is under `evidence[name]`, also when
         taken from disk.
         """
-        path = None
+        path, sources = None, set()
         with suppress(Undigestible):
-            path = self.parts / f"{slug(name)}-{self._key(key, columns)}.parquet"
+            path = self.parts / f"{slug(name)}-{self._key(key, columns, sources)}.parquet"
             self._used.add(path)
+        self.sources[name] = sorted(sources)
         stored = path and _read(path)
         if not stored:
             started = time.perf_counter()
@@ -141,6 +146,8 @@ class Run:
         entry, *judged = (_entry(e, judge(e, precondition=why)) for e in (evidence, *others))
         entry["id"], entry["claim"] = f"{self.chapter}/{evidence.claim}", sentence or evidence.claim
         entry["row"], entry["paper"], entry["found"] = "own" if row is None else row, paper, found
+        step = next((name for name, some in self.evidence.items() if any(e is evidence for e in some)), "")
+        entry["items"] = ", ".join(self.sources.get(step, ())) or MADE
         kept = ("verdict", "by", "statistic", "low", "high", "layer")
         entry["readings"] = {of["reading"]: {name: of[name] for name in kept} for of in judged}
         self.claims = [claim for claim in self.claims if claim["id"] != entry["id"]] + [entry]
@@ -179,11 +186,13 @@ class Run:
             "chapter": self.chapter,
             "model": placeless("model_id", self.model.model_id),
             "revision": self.model.revision,
+            "files": {path.name: sha256_of(path) for path in getattr(self.model, "files", ())},
             "quantisation": getattr(self.model, "quantisation", ""),
             "base": placeless("model_id", getattr(self.model, "base", "")),
             "weights": of_model(self.model),
+            "reads": sorted(getattr(self.model, "modalities", ["text"])),
             "parameters": {k: placeless(k, v) for k, v in self.parameters.items() if k != "results_dir"},
-            "data": ", ".join(sorted(self._sources - {"generated"})) or "generated",
+            "data": ", ".join(sorted({one for of in self.sources.values() for one in of})) or MADE,
             "seed": self.parameters.get("seed"),
             "versions": versions(),
             "seconds": round(sum(cost["seconds"] for cost in self._costs.values()), 3),
@@ -199,9 +208,9 @@ class Run:
         store = getattr(self.model, "store", None)
         return store.ratios() if store and self._computed == set(self._tables) else {}
 
-    def _key(self, key: Sequence[Any], columns: Mapping[str, str] | None) -> str:
+    def _key(self, key: Sequence[Any], columns: Mapping[str, str] | None, sources: set[str]) -> str:
         parameters = {k: v for k, v in sorted(self.parameters.items()) if k != "results_dir"}
-        return digest(key, columns or {}, parameters, self._data, self.model, versions(), sources=self._sources)
+        return digest(key, columns or {}, parameters, self._data, self.model, versions(), sources=sources)
 
 
 def load_results(
@@ -261,11 +270,12 @@ def _whose(path: Path, written: Mapping[str, Any], model: str | None) -> dict[st
     """Chapter and model of a finished file; nothing if it is none of ours, or of another model."""
     if "provenance" not in written:
         return {}
-    schema = written.get("schema", 1)
+    schema, whose = written.get("schema", 1), {name: written["provenance"][name] for name in ("chapter", "model")}
+    if model is not None and placeless("model_id", model) != whose["model"]:
+        return {}
     said = f"{path} is of schema {schema}, and this version reads {SCHEMA}; `semhub run` writes it anew."
     need(schema == SCHEMA, said)
-    whose = {name: written["provenance"][name] for name in ("chapter", "model")}
-    return whose if model is None or placeless("model_id", model) == whose["model"] else {}
+    return whose
 
 
 def _need_some(found: Sequence, results_dir: str | Path, **named: str | None) -> None:
@@ -296,7 +306,8 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
         "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
         "device": (_is_device, "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing,"),
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
-        "n_items": (partial(_is_whole, at_least=1), "a whole number from 1"),
+        "items": (lambda x: x in ITEMS, f"one of {', '.join(ITEMS)}"),
+        "n_items": (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
         "seed": (partial(_is_whole, at_least=0), "a whole number from 0"),
         "data_dir": (lambda x: x is None or Path(x).is_dir(), "a folder that exists, or nothing,"),
     }
@@ -327,6 +338,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     """One claim as claims.json keeps it: the numbers at the verdict's layer, and the whole curve under "evidence"."""
     curve, layer = e.to_json(), verdict.layer
     at = None if layer is None else e.layers.index(layer)
+    units, inside = curve.pop("by_unit"), 1 + e.window.index(layer) if layer in e.window else 0
 
     def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
         return {name: None if at is None else of[column][at] for name, column in names.items()}
@@ -344,6 +356,7 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
         "margins": {name: there(of["margin"], value="values", low="low", high="high") for name, of in controls.items()},
         "contrasts": curve["contrasts"],
         **verdict.to_json(),
+        "units": {unit: [of[0], of[inside]] for unit, of in units.items()} if inside else {},
         "evidence": curve,
     }
 

@@ -44,10 +44,19 @@ Claims = Sequence[Mapping[str, Any]]
 def by_row(claims: Claims) -> list[dict[str, Any]]:
     """For each experiment of the paper {"row", "experiment", "verdict", "types", "claims"}, in words, by RULES: the
     verdict, that on each data type, and the ids of the claims that count."""
-    return [_row(k, [c for c in claims if c["row"] == k and c["paper"]]) for k in range(1, len(PAPER) + 1)]
+    return [_row(k, of, [c for c in claims if c["row"] == k and c["paper"]]) for k, of in enumerate(PAPER, 1)]
 
 
-def _row(row: int, claims: Claims) -> dict[str, Any]:
+def by_own(claims: Claims) -> list[dict[str, Any]]:
+    """The same for what the book claims itself: a row for each experiment of a chapter."""
+    own: dict[str, list[Mapping[str, Any]]] = {}
+    for claim in claims:
+        if claim["row"] == "own":
+            own.setdefault("/".join(claim["id"].split("/", 2)[:2]), []).append(claim)
+    return [_row("own", name, some) for name, some in own.items()]
+
+
+def _row(row: int | str, named: str, claims: Claims) -> dict[str, Any]:
     each: dict[str, list[Mapping[str, Any]]] = {}
     for claim in claims:
         _, _, *name = claim["id"].split("/", 2)  # <chapter>/<claim>/<data type>
@@ -56,7 +65,7 @@ def _row(row: int, claims: Claims) -> dict[str, Any]:
     weakest = {name: _weakest(some) for name, some in counting.items()}
     return {
         "row": row,
-        "experiment": PAPER[row - 1],
+        "experiment": named,
         "verdict": _together(weakest) if claims else NOT_RUN,
         "types": {name: in_words(*of) for name, of in weakest.items()},
         "claims": [claim["id"] for some in counting.values() for claim in some],

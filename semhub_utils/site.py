@@ -2,10 +2,10 @@
 incremental build hides warnings. Nothing is written outside the build folder.
 """
 
+import ast
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import count
@@ -14,11 +14,11 @@ from typing import Any
 
 import nbformat
 
-from . import book
+from . import book, holds
 from .errors import SemhubError, need
-from .identity import model_label
-from .results import finished
-from .rows import NOT_RUN, PAPER, by_row, family, family_in_words
+from .identity import slug
+from .onfile import PLACE, Held, read_all
+from .rows import family
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
@@ -26,6 +26,7 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
+TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>
@@ -36,11 +37,19 @@ FRONT = """<!DOCTYPE html>
 
 
 def make(
-    root: Path, *, model: str | None, revision: str | None, settings: book.Parameters, strict: bool, **how: Any
+    root: Path,
+    *,
+    model: str | None,
+    revision: str | None,
+    settings: book.Parameters,
+    strict: bool,
+    beside: Sequence[Path] = (),
+    **how: Any,
 ) -> tuple[list[book.Outcome], Path | None]:
     """Execute every chapter of the book and build the site; what became of each, and the front page, or None where
     none is built: when all failed, or with `strict` one. A chapter that does not take the model is shown on its own.
-    how: workers, fresh and say, for `book.run`. SemhubError where there is no checkout."""
+    beside: folders of results that are shown too. how: workers, fresh and say, for `book.run`. SemhubError where there
+    is no checkout."""
     whole = (root / "_config.yml").is_file()
     need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
     build = root / "_build"
@@ -63,7 +72,7 @@ def make(
     executed = [
         outcome.job.output for outcome in became if outcome.job.output.exists()
     ]  # of a failed one what there is
-    return became, build_site(executed, build / "html", build / "results", root=root, strict=strict)
+    return became, build_site(executed, build / "html", build / "results", root=root, strict=strict, beside=beside)
 
 
 def clean(notebook: dict, chapter: str = "") -> dict:
@@ -89,13 +98,15 @@ def clean(notebook: dict, chapter: str = "") -> dict:
     return notebook
 
 
-def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) -> None:
-    """Copy prose, settings and executed chapters into `target`. Raises SemhubError when a chapter was not executed."""
+def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, beside: Sequence[Path] = ()) -> None:
+    """Copy prose, settings and executed chapters into `target`. beside: folders of results of other models. Raises
+    SemhubError when a chapter was not executed."""
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__", PLACE.name))
     for name in ("notebooks", "tests", "book/_generated"):
         (target / name).mkdir()
-    shutil.copy(book.PACKAGE / "static/findings.css", target / "book/_static")
+    for name in ("findings.css", "holds.css", "holds.js"):
+        shutil.copy(book.PACKAGE / "static" / name, target / "book/_static")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}
@@ -108,9 +119,44 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path) 
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    pages = {"status": status_table(results), "rows": rows_table(results)}
-    for name, text in (pages | {"bench": bench_tables(bench), "vendor": libraries}).items():
+    held, refused = read_all([root / PLACE, results, *beside])
+    pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
+    pages |= _of_models(held, refused, root, target / "book/_static/holds")
+    for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
+
+
+def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts: Path) -> dict[str, str]:
+    """The pages' parts that are made from all results, and the scripts with the data of each model."""
+    predictions = holds.read_predictions(root / PLACE / "predictions.csv")
+    scripts.mkdir()
+    told = [{"slug": slug(one.name), "label": one.label, "chapters": [*one.runs]} for one in held]
+    index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"
+    (scripts / "models.js").write_text(index, "utf-8")
+    for one in held:
+        (scripts / f"{slug(one.name)}.js").write_text(holds.script(one, predictions.get(one.name)), "utf-8")
+    parts = {"holds": holds.as_html(held, predictions), "holds_small": holds.small(held)}
+    pages = {name: f"```{{raw}} html\n{text}\n```\n" for name, text in parts.items()}
+    pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
+    shown = next((one for one in held if not one.known), next(iter(held), None))
+    quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
+    output = f"```text\n{holds.as_text([shown]) if shown else ''}\n```\n"
+    return pages | {
+        "models": models_table(held),
+        "times": times_table(held),
+        "methods": quoted,
+        "output": output,
+        "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
+    }
+
+
+def _architectures(path: Path) -> list[str]:
+    """Those that the tests make: the names in their tables."""
+    told = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign | ast.AugAssign))
+    tables = [
+        of.value for of in told if getattr(getattr(of, "targets", [getattr(of, "target", 0)])[0], "id", 0) in TABLES
+    ]
+    return sorted({key.value for of in tables for key in of.keys})
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
@@ -119,43 +165,41 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, lines, *rows)) + "\n"
 
 
-def status_table(results: Path) -> str:
-    """Every run in `results` as a Markdown table, and the versions that they and the site used."""
-    rows, read, used = [], {}, {(name, version(name)) for name in SITE_PACKAGES}
-    for record in finished(results, "*/*.claims.json").values():
-        run, verdicts = record["provenance"], Counter(claim["verdict"] for claim in record["claims"])
-        memory = f"{run['peak_memory_bytes'] / 2**20:.0f} MiB" if run["peak_memory_bytes"] else "not measured"
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
-        about = (run["chapter"], f"`{run['model']}`", f"{run['seconds']:.0f} s", memory, run["finished"][:10], counts)
-        rows.append(about)
-        used |= set(run["versions"].items())
-        if run.get("forwarded"):
-            read[f"{run['chapter']}, {run['model']}"] = run["forwarded"]
-    table = _table(("Chapter", "Model", "Time", "Peak memory", "Finished", "Verdicts"), rows)
-    if not rows:
-        table = "No results were found when this page was built.\n"
-    table += f"\n{forwarded_table(read)}" * bool(read)
-    return f"{table}\nVersions: {', '.join(f'{name} {number}' for name, number in sorted(used))}.\n"
+def status_table(held: Sequence[Held]) -> str:
+    """Every run of a build, how many tokens it forwarded, and the versions that runs and site used."""
+    runs = {f"{chapter}, {one.name}": run for one in held for chapter, run in one.runs.items()}
+    read = {name: run["forwarded"] for name, run in runs.items() if run.get("forwarded")}
+    used = {(name, version(name)) for name in SITE_PACKAGES}.union(*(run["versions"].items() for run in runs.values()))
+    told = (times_table(held), f"{forwarded_table(read)}" if read else "")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(used))
+    return "\n".join([*filter(None, told), f"Versions: {versions}.\n"])
 
 
-def rows_table(results: Path) -> str:
-    """The paper's experiments with the verdict on each model that ran it, and what of all claims chance would give."""
-    models: dict[Path, list[dict[str, Any]]] = {}
-    for path, record in finished(results, "*/*.claims.json").items():
-        models.setdefault(path.parent, []).append(record)
-    claims = {folder: [claim for record in some for claim in record["claims"]] for folder, some in models.items()}
-    rows: dict[int, list[Sequence[str]]] = {}
-    for folder, of in claims.items():
-        provenance = models[folder][0]["provenance"]
-        model = model_label(provenance)
-        for row in by_row(of):
-            if row["verdict"] != NOT_RUN:
-                types = "; ".join(f"{name}: {verdict}" if name else verdict for name, verdict in row["types"].items())
-                told = (str(row["row"]), row["experiment"], f"`{model}`", row["verdict"], types)
-                rows.setdefault(row["row"], []).append(told)
-    told = [one for k, name in enumerate(PAPER, 1) for one in rows.get(k, [(str(k), name, "", NOT_RUN, "")])]
-    table = _table(("", "Experiment of the paper", "Model", "Verdict", "By data type"), told)
-    return f"{table}\n{family_in_words(family([claim for of in claims.values() for claim in of]))}\n"
+def models_table(held: Sequence[Held]) -> str:
+    """The models: their files, when they were run; how many claims hold, and of how many that is more than chance."""
+    rows = []
+    for one in held:
+        of, runs = family(one.claims), [*one.runs.values()]
+        files = sorted({f"`{name}` {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()})
+        days = max(run["finished"][:10] for run in runs) + f" ({len(one.stale)} stale)" * bool(one.stale)
+        counts = (of[k] for k in ("claims", "tested", "holds", "expected_by_chance", "remain"))
+        rows.append((f"`{one.name}`", "<br>".join(files), days, *(f"{number:.3g}" for number in counts)))
+    head = ("Model", "Weights, sha256", "Newest run", "Claims", "tested", "hold", "by chance at most", "after Holm")
+    return _table(head, rows, 5)
+
+
+def times_table(held: Sequence[Held]) -> str:
+    """Seconds and peak memory of each chapter on each model."""
+
+    def told(run: dict[str, Any] | None) -> str:
+        memory = run and run.get("peak_memory_bytes")
+        return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
+
+    if not held:
+        return "No results were found when this page was built.\n"
+    names = dict.fromkeys(chapter for one in held for chapter in one.runs)
+    rows = [(name, *(told(one.runs.get(name)) for one in held)) for name in names]
+    return _table(("Chapter", *(one.label for one in held)), rows, len(held))
 
 
 def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:
@@ -200,12 +244,20 @@ def bench_tables(run: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def build_site(executed: Iterable[Path], out: Path, results: Path, *, root: Path, strict: bool = False) -> Path:
+def build_site(
+    executed: Iterable[Path],
+    out: Path,
+    results: Path,
+    *,
+    root: Path,
+    strict: bool = False,
+    beside: Sequence[Path] = (),
+) -> Path:
     """Build the site from executed notebooks, one for each chapter of _toc.yml, and return the path of its front page.
-    strict: warnings and unresolved references fail the build. Raises SemhubError when a chapter is missing or the build
-    fails."""
+    strict: warnings and unresolved references fail the build. beside: folders of results of models that are shown too.
+    Raises SemhubError when a chapter is missing or the build fails."""
     staged, doctrees = out.parent / "stage", out.parent / "doctrees"
-    stage(executed, staged, root=root, results=results)
+    stage(executed, staged, root=root, results=results, beside=beside)
     try:
         from jupyter_book.sphinx import build_sphinx
     except ImportError:

@@ -145,7 +145,8 @@ def _details(claim: Mapping) -> str:
         "Middle layers": {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()},
         "Layers that pass": ", ".join(map(str, claim.get("passes") or ())),
         "Items": f"{cell_text(claim.get('n'))}, {cell_text(claim.get('n_units'))} of them independent",
-        "Left out": cell_text(claim["dropped"]) if claim.get("dropped") else "",
+        "Read from": claim.get("items"),
+        "Left out": _shares(claim),
         "Smallest effect of interest": least,
         "Planted effects found": found and f"{found['k']} of {found['m']}",
     }
@@ -155,6 +156,13 @@ def _details(claim: Mapping) -> str:
         told = "".join(f"<dd>{escape(line)}</dd>" for line in lines)
         listed += f"<div><dt>{name}</dt>{told}</div>" if told else ""
     return f'<h5 class="strip-of">{escape(_name(claim))}</h5><dl>{listed}</dl>'
+
+
+def _shares(claim: Mapping) -> dict[str, str]:
+    """What was left out, with its share of all."""
+    dropped = claim.get("dropped") or {}
+    every = sum(dropped.values()) + (claim.get("n") or 0)
+    return {why: f"{n} ({n / every:.0%})" for why, n in dropped.items() if n}
 
 
 # ---- the answer ----

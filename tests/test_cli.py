@@ -55,7 +55,7 @@ def test_help_is_instant():
     assert ratio <= 2, f"semhub --help takes {ratio:.2f} times as long as Python alone"
     said = run(script)[1]
     assert said.splitlines()[-1] == "set()"
-    for command in ("run", "book", "check", "bench", "tune", "calibrate", "train", "controls"):
+    for command in ("run", "book", "compare", "verify", "check", "bench", "tune", "calibrate", "train", "controls"):
         assert f"    {command} " in said.replace("\n", " ")
 
 
@@ -125,17 +125,18 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
             outcomes.append(runs.Outcome(job, 1.0, error=error, code=2 if refused else int(failed)))
         return outcomes
 
-    def build(executed, out, results, *, root, strict):
-        built.update({path.stem: path.read_text() for path in executed}, strict=strict, root=root)
+    def build(executed, out, results, *, root, strict, beside):
+        built.update({path.stem: path.read_text() for path in executed}, strict=strict, root=root, beside=beside)
         return out / "index.html"
 
     for name in names[1:]:
         (book / "notebooks" / f"{name}.ipynb").write_bytes((book / "notebooks" / "01_first.ipynb").read_bytes())
+    (book / "_config.yml").write_text("title: x\n")
     put("book", run=run)
     put("site", build_site=build)
-    assert cli.main(["book", "--strict"]) == 0
+    assert cli.main(["book", "--strict", "--with", "mine"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(book / "_build" / "html" / "index.html")
-    assert built == dict.fromkeys(names, "some/model") | {"root": book, "strict": True}
+    assert built == dict.fromkeys(names, "some/model") | {"root": book, "strict": True, "beside": [Path("mine")]}
     done.clear()
     given = ["book", "--model", "my/model", "--set", "n_items=7"]
     assert cli.main(given) == 1
@@ -147,6 +148,29 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
     assert cli.main([*given, "--strict"]) == 1 and not built
     done.clear()
     assert cli.main(["book", "--model", "no/model"]) == 2 and not built and len(done) == 3
+
+
+def test_results_are_put_on_file_and_shown_side_by_side(book, capsys, put):
+    """What went wrong is not put there; a model without results is one sentence."""
+    kept = []
+    put(
+        "book",
+        run=lambda jobs, **how: [runs.Outcome(job, 1.0, error="Broke." if job.model == "b" else None) for job in jobs],
+    )
+    put("onfile", record=lambda folder, place, name: kept.append((folder.name, place, name)) or place)
+    assert cli.main(["run", "first", "--model", "a", "--model", "b", "--record"]) == 0
+    assert cli.main(["run", "first", "--model", "a", "--record", "org/a"]) == 0
+    assert kept == [("a", book / "book/results", ""), ("a", book / "book/results", "org/a")]
+    put("onfile", find=lambda name, place: name)
+    put("holds", as_text=" | ".join, as_page="<br>".join)
+    assert cli.main(["compare", "a", "b", "--html", "both.html"]) == 0
+    assert (book / "both.html").read_text() == "a<br>b" and "a | b" in capsys.readouterr().out
+    put("onfile", find=lambda name, place: SimpleNamespace(stale={"lens": "words"}))
+    for differ, code in (([], 0), (["lens: values"], 1)):
+        put("onfile", verify=lambda held, root, differ=differ, **how: ([runs.Outcome(None, 1.0)], differ))
+        assert cli.main(["verify", "a"]) == code
+        out, err = capsys.readouterr()
+        assert ("lens: values" in out) == bool(differ) and "lens is stale" in err
 
 
 def test_run_says_when_a_gpu_stands_idle(book, capsys, monkeypatch, put):

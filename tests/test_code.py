@@ -206,11 +206,6 @@ def test_generated_programs_parse_and_know_their_functions():
         assert library()[definition.name] == tuple(a.arg for a in definition.args.args)
 
 
-def test_standard_library_functions_are_programs():
-    found = programs(40, seed=0, source="stdlib")
-    assert len(found) == 40 and all(ast.parse(p.text).body[0].name for p in found)
-
-
 def test_lines_that_are_no_program_are_skipped_and_counted(tmp_path):
     rows = [
         {"task_id": 1, "code": "x = [1, 2]\r\ny = len(x)\r\n"},

@@ -13,6 +13,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import RECIPES, lines
 from semhub_utils.organism.world import Sum, World, text
 from semhub_utils.spokes import facts
+from semhub_utils.spokes.items import continued
 
 
 @cache
@@ -173,6 +174,6 @@ def test_sentences_speak_of_one_thing():
 
 def test_english_twins_ask_the_same_in_english():
     chosen = facts.prompts("chinese", 30)
-    twins = facts.english_twins(chosen)
+    twins = continued(facts.twins(chosen), hub=True)
     assert [(t.prompt, t.targets["own"]) for t in twins] == [(p.english_prompt, (p.english_answer,)) for p in chosen]
     assert all(p.prompt != t.prompt for p, t in zip(chosen, twins, strict=True))

@@ -125,22 +125,24 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
     assert set(known.table.data_type) == {"es", "zh"}
 
 
-def test_generated_items_are_owned_up_to_beside_the_verdicts(tmp_path):
-    """Of a public model, and where nothing natural was read."""
+def test_generated_items_are_owned_up_to_beside_the_answer(tmp_path):
+    """Of a public model: all of them, or some."""
 
-    def finished(model_id: str, source: str) -> str:
-        model = Model(model_id)
-        model.card = {"name": "hub"} if model_id == "organism:hub" else None
+    def finished(source: str, **card: str) -> list[str]:
+        model = Model("some/model")
+        model.card, model.tokenizer = card, None
         chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
         for items in (Items(["3+5"], source), Items(["3+6"])):
             chapter.find(f"step {items}", partial(made_of, items))
         shown = chapter.finish({})
-        assert 'class="answer"' in shown.html and (TOY in shown.text) == (TOY in shown.html)
-        return shown.text
+        told = [line for line in shown.text.splitlines() if line.startswith(("Items", "All", "Some"))]
+        assert 'class="answer"' in shown.html and all(line in shown.html for line in told)
+        return told
 
-    assert TOY in finished("some/model", "generated")
-    assert TOY not in finished("organism:hub", "generated")
-    assert TOY not in finished("some/model", "NTREX-128/newstest2019-ref.spa.txt")
+    news = "NTREX-128/newstest2019-ref.spa.txt"
+    assert finished("generated") == ["Items: generated.", TOY.format("All items")]
+    assert finished("generated", name="hub") == []
+    assert finished(news) == [f"Items: {news}, generated.", TOY.format("Some items")]
 
 
 def made_of(items: Items) -> pd.DataFrame:

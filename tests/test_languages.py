@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import one_token_forms
-from shared_data import DATA, shared
+from shared_data import shared
 from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 from test_project import pages
 
@@ -69,7 +69,7 @@ def test_generated_german_is_what_the_chapter_says_it_is():
     """And the others are not."""
     [told] = [page for name, page in pages().items() if name.endswith("06_languages")]
     assert "All its scenes begin with *man sagt, dass*" in " ".join(told.split())
-    for scene in languages.parallel_sentences(200, seed=3, source="generated"):
+    for scene in languages.parallel_sentences(200, seed=3):
         assert [text.startswith("man sagt, dass ") for text in scene.texts.values()] == [
             n == "german" for n in LANGUAGES
         ]
@@ -421,14 +421,15 @@ def test_real_text_on_a_random_model(real, knows_nothing):
     assert all(item.prompt + item.targets["own"][0] in "\n".join(lines) for item in items)
 
 
-def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path, request):
-    """On real text where that is there."""
-    given = [f"data_dir={request.getfixturevalue('real')}"] if (DATA / "ntrex").is_dir() else []
-    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", *given)
+def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing, tmp_path):
+    claims, table, notebook = run("languages", knows_nothing(512), tmp_path, 200, "n_words=60", "items=auto")
+    assert {claim["items"].replace("a sample of ", "") for claim in claims.values()} == {
+        "NTREX-128", "CC-CEDICT, NTREX-128", "CLDR", "CLDR, NTREX-128, the book's lexicon and concepts",
+    }  # fmt: skip
     assert {name.split("/")[0] for name in claims} == {
         "similarity", "shared-punctuation", "lens-meaning", "lens-lead", "lens-end", "patch", "patch-answer",
     }  # fmt: skip
-    assert len(claims) == 19
+    assert len(claims) == 25
     for name, claim in claims.items():
         if name.startswith(("lens", "patch")):
             assert claim["verdict"] in (UNTESTABLE, NOT), (name, claim["reason"])
@@ -438,4 +439,4 @@ def test_the_chapter_runs_unchanged_on_a_model_that_knows_nothing(knows_nothing,
     check_table(table, {"similarity", "retrieval", "neighbours", "cka", "cosine", "baseline-gain", "punctuation-trap"})
     check_notebook(notebook)
     printed = "".join(some.get("text", "") for cell in notebook.cells for some in cell.get("outputs", ()))
-    assert ("chinese: Left out: " in printed) == bool(given)
+    assert "chinese: Left out: " in printed

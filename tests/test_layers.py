@@ -1,6 +1,5 @@
 """The language of the layers: against plain transformers and counting by hand, on planted truth, and on bad input."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ from shared_data import shared
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import DRAWS, corrected_bound, corrected_p, studentised_null
+from semhub_utils.experiments import layers
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.layers import Meaning, Shares, cannot_tell, count_tokens, token_table
 from semhub_utils.experiments.numbers import FEW_DRAWS
@@ -470,6 +470,25 @@ def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
     assert cannot_tell(token_table(model, none), "digits") == "no line of Digits fits the model's context."
 
 
+def test_of_a_large_vocabulary_few_positions_of_a_line_are_read(tiny, monkeypatch):
+    assert layers.evenly(range(10), 10) == [*range(10)] and layers.evenly(range(10), 99) == [*range(10)]
+    assert layers.evenly(range(10), 1) == [5] and layers.evenly(range(10), 2) == [2, 7] and layers.evenly([], 3) == []
+    model, lines = tiny("llama"), ["one two three four five six", "uno dos tres"]
+    classes = torch.eye(model.vocab_size)[:, 40:43]
+
+    def read(entries):
+        monkeypatch.setattr(layers, "ENTRIES", entries)
+        return [torch.cat(part) for part in zip(*((i, w, s.expected.double()) for i, w, s in layers.read_lines(
+            model, lines, classes, "normed", False)), strict=True)]  # fmt: skip
+
+    item, weight, whole = read(2**30)
+    few, less, some = read(2 * model.vocab_size + 1)
+    assert few.tolist() == [0, 0, 1, 1] and less.tolist() == [0.5] * 4 and len(item) > 8
+    for k in (0, 1):
+        chosen = layers.evenly(range(int((item == k).sum())), 2)
+        assert torch.allclose(some[few == k], whole[item == k][chosen], atol=1e-6)
+
+
 def test_what_is_refused(tiny):
     with pytest.raises(SemhubError, match="Text of 1 data type"):
         run(Shares("spanish"), tiny("llama"), TEXTS[1:2], series="spanish")
@@ -482,30 +501,22 @@ def test_ntrex_itself():
     assert all(len(t.read) == 100 and len(t.counted) > 1800 and not set(t.read) & set(t.counted) for t in texts)
 
 
-STAND_IN = """
-def load_dataset(name, config, *, revision, split):
-    assert (name, split) == ("davidstap/NTREX", "test") and len(revision) == 40
-    from semhub_utils.spokes import languages
-    language = {"eng_Latn": "english", "spa_Latn": "spanish", "zho_Hans": "chinese", "deu_Latn": "german"}[config]
-    return [{"text": s.texts[language]} for s in languages.parallel_sentences(60, seed=1)]
-"""
-
-
-@pytest.mark.parametrize("settings", [(), ("sentences=ntrex", "n_counted=30")], ids=["generated", "over the network"])
-def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path, monkeypatch):
-    """Once as it stands, and once with a parameter and a stand-in for the package that reads the network."""
+@pytest.mark.parametrize("settings", [("items=generated",), ("n_counted=30",)], ids=["generated", "natural"])
+def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path):
+    """Once on the shipped models' world, and once as it stands."""
     from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
 
-    (tmp_path / "packages").mkdir()
-    (tmp_path / "packages" / "datasets.py").write_text(STAND_IN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
-    folder, n_items = save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), 10 if settings else 20
+    folder, n_items = save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), 20
     claims, table, notebook = run("layers", folder, tmp_path, n_items, *settings)
     assert set(table[table.experiment == "layers-told"].series) >= {"english", "german"}
-    assert ("digits" in set(table.series)) == (not settings)
+    natural = settings != ("items=generated",)
+    assert ("digits" in set(table.series)) != natural and ("code" in set(table.series))
+    names = ("spanish", "chinese", "german", *["french"][:natural])
     kinds = ("lead", "end", "meaning")
-    assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in ("spanish", "chinese", "german")}
+    assert set(claims) == {f"layers-{k}/{name}" for k in kinds for name in names}
     assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}
+    items = "a sample of MBPP, a sample of NTREX-128" if natural else "generated"
+    assert {claim["items"] for claim in claims.values()} == {items}
     assert "in bytes" in claims["layers-lead/chinese"]["reason"]
     check_table(table, {"layers-told", "layers-type", "layers-entropy", "layers-gap", "layers-estimate", "layers-lead",
                         "layers-meaning"})  # fmt: skip

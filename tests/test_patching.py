@@ -14,7 +14,7 @@ from semhub_utils.experiments.core import run
 from semhub_utils.loading import load_model
 from semhub_utils.models import randomised, wrap
 from semhub_utils.spokes import arithmetic, facts
-from semhub_utils.spokes.items import PatchItem
+from semhub_utils.spokes.items import PatchItem, interchange_items
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 OWN, HUB = ("3", "5", "8", "9"), ("the", "and", "red", "cat")
@@ -133,8 +133,8 @@ def test_what_cannot_be_patched_is_counted(tiny):
 def test_items_of_facts(data_type):
     chosen = facts.prompts(data_type, 60)
     by_prompt = {p.prompt: p for p in chosen}
-    items = facts.patch_items(chosen, seed=1)
-    assert items == facts.patch_items(chosen, seed=1) != facts.patch_items(chosen, seed=2)
+    items = interchange_items(facts.twins(chosen), 1)
+    assert items == interchange_items(facts.twins(chosen), 1) != interchange_items(facts.twins(chosen), 2)
     assert len(items) > 25
     for item in items:
         run, source, other = (by_prompt[pair[0]] for pair in (item.run, item.source, item.other))
@@ -260,7 +260,7 @@ def test_trained_models_are_told_apart(name, verdict):
     """By what they answer. The push alone is as large at the last layer, in the hub that was planted too."""
     model = load_model(f"organism:{name.replace('random', 'hub')}", check=False)
     model = randomised(model, 0) if name == "random" else model
-    items = facts.patch_items(facts.prompts("code", 180))
+    items = interchange_items(facts.twins(facts.prompts("code", 180)), 0)
     table, (pushed, answered) = run(patching.Patch(), model, items, series="code", twins=())
     found, whole = judge(answered), values(table, "patch")
     assert found.verdict == verdict and (found.where == ("middle",)) == (verdict == HOLDS), found.reason

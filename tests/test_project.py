@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import jupytext
 import pytest
@@ -104,7 +105,7 @@ class TestChapter:
     def test_one_cell_holds_the_parameters(self, path):
         [cell] = [c for c in jupytext.read(path).cells if "parameters" in c.metadata.get("tags", [])]
         names = {target.id for node in ast.parse(cell.source).body for target in node.targets}
-        needed = {"model_id", "revision", "device", "dtype", "n_items", "seed", "data_dir", "results_dir"}
+        needed = {"model_id", "revision", "device", "dtype", "items", "n_items", "seed", "data_dir", "results_dir"}
         assert needed <= names
 
 
@@ -121,7 +122,7 @@ def tracked_text() -> list[tuple[str, str]]:
     found = []
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
-        if "/vendor/" in name or name == "tests/test_project.py" or not path.is_file():
+        if "/vendor/" in name or "/samples/cc-cedict/" in name or name == "tests/test_project.py" or not path.is_file():
             continue
         try:
             found.append((name, path.read_text("utf-8")))
@@ -149,7 +150,23 @@ def test_no_file_holds(what):
 def test_the_licences_are_there():
     assert "MIT License" in (ROOT / "LICENSE").read_text("utf-8")
     assert "CC BY 4.0" in (ROOT / "LICENSE-prose").read_text("utf-8")
-    assert project()["license"] == "MIT"
+    assert project()["license"].split(" AND ") == ["MIT", "CC-BY-SA-4.0", "CC-BY-4.0", "Unicode-3.0"]
+
+
+def test_every_sample_and_its_licence_is_in_the_wheel(monkeypatch):
+    """As setuptools lists what it would pack, without packing it."""
+    setuptools = pytest.importorskip("setuptools")
+    monkeypatch.chdir(ROOT)
+    package = setuptools.Distribution({"src_root": ".", "script_name": "setup.py"})
+    package.script_name = "setup.py"
+    package.parse_config_files()
+    build = package.get_command_obj("build_py")
+    build.ensure_finalized()
+    packed = {Path(source, name).resolve() for _, source, _, names in build.data_files for name in names}
+    samples = {path.resolve() for path in (ROOT / "semhub_utils/samples").rglob("*") if path.is_file()}
+    licences = {str(path.relative_to(ROOT.resolve())) for path in samples if path.name.startswith("LICENSE")}
+    assert samples <= packed and len(samples) == 16
+    assert len(licences) == 5 and licences < {*package.metadata.license_files}
 
 
 def test_readme_shows_both_commands_first():

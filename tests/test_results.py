@@ -18,8 +18,9 @@ from semhub_utils import results
 from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Unit, evidence, studentised_null, tidy
 from semhub_utils.identity import model_slug
-from semhub_utils.results import COLUMNS, KEY, SCHEMA, Run, check_parameters, glue, load_claims, load_results
+from semhub_utils.results import COLUMNS, KEY, MADE, SCHEMA, Run, check_parameters, glue, load_claims, load_results
 from semhub_utils.spokes.code import programs
+from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.verdicts import HOLDS, INCONCLUSIVE, UNTESTABLE, judge
 
 
@@ -160,7 +161,7 @@ def test_tables_are_tidy_by_experiment_and_carry_their_provenance(tmp_path):
     claims = json.loads((folder / "arithmetic.claims.json").read_text())
     assert head == {name: claims[name] for name in ("schema", "provenance")} and head["schema"] == SCHEMA
     provenance = head["provenance"]
-    assert provenance["weights"] == "0123456789abcdef" and provenance["seed"] == 3 and provenance["data"] == "generated"
+    assert provenance["weights"] == "0123456789abcdef" and provenance["seed"] == 3 and provenance["data"] == MADE
     assert set(provenance["versions"]) >= {"semhub_utils", "python", "torch", "transformers", "numpy"}
     assert provenance["peak_memory_bytes"] > 1e6 and provenance["seconds"] >= 0
     assert set(provenance["steps"]) == {"similarity", "trajectory"} and "anywhere" not in json.dumps(provenance)
@@ -184,11 +185,9 @@ def test_provenance_says_what_was_read_and_not_where_it_lies(tmp_path):
         run.run("one", [programs(1, seed=0, **source)], Counted())
         return run
 
-    run, made, library = (
-        run_on(data_dir=asked["data_dir"], **of) for of in ({}, {"source": "generated"}, {"source": "stdlib"})
-    )
+    run, made, sample = (run_on(data_dir=of) for of in (asked["data_dir"], None, SAMPLES))
     assert made.provenance()["data"] == "generated", "what a run before it in this process has read is not its data"
-    assert library.provenance()["data"].startswith("standard library of Python 3.")
+    assert sample.provenance()["data"] == "a sample of MBPP"
     again = run_on(data_dir=asked["data_dir"])
     assert again.provenance()["data"] == "mbpp/mbpp.jsonl", "also of a step taken from disk"
     provenance = run.provenance()

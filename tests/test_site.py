@@ -13,7 +13,7 @@ import pytest
 from launch import ROOT
 from placeholder import chart, notebook, write_executed
 
-from semhub_utils import book, site
+from semhub_utils import book, holds, site
 from semhub_utils.errors import SemhubError
 from semhub_utils.results import SCHEMA
 from semhub_utils.verdicts import RULES
@@ -30,7 +30,10 @@ STYLE_LOADS = re.compile(r"""(?:url\(|@import\s+)\s*["']?((?:https?:)?//[^"')\s]
 OUTSIDE = re.compile(r"^(?:https?:)?//")
 CHAPTERS = [chapter.stem for chapter in book.chapters(ROOT)]
 NOT_BELOW = {"window": [2], "n_layers": 4, "layers": [2], "p": [0.00002], "contrasts": {}, "least_p": 0.00002}
-ABOUT = {"row": 5, "paper": "So.", "by": "", "evidence": NOT_BELOW}
+NOT_BELOW |= {"values": [0.5], "low": [0.4], "high": [0.6], "null_high": [0.1], "controls": {}}
+ABOUT = {"row": 5, "paper": "So.", "by": "", "evidence": NOT_BELOW, "verdict": "holds", "experiment": "similarity"}
+ABOUT |= {"claim": "It is.", "statistic": 0.5, "least": 0.05, "unit": "nats", "where": ["middle"], "layer": 2}
+ABOUT["n_units"] = 40
 RUN = {
     "schema": SCHEMA,
     "provenance": {
@@ -41,16 +44,17 @@ RUN = {
         "peak_memory_bytes": 812 * 2**20,
         "finished": "2026-11-22T18:00:00+00:00",
         "versions": {"torch": "9.8.7"},
+        "parameters": {"dtype": "float32", "seed": 0},
         "forwarded": {"read": 1.034, "edit": 1.2},
     },
     "claims": [
-        {"id": "arithmetic/similarity/digits", "verdict": "holds", **ABOUT},
-        {"id": "arithmetic/similarity/words", "verdict": "explained by", **ABOUT, "by": "last layer"},
-        {"id": "arithmetic/patch/digits", "verdict": "holds", **ABOUT, "row": "own", "paper": None},
+        ABOUT | {"id": "arithmetic/similarity/digits"},
+        ABOUT | {"id": "arithmetic/similarity/words", "verdict": "explained by", "by": "last layer"},
+        ABOUT | {"id": "arithmetic/patch/digits", "row": "own", "paper": None},
     ],
 }
 OTHER = {"schema": SCHEMA, "provenance": RUN["provenance"] | {"model": "b", "revision": "step1"}, "claims": []}
-OTHER["claims"] = [{"id": "arithmetic/similarity/digits", "verdict": "holds weakly", **ABOUT}]
+OTHER["claims"] = [ABOUT | {"id": "arithmetic/similarity/digits", "verdict": "holds weakly"}]
 
 
 @pytest.fixture(scope="module")
@@ -124,29 +128,37 @@ def cells(text: str, first: str) -> list[str]:
     return [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<td.*?</td>", row)]
 
 
-def test_status_counts_verdicts_and_vendored_libraries_are_credited(built):
+def test_status_tells_times_and_vendored_libraries_are_credited(built):
     text = (built / "book/status.html").read_text("utf-8")
-    run = ["a/model", "61 s", "812 MiB", "2026-11-22", "1 explained by, 2 holds"]
-    assert cells(text, "03_arithmetic") == run and cells(text, "03_arithmetic, a/model") == ["1.03", "1.20"]
+    assert "61 s · 0.8 GiB" in cells(text, "03_arithmetic")
+    assert cells(text, "03_arithmetic, a/model") == ["1.03", "1.20"]
     assert "torch 9.8.7" in text
     credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
     assert all(entry["name"] in credits for entry in MANIFEST)
 
 
-def test_status_tells_the_verdict_on_each_experiment_of_the_paper_and_what_chance_would_give(built):
-    """By model; results of another schema are left out."""
-    text = html.unescape((built / "book/status.html").read_text("utf-8"))
-    types = "digits: holds; words: explained by last layer"
-    assert cells(text, "5") == ["arithmetic: similarity", "a/model", "holds for digits", types]
-    two = [row for row in re.findall(r"<tr.*?</tr>", text, re.DOTALL) if "arithmetic: similarity" in row]
-    assert len(two) == 2 and "b@step1" in two[1] and "holds weakly" in two[1]
-    assert cells(text, "21") == ["audio: intervention", "", "not run", ""]
-    assert "Of 4 claims 4 can be tested, and 2 of these hold." in text and "2 of the 2 remain" in text
+def test_what_holds_is_made_of_all_results_that_can_be_read(built):
+    """By model; results of another schema are named; a model's claims are a script of their own."""
+    page = (built / "book/what_holds.html").read_text("utf-8")
+    told = json.loads(re.search(r'class="holds full-width"><script[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    labels = [model["label"] for model in told["models"]]
+    assert {"model", "b@step1"} <= {*labels}
+    [five] = [row for row in told["rows"] if row["key"] == "5"]
+    said = {label: cell["said"] for label, cell in zip(labels, five["cells"], strict=True)}
+    assert said["model"] == "holds for digits" and said["b@step1"] == "holds weakly"
+    assert "no results of schema" in page and "2 of the 2 remain" in page
+    assert "holds.js" in page and (built / "_static/holds.js").is_file()
+    index = (built / "_static/holds/models.js").read_text("utf-8")
+    for model in json.loads(index.partition("=")[2].rstrip(";\n")):
+        data = (built / f"_static/holds/{model['slug']}.js").read_text("utf-8")
+        assert json.loads(data.partition(",")[2].rpartition(")")[0])["label"] == model["label"]
+    page = (built / "book/run_on_your_model.html").read_text("utf-8")
+    assert "a/model" in page and "61 s" in page and "We ran 1 chapters of The Semantic Hub on" in page
 
 
 def test_a_build_without_results_says_so(tmp_path):
-    assert site.status_table(tmp_path).startswith("No results were found")
-    assert site.rows_table(tmp_path).count("| not run |") == 21
+    assert site.status_table([]).startswith("No results were found")
+    assert "No results were found" in holds.as_html([]) and holds.small([])
 
 
 def test_nothing_is_written_beside_the_sources(built):

@@ -13,6 +13,7 @@ CLAIM |= {"statistic": 0.41234, "low": 0.38, "high": 0.44, "layer": 7, "n_layers
 CLAIM |= {"p": 0.0004, "null": "<chance>", "reason": "Above it.", "condition": "above <it>", "n": 212, "n_units": 23}
 CLAIM |= {"by": "the <last> layer", "least": 0.1, "why_least": "a tenth", "paper": "Paper says <i>so</i>", "row": 6}
 CLAIM |= {"passes": [6, 7], "where": ["middle", "late"], "null_high": 0.05, "found": {"k": 19, "m": 20}}
+CLAIM["items"] = "a sample of <news>"
 CLAIM["controls"] = {"random weights": {"value": 0.01, "low": -0.02, "high": 0.03}}
 CLAIM["margins"] = {"random weights": {"value": 0.402, "low": 0.3, "high": 0.5}}
 CLAIM["contrasts"] = {"last layer": {"value": 0.2, "low": 0.1, "high": 0.3}}
@@ -54,7 +55,8 @@ def test_a_strip_says_everything_and_escapes(verdict):
         "Middle layers": ["above the last layer: 0.2 [0.1, 0.3]"],
         "Layers that pass": ["6, 7"],
         "Items": ["212, 23 of them independent"],
-        "Left out": ["same token: 3"],
+        "Read from": ["a sample of <news>"],
+        "Left out": ["same token: 3 (1%)"],
         "Smallest effect of interest": ["0.1: a tenth"],
         "Planted effects found": ["19 of 20"],
     }

@@ -1,19 +1,20 @@
 """Running text and sentences of one meaning: generated, from NTREX's own files, and from files that are not right; and
-sets over the network."""
+the samples that ship."""
 
 import subprocess
 import sys
-import types
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from shared_data import shared
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.spokes import languages, semantics
-from semhub_utils.spokes.code import MBPP, programs
+from semhub_utils.spokes.code import programs
+from semhub_utils.spokes.files import SAMPLES, table
+from semhub_utils.spokes.items import Items
 from semhub_utils.spokes.languages import LANGUAGES, parallel_sentences, running_text
-from semhub_utils.spokes.semantics import COGS
 
 
 def test_generated_sentences_say_one_thing_in_every_language():
@@ -27,9 +28,9 @@ def test_generated_sentences_say_one_thing_in_every_language():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_running_text_is_drawn_by_the_seed(language, tmp_path):
+def test_running_text_is_drawn_by_the_seed(language):
     lines = running_text(language, 20, seed=0)
-    assert lines == running_text(language, 20, seed=0, source="generated", data_dir=tmp_path)
+    assert lines == running_text(language, 20, seed=0)
     assert len(lines) == 20 and lines == running_text(language, 20, seed=0) != running_text(language, 20, seed=1)
 
 
@@ -74,73 +75,79 @@ def test_ntrex_itself():
     assert len(few) == 800 and len(cut) <= 1, "documents are drawn whole"
 
 
-NEWS = {"eng_Latn": ["one", "two", None], "spa_Latn": ["uno", " ", "tres"]}
-NEWS |= {"zho_Hans": ["一", "二", "三"], "deu_Latn": ["eins", "zwei", "drei"]}
-FORM = "see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )"
+def test_the_samples_that_ship_are_whole_and_of_many_documents():
+    sentences = parallel_sentences(999, seed=0, data_dir=SAMPLES)
+    assert len(sentences) == 252 and not sentences.dropped and sentences.source == "a sample of NTREX-128"
+    assert [*sentences[0].texts] == languages.spoken(SAMPLES) == ["english", "spanish", "chinese", "german", "french"]
+    assert set(Counter(s.document for s in sentences).values()) == {3}
+    for some in languages.pair_sets(sentences):
+        units = Counter(pair.cluster for pair in some.pairs)
+        assert sum(n > 1 for n in units.values()) >= 60 or some.series == "spanish-french", (some.series, some.ending)
+    spread = parallel_sentences(84, seed=1, data_dir=SAMPLES, spread=True)
+    assert len({s.document for s in spread}) == 84 > len({s.document for s in sentences[:84]})
+    assert len(programs(999, seed=0, data_dir=SAMPLES)) == len(semantics.meanings(seed=0, data_dir=SAMPLES)) == 300
+    rows = languages.names()
+    assert {row["kind"] for row in rows} == {"country", "language", "month", "day"}
+    mexico = next(row for row in rows if row["english"] == "Mexico")
+    spoken = next(row for row in rows if (row["kind"], row["key"]) == ("language", mexico["next"]))
+    assert (mexico["spanish"], spoken["german"], spoken["french"]) == ("México", "Spanisch", "espagnol")
 
 
-@pytest.fixture
-def hub(monkeypatch):
-    """What was asked of the hub: its rows are those of the three sets, as far as tests need them."""
-    asked = []
-
-    def load_dataset(name, config=None, *, revision, split):
-        asked.append((name, config, revision, split))
-        if name == MBPP.repository:
-            return iter([{"task_id": len(asked), "code": f"x = [{len(asked)}, 2]"}])
-        if name == COGS.repository:
-            return iter([{"input": "Emma saw Liam .", "output": FORM, "domain": "x"}, {"input": "x", "output": None}])
-        return iter([{"text": line} for line in NEWS[config]])
-
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    return asked
+@pytest.mark.parametrize("of", ["pairs", "swaps", "roles", "patches"])
+def test_the_sample_of_forms_has_sixty_units_of_each_kind(of):
+    known = semantics.meanings(seed=0, data_dir=SAMPLES)
+    made = {
+        "pairs": lambda: semantics.similarity_pairs(known, 300, seed=0),
+        "swaps": lambda: semantics.swap_items(known, 300, seed=0),
+        "roles": lambda: semantics.role_items(known, 300, seed=0),
+        "patches": lambda: semantics.patch_items(known, 150, seed=0, tagged=False),
+    }[of]()
+    assert len({item.cluster for item in made}) >= 60
 
 
-def test_sets_over_the_network_are_asked_for_by_name_commit_and_language(hub, monkeypatch):
-    given, sets = {"seed": 0, "source": "ntrex"}, languages.NTREX
-    [sentence] = sentences = parallel_sentences(9, **given)
-    assert list(sentence.texts.values()) == ["one", "uno", "一", "eins"] and sentence.id == "ntrex:1"
-    assert sentences.dropped == {"empty line": 2} and sentence.document == ""
-    assert running_text("german", 2, **given) == running_text("german", 2, **given)
-    [meaning] = found = semantics.meanings(seed=0, source="cogs")
-    assert meaning.sentence == "Emma saw Liam ." and found.dropped == {"a word and no sentence": 1}
-    assert [p.text for p in programs(9, seed=0, source="mbpp")] == [f"x = [{k}, 2]" for k in (8, 9, 10, 11)]
-    read = [*sets.values(), sets["german"], sets["german"], COGS, MBPP]
-    assert hub == [(of.repository, of.config, of.revision, split) for of in read for split in of.splits]
-    for of, source in ((COGS, found.source), (sets["english"], sentences.source)):
-        assert source == f"{of.repository}@{of.revision[:7]}" and len(of.revision) == 40 and int(of.revision, 16)
-    with pytest.raises(SemhubError, match="davidstap/NTREX holds no sentences that can be used. Left out: 3 × empty"):
-        monkeypatch.setitem(NEWS, "spa_Latn", ["", "", ""])
-        parallel_sentences(9, **given)
+def test_the_samples_are_made_again_from_what_is_published(tmp_path):
+    pytest.importorskip("babel")
+    import make_samples
+
+    make_samples.main(shared("ntrex"), tmp_path)
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        assert path.read_bytes() == (SAMPLES / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
-def test_no_network_or_no_package_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(SemhubError, match="package datasets, which is not installed.*data_dir"):
-        semantics.meanings(seed=0, source="cogs")
+def test_every_sample_has_its_licence():
+    kept = {"ntrex": "Attribution-ShareAlike 4.0", "cc-cedict": "Attribution-ShareAlike 4.0", "mbpp": "Attribution 4.0"}
+    kept |= {"cogs": "MIT License", "cldr": "UNICODE LICENSE V3"}
+    told = (SAMPLES / "README.md").read_text("utf-8")
+    assert {path.name for path in SAMPLES.iterdir() if path.is_dir()} == {*kept}
+    for name, said in kept.items():
+        [licence] = (SAMPLES / name).glob("LICENSE*")
+        assert said in licence.read_text("utf-8") and f"| `{name}` |" in told
+    assert sum(path.stat().st_size for path in SAMPLES.rglob("*") if path.is_file()) < 2**20
 
-    def load_dataset(*_, **__):
-        raise ConnectionError("no route")
 
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(
-        SemhubError, match=r"mbpp \(full, train, 4bb6404\) cannot be had from the hub \(ConnectionError"
-    ):
-        programs(1, seed=0, source="mbpp")
+def test_lines_end_at_a_line_feed_alone(tmp_path):
+    odd = {"src.eng": "one\u2028more\ntwo\x85\nthree\n", "ref.spa": "uno\ndos\ntres\n"}
+    sentences = parallel_sentences(9, seed=0, data_dir=ntrex(tmp_path, **odd))
+    assert sorted((s.id, s.texts["english"], s.texts["spanish"]) for s in sentences) == [
+        ("ntrex:1", "one\u2028more", "uno"), ("ntrex:2", "two", "dos"), ("ntrex:3", "three", "tres"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("read", "said"),
+    ("text", "read", "lost"),
     [
-        (lambda name: running_text("english", 3, seed=0, source=name), "sentences is 'gale'; one of generated, ntrex"),
-        (lambda name: semantics.meanings(seed=0, source=name), "sentences is 'gale'; one of generated, cogs would do"),
-        (lambda name: programs(3, seed=0, source=name), "programs is 'gale'; one of generated, mbpp, stdlib would do"),
+        ('text,label\n"one,pos\ntwo,neg\n', ["two"], {"a quote that is not closed": 1}),
+        ('text,label\n"one,pos\n"two",neg\nthree,pos\n', ["two", "three"], {"a quote that is not closed": 1}),
+        ('text,label\n"one\nmore",pos\ntwo,neg\n', ["one\nmore", "two"], {}),
+        ("text,label\none\u2028more,pos\n\ntwo\n", ["one\u2028more"], {"row of another length": 1}),
+        ("text,label\n" + "x" * 200_000 + ",pos\ntwo,neg\n", ["two"], {"a quote that is not closed": 1}),
     ],
+    ids=["to the end", "to the next quote", "closed", "separators", "a field too long"],
 )
-def test_where_items_come_from_is_a_parameter(read, said):
-    with pytest.raises(SemhubError, match=said):
-        read("gale")
-    assert read("generated")
+def test_a_quote_costs_its_own_line_alone(tmp_path, text, read, lost):
+    (tmp_path / "a.csv").write_text(text, "utf-8")
+    found = Items()
+    assert [row["text"] for _, row in table(tmp_path / "a.csv", found, ["text"])] == read and found.dropped == lost
 
 
 def test_texts_load_nothing_that_reads_pictures_or_sounds():

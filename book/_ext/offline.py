@@ -57,7 +57,10 @@ def localise(app, pagename, templatename, context, doctree):
     if 'class="semhub-vega"' in body:
         for script in SCRIPTS:
             app.add_js_file(script, priority=190)
-        app.add_js_file("charts.js", priority=200, defer="defer")
+        for script in ("holds/models.js", "holds.js", "charts.js"):
+            app.add_js_file(script, priority=200, defer="defer")
+    elif 'class="holds' in body:
+        app.add_js_file("holds.js", priority=200, defer="defer")
 
 
 def setup(app):

@@ -87,6 +87,33 @@
     box.target = box.appendChild(document.createElement("div"));
     offer(box);
   }
+  // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen.
+  const chapter = location.pathname.match(/\d+_(\w+)\.html/)?.[1];
+  const models = (window.semhubModels ?? []).filter((model) => model.chapters.includes(chapter));
+  for (const box of boxes) {
+    const rows = Object.values(box.spec.datasets ?? {}).flat();
+    if (!models.length || !rows.some((row) => row.claim && "depth" in row)) continue;
+    const own = box.spec, label = document.createElement("label"), choice = document.createElement("select");
+    const said = document.createElement("span");
+    said.setAttribute("role", "status");
+    for (const { slug, label: name } of [{ slug: "", label: "of this page" }, ...models]) choice.add(new Option(name, slug));
+    label.append("Model ", choice);
+    label.className = "semhub-models";
+    label.append(said);
+    box.prepend(label);
+    choice.addEventListener("change", async () => {
+      said.textContent = "";
+      try {
+        const spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
+        said.textContent = !spec ? "It has no such claims on file." : spec === own ? "" : "Caption and table stay this page's.";
+        box.spec = spec ?? own;
+      } catch (error) {
+        said.textContent = error.message;
+      }
+      queue = queue.then(() => draw(box));
+    });
+  }
+
   // Vega measures its container when the window changes size, while the page may still be on its way to the new layout,
   // and it forgets a new width that comes while it makes room for the axes. So a chart at rest is told its room, and
   // another one before, in case it forgets the first.

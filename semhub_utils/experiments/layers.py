@@ -34,6 +34,8 @@ NO_LINE = f"{core.TOO_LONG}, or with no token of its own or one that it does not
 NO_WORD, ALONE = "no token of its own in the translation", "no other line of its form"
 CHUNK = 100  # lines whose translations are held against each other: a column of the vocabulary for each
 COMMON = 0.5
+ENTRIES = 2**19
+"""Of the vocabulary, that one line reads in each layer: two positions where there are a quarter of a million tokens."""
 
 
 # ---- the type of a token ----
@@ -103,6 +105,12 @@ def text_positions(model: LanguageModel, encoding: Encoding) -> list[int]:
     return [place for place, (i, (start, end)) in both if i not in added or end > start]
 
 
+def evenly(positions: Sequence[int], most: int) -> list[int]:
+    """`most` of them, as far apart as can be, or all if they are no more."""
+    n = min(most, len(positions))
+    return [positions[(2 * k + 1) * len(positions) // (2 * n)] for k in range(n)]
+
+
 def token_table(model: LanguageModel, texts: Sequence[TypeTexts], *, seed: int = 0) -> pd.DataFrame:
     """Can the type of a text be told by its tokens one by one?
 
@@ -152,10 +160,11 @@ def cannot_tell(table: pd.DataFrame, *names: str) -> str | None:
 def read_lines(
     model: LanguageModel, prompts: Sequence[str], classes: Float[Tensor, "vocab class"], reading: str, mixed: bool
 ) -> Iterator[tuple[Int[Tensor, " site"], Float[Tensor, " site"], Said]]:
-    """What the lens gives to classes of tokens at every position of some lines, batch by batch: the line that each
-    position stands in, what it weighs there, and the scores (mixed: with the mean of the lines' distributions)."""
-    encodings = model.encode(prompts)
-    positions = [text_positions(model, encoding) for encoding in encodings]
+    """What the lens gives to classes of tokens at every position of some lines, or where the vocabulary is large at so
+    many, evenly spaced, that they read ENTRIES; batch by batch: the line that each position stands in, what it weighs
+    there, and the scores (mixed: with the mean of the lines' distributions)."""
+    encodings, most = model.encode(prompts), max(1, ENTRIES // model.vocab_size)
+    positions = [evenly(text_positions(model, encoding), most) for encoding in encodings]
     size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
     for states in stream_states(model, encodings, positions=positions):
         weight = 1 / size[states.item]

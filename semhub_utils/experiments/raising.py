@@ -36,7 +36,7 @@ from semhub_utils.organism.corpus import Ask, Recipe, forms, shares, write
 from semhub_utils.organism.llama import correct, exam, scores, train
 from semhub_utils.organism.world import LANGUAGES, Fact, Prompt, World
 from semhub_utils.similarity import adjusted_cosine, retrieval_accuracy, same_group
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import facts, natural
 from semhub_utils.states import hidden_states
 from semhub_utils.training import CHECKPOINTS, LOG
 from semhub_utils.verdicts import ALPHA
@@ -97,15 +97,19 @@ def snapshot(
     n_items: int = N_ITEMS,
     seed: int = 0,
     twins: Sequence[int] | None = (),
+    data_dir: Path | None = None,
 ) -> Result:
     """Similarity to the English twin, its retrieval, and the lens (English answer, own token, wrong English answers) by
-    layer for each type, on `n_items` held-out items. The column `type` says whose items a row is about. twins: as for
-    `core.run`."""
+    layer for each type, on `n_items` held-out items, or natural ones of `data_dir`. The column `type` says whose items
+    a row is about. twins: as for `core.run`."""
     tables, found = [], []
-    for series in types:
-        chosen = facts.prompts(series, n_items, seed=seed, world=world)
-        asked = ((Near(), facts.similarity_pairs(chosen)), (Lens("english", "own"), facts.lens_items(chosen)))
-        for experiment, items in asked:
+    if data_dir is None:
+        chosen = {series: facts.prompts(series, n_items, seed=seed, world=world) for series in types}
+        asked = {series: (facts.similarity_pairs(some), facts.lens_items(some)) for series, some in chosen.items()}
+    else:
+        asked = natural.asked_types(n_items, seed=seed, data_dir=data_dir)
+    for series, of in asked.items():
+        for experiment, items in zip((Near(), Lens("english", "own")), of, strict=True):
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
             own = table[table.experiment.isin([*KEPT, *CURVES])]
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
@@ -417,9 +421,9 @@ def by_chance(
     return evidence(scores=scores[:, None], draw=draw, **told)
 
 
-def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result:
-    """`snapshot` of this model, of every organism that ships and of random weights, with the column `model`; the
-    evidence is this model's own, with random weights as a control."""
+def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0, data_dir: Path | None = None) -> Result:
+    """`snapshot` of this model and its random weights, on natural items where there is a `data_dir`, and of every
+    organism that ships, with the column `model`; the evidence is this model's own, with random weights as a control."""
     own = model.model_id.removeprefix(identity.PREFIX)
     own = own if own in identity.available() else Path(own).name
     others = {
@@ -427,8 +431,9 @@ def side_by_side(model: LanguageModel, *, n_items: int, seed: int = 0) -> Result
         for name in identity.available()
         if name != own
     }
-    table, found = snapshot(model, n_items=n_items, seed=seed, twins=None)
+    given = {"n_items": n_items, "seed": seed}
+    table, found = snapshot(model, twins=None, data_dir=data_dir, **given)
     tables = [table.assign(model=own)]
     for name, other in {**others, "random weights": randomised(model, seed)}.items():
-        tables.append(snapshot(other, n_items=n_items, seed=seed)[0].assign(model=name))
+        tables.append(snapshot(other, data_dir=None if name in others else data_dir, **given)[0].assign(model=name))
     return pd.concat(tables, ignore_index=True), found

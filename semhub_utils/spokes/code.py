@@ -6,10 +6,8 @@ found in the syntax tree and given as character offsets; which tokens lie there 
 
 import ast
 import itertools
-import platform
 import random
 import re
-import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import FRAMES, ROLES, concepts, surface, text
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import PublicSet, objects, origin, read_text
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, SteerItem, shuffled
+from semhub_utils.spokes.files import PublicSet, objects
+from semhub_utils.spokes.items import Items, LeftOut, SteerItem
 
 # Where programs come from
 
@@ -30,10 +27,6 @@ MBPP = PublicSet(
     "MBPP",
     tuple(folder + name for folder in ("mbpp/", "") for name in ("mbpp_release_v1.jsonl", "mbpp.jsonl")),
     "GitHub google-research/google-research or amazon-science/mxeval",
-    "google-research-datasets/mbpp",
-    "4bb6404fdc6cacfda99d4ac4205087b89d32030c",
-    ("train", "test", "validation", "prompt"),
-    "full",
 )
 
 
@@ -45,19 +38,13 @@ class Program:
     text: str
 
 
-def programs(n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
-    """`n` programs (all there are, if that is fewer), drawn by `seed`; what does not parse is left out and counted.
-    source: "generated", "mbpp" (its own file, `data_dir`/mbpp/mbpp_release_v1.jsonl or mbpp.jsonl; without `data_dir`
-    over the network) or "stdlib" (functions of the Python that runs this); None as of `origin`."""
-    source = origin("programs", source, "mbpp", data_dir, "stdlib")
-    if source == "mbpp":
-        found, rows = MBPP.read(data_dir, objects)
-        return found.take(itertools.starmap(_of_mbpp, rows)).some("program", data_dir or MBPP.repository).draw(n, seed)
-    found = Items(
-        source=GENERATED if source == GENERATED else f"standard library of Python {platform.python_version()}"
-    )
-    made = _generated(seed) if source == GENERATED else _stdlib(seed, found)
-    return found.take(itertools.starmap(_program, made), n)
+def programs(n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
+    """`n` programs (all there are, if that is fewer), drawn by `seed`: generated, or those of MBPP below `data_dir`
+    (mbpp/mbpp_release_v1.jsonl or mbpp.jsonl); what does not parse is left out and counted."""
+    if data_dir is None:
+        return Items().take(itertools.starmap(_program, _generated(seed)), n)
+    found, rows = MBPP.read(data_dir, objects)
+    return found.take(itertools.starmap(_of_mbpp, rows)).some("program", data_dir).draw(n, seed)
 
 
 @cache
@@ -92,21 +79,6 @@ def _of_mbpp(place: str, row: Mapping[str, object]) -> Program | LeftOut:
     if not all(isinstance(part, str) for part in parts):
         return LeftOut("neither code nor prompt and canonical_solution", place)
     return _program(f"mbpp/{str(row.get('task_id', place)).removeprefix('MBPP/')}", place, "".join(parts))
-
-
-def _stdlib(seed: int, found: Items) -> Iterator[tuple[str, str, str]]:
-    """Top-level functions of the standard library's modules, modules in an order drawn by `seed`."""
-    for path in shuffled(sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")), seed):
-        try:
-            source = read_text(path)
-        except SemhubError:
-            found.drop("not UTF-8", path.name)
-            continue
-        tree, rows = parse(source), source.split("\n")
-        for node in tree.body if tree else ():
-            if isinstance(node, ast.FunctionDef):
-                place = f"{path.name}:{node.lineno}"
-                yield f"stdlib/{place}", place, "\n".join(rows[node.lineno - 1 : node.end_lineno])
 
 
 def _generated(seed: int) -> Iterator[tuple[str, str, str]]:

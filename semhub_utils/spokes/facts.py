@@ -14,7 +14,7 @@ import numpy as np
 
 from semhub_utils.errors import need_one_of
 from semhub_utils.organism.world import Prompt, Sum, World
-from semhub_utils.spokes.items import Items, LensItem, Pair, PatchItem, SteerItem, Twin, interchange_items
+from semhub_utils.spokes.items import Items, LensItem, Pair, SteerItem, Twin
 
 LANGUAGES = {"english": "en", "spanish": "es", "chinese": "zh", "german": "de"}
 """Name -> what the shipped models' world calls a language."""
@@ -53,20 +53,20 @@ def _every(data_type: str, held_out: bool, world: World) -> Items:
     return Items(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
 
 
-def similarity_pairs(chosen: Sequence[Prompt]) -> list[Pair]:
+def similarity_pairs(chosen: Sequence[Prompt]) -> Items:
     """A prompt and its English twin. Group: relation and sentence form, so that only what is spoken of differs; anchor:
     the answer; words: the subject, or the two numbers of the prompt."""
-    return [
+    return Items(
         Pair(t.id, t.prompt, t.hub_prompt, t.group, t.cluster, t.hub_answer, _words(p))
         for t, p in zip(twins(chosen), chosen, strict=True)
-    ]
+    )
 
 
-def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
+def lens_items(chosen: Sequence[Prompt]) -> Items:
     """A prompt read for the English word of its answer and for the answer's own token, against the other answers that
     relation has in English; and for its word in a third language (German, or Spanish of German ones), against that of
     the others."""
-    items, answers, said = [], defaultdict(set), {}
+    items, answers, said = Items(), defaultdict(set), {}
     for p in chosen:
         third = "es" if p.type == "de" else "de"
         other = WORLD.prompt(p.item, third, p.form if isinstance(p.item, Sum) else 0).answer
@@ -83,10 +83,10 @@ def lens_items(chosen: Sequence[Prompt]) -> list[LensItem]:
     return items
 
 
-def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem]:
+def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> Items:
     """Each prompt steered towards another of its relation and form with another answer, drawn by `seed`, by the
     difference of the two English twins. Prompts without such another are left out."""
-    rng, items, known = np.random.default_rng(seed), [], twins(chosen)
+    rng, items, known = np.random.default_rng(seed), Items(), twins(chosen)
     for t in known:
         others = [q for q in known if q.group == t.group and q.answer != t.answer]
         if others:
@@ -95,27 +95,16 @@ def steering_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[SteerItem
     return items
 
 
-def english_twins(chosen: Sequence[Prompt]) -> list[LensItem]:
-    """The English twin of each prompt, to be continued with its own answer: what a model must know whose English states
-    are written into other runs."""
-    return [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in twins(chosen)]
-
-
-def patch_items(chosen: Sequence[Prompt], *, seed: int = 0) -> list[PatchItem]:
-    """Each prompt with another of its relation and form and one of another relation: see `interchange_items`."""
-    return interchange_items(twins(chosen), seed)
-
-
 def english_words() -> list[str]:
     """Every English word of the world: what counts as the dominant language's when a lens reading is coloured."""
     texts = [text for p in WORLD.prompts("en") for text in (p.prompt, p.answer)]
     return sorted({word for text in texts for word in text.replace(",", " ").replace(":", " ").split()})
 
 
-def twins(chosen: Sequence[Prompt]) -> list[Twin]:
+def twins(chosen: Sequence[Prompt]) -> Items:
     """The prompts with their English. Group: relation and sentence form; cluster: those about one thing stand and fall
     together."""
-    found = []
+    found = Items()
     for p in chosen:
         thing = f"{p.item.op}{p.item.result}" if isinstance(p.item, Sum) else p.item.subject
         group, texts = f"{p.relation} {p.form}", (p.prompt, p.english_prompt, p.answer, p.english_answer)

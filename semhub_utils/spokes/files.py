@@ -1,10 +1,8 @@
-"""Reading public data sets, from their own files or over the network: what cannot be used is left out and counted,
-never a silent zero."""
+"""Reading public data sets from their own files, or from the samples of them that come with the package: what cannot be
+used is left out and counted, never a silent zero."""
 
 import csv
 import gzip
-import io
-import itertools
 import json
 import os
 import zlib
@@ -13,75 +11,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError, half_characters, need, need_one_of
-from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.errors import SemhubError, half_characters, need
+from semhub_utils.spokes.items import Items
 
 csv.field_size_limit(2**28)  # of characters: a long text is no fault
-
+SAMPLES = Path(__file__).parents[1] / "samples"
+"""A `data_dir` that is always there: a part of each text set, with its licence, in the set's own form."""
 Entries = Iterator[tuple[str, Any]]
 """(place, entry) of what a file holds; place is "name:number", for messages."""
 
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A set that others publish. files: where its own may lie below a folder; source: who has them; repository,
-    revision, splits, config: on the hub, for a chapter that has no files."""
+    """A set that others publish. files: where its own may lie below a folder; source: who has them."""
 
     name: str
     files: tuple[str, ...]
     source: str
-    repository: str = ""
-    revision: str = ""
-    splits: tuple[str, ...] = ("train",)
-    config: str | None = None
+
+    def at(self, data_dir: str | Path) -> Path | None:
+        """The first of its files that is there."""
+        return next((path for name in self.files if (path := Path(data_dir) / name).exists()), None)
 
     def find(self, data_dir: str | Path) -> Path:
-        """The first of its files that is there. Raises SemhubError saying where it is had."""
-        for name in self.files:
-            if (path := Path(data_dir) / name).exists():
-                return path
-        raise SemhubError(
-            f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do."
-        )
+        """The same. Raises SemhubError saying where it is had, if none is there."""
+        path = self.at(data_dir)
+        need(path, f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do.")
+        return path
 
-    def read(self, data_dir: str | Path | None, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
-        """Items of this source, none yet, and (place, entry) of all that it holds: as `entries` reads its file below
-        `data_dir`, or without one all rows over the network, each a dict by column. Raises SemhubError where it is not
-        there, or cannot be read."""
-        if data_dir is None:
-            return Items(source=f"{self.repository}@{self.revision[:7]}"), self._rows()
+    def read(self, data_dir: str | Path, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
+        """Items of this source, none yet, and (place, entry) of all that it holds, as `entries` reads its file below
+        `data_dir`. Raises SemhubError where it is not there, or cannot be read."""
         path = self.find(data_dir)
-        found = Items(source=named(path))
+        found = Items(source=f"a sample of {self.name}" if SAMPLES in path.parents else named(path))
         return found, entries(path, found)
-
-    def _rows(self) -> Entries:
-        try:
-            import datasets  # only where a chapter asks for the network
-        except ImportError as error:
-            raise SemhubError(
-                f"{self.repository} is read over the network with the package datasets, which is not installed; `pip "
-                "install 'datasets>=4'`, or data_dir at a folder with the set's own files, would do."
-            ) from error
-        number = itertools.count(1)
-        for split in self.splits:
-            try:
-                rows = [*datasets.load_dataset(self.repository, self.config, revision=self.revision, split=split)]
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                which = ", ".join(filter(None, (self.config, split, self.revision[:7])))
-                raise SemhubError(
-                    f"{self.repository} ({which}) cannot be had from the hub ({type(error).__name__}); a connection, "
-                    "or data_dir at a folder with the set's own files, would do."
-                ) from error
-            yield from ((f"{self.repository}:{next(number)}", row) for row in rows)
-
-
-def origin(parameter: str, given: str | None, public: str, data_dir: str | Path | None, *others: str) -> str:
-    """Where a chapter's items come from: what its `parameter` names, or unasked the `public` set if there is a
-    `data_dir`, else "generated". The public set is read from `data_dir`, or without one over the network. Raises
-    SemhubError on a name that is neither of these nor one of `others`."""
-    found = given or (public if data_dir else GENERATED)
-    need_one_of(found, (GENERATED, public, *others), f"{parameter} is {given!r}")
-    return found
 
 
 def named(*paths: Path) -> str:
@@ -134,14 +97,27 @@ def objects(path: Path, found: Items) -> Entries:
 
 
 def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
-    """The rows of a CSV file by column name; without a `head`, `columns` are all there are. Raises SemhubError where
-    one is missing."""
-    rows = [row for row in csv.reader(io.StringIO(read_text(path))) if row]
-    names = [name.strip() for row in (rows[:1] if head else [columns]) for name in row]
+    """The rows of a CSV file by column name; without a `head`, `columns` are all there are. A quote that nothing closes
+    costs its line alone. Raises SemhubError where a column is missing."""
+    rows = [(number, row) for number, row in _records(read_text(path).split("\n")) if row != []]
+    names = [name.strip() for name in (rows[0][1] or () if rows else ()) if head] if head else [*columns]
     missing = min(set(columns) - set(names), default="")
     need(not missing, f"{path} has no column {missing!r} (it has {', '.join(names)}); one with it would do.")
-    for number, row in enumerate(rows[head:], 1 + head):
-        if len(row) == len(names):
+    for number, row in rows[head:]:
+        if row is not None and len(row) == len(names):
             yield f"{path.name}:{number}", dict(zip(names, row, strict=True))
         else:
-            found.drop("row of another length", f"{path.name}:{number}")
+            found.drop("row of another length" if row else "a quote that is not closed", f"{path.name}:{number}")
+
+
+def _records(rows: Sequence[str]) -> Iterator[tuple[int, list[str] | None]]:
+    """(number of its first line, cells) of every record; None for a line that begins none."""
+    at = 0
+    while at < len(rows):
+        reader = csv.reader((f"{rows[k]}\n" for k in range(at, len(rows))), strict=True)
+        try:
+            row, read = next(reader), reader.line_num
+        except csv.Error:
+            row, read = None, 1
+        yield at + 1, row
+        at += read

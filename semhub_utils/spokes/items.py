@@ -243,15 +243,19 @@ class Twin(NamedTuple):
     cluster: str
 
 
-def continued(twins: Sequence[Twin]) -> list[LensItem]:
-    """Each question, to be continued with its own answer: what a model must know before it is looked into."""
-    return [LensItem(t.id, t.prompt, {"own": (t.answer,)}, t.cluster) for t in twins]
+def continued(twins: list[Twin], hub: bool = False) -> list[LensItem]:
+    """Each question, or the same in the hub's, to be continued with its own answer: what a model must know before it is
+    looked into, or its states are written into other runs."""
+    sides = [(t.hub_prompt, {"own": (t.hub_answer,)}) if hub else (t.prompt, {"own": (t.answer,)}) for t in twins]
+    found = twins[:0]
+    found.extend(LensItem(t.id, *said, t.cluster) for t, said in zip(twins, sides, strict=True))
+    return found
 
 
-def interchange_items(twins: Sequence[Twin], seed: int) -> list[PatchItem]:
+def interchange_items(twins: list[Twin], seed: int) -> list[PatchItem]:
     """Each question with another of its group that has another answer, and with one of another relation, both drawn by
     `seed`. Group: its own; anchor: the expected answer. Questions without the former are left out."""
-    rng, items = np.random.default_rng(seed), []
+    rng, items = np.random.default_rng(seed), twins[:0]
     for p in twins:
         same = [q for q in twins if q.group == p.group and q.answer != p.answer and q.hub_answer != p.hub_answer]
         other = [q for q in twins if q.relation != p.relation]

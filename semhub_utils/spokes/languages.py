@@ -1,6 +1,7 @@
 """Natural languages: sentences of one meaning in two of them, running text, and the words of it with their English.
 
-Generated, or from NTREX-128; dictionaries are the lexicon of the shipped models' world, or CC-CEDICT's own file.
+Generated, or from NTREX-128. A dictionary is the lexicon of the shipped models' world, and for real text CC-CEDICT, or
+that lexicon with the book's concepts and the names of countries, languages, months and days in CLDR.
 """
 
 import itertools
@@ -9,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,6 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import (
     AND,
     FRAMES,
-    FULL_STOP,
     RELATIONS,
     Fact,
     all_facts,
@@ -29,28 +30,22 @@ from semhub_utils.organism.world import (
     text,
     tidy,
 )
+from semhub_utils.spokes.code import MBPP, programs
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
-from semhub_utils.spokes.files import PublicSet, lines, origin, read_text
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, Pair, Twin, source_of
+from semhub_utils.spokes.files import SAMPLES, PublicSet, lines, read_text
+from semhub_utils.spokes.items import Items, LeftOut, Pair, Twin, source_of
+from semhub_utils.spokes.translation import concepts as plain_concepts
 
-_SIDES = {
-    "english": ("src.eng", "eng_Latn"),
-    "spanish": ("ref.spa", "spa_Latn"),
-    "chinese": ("ref.zho-CN", "zho_Hans"),
-    "german": ("ref.deu", "deu_Latn"),
-}
+_SIDES = ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu", "ref.fra")
 NTREX = {
     language: PublicSet(
         "NTREX-128",
         tuple(f"{folder}newstest2019-{side}.txt" for folder in ("ntrex/NTREX-128/", "NTREX-128/", "")),
         "GitHub MicrosoftTranslator/NTREX",
-        "davidstap/NTREX",
-        "fd20d54141b6da952d5c68a2989472892489da0f",
-        ("test",),
-        config,
     )
-    for language, (side, config) in _SIDES.items()
+    for language, side in zip((*LANGUAGES, "french"), _SIDES, strict=True)
 }
+"""By language; French is in no world of ours, and where its file is missing it is not read."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +60,16 @@ class Parallel:
     document: str = ""
 
 
-def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
+def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None, spread: bool = False) -> Items:
     """`n` sentences (all there are, if that is fewer) in each language, drawn by `seed`: Parallel.
 
-    source: "generated" (scenes of the shipped models' world, with who does what to whom drawn at random) or "ntrex"
-    (NTREX-128 from `data_dir`/ntrex/NTREX-128, without `data_dir` over the network; a line that is empty in any
-    language is left out and counted); None as of `origin`. Raises SemhubError where files are missing or of unequal
-    length."""
-    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
+    Scenes of the shipped models' world, with who does what to whom drawn at random, or NTREX-128 of
+    `data_dir`/ntrex/NTREX-128; a line that is empty in any language is left out and counted. They are of as few
+    documents as can be, so that each has others of its own to be compared with; with `spread` of as many. Raises
+    SemhubError where files are missing or of unequal length."""
+    if data_dir is None:
         return Items(_scenes(n, seed))
-    sides = {language: _ntrex(language, data_dir) for language in LANGUAGES}
+    sides = {language: _ntrex(language, data_dir) for language in spoken(data_dir)}
     counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
     need(
         len(set(map(len, sides.values()))) == 1,
@@ -83,34 +78,37 @@ def parallel_sentences(n: int, *, seed: int, source: str | None = None, data_dir
     documents = _documents(data_dir, len(sides["english"]))
 
     def sentence(number: int, *row: str) -> Parallel | LeftOut:
-        texts, name = dict(zip(LANGUAGES, map(str.strip, row), strict=True)), f"ntrex:{number}"
+        texts, name = dict(zip(sides, map(str.strip, row), strict=True)), f"ntrex:{number}"
         whole = Parallel(name, texts, "ntrex", document=documents[number - 1])
         return whole if all(texts.values()) else LeftOut("empty line", name)
 
     found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
-    found.take(map(sentence, itertools.count(1), *sides.values()))
-    return _whole(found.some("sentences", data_dir or NTREX["english"].repository), n, seed)
+    found.take(map(sentence, itertools.count(1), *sides.values())).some("sentences", data_dir)
+    order = list(dict.fromkeys(s.document or s.id for s in found))
+    place = {order[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(order)))}
+    seen, rank = Counter(), {}
+    for s in found:
+        rank[s.id] = (seen[s.document or s.id] if spread else 0, place[s.document or s.id])
+        seen[s.document or s.id] += 1
+    return found.but(sorted(found, key=lambda s: rank[s.id])[:n])
 
 
-def _whole(sentences: Items, n: int, seed: int) -> Items:
-    """`n` of them drawn by `seed`, document by document, so that each has others of its own to be compared with."""
-    documents = list(dict.fromkeys(s.document or s.id for s in sentences))
-    place = {documents[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(documents)))}
-    return sentences.but(sorted(sentences, key=lambda s: place[s.document or s.id])[:n])
+def spoken(data_dir: str | Path | None = None) -> list[str]:
+    """The languages that there is text in."""
+    return [name for name in NTREX if name in LANGUAGES or data_dir and NTREX[name].at(data_dir)]
 
 
-def running_text(
-    language: str, n: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
-) -> Items:
+def running_text(language: str, n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
     """`n` lines of running text of one language: the shipped models' own kind of line, or NTREX-128's, as above."""
-    need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
-    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
+    known = spoken(data_dir)
+    need_one_of(language, known, f"There is no language {language!r} here")
+    if data_dir is None:
         make, rng = Generators(WORLD), random.Random(f"running text {language} {seed}")
         return Items(text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n))
     read = _ntrex(language, data_dir)
     places = (LeftOut("empty line", f"ntrex:{number}") for number in itertools.count(1))
     found = read.but().take(line if line.strip() else empty for line, empty in zip(read, places, strict=False))
-    return found.some("text", data_dir or NTREX[language].repository).draw(n, seed)
+    return found.some("text", data_dir).draw(n, seed)
 
 
 def _scenes(n: int, seed: int) -> list[Parallel]:
@@ -123,24 +121,24 @@ def _scenes(n: int, seed: int) -> list[Parallel]:
     return list(found.values())
 
 
-def _ntrex(language: str, data_dir: str | Path | None) -> Items:
+def _ntrex(language: str, data_dir: str | Path) -> Items:
     """The lines of NTREX-128 in one language, empty ones among them."""
-    found, rows = NTREX[language].read(data_dir, lambda path, _: enumerate(read_text(path).splitlines()))
-    return found.but(row if isinstance(row, str) else row["text"] or "" for _, row in rows)
+    found, rows = NTREX[language].read(data_dir, lambda path, _: read_text(path).removesuffix("\n").split("\n"))
+    return found.but(rows)
 
 
-def _documents(data_dir: str | Path | None, n: int) -> list[str]:
+def _documents(data_dir: str | Path, n: int) -> list[str]:
     """The document of each of `n` lines; "" where the list of them is missing or of another release."""
-    path = NTREX["english"].find(data_dir).parents[1] / "DOCUMENT_IDS.tsv" if data_dir else None
-    names = read_text(path).split() if path and path.is_file() else []
-    return names if len(names) == n else [""] * n
+    path = NTREX["english"].find(data_dir).parents[1] / "DOCUMENT_IDS.tsv"
+    names = read_text(path).removesuffix("\n").split("\n") if path.is_file() else []
+    return [name.strip() for name in names] if len(names) == n else [""] * n
 
 
 def halves(sentences: Sequence[Parallel], language: str) -> Items:
     """The first half of each sentence's words (of Chinese ones, signs), to be continued with the second, beside that of
     the English: Twin. Group and cluster: the document, as what a document is about would look like what a sentence
     says; where there is none, the cluster is the sentence, and all are of one group."""
-    need_one_of(language, LANGUAGES, f"There is no language {language!r} here")
+    need_one_of(language, [*NTREX], f"There is no language {language!r} here")
 
     def halved(text: str, name: str) -> tuple[str, str]:
         gap, units = ("", list(text.strip())) if name == "chinese" else (" ", text.split())
@@ -157,6 +155,7 @@ def halves(sentences: Sequence[Parallel], language: str) -> Items:
 # Pairs of sentences
 
 CONTINUATION = {n: said if n == "chinese" else f" {said}" for n, said in PHRASES["this represents"].items()}
+CONTINUATION |= {"french": " Cela représente"}
 """What the paper puts behind a full stop in English and Chinese, so that something is to come; the others are ours."""
 WORLD_CONTINUATION = {name: AND[code] if code == "zh" else f" {AND[code]}" for name, code in LANGUAGES.items()}
 """The same for the shipped models, which know no such words: "and", in place of the full stop."""
@@ -188,7 +187,7 @@ def ended(text: str, language: str, ending: str, continuation: Mapping[str, str]
     if ending == "no full stop":
         return re.sub(r"(?<=\w)\W+$", "", text)
     bare = _STOP.sub("", text.rstrip())
-    stop = "" if _ENDED.search(bare) else FULL_STOP[LANGUAGES[language]]
+    stop = "" if _ENDED.search(bare) else "。" if language == "chinese" else "."
     if ending == "full stop":
         return bare + stop
     return bare + (stop if continuation is not WORLD_CONTINUATION else "") + continuation[language]
@@ -215,7 +214,7 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
     words: what it speaks of, or the sentence itself."""
     found = []
     for b, a in itertools.combinations(sentences[0].texts, 2):
-        alone = [s for s in sentences if not _words_compared(s.texts[a]) & _words_compared(s.texts[b])]
+        alone = [s for s in sentences if not words_compared(s.texts[a]) & words_compared(s.texts[b])]
         dropped = {"a word in common": len(sentences) - len(alone)}
         series = a if b == "english" else f"{b}-{a}"
         for ending in (*ENDINGS, SHARED) if b == "english" else ENDINGS[:1]:
@@ -236,15 +235,17 @@ def _pairs(kept: Sequence[Parallel], a: str, b: str, ending: str, continuation: 
 
 
 def _halves(kept: Sequence[Parallel], side: str) -> list[str]:
-    """Whether each is of the shorter or the longer half of its document."""
+    """Whether each is of the shorter or the longer half of its document; of one of few sentences, neither."""
     found = {}
     for document in {s.document for s in kept}:
         own = sorted((s for s in kept if s.document == document), key=lambda s: len(s.texts[side]))
-        found |= {s.id: "longer" if 2 * k >= len(own) else "shorter" for k, s in enumerate(own)}
+        halves = ("shorter", "longer") if len(own) > 3 else ("all", "all")
+        found |= {s.id: halves[2 * k >= len(own)] for k, s in enumerate(own)}
     return [found[s.id] for s in kept]
 
 
-def _words_compared(text: str) -> set[str]:
+def words_compared(text: str) -> set[str]:
+    """The words of a text that another must not have."""
     return set(_SHARED.findall(text.casefold()))
 
 
@@ -322,9 +323,24 @@ class Dictionary(dict[str, Entry]):
 
 
 def dictionary(language: str, data_dir: str | Path | None = None) -> Dictionary:
-    """For real text CC-CEDICT where it knows the language ("chinese"); else the lexicon of the generated world."""
-    real = data_dir is not None and language == "chinese"
-    return cedict(data_dir) if real else world_dictionary(LANGUAGES[language])
+    """The lexicon of the generated world. For real text CC-CEDICT where it knows the language ("chinese"); else that
+    lexicon, as far as it has the language, with the book's concepts and CLDR's names."""
+    if data_dir is None:
+        return world_dictionary(LANGUAGES[language])
+    if language == "chinese":
+        return cedict(data_dir)
+    said = {c.words[language]: Entry((c.key,), "noun", c.kind) for c in plain_concepts()}
+    said = (world_dictionary(LANGUAGES[language]) if language in LANGUAGES else {}) | said
+    said |= {row[language]: Entry((row["english"],), "name", row["kind"]) for row in names()}  # with their capitals
+    return Dictionary(Items(said.items(), "the book's lexicon and concepts, CLDR"))
+
+
+@cache
+def names() -> tuple[dict[str, str], ...]:
+    """Of countries, languages, months and days, in every language, by CLDR: kind, key, next (the key of the language
+    that is official there, or of what comes after), and the names."""
+    head, *rows = (line.split("\t") for line in read_text(SAMPLES / "cldr/names.tsv").removesuffix("\n").split("\n"))
+    return tuple(dict(zip(head, row, strict=True)) for row in rows)
 
 
 def world_dictionary(language: str) -> Dictionary:
@@ -385,25 +401,23 @@ class TypeTexts:
         return [of[line] for line in lines]
 
 
-def split_texts(
-    n_items: int, n_counted: int, *, seed: int, source: str | None = None, data_dir: str | Path | None = None
-) -> Items:
+def split_texts(n_items: int, n_counted: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
     """`n_items` lines to read and up to `n_counted` other ones to count tokens in, of every type: TypeTexts.
 
     No line is in both halves, so a token cannot get its type from the very text in which it is looked for. The lines
     read mean the same in every language, so that a lens that speaks English can be asked whether it says the words of
-    this line's translation or of another's. source, as for `parallel_sentences`: "generated" (the four languages and
-    code, two facts of one relation in each line read, and sums in digits) or "ntrex" (the four languages). Raises
-    SemhubError where `n_counted` is below 1, or no line is left to count in."""
+    this line's translation or of another's. Generated are the four languages and code, two facts of one relation in
+    each line read, and sums in digits; of `data_dir`, the languages of NTREX-128 and, where they are there, programs of
+    MBPP. Raises SemhubError where `n_counted` is below 1, or no line is left to count in."""
     need(n_counted >= 1, f"n_counted is {n_counted}; a whole number from 1 would do.")
-    if origin("sentences", source, "ntrex", data_dir) == GENERATED:
+    if data_dir is None:
         return Items(_generated_types(n_items, n_counted, seed))
-    sentences = parallel_sentences(n_items, seed=seed, source="ntrex", data_dir=data_dir)
+    sentences = parallel_sentences(n_items, seed=seed, data_dir=data_dir, spread=True)
     groups = tuple(s.group for s in sentences)
     clusters = tuple(s.document or s.id for s in sentences)
     found = sentences.but()
-    for name in LANGUAGES:
-        every = running_text(name, n_items + n_counted, seed=seed, source="ntrex", data_dir=data_dir)
+    for name in sentences[0].texts:
+        every = running_text(name, n_items + n_counted, seed=seed, data_dir=data_dir)
         read, twins = (tuple(s.texts[side] for s in sentences) for side in (name, "english"))
         counted = _others(every, read, n_counted)
         need(
@@ -412,6 +426,11 @@ def split_texts(
             "fewer items would do.",
         )
         found.append(TypeTexts(name, read, counted, twins if name != "english" else (), groups, clusters))
+    if MBPP.at(data_dir):
+        some = programs(n_counted, seed=seed, data_dir=data_dir)
+        every, half = [program.text for program in some], min(n_items // 4, len(some) // 2)
+        found.append(TypeTexts("code", tuple(every[:half]), tuple(every[half:])))
+        found.source = f"{found.source}, {some.source}"
     return found
 
 

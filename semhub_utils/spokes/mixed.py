@@ -13,12 +13,13 @@ from semhub_utils.errors import need
 from semhub_utils.inputs import Input
 from semhub_utils.organism.corpus import Ask, Generators, forms
 from semhub_utils.organism.world import TYPES, World, text, tidy
-from semhub_utils.spokes import audio, vision
-from semhub_utils.spokes.files import lines
+from semhub_utils.spokes import audio, languages, vision
+from semhub_utils.spokes.code import programs
+from semhub_utils.spokes.files import SAMPLES, lines
 from semhub_utils.spokes.items import Items
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+|[^\w\s]")  # a character of Chinese is one
-BANK, TWICE = 6000, 2
+BANK, FEW, TWICE = 6000, 80, 2
 
 
 def text_for(
@@ -68,16 +69,25 @@ def _lines(told: dict, n: int, seed: str, types: Sequence[str] = TYPES) -> list[
 
 
 @cache
-def bank_texts(model_id: str, types: tuple[str, ...] = TYPES) -> tuple[str, ...]:
+def bank_texts(model_id: str, types: tuple[str, ...] = TYPES, *, natural: bool = False) -> tuple[str, ...]:
     """Texts in which every word stands TWICE, the first of a text not counted: of BANK lines of each type of the
-    model's own world, or of the book's for a model of none, those with a word that has not stood so often before."""
+    model's own world, or of the natural texts that ship, those with a word that has not stood so often before."""
     seen, found = Counter(), []
-    for line in dict.fromkeys(_lines(_card(model_id), BANK * len(types), "bank", types)):
+    lines = _natural(types) if natural else _lines(_card(model_id), BANK * len(types), "bank", types)
+    for line in dict.fromkeys(lines):
         words = WORD.findall(line)[1:]
         if any(seen[word] < TWICE for word in words):
             seen.update(words)
             found.append(line)
     return tuple(found)
+
+
+def _natural(types: Sequence[str]) -> list[str]:
+    """Of the samples that ship, FEW lines of news in each language and a quarter as many programs; or English alone."""
+    names = ["english"] if [*types] == ["en"] else languages.spoken(SAMPLES)
+    news = [languages.running_text(name, FEW, seed=0, data_dir=SAMPLES) for name in names]
+    code = programs(FEW // 4 if len(names) > 1 else 0, seed=0, data_dir=SAMPLES)
+    return [line for some in (*news, [program.text for program in code]) for line in some]
 
 
 def questions(sense: str, n: int, *, seed: int) -> list[Input]:

@@ -7,7 +7,7 @@ in front (`* cookie ( x _ 4 ) ; ...`). Who does what to whom is in the role word
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import starmap, zip_longest
@@ -16,17 +16,11 @@ from pathlib import Path
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import ROLES, TAG
 from semhub_utils.spokes.facts import WORLD
-from semhub_utils.spokes.files import PublicSet, lines, origin
-from semhub_utils.spokes.items import GENERATED, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
+from semhub_utils.spokes.files import PublicSet, lines
+from semhub_utils.spokes.items import Items, LeftOut, LensItem, Pair, PatchItem, shuffled
 
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
-COGS = PublicSet(
-    "COGS",
-    ("cogs/train.tsv", "train.tsv"),
-    "GitHub najoungkim/COGS",
-    "Punchwe/COGS",
-    "aa6e0aa15d17bcda7dd5ca8530c2819b70f6d516",
-)
+COGS = PublicSet("COGS", ("cogs/train.tsv", "train.tsv"), "GitHub najoungkim/COGS")
 SCENES = 2000  # that items are drawn from
 _TERM = re.compile(r"(?:\* )?(\w+(?: \. \w+)*) \( (x _ \d+|\w+)(?: , (x _ \d+|\w+))? \)")
 
@@ -82,14 +76,13 @@ class Meaning:
         return f"{first} AND" if all(part.startswith(f"{self.verb} . ") for part in (first, rest)) else ""
 
 
-def meanings(*, seed: int, source: str | None = None, data_dir: str | Path | None = None) -> Items:
-    """All sentences with their forms that can be read: Meaning. source: "generated" (scenes of the shipped models'
-    world, drawn by `seed`) or "cogs" (`data_dir`/cogs/train.tsv, without `data_dir` over the network); None as of
-    `origin`. Raises SemhubError where no line can be used."""
-    if origin("sentences", source, "cogs", data_dir) == GENERATED:
+def meanings(*, seed: int, data_dir: str | Path | None = None) -> Items:
+    """All sentences with their forms that can be read: Meaning. Scenes of the shipped models' world, drawn by
+    `seed`, or those of `data_dir`/cogs/train.tsv. Raises SemhubError where no line can be used."""
+    if data_dir is None:
         return Items(_scenes(seed))
     found, rows = COGS.read(data_dir, lines)
-    return found.take(starmap(meaning_of, rows)).some("sentence with its logical form", data_dir or COGS.repository)
+    return found.take(starmap(meaning_of, rows)).some("sentence with its logical form", data_dir)
 
 
 def _scenes(seed: int) -> list[Meaning]:
@@ -102,9 +95,9 @@ def _scenes(seed: int) -> list[Meaning]:
     return list(found.values())
 
 
-def meaning_of(place: str, row: str | Mapping[str, str | None]) -> Meaning | LeftOut:
-    """The meaning that a line of COGS's file gives, or a row of its columns `input` and `output`."""
-    cells = row.split("\t") if isinstance(row, str) else [row[of] or "" for of in ("input", "output") if of in row]
+def meaning_of(place: str, row: str) -> Meaning | LeftOut:
+    """The meaning that a line of COGS's file gives."""
+    cells = row.split("\t")
     if len(cells) < 2:
         return LeftOut("missing column", place)
     words, form, terms, roles = cells[0].split(), cells[1].strip(), [], defaultdict(set)
@@ -207,7 +200,7 @@ def role_items(known: Items, n: int, *, seed: int) -> Items:
         others = dict(zip(dict(m.names), rng.sample(every, len(m.names)), strict=True))
         prompt = " ".join(others.get(word, word) for word in before)
         targets, wrong = {"role": (role,)}, {"role": tuple(r for r in ROLES if r != role)}
-        items.append(LensItem(f"{m.id} {name}", prompt, targets, _cue(m, name, before), wrong, str(len(before))))
+        items.append(LensItem(f"{m.id} {name}", prompt, targets, cue(m, name, before), wrong, str(len(before))))
     return found.but(items).some("proper name with something to read before it")
 
 
@@ -225,7 +218,7 @@ def _named(known: Sequence[Meaning]) -> Iterator[tuple[str, Meaning, str] | Left
                 yield next(iter(roles)), m, name
 
 
-def _cue(m: Meaning, name: str, before: Sequence[str]) -> str:
+def cue(m: Meaning, name: str, before: Sequence[str]) -> str:
     """What a reader has to go by, just before the name: "by" or "to" with the verb, or the last words."""
     if before[-1] in ("by", "to"):
         verb = next(predicate.split(" . ")[0] for predicate, arguments in m.terms if name in arguments)

@@ -85,7 +85,7 @@ def task(language: str, n_items: int, *, seed: int, tagged: bool, data_dir: str 
         found = _texts(path)
         note = f"The {language.title()} prompts are texts of {path.name}. {found.left_out}".strip()
     else:
-        found = Items(_openings(language, seed))
+        found = Items(_openings(language, seed), GENERATED if tagged else "the book's lexicon")
         note = f"The {language.title()} prompts are made here; the paper's are texts of {SOURCE}."
     line = f"{TAG[LANGUAGES[language]]} : " if tagged else f"All text is in {language.title()}.\n"
     drawn = found.draw(n_items, seed)

@@ -65,7 +65,7 @@ COGS = "A cat was seen by Emma .\tcat ( x _ 1 ) AND see . agent ( x _ 3 , Emma )
 @hypothesis.given(changed(COGS.encode()) | st.lists(WORDS).map(lambda rows: "\t".join(rows).encode()))
 def test_cogs(content):
     def read(folder):
-        return semantics.meanings(seed=0, source="cogs", data_dir=folder)
+        return semantics.meanings(seed=0, data_dir=folder)
 
     read_or_refused(read, {"cogs/train.tsv": content})
 
@@ -77,9 +77,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["code", "prompt", "canonical_so
 @few
 @hypothesis.given(changed(MBPP.encode()) | ROWS.map(lambda rows: "\n".join(map(dumped, rows)).encode()))
 def test_mbpp(content):
-    found = read_or_refused(
-        lambda folder: code.programs(99, seed=0, source="mbpp", data_dir=folder), {"mbpp/mbpp.jsonl": content}
-    )
+    found = read_or_refused(lambda folder: code.programs(99, seed=0, data_dir=folder), {"mbpp/mbpp.jsonl": content})
     for program in found or ():
         program.source.encode()  # of whole characters
 
@@ -108,7 +106,7 @@ def test_ntrex(content):
     }
 
     def read(folder):
-        return languages.parallel_sentences(9, seed=0, source="ntrex", data_dir=folder)
+        return languages.parallel_sentences(9, seed=0, data_dir=folder)
 
     read_or_refused(read, dict.fromkeys(names.values(), b"One.\nTwo.\n") | {names["ref.deu"]: content})
 

@@ -1,0 +1,204 @@
+// What holds of which model: draws the matrix of a page from the JSON beside it, and shows a cell's claims in place.
+// A model's claims come as a classic script when they are first asked for, so that it works from disk as well.
+(() => {
+  const base = document.currentScript?.src.replace(/[^/]*$/, "") ?? "";
+  const given = {}, waiting = {};
+  window.semhubHolds = (slug, data) => { given[slug] = data; waiting[slug]?.forEach((tell) => tell(data)); };
+  // The claims of a model, as semhub_utils.holds.script writes them.
+  window.semhubModel = (slug) => new Promise((tell, fail) => {
+    if (given[slug]) return tell(given[slug]);
+    (waiting[slug] ??= []).push(tell);
+    if (waiting[slug].length > 1) return;
+    const script = document.createElement("script");
+    script.src = `${base}holds/${slug}.js`;
+    script.onerror = () => { delete waiting[slug]; fail(new Error(`The results of ${slug} are not there.`)); };
+    document.head.append(script);
+  });
+
+  const made = (tag, attributes = {}, ...inside) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+    node.append(...inside.filter((one) => one !== null && one !== ""));
+    return node;
+  };
+  const cut = (x) => (x === null || x === undefined ? "–" : Math.abs(x) < 1000 ? `${+(+x).toPrecision(3)}` : x.toFixed(0)).replace("-", "−");
+  const band = (of) => `${cut(of.statistic ?? of.value)}${of.low === null || of.low === undefined ? "" : ` [${cut(of.low)}, ${cut(of.high)}]`}`;
+  const pOf = (p) => (p === null || p === undefined ? null : p < 0.001 ? "p < 0.001" : `p = ${cut(p)}`);
+  const named = (key) => key.replace(/[^\p{L}\p{N}_.-]+/gu, "-");
+  const familyOf = (claim) => claim.id.split("/").slice(0, 2).join("/");
+
+  // Value by depth with its interval; the null's bound dotted, controls thin.
+  function curve(claim) {
+    const own = claim.curves[""], [w, h] = [300, 90], layers = own.layers;
+    const numbers = Object.values(claim.curves).flatMap((of) => [...of.values, ...(of === own ? [...of.low, ...of.high, ...own.null_high] : [])]).filter((v) => v !== null);
+    if (layers.length < 2 || !numbers.length) return null;
+    const low = Math.min(0, ...numbers), high = Math.max(0, ...numbers), span = high - low || 1;
+    const x = (i) => (layers[i] / claim.n_layers) * (w - 4) + 2, y = (v) => h - 4 - ((v - low) / span) * (h - 8);
+    const points = (values) => values.map((v, i) => (v === null ? "" : `${x(i).toFixed(1)},${y(v).toFixed(1)}`)).filter(Boolean);
+    const svg = (tag, of) => { const n = document.createElementNS("http://www.w3.org/2000/svg", tag); Object.entries(of).forEach((a) => n.setAttribute(...a)); return n; };
+    const label = `By depth, from layer ${layers[0]} to ${layers.at(-1)}: from ${cut(own.values[0])} to ${cut(own.values.at(-1))}`;
+    const box = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label, class: "holds-curve" });
+    box.append(svg("line", { x1: 0, x2: w, y1: y(0), y2: y(0), class: "zero" }));
+    box.append(svg("polygon", { points: [...points(own.low), ...points(own.high).reverse()].join(" "), class: "band" }));
+    box.append(svg("polyline", { points: points(own.null_high).join(" "), class: "null" }));
+    for (const [name, of] of Object.entries(claim.curves)) box.append(svg("polyline", { points: points(of.values).join(" "), class: name ? "control" : "own" }));
+    return box;
+  }
+
+  function strip(claim, marks) {
+    const word = claim.verdict === "explained by" ? `explained by ${claim.by}` : claim.verdict;
+    const controls = Object.entries(claim.controls ?? {}).map(([name, of]) => `${name} ${band(of)}`).join("; ");
+    const facts = [
+      [claim.unit, claim.statistic === null ? null : `${band(claim)} at layer ${claim.layer} of ${claim.n_layers}${claim.place ? `, ${claim.place}` : ""}`],
+      ["p, corrected", pOf(claim.p)],
+      ["Items", `${claim.n}, ${claim.n_units} independent units`],
+      ["Controls", controls || null],
+      ["Planted effects found", claim.found ? `${claim.found.k} of ${claim.found.m}` : null],
+      ["Form", claim.form ?? null],
+      ["Of", typeof claim.items === "string" ? claim.items : null],
+      ["Rule", claim.reason],
+    ];
+    const list = made("dl", {}, ...facts.filter(([, of]) => of !== null).map(([name, of]) => made("div", {}, made("dt", {}, name), made("dd", {}, of))));
+    return made("article", { "data-verdict": claim.verdict },
+      made("p", { class: "head" }, made("span", { "aria-hidden": "true" }, `${marks[claim.verdict]} `), made("strong", {}, word), ` ${claim.claim}`),
+      claim.paper ? made("p", { class: "paper" }, `The paper: ${claim.paper}`) : null,
+      claim.stale ? made("p", {}, "Stale: the experiment says something else today than when this was recorded.") : null,
+      made("details", {}, made("summary", {}, "Numbers"), list, curve(claim) ?? ""));
+  }
+
+  function provenance(data, claims, row) {
+    const run = data.runs[claims[0]?.chapter] ?? {};
+    const files = Object.entries(run.files ?? {}).map(([name, sha]) => `${name} (sha256 ${sha.slice(0, 12)}…)`).join(", ");
+    const versions = Object.entries(run.versions ?? {}).map((of) => of.join(" ")).join(", ");
+    const told = data.predicted[row], facts = [data.name, files, `items: ${run.data}`, `${Math.round(run.seconds)} s`, versions, (run.finished ?? "").slice(0, 10)];
+    return made("div", { class: "from" },
+      told ? made("p", {}, `Predicted before the run: ${told.verdict}. ${told.reason}`) : null,
+      made("p", {}, `From: ${facts.filter(Boolean).join("; ")}.`));
+  }
+
+  function matrix(box) {
+    const { models, rows, kinds, marks, own } = JSON.parse(box.querySelector("script").textContent);
+    if (!models.length) return box.append(made("p", {}, "No results were found when this page was built."));
+    const key = (row, model) => `row-${named(row.key)}--${model.slug}`;
+    const select = (name, label, values) => made("label", {}, `${label} `, made("select", { name }, made("option", { value: "" }, "all"), ...values.map((v) => made("option", {}, v))));
+    const types = [...new Set(rows.flatMap((row) => row.cells.flatMap((cell) => Object.keys(cell.types ?? {}))))].filter(Boolean).sort();
+    const real = models.some((model) => !model.known), count = made("p", { class: "count", "aria-live": "polite" });
+    const ticks = models.map((model, k) => made("label", {}, made("input", { type: "checkbox", value: model.slug, checked: real ? !model.known || k < 2 : k < 6 }), ` ${model.label}`));
+    const tools = made("form", { class: "tools", "aria-label": "What is shown" },
+      select("type", "Data type", types), select("part", "Claims of", ["the paper", "the book"]), select("verdict", "Verdict", kinds),
+      made("fieldset", {}, made("legend", {}, "Models"), ...ticks));
+    const head = made("tr", {}, made("th", { scope: "col" }, "Experiment"), ...models.map((m) => made("th", { scope: "col", "data-model": m.slug }, m.label, m.said ? made("small", {}, m.said) : null)));
+    const table = made("table", {}, made("thead", {}, head));
+
+    function filled(td, cell, id, type) {
+      const kind = type && cell.types ? kindOf(cell.types[type]) : cell.kind;
+      td.dataset.kind = kind ?? "";
+      if (cell.how) return td.replaceChildren(made("details", {}, made("summary", {}, `${marks[cell.kind]} ${cell.said}`), made("code", {}, cell.how)));
+      const inside = [made("span", { "aria-hidden": "true" }, marks[kind] ?? "–"), made("span", { class: "said" }, type ? cell.types[type] ?? "no such claim" : cell.said)];
+      if (!type && cell.number) inside.push(made("span", { class: "value" }, cell.number));
+      const where = [type ? "" : cell.where, cell.stale ? "stale" : ""].filter(Boolean).join(" · ");
+      if (where) inside.push(made("span", { class: "where" }, where));
+      const button = made("button", { type: "button", id, "aria-expanded": "false" }, ...inside);
+      button.addEventListener("click", () => toggle(button));
+      td.replaceChildren(button);
+    }
+    const kindOf = (verdict) => kinds.find((kind) => verdict?.startsWith(kind) && !(kind === "holds" && verdict.startsWith("holds weakly")));
+
+    let group = null, body = null;
+    const lines = rows.map((row) => {
+      if (row.group !== group) {
+        group = row.group;
+        body = table.appendChild(made("tbody", {}, made("tr", { class: "group" }, made("th", { colspan: models.length + 1, scope: "rowgroup" }, group))));
+      }
+      const name = /^\d+$/.test(row.key) ? `${row.key} ${row.name}` : row.name.replace("/", ": ");
+      const cells = row.cells.map((cell, k) => made("td", { "data-model": models[k].slug, "data-label": models[k].label }));
+      const line = body.appendChild(made("tr", {}, made("th", { scope: "row" }, name, row.said ? made("small", {}, row.said) : null), ...cells));
+      line.row = row;
+      return line;
+    });
+
+    function close() {
+      box.querySelector("tr.open")?.remove();
+      box.querySelector('[aria-expanded="true"]')?.setAttribute("aria-expanded", "false");
+    }
+    async function toggle(button) {
+      const open = button.getAttribute("aria-expanded") === "true", td = button.closest("td"), line = td.closest("tr");
+      close();
+      if (open) return;
+      button.setAttribute("aria-expanded", "true");
+      history.replaceState(null, "", `#${button.id}`);
+      const inside = made("td", { colspan: models.length + 1 }, "Loading …");
+      line.after(made("tr", { class: "open" }, inside));
+      try {
+        const data = await window.semhubModel(td.dataset.model), { key: which } = line.row, type = tools.elements.type.value;
+        const mine = data.claims.filter((claim) => (claim.row === "own" ? familyOf(claim) === which : String(claim.row) === which && claim.paper));
+        const shown = type ? mine.filter((claim) => claim.id.split("/").slice(2).join("/") === type) : mine;
+        const title = made("h3", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: `#${button.id}` }, "link"));
+        const shut = made("button", { type: "button" }, "Close");
+        shut.addEventListener("click", () => { close(); button.focus(); });
+        inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
+      } catch (error) {
+        inside.textContent = error.message;
+      }
+    }
+
+    function refresh() {
+      const { type, part, verdict } = Object.fromEntries(["type", "part", "verdict"].map((n) => [n, tools.elements[n].value]));
+      const on = new Set(ticks.map((label) => label.firstChild).filter((tick) => tick.checked).map((tick) => tick.value));
+      let shown = 0;
+      close();
+      for (const cell of table.querySelectorAll("[data-model]")) cell.hidden = !on.has(cell.dataset.model);
+      for (const line of lines) {
+        const { row } = line, cells = [...line.querySelectorAll("td")];
+        cells.forEach((td, k) => filled(td, row.cells[k], key(row, models[k]), type));
+        const here = cells.filter((td) => !td.hidden && (!verdict || td.dataset.kind === verdict));
+        cells.forEach((td) => td.classList.toggle("pale", Boolean(verdict) && td.dataset.kind !== verdict));
+        const has = !type || row.cells.some((cell, k) => on.has(models[k].slug) && cell.types?.[type]);
+        line.hidden = !has || !here.length || (part && (part === "the book") !== (row.group === own));
+        shown += line.hidden ? 0 : here.length;
+      }
+      for (const some of table.tBodies) some.hidden = [...some.rows].slice(1).every((line) => line.hidden);
+      count.textContent = `${shown} cells shown.`;
+    }
+    tools.addEventListener("change", refresh);
+    tools.addEventListener("submit", (event) => event.preventDefault());
+    box.append(tools, count, made("div", { class: "box", tabindex: "0", role: "region", "aria-label": "What holds of which model" }, table));
+    refresh();
+
+    function fromAddress() {
+      const id = decodeURIComponent(location.hash.slice(1)), model = models.find((one) => id.endsWith(`--${one.slug}`));
+      if (!id.startsWith("row-") || !model) return;
+      ticks.forEach((label) => { if (label.firstChild.value === model.slug) label.firstChild.checked = true; });
+      refresh();
+      const button = document.getElementById(id);
+      if (button) { button.click(); button.scrollIntoView({ block: "center" }); }
+    }
+    addEventListener("hashchange", fromAddress);
+    fromAddress();
+  }
+
+  // A chart of claims' curves shows those of another model instead: its specification with that model's numbers. Rows
+  // that are no claim's, or of a reading that no claim rests on, are left out. null where the model has none of them.
+  window.semhubSwapped = (spec, claims, chapter) => {
+    const find = (id) => claims.find((c) => c.id === `${chapter}/${id}`) ?? claims.find((c) => c.id.endsWith(`/${id}`));
+    const out = structuredClone(spec);
+    let any = false;
+    for (const [name, values] of Object.entries(out.datasets ?? {})) {
+      if (!values.some((row) => row.claim)) continue;
+      const kinds = new Map();
+      for (const row of values) kinds.set([row.claim, row.of, row.series, row.reading].join("|"), row);
+      out.datasets[name] = [...kinds.values()].flatMap((row) => {
+        const claim = row.claim && find(row.claim), control = row.of && row.of !== row.series ? row.series : "";
+        const of = claim?.curves[control];
+        if (!of || (row.reading && row.reading !== claim.reading)) return [];
+        const layers = of.layers ?? claim.curves[""].layers, at = (k, i) => of[k]?.[i] ?? null;
+        any = true;
+        return layers.map((layer, i) => ({ ...row, layer, depth: layer / claim.n_layers, value: at("values", i), low: at("low", i), high: at("high", i), null_high: at("null_high", i), n: claim.n, p: null }));
+      });
+    }
+    return any ? out : null;
+  };
+
+  const start = () => document.querySelectorAll(".holds").forEach(matrix);
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start); else start();
+})();
