@@ -21,7 +21,14 @@ from semhub_utils.spokes import audio, code, languages, semantics, vision
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 TIMES = int(os.environ.get("SEMHUB_FUZZ", 25))
-few = hypothesis.settings(max_examples=TIMES, deadline=None, derandomize=TIMES < 100, database=None)
+few = hypothesis.settings(
+    max_examples=TIMES,
+    deadline=None,
+    derandomize=TIMES < 100,
+    database=None,
+    phases=[hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * (TIMES >= 100)],  # to shrink takes minutes
+    suppress_health_check=[*hypothesis.HealthCheck],
+)
 ODD = [*'\u2028\x85\x00\ufeff\t\r\x0c",é中👍[{/\\', "\ud800"]
 WORDS = st.text(st.sampled_from([*"ab .(){};1_*\n", *ODD[:-1]]), max_size=40)
 JSON = st.recursive(
