@@ -86,7 +86,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["code", "prompt", "canonical_so
 def test_mbpp(content):
     found = read_or_refused(lambda folder: code.programs(99, seed=0, data_dir=folder), {"mbpp/mbpp.jsonl": content})
     for program in found or ():
-        program.source.encode()  # of whole characters
+        program.text.encode()  # of whole characters
 
 
 CEDICT = "# a remark\n中 中 [zhong1] /middle/center/\n國 国 [guo2] /(old) country/to rule/\n".encode() * 3
