@@ -386,7 +386,7 @@ parts.curves(
 
 # %%
 asked = {name: natural.questions(name, 250, **source) for name in names}
-every = [twin for some in asked.values() for twin in some]
+every = [*{twin.hub_prompt: twin for some in asked.values() for twin in some}.values()]
 english = continued(every, hub=True)
 answers = chapter.knows(
     words.task_table, english, "answer the English questions whose states are written", series="english"

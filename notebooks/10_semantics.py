@@ -216,7 +216,7 @@ prompts = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
 placed = core.readable(model, placed, lambda item: item.prompt)
 fit = {item.id for item in placed}  # without another sentence before them they are shorter, and fit too
-anywhere = [item for item in prompts if item.id in fit]
+anywhere = prompts.but(item for item in prompts if item.id in fit)
 others = tuple(semantics.form_words(known))
 glue("unused", placed.left_out or "Every name had something to read before it.")
 [(item.prompt, item.targets["role"][0]) for item in anywhere[:6]]

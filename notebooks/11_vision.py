@@ -206,7 +206,8 @@ colours.claims(
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
 read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
-nouns = chapter.run(regions.RightWords("nouns"), read, readings=True, name="nouns")
+both = regions.words_of([*read["things"], *read["colours"]])
+nouns = chapter.run(regions.RightWords("nouns", words=both), read, readings=True, name="nouns")
 
 # %% tags=["hide-input"]
 nouns.curves(
@@ -260,7 +261,8 @@ nouns.claims(
 
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
-segments = chapter.run(regions.RightWords("segments"), named, readings=True, name="segments")
+both = regions.words_of([*named["things"], *named["colours"]])
+segments = chapter.run(regions.RightWords("segments", words=both), named, readings=True, name="segments")
 segments.curves(
     "segments",
     "Is an area's word likelier there than others?",

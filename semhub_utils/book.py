@@ -37,6 +37,7 @@ from traitlets.config import Config
 
 from .errors import SemhubError, need
 from .identity import (
+    COPIED,
     atomically,
     beside,
     digest,
@@ -358,6 +359,7 @@ def _kernels(started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *KERNEL_OPTIONS]
     forks = sys.platform == "linux"  # elsewhere libraries may not survive it
     if forks:
+        os.environ[COPIED] = "1"
         forkserver.set_forkserver_preload(["semhub_utils.book", "semhub_utils.chapter", "ipykernel.kernelapp"])
 
     class Manager(AsyncKernelManager):

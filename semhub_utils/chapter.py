@@ -1,6 +1,7 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
+from semhub_utils.identity import COPIED, PREFIX
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
@@ -20,6 +22,7 @@ from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.strips import answer
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
@@ -215,3 +218,8 @@ def begin(
     if n_items and checked["n_items"] is None:
         checked["n_items"] = n_items[not own]
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
+
+
+if os.environ.get(COPIED):  # what every chapter needs of the shipped models' world is made once for all kernels
+    bank_texts(f"{PREFIX}hub")
+    bank_texts(f"{PREFIX}hub", ("en",))

@@ -305,7 +305,8 @@ class Sample:
         there = np.unique(self.units)
         of_units = np.zeros((DRAWS, sums.shape[1]))
         of_units[:, there], of_seeds = _times(m, DRAWS, seed), _times(n_seeds, DRAWS, seed + 1)
-        total = np.einsum("ds,dsl->dl", of_seeds, np.einsum("du,sul->dsl", of_units, sums))
+        of_both = (of_units @ sums.swapaxes(0, 1).reshape(sums.shape[1], -1)).reshape(DRAWS, n_seeds, -1)
+        total = np.einsum("ds,dsl->dl", of_seeds, of_both)
         return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
 
     def bounds(

@@ -280,6 +280,7 @@ def _of_tokenizer(tokenizer: Any) -> str:
 PREFIX = "organism:"
 RANDOM = "random:"  # before the name of a model: its architecture and tokenizer with weights of no training
 CARD = "card.json"
+COPIED = "SEMHUB_COPIED"  # set where a process is begun that kernels are copied from
 FITTED = {name: f"{name}.safetensors" for name in ("tuned", "jacobian")}  # readings made for one model
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 

@@ -170,6 +170,8 @@ class Reader:
         self.tokens: dict[str, str] = {}
         self.ids: dict[str, int | None] = {}
         self.view = cache(self._view)
+        self.known: dict[tuple, Encoding] = {}  # by content
+        self.kept = 0  # bytes
         parts = {"image": getattr(processor, "image_processor", None), "sound": self.hearing}
         for medium, name in MEDIA.items():
             if parts[medium] and (token := getattr(processor, f"{name}_token", None)):
@@ -206,15 +208,19 @@ class Reader:
         return front + prompt.text
 
     def read(self, prompts: Mapping[int, Input]) -> dict[int, Encoding]:
-        """Read prompts by their number; beyond `KEPT_BYTES`, what was made of pictures and sounds is not kept, but made
-        anew whenever it is asked for."""
-        read, kept = {}, 0
+        """Read prompts by their number, those of one content once; beyond `KEPT_BYTES`, what was made of pictures and
+        sounds is not kept, but made anew whenever it is asked for."""
+        if self.kept > KEPT_BYTES:
+            self.known, self.kept = {}, 0
+        read = {}
         for number, prompt in prompts.items():
-            again = partial(self._read, prompt, f"Prompt {number}")
-            encoding, extras = again()
-            kept += sum(value.nbytes for value in extras.values())
-            asked = extras.copy if kept <= KEPT_BYTES else lambda again=again: again()[1]
-            read[number] = replace(encoding, extras=asked)
+            if (key := _content(prompt)) not in self.known:
+                again = partial(self._read, prompt, f"Prompt {number}")
+                encoding, extras = again()
+                self.kept += sum(value.nbytes for value in extras.values())
+                asked = extras.copy if self.kept <= KEPT_BYTES else lambda again=again: again()[1]
+                self.known[key] = replace(encoding, extras=asked)
+            read[number] = self.known[key]
         return read
 
     def _process(self, prompt: Input, where: str) -> tuple[dict, Mapping]:
@@ -328,6 +334,13 @@ class Reader:
             start, end = change["span"]
             laid = laid[:start] + change["replacement"] + laid[end:]
         return laid
+
+
+def _content(prompt: Input) -> tuple:
+    """What tells a prompt from others."""
+    seen = ((image.size, rgb(image).tobytes()) for image in prompt.images)
+    heard = ((sound.rate, np.asarray(sound.samples, np.float64).tobytes()) for sound in prompt.sounds)
+    return prompt.text, *((about, hashlib.sha256(of).digest()) for about, of in (*seen, *heard))
 
 
 def _digest(extras: Mapping[str, Tensor]) -> str:

@@ -360,6 +360,11 @@ class LanguageModel:
 
     # Running
 
+    @property
+    def plain(self) -> bool:
+        """Whether what is read now depends on weights and prompts alone, and may be kept."""
+        return not (self.store.off or self.hooked or self.written)
+
     def run(
         self,
         ids: Int[Tensor, "item token"],

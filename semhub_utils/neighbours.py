@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -32,7 +33,7 @@ TEMPERATURE = 0.05
 FEWEST = 20  # different tokens
 STATES, LAYERS = 2, 5  # of a token, at each layer; and of these as many, evenly
 BANKS = 3  # of a model that are kept
-ENTRIES = 2**22  # of the largest table of rows and states of the bank
+ENTRIES = 2**20  # of the largest table of rows and tokens of the bank
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Bank:
     texts: Sequence[Encoding]
     sites: Sequence[Sequence[tuple[int, int]]]
     column: Int[Tensor, " vocab"]
-    states: dict[Hashable, Float[Tensor, "token state hidden"]] = field(default_factory=dict)
+    states: dict[Hashable, Float[Tensor, "state token hidden"]] = field(default_factory=dict)
 
-    def of(self, model: LanguageModel) -> Float[Tensor, "token state hidden"]:
+    def of(self, model: LanguageModel) -> Float[Tensor, "state token hidden"]:
         """The states of every token's sites at LAYERS layers."""
         kept = not model.hooked  # else states are changed for a while
         if kept and model.weights in self.states:
@@ -57,7 +58,8 @@ class Bank:
         found = hidden_states(model, self.texts, positions=[sorted(some) for some in wanted], layers=layers)
         row = {of: k for k, of in enumerate(zip(found.item.tolist(), found.position.tolist(), strict=True))}
         at = torch.tensor([[row[site] for site in some] for some in self.sites], device=found.hidden.device)
-        states = normalize(found.hidden[at].to(model.device, torch.float32), dim=-1).flatten(1, 2)
+        states = normalize(found.hidden[at].to(model.device, torch.float32), dim=-1)
+        states = states.flatten(1, 2).transpose(0, 1).contiguous()
         if kept:
             self.states.clear()
             self.states[model.weights] = states
@@ -78,13 +80,13 @@ class Neighbours(ThroughUnembedding):
     random_weights: ClassVar[bool] = False
     by_layer: ClassVar[bool] = False
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of a SHA-256 over the texts."""
         said = repr((self.texts, self.captions, self.ahead, STATES, LAYERS, TEMPERATURE))
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def at_patches(self) -> "Neighbours":
         return replace(self, texts=self.captions, captions=(), ahead=False) if self.captions else self
 
@@ -98,19 +100,22 @@ class Neighbours(ThroughUnembedding):
     def inputs(
         self, model: LanguageModel, hidden: Float[Tensor, "site layer hidden"], layers: Sequence[int]
     ) -> Float[Tensor, "site layer token"]:
-        """The largest cosine with a state of each token of the bank, over TEMPERATURE."""
+        """The largest cosine with a state of each token of the bank, over TEMPERATURE; last, of what is in none."""
         states = bank_of(model, self).of(model)
-        rows, flat = normalize(hidden.to(model.device, torch.float32), dim=-1).flatten(0, 1), states.flatten(0, 1)
-        parts = rows.split(max(1, ENTRIES // len(flat)))
-        near = torch.cat([(part @ flat.T).unflatten(1, states.shape[:2]).amax(2) for part in parts])
-        return near.unflatten(0, hidden.shape[:2]) / TEMPERATURE
+        rows, near = normalize(hidden.to(model.device, torch.float32), dim=-1).flatten(0, 1), []
+        for part in rows.split(max(1, ENTRIES // states.shape[1])):
+            best = part @ states[0].T
+            for some in states[1:]:
+                torch.maximum(best, part @ some.T, out=best)
+            near.append(best)
+        near = torch.cat(near) / TEMPERATURE
+        far = near.amin(1, keepdim=True) - math.log(max(1, model.vocab_size - near.shape[1]))
+        return torch.cat([near, far], 1).unflatten(0, hidden.shape[:2])
 
     def unembed(
         self, model: LanguageModel, x: Float[Tensor, "row token"], vocab: slice | Tensor
     ) -> Float[Tensor, "row vocab"]:
-        column = bank_of(model, self).column
-        missing = math.log(max(1, len(column) - x.shape[1]))
-        return torch.cat([x, x.amin(1, keepdim=True) - missing], 1)[:, column[vocab]]
+        return x[:, bank_of(model, self).column[vocab]]
 
 
 def _plain(prompt: Prompt) -> str:
@@ -121,7 +126,7 @@ def _plain(prompt: Prompt) -> str:
     return "" if senses else prompt.text
 
 
-_banks: WeakKeyDictionary[LanguageModel, dict[Neighbours, Bank]] = WeakKeyDictionary()
+_banks: WeakKeyDictionary[LanguageModel, dict[str, Bank]] = WeakKeyDictionary()
 
 
 def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
@@ -129,8 +134,8 @@ def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
     Special tokens and the first position, which is unlike all others, are left out. Raises SemhubError where the texts
     have fewer than FEWEST different tokens."""
     kept = _banks.setdefault(model, {})
-    if reading in kept:
-        return kept[reading]
+    if reading.fingerprint in kept:
+        return kept[reading.fingerprint]
     encodings, special = cut(model, dict.fromkeys(reading.texts)), {*model.tokenizer.all_special_ids}
     sites: dict[int, list[tuple[int, int]]] = {}
     for number, e in enumerate(encodings):
@@ -143,5 +148,5 @@ def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
     column[torch.tensor([*sites], device=model.device)] = torch.arange(len(sites), device=model.device)
     while len(kept) >= BANKS:
         del kept[next(iter(kept))]
-    kept[reading] = Bank(encodings, [[of[k % len(of)] for k in range(STATES)] for of in sites.values()], column)
-    return kept[reading]
+    some = [[of[k % len(of)] for k in range(STATES)] for of in sites.values()]
+    return kept.setdefault(reading.fingerprint, Bank(encodings, some, column))

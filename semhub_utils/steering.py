@@ -255,7 +255,7 @@ def beginning(
         return None, 0
     store, weights = model.store, model.weights
     nodes = [store.path(root_of(model, e), e.ids[:start])[-1] for e in encodings]
-    found = {node: store.past(weights, node) for node in nodes}
+    found = {node: store.kept("past", weights, node) for node in nodes}
     if missing := [k for k, node in enumerate(nodes) if found[node] is None and nodes.index(node) == k]:
         past = getattr(model.run(pad(encodings)[missing, :start], keep=True), "past_key_values", None)
         if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):

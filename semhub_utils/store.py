@@ -125,17 +125,21 @@ class Store:
         self._kept.move_to_end(number)
         return self._kept[number][1][1]
 
-    def past(self, weights: Hashable, node: int):
-        """The keys and values of a beginning, or None where they are not kept."""
-        if (key := ("past", weights, node)) not in self._kept:
+    def kept(self, *key: Hashable):
+        """What was kept under a key, or None."""
+        if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         return self._kept[key][1]
 
+    def keep(self, held, nbytes: int, *key: Hashable) -> None:
+        """Keep something that was made of states, such as keys and values: what it is, of which weights and what."""
+        if key not in self._kept and self._room(nbytes):
+            self._kept[key] = nbytes, held
+
     def keep_past(self, weights: Hashable, node: int, past) -> None:
         nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in past.layers)
-        if ("past", weights, node) not in self._kept and self._room(nbytes):
-            self._kept["past", weights, node] = nbytes, past
+        self.keep(past, nbytes, "past", weights, node)
 
     def clear(self) -> bool:
         """Forget what is kept, for want of memory; whether there was any."""

@@ -357,7 +357,7 @@ class Said(core.Experiment):
 
     def fit(self, model, items):
         kept = labelled(items, [(item.label,) for item in items])
-        return Kept(kept, more=Labels.of_items(kept))
+        return Kept(kept, more=Labels.among(kept))
 
     def read(self, reader, kept, prompts, reading):
         rng, of, n = np.random.default_rng(self.seed), kept.more.of, len(kept.more.names)

@@ -80,13 +80,15 @@ class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
     emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
     whether a model of such is a control. parts: the label of items that have to be read together, where each seed of
-    random weights may read its own share of them. columns: what its rows have besides the usual, if there are any."""
+    random weights may read its own share of them; shared: whether each share is given all prompts, which
+    are then not one by one the items'. columns: what its rows have besides the usual, if there are any."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
     readings: ClassVar[Sequence[str]] = ("normed",)
     random_weights: ClassVar[bool] = True
     parts: ClassVar[str] = ""
+    shared: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, model: LanguageModel, items: Sequence) -> Kept:
@@ -186,7 +188,7 @@ def _read(
         beside[name] = _owned(kept, [(None, experiment.beside(other, kept, prompts, reading))])
     noise = []
     for twin, part in zip(twins, _parts(experiment, kept, len(twins)), strict=True):
-        some = prompts if part is None else list(compress(prompts, part))
+        some = prompts if part is None or experiment.shared else list(compress(prompts, part))
         noise.append((part, experiment.beside(randomised(model, twin), kept.only(part), some, reading)))
     if noise:
         beside["random weights"] = _owned(kept, noise)
@@ -195,7 +197,7 @@ def _read(
 
 def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, " item"] | None]:
     """Which items each seed of random weights reads, where it need not read them all: about as many each."""
-    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items)
+    by_item = kept.prompts is None or len(kept.prompts) == len(kept.items) or experiment.shared
     labels = kept.labels(experiment.parts) if experiment.parts and by_item else []
     sizes = Counter(labels)
     if len(sizes) < n or n < 2:

@@ -243,7 +243,7 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, 
     the layer that the verdict rests on. They have no random weights beside them as a control: they are that control."""
     rows = []
     for s in range(seed, seed + models):
-        _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=())
+        _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=(), brief=True)
         rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | numbers_of(e, there=True))
     return pd.DataFrame(rows).assign(experiment="random-weights")
 

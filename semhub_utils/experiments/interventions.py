@@ -58,6 +58,7 @@ class Chosen:
     strength: float
     vectors: Vectors
     resolved: Any
+    of_items: ClassVar = ("choosing", "vectors", "resolved")
 
     def reported(self, side: Items | None = None) -> Items:
         """The items that are reported on, or some of them."""

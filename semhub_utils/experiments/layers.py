@@ -20,7 +20,7 @@ from semhub_utils.experiments.core import Claim, Experiment
 from semhub_utils.experiments.numbers import Chance, Drawn, Exchange, Given, Kept, Numbers, Scores
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import Scores as Said
-from semhub_utils.lens import lens
+from semhub_utils.lens import lens, reading_of
 from semhub_utils.models import LanguageModel
 from semhub_utils.pairings import codes, least_permutation_p, random_pairings
 from semhub_utils.spokes.items import LensItem
@@ -78,6 +78,9 @@ class TokenTypes:
 def count_tokens(model: LanguageModel, texts: Sequence[TypeTexts]) -> TokenTypes:
     """Counts of every token in the counted lines of each type. Raises SemhubError on fewer than two types, or where no
     type has a token."""
+    key = "tokens", *((some.name, tuple(some.counted)) for some in texts)
+    if known := model.store.kept(*key):
+        return known
     need(len(texts) > 1, f"Text of {len(texts)} data type was given; of two or more would do.")
     special = torch.zeros(model.vocab_size, dtype=torch.bool)
     special[[i for i in model.tokenizer.all_special_ids if i < model.vocab_size]] = True
@@ -88,7 +91,9 @@ def count_tokens(model: LanguageModel, texts: Sequence[TypeTexts]) -> TokenTypes
         counts[:, column] = torch.bincount(ids, minlength=model.vocab_size)[: model.vocab_size]
     counts[special] = 0
     need(counts.any(), f"The tokenizer of {model.model_id} knows no token of the texts; one that does would do.")
-    return TokenTypes(tuple(some.name for some in texts), counts, special)
+    found = TokenTypes(tuple(some.name for some in texts), counts, special)
+    model.store.keep(found, counts.nbytes, *key)
+    return found
 
 
 def lines(model: LanguageModel, some: TypeTexts) -> list[LensItem]:
@@ -326,8 +331,13 @@ class Shares(Experiment):
 
 
 def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, reading: str, drawn: bool) -> Heard:
-    """Lines through one reading of the lens; a few numbers per line and layer are kept. drawn: with the mixture."""
-    n_types, classes = len(counted.names), counted.classes
+    """Lines through one reading of the lens, once for all that is asked of them; a few numbers per line and layer are
+    kept. drawn: with the mixture."""
+    n_types, classes, way = len(counted.names), counted.classes, reading_of(model, reading)
+    key = "heard", model.weights, way.name, way.fingerprint, tuple(prompts), hash(classes.numpy().tobytes())
+    known = model.store.kept(*key, True) or model.store.kept(*key, drawn)
+    if known and model.plain:
+        return known
     shape = (len(prompts), model.n_layers + 1)
     share = torch.zeros(*shape, classes.shape[1], dtype=torch.float64)
     bits = torch.zeros(2, *shape, 2, dtype=torch.float64)  # sums of bits and of weights, as counted and shuffled
@@ -343,7 +353,10 @@ def heard(model: LanguageModel, prompts: Sequence[str], counted: Counted, readin
         if drawn:
             mixed += said.mixture.double()
     entropy, chance = (bits[..., 0] / bits[..., 1]).numpy()
-    return Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
+    found = Heard(share[..., :-n_types].numpy(), entropy, chance, mixed.numpy() if drawn else None)
+    if model.plain:
+        model.store.keep(found, share.nbytes + mixed.nbytes, *key, drawn)
+    return found
 
 
 # ---- the words of the line ----

@@ -204,6 +204,7 @@ class _Heard:
     answers: TargetTable
     prompts: list[Encoding]
     first: list[Encoding]
+    of_items: ClassVar = ("prompts", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,8 @@ class AnimalPush(Push):
     released: tuple[float, ...] = RELEASED_DOSES
     chosen: Kept | None = None
     random_weights: ClassVar[bool] = True
+    parts: ClassVar[str] = "id"
+    shared: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("condition", "strength", "class", "control")
     name: ClassVar[str] = "push"
     reread: ClassVar[bool] = True
@@ -361,6 +364,8 @@ class AnimalPush(Push):
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         of, at, alone = kept.more.reported(), kept.more.layer, replace(self, strengths=(kept.more.strength,))
+        if not of.any():
+            return {}
         own = self.vectors(reader, replace(kept, more=kept.more.resolved))[OTHER][of]
         found = alone.conditions(reader, kept, {OTHER: Way(own[:, None, at], at, control=False)})
         return self.claimed(kept, found) | self.dose(reader, kept, found)

@@ -64,7 +64,7 @@ class Weighed:
 
     @property
     def own(self) -> ByLayer:
-        return np.einsum("ilw,iw->il", self.values, self.weights)
+        return (self.values @ self.weights[..., None])[..., 0]
 
     def exchanged(self, pairings: Pairings) -> Float[np.ndarray, "draw layer"]:
         by_layer = ((numbers @ self.weights.T)[:, None] for numbers in np.moveaxis(self.values, 1, 0))  # one at a time
@@ -89,7 +89,7 @@ class Summed:
 def summed(of: Exchangeable, columns: Columns) -> Exchangeable:
     """`of` summed over layers, as columns say."""
     if isinstance(of, Answers):
-        return Answers(np.einsum("ila,lc->ica", of.values, columns), of.target)
+        return Answers((of.values.swapaxes(1, 2) @ columns).swapaxes(1, 2), of.target)
     return Summed(of, columns)
 
 
@@ -98,9 +98,9 @@ class Kept:
     """The items that one model can be asked, and why the others went.
 
     target: the index of each item's own answer, for all numbers or by series. more: what the experiment resolved, such
-    as a table of words (with a method `only` where it has a part for each item). prompts: what is read, where that is
-    not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the run,
-    for what an experiment names and draws by itself.
+    as a table of words (with `of_items`, the fields that have a part for each item). prompts: what is read, where that
+    is not each item's own prompt. found: what was measured to find them, shown whatever is left. series, seed: of the
+    run, for what an experiment names and draws by itself.
     """
 
     items: Sequence[Any]
@@ -121,10 +121,8 @@ class Kept:
         """These items alone; all of them for None."""
         if of is None:
             return self
-        target, more = self.target, self.more.only(of) if hasattr(self.more, "only") else self.more
-        if target is not None:
-            target = {name: at[of] for name, at in target.items()} if isinstance(target, Mapping) else target[of]
-        return replace(self, items=list(compress(self.items, of)), target=target, more=more)
+        target = None if self.target is None else some_of(self.target, of)
+        return replace(self, items=list(compress(self.items, of)), target=target, more=resolved_of(self.more, of))
 
     def labels(self, name: str) -> list:
         return [getattr(item, name) if name else "" for item in self.items]
@@ -144,6 +142,21 @@ class Kept:
     def own(self, values: "Values", series: str = "") -> ByLayer:
         """The numbers of each item's own answer."""
         return self.exchangeable(values, series).own if exchanges(values) else values
+
+
+def resolved_of(more: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What an experiment resolved, of these items."""
+    names = getattr(more, "of_items", ())
+    return replace(more, **{name: some_of(getattr(more, name), of) for name in names}) if names else more
+
+
+def some_of(by_item: Any, of: Bool[np.ndarray, " item"]) -> Any:
+    """What there is of each item, or that by name, of these items."""
+    if isinstance(by_item, Mapping):
+        return {name: some_of(each, of) for name, each in by_item.items()}
+    if isinstance(by_item, list):
+        return list(compress(by_item, of))
+    return by_item[of] if hasattr(by_item, "shape") else resolved_of(by_item, of)
 
 
 Drawn = Callable[[int, int], Sequence[Float[np.ndarray, "draw layer"]]]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -44,9 +44,7 @@ class _Asked:
 
     words: TargetTable
     of: Mapping[str, Int[np.ndarray, " item"]]
-
-    def only(self, some: Bool[np.ndarray, " item"]) -> "_Asked":
-        return replace(self, of={outcome: words[some] for outcome, words in self.of.items()})
+    of_items: ClassVar = ("of",)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,18 @@ class Near(Alike):
         return self.read(reader, kept, prompts, reading)
 
 
+@dataclass(frozen=True)
+class Said(Lens):
+    """The probabilities of `Lens` alone, of which nothing is claimed."""
+
+    random_weights: ClassVar[bool] = False
+    claims: ClassVar[tuple[Claim, ...]] = ()
+
+    def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[str], reading: str) -> Numbers:
+        found = super().read(reader, kept, prompts, reading)
+        return {key: of for key, of in found.items() if key[0] == "lens-probability"}
+
+
 def snapshot(
     model: LanguageModel,
     *,
@@ -109,9 +121,9 @@ def snapshot(
     else:
         asked = natural.asked_types(n_items, seed=seed, data_dir=data_dir)
     for series, of in asked.items():
-        for experiment, items in zip((Near(), Lens("english", "own")), of, strict=True):
+        for experiment, items in zip((Near(), Said("english", "own")), of, strict=True):
             table, claims = run(experiment, model, items, series=series, seed=seed, twins=twins)
-            own = table[table.experiment.isin([*KEPT, *CURVES])]
+            own = table[table.experiment.isin([*KEPT, *CURVES])] if len(table) else table
             tables.append((own[own.control.fillna("") == ""] if "control" in own else own).assign(type=series))
             found += claims
     return pd.concat(tables, ignore_index=True), found

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from semhub_utils.spokes.audio import SLOT, Clip, heard
 from semhub_utils.spokes.items import PICTURES, LensItem
 from semhub_utils.spokes.vision import Picture, SeenItem, alone, names
 from semhub_utils.states import hidden_states, stream_states
-from semhub_utils.tokens import label, target_table, word_forms
+from semhub_utils.tokens import TargetTable, label, target_table, word_forms
 
 PROBABILITY, FIRST, RANK, ENTROPY = "probability", "first", "rank", "entropy"
 TIMES = 8  # equal parts of a clip in the figure over time
@@ -48,28 +48,37 @@ def read_regions(
     """What the lens says in every region (positions of a prompt; several to a prompt, in order) of groups of tokens,
     `ids[group]`: the log of the mean PROBABILITY over the positions; the share of positions at which one of them comes
     FIRST; the mean of the best RANK among them; and of all tokens the mean ENTROPY [region, layer, 1], in nats. nan
-    for an empty region."""
+    for an empty region. What was read once of a picture or sound is taken from the handle's store."""
     positions = [sorted({*chain(*some)}) for some in regions]
     options = {"top_k": int(FIRST in wanted), "rank": RANK in wanted, "entropy": ENTROPY in wanted}
-    options["reading"] = reading_of(reader, "raw" if reading == RELEASED else reading).at_patches
+    options["reading"] = way = reading_of(reader, "raw" if reading == RELEASED else reading).at_patches
+    store, encodings = reader.store, reader.encode(prompts)
+    about = reader.weights, way.name, way.fingerprint, tuple(ids.tolist()), tuple(map(tuple, groups))
+    keys = [
+        (*about, e.content, tuple(e.ids), tuple(map(tuple, some))) for e, some in zip(encodings, regions, strict=True)
+    ]
     measures = {
         PROBABILITY: lambda seen: word_logprobs(seen.logprob, groups),
         FIRST: lambda seen: torch.cat([torch.isin(seen.top_ids, ids[list(group)]) for group in groups], -1),
         RANK: lambda seen: torch.stack([seen.rank[..., list(group)].amin(-1) for group in groups], -1),
         ENTROPY: lambda seen: seen.entropy[..., None],
     }
-    found: dict[str, list[list[Tensor]]] = {what: [[] for _ in regions] for what in wanted}
-    for states in stream_states(reader, prompts, positions=positions):
-        for i in states.item.unique().tolist():  # one picture of hundreds of patches at a time
-            own = states.item == i
+    found = {what: [store.kept(what, *key) if reader.plain else None for key in keys] for what in wanted}
+    left = [i for i, places in enumerate(positions) if places and any(of[i] is None for of in found.values())]
+    for states in stream_states(reader, [encodings[i] for i in left], positions=[positions[i] for i in left]):
+        for n in states.item.unique().tolist():  # one picture of hundreds of patches at a time
+            own, i = states.item == n, left[n]
             row = {place: k for k, place in enumerate(states.position[own].tolist())}
             seen = lens(reader, states.hidden[own], targets=ids, **options)
             for what in wanted:
-                values = measures[what](seen).double()
+                values, parts = measures[what](seen).double(), []
                 for part in (values[[row[place] for place in region]] for region in regions[i]):
                     of_logs = part.logsumexp(0) - part.new_tensor(len(part)).log()
-                    found[what][i].append(of_logs if what == PROBABILITY else part.mean(0))
-    return {what: torch.stack([*chain(*of)]).numpy() for what, of in found.items()}
+                    parts.append(of_logs if what == PROBABILITY else part.mean(0))
+                found[what][i] = whole = torch.stack(parts)
+                if reader.plain:
+                    store.keep(whole, whole.nbytes, what, *keys[i])
+    return {what: torch.cat([some for some in of if some is not None]).numpy() for what, of in found.items()}
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Against:
 
     weights: Float[np.ndarray, "item word"]
     why: str
+    of_items: ClassVar = ("weights",)
 
     def claimed(self, values: ByWord, reading: str, first: bool = False, **elsewhere: ByWord) -> Scores:
         """The weighed sums of shares of positions, or of logarithms of probabilities; as released, of probabilities.
@@ -128,6 +138,16 @@ class Renamed:
 
 
 @dataclass(frozen=True)
+class _Shown:
+    """The words, the number of each item's picture, and what counts for and against it, by whether as released."""
+
+    table: TargetTable
+    pictures: list[int]
+    against: dict[bool, Against]
+    of_items: ClassVar = ("pictures", "against")
+
+
+@dataclass(frozen=True)
 class RightWords(Experiment):
     """At an item's positions (`SeenItem`), does the lens read its right words rather than its wrong ones?
 
@@ -137,13 +157,17 @@ class RightWords(Experiment):
     words shuffled among the items of a group, an anchor's together; and words having changed names. Controls: pictures
     with `nothing` on them, and of areas the rest of the picture ("elsewhere"). Words of several tokens count by the
     first; items left without right or wrong words, or without a position, are dropped and counted. Curves: the
-    probabilities (`<named>-probability`, series "right" and "wrong").
+    probabilities (`<named>-probability`, series "right" and "wrong"). words: those of all series, so that a picture is
+    read once for them all.
     """
 
     named: str
     first: bool = False
     nothing: tuple[str, ...] = PICTURES
+    words: tuple[str, ...] = ()
     readings: ClassVar[tuple[str, ...]] = ("normed", RELEASED)
+    parts: ClassVar[str] = "cluster"
+    shared: ClassVar[bool] = True
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -151,7 +175,7 @@ class RightWords(Experiment):
         return (Claim(self.named, nulls=(Exchange(), Renamed()), **said),)
 
     def fit(self, model: LanguageModel, items: Sequence[SeenItem]) -> Kept:
-        table = target_table(model, [w for i in items for some in (i.right, i.wrong, *i.released) for w in some])
+        table = target_table(model, self.words or words_of(items))
         shown = {id(item.picture.image): item.prompt for item in items}  # a picture is read once for all its items
         number, encodings = {image: k for k, image in enumerate(shown)}, model.encode([*shown.values()])
         known, kept, dropped = {*table.words}, [], Counter()
@@ -167,30 +191,35 @@ class RightWords(Experiment):
                 kept.append(item)
         pictures = [number[id(item.picture.image)] for item in kept]
         against = {how: Against(_weights(table.words, kept, how), "no words as released") for how in (True, False)}
-        return Kept(kept, dropped, more=(table, pictures, against), prompts=[*shown.values()])
+        return Kept(kept, dropped, more=_Shown(table, pictures, against), prompts=[*shown.values()])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
         here, elsewhere = self._numbers(reader, kept, prompts, reading, SeenItem.places, SeenItem.elsewhere)
-        against, shown = kept.more[2][reading == RELEASED], here if self.first else np.exp(here)
+        against, shown = kept.more.against[reading == RELEASED], here if self.first else np.exp(here)
         beside = {"elsewhere": elsewhere} if np.isfinite(elsewhere).any() else {}  # of whole pictures there is none
         claimed = {(self.named, ""): against.claimed(here, reading, self.first, **beside)}
         return claimed | against.sides(f"{self.named}-probability", ("right", "wrong"), shown)
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
         [here] = self._numbers(reader, kept, prompts, reading, SeenItem.places)
-        return {(self.named, ""): kept.more[2][reading == RELEASED].claimed(here, reading, self.first)}
+        return {(self.named, ""): kept.more.against[reading == RELEASED].claimed(here, reading, self.first)}
 
     def _numbers(
         self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str, *places: Callable
     ) -> list[ByWord]:
         """Of every word at each of these places of the items, the share of positions or the log of the probability."""
-        (table, pictures, _), encodings = kept.more, reader.encode(prompts)
+        table, pictures, encodings = kept.more.table, kept.more.pictures, reader.encode(prompts)
         regions: list[list] = [[] for _ in prompts]
         for item, k in zip(kept.items, pictures, strict=True):
             regions[k] += [place(item, encodings[k]) for place in places]
         what = FIRST if self.first else PROBABILITY
         found = read_regions(reader, encodings, regions, table.ids, table.groups, reading, (what,))[what]
         return [found[k :: len(places)] for k in range(len(places))]
+
+
+def words_of(items: Iterable[SeenItem]) -> tuple[str, ...]:
+    """All words that items are read for, in order."""
+    return tuple(dict.fromkeys(w for i in items for some in (i.right, i.wrong, *i.released) for w in some))
 
 
 def _weights(words: Sequence[str], items: Sequence[SeenItem], released: bool) -> Float[np.ndarray, "item word"]:
@@ -279,16 +308,19 @@ def labelled(clips: Sequence[Clip], words: Sequence[tuple[str, ...]], text: str 
 
 @dataclass(frozen=True)
 class Labels:
-    """The different labels of some clips: their groups and words. of: which one is an item's."""
+    """The different labels of some clips: their groups and words. of: which one is an item's; read: what else an
+    experiment resolved of them."""
 
     names: list[tuple[str, tuple[str, ...]]]
     of: Int[np.ndarray, " item"]
+    read: Any = None
+    of_items: ClassVar = ("of",)
 
     @classmethod
-    def of_items(cls, items: Sequence[LensItem]) -> "Labels":
+    def among(cls, items: Sequence[LensItem], read: Any = None) -> "Labels":
         every = [(item.group, item.targets["own"]) for item in items]
         names = list(dict.fromkeys(every))
-        return cls(names, np.array([names.index(label) for label in every], int))
+        return cls(names, np.array([names.index(label) for label in every], int), read)
 
     def others(self, *, of_group: bool = False, as_long: bool = False) -> Bool[np.ndarray, "label label"]:
         """Which labels each is compared with: those with no word in common; of its group alone, or as long alone."""
@@ -322,15 +354,15 @@ class AlikeLabel(Experiment):
         for of, unit in {NEAREST: Unit.share("clips, above chance"), OF_GROUP: COSINE, RELEASED: COSINE}.items()
     )
     readings: ClassVar[tuple[str, ...]] = ("",)
+    parts: ClassVar[str] = "cluster"
 
     def fit(self, model: LanguageModel, items: Sequence[Clip]) -> Kept:
         frame = model.anchor + self.frame
         kept = labelled(items, [(clip.label,) for clip in items], frame.format(SLOT))
-        return Kept(kept, more=(Labels.of_items(kept), frame), prompts=[asked(model, item.prompt) for item in kept])
+        return Kept(kept, more=Labels.among(kept, frame), prompts=[asked(model, item.prompt) for item in kept])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
-        labels, frame = kept.more
-        texts = [frame.format(label) for _, (label,) in labels.names]
+        labels, texts = kept.more, [kept.more.read.format(label) for _, (label,) in kept.more.names]
         cosine = cosine_matrix(last_states(reader, prompts), last_states(reader, texts))
         # rounded, so that what is one text to the end is 0 apart
         cosine = cosine.permute(1, 0, 2).cpu().double().numpy().round(9)  # [item, layer, label]
@@ -373,20 +405,21 @@ class LabelWords(Experiment):
 
     claims: ClassVar[tuple[Claim, ...]] = (Claim("label-words", null_in_words=SHUFFLED),)
     readings: ClassVar[tuple[str, ...]] = ("normed", RELEASED)
+    parts: ClassVar[str] = "cluster"
 
     def fit(self, model: LanguageModel, items: Sequence[Clip]) -> Kept:
         table = target_table(model, [word for clip in items for word in clip.words])
         left = [(clip, tuple(word for word in clip.words if word in table.single)) for clip in items]
         kept = [item for item in labelled(*zip(*left, strict=True)) if item.targets["own"]] if left else []
-        labels, columns = Labels.of_items(kept), dict(zip(table.words, table.groups, strict=True))
+        labels, columns = Labels.among(kept), dict(zip(table.words, table.groups, strict=True))
         groups = [[*chain(*(columns[word] for word in words))] for _, words in labels.names]
         lost = {"no single token of its own for a word of the label": len(items) - len(kept)}
-        return Kept(kept, lost, more=(table.ids, groups, labels))
+        return Kept(kept, lost, more=replace(labels, read=(table.ids, groups)))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str) -> Numbers:
         wanted = (PROBABILITY,) if reading == RELEASED else (PROBABILITY, FIRST, RANK, ENTROPY)
         found = self._numbers(reader, kept, prompts, reading, wanted)
-        own, against = kept.more[2].of, self._against(kept, reading)
+        own, against = kept.more.of, self._against(kept, reading)
         whole = {what: of[:, 0] for what, of in found.items()}
         curves = against.sides("label-probability", OWN, np.exp(whole[PROBABILITY]))
         if reading != RELEASED:
@@ -406,18 +439,17 @@ class LabelWords(Experiment):
         self, reader: LanguageModel, kept: Kept, prompts: Sequence[Input], reading: str, wanted: Sequence[str]
     ) -> dict[str, Float[np.ndarray, "item part layer label"]]:
         """Of all frames, and of each of TIMES equal parts of them, some empty where there are fewer frames."""
-        (ids, groups, labels), encodings = kept.more, reader.encode(prompts)
+        (ids, groups), encodings = kept.more.read, reader.encode(prompts)
         regions = [[e.frames, *([] for _ in range(TIMES))] for e in encodings]
         for some in regions:
             for k, frame in enumerate(some[0]):
                 some[1 + k * TIMES // len(some[0])].append(frame)
         found = read_regions(reader, encodings, regions, ids, groups, reading, wanted)
-        found[PROBABILITY] -= np.log([len(words) for _, words in labels.names])  # a label's is the mean over its words
+        found[PROBABILITY] -= np.log([len(words) for _, words in kept.more.names])  # the mean over its words
         return {what: of.reshape(len(prompts), 1 + TIMES, *of.shape[1:]) for what, of in found.items()}
 
     def _against(self, kept: Kept, reading: str) -> Against:
-        labels = kept.more[2]
-        others = labels.others(of_group=True, as_long=True)
+        labels, others = kept.more, kept.more.others(of_group=True, as_long=True)
         if reading == RELEASED:
             others = labels.others()
             drawn = np.random.default_rng(kept.seed).random(others.shape) * others

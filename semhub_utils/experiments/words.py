@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import SemhubError
@@ -41,10 +41,7 @@ class Words:
     own: Mapping[str, Bool[np.ndarray, "answer word"]]
     wrong: Mapping[str, Float[np.ndarray, "item word"]]
     third: str = ""
-
-    def only(self, of: Bool[np.ndarray, " item"]) -> "Words":
-        """Of these items."""
-        return replace(self, wrong={name: counts[of] for name, counts in self.wrong.items()})
+    of_items: ClassVar = ("wrong",)
 
 
 def words_of(model: LanguageModel, items: Sequence[LensItem], hub: str, own: str) -> Kept:
@@ -356,6 +353,16 @@ def matched(ready: Sequence[tuple[str, str, Entry]], counts: Mapping[str, int]) 
 
 
 @dataclass(frozen=True)
+class _Offered:
+    """Words that are an answer, which of them an item is offered, and which is the commonest of its group."""
+
+    words: TargetTable
+    offered: Bool[np.ndarray, "item word"]
+    common: Int[np.ndarray, " item"]
+    of_items: ClassVar = ("offered", "common")
+
+
+@dataclass(frozen=True)
 class Answers(Experiment):
     """Is the answer given right more often than if the commonest were always given?
 
@@ -371,6 +378,7 @@ class Answers(Experiment):
     own: str = "own"
     among: bool = False
     columns: ClassVar[tuple[str, ...]] = ("cluster",)
+    parts: ClassVar[str] = "cluster"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -390,10 +398,15 @@ class Answers(Experiment):
         kept = [(item, some) for item, some in zip(items, choices, strict=True) if len({*some} & {*known}) == len(some)]
         right = np.array([known.index(some[0]) for _, some in kept], int)
         offered = np.array([[word in some for word in known] for _, some in kept])
-        return Kept([i for i, _ in kept], {NO_ANSWER: len(items) - len(kept)}, right, (words, offered))
+        of_group: dict = defaultdict(Counter)
+        for (item, _), answer in zip(kept, right, strict=True):
+            of_group[item.group][answer] += 1
+        common = np.array([of_group[item.group].most_common(1)[0][0] for item, _ in kept], int)
+        more = _Offered(words, offered, common)
+        return Kept([i for i, _ in kept], {NO_ANSWER: len(items) - len(kept)}, right, more)
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        words, offered = kept.more
+        words, offered, common = kept.more.words, kept.more.offered, kept.more.common
         hidden = hidden_states(reader, [asked(reader, p) for p in prompts], layers=[reader.n_layers]).hidden
         seen = lens(reader, hidden, targets=words.ids, top_k=1)
         top = seen.top_ids[:, 0, 0].numpy()
@@ -401,10 +414,6 @@ class Answers(Experiment):
         if self.among:
             logprob = word_logprobs(seen.logprob[:, 0], words.groups).numpy()
             given = np.where(offered, logprob, -np.inf).argmax(-1)
-        groups, of_group = kept.labels("group"), defaultdict(Counter)
-        for group, answer in zip(groups, kept.target, strict=True):
-            of_group[group][answer] += 1
-        common = np.array([of_group[group].most_common(1)[0][0] for group in groups])
         right, answers = given == kept.target, np.arange(len(words.words))
         shares = {
             ("answers", AMONG if self.among else ALL): right,

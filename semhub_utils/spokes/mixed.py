@@ -46,7 +46,7 @@ def text_for(
         f"No text was given for a reading of {model_id}; --text FILE, with a text a line of the kind the "
         "model was trained on, would do.",
     )
-    found, sense = _lines(told, n, f"mixed text {seed}"), told.get("sense", {}).get("name")
+    found, sense = _lines(_world(told), n, f"mixed text {seed}"), told.get("sense", {}).get("name")
     if sense:
         found += questions(sense, n_sensed, seed=seed)
         random.Random(seed).shuffle(found)
@@ -60,20 +60,28 @@ def _card(model_id: str) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _lines(told: dict, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
-    """Lines of the world that a card tells of, or of the book's."""
+def _world(told: dict) -> World:
+    """That of which a card tells, or the book's."""
     if "trunk" in told:  # what sees or hears was taught its texts as its trunk
         told = identity.card(told["trunk"]["name"])
-    make, rng = Generators(World(**told.get("recipe", {}).get("world", {}))), random.Random(seed)
+    return World(**told.get("recipe", {}).get("world", {}))
+
+
+def _lines(world: World, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
+    make, rng = Generators(world), random.Random(seed)
     return [text(tidy(make.monolingual(rng, types[k % len(types)]))) for k in range(n)]
 
 
-@cache
 def bank_texts(model_id: str, types: tuple[str, ...] = TYPES, *, natural: bool = False) -> tuple[str, ...]:
     """Texts in which every word stands TWICE, the first of a text not counted: of BANK lines of each type of the
     model's own world, or of the natural texts that ship, those with a word that has not stood so often before."""
+    return _bank(None if natural else _world(_card(model_id)), types)
+
+
+@cache
+def _bank(world: World | None, types: tuple[str, ...]) -> tuple[str, ...]:
     seen, found = Counter(), []
-    lines = _natural(types) if natural else _lines(_card(model_id), BANK * len(types), "bank", types)
+    lines = _lines(world, BANK * len(types), "bank", types) if world else _natural(types)
     for line in dict.fromkeys(lines):
         words = WORD.findall(line)[1:]
         if any(seen[word] < TWICE for word in words):

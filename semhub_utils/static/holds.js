@@ -133,7 +133,7 @@
         const data = await window.semhubModel(td.dataset.model), { key: which } = line.row, type = tools.elements.type.value;
         const mine = data.claims.filter((claim) => (claim.row === "own" ? familyOf(claim) === which : String(claim.row) === which && claim.paper));
         const shown = type ? mine.filter((claim) => claim.id.split("/").slice(2).join("/") === type) : mine;
-        const title = made("h3", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: `#${button.id}` }, "link"));
+        const title = made("h2", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: `#${button.id}` }, "link"));
         const shut = made("button", { type: "button" }, "Close");
         shut.addEventListener("click", () => { close(); button.focus(); });
         inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
