@@ -16,7 +16,7 @@ PACKAGE = ROOT / "semhub_utils"
 LIMITS = {  # today's, each lowered as the work goes, and behind it what is meant
     "lines": 22_698,  # 11_500
     "files": 77,  # of more than one line; 52
-    "longest file": 501,  # 500
+    "longest file": 500,  # 500
     "longest function": 80,
     "statements": 14_842,  # 8_000
     "fmt: skip": 8,
