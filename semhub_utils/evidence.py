@@ -117,6 +117,7 @@ class Evidence:
     least_p: float = 0.0  # the smallest p that the null can give, whatever the data
     unit: str = ""
     null_in_words: str = ""
+    form: str = ""  # how the task was put to the model, and how many of the items it gets right
     by_unit: Mapping[str, Sequence[float]] = field(default_factory=dict)  # items, and means by layer of the window
 
     def to_json(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Evidence":
-        data = _with_nan({f.name: data[f.name] for f in fields(cls)})
+        data = _with_nan({f.name: data[f.name] for f in fields(cls) if f.name in data})
         curves = {name: _with_nan(of) for name, of in data["controls"].items()}
         margins = {name: Bounds(**_with_nan(of["margin"])) for name, of in curves.items()}
         data["controls"] = {name: ControlCurve(**{**of, "margin": margins[name]}) for name, of in curves.items()}

@@ -5,12 +5,13 @@ base model elsewhere, weights of 8 or 4 bits. Where its parts lie, and what can 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import nn
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -19,7 +20,7 @@ from transformers.utils import cached_file
 from semhub_utils.errors import SemhubError, need, out_of_memory, reason
 from semhub_utils.identity import FITTED, model_folder, remembered
 
-ADAPTER = "adapter_config.json"
+ADAPTER, BAR = "adapter_config.json", "transformers.modeling_gguf_pytorch_utils.tqdm"
 TEXTS = " hello", "say hello", "x123", "我们在家", "naïve🙂"  # by the rules of any tokenizer cut at the same places
 
 
@@ -107,9 +108,10 @@ def _need_package(name: str, what: str, extra: str) -> None:
 
 @contextmanager
 def readable(source: Source, config: Any = None):
-    """What the library raises on a GGUF file or on weights of few bits, in one sentence."""
+    """What the library raises on a GGUF file or on weights of few bits, in one sentence; without its bar."""
     try:
-        yield
+        with patch(BAR, lambda some, **_: some) if source.gguf else nullcontext():
+            yield
     except Exception as error:
         kind, would = quantisation(config), "the same model with weights of 16 or 32 bits in safetensors"
         if out_of_memory(error) or isinstance(error, SemhubError) or not (source.gguf or kind):

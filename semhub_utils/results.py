@@ -343,11 +343,11 @@ def _entry(e: Evidence, verdict: Verdict) -> dict[str, Any]:
     def there(of: Mapping[str, Any], **names: str) -> dict[str, Any]:
         return {name: None if at is None else of[column][at] for name, column in names.items()}
 
-    same = ("claim", "experiment", "series", "reading", "unit", "least", "why_least", "n", "n_units", "n_layers")
+    same = "claim experiment series reading form unit least why_least n n_units n_layers dropped".split()
     controls = {} if at is None else curve["controls"]
     return {
         "id": "",
-        **{name: curve[name] for name in (*same, "dropped")},
+        **{name: curve[name] for name in same},
         **there(curve, statistic="values", low="low", high="high", p="p", null_high="null_high"),
         "layer": layer,
         "depth": None if at is None else layer / e.n_layers,

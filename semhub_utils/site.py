@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from . import book, holds
+from . import book, holds, live
 from .errors import SemhubError, need
 from .identity import slug
 from .onfile import PLACE, Held, read_all
@@ -107,6 +107,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
         (target / name).mkdir()
     for name in ("findings.css", "holds.css", "holds.js"):
         shutil.copy(book.PACKAGE / "static" / name, target / "book/_static")
+    live.write(target / "book/_static/live", root / "book/_static/vendor/tokenizers/tokenizers.min.js")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     there = {path.name: path for path in executed}

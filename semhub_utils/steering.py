@@ -7,8 +7,9 @@ edited position is read once: its keys and values are kept in the handle's store
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens
-from semhub_utils.models import LanguageModel
+from semhub_utils.models import LanguageModel, relative_error, tolerance
 from semhub_utils.states import (
     Positions,
     check_layers,
@@ -81,6 +82,14 @@ class EditPlan:
         """The row of the bank that belongs to a position of a prompt under an edit."""
         items, places = self.shapes[k]
         return self.offsets[k] + (n if items > 1 else 0) * places + place % places
+
+    def first(self, k: int) -> int:
+        """The layer at which forwards under an edit may begin: where it leaves nothing of what is behind the shared
+        beginning."""
+        edit, rows = self.edits[k], zip(self.starts, self.encodings, self.positions[k], strict=True)
+        whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
+        whole = whole and all(row == [*range(start, len(e))] for start, e, row in rows)
+        return edit.layers[0] if whole and begins_inside(self.model, self.encodings) else 0
 
     def note(self) -> None:
         """Count the tokens from the first edited position on, once for every different prompt and edit."""
@@ -146,11 +155,13 @@ def edited_states(
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item edit hidden"]:
     """The last token's state at layer L, before the final norm, of each prompt under each edit. Edits may differ in
-    layers, positions, vectors, mode and strength. Raises SemhubError on a bad prompt or edit."""
+    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run. Raises SemhubError
+    on a bad prompt or edit."""
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
     starts, many = plan.starts, len(edits)
+    firsts = [plan.first(k) for k in range(many)]
     with torch.inference_mode(False):
         where = model.device_of_layer(model.n_layers)
         ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
@@ -159,18 +170,48 @@ def edited_states(
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
         past, start = beginning(model, together, starts[once[0]], of)
+        layer = firsts[rows[0] % many] if start == starts[once[0]] else 0
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with plan.attached([divmod(row, many) for row in rows], start=start), see:
+        with begun(model, layer), plan.attached([divmod(row, many) for row in rows], start=start), see:
             model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
         return seen[0]
 
     lengths = [len(e) for e in encodings for _ in range(many)]
-    kinds = [(e.kind, start) for e, start in zip(encodings, starts, strict=True) for _ in range(many)]
+    kinds = [(e.kind, start, first) for e, start in zip(encodings, starts, strict=True) for first in firsts]
     with model.store.counted("edit"):
         for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
             ends[torch.tensor(rows)] = states
     return ends.unflatten(0, (len(encodings), many))
+
+
+@contextmanager
+def begun(model: LanguageModel, layer: int) -> Iterator[None]:
+    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced."""
+    with ExitStack() as stack:
+        for block in model.blocks[:layer]:
+            stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
+        yield
+
+
+def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
+    """Whether forwards of these may begin at a layer. It is tried once on a model: some use again what an early block
+    made, or their blocks give more than states."""
+    if not encodings or any(e.content for e in encodings):
+        return False
+    if model.begins is None:
+        seen: dict[int, list[Tensor]] = {model.n_layers // 2: [], model.n_layers: []}
+        (layer, half), (last, whole) = seen.items()
+        with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
+            for at, states in seen.items():
+                stack.enter_context(model.hook(at, states.append))
+            model.run(ids := pad(encodings[:1]))
+            with suppress(TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
+                with begun(model, layer), model.hook(layer, lambda h: half[0]):
+                    model.run(ids)
+        bound = tolerance(model.dtype, last)
+        model.begins = len(whole) > 1 and relative_error(whole[1], whole[0], model.dtype) <= bound
+    return model.begins
 
 
 def next_token_logprobs(

@@ -36,11 +36,11 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
 
 
 def _asked(claim: Mapping) -> str:
-    row = claim.get("row")
+    row, form = claim.get("row"), f" The items: {escape(claim['form'])}." if claim.get("form") else ""
     if not (paper := claim.get("paper")):
-        return '<p class="strip-asked"><b>This book asks</b></p>'
+        return f'<p class="strip-asked"><b>This book asks</b>{form}</p>'
     number = f", experiment {row}" if isinstance(row, int) else ""
-    return f'<p class="strip-asked paper-claim"><b>The paper{number}</b> {escape(paper)}</p>'
+    return f'<p class="strip-asked paper-claim"><b>The paper{number}</b> {escape(paper)}{form}</p>'
 
 
 def identity(claim: Mapping) -> str:
@@ -135,6 +135,7 @@ def _details(claim: Mapping) -> str:
         for name, of in claim.get("controls", {}).items()
     }
     readings = {name: f"{_word(of)}, {_said(of)}" for name, of in (claim.get("readings") or {}).items()}
+    layers, last = claim.get("evidence", {}).get("layers", ()), claim.get("n_layers", 0)
     least = claim.get("least") and f"{claim['least']:g}: {claim.get('why_least')}"
     rows = {
         "Rule": claim.get("reason"),
@@ -144,6 +145,8 @@ def _details(claim: Mapping) -> str:
         "Controls": controls,
         "Middle layers": {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()},
         "Layers that pass": ", ".join(map(str, claim.get("passes") or ())),
+        "Form": claim.get("form"),
+        "Layers asked": f"{', '.join(map(str, layers))} of {last}" if 1 < len(layers) <= last else "",
         "Items": f"{cell_text(claim.get('n'))}, {cell_text(claim.get('n_units'))} of them independent",
         "Read from": claim.get("items"),
         "Left out": _shares(claim),

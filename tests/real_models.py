@@ -1,25 +1,30 @@
 """Chapter 1's similarity on models that are too large to test every day: does "holds" stand exactly where plain
 transformers, one prompt at a time and compared in float64, find the middle above the first layers and the last?
 
-    python tests/real_models.py FOLDER...      (PAIRS of each data type; minutes a model on two cores)
+    python tests/real_models.py MODEL...            (PAIRS of each data type; minutes a model on two cores)
+    python tests/real_models.py --dtypes MODEL...   (verdicts of chapter 3 in half precision against float32's)
 
-Prints a line per data type and ends with 1 where the two differ.
+Prints a line per data type, or per claim and dtype, and ends with 1 where they differ.
 """
 
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from semhub_utils.errors import SemhubError
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
+from semhub_utils.experiments.words import Lens
 from semhub_utils.loading import load_model
-from semhub_utils.spokes import facts
+from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.verdicts import ALPHA, HOLDS, judge
 
 PAIRS, DRAWS = 150, 2000
+SUMS, HALF = 60, ("bfloat16", "float16")
 
 
 def states(folder: str, texts: list[str]) -> list[np.ndarray]:
@@ -75,6 +80,38 @@ def passes(scores: np.ndarray, clusters: list[str], seed: int) -> tuple[bool, st
     return all(low > 0 for *_, low in told), ", ".join(f"above {n} {v:.3f} (from {low:.3f})" for n, v, low in told)
 
 
+def verdicts(folder: str, dtype: str) -> dict[str, tuple[str, float]]:
+    """By claim and reading of chapter 3's similarity and lens: the verdict, and the statistic."""
+    model = load_model(folder, device="cpu", dtype=dtype)
+    items = arithmetic.items(SUMS, seed=0, max_result=20)
+    _, alike = run(Alike(), model, arithmetic.similarity_pairs(items), series="digits")
+    _, lens = run(Lens("word", "digit"), model, arithmetic.lens_items(items), series="digits")
+    found = {}
+    for e in (*alike, *lens):
+        of = dict(zip(e.layers, e.values, strict=True))
+        found[f"{e.claim} {e.reading}"] = judge(e).words, float(np.mean([of[layer] for layer in e.window]))
+    return found
+
+
+def dtypes(folders: list[str]) -> int:
+    """A row per claim: what is said in float32, and in half precision where it is something else."""
+    wrong = 0
+    for folder in folders:
+        full = verdicts(folder, "float32")
+        for dtype in HALF:
+            try:
+                half = verdicts(folder, dtype)
+            except SemhubError as error:
+                print(f"REFUSED | {Path(folder).name} {dtype} | {error}")
+                continue
+            for claim, (words, value) in full.items():
+                other, number = half[claim]
+                wrong += words != other
+                mark, said = "DIFFER" if words != other else "same", f"{words} ({value:.4g}) | {other} ({number:.4g})"
+                print(f"{mark} | {Path(folder).name} {dtype} | {claim} | {said}", flush=True)
+    return min(wrong, 1)
+
+
 def main(folders: list[str]) -> int:
     wrong = 0
     for folder in folders:
@@ -98,4 +135,5 @@ def main(folders: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    told = sys.argv[1:]
+    sys.exit(dtypes(told[1:]) if told[:1] == ["--dtypes"] else main(told))

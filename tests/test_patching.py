@@ -60,7 +60,7 @@ def test_values_against_one_run_at_a_time(tiny, name):
         return {w: logprob[ids].logsumexp(0) for w, ids in forms.items()}
 
     for into, direction in enumerate(("english into digits", "digits into english")):
-        gain, first, rank = {}, {}, []
+        gain, first = {}, {}
         for k, item in enumerate(items):
             own = oracle.states(item.run[into])[:, -1]
             plain = words(oracle.normed(own[-1]))
@@ -81,8 +81,6 @@ def test_values_against_one_run_at_a_time(tiny, name):
                     named = {"expected": b, "original": a, "untranslated": item.expected[1 - into]}
                     found = [o for o, w in named.items() if top in forms[w]] or ["other"]
                     first.setdefault(condition, []).append(found[0])
-                    if condition == "source":
-                        rank.append(min(int((logprob > logprob[i]).sum()) + 1 for i in forms[b]))
         shape = len(items), model.n_layers + 1
         mean = {c: np.reshape([float(v) for v in some], shape).mean(0) for c, some in gain.items()}
         claim, answer = claims[2 * into : 2 * into + 2]
@@ -101,12 +99,6 @@ def test_values_against_one_run_at_a_time(tiny, name):
                 got = shown[(shown.condition == condition) & (shown.series == outcome)].sort_values("layer").value
                 np.testing.assert_allclose(got, want, atol=1e-9)
         assert answer.values == tuple((np.reshape(first["source"], shape) == "expected").mean(0))
-        ranks = table[
-            (table.experiment == "patch-rank") & (table.direction == direction) & (table.series == "expected")
-        ]
-        np.testing.assert_allclose(
-            ranks.sort_values("layer").value, np.reshape(rank, shape).mean(0), atol=1 / len(items)
-        )
 
 
 def test_what_cannot_be_patched_is_counted(tiny):

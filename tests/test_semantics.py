@@ -161,7 +161,7 @@ def test_a_set_without_an_item_is_refused_in_a_sentence(known):
     with pytest.raises(SemhubError, match="no form with a role word.*1 × no role word"):
         semantics.form_prompts(plain, 9, seed=0)
     with pytest.raises(SemhubError, match="no two forms whose verbs differ.*1 × its verb does not come again"):
-        semantics.patch_items(plain, 9, seed=0, tagged=True)
+        semantics.forms(plain, 9, seed=0, taught=True)
 
 
 ODD = semantics.meaning_of(
@@ -498,7 +498,7 @@ def test_each_reading_of_a_heat_map_has_its_own_scale():
 
 @pytest.mark.parametrize("tagged", [True, False])
 def test_forms_to_be_patched_go_on_with_the_verb_of_a_sentence(known, tagged):
-    items = semantics.patch_items(known, 60, seed=1, tagged=tagged)
+    items = semantics.forms(known, 60, seed=1, taught=tagged)[0].of
     by = {m.sentence: m for m in known} | {m.sentence.removesuffix(" ."): m for m in known}
     assert len(items) == 60 == len({item.id for item in items})
     for item in items:
@@ -517,7 +517,7 @@ def test_sentences_give_forms_their_verb_where_the_two_share_a_space(known, name
     """At a late layer, where to follow is to say what the sentence's own run is about to say: it is as much at the last
     one, so that the claim about the middle does not hold."""
     model = load_model(f"organism:{name}", check=False)
-    items = semantics.patch_items(known, 60, seed=0, tagged=True)
+    items = semantics.forms(known, 60, seed=0, taught=True)[0].of
     table, claims = patching.interchange(model, items, series="logic", twins=())
     late = claims[1].values[-2]
     if name == "hub":

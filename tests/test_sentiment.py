@@ -615,8 +615,8 @@ def test_patches_of_words_without_a_token_cannot_be_tested_and_still_have_their_
     table, claim = patched(model, none, words_task("english", ["the dog"] * 8), twins=())
     assert judge(claim).verdict == UNTESTABLE and claim.n == 0
     assert table[table.experiment == "sentiment-patch-level"].value.isna().all()
-    with pytest.raises(SemhubError, match="8 prompts"):
-        patched(model, words_task("spanish", ["el perro"] * 3), none)
+    _, few = patched(model, words_task("spanish", ["el perro"] * 3), none)
+    assert (few.n, few.dropped["fewer than 8 are left"], judge(few).verdict) == (0, 3, UNTESTABLE)
 
 
 # ---- what cannot be used ----
@@ -641,15 +641,23 @@ def test_bad_arguments_are_refused_in_a_sentence(tiny):
             steered(tiny("llama"), task_of(), **{name: 0})
 
 
-def test_prompts_that_do_not_fit_are_counted_or_refused(tiny):
+def test_prompts_that_do_not_fit_are_counted(tiny):
     model = tiny("llama")
     most = model.max_length - 3  # one more is put first
     long = "the dog saw the small red house near the river and " * 9
     assert len(model.tokenizer(long)["input_ids"]) > most
     _, claims = steered(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
     assert all(claim.dropped["longer than the context"] == 1 for claim in claims.values())
-    with pytest.raises(SemhubError, match="7 of 12 prompts of spanish fit with 59 new tokens"):
-        steered(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
+    _, claims = steered(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
+    lost = {"longer than the context": 5, "fewer than 8 are left": 7}
+    assert all(claim.n == 0 and claim.dropped == lost for claim in claims.values())
+
+
+def test_words_of_a_vector_that_are_the_same_tokens_are_told_and_not_added(tiny):
+    task = replace(task_of(), vectors={"english": ("five", "five"), "spanish": ("three", "five")})
+    table, claims = steered(tiny("llama"), task, n_seeds=1, max_new_tokens=2)
+    assert all(c.n == 0 and c.dropped == {"five and five are the same tokens": 12} for c in claims.values())
+    assert {judge(c).verdict for c in claims.values()} == {UNTESTABLE} and "text" in table
 
 
 def bert(folder, labels):

@@ -17,7 +17,15 @@ from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
 from semhub_utils.spokes.items import Pair
 from semhub_utils.states import hidden_states, stream_states
-from semhub_utils.steering import Edit, edited_states, generate, next_token_logprobs, patched_states, states_under
+from semhub_utils.steering import (
+    Edit,
+    begins_inside,
+    edited_states,
+    generate,
+    next_token_logprobs,
+    patched_states,
+    states_under,
+)
 from semhub_utils.store import Chunk, Store
 
 
@@ -95,6 +103,7 @@ def test_counts_are_by_purpose_and_by_weights(own):
 
 def test_interventions_forward_what_is_edited_and_what_stands_before_it_once(own):
     model = own()
+    begins_inside(model, model.encode(PROMPTS))  # which takes two forwards
     seen, layers, n = counted(model), range(model.n_layers + 1), len(PROMPTS)
     lengths = [len(e) for e in model.encode(PROMPTS)]
     vectors = torch.randn(n, len(layers), model.hidden_size, generator=torch.Generator().manual_seed(0))

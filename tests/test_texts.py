@@ -100,7 +100,7 @@ def test_the_sample_of_forms_has_sixty_units_of_each_kind(of):
         "pairs": lambda: semantics.similarity_pairs(known, 300, seed=0),
         "swaps": lambda: semantics.swap_items(known, 300, seed=0),
         "roles": lambda: semantics.role_items(known, 300, seed=0),
-        "patches": lambda: semantics.patch_items(known, 150, seed=0, tagged=False),
+        "patches": lambda: semantics.forms(known, 150, seed=0, taught=False)[0].of,
     }[of]()
     assert len({item.cluster for item in made}) >= 60
 

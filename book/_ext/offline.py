@@ -23,6 +23,9 @@ EXTERNAL = re.compile(
 # before require.js (priority 500): with require.js on the page Vega would register as an unnamed AMD module
 SCRIPTS = ("vendor/vega/vega.min.js", "vendor/vega/vega-lite.min.js", "vendor/vega/vega-embed.min.js")
 
+# of pages with a model in them; its weights come when a reader first uses it
+LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
+
 
 def specification(script: str) -> dict:
     """The Vega-Lite specification in the script that Altair writes: the first argument of its last call."""
@@ -61,6 +64,10 @@ def localise(app, pagename, templatename, context, doctree):
             app.add_js_file(script, priority=200, defer="defer")
     elif 'class="holds' in body:
         app.add_js_file("holds.js", priority=200, defer="defer")
+    if 'class="semhub-live"' in body:
+        app.add_css_file("live/live.css")
+        for script in LIVE:
+            app.add_js_file(script, priority=200, defer="defer")
 
 
 def setup(app):

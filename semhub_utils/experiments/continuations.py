@@ -93,9 +93,9 @@ class Sentiment(Push):
     Table: `sentiment-choice` (layer x coefficient; null: chance; control: the mean under a few random
     directions), `sentiment-dose` (condition x measure x coefficient: the change against no steering; `level` is the
     mean itself, `seed_sd` its spread over seeds; the English vector also at the paper's layer and coefficient),
-    `sentiment-difference` (half, English minus native), `sentiment-example` (what was written). Raises SemhubError
-    where fewer than FEWEST prompts fit into the model's context, or its tokenizer does not tell the two words apart, or
-    a number is below 1.
+    `sentiment-difference` (half, English minus native), `sentiment-example` (what was written). No prompt is left
+    where fewer than FEWEST fit into the model's context, or its tokenizer does not tell the words of a vector apart.
+    Raises SemhubError where a number is below 1.
     """
 
     task: SentimentTask
@@ -108,7 +108,7 @@ class Sentiment(Push):
     max_new_tokens: int = 32
     sampling: Mapping[str, Any] = field(default_factory=SAMPLING.copy)
     readings: ClassVar[tuple[str, ...]] = ("",)
-    columns: ClassVar[tuple[str, ...]] = ("strength", "measure", "push", "prompt", "level", "seed_sd")
+    columns: ClassVar[tuple[str, ...]] = ("strength", "measure", "push", "prompt", "text", "level", "seed_sd")
     name: ClassVar[str] = "sentiment"
     drawn: ClassVar[int] = 3
     together: ClassVar[bool] = True
@@ -132,7 +132,11 @@ class Sentiment(Push):
     def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
         for name in ("n_seeds", "max_new_tokens"):
             need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; a whole number from 1 would do.")
-        prompts, dropped = fitting_prompts(model, items, self.task.language, self.max_new_tokens)
+        prompts, dropped = fitting_prompts(model, items, self.max_new_tokens)
+        for pair in self.task.vectors.values():
+            toward, away = model.encode([model.anchor + word for word in pair])
+            if toward.ids == away.ids:
+                return Kept([], {f"{pair[0]} and {pair[1]} are the same tokens": len(items)})
         return Kept(prompts, dropped, prompts=(), more=told_sides(model, self.task, (self.task.own, ())))
 
     def vectors(self, reader: LanguageModel, kept: Kept) -> Vectors:
@@ -317,14 +321,13 @@ def mass(
 
 
 def fitting_prompts(
-    model: LanguageModel, prompts: Sequence[SentimentPrompt], language: str, max_new_tokens: int
+    model: LanguageModel, prompts: Sequence[SentimentPrompt], max_new_tokens: int
 ) -> tuple[list[SentimentPrompt], dict[str, int]]:
-    """The prompts that fit into the context with what is written after them, and how many do not."""
-    kept = readable(model, prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens)
-    fit = f"{len(kept)} of {len(prompts)} prompts of {language} fit with {max_new_tokens} new tokens into the context"
-    enough = f"of {model.model_id} ({model.max_length}); {FEWEST} prompts and fewer new tokens would do."
-    need(len(kept) >= FEWEST, f"{fit} {enough}")
-    return list(kept), {"longer than the context": len(prompts) - len(kept)}
+    """The prompts that fit into the context with what is written after them, and how many do not; none where fewer than
+    FEWEST do."""
+    kept = list(readable(model, prompts, lambda prompt: model.anchor + prompt.prompt, room=max_new_tokens))
+    lost, few = {"longer than the context": len(prompts) - len(kept)}, len(kept) < FEWEST
+    return ([], lost | {f"fewer than {FEWEST} are left": len(kept)}) if few else (kept, lost)
 
 
 def told_sides(

@@ -119,6 +119,7 @@ def run(
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
     brief: bool = False,
+    form: str = "",
 ) -> Result:
     """Tidy rows and the evidence of every claim `<experiment>/<series>`, reading by reading, the first one first (by
     default those that the experiment names).
@@ -126,8 +127,9 @@ def run(
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
     random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
-    dropped: what was left out before, by default what the items say. columns: columns that every row gets. brief: what
-    is judged alone, with the draws that tell p from .01, and no curve. With no item left the claims are there without a
+    dropped: what was left out before, by default what the items say. columns: columns that every row gets. form: how
+    the items are put to the model, which claims tell. brief: what is judged alone, with the draws that tell p from .01,
+    and no curve. With no item left the claims are there without a
     number, which cannot be tested, and there is no curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
@@ -147,7 +149,7 @@ def run(
             apart, common = way.apart_from(kept.asked)
             read = apart if common else reading
         own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
-        shared = {"series": series, "reading": reading, "seed": seed, "over": over}
+        shared = {"series": series, "reading": reading, "seed": seed, "over": over, "form": form}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
             _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
@@ -247,7 +249,7 @@ def _controls(kept: Kept, key: Key, scores: Scores, beside: Beside, claim: Claim
 
 def _evidence(
     claim: Claim, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, over: str, dropped: Mapping[str, int], first: bool,
+    *, series: str, reading: str, seed: int, over: str, form: str, dropped: Mapping[str, int], first: bool,
 ) -> Evidence:  # fmt: skip
     key, last = (claim.experiment, claim.of), model.n_layers
     scores, at = _scores(own[key]) if own else Scores(np.empty((0, last + 1))), slice(None)
@@ -285,13 +287,14 @@ def _evidence(
         outcome=claim.outcome,
         sequential=first,
         null_in_words=claim.null_in_words,
+        form=form,
         seed=seed,
     )
 
 
 def _curves(
     experiment: Experiment, model: LanguageModel, kept: Kept, own: Numbers, beside: Beside,
-    *, series: str, reading: str, seed: int, over: str, dropped: int,
+    *, series: str, reading: str, seed: int, over: str, form: str, dropped: int,
 ) -> list[pd.DataFrame]:  # fmt: skip
     """Rows of every number that is no claim; where answers may change places, with that as the null."""
     claimed, tables = {(claim.experiment, claim.of) for claim in experiment.claims}, []

@@ -22,8 +22,8 @@ from semhub_utils.evidence import COSINE, Evidence, Labels, Unit, share, tidy
 from semhub_utils.experiments import interventions
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
+from semhub_utils.experiments.instruments import numbers_of
 from semhub_utils.experiments.raising import by_chance
-from semhub_utils.experiments.trials import numbers_of
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import retrieval_accuracy, same_group
@@ -245,7 +245,8 @@ def random_weight_trials(model: LanguageModel, pairs: Sequence, *, models: int, 
     for s in range(seed, seed + models):
         _, [e, *_] = run(Alike(), randomised(model, s), pairs, series="random weights", seed=s, twins=(), brief=True)
         rows.append({"series": f"seed {s}", "verdict": judge(e).verdict} | numbers_of(e, there=True))
-    return pd.DataFrame(rows).assign(experiment="random-weights")
+    columns = "series verdict value low high p n layer depth".split()  # without a number where none can be tested
+    return pd.DataFrame(rows, columns=columns).assign(experiment="random-weights")
 
 
 def _seeds(worlds: int, seed: int) -> range:

@@ -7,6 +7,7 @@ shown by what the model then says, not by what can be read from it.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from semhub_utils.evidence import NATS, Unit
+from semhub_utils.evidence import NATS, Unit, evenly
 from semhub_utils.experiments.continuations import fitting_prompts, mass, told_sides
 from semhub_utils.experiments.core import Claim, Experiment, Result, joined, run
-from semhub_utils.experiments.numbers import ByAnswer, ByLayer, Chance, Exchange, Kept, Numbers, Scores
+from semhub_utils.experiments.numbers import ByAnswer, Chance, Exchange, Kept, Numbers, Scores
 from semhub_utils.experiments.words import asked, task_rows, text_of
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.lens import lens, word_logprobs
@@ -35,6 +36,7 @@ OWN = "own type"
 OUTCOMES = ("expected", "original", "untranslated")
 EXCHANGE = Exchange("anchor")
 USED = "nats above the last layer"
+MOST = 16
 BY_BOTH = "as likely above 0 as below, by thing and by pair of words"
 
 
@@ -69,8 +71,8 @@ class Patch(Experiment):
 
     Curves: `patch`, with nothing taken off; by `condition` (whose state was written) `patch-first`, the share of items
     whose likeliest next token begins the expected word, the original one, the expected one in the source's own type
-    ("untranslated"), or another word; `patch-probability` and, for the source's states, `patch-rank`, the mean rank;
-    and, with places, `task-<series>`, whether the run without a patch says the original answer, one row per item. The
+    ("untranslated"), or another word; and, with places, `task-<series>`, whether the run without a patch says the
+    original answer, one row per item. The
     condition "own type" is no control but what a patch can do at best: the state of the same in the type itself (the
     mean over a picture's patches). `task-<series>, own type`, one row per item: whether it makes the run say the
     expected answer at some inner layer. Where it does not, what is written there is not read, whoever wrote it."""
@@ -121,25 +123,23 @@ class Patch(Experiment):
         return Kept(kept, dropped, of["expected"], _Asked(words, of), [item.run[self.into] for item in kept])
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        runs = _Runs(reader, kept, prompts)
+        runs, at = _Runs(reader, kept, prompts), partial(Scores, layers=patched(reader))
         said = {name: runs.under(states) for name, states in self._states(reader, kept, runs).items()}
-        index, of = np.arange(len(kept.items)), kept.more.of
+        of = kept.more.of
         followed = {name: {k: kept.own(v) for k, v in some.followed.items()} for name, some in said.items()}
         controls = [name for name in said if name not in (SOURCE, OWN)]
         found: Numbers = {
-            (claim, ""): Scores(values, {name: followed[name][claim] for name in controls})
+            (claim, ""): at(values, {name: followed[name][claim] for name in controls})
             for claim, values in said[SOURCE].followed.items()
         }
         for condition, some in said.items():
             more = (("condition", condition),)
             named = {o: (some.first == word[:, None]).astype(float) for o, word in of.items()}
             named["other"] = 1 - sum(named.values())
-            found |= {("patch-first", o, more): values for o, values in named.items()}
-            found |= {("patch-probability", o, more): np.exp(some.logprob[index, :, w]) for o, w in of.items()}
+            found |= {("patch-first", o, more): at(values) for o, values in named.items()}
         more = (("condition", SOURCE),)
         answered = said[SOURCE].followed["patch-answer"]
-        found["patch-first", "expected", more] = Scores(answered, nulls=(EXCHANGE,))
-        found |= {("patch-rank", o, more): runs.rank(said[SOURCE].last, word) for o, word in of.items()}
+        found["patch-first", "expected", more] = at(answered, nulls=(EXCHANGE,))
         if kept.items[0].places is not None:
             found["task", ""] = task_rows(kept.series, kept.items, runs.first[:, 0] == of["original"])
         if OWN in said:
@@ -149,7 +149,10 @@ class Patch(Experiment):
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         source = hidden_states(reader, [item.source[1 - self.into] for item in kept.items]).hidden
-        return {(claim, ""): values for claim, values in _Runs(reader, kept, prompts).under(source).followed.items()}
+        return {
+            (claim, ""): Scores(values, layers=patched(reader))
+            for claim, values in _Runs(reader, kept, prompts).under(source).followed.items()
+        }
 
     def _states(self, model: LanguageModel, kept: Kept, runs: "_Runs") -> dict[str, Float[Tensor, "item layer hidden"]]:
         """What is written into the runs at each layer, by condition."""
@@ -183,13 +186,11 @@ def interchange(
 
 @dataclass(frozen=True)
 class _Said:
-    """What runs say with a state in them at each layer. logprob: of each word; first: the word that the likeliest token
-    is, -1 for none; last: the states at layer L; followed: by claim, what an item would score if that word were its
-    expected one (nan for its original one, which it cannot turn to)."""
+    """What runs say with a state in them at each layer. first: the word that the likeliest token is, -1 for none;
+    followed: by claim, what an item would score if that word were its expected one (nan for its original one, which it
+    cannot turn to)."""
 
-    logprob: Float[np.ndarray, "item layer word"]
     first: Int[np.ndarray, "item layer"]
-    last: Float[Tensor, "item layer hidden"]
     followed: dict[str, ByAnswer]
 
 
@@ -207,27 +208,27 @@ class _Runs:
 
     def under(self, vectors: Float[Tensor, "item layer hidden"]) -> _Said:
         """With `vectors[:, l]` in their places at each layer l."""
-        layers, index = range(self.model.n_layers + 1), np.arange(len(vectors))
-        last = patched_states(self.model, self.encodings, vectors, layers, positions=self.places)
+        layers, index = patched(self.model), np.arange(len(vectors))
+        last = patched_states(self.model, self.encodings, vectors[:, layers], layers, positions=self.places)
         logprob, first = self._words(last)
         gain = logprob - self.before
         gain -= gain[index, :, self.original][:, :, None]
         named = (first[:, :, None] == np.arange(logprob.shape[2])).astype(float)
         gain[index, :, self.original] = named[index, :, self.original] = np.nan
         followed = {"patch": gain, "patch-used": gain - gain[:, -1:], "patch-answer": named}
-        return _Said(logprob, first, last, followed)
+        return _Said(first, followed)
 
     def _words(self, states: Float[Tensor, "item layer hidden"]) -> tuple[np.ndarray, np.ndarray]:
         seen = lens(self.model, states, targets=self.words.ids, top_k=1)
         first = self.words.word_of_token(self.model.vocab_size)[seen.top_ids[..., 0].numpy()]
         return word_logprobs(seen.logprob, self.words.groups).double().numpy(), first
 
-    def rank(self, last: Float[Tensor, "item layer hidden"], word: Int[np.ndarray, " item"]) -> ByLayer:
-        """The best rank of a word's forms."""
-        width = max(map(len, self.words.groups))
-        forms = [self.words.ids[[*group, *[group[0]] * (width - len(group))]] for group in self.words.groups]
-        found = lens(self.model, last, targets=torch.stack(forms)[torch.from_numpy(word)], rank=True)
-        return found.rank.amin(-1).double().numpy()
+
+def patched(model: LanguageModel) -> list[int]:
+    """The layers that are patched, one at a time: all, or beyond MOST as many evenly, the first and the last among
+    them."""
+    every = range(model.n_layers + 1)
+    return [*every] if model.n_layers <= MOST else evenly(every, MOST)
 
 
 def mean_states(
@@ -267,8 +268,8 @@ class SentimentPatch(Experiment):
     against it, as far as either is, one direction per pair; the embedding layer; random weights.
 
     Table: `sentiment-patch` and, for `series` "pleasant word", "unpleasant word", "neutral word" and "no patch",
-    `sentiment-patch-level`, the measure itself. most: how many prompts are used, the pairs being the smaller sample.
-    Raises SemhubError where too few prompts fit into the model's context.
+    `sentiment-patch-level`, the measure itself. most: how many prompts are used, the pairs being the smaller sample;
+    none is left where too few fit into the model's context.
     """
 
     task: SentimentTask
@@ -282,8 +283,9 @@ class SentimentPatch(Experiment):
 
     def fit(self, model: LanguageModel, items: Sequence[SentimentPrompt]) -> Kept:
         task, hub = self.task, self.english
-        prompts, dropped = fitting_prompts(model, items, task.language, 1)
-        prompts, english = prompts[: self.most], fitting_prompts(model, hub.prompts, hub.language, 8)[0]
+        prompts, dropped = fitting_prompts(model, items, 1)
+        english, _ = fitting_prompts(model, hub.prompts, 8)
+        prompts = prompts[: self.most] if english else []
         same = {p.id: p for p in english}  # where there is none of the same thing, the next in line
         sources = [same.get(p.id, english[k % len(english)]).prompt for k, p in enumerate(prompts)]
         # a pair's own words do not count for it
@@ -302,15 +304,17 @@ class SentimentPatch(Experiment):
         pushed = self._under(reader, kept, prompts, middle + apart * along)
         plain = hidden_states(reader, prompts, layers=[reader.n_layers]).hidden[:, None, None]
         alone = self._mass(reader, kept, plain)[:, :, 0].repeat(found.shape[-1], 2)
-        controls = {"neutral words": _half(beside), PUSH: _half(pushed)}
+        controls, layers = {"neutral words": _half(beside), PUSH: _half(pushed)}, patched(reader)
         levels = {"pleasant word": found[:, :, 0], "unpleasant word": found[:, :, 1]}
         levels |= {"neutral word": beside.mean(2), "no patch": alone}
-        return {("sentiment-patch", ""): Scores(_half(found), controls)} | {
-            ("sentiment-patch-level", name): of.reshape(len(kept.items), -1) for name, of in levels.items()
+        return {("sentiment-patch", ""): Scores(_half(found), controls, layers=layers)} | {
+            ("sentiment-patch-level", name): Scores(of.reshape(len(kept.items), -1), layers=layers)
+            for name, of in levels.items()
         }
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
-        return {("sentiment-patch", ""): _half(self._under(reader, kept, prompts, self._states(reader, kept)))}
+        found = _half(self._under(reader, kept, prompts, self._states(reader, kept)))
+        return {("sentiment-patch", ""): Scores(found, layers=patched(reader))}
 
     def _states(
         self, reader: LanguageModel, kept: Kept, pairs: Sequence[tuple[str, str]] | None = None
@@ -319,7 +323,7 @@ class SentimentPatch(Experiment):
         of = self.english
         pairs = pairs or list(zip((*of.pleasant, of.own[0]), (*of.unpleasant, of.own[1]), strict=True))
         texts = [f"{source} {word}" for source in kept.more[0] for pair in pairs for word in pair]
-        return hidden_states(reader, texts).hidden.unflatten(0, (-1, len(pairs), 2))
+        return hidden_states(reader, texts, layers=patched(reader)).hidden.unflatten(0, (-1, len(pairs), 2))
 
     def _under(
         self,
@@ -330,7 +334,7 @@ class SentimentPatch(Experiment):
     ) -> Float[np.ndarray, "prompt pair side layer"]:
         """The measure with each state written in turn."""
         texts = [prompt for prompt in prompts for _ in range(states.shape[1] * states.shape[2])]
-        last = patched_states(reader, texts, states.flatten(0, 2), range(reader.n_layers + 1))
+        last = patched_states(reader, texts, states.flatten(0, 2), patched(reader))
         return self._mass(reader, kept, last.reshape(states.shape))
 
     def _mass(

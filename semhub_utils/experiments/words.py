@@ -445,6 +445,8 @@ def task_table(model: LanguageModel, items: Sequence[LensItem], *, own: str, ser
 
     The precondition of lens and intervention: a model that cannot do the task cannot show how it does it.
     """
+    if not items:
+        return task_rows(series, items, [])
     hidden = hidden_states(model, [asked(model, item.prompt) for item in items], layers=[model.n_layers]).hidden
     top = lens(model, hidden, top_k=1).top_ids[:, 0, 0].tolist()
     forms = (word_forms(model, item.targets[own], text_of(item.prompt)) for item in items)

@@ -4,15 +4,15 @@ A calculation has operands o and t and a result r = o + t or o * t, with t from 
 `max_result`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
 
 from semhub_utils.errors import need
 from semhub_utils.organism.world import PLUS, TIMES, number_word
-from semhub_utils.spokes.items import LensItem, Pair, PatchItem, SteerItem, Twin, interchange_items
+from semhub_utils.spokes.items import Form, LensItem, Pair, PatchItem, SteerItem, Twin, interchange_items, shuffled
 
 RELATIONS = (
     "same calculation",
@@ -42,6 +42,70 @@ class Calculation:
     def words(self) -> str:
         """In number words: "three plus five"."""
         return f"{number_word(self.o)} {SPOKEN[self.operator]} {number_word(self.t)}"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How calculations are asked: "8=3+" for t; or, `forward`, "43+5=4" for the last digit of the result. examples: by
+    operator, the calculations that stand worked out in front, in digits or in words as the question does."""
+
+    forward: bool = False
+    examples: Mapping[str, Sequence[Calculation]] = field(default_factory=dict)
+
+    def answer(self, c: Calculation) -> int:
+        return c.r % 10 if self.forward else c.t
+
+    def cluster(self, c: Calculation) -> str:
+        """What is given: the result, or the two numbers, whichever comes first."""
+        return f"{min(c.o, c.t)}{c.operator}{max(c.o, c.t)}" if self.forward else str(c.r)
+
+    def text(self, c: Calculation, *, words: bool = False, more: int = 0) -> str:
+        """What is asked, in digits or in number words, behind the examples; more: added to o, all else as it was."""
+        signs = number_word, f" {SPOKEN[c.operator]} ", " equals to "
+        say, sign, equals = signs if words else (str, c.operator, "=")
+
+        def asked(c: Calculation, more: int = 0) -> str:
+            if not self.forward:
+                return f"{say(c.r)}{equals}{say(c.o + more)}{sign}".rstrip()
+            tens = say(c.r // 10 * (10 if words else 1)) if c.r > 9 else ""
+            return f"{say(c.o + more)}{sign}{say(c.t)}{equals}{tens}".rstrip()
+
+        worked = (f"{asked(e)}{' ' * words}{say(self.answer(e))}\n" for e in self.examples.get(c.operator, ()))
+        return "".join(worked) + asked(c, more)
+
+
+PAPER = Wording()
+LADDER = (
+    ("as in the paper", False, 0, 1, 100),
+    ("as in the paper, behind three worked examples", False, 3, 1, 100),
+    ("sums without a carry, up to the last digit of the result, behind three worked examples", True, 3, 1, 100),
+    ("sums of one digit, behind three worked examples", True, 3, 0, 10),
+)
+"""The forms of the task, from the paper's to the easiest, in the order in which they are tried: name, whether the last
+digit of the result is asked (`Wording.forward`), how many worked examples stand in front, from what on the two numbers
+are, and what results stay below. Written down before any public model was asked."""
+TRIED = 60
+"""Questions that a form is tried on, at most; and at most a quarter of what there is."""
+
+
+def forms(calculations: Sequence[Calculation], *, seed: int, max_result: int = 100, taught: bool = False) -> list[Form]:
+    """LADDER; of a model that was taught the paper's form, that alone. It asks `calculations`, as it does behind
+    examples; the others as many of their own, or all there are. Examples and trials are of the other calculations.
+    of: calculations."""
+    found, taken = [], {*calculations}
+    for name, forward, n, least, below in LADDER[: 1 if taught else None]:
+        every, top = every_item(max_result), min(below, max_result)
+        if forward:
+            numbers = [(o, t) for o in range(least, top) for t in range(least, 10) if o % 10 + t < 10 and o + t < top]
+            every = [Calculation("+", o, t) for o, t in numbers]
+        left = shuffled([c for c in every if forward or c not in taken], seed)
+        examples = {of: tuple(c for c in left if c.operator == of)[:n] for of in SPOKEN}
+        left = [c for c in left if c not in examples[c.operator]]
+        tried, wording = min(TRIED, len(every) // 4), Wording(forward, examples)
+        asked = left[tried:][: len(calculations)] if forward else calculations
+        trial = lens_items(left[:tried], wording)
+        found.append(Form(name, trial, lens_items(asked, wording), asked, wording))
+    return found
 
 
 def every_item(max_result: int = 100) -> list[Calculation]:
@@ -86,46 +150,51 @@ def relations(calculations: Sequence[Calculation]) -> Int[np.ndarray, "item item
     return np.where(same, 0, 1 + 2 * ~same_result + ~same_operator)
 
 
-def lens_items(calculations: Sequence[Calculation]) -> list[LensItem]:
+def lens_items(calculations: Sequence[Calculation], wording: Wording = PAPER) -> list[LensItem]:
     """The prompt "8=3+" is read for the digit "5" and the word "five", against the other digits and words of 1 to 9.
-    Group: the operator; cluster: the result; anchor: t, the answer."""
+    Group: the operator; cluster: what is given, the result; anchor: the answer."""
     items = []
     for c in calculations:
-        targets = {series: of[c.t : c.t + 1] for series, of in trajectory_words().items()}
-        wrong = {series: of[1 : c.t] + of[c.t + 1 :] for series, of in trajectory_words().items()}
-        prompt = f"{c.r}={c.o}{c.operator}"
-        items.append(LensItem(c.digits, prompt, targets, str(c.r), wrong, c.operator, str(c.t)))
+        answer = wording.answer(c)
+        targets = {series: of[answer : answer + 1] for series, of in trajectory_words().items()}
+        wrong = {series: of[1:answer] + of[answer + 1 :] for series, of in trajectory_words().items()}
+        about = wording.cluster(c), wrong, c.operator, str(answer)
+        items.append(LensItem(c.digits, wording.text(c), targets, *about))
     return items
 
 
-def steering_items(calculations: Sequence[Calculation]) -> list[SteerItem]:
+def steering_items(calculations: Sequence[Calculation], wording: Wording = PAPER) -> list[SteerItem]:
     """Sums with t of at least 2: "8=3+" steered by "eight equals to four plus" minus "eight equals to three plus".
 
-    The words say that one more is there already: the paper's model then writes "4+1" in place of "5".
+    The words say that one more is there already: the paper's model then writes "4+1" in place of "5". Where the result
+    is asked, "43+5=4" is steered by "forty four plus five equals to forty" minus "forty three plus five equals to
+    forty", and one more is written than there was.
     """
     items = []
     for c in calculations:
-        if c.operator == "+" and c.t >= 2:
-            toward, away = (f"{number_word(c.r)} equals to {number_word(n)} plus" for n in (c.o + 1, c.o))
-            items.append(SteerItem(c.digits, f"{c.r}={c.o}+", toward, away, f"{c.t - 1}+1", str(c.t), str(c.r)))
+        answer = wording.answer(c)
+        if c.operator == "+" and (answer < 9 if wording.forward else answer >= 2):
+            expected = str(answer + 1) if wording.forward else f"{answer - 1}+1"
+            texts = wording.text(c), wording.text(c, words=True, more=1), wording.text(c, words=True)
+            items.append(SteerItem(c.digits, *texts, expected, str(answer), wording.cluster(c)))
     return items
 
 
-def twins(calculations: Sequence[Calculation]) -> list[Twin]:
+def twins(calculations: Sequence[Calculation], wording: Wording = PAPER) -> list[Twin]:
     """The prompt "8=3+" and the same in words, "eight equals to three plus". Group: the operator; cluster: the
     result."""
     found = []
     for c in calculations:
-        spoken = f"{number_word(c.r)} equals to {number_word(c.o)} {SPOKEN[c.operator]}"
-        asked = f"{c.r}={c.o}{c.operator}", spoken, str(c.t), number_word(c.t)
-        found.append(Twin(c.digits, *asked, c.operator, c.operator, str(c.r)))
+        answer = wording.answer(c)
+        asked = wording.text(c), wording.text(c, words=True), str(answer), number_word(answer)
+        found.append(Twin(c.digits, *asked, c.operator, c.operator, wording.cluster(c)))
     return found
 
 
-def patch_items(calculations: Sequence[Calculation], *, seed: int = 0) -> list[PatchItem]:
+def patch_items(calculations: Sequence[Calculation], wording: Wording = PAPER, *, seed: int = 0) -> list[PatchItem]:
     """The run "8=3+" and the state after "nine equals to two plus", of the same operator and another answer; the other
     relation is the other operator: see `interchange_items`. Cluster: the result."""
-    return interchange_items(twins(calculations), seed)
+    return interchange_items(twins(calculations, wording), seed)
 
 
 def trajectory_words() -> dict[str, tuple[str, ...]]:

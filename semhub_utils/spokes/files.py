@@ -15,8 +15,10 @@ from semhub_utils.errors import SemhubError, half_characters, need
 from semhub_utils.spokes.items import Items
 
 csv.field_size_limit(2**28)  # of characters: a long text is no fault
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 """A `data_dir` that is always there: a part of each text set, with its licence, in the set's own form."""
+
 Entries = Iterator[tuple[str, Any]]
 """(place, entry) of what a file holds; place is "name:number", for messages."""
 

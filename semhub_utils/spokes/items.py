@@ -230,6 +230,19 @@ class RecolourItem(Item):
         return self.prompts[0]
 
 
+@dataclass(frozen=True)
+class Form:
+    """One way to put a task to a model. trial: questions on which it is tried, none of which is asked again; asked:
+    those that are, each with the answer that counts; of: what all items of this form are made of, one for each;
+    wording: what else they are made of."""
+
+    name: str
+    trial: Sequence[LensItem]
+    asked: Sequence[LensItem]
+    of: Sequence
+    wording: Any = None
+
+
 class Twin(NamedTuple):
     """A question in a data type, and the same in the hub's, with their answers."""
 
@@ -249,6 +262,28 @@ def continued(twins: list[Twin], hub: bool = False) -> list[LensItem]:
     sides = [(t.hub_prompt, {"own": (t.hub_answer,)}) if hub else (t.prompt, {"own": (t.answer,)}) for t in twins]
     found = twins[:0]
     found.extend(LensItem(t.id, *said, t.cluster) for t, said in zip(twins, sides, strict=True))
+    return found
+
+
+EXAMPLES = 3
+LADDER = ("asked plainly", "behind three answered questions of the kind")
+"""How questions are put to a model that was not taught to answer them, in the order in which this is tried."""
+
+
+def forms(twins: Sequence[Twin], *, seed: int, taught: bool) -> list[Form]:
+    """LADDER; of a model that was taught to answer, the first alone. What counts is the answer to the hub's question.
+    of: the twins, without EXAMPLES of each relation, each type's in front of its own, and the trial, a quarter."""
+    left, shown, found = [*twins] if taught else shuffled(twins, seed), {}, []
+    for kind in () if taught else {t.relation for t in left}:
+        shown[kind] = [t for t in left if t.relation == kind][:EXAMPLES]
+    left = [t for t in left if t not in shown.get(t.relation, ())]
+    for name, some in zip(LADDER, [{}] if taught else [{}, shown], strict=False):
+        known, tried = [], 0 if taught else len(left) // 4
+        for t in left:
+            own, hub = ("".join(f"{e[k]} {e[k + 2]}\n" for e in some.get(t.relation, ())) for k in (1, 2))
+            known.append(t._replace(prompt=own + t.prompt, hub_prompt=hub + t.hub_prompt))
+        asked = [LensItem(t.id, t.hub_prompt, {"own": (t.hub_answer,)}, t.cluster) for t in known]
+        found.append(Form(name, asked[:tried], asked[tried:], known[tried:]))
     return found
 
 

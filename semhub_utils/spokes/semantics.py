@@ -7,7 +7,7 @@ in front (`* cookie ( x _ 4 ) ; ...`). Who does what to whom is in the role word
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import starmap, zip_longest
@@ -17,7 +17,7 @@ from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import ROLES, TAG
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, lines
-from semhub_utils.spokes.items import Items, LeftOut, LensItem, Pair, PatchItem, shuffled
+from semhub_utils.spokes.items import Form, Items, LeftOut, LensItem, Pair, PatchItem, shuffled
 
 FUNCTION = frozenset("a the to by was is that in on beside .".split())
 COGS = PublicSet("COGS", ("cogs/train.tsv", "train.tsv"), "GitHub najoungkim/COGS")
@@ -258,25 +258,50 @@ def form_prompts(known: Items, n: int, *, seed: int) -> Items:
     return found[:n].some("form with a role word behind a conjunct")
 
 
-def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
-    """`n` logical forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another
-    sentence about to be put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another
-    verb; with the form of that, cut likewise; and with its first content word alone in the place of the sentence.
+LADDER = (
+    ("behind two sentences with their forms", 2, False),
+    ("behind eight sentences with their forms", 8, False),
+    ("sentences in which the verb of the form stands as it does there, behind eight with their forms", 8, True),
+)
+"""How a sentence is put into its form by a model that was not taught to, from the hardest to the easiest, in the order
+in which these are tried: name, how many are shown first, and whether some word of the sentence begins with the verb of
+its form ("noticed", but not "saw"). Written down before any public model was asked."""
+TRIED = 60
+"""Sentences that a form is tried on, at most; and at most a quarter of what there is."""
 
-    Both go on with the lemma of a verb, and nothing but what was read says which. tagged: for the shipped models, which
-    put a sentence into a form behind a tag; others are shown two sentences with their forms first. Meanings whose verb
-    does not come again, or whose form does not begin with it, are counted. Raises SemhubError if no two verbs are left.
+
+def forms(known: Items, n: int, *, seed: int, taught: bool) -> list[Form]:
+    """LADDER; of a model that was taught to put a sentence into its form behind a tag, that alone. of: `n` logical
+    forms cut before their verb comes again (`see . agent ( x _ 1 , Emma ) AND`), each with another sentence about to be
+    put into its form (`Liam finds Mia logic :`), drawn by `seed`, whose form begins with another verb; with the form of
+    that, cut likewise; and with its first content word alone in the place of the sentence.
+
+    Both go on with the lemma of a verb, and nothing but what was read says which. Meanings whose verb does not come
+    again, or whose form does not begin with it, are counted; what is shown or tried is not asked. Raises SemhubError if
+    no two verbs are left.
     """
-    rng, again = random.Random(f"patches {seed}"), "its verb does not come again"
+    again, found = "its verb does not come again", []
     usable = Items(source=known.source).take(
         m if m.until_again() else LeftOut(again, m.id) for m in shuffled(known, seed)
     )
-    shown = "".join(f"{m.sentence}\n{m.form}\n\n" for m in sorted(usable, key=lambda m: len(m.form))[:2])
+    if taught:
+        moved = _moved(usable, n, lambda words: f"{words.removesuffix(' .')} {TAG['logic']} :", seed)
+        found.append(Form("as it was taught", (), sentence_prompts(moved), moved))
+    for name, n_shown, plain in () if taught else LADDER:
+        some = [m for m in usable if not plain or any(word.startswith(m.verb) for word in m.sentence.split())]
+        shown = sorted(some, key=lambda m: len(m.form))[:n_shown]
+        before = "".join(f"{m.sentence}\n{m.form}\n\n" for m in shown)
+        some, tried = [m for m in some if m not in shown], min(TRIED, len(some) // 4)
+        parts = (usable.but(part) for part in (some[:tried], some[tried:]))
+        trial, moved = (_moved(part, n, lambda words, before=before: f"{before}{words}\n", seed) for part in parts)
+        found.append(Form(name, sentence_prompts(trial), sentence_prompts(moved), moved))
+    found[0].of.some("two forms whose verbs differ and come again")
+    return found
 
-    def read(words: str) -> str:
-        return f"{words.removesuffix(' .')} {TAG['logic']} :" if tagged else f"{shown}{words}\n"
 
-    found = usable.but()
+def _moved(usable: Items, n: int, read: Callable[[str], str], seed: int) -> Items:
+    """Of `n` of these, each with another one, which is read as `read` has it."""
+    rng, found = random.Random(f"patches {seed}"), usable.but()
     for m in usable[:n]:
         if others := [other for other in usable if other.verb != m.verb]:
             source = rng.choice(others)
@@ -285,7 +310,7 @@ def patch_items(known: Items, n: int, *, seed: int, tagged: bool) -> Items:
             labels = {"cluster": f"{m.verb} {source.verb}", "group": "form", "anchor": source.verb}
             other = (None, read(source.content[0]))
             found.append(PatchItem(f"{m.id} {source.id}", run, own, like, new, other, **labels, places=_last))
-    return found.some("two forms whose verbs differ and come again")
+    return found
 
 
 def _last(encoding: Sized) -> list[int]:
