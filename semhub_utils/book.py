@@ -107,14 +107,13 @@ class Notebook:
 def need_current(chapter: Notebook) -> None:
     """Raises SemhubError where the text side beside a notebook says something else, as what would run is stale."""
     text, written = chapter.path.with_suffix(".py"), []
-    cells = re.split(r"^# %%", text.read_text("utf-8"), flags=re.MULTILINE)[1:] if text.is_file() else None
-    for first, _, source in (cell.partition("\n") for cell in cells or ()):
-        prose = "[markdown]" in first
-        source = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if prose else source
-        written.append(("markdown" if prose else "code", source.strip()))
+    cells = re.split(r"^# %%", text.read_text("utf-8"), flags=re.MULTILINE)[1:] if text.is_file() else []
+    for first, _, source in (cell.partition("\n") for cell in cells):
+        prose = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if "[markdown]" in first else ""
+        written.append(("markdown" if prose else "code", (prose or source).strip()))
     runs = [(cell.cell_type, cell.source.strip()) for cell in nbformat.read(chapter.path, as_version=4).cells]
     would = f"`jupytext --to ipynb --update {text.name}` would do"
-    need(cells is None or written == runs, f"{text} was changed and {chapter.path.name}, which runs, was not; {would}.")
+    need(not cells or written == runs, f"{text} was changed and {chapter.path.name}, which runs, was not; {would}.")
 
 
 def documents(root: Path) -> Iterator[str]:

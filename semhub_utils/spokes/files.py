@@ -98,6 +98,16 @@ def objects(path: Path, found: Items) -> Entries:
             yield place, entry
 
 
+def plain(entries: object, found: Items, where: str) -> list[dict]:
+    """Of a JSON list the objects whose ids and names are numbers, texts or nothing; the others are counted."""
+    ids = ("id", "image_id", "category_id", "name")
+    every = entries if isinstance(entries, list) else []
+    kept = [e for e in every if isinstance(e, dict) and all(isinstance(e.get(k), int | str | None) for k in ids)]
+    if len(kept) < len(every):
+        found.drop("an entry without an id that can be read", where, len(every) - len(kept))
+    return kept
+
+
 def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
     """The rows of a CSV file by column name; without a `head`, `columns` are all there are. A quote that nothing closes
     costs its line alone. Raises SemhubError where a column is missing."""

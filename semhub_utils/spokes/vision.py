@@ -28,7 +28,7 @@ from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.files import PublicSet, below, named, read_text
+from semhub_utils.spokes.files import PublicSet, below, named, plain, read_text
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
@@ -164,8 +164,8 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
     if data_dir is None:
         return scenes(n, seed=seed)
-    path, read = _annotations(CAPTIONS, data_dir)
-    found, folder, captions = Items(source=named(path)), path.parent.parent / "val2017", {}
+    path, read = _annotations(CAPTIONS, data_dir, found := Items())
+    found.source, folder, captions = named(path), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         text = str(annotation.get("caption") or "").strip()
         if text and not half_characters(text):
@@ -201,24 +201,26 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
 def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
     """By photograph its size and what is where: from the panoptic files where they are, else from the instances, whose
     name `found` gets."""
-    path, read = _annotations(SEGMENTS, data_dir)
+    path, read = _annotations(SEGMENTS, data_dir, found)
     found.source = ", ".join(sorted((found.source, named(path))))
-    names = {category.get("id"): category.get("name") for category in read.get("categories", [])}
-    sizes = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
+    names = {category.get("id"): category.get("name") for category in read["categories"]}
+    sides = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
+    sizes = {key: size for key, size in sides.items() if all(isinstance(side, int) for side in size)}
     parts = {}
     for annotation in read["annotations"]:
         key = annotation.get("image_id")
         painted = below(path.parent / "panoptic_val2017", annotation.get("file_name")) or path.parent
-        for part in annotation.get("segments_info", [annotation]):
+        for part in plain(annotation.get("segments_info", [annotation]), found, path.name):
             region = (part.get("id"), painted) if "segments_info" in annotation else part.get("segmentation")
             region = region.get("counts") if isinstance(region, dict) else region
             name, place = names.get(part.get("category_id")), f"{path.name}: {part.get('id')}"
-            if name is None or None in sizes.get(key, (None,)):
+            words = str(name or "").split("-")[0].split()  # "dining table" is a table, "tree-merged" a tree
+            if not words or key not in sizes:
                 found.drop("unknown label or photograph", place)
             elif not _usable(region, sizes[key]):
                 found.drop("segment in a form that is not read", place)
-            else:  # "dining table" is a table, "tree-merged" a tree
-                area = Area((0, 0, 0, 0), (name.split("-")[0].split()[-1].lower(),), region)
+            else:
+                area = Area((0, 0, 0, 0), (words[-1].lower(),), region)
                 parts.setdefault(key, (sizes[key], []))[1].append(area)
     return parts
 
@@ -226,21 +228,23 @@ def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, 
 def _usable(region: object, size: tuple[int, int]) -> bool:
     if isinstance(region, tuple):
         return isinstance(region[0], int) and region[1].is_file()
-    if isinstance(region, list) and region and isinstance(region[0], int):
+    region = region if isinstance(region, list) and region else [None]
+    if all(isinstance(run, int) for run in region):
         return sum(region) == size[0] * size[1]
-    polygons = region if isinstance(region, list) and region else [None]
-    return all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
+    polygons = [of if isinstance(of, list) and all(isinstance(n, int | float) for n in of) else [] for of in region]
+    return all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons)
 
 
-def _annotations(coco: PublicSet, data_dir: str | Path) -> tuple[Path, dict]:
+def _annotations(coco: PublicSet, data_dir: str | Path, found: Items) -> tuple[Path, dict]:
     path = coco.find(data_dir)
     try:
         read = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); that of {coco.source} would do.") from error
-    lists = [read.get(key) for key in ("images", "annotations")] if isinstance(read, dict) else [None]
-    whole = all(isinstance(some, list) and all(isinstance(entry, dict) for entry in some) for some in lists)
+    whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
     need(whole, f"{path} has no images and annotations; the file of {coco.source} would do.")
+    for key in ("images", "annotations", "categories"):
+        read[key] = plain(read.get(key), found, f"{path.name}: {key}")
     return path, read
 
 

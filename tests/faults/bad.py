@@ -189,7 +189,7 @@ def of_weights_files() -> None:
         "its base is nowhere": '{"peft_type": "LORA", "base_model_name_or_path": "nobody/nothing", "r": 4}',
         "it names none": '{"peft_type": "LORA", "r": 4}', "null": "null", "no JSON": "{",
     }.items():
-        said = "is an adapter"
+        said = "is an adapter|the base model of"
         fault("an adapter without its base", name, said, without_weights(adapter_config__json=text))
 
 

@@ -21,7 +21,14 @@ from semhub_utils.spokes import audio, code, languages, semantics, vision
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 TIMES = int(os.environ.get("SEMHUB_FUZZ", 25))
-few = hypothesis.settings(max_examples=TIMES, deadline=None, derandomize=TIMES < 100, database=None)
+few = hypothesis.settings(
+    max_examples=TIMES,
+    deadline=None,
+    derandomize=TIMES < 100,
+    database=None,
+    phases=[hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * (TIMES >= 100)],  # to shrink takes minutes
+    suppress_health_check=[*hypothesis.HealthCheck],
+)
 ODD = [*'\u2028\x85\x00\ufeff\t\r\x0c",é中👍[{/\\', "\ud800"]
 WORDS = st.text(st.sampled_from([*"ab .(){};1_*\n", *ODD[:-1]]), max_size=40)
 JSON = st.recursive(
@@ -65,7 +72,7 @@ COGS = "A cat was seen by Emma .\tcat ( x _ 1 ) AND see . agent ( x _ 3 , Emma )
 @hypothesis.given(changed(COGS.encode()) | st.lists(WORDS).map(lambda rows: "\t".join(rows).encode()))
 def test_cogs(content):
     def read(folder):
-        return semantics.meanings(seed=0, source="cogs", data_dir=folder)
+        return semantics.meanings(seed=0, data_dir=folder)
 
     read_or_refused(read, {"cogs/train.tsv": content})
 
@@ -77,11 +84,9 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["code", "prompt", "canonical_so
 @few
 @hypothesis.given(changed(MBPP.encode()) | ROWS.map(lambda rows: "\n".join(map(dumped, rows)).encode()))
 def test_mbpp(content):
-    found = read_or_refused(
-        lambda folder: code.programs(99, seed=0, source="mbpp", data_dir=folder), {"mbpp/mbpp.jsonl": content}
-    )
+    found = read_or_refused(lambda folder: code.programs(99, seed=0, data_dir=folder), {"mbpp/mbpp.jsonl": content})
     for program in found or ():
-        program.source.encode()  # of whole characters
+        program.text.encode()  # of whole characters
 
 
 CEDICT = "# a remark\n中 中 [zhong1] /middle/center/\n國 国 [guo2] /(old) country/to rule/\n".encode() * 3
@@ -108,7 +113,7 @@ def test_ntrex(content):
     }
 
     def read(folder):
-        return languages.parallel_sentences(9, seed=0, source="ntrex", data_dir=folder)
+        return languages.parallel_sentences(9, seed=0, data_dir=folder)
 
     read_or_refused(read, dict.fromkeys(names.values(), b"One.\nTwo.\n") | {names["ref.deu"]: content})
 
