@@ -470,12 +470,6 @@ def of_data() -> None:
         ("all blank", "no sentences that can be used", dict.fromkeys(ntrex, "\n\n")), ("not UTF-8", "is not UTF-8", ntrex | {spanish: b"\xff\xfe\x00x"}),
     ):
         fault("sentences that will not do", name, said, read("languages", **files))
-    packed = "cc-cedict/cedict_1_0_ts_utf-8_mdbg.txt.gz"
-    for name, content in (("garbled", b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + bytes(range(200))), ("no archive", b"plain text"),
-                          ("empty", b""), ("cut", GZIP[:-9]), ("a flipped byte", GZIP[:30] + b"\xff\xff" + GZIP[32:])):
-        said = "cannot be read|no entries|holds no|is not UTF-8|would do|can be used"
-        fault("a packed file that is garbled", name, said, lambda at, c=content: read(
-            "languages", **(dict.fromkeys(ntrex, "A cat sees it.\n" * 30) | {packed: c}))(at))
     mbpp = "mbpp/mbpp_release_v1.jsonl"
     for name, content in (
         ("empty", ""), ("no JSON", "no\nno\n"), ("lists", "[]\n[1]\n"), ("other fields", '{"a": 1}\n'), ("half a character", '{"code": "x = \'\\ud800\'"}\n'),
@@ -515,9 +509,6 @@ def of_data() -> None:
             "has no vgg|has no column|can be used|no sounds",
             read("audio", **files),
         )
-
-
-GZIP = __import__("gzip").compress(b"".join(f"\xe4\xb8\xad {k} [x] /word/\n".encode("latin-1") for k in range(999)))
 
 
 def of_readings() -> None:

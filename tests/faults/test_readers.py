@@ -105,6 +105,25 @@ def test_a_packed_file(content):
     read_or_refused(languages.cedict, {"cc-cedict/cedict_1_0_ts_utf-8_mdbg.txt.gz": content})
 
 
+PACKED = gzip.compress(bytes(k * k % 251 for k in range(999)))
+DAMAGED = {
+    "garbled": PACKED[:10] + bytes(range(255, 0, -1)),
+    "cut": PACKED[:-9],
+    "another sum": PACKED[:-8] + bytes(8),
+    "no archive": b"plain text",
+    "a head alone": PACKED[:10],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_packed_file_that_is_damaged_is_said_to_be(tmp_path, name):
+    path = tmp_path / "cc-cedict" / "cedict_1_0_ts_utf-8_mdbg.txt.gz"
+    path.parent.mkdir()
+    path.write_bytes(DAMAGED[name])
+    with pytest.raises(SemhubError, match="mdbg.txt.gz cannot be read .*; a file that can be would do"):
+        languages.cedict(tmp_path)
+
+
 @few
 @hypothesis.given(changed("Eine Katze.\nZwei.\u2028Drei.\n".encode()))
 def test_ntrex(content):
