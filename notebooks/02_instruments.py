@@ -45,7 +45,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue, listing
-from semhub_utils.experiments import alike, traps
+from semhub_utils.experiments import alike, core, traps
 from semhub_utils.loading import self_check
 from semhub_utils.spokes import natural
 from semhub_utils.tokens import word_forms
@@ -53,6 +53,7 @@ from semhub_utils.tokens import word_forms
 chapter = begin("instruments", globals(), n_items=(100, 100))
 model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
 pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, **given)["spanish"]
+pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
 prompts = [pair.a for pair in pairs]
 
 # %% tags=["hide-input"]

@@ -206,7 +206,7 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
             for at, states in seen.items():
                 stack.enter_context(model.hook(at, states.append))
             model.run(ids := pad(encodings[:1]))
-            with suppress(TypeError, ValueError, AttributeError, IndexError, RuntimeError):  # of the model's own code
+            with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
                 with begun(model, layer), model.hook(layer, lambda h: half[0]):
                     model.run(ids)
         bound = tolerance(model.dtype, last)

@@ -498,10 +498,11 @@ def test_what_is_refused(tiny):
 
 def test_ntrex_itself():
     texts = split_texts(100, 5000, seed=0, data_dir=shared("ntrex"))
-    assert all(len(t.read) == 100 and len(t.counted) > 1800 and not set(t.read) & set(t.counted) for t in texts)
+    assert all(len(t.read) == 100 and len(t.counted) > 1800 for t in texts if t.name != "code")
+    assert len(texts) > 5 and not any(set(t.read) & set(t.counted) for t in texts)
 
 
-@pytest.mark.parametrize("settings", [("items=generated",), ("n_counted=30",)], ids=["generated", "natural"])
+@pytest.mark.parametrize("settings", [("items=generated",), ("items=natural", "n_counted=30")], ids=lambda s: s[0][6:])
 def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path):
     """Once on the shipped models' world, and once as it stands."""
     from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of

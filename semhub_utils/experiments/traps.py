@@ -45,7 +45,8 @@ def padding_trap(model: LanguageModel, prompts: Sequence[str], pads: Sequence[in
         hidden = hidden_states(model, read, positions=[[place] for place in at], layers=[model.n_layers]).hidden
         return model.normalise(hidden[:, 0]).float()
 
-    encodings, rows = model.encode(prompts), []
+    longest, rows = (model.max_length or np.inf) - max(pads), []
+    encodings = [encoding for encoding in model.encode(prompts) if len(encoding) <= longest]
     own = [len(encoding) - 1 for encoding in encodings]
     plain = ends(encodings, own)
     for n in pads:
