@@ -24,7 +24,7 @@ from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.verdicts import ALPHA, HOLDS, judge
 
 PAIRS, DRAWS = 150, 2000
-SUMS, HALF = 60, ("bfloat16", "float16")
+SUMS, HALF = 120, ("bfloat16", "float16")
 
 
 def states(folder: str, texts: list[str]) -> list[np.ndarray]:
@@ -83,7 +83,7 @@ def passes(scores: np.ndarray, clusters: list[str], seed: int) -> tuple[bool, st
 def verdicts(folder: str, dtype: str) -> dict[str, tuple[str, float]]:
     """By claim and reading of chapter 3's similarity and lens: the verdict, and the statistic."""
     model = load_model(folder, device="cpu", dtype=dtype)
-    items = arithmetic.items(SUMS, seed=0, max_result=20)
+    items = arithmetic.items(SUMS, seed=0, max_result=100)
     _, alike = run(Alike(), model, arithmetic.similarity_pairs(items), series="digits")
     _, lens = run(Lens("word", "digit"), model, arithmetic.lens_items(items), series="digits")
     found = {}
