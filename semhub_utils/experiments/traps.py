@@ -45,8 +45,7 @@ def padding_trap(model: LanguageModel, prompts: Sequence[str], pads: Sequence[in
         hidden = hidden_states(model, read, positions=[[place] for place in at], layers=[model.n_layers]).hidden
         return model.normalise(hidden[:, 0]).float()
 
-    longest, rows = (model.max_length or np.inf) - max(pads), []
-    encodings = [encoding for encoding in model.encode(prompts) if len(encoding) <= longest]
+    encodings, rows = model.encode(prompts), []
     own = [len(encoding) - 1 for encoding in encodings]
     plain = ends(encodings, own)
     for n in pads:
