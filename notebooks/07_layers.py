@@ -205,7 +205,7 @@ heard.curves(
 )
 
 # %% [markdown]
-# *The reading.* The authors' release leaves the final norm out at every layer but the last (*raw*). The cards above say for each
+# *The reading.* The authors' release leaves the final norm out at every layer but the last (*raw*). The details above say for each
 # reading whether the claim holds; their verdict is that of *normed*. The next figure shows what the norm adds to each type's
 # share, with the same null and control.
 
