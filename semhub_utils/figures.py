@@ -125,8 +125,11 @@ def curves(
         params.append(_choice(data, select))
         strong = f"datum.{select} === {select}_choice"
         notes.append(f"Pale: the other {select}s.")
-    if _several(data, whose) and {"of", "null_high"} & {*data}:
-        params.append(_choice(data, whose, "null and controls of", "all"))
+    backed = data[data["null_high"].notna()] if "null_high" in data else data[:0]
+    if whose == "of":
+        backed = data[(data["series"] != data["of"]) | data.index.isin(backed.index)]
+    if _several(backed, whose):
+        params.append(_choice(backed, whose, "null and controls of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
     layers, told = _lines(base, data, styles(data["series"], types), y, strong, f"({strong}) && {behind}")

@@ -410,8 +410,10 @@ const semhubLive = (() => {
     types.addEventListener("change", (event) => ask(Math.max(0, asking()), event.target.value));
     models.addEventListener("change", (event) => choose({ model: event.target.value }));
     const pick = (layer, at, focus) => {
-      const reading = known(now.model), last = reading.tokens.length - 1;
+      const reading = known(now.model);
       now.layer = Math.max(0, Math.min(L, layer));
+      if (!reading) { now.at = at; return leave(); } // it is being read, and drawn when that is done
+      const last = reading.tokens.length - 1;
       const place = Math.max(1, Math.min(last, at)), moved = place !== (now.at < 1 ? last : now.at);
       now.at = place === last ? -1 : place;
       if (moved) draw(); else leave();
@@ -419,7 +421,9 @@ const semhubLive = (() => {
     };
     grid.addEventListener("click", (event) => { const cell = event.target.closest("td[data-layer]"); if (cell) pick(Number(cell.dataset.layer), Number(cell.dataset.column) + 1, true); });
     grid.addEventListener("keydown", (event) => {
-      const last = known(now.model).tokens.length - 1, at = now.at < 1 ? last : now.at;
+      const reading = known(now.model);
+      if (!reading) return;
+      const last = reading.tokens.length - 1, at = now.at < 1 ? last : now.at;
       const goal = { ArrowUp: [now.layer + 1, at], ArrowDown: [now.layer - 1, at], ArrowLeft: [now.layer, at - 1], ArrowRight: [now.layer, at + 1],
         Home: [now.layer, 1], End: [now.layer, last], PageUp: [L, at], PageDown: [0, at] }[event.key];
       if (!goal) return;
