@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Languages III: steering
+# # Steering across languages
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/08_steering.ipynb)
 #
