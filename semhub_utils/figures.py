@@ -132,7 +132,10 @@ def curves(
         params.append(_choice(backed, whose, "null and controls of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
-    layers, told = _lines(base, data, styles(data["series"], types), y, strong, f"({strong}) && {behind}")
+    one = behind != "true"
+    behind = behind if strong == "true" else f"({strong}) && {behind}"
+    layers, told = _lines(base, data, styles(data["series"], types), y, strong, behind)
+    told += ["Large marks: the curve that null and controls are of."] * one
     return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], **words)
 
 
@@ -171,6 +174,9 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
     line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
     point = base.mark_point(filled=True, size=50).encode(shape=marks["shape"], tooltip=_tooltip(data))
+    if behind != "true":  # the curve whose null and controls are shown
+        large = f"({behind}) && indexof({json.dumps(greys)}, datum.series) < 0"
+        point = point.encode(size=altair.condition(large, altair.value(90), altair.value(35)))
     return [*layers, line, point], told
 
 
