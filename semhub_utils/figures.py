@@ -131,11 +131,10 @@ def curves(
     if _several(backed, whose):
         params.append(_choice(backed, whose, "null and controls of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
+        notes.append("Large marks: the curve that null and controls are of.")
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
-    one = behind != "true"
     behind = behind if strong == "true" else f"({strong}) && {behind}"
     layers, told = _lines(base, data, styles(data["series"], types), y, strong, behind)
-    told += ["Large marks: the curve that null and controls are of."] * one
     return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], **words)
 
 
@@ -150,8 +149,7 @@ def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.Data
 
 
 def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen: str, behind: str) -> tuple:
-    """Band, null, line and points of curves, strong where `chosen` is true; null and controls only where `behind` is;
-    and what a reader has to be told."""
+    """Band, null, line and points, strong where `chosen` is true, null and controls where `behind` is; and notes."""
     marks, layers, told = _marks(look, lines=True), [], []
     greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
     if greys and behind != "true":
@@ -438,10 +436,9 @@ def _slider(table: pd.DataFrame) -> altair.Parameter:
     """A native slider over layers, or a list where their steps are uneven; starts at the last."""
     layers = sorted(int(v) for v in table["layer"].unique())
     steps = {b - a for a, b in zip(layers, layers[1:], strict=False)} or {1}
+    bound = altair.binding_range(min=layers[0], max=layers[-1], step=min(steps), name="layer: ")
     if len(steps) > 1:
         bound = altair.binding_select(options=layers, name="layer: ")
-    else:
-        bound = altair.binding_range(min=layers[0], max=layers[-1], step=steps.pop(), name="layer: ")
     return altair.param(name="layer_choice", value=layers[-1], bind=bound)
 
 
@@ -462,9 +459,8 @@ def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
     """Colour, dash and marker of the series as encodings that share one legend, which shows `lines` as such."""
     names = list(look)
     wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
-    # Measured on the page: Vega sets the height by the `width` from before the axes have taken their part of it, and a
-    # legend that folds by the `width` from after would push the title out. That it changed says when to measure again.
-    # 60: pixels beside a plot for its axis.
+    # Measured on the page, as Vega sets the height by the `width` from before the axes have taken their part. That this
+    # changed says when to measure again. 60: pixels beside a plot for its axis.
     room = "(isFinite(containerSize()[0]) ? containerSize()[0] - 60 + 0 * width : width)"
     columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor({room} / {wide})))")
     symbols = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5} if lines else {"symbolSize": 90}
