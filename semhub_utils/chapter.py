@@ -37,7 +37,7 @@ PLAIN = (
     "This model was tuned to take turns in a chat. Here it reads every text as it stands, without its chat template."
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
-ISLANDS = "organism:islands"
+ISLANDS = f"{PREFIX}islands"
 LEAST = {"arithmetic": 4, "code": 4, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"

@@ -136,7 +136,8 @@ def compare(options: Options) -> int:
     from .book import find_book
     from .onfile import PLACE, find
 
-    held = [find(name, find_book() / PLACE) for name in options.models]
+    place = find_book() / PLACE
+    held = [find(name, place) for name in options.models]
     print(holds.as_text(held))
     if options.html:
         options.html.write_text(holds.as_page(held), "utf-8")

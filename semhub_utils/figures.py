@@ -152,8 +152,9 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
     """Band, null, line and points, strong where `chosen` is true, null and controls where `behind` is; and notes."""
     marks, layers, told = _marks(look, lines=True), [], []
     greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
+    own = f"indexof({json.dumps(greys)}, datum.series) < 0"
     if greys and behind != "true":
-        base = base.transform_filter(f"indexof({json.dumps(greys)}, datum.series) < 0 || ({behind})")
+        base = base.transform_filter(f"{own} || ({behind})")
     if {"low", "high"} <= set(data):
         band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
@@ -173,8 +174,7 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
     line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
     point = base.mark_point(filled=True, size=50).encode(shape=marks["shape"], tooltip=_tooltip(data))
     if behind != "true":  # the curve whose null and controls are shown
-        large = f"({behind}) && indexof({json.dumps(greys)}, datum.series) < 0"
-        point = point.encode(size=altair.condition(large, altair.value(90), altair.value(35)))
+        point = point.encode(size=altair.condition(f"({behind}) && {own}", altair.value(90), altair.value(35)))
     return [*layers, line, point], told
 
 

@@ -323,7 +323,7 @@ def training(model: Any) -> dict:
     a shipped one. Nothing for all other models, whatever they are called."""
     if len(model.files) != 1 or model.files[0].stat().st_size > LARGE:
         return {}
-    of = sha256(model.files[0])
+    of = sha256_of(model.files[0])
     for path in (model.files[0].with_name(CARD), *sorted(WEIGHTS.glob(f"*/{CARD}"))):
         with suppress(OSError, ValueError):
             told = json.loads(path.read_text("utf-8"))

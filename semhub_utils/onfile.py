@@ -15,7 +15,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Held:
     def text_only(self) -> bool:
         return all(run.get("reads", ["text"]) == ["text"] for run in self.runs.values())
 
-    @property
+    @cached_property
     def stale(self) -> dict[str, str]:
         """By experiment the module that says something else today."""
         return {

@@ -110,10 +110,8 @@ def fault_of_json(path: Path) -> tuple[str, str] | None:
 
 def _value_of(folder: Path, error: BaseException) -> str:
     """Which value of the configuration an error speaks of, where it is one of a name that is not known."""
-    left, words = (
-        [("", json.loads((folder / "config.json").read_text("utf-8")))],
-        set(re.findall(r"[^\s'\"]+", str(error))),
-    )
+    left = [("", json.loads((folder / "config.json").read_text("utf-8")))]
+    words = set(re.findall(r"[^\s'\"]+", str(error)))
     while left and isinstance(error, KeyError):
         path, value = left.pop()
         if isinstance(value, str) and value in words:

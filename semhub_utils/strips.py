@@ -43,7 +43,7 @@ def _asked(claim: Mapping) -> str:
     return f'<p class="strip-asked paper-claim"><b>The paper{number}</b> {escape(paper)}{form}</p>'
 
 
-def identity(claim: Mapping) -> str:
+def address(claim: Mapping) -> str:
     """Where a claim stands on its page."""
     return "claim-" + "".join(c if c.isalnum() else "-" for c in claim["id"])
 
@@ -54,7 +54,7 @@ def _name(claim: Mapping) -> str:
 
 
 def _row(claim: Mapping, plot) -> str:
-    verdict, at = claim["verdict"], identity(claim)
+    verdict, at = claim["verdict"], address(claim)
     link = f'<a class="strip-link" href="#{at}" aria-label="Link to this claim">#</a>'
     word = escape(_word(claim).capitalize())
     failed = "" if verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
@@ -77,8 +77,8 @@ def _untested(claims: Sequence[Mapping]) -> str:
             reasons.setdefault(claim["condition"].rstrip("."), []).append(claim)
     lines = ""
     for why, some in reasons.items():
-        names = ", ".join(f'<span id="{identity(claim)}">{escape(_name(claim))}</span>' for claim in some)
-        mark = f'<span aria-hidden="true">{SYMBOLS[UNTESTABLE]}</span> Cannot be tested here'
+        names = ", ".join(f'<span id="{address(claim)}">{escape(_name(claim))}</span>' for claim in some)
+        mark = f'<span aria-hidden="true">{SYMBOLS[UNTESTABLE]}</span> {UNTESTABLE.capitalize()}'
         lines += (
             f'<tr data-verdict="{UNTESTABLE}"><th scope="row">{names}</th>'
             f'<td class="strip-verdict" colspan="4">{mark}<span class="strip-why">: {escape(why)}</span></td></tr>'

@@ -471,8 +471,8 @@ def test_lines_longer_than_the_context_are_dropped_and_counted(tiny):
 
 
 def test_of_a_large_vocabulary_few_positions_of_a_line_are_read(tiny, monkeypatch):
-    assert layers.evenly(range(10), 10) == [*range(10)] and layers.evenly(range(10), 99) == [*range(10)]
-    assert layers.evenly(range(10), 1) == [5] and layers.evenly(range(10), 2) == [2, 7] and layers.evenly([], 3) == []
+    assert layers.spread(range(10), 10) == [*range(10)] and layers.spread(range(10), 99) == [*range(10)]
+    assert layers.spread(range(10), 1) == [5] and layers.spread(range(10), 2) == [2, 7] and layers.spread([], 3) == []
     model, lines = tiny("llama"), ["one two three four five six", "uno dos tres"]
     classes = torch.eye(model.vocab_size)[:, 40:43]
 
@@ -485,7 +485,7 @@ def test_of_a_large_vocabulary_few_positions_of_a_line_are_read(tiny, monkeypatc
     few, less, some = read(2 * model.vocab_size + 1)
     assert few.tolist() == [0, 0, 1, 1] and less.tolist() == [0.5] * 4 and len(item) > 8
     for k in (0, 1):
-        chosen = layers.evenly(range(int((item == k).sum())), 2)
+        chosen = layers.spread(range(int((item == k).sum())), 2)
         assert torch.allclose(some[few == k], whole[item == k][chosen], atol=1e-6)
 
 

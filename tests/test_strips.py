@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from semhub_utils.evidence import Evidence
-from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, answer, identity, strip
+from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
 CLAIM = {"id": "words/lens/es", "series": "es", "experiment": "lens", "claim": "The <b>word</b> & more", "unit": "nats"}
@@ -84,7 +84,7 @@ def test_what_could_not_be_tested_is_one_line_for_each_reason():
     rows = section.findall(".//tbody/tr")
     assert len(rows) == 2 and text(rows[0][0]).count(", ") == 18
     assert text(rows[0][1]) == "? Cannot be tested here: 8 units are left"
-    assert {span.get("id") for span in section.iter("span") if span.get("id")} == {*map(identity, claims)}
+    assert {span.get("id") for span in section.iter("span") if span.get("id")} == {*map(address, claims)}
     assert not section.findall(".//thead") and not section.findall(".//svg")
 
 

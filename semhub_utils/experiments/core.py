@@ -80,8 +80,8 @@ class Experiment(Protocol):
     """A frozen dataclass that inherits from this; its repr says what it computes. nothing: how pictures and sounds are
     emptied for controls, by default in all ways. readings: the ways to read, the first one first. random_weights:
     whether a model of such is a control. parts: the label of items that have to be read together, where each seed of
-    random weights may read its own share of them; shared: whether each share is given all prompts, which
-    are then not one by one the items'. columns: what its rows have besides the usual, if there are any."""
+    random weights may read its own share of them; shared: whether each share is given all prompts, which are then not
+    one by one the items'. columns: what its rows have besides the usual, if there are any."""
 
     claims: Sequence[Claim]
     nothing: ClassVar[tuple[str, ...] | None] = None
@@ -129,8 +129,8 @@ def run(
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. form: how
     the items are put to the model, which claims tell. brief: what is judged alone, with the draws that tell p from .01,
-    and no curve. With no item left the claims are there without a
-    number, which cannot be tested, and there is no curve.
+    and no curve. With no item left the claims are there without a number, which cannot be tested, and there is no
+    curve.
     """
     kept = replace(experiment.fit(model, items), series=series, seed=seed)
     before = getattr(items, "dropped", {}) if dropped is None else dropped

@@ -308,8 +308,7 @@ class Steering(Push):
     that makes the model say one thing, whatever it reads, is right now and then); null: signs flipped per cluster, and
     `instead`. Controls, minus the former: the reversed vector, and the vector of the chosen layer added half the model
     away. The reading "as released" adds one block after the layer the vector was read at, as the authors' code does;
-    "corrected" adds where it was read. Where no cluster is left to
-    choose on, no item is.
+    "corrected" adds where it was read. Where no cluster is left to choose on, no item is.
     """
 
     strengths: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)

@@ -110,8 +110,8 @@ def text_positions(model: LanguageModel, encoding: Encoding) -> list[int]:
     return [place for place, (i, (start, end)) in both if i not in added or end > start]
 
 
-def evenly(positions: Sequence[int], most: int) -> list[int]:
-    """`most` of them, as far apart as can be, or all if they are no more."""
+def spread(positions: Sequence[int], most: int) -> list[int]:
+    """At most so many of them: the middles of as many equal parts, as the ends of a line are unlike the rest of it."""
     n = min(most, len(positions))
     return [positions[(2 * k + 1) * len(positions) // (2 * n)] for k in range(n)]
 
@@ -169,7 +169,7 @@ def read_lines(
     many, evenly spaced, that they read ENTRIES; batch by batch: the line that each position stands in, what it weighs
     there, and the scores (mixed: with the mean of the lines' distributions)."""
     encodings, most = model.encode(prompts), max(1, ENTRIES // model.vocab_size)
-    positions = [evenly(text_positions(model, encoding), most) for encoding in encodings]
+    positions = [spread(text_positions(model, encoding), most) for encoding in encodings]
     size = torch.tensor([len(row) for row in positions], dtype=torch.float64)
     for states in stream_states(model, encodings, positions=positions):
         weight = 1 / size[states.item]

@@ -66,17 +66,13 @@ def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, do
     for name in series:
         if name == "arithmetic":
             chosen = arithmetic.items(ITEMS, label["seed"], MAX_RESULT + 1)
-            lens, items, subject = words.Lens("word", "digit"), arithmetic.lens_items(chosen), model
+            lens, items, asked = words.Lens("word", "digit"), arithmetic.lens_items(chosen), model
         else:
             chosen = facts.prompts(name, ITEMS, seed=label["seed"])
             twins = {pair.a: pair.b for pair in facts.similarity_pairs(chosen)}
-            lens, items, subject = (
-                words.Lens("english", "own"),
-                facts.lens_items(chosen),
-                with_twins(model, twins, dose),
-            )
+            lens, items, asked = words.Lens("english", "own"), facts.lens_items(chosen), with_twins(model, twins, dose)
         for reading in FIVE:
-            _, [e, *_] = run(lens, subject, items, series=name, readings=(reading,), twins=())
+            _, [e, *_] = run(lens, asked, items, series=name, readings=(reading,), twins=())
             verdict = judge(e)
             row = label | {"dose": dose, "type": name, "reading": reading, "n": e.n}
             row |= {"verdict": verdict.verdict, "by": verdict.by, "left_out": e.dropped.get(SHARED, 0)}

@@ -400,34 +400,20 @@ def of_parameters() -> None:
 
     for chapter in ("nothing", "99", "0", "-", "ALL", "../x", "arithmetic,code"):
         fault("an unknown chapter", repr(chapter), "There is no chapter", run(chapter=chapter))
-    for pair in ("n_itms=3", "N_ITEMS=3", "seeds=1", "model=gpt2", "__class__=1"):
-        fault("an unknown parameter", pair, "There is no parameter", run("--set", pair))
-    for pair in (
-        "n_items=some",
-        "n_items=2.5",
-        "n_items=true",
-        "n_items=[1]",
-        "dtype=3",
-        "device=[cpu]",
-        "seed=x",
-        "seed=1.5",
+    unknown = "n_itms=3", "N_ITEMS=3", "seeds=1", "model=gpt2", "__class__=1"
+    of_another = "n_items=some", "n_items=2.5", "n_items=true", "n_items=[1]", "dtype=3", "device=[cpu]"
+    never = "n_items=0", "n_items=-1", "seed=-1", "dtype=int8", "device=tpu", "dtype=''", "model_id=''", "revision=' '"
+    unread = "n_items=[1", "n_items={a", "n_items=@", "n_items=*x", "n_items=!!python/name:os.system"
+    for kind, said, pairs in (
+        ("an unknown parameter", "There is no parameter", unknown),
+        ("a parameter of another kind", "was given|is ", (*of_another, "seed=x", "seed=1.5")),
+        ("a parameter that cannot be", "would do", never),
+        ("a value that YAML cannot read", "not a value YAML can read|was given", unread),
     ):
-        fault("a parameter of another kind", pair, "was given|is ", run("--set", pair))
-    for pair in (
-        "n_items=0",
-        "n_items=-1",
-        "seed=-1",
-        "dtype=int8",
-        "device=tpu",
-        "dtype=''",
-        "model_id=''",
-        "revision=' '",
-    ):
-        fault("a parameter that cannot be", pair, "would do", run("--set", pair))
+        for pair in pairs:
+            fault(kind, pair, said, run("--set", pair))
     for pair in ("n_items", "=3", "n items=3", "3=4", "", "n.items=3"):
         fault("a setting without a name", repr(pair), "takes name=value", run("--set", pair))
-    for pair in ("n_items=[1", "n_items={a", "n_items=@", "n_items=*x", "n_items=!!python/name:os.system"):
-        fault("a value that YAML cannot read", pair, "not a value YAML can read|was given", run("--set", pair))
     fault(
         "a model given twice",
         "by name and by set",
