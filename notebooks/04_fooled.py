@@ -271,7 +271,7 @@ blank = chapter.find(
 listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-alike = trials.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
+alike = calibration.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
 glue("blank", round(alike.value * alike.n))
 glue("blank_high", alike.high, ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
@@ -289,19 +289,22 @@ glue("blank_above", int((blank.low > 0).sum()))
 # `semhub calibrate` plants an effect for each of the paper's 21 experiments, and its tables ship with this book.
 #
 # *What is read* gets a written state. Take islands, a model whose types share no fact. Once its state at layer {glue}`planted_at` of
-# 8 has been read, add the unembedding row of the right English word, as long as the state itself; for similarity, one random
-# vector for both sides of a pair. Nothing after that layer is changed, so a claim that finds it finds it *there*. *What a model
-# says* cannot be written. For that there are organisms that were taught it, `taught` and its eyes and ears: under "good" minus
-# "bad" they become pleasant, under "start" minus "end" they write `range(0, n)`. Their dose is how far the hub's weights have
-# moved to theirs.
+# 8 has been read, add the unembedding row of the right English word, as long as the state itself, and half as much of the
+# prompt's own word where the claim sets one against the other; for similarity, one random vector for both sides of a pair.
+# Nothing after that layer is changed, so a claim that finds it finds it *there*. *What a model says* cannot be written. For
+# that there are organisms that were taught it, `taught` and its eyes and ears: under "good" minus "bad" they become pleasant,
+# under "start" minus "end" they write `range(0, n)`. Their dose is how far the hub's weights have moved to theirs. And for
+# [what is used](13_used), two small models have weights set by hand: in one the answer goes through what two types share, in the
+# other a concept comes before its language.
 #
 # An effect is *found* if the claim holds, and at the layer where it was planted. Each was planted {glue}`planted_n` times, with other
 # items and other directions.
 #
 # The other way round, every instrument looks at models of which it was written down before what it **must not** find:
 # {glue}`random_models` models of random weights; {glue}`islands_models` islands; a model that was raised on English alone; the hub
-# after its Spanish words have changed places. Not all that holds there is a false alarm. English is most of what islands read, so
-# that their layers lean to English is true. Such cells are *open*, and the table of them was written before any of the others.
+# after its Spanish words have changed places; and the two set by hand, the other way. Not all that holds there is a false alarm.
+# English is most of what islands read, so that their layers lean to English is true. Such cells are *open*, and the table of them
+# was written before any of the others.
 
 # %% tags=["hide-input"]
 calibrated = chapter.find("instruments", trials.rates)
@@ -317,7 +320,7 @@ calibrated.bars(
 
 # %% tags=["hide-input"]
 asked = trials.judged_alarms().query("expected == @calibration.MUST_NOT")
-wolf = trials.shares(asked.assign(all="all"), ["all"]).iloc[0]
+wolf = calibration.shares(asked.assign(all="all"), ["all"]).iloc[0]
 paper = calibrated.rows(reading=trials.FOUND)
 paper = paper[paper.series.map(instruments.ROWS) != "own"]
 good = paper.value >= calibration.ENOUGH

@@ -167,9 +167,10 @@ moved.curves(
 # layers while the model reads, by least squares so that nothing else is disturbed {cite:p}`belrose2023leace`, and see how far
 # the right answer falls.
 #
-# Anything falls if you erase enough. So the same number of directions is erased four times more: those shared with *shuffled*
-# partners (the null), random ones that hold as much of the variance, those that tell the type from English, and, in
-# models of random weights, their own.
+# Anything falls if you erase enough. So as many directions are erased in other ways: those shared with *shuffled* partners (the
+# null), random ones that hold as much of the variance, those that tell the type from English, what is shared at the *other
+# layers*, and, in models of random weights, their own. And what is shared is erased while the model reads *English only*, on
+# something else: where that falls as far, it was no loss of the type's.
 
 # %%
 if own:
@@ -192,11 +193,13 @@ if chapter.data:
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-needed = chapter.run(used.Necessity(), twins)
+scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed, source="generated"), "english")
+scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
+needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",
-    alt="Fall of the log-probability of the right continuation by type, with random, language and shuffled subspaces.",
+    alt="Fall of the log-probability of the right continuation by type, with null, other subspaces, layers and texts.",
     y="fall in nats per token",
 )
 

@@ -4,17 +4,21 @@ how often it cries wolf. `semhub calibrate` makes the tables.
     data/truth.csv     what must be seen in each organism, and whether it is
     data/power.csv     planted effects by instrument, dose and seed (`experiments.instruments`)
     data/alarms.csv    every instrument on models of which is known what it must or must not find
+    data/readings.csv  the same for the five readings of the lens (`experiments.readings`)
     data/expected.csv  what that is, written before any of the others: "must", "must not" or "open", and why
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from .errors import need, need_one_of
+from .evidence import share
+from .verdicts import HOLDS, UNTESTABLE
 
-PARTS = ("truth", "power", "alarms")
+PARTS = ("truth", "power", "alarms", "readings")
 TABLES = (*PARTS, "expected")
 DATA = Path(__file__).parent / "data"
 STATED = 1.0  # dose: as long as the state itself; of a taught organism, all of its own weights
@@ -31,6 +35,14 @@ def table(name: str, folder: Path = DATA) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"row": str})
 
 
+def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
+    could not be tested is no claim."""
+    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
+    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
+    return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
+
+
 @cache
 def _at_stated() -> pd.DataFrame:
     """Nothing where there is no table, as in the run that makes it."""
@@ -42,8 +54,8 @@ def _at_stated() -> pd.DataFrame:
 
 def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = "") -> dict[str, int] | None:
     """How many of the effects that were planted for this kind of claim its instrument found: {"k": k, "m": m}; of the
-    paper's row, or of the chapter, where it was calibrated by itself there. None where none could be planted by
-    design, as for a claim that has no instrument of its own."""
+    paper's row, or of the chapter, where it was calibrated by itself there. None for a claim that has no instrument of
+    its own."""
     some = _at_stated()
     some = some[some.experiment == experiment]
     for column, value in (("row", str(row)), ("chapter", chapter)):
@@ -51,8 +63,7 @@ def found_of_planted(experiment: str, *, row: int | None = None, chapter: str = 
             some = some[some[column] == value]
     if some.empty:
         return None
-    planted = some[some.seed.notna()]
-    return {"k": int(planted.found.astype(bool).sum()), "m": len(planted)}
+    return {"k": int(some.found.sum()), "m": len(some)}
 
 
 def not_found(found: dict[str, int] | None) -> str | None:

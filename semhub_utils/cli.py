@@ -227,7 +227,7 @@ def bench(options: Options) -> int:
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
     organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
-    part={"action": "append", "choices": ("truth", "power", "alarms"), "help": "only this; may be repeated"},
+    part={"action": "append", "choices": ("truth", "power", "alarms", "readings"), "help": "only this, or these"},
     out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
 )
 def calibrate(options: Options) -> int:

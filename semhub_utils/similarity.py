@@ -63,8 +63,9 @@ def retrieval_accuracy(
     *,
     over_chance: bool = False,
 ) -> Matches:
-    """Per item: is the match the nearest by cosine, of what the mask lets it be compared with? The mean of both
-    directions; m items tied for nearest get 1/m. over_chance: minus one over the number compared."""
+    """Per item: is the match the nearest by cosine, of the match's own group? The mean of both directions; m items tied
+    for nearest get 1/m. mask: `same_group`, none for one group; exchanged for one of another group, a match is compared
+    with that group's. over_chance: minus one over the number compared."""
     found = _matches(a, b, partial(_retrieval_scorer, mask=mask, over_chance=over_chance))
     if not over_chance:
         return found
@@ -218,13 +219,14 @@ def _adjusted(cosine: Tensor, mask: Tensor | None) -> Scorer:
 
 def _retrieval_scorer(x: Tensor, y: Tensor, mask: Tensor | None, over_chance: bool) -> Scorer:
     cosine = _cosines(x, y)
-    allowed = _allowed(mask, cosine)
-    cosine, hit = cosine.masked_fill(~allowed, -torch.inf), torch.zeros_like(cosine)
-    for direction in (0, 1):
-        best = cosine >= cosine.amax(direction, keepdim=True) - 1e-6  # equal up to float32 rounding
-        hit += best / best.sum(direction, keepdim=True) / 2
-        if over_chance:
-            hit -= 0.5 / allowed.sum(direction, keepdim=True)
+    allowed, hit = _allowed(mask, cosine), torch.zeros_like(cosine)
+    group, sizes = allowed.int().argmax(1), allowed.sum(1)  # a group is called by its first item
+    for rows, put in ((cosine, hit), (cosine.T, hit.T)):
+        index = group.expand_as(rows)
+        largest = torch.full_like(rows, -torch.inf).scatter_reduce(1, index, rows, "amax")
+        best = (rows >= largest.gather(1, index) - 1e-6).to(rows)  # equal up to float32 rounding
+        tied = torch.zeros_like(rows).scatter_add(1, index, best).gather(1, index)
+        put += best / tied / 2 - over_chance * 0.5 / sizes
     return _pair_scorer(hit.masked_fill(_alone(allowed), torch.nan))
 
 

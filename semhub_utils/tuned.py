@@ -22,7 +22,7 @@ from torch import Tensor
 
 from semhub_utils import training
 from semhub_utils.errors import SemhubError, need
-from semhub_utils.identity import FITTED, beside, of_model
+from semhub_utils.identity import FITTED, beside, of_model, placeless
 from semhub_utils.inputs import Encoding, Input
 from semhub_utils.lens import ThroughUnembedding
 from semhub_utils.models import LanguageModel
@@ -254,7 +254,8 @@ def parted(
     held, train = ([e for e in encodings if (content(e) in out) == side] for side in (True, False))
     held = held[: max(1, HELD_OUT_TOKENS * len(held) // sum(map(len, held)))]
     ids = hashlib.sha256(json.dumps([e.ids for e in encodings]).encode()).hexdigest()[:16]
-    settings = {"model": model.model_id, "revision": model.revision, "unembedding": unembedding_hash(model)}
+    named = placeless("model_id", model.model_id)  # a folder by its name alone
+    settings = {"model": named, "revision": model.revision, "unembedding": unembedding_hash(model)}
     return held, train, settings | {"weights": of_model(model), "text": source, "text_hash": ids, "seed": seed}
 
 

@@ -1,29 +1,12 @@
 """Models whose truth was put in by hand: a hub of two types of words, and two types that share nothing."""
 
 import torch
-import transformers as tf
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semhub_utils.models import wrap
+from semhub_utils.organism.taught import empty_llama
 from semhub_utils.spokes.items import LensItem, Pair
 
 N = 60  # meanings
-
-
-def empty_llama(words, width, n_layers=2, context=32):
-    """A Llama of one head whose weights are nothing, but for its norms, and a tokenizer of these words and "<unk>"."""
-    known = {word: k for k, word in enumerate([*words, "<unk>"])}
-    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    config = tf.LlamaConfig(
-        vocab_size=len(known), hidden_size=width, intermediate_size=8, num_hidden_layers=n_layers,
-        num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=context, bos_token_id=None,
-        eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
-    module = tf.LlamaForCausalLM(config).eval()
-    for parameter in module.parameters():
-        torch.nn.init.constant_(parameter, 1.0 if parameter.ndim == 1 else 0.0)
-    return module, tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 def look_at(attention, query, keys, strength=9.0):

@@ -61,10 +61,22 @@ def test_a_written_state_is_the_state_and_so_many_lengths_of_the_unit_row():
     assert torch.equal(found.item, plain.item) and torch.equal(found.position, plain.position)
 
 
+def test_the_own_word_is_written_beside_the_right_one_and_half_as_long():
+    model, own = shipped("islands"), {"español : el perro": "perro", "el gato rojo": "rojo"}
+    items = [LensItem(t, t, {"english": ("dog",), "own": (w,)}, t) for t, w in own.items()]
+    table = model.unembedding.detach().double()
+    plain = hidden_states(model, [*own], layers=[PLANTED]).hidden[:, 0].double()
+    found = hidden_states(planted(model, 2.0, instruments.right_words(items, "english", "own"), 0), [*own])
+    for h, changed, word in zip(plain, found.hidden[:, PLANTED].double(), own.values(), strict=True):
+        rows = [table[model.tokenizer.convert_tokens_to_ids(w)] for w in ("dog", word)]
+        wanted = h + 2.0 * h.norm() * (rows[0] / rows[0].norm() + 0.5 * rows[1] / rows[1].norm())
+        assert torch.allclose(changed, wanted, atol=1e-4)
+
+
 def test_both_sides_of_a_pair_get_one_vector_and_others_another():
     pairs = [Pair("1", "uno", "one", "g", "1"), Pair("2", "dos", "two", "g", "2"), Pair("3", "un", "one", "g", "3")]
     model = shipped("islands")
-    told = {prompt: meaning for prompt, _, meaning in instruments.meanings(pairs)}
+    told = {of.prompt: of.what for of in instruments.meanings(pairs)}
     assert told["uno"] == told["one"] == told["un"] != told["dos"] == told["two"]
     found = instruments.directions(model, instruments.meanings(pairs), 3)
     again = instruments.directions(model, instruments.meanings(pairs), 4)
@@ -169,7 +181,6 @@ def test_rates_count_the_rows_own_claim():
 def test_an_instrument_that_misses_what_is_planted_is_not_believed(monkeypatch, tmp_path):
     rows = [("6", "arithmetic", "lens-lead", seed, seed < 17) for seed in range(20)]
     rows += [("2", "languages", "lens-lead", seed, True) for seed in range(20)]
-    rows += [("11", "code", "steering", None, False)]
     table = pd.DataFrame(rows, columns=["row", "chapter", "experiment", "seed", "found"]).assign(dose=STATED)
     monkeypatch.setattr(calibration, "_at_stated", lambda: table)
     assert found_of_planted("lens-lead", row=6) == {"k": 17, "m": 20} and 17 < ENOUGH * 20
@@ -178,7 +189,6 @@ def test_an_instrument_that_misses_what_is_planted_is_not_believed(monkeypatch, 
     assert found_of_planted("patch") is None and not_found(None) is None
     assert "17 of 20" in not_found(found_of_planted("lens-lead", row=6))
     assert not_found(found_of_planted("lens-lead", row=2)) is None
-    assert "0 effects were planted" in not_found(found_of_planted("steering", row=11))
     assert "19 effects" in not_found({"k": 19, "m": PLANTED_AT_LEAST - 1})
 
 

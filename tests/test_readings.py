@@ -120,6 +120,7 @@ def test_a_fitted_one_is_found_beside_its_model_and_refused_by_another(tiny, tmp
     assert available_readings(randomised(found, 0)) == ("normed", "raw")
     held, train, _ = tuned.parted(found, LINES, "lines", 0)
     assert found.readings["jacobian"].about["texts"] == len(train) == len(LINES) - len(held)
+    assert found.readings["jacobian"].about["model"].startswith("m-"), "a folder by its name alone"
     drawn = np.random.default_rng([0, 1]).permutation(len(train))  # which has which sign
     want = jacobian.reading(jacobian.fit(found, [train[i] for i in drawn])).weight
     torch.testing.assert_close(found.readings["jacobian"].weight, want, atol=2e-3, rtol=2e-3)  # half precision

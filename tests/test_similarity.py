@@ -142,6 +142,23 @@ def test_exchanged_is_the_measure_of_the_exchanged_items(measure):
     assert p[1] < 0.01 < 0.05 < p[0]
 
 
+def test_a_match_of_another_group_is_compared_with_that_group():
+    """Pair by pair and side by side, for stand-ins within the group and beyond it."""
+    make, groups = torch.Generator().manual_seed(3), np.arange(12) % 3
+    a, b = (torch.randn(12, 2, 5, generator=make) for _ in "ab")
+    pairing = np.random.default_rng(0).integers(0, 12, (6, 12))
+    found = retrieval_accuracy(a, b, same_group(groups), over_chance=True).exchanged(pairing)
+    cosine = torch.einsum("ild,jld->lij", *(torch.nn.functional.normalize(x, dim=-1) for x in (a, b))).numpy()
+    for row, partners in zip(found, pairing, strict=True):
+        for layer, value in enumerate(row):
+            hits = [
+                ((cosine[layer, i, j] >= cosine[layer, i, groups == groups[j]].max() - 1e-6) - 1 / 4) / 2
+                + ((cosine[layer, i, j] >= cosine[layer, groups == groups[i], j].max() - 1e-6) - 1 / 4) / 2
+                for i, j in enumerate(partners)
+            ]
+            assert value == pytest.approx(np.mean(hits), abs=1e-6)
+
+
 def test_masked_null_is_the_masked_measure_of_the_permuted_items():
     a, b = states(n=30)
     groups = ["x", "y", "z"] * 10

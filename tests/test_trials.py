@@ -61,7 +61,7 @@ def test_demands_are_judged_by_their_numbers():
 
 def test_shares_count_what_was_tested():
     table = pd.DataFrame({"kind": "k", "verdict": [HOLDS, NOT, NOT, WEAKLY, UNTESTABLE]})
-    [row] = trials.shares(table, ["kind"]).to_dict("records")
+    [row] = calibration.shares(table, ["kind"]).to_dict("records")
     assert row == {"kind": "k"} | share(1, 4)
 
 
@@ -123,7 +123,7 @@ def test_the_command_writes_tables_and_takes_up_where_it_stopped(monkeypatch, tm
     """Few small pieces in place of the real ones."""
     made = []
 
-    def pieces(part, known):
+    def pieces(part, known, work):
         def measure(model):
             made.append((part, model.model_id))
             return pd.DataFrame({"verdict": [HOLDS], "value": [1 / 3], "met": [True]})
@@ -153,8 +153,9 @@ def test_trained_folders_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
     found = trials.trained(tmp_path)
     assert found["hub", 0] == identity.organism_path("hub") and found["hub", 1] == tmp_path / "hub-1"
     assert ("islands", 8) not in found
-    assert any(label == "islands-7" for label, *_ in trials.pieces("alarms", found))
-    assert any(label.endswith("-missing") for label, *_ in trials.pieces("power", {("hub", 0): found["hub", 0]}))
+    assert any(label == "islands-7" for label, *_ in trials.pieces("alarms", found, tmp_path))
+    with pytest.raises(SemhubError, match="no organism 'islands'; `semhub train islands`"):
+        list(trials.pieces("power", {("hub", 0): found["hub", 0]}, tmp_path))
     monkeypatch.setattr(identity, "WEIGHTS", tmp_path / "nothing")
     (tmp_path / "hub-0" / identity.CARD).unlink()
     with pytest.raises(SemhubError, match="no organism 'hub'"):

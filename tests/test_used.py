@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle, curve, one_token_forms, values
-from planted import empty_llama
 from test_chapters import check_table, save_gpt2, tokenizer_of
 from test_chapters import run as run_chapter
 
 from semhub_utils.errors import SemhubError
-from semhub_utils.experiments import used
+from semhub_utils.experiments import instruments, used
 from semhub_utils.experiments.core import run
-from semhub_utils.models import wrap
+from semhub_utils.experiments.numbers import by_stages
 from semhub_utils.organism import corpus
+from semhub_utils.organism.taught import SHARED, USED, sharer, translator
 from semhub_utils.organism.world import World, text, tidy
 from semhub_utils.pairings import random_pairings
 from semhub_utils.spokes import arithmetic, facts, languages, translation
@@ -191,48 +191,13 @@ def test_token_energy_from_the_full_table_of_cosines(tiny, name):
 
 # ---- concept and language: truth put in by hand ----
 
-N, PLANTED = 60, ["la", "lb", "lc", "ld"]
-
-
-def planted_question(concept, source, target):
-    return Question(f"{concept.words[source]} {target} :", len(concept.words[source]))
-
 
 def planted_items():
-    concepts = [Concept(str(k), str(k % 3), {n: f"{n}{k}" for n in PLANTED}) for k in range(N)]
-    return built(concepts, PLANTED, planted_question, times=2)
-
-
-def translator(concept_first, seed=0):
-    """A model of three layers that reads a prompt `la7 lb :`: one block brings the concept to the last token, another
-    the language asked for, and the unembedding says the word that has both. What comes first is all there is to patch
-    at layer 1: the concept, or the language (as in arXiv 2411.08745)."""
-    words = [f"{name}{k}" for name in PLANTED for k in range(N)]
-    width = 2 * N + 4 * len(PLANTED)
-    module, tokenizer = empty_llama([*words, *PLANTED, ":"], width, n_layers=3)
-    eye = torch.eye(width)
-    asked_of, concept = eye[:N], eye[N : 2 * N]
-    tag, language, accent, colon = (eye[2 * N + 4 * k :][:4] for k in range(4))
-    with torch.no_grad():
-        embed, head = module.model.embed_tokens.weight, module.lm_head.weight
-        for g in range(len(PLANTED)):
-            embed[g * N : (g + 1) * N] = asked_of + 0.2 * accent[g]
-            head[g * N : (g + 1) * N] = 2 * (concept + language[g])
-            embed[4 * N + g] = tag[g]
-        embed[4 * N + 4] = 0.1 * colon[0]
-        make = torch.Generator().manual_seed(seed)
-        embed += 0.01 * torch.randn(embed.shape, generator=make) / width**0.5
-        head += torch.randn(head.shape, generator=make) / width**0.5
-        first, second = (layer.self_attn for layer in module.model.layers[:2])
-        maps = [0.3 * concept.T @ asked_of, 0.3 * language.T @ tag]
-        for block, o in zip((first, second), maps if concept_first else maps[::-1], strict=True):
-            block.v_proj.weight.copy_(eye)
-            block.o_proj.weight.copy_(o)
-    return wrap(module, tokenizer, model_id="concept first" if concept_first else "language first")
+    return instruments._concepts(translator(), 0).items
 
 
 def test_a_concept_held_apart_from_its_language_is_found_at_its_layer():
-    table, claims = run(used.Concepts(), translator(True), planted_items(), series=used.LAST)
+    table, claims = run(used.Concepts(), translator(), planted_items(), series=used.LAST)
     for claim in claims:
         verdict = judge(claim)
         assert verdict.verdict == HOLDS and verdict.passes == (1,), (claim.claim, verdict.reason)
@@ -244,21 +209,21 @@ def test_a_concept_held_apart_from_its_language_is_found_at_its_layer():
 
 
 def test_a_language_settled_before_its_concept_is_not_taken_for_one():
-    table, claims = run(used.Concepts(), translator(False), planted_items(), series=used.LAST)
+    table, claims = run(used.Concepts(), translator(0.0), planted_items(), series=used.LAST)
     assert {judge(c).verdict for c in claims} == {NOT}
     said = {o: values(table, "concepts-word", o, condition=used.ONE) for o in used.OUTCOMES}
     assert said["own concept, new language"][1] == 1 and said["new concept, new language"][2:].min() == 1
 
 
 def test_at_the_source_word_another_word_explains_it():
-    _, claims = run(used.Concepts(used.WORD), translator(False), planted_items(), series=used.WORD)
+    _, claims = run(used.Concepts(used.WORD), translator(0.0), planted_items(), series=used.WORD)
     verdict = judge(claims[0])
     assert (verdict.verdict, verdict.by) == (EXPLAINED, "embedding layer") and claims[0].values[1] > 0.8
 
 
 def test_runs_of_one_language_have_no_null():
     items = [i for i in planted_items() if i.languages[3] == "la"]
-    _, claims = run(used.Concepts(), translator(True), items, series=used.LAST, twins=())
+    _, claims = run(used.Concepts(), translator(), items, series=used.LAST, twins=())
     verdict = judge(claims[0])
     assert verdict.verdict == UNTESTABLE and "paired" in verdict.reason
 
@@ -326,7 +291,8 @@ def by_hand(oracle, fitting, layer, partner, rank):
 def test_erasing_against_one_run_at_a_time(both):
     model, oracle = both
     items = letter_twins()
-    experiment = used.Necessity(draws=4)
+    alone = [t._replace(prompt=t.hub_prompt, answer=a) for t, a in zip(items[:5], LETTERS["runic"], strict=False)]
+    experiment = used.Necessity(tuple(alone), draws=4)
     kept = experiment.choose(model, replace(experiment.fit(model, items), seed=1))
     fitting, _ = kept.more
     assert {i.cluster for i in fitting}.isdisjoint({i.cluster for i in kept.items})
@@ -335,9 +301,9 @@ def test_erasing_against_one_run_at_a_time(both):
     layers = [layer for layer in range(model.n_layers + 1) if 1 / 3 <= layer / model.n_layers <= 2 / 3]
     assert ranks.layer.tolist() == layers and scores.layers == [layers[len(layers) // 2]]
 
-    def falls(partner):
+    def falls(partner, items=kept.items, layers=layers, ranks=ranks.value):
         erase = {}
-        for layer, rank in zip(layers, ranks.value, strict=True):
+        for layer, rank in zip(layers, ranks, strict=True):
             of, along, mean = map(torch.from_numpy, by_hand(oracle, fitting, layer, partner, int(rank)))
 
             def change(h, of=of, along=along, mean=mean):
@@ -349,20 +315,28 @@ def test_erasing_against_one_run_at_a_time(both):
                 return h
 
             erase[layer] = change
-        tokens = {item: [oracle.ids(item.prompt + s + item.answer) for s in ("", " ")] for item in kept.items}
+        tokens = {item: [oracle.ids(item.prompt + s + item.answer) for s in ("", " ")] for item in items}
 
         def cost(item, s):  # of the text as it is
             ids, start = tokens[item][s], oracle.ids(item.prompt).shape[1]
             table = oracle.logits(ids).log_softmax(-1)
             return -np.mean([float(table[k - 1, ids[0, k]]) for k in range(start, ids.shape[1])])
 
-        ways = [("", " ")[int(np.argmin([cost(item, 0), cost(item, 1)]))] for item in kept.items]
-        return [oracle_fall(oracle, item, way, erase) for item, way in zip(kept.items, ways, strict=True)]
+        ways = [("", " ")[int(np.argmin([cost(item, 0), cost(item, 1)]))] for item in items]
+        return [oracle_fall(oracle, item, way, erase) for item, way in zip(items, ways, strict=True)]
 
-    np.testing.assert_allclose(scores.values[:, 0], falls(range(len(fitting))), atol=2e-4)
+    every = range(len(fitting))
+    np.testing.assert_allclose(scores.values[:, 0], falls(every), atol=2e-4)
+    np.testing.assert_allclose(scores.controls[used.ENGLISH].scores[:, 0], falls(every, alone), atol=2e-4)
+    others = [layer for layer in range(1, model.n_layers) if layer not in layers]
+    assert (used.ELSEWHERE in scores.controls) == bool(others)
+    if others:
+        there = used._Space(model, fitting, 1, others)
+        told = falls(every, layers=others, ranks=there.ranks)
+        np.testing.assert_allclose(scores.controls[used.ELSEWHERE][:, 0], told, atol=2e-4)
     groups, clusters = [i.group for i in fitting], [i.cluster for i in fitting]
     pairings = random_pairings(len(fitting), groups=groups, clusters=clusters, draws=4, seed=1)
-    np.testing.assert_allclose(scores.null[0][:, 0], [np.mean(falls(p.tolist())) for p in pairings], atol=2e-4)
+    np.testing.assert_allclose(scores.drawn(0, 4)[0][:, 0], [np.mean(falls(p.tolist())) for p in pairings], atol=2e-4)
     assert np.abs(scores.values).max() > 1e-3
 
 
@@ -388,7 +362,7 @@ def test_what_is_erased_is_gone_and_nothing_else(tiny):
 def test_subspaces_hold_as_much_and_leave_nothing_to_be_told(tiny):
     """Of all the type's tokens: each direction has variance 1, and what is left knows nothing of what was erased."""
     model, items = tiny("gpt2"), letter_twins()
-    space = used._Space(model, items, seed=0)
+    space = used._Space(model, items, 0, used._middle(model)[0])
     inside = [list(range(1, len(e))) for e in model.encode([i.prompt for i in items])]
     tokens = hidden_states(model, [i.prompt for i in items], positions=inside, layers=space.layers).hidden.double()
     drawn = [space.random(0), space.random(1)]
@@ -406,61 +380,67 @@ def test_subspaces_hold_as_much_and_leave_nothing_to_be_told(tiny):
 
 # ---- necessity: truth put in by hand ----
 
-PAIRS, SHARED, PRIVATE = 160, 6, 14  # directions of meaning, and of what a type has for itself
 
-
-def sharer(is_used, seed=0):
-    """A model of three layers and two types of words, whose block 1 writes into either the meaning they share. What
-    follows a word is read off the meaning (`is_used`), or off what the type has for itself: then the meaning is there,
-    shared, and for nothing."""
-    make = torch.Generator().manual_seed(seed)
-    words = [f"{kind}{k}" for kind in "dw" for k in range(PAIRS)] + [f"a{k}" for k in range(PAIRS)]
-    width = 2 * (PRIVATE + SHARED) + SHARED + 4
-    module, tokenizer = empty_llama([*words, "<s>"], width, n_layers=3)
-    parts = torch.eye(width).split([PRIVATE, PRIVATE, SHARED, SHARED, SHARED, 4])
-    private, told, meaning, type_ = parts[:2], parts[2:4], parts[4], parts[5]
-    of, codes = torch.randn(PAIRS, SHARED, generator=make), [torch.randn(PAIRS, PRIVATE, generator=make) for _ in "dw"]
-    with torch.no_grad():
-        embed, head = module.model.embed_tokens.weight, module.lm_head.weight
-        for k in range(2):
-            embed[k * PAIRS : (k + 1) * PAIRS] = codes[k] @ private[k] + 0.1 * of @ told[k] + 2 * type_[k]
-        embed[-2] = 0.1 * type_[2]  # <s>
-        rows = of @ meaning if is_used else codes[0] @ private[0]
-        head[2 * PAIRS : 3 * PAIRS] = 2 * torch.nn.functional.normalize(rows, dim=-1)
-        attention = module.model.layers[0].self_attn
-        attention.v_proj.weight.copy_(torch.eye(width))
-        attention.o_proj.weight.copy_(sum(meaning.T @ some for some in told) * 12)
-    return wrap(module, tokenizer, model_id="shared and used" if is_used else "shared and not used")
-
-
-def sharer_items(n=PAIRS):
-    return [Twin(str(k), f"<s> d{k}", f"<s> w{k}", f"a{k}", f"a{k}", "r", "g", str(k)) for k in range(n)]
+def needed(model, n=None, **given):
+    case = instruments._twins(model, 0)
+    [claim] = run(replace(case.experiment, **given), model, case.items[:n], series="d")[1]
+    return claim
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_shared_subspace_that_is_used_is_found(seed):
-    table, [claim] = run(used.Necessity(), sharer(True, seed), sharer_items(), series="d")
+    case = instruments._twins(sharer(seed=seed), 0)
+    table, [claim] = run(case.experiment, sharer(seed=seed), case.items, series="d")
     verdict = judge(claim)
-    assert verdict.verdict == HOLDS, verdict.reason
-    assert claim.values[0] > 1 and abs(claim.controls[used.IDENTITY].values[0]) < 0.3
+    assert verdict.verdict == HOLDS and verdict.layer == USED, verdict.reason
+    assert {used.RANDOM, used.IDENTITY, used.ELSEWHERE, used.ENGLISH, "random weights"} == {*claim.controls}
+    assert claim.values[0] > 4 and claim.p[0] < 0.0011, "all of 1000 shuffled ones do less"
+    assert max(abs(claim.controls[name].values[0]) for name in (used.IDENTITY, used.ENGLISH)) < 0.3
     rank = curve(table, "necessity-rank").value
     assert ((rank >= SHARED - 2) & (rank <= SHARED + 2)).all(), rank.tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_shared_subspace_that_is_not_used_is_not_taken_for_one(seed):
-    _, [claim] = run(used.Necessity(), sharer(False, seed), sharer_items(), series="d")
-    assert judge(claim).verdict not in (HOLDS, EXPLAINED) and claim.p[0] > 0.2, judge(claim).reason
+    claim = needed(sharer(0.0, seed))
+    verdict = judge(claim)
+    assert verdict.verdict == NOT and claim.p[0] > 0.1, verdict.reason
+
+
+def test_what_is_needed_at_every_layer_is_explained_by_the_others():
+    verdict = judge(needed(sharer(kept=True)))
+    assert (verdict.verdict, verdict.by) == (EXPLAINED, used.ELSEWHERE)
+
+
+def test_what_harms_all_english_is_explained_by_it():
+    """The very texts of the claim in the place of English ones of another kind."""
+    case = instruments._twins(sharer(), 0)
+    kept = case.experiment.choose(sharer(), case.experiment.fit(sharer(), case.items))
+    verdict = judge(needed(sharer(), english=tuple(kept.items)))
+    assert (verdict.verdict, verdict.by) == (EXPLAINED, used.ENGLISH)
+
+
+@pytest.mark.parametrize(("reach", "matters", "drawn"), [(0.0, True, 1000), (0.0, False, 100), (1.0, True, 20)])
+def test_dear_draws_go_on_where_p_depends_on_them(reach, matters, drawn):
+    made = []
+
+    def draw(first, end):
+        made.append((first, end))
+        return np.full((end - first, 1), reach)
+
+    null = by_stages(draw, 0.5, matters, used.STAGES)
+    assert len(null(0, 1000)[0]) == max(drawn, 100) and made[-1][1] == drawn and not len(null(1000, 10000)[0])
+    assert len(made) == [20, 100, 1000].index(drawn) + 1
 
 
 def test_too_few_and_too_shallow_is_told(own, tiny):
     for model, items, why in (
-        (tiny("llama"), sharer_items(3), "too few to fit a subspace on"),
+        (tiny("llama"), letter_twins()[:3], "too few to fit a subspace on"),
         (own("llama", num_hidden_layers=1), letter_twins(), "the model has no middle layer"),
     ):
         _, [claim] = run(used.Necessity(), model, items, series="d")
         assert judge(claim).verdict == UNTESTABLE and claim.dropped == {why: len(items)}
-    _, [claim] = run(used.Necessity(draws=20), sharer(True), sharer_items(), series="d", twins=())
+    claim = needed(sharer(), draws=20)
     assert judge(claim).verdict == UNTESTABLE and "cannot give a p below" in judge(claim).reason
 
 

@@ -6,7 +6,7 @@ in a null, is written in the pairs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,24 @@ def last_states(model: LanguageModel, prompts: Sequence[Prompt]) -> Float[Tensor
 
 
 @dataclass(frozen=True)
+class Documents(Exchange):
+    """Documents change places, each as one, if pairs are compared within them; else it is no null."""
+
+    by: str = "cluster"
+    within: str = ""
+
+    def draws(self, kept: Kept, *given: Any) -> list[np.ndarray]:
+        return super().draws(kept, *given) if self._apart(kept) else []
+
+    def least(self, kept: Kept, *given: Any) -> float:
+        return super().least(kept, *given) if self._apart(kept) else 0.0
+
+    def _apart(self, kept: Kept) -> bool:
+        groups, documents = kept.labels("group"), kept.labels("cluster")
+        return len({*zip(groups, documents, strict=True)}) == len({*groups}) and len({*documents}) < len(documents)
+
+
+@dataclass(frozen=True)
 class Alike(Experiment):
     """Is the partner of a pair the nearest of all of its own form, and most so in the middle layers?
 
@@ -55,9 +73,9 @@ class Alike(Experiment):
     above chance (NEAREST). It knows no scale, so that a trained model can be set against random weights. Beside it the
     cosine with the partner minus that with others: of the own group (CORRECTED), and of all, as the paper's Eq. 1 has
     it (RELEASED). The middle has to be above the first sixth and the last layer. Null: partners shuffled within their
-    group, pairs of one anchor together, or pairs that hold one word, whichever is the harder; for RELEASED also groups
-    of pairs (documents) as a whole. Controls: the embedding layer, and, of texts, "bag of words": the same of the
-    mean of their tokens' input embeddings.
+    group, pairs of one anchor together, or pairs that hold one word, or (RELEASED; NEAREST where groups are parts of
+    documents) whole documents, whichever is the harder. Controls: the embedding layer, and, of texts, "bag of words":
+    the same of the mean of their tokens' input embeddings.
 
     Curves: retrieval as a share, and among all (`retrieval-all`); the mid-rank of the partner within its group; mutual
     nearest neighbours; debiased CKA; the adjusted cosine corrected for hubness (`csls`) and by the causal inner product
@@ -71,11 +89,9 @@ class Alike(Experiment):
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        every = (Exchange(), Exchange("cluster", ""))
+        every, given = (Exchange(), Exchange("cluster", "")), {"unit": Unit.share("pairs, above chance")}
         return (
-            Claim(
-                "similarity", NEAREST, reading=NEAREST, shape=True, unit=Unit.share("pairs, above chance"), outcome=True
-            ),
+            Claim("similarity", NEAREST, (Exchange(), Documents()), reading=NEAREST, shape=True, outcome=True, **given),
             Claim("similarity", CORRECTED, reading=CORRECTED, shape=True, unit=COSINE),
             Claim("similarity", RELEASED, every, reading=RELEASED, shape=True, unit=COSINE),
         )

@@ -22,8 +22,8 @@ from semhub_utils.evidence import COSINE, Evidence, Labels, Unit, share, tidy
 from semhub_utils.experiments import interventions
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
+from semhub_utils.experiments.instruments import numbers_of
 from semhub_utils.experiments.raising import by_chance
-from semhub_utils.experiments.trials import numbers_of
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import retrieval_accuracy, same_group

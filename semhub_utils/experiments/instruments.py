@@ -1,10 +1,11 @@
 """A planted effect for each of the paper's 21 instruments, at a known layer and in a ladder of doses.
 
 An instrument that was never seen to say yes says nothing by "does not hold". For what is read, the effect is written
-into states once they are read, so that nothing after them is changed: h + dose |h| u at layer PLANTED, where u is a
-unit vector: the unembedding row of the right English word, or for similarity a random one for each meaning, the same
-for both sides. For what changes a model's answers it is what `organism.taught` was taught; the dose is how far its
-weights are moved from those of its base. At dose 0 nothing is planted.
+into states once they are read, so that nothing after them is changed: h + dose |h| u at layer PLANTED, where u is the
+unit row of the right English word, with OWN times that of the prompt's own word where it is read beside it; or for
+similarity a random unit vector for each meaning, the same for both sides. For what changes a model's answers it is what
+`organism.taught` was taught; the dose is how far its weights are moved from those of its base. For the way an answer
+takes it is a model whose weights were put in by hand. At dose 0 nothing is planted.
 
 A planted effect is found if the claim is judged "holds" and the layer that it rests on is one where it was planted.
 """
@@ -15,8 +16,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -25,19 +28,22 @@ from torch.nn.functional import normalize
 
 from semhub_utils.calibration import STATED
 from semhub_utils.evidence import Evidence
-from semhub_utils.experiments import continuations, interventions, layers, media, regions, unsaid, words
+from semhub_utils.experiments import continuations, interventions, layers, media, regions, unsaid, used, words
 from semhub_utils.experiments.alike import Alike, AlikeForms, Swapped
 from semhub_utils.experiments.core import Experiment, run
 from semhub_utils.identity import digest, of_model
 from semhub_utils.inputs import Encoding, Prompt
 from semhub_utils.models import LanguageModel
+from semhub_utils.organism import taught
 from semhub_utils.organism.world import MAX_RESULT
-from semhub_utils.spokes import arithmetic, audio, code, facts, languages, semantics, sentiment, vision
-from semhub_utils.spokes.items import LensItem, Pair
+from semhub_utils.spokes import arithmetic, audio, code, facts, languages, semantics, sentiment, translation, vision
+from semhub_utils.spokes.items import LensItem, Pair, Twin
+from semhub_utils.spokes.translation import Concept, Question, items_of
 from semhub_utils.tokens import word_forms
 from semhub_utils.verdicts import HOLDS, judge
 
 PLANTED = 4  # of the 8 layers of the book's own models: the middle of the middle
+OWN = 0.5  # of the length of the right word's row: what is written of the own word's beside it
 DOSES = (0.25, 0.5, STATED, 2.0)  # of what is written; a taught organism's end at its own weights
 READ, SEEN = 60, 48  # items, about: of text; pictures and sounds
 OF_NAME = 8  # arguments of one parameter, at most
@@ -47,8 +53,15 @@ OF_NAME = 8  # arguments of one parameter, at most
 Place = tuple[tuple[int, ...], str, int]
 """A position of a prompt: tokens, digest of what else it holds, and which token."""
 Places = Callable[[Encoding], Sequence[int]]
-Planting = tuple[Prompt, Places, tuple[str, ...] | str]
-"""Where something is written, and what: right words, or the name of a meaning."""
+
+
+class Planting(NamedTuple):
+    """Where something is written, and what: right words, with own ones beside them, or the name of a meaning."""
+
+    prompt: Prompt
+    places: Places
+    what: tuple[str, ...] | str
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,23 +98,29 @@ def written(model: LanguageModel, what: Written) -> LanguageModel:
 
 
 def directions(model: LanguageModel, plantings: Iterable[Planting], seed: int) -> dict[Place, Tensor]:
-    """Unit vectors: the mean of the unit rows of the words that are one token, none where there are none; or for a
-    meaning a random one, drawn by its name and `seed`."""
-    prompts, places, told = zip(*plantings, strict=True)
-    named = list(dict.fromkeys(word for what in told if not isinstance(what, str) for word in what))
+    """Unit vectors: the mean of the unit rows of the words that are one token, none where there are none; with OWN
+    times that of own words; or for a meaning a random one, drawn by its name and `seed`."""
+    plantings = [Planting(*of) for of in plantings]
+    prompts = [of.prompt for of in plantings]
+    said = [words for of in plantings for words in (of.what, of.own) if not isinstance(words, str)]
+    named = list(dict.fromkeys(word for words in said for word in words))
     context = next((prompt for prompt in prompts if isinstance(prompt, str)), "")
     rows = {form.word: form.unembedding_row(model) for form in word_forms(model, named, context)} if named else {}
     found: dict[Place, Tensor] = {}
-    for encoding, of, what in zip(model.encode(prompts), places, told, strict=True):
-        if isinstance(what, str):
-            make = torch.Generator().manual_seed(random.Random(f"{what} {seed}").getrandbits(62))
-            vector = torch.randn(model.hidden_size, generator=make)
-        else:
-            some = [normalize(rows[word], dim=0) for word in what if rows[word] is not None]
-            vector = torch.stack(some).sum(0) if some else None
+
+    def unit(words: tuple[str, ...]) -> Tensor | None:
+        some = [normalize(rows[word], dim=0) for word in words if rows[word] is not None]
+        return normalize(torch.stack(some).sum(0), dim=0) if some else None
+
+    for encoding, of in zip(model.encode(prompts), plantings, strict=True):
+        if isinstance(of.what, str):
+            make = torch.Generator().manual_seed(random.Random(f"{of.what} {seed}").getrandbits(62))
+            vector = normalize(torch.randn(model.hidden_size, generator=make), dim=0)
+        elif (vector := unit(of.what)) is not None and (own := unit(of.own)) is not None:
+            vector = vector + OWN * own
         if vector is not None:
-            for place in of(encoding):
-                found.setdefault((tuple(encoding.ids), encoding.content, place), normalize(vector, dim=0))
+            for place in of.places(encoding):
+                found.setdefault((tuple(encoding.ids), encoding.content, place), vector)
     return found
 
 
@@ -109,9 +128,9 @@ def last(encoding: Encoding) -> list[int]:
     return [len(encoding) - 1]
 
 
-def right_words(items: Sequence[LensItem], name: str) -> Iterator[Planting]:
-    """What a prompt's last state is read for."""
-    return ((item.prompt, last, item.targets[name]) for item in items)
+def right_words(items: Sequence[LensItem], name: str, own: str = "") -> Iterator[Planting]:
+    """What a prompt's last state is read for, and what it is read against."""
+    return (Planting(i.prompt, last, i.targets[name], i.targets[own] if own else ()) for i in items)
 
 
 def meanings(pairs: Sequence[Pair]) -> Iterator[Planting]:
@@ -121,7 +140,25 @@ def meanings(pairs: Sequence[Pair]) -> Iterator[Planting]:
         texts = [side for side in (pair.a, pair.b) if isinstance(side, str)]
         meaning = next((of[text] for text in texts if text in of), pair.id)
         of |= dict.fromkeys(texts, meaning)
-        yield from ((side, last, meaning) for side in (pair.a, pair.b))
+        yield from (Planting(side, last, meaning) for side in (pair.a, pair.b))
+
+
+# ---- what tables are made of ----
+
+Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
+Trained = dict[tuple[str, int], Path]  # by the name and seed on their cards
+
+
+def numbers_of(e: Evidence, there: bool = False) -> dict[str, float]:
+    """The numbers at the layer the verdict rests on; p is the least of the window, as the claim is about any layer, or
+    that which is `there`."""
+    layer = judge(e).layer
+    if layer is None:
+        return {"n": e.n}
+    i = e.layers.index(layer)
+    p = e.p[i] if there else min(e.p[k] for k, at in enumerate(e.layers) if at in e.window)
+    numbers = {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "n": e.n}
+    return numbers | {"layer": layer, "depth": layer / e.n_layers}
 
 
 # ---- the instruments ----
@@ -145,8 +182,9 @@ Make = Callable[[LanguageModel, int], Case]
 class Instrument:
     """row: the paper's experiment, in the order of its sections, or "own"; chapter: of the book; claims: the
     experiments whose claims it makes, the row's own first; make: of a model and a seed; sense: what the model has to
-    take besides text; taught: the organism in which its effect is planted, if none can be written; at: the layers at
-    which that is found; abroad: the same asked for Spanish words, where a model was taught English ones alone."""
+    take besides text; taught: the organism in which its effect is planted, if none can be written; by_hand: or what
+    makes the model in which it is, of dose and seed; at: the layers at which that is found; abroad: the same asked for
+    Spanish words, where a model was taught English ones alone."""
 
     row: int | str
     name: str
@@ -157,6 +195,7 @@ class Instrument:
     taught: str = ""
     at: tuple[int, ...] = (PLANTED,)
     abroad: Make | None = None
+    by_hand: Callable[[float, int], LanguageModel] | None = None
 
     def look(
         self,
@@ -172,8 +211,8 @@ class Instrument:
         case, rows = (self.abroad if abroad else self.make)(model, seed), []
         given = {"series": case.series, "seed": seed, "twins": (), "brief": True, **case.options}
         plantings = list(case.plantings)
-        for dose, taught in (doses or {0.0: model}).items():
-            subject = taught or planted(model, dose, plantings, seed)
+        for dose, other in (doses or {0.0: model}).items():
+            subject = other or planted(model, dose, plantings, seed)
             found = run(case.experiment, subject, case.items, **given)[1]
             first = {e.experiment: e for e in found[::-1]}
             rows += [self._row(first[name], dose) for name in self.claims]
@@ -200,7 +239,7 @@ def _running_text(model: LanguageModel, seed: int) -> Case:
     lines = {name: languages.running_text(name, 3 * READ, seed=seed) for name in ("english", "spanish")}
     given = {"counts": languages.word_counts(lines["english"]), "n_words": 3 * READ, "seed": seed}
     items = words.word_items(model, lines["spanish"], "spanish", languages.dictionary("spanish"), **given)
-    return Case(words.Lens("english", "own"), items, "spanish", right_words(items, "english"))
+    return Case(words.Lens("english", "own"), items, "spanish", right_words(items, "english", "own"))
 
 
 def _lines(kind: type[Experiment], model: LanguageModel, seed: int) -> Case:
@@ -223,7 +262,7 @@ def _sums(model: LanguageModel, seed: int) -> Case:
 
 def _digits(experiment: Experiment, model: LanguageModel, seed: int) -> Case:
     items = arithmetic.lens_items(_calculations(seed))
-    return Case(experiment, items, "digits", right_words(items, "word"))
+    return Case(experiment, items, "digits", right_words(items, "word", "digit"))
 
 
 def _pushed_sums(model: LanguageModel, seed: int) -> Case:
@@ -247,7 +286,7 @@ def _arguments(model: LanguageModel, seed: int) -> Case:
     for place in places:
         of_name[place.name] += [place] * (place.kind == "builtin")
     items = unsaid.argument_items(model, places.but(place for some in of_name.values() for place in some[:OF_NAME]))
-    plantings = right_words(items, "name")
+    plantings = right_words(items, "name", "argument")
     return Case(words.Lens("name", "argument"), items, "arguments", plantings, {"over": "moves_with"})
 
 
@@ -321,13 +360,36 @@ def _label_words(model: LanguageModel, seed: int, language: str = "english") -> 
 
 
 def _animals(model: LanguageModel, seed: int) -> Case:
-    items = audio.kind_items(audio.animal_clips(96, seed=seed, held_out=None), "english")
+    items = audio.kind_items(audio.animal_clips(SEEN, seed=seed, held_out=None), "english")
     return Case(media.AnimalPush(), items, "english", options={"over": "moves_with"})
 
 
 def _mood(model: LanguageModel, seed: int) -> Case:
     task = sentiment.task("spanish", 32, seed=seed, tagged=True)
-    return Case(continuations.Sentiment(task=task, n_seeds=2, max_new_tokens=4), task.prompts, "spanish")
+    return Case(continuations.Sentiment(task=task, max_new_tokens=4), task.prompts, "spanish")
+
+
+def _twins(model: LanguageModel, seed: int) -> Case:
+    if not model.model_id.startswith(taught.BY_HAND):
+        alone = languages.halves(languages.parallel_sentences(READ, seed=seed), "english")
+        items = facts.twins(facts.prompts("spanish", 2 * READ, seed=seed, held_out=False))
+        return Case(used.Necessity(english=alone), items, "spanish")
+    asked = [(k, *(f"<s> {kind}{k}" for kind in "dwx")) for k in range(taught.PAIRS)]
+    alone = [Twin(str(k), x, x, f"y{k}", f"y{k}", "", "", str(k)) for k, _, _, x in asked]
+    items = [Twin(str(k), d, w, f"a{k}", f"a{k}", "", "", str(k)) for k, d, w, _ in asked]
+    return Case(used.Necessity(english=alone), items, "d")
+
+
+def _concepts(model: LanguageModel, seed: int) -> Case:
+    if not model.model_id.startswith(taught.BY_HAND):
+        return Case(used.Concepts(), translation.concept_items(READ, seed=seed, world=True), used.LAST)
+
+    def asked(concept: Concept, source: str, target: str) -> Question:
+        return Question(f"{concept.words[source]} {target} :", len(concept.words[source]))
+
+    said = ({name: f"{name}{k}" for name in taught.TONGUES} for k in range(taught.CONCEPTS))
+    known = [Concept(str(k), str(k % 3), of) for k, of in enumerate(said)]
+    return Case(used.Concepts(), items_of(known, READ, asked, np.random.default_rng(seed)), used.LAST)
 
 
 NEAR = (PLANTED - 1, PLANTED, PLANTED + 1)  # what is added one block off is still there
@@ -367,6 +429,24 @@ INSTRUMENTS = (
     Instrument("own", "semantics: names swapped", "semantics", ("swap",), _swaps),
     Instrument(
         "own", "languages: meaning of the layers", "layers", ("layers-meaning",), partial(_lines, layers.Meaning)
+    ),
+    Instrument(
+        "own",
+        "used: what is shared is needed",
+        "used",
+        ("necessity",),
+        _twins,
+        at=(taught.USED,),
+        by_hand=taught.sharer,
+    ),
+    Instrument(
+        "own",
+        "used: concept apart from language",
+        "used",
+        ("concepts", "concepts-mean"),
+        _concepts,
+        at=(taught.APART,),
+        by_hand=taught.translator,
     ),
 )
 """In the order of the paper; behind them the book's own."""

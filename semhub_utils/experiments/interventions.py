@@ -9,6 +9,7 @@ every claim of every intervention has to be above is a line of `Push.ways`, and 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import inf
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from torch.nn.functional import normalize
 
 from semhub_utils.evidence import Unit, evenly, split_items
 from semhub_utils.experiments.core import Claim, Experiment
-from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores
+from semhub_utils.experiments.numbers import Chance, Given, Kept, Numbers, Scores, by_stages
 from semhub_utils.experiments.unsaid import sites
 from semhub_utils.models import LanguageModel
 from semhub_utils.spokes.code import Place, calls_range, only_argument, steering_item
@@ -33,6 +34,7 @@ from semhub_utils.tokens import word_forms
 from semhub_utils.verdicts import MIN_UNITS
 
 TRIED = 8  # layers at most
+MORE = 5
 CPU_TOKENS = 8192  # prompt tokens of all copies continued together: their steps are short, and the calls are what costs
 STEERED, REVERSED, RANDOM, AWAY = "steered", "reversed", "random direction", "wrong layer"
 INSTEAD, RELEASED = "random directions in its place", "as released"
@@ -83,6 +85,7 @@ class Found:
     values: Float[np.ndarray, "item direction strength outcome"]
     strengths: Doses
     control: bool = True
+    more: Callable[[int, int], "Found"] | None = None  # what they say under further directions
 
     def at(self, strength: float) -> Float[np.ndarray, "item direction outcome"]:
         return self.values[:, :, self.strengths.index(strength)]
@@ -94,8 +97,8 @@ class Push(Experiment):
 
     strengths: s, the weakest first; depth: the one layer to try, as a share of all, or TRIED of them. directions: how
     many random ones of equal length stand beside the vector; instead: how many take its place at the layer and strength
-    chosen for it. Where one vector serves all items, these are a null: items are no samples of vectors then, and some
-    direction turns all of them alike.
+    chosen for it (of continuations, MORE times as many where p depends on it). Where one vector serves all items, these
+    are a null: items are no samples of vectors then, and some direction turns all of them alike.
 
     Table: `<name>-choice` (layer x strength, choosing part; control: random directions) and `<name>-dose` (strength x
     `condition`, reporting part).
@@ -245,11 +248,17 @@ class Push(Experiment):
         for name, way in ways.items():
             doses = self.doses(name, kept.more.strength)
             said = self.under(reader, kept, of, way.vectors, way.layer, doses)
-            found[name] = replace(said, control=way.control)
+            found[name] = replace(said, control=way.control, more=partial(self._further, reader, kept, way.layer))
         own = found[next(iter(ways))]
         if min(own.strengths) < 0:
             found[REVERSED] = Found(own.values, tuple(-s for s in own.strengths))
         return found
+
+    def _further(self, reader: LanguageModel, kept: Kept, layer: int, first: int, end: int) -> Found:
+        """What the reported items say under random directions `first` to `end` in the place of their vector."""
+        of, own = kept.more.reported(), next(iter(kept.more.vectors.values()))
+        drawn = replace(self, instead=end - first).random(own[of][:, layer], kept.seed + first)[:, : end - first]
+        return self.under(reader, kept, of, drawn, layer, self.doses(INSTEAD, kept.more.strength))
 
     def above(
         self,
@@ -375,12 +384,20 @@ class Steering(Push):
         def least(of: Float[np.ndarray, "item direction outcome"]) -> Float[np.ndarray, "item direction"]:
             return np.minimum(of[..., 0] - base, of[..., 0] - of[..., 3])
 
-        null = [least(chance).mean(0)[:, None]] if self.instead else ()
+        def instead(first: int, end: int) -> Float[np.ndarray, "draw 1"]:
+            some = chance[:, first:end] if end <= self.instead else found[INSTEAD].more(first, end).at(strength)
+            return least(some).mean(0)[:, None]
+
         how = {"": STEERED} | {name: name for name in found if name == RELEASED}
-        return {
-            ("steering", name): self.above(kept, found, least(found[of].at(strength))[:, 0], expected, null=null)
-            for name, of in how.items()
-        }
+        claimed = {}
+        for name, of in how.items():
+            scores = self.above(kept, found, least(found[of].at(strength))[:, 0], expected)
+            if self.instead:
+                value, beside = scores.values.mean(), [aside.mean() for aside in scores.controls.values()]
+                stages = self.instead, MORE * self.instead
+                scores = replace(scores, null=by_stages(instead, value, value > max(beside, default=0.0), stages))
+            claimed["steering", name] = scores
+        return claimed
 
     def shown(self, kept: Kept) -> list[tuple[str, Items, int]]:
         every = np.ones(kept.more.reported().sum(), bool)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import compress
+from itertools import compress, pairwise
 from math import comb
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from semhub_utils.evidence import Aside, Columns, Unit, studentised_null
 from semhub_utils.pairings import AT_ONCE, least_permutation_p, random_pairings
 
 FEW_DRAWS = 200  # for the dotted lines of curves that no claim rests on
+SETTLED = 10  # of at most 100 first draws: p is above .1 with these
 
 Key = tuple[str, str] | tuple[str, str, tuple[tuple[str, Any], ...]]  # experiment, series and, if any, more columns
 ByLayer = Float[np.ndarray, "item layer"]
@@ -193,6 +194,25 @@ class Scores:
 Values = ByLayer | ByAnswer | Exchangeable
 Numbers = dict[Key, Values | Scores | pd.DataFrame]
 """What is read: numbers for a claim or a curve, or rows of a table that are shown as they are."""
+
+
+def by_stages(
+    draw: Callable[[int, int], Float[np.ndarray, "draw 1"]], observed: float, matters: bool, stages: Sequence[int]
+) -> Drawn:
+    """Draws that are dear, of a claim at one layer: up to the first of `stages`, then to the next, and no further once
+    SETTLED of them reach what was observed, as p stays above .1 then, and the draws count several times; nor to the
+    last stage where a control decides all the same, and p does not matter."""
+    made: list[np.ndarray] = []
+
+    def drawn(first: int, end: int) -> list[np.ndarray]:
+        for k, (begin, to) in enumerate(pairwise((0, *stages))):
+            settled = sum(int((of >= observed - 1e-9).sum()) for of in made) >= SETTLED
+            if k == len(made) and not settled and (matters or to < stages[-1] or not k):
+                made.append(draw(begin, to))
+        every = np.concatenate(made)
+        return [np.resize(every, (max(len(every), *stages[:-1], 0), 1))[first:end]]
+
+    return drawn
 
 
 @runtime_checkable

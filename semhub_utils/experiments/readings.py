@@ -8,19 +8,19 @@ random weights beside, and without the precondition that the model can do the ta
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 from torch.nn.functional import normalize
 
 from semhub_utils import jacobian, tuned
-from semhub_utils.calibration import DATA, STATED
+from semhub_utils.calibration import DATA, STATED, shares, table
 from semhub_utils.evidence import WEAK_ALPHA
-from semhub_utils.experiments import trials, words
+from semhub_utils.experiments import words
 from semhub_utils.experiments.core import SHARED, run
-from semhub_utils.experiments.instruments import DOSES, PLANTED, Written, written
-from semhub_utils.identity import FITTED, of_model, program, slug
+from semhub_utils.experiments.instruments import DOSES, PLANTED, Piece, Trained, Written, numbers_of, written
+from semhub_utils.identity import FITTED, of_model, slug
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel
@@ -31,7 +31,6 @@ from semhub_utils.spokes.mixed import text_for
 from semhub_utils.states import hidden_states
 from semhub_utils.verdicts import HOLDS, UNTESTABLE, judge
 
-NAME = "readings"
 FIVE = ("normed", "raw", "tuned", "jacobian", "neighbours")
 ISLANDS, EXCHANGED = "islands", "hub, words exchanged"
 MUST_NOT = (ISLANDS, EXCHANGED)
@@ -41,7 +40,7 @@ MOST_ALARMS = 0.05
 reported and not demanded."""
 SERIES = (*facts.TYPES, "arithmetic")
 ITEMS, SEEDS = 100, range(10)  # prompts a type; of exchanges
-WRITTEN_SEEDS = range(4)  # exchanges
+WRITTEN_SEEDS = range(5)  # exchanges
 SHARES = ("false alarms", "at most", "found", "clear of its null", f"written, found at dose {STATED:g}")
 
 
@@ -76,7 +75,7 @@ def judged(model: LanguageModel, label: dict, series: Sequence[str] = SERIES, do
             verdict = judge(e)
             row = label | {"dose": dose, "type": name, "reading": reading, "n": e.n}
             row |= {"verdict": verdict.verdict, "by": verdict.by, "left_out": e.dropped.get(SHARED, 0)}
-            rows.append(row | trials.numbers_of(e))
+            rows.append(row | numbers_of(e))
     return pd.DataFrame(rows).drop(columns="depth", errors="ignore")
 
 
@@ -101,43 +100,39 @@ def exchanged(hub: LanguageModel, seed: int) -> LanguageModel:
     return model
 
 
-def pieces(known: trials.Trained, work: Path) -> Iterator[trials.Piece]:
-    """What the table is made of."""
+def pieces(known: Trained, work: Path) -> Iterator[Piece]:
+    """What the table is made of; readings that do not lie beside their model are made below `work`."""
     for (name, seed), path in known.items():
         if name == ISLANDS or (name in HUBS and seed == 0):
             measure = partial(judged, label={"model": name, "seed": seed})
             yield f"{name}-{seed}", partial(equipped, path, work), measure
-    hub = equipped(known["hub", 0], work)
+    hub = cache(partial(equipped, known["hub", 0], work))
     for seed in SEEDS:
-        measure = partial(judged, label={"model": EXCHANGED, "seed": seed}, series=tuple(facts.TYPES))
-        yield f"{slug(EXCHANGED)}-{seed}", partial(exchanged, hub, seed), measure
-        for dose in DOSES if seed in WRITTEN_SEEDS else ():
-            yield f"{slug(EXCHANGED)}-{seed}-{dose}", partial(exchanged, hub, seed), partial(measure, dose=dose)
+        doses = (0.0, *DOSES) if seed in WRITTEN_SEEDS else (0.0,)
+        measure = partial(_doses, label={"model": EXCHANGED, "seed": seed}, doses=doses)
+        yield f"{slug(EXCHANGED)}-{seed}", lambda seed=seed: exchanged(hub(), seed), measure
 
 
-def calibrate(folder: Path | None = None, *, out: Path = DATA, fresh: bool = False) -> Path:
-    """Measure what is missing and write the table to `out`; its path. `folder` holds trained organisms beside the
-    shipped ones; finished pieces are kept below results/calibration unless `fresh`."""
-    work = Path("results") / "calibration"
-    some = [*pieces(trials.trained(folder), work / "made")]
-    return trials.measured(NAME, some, work / program(__name__) / NAME, out, fresh)
+def _doses(model: LanguageModel, label: dict, doses: Sequence[float]) -> pd.DataFrame:
+    """One after the other, so that each prompt is read once."""
+    return pd.concat([judged(model, label, tuple(facts.TYPES), dose) for dose in doses], ignore_index=True)
 
 
 def read(folder: Path = DATA) -> pd.DataFrame:
     """The table, by default the committed one; must_not: whether there is no meaning across types to be found; a claim
     on what was written counts as found where it holds at that layer."""
-    table = pd.read_csv(folder / f"{NAME}.csv", keep_default_na=False, na_values=[""])
-    elsewhere = (table.dose > 0) & (table.verdict == HOLDS) & (table.layer != PLANTED)
-    verdict = table.verdict.mask(elsewhere, "holds elsewhere")
-    return table.assign(must_not=table.model.isin(MUST_NOT) & (table.dose == 0), verdict=verdict)
+    every = table("readings", folder)
+    elsewhere = (every.dose > 0) & (every.verdict == HOLDS) & (every.layer != PLANTED)
+    verdict = every.verdict.mask(elsewhere, "holds elsewhere")
+    return every.assign(must_not=every.model.isin(MUST_NOT) & (every.dose == 0), verdict=verdict)
 
 
 def rates() -> pd.DataFrame:
     """What a chart shows: by reading (`series`) and kind of model (`reading`) the share of claims that hold, with
     Wilson's interval."""
-    table = read()
-    where = table.model.mask(table.dose > 0, "English written, dose " + table.dose.map("{:g}".format))
-    found = trials.shares(table.assign(model=where), ["reading", "model"])
+    every = read()
+    where = every.model.mask(every.dose > 0, "English written, dose " + every.dose.map("{:g}".format))
+    found = shares(every.assign(model=where), ["reading", "model"])
     found = found.rename(columns={"reading": "series", "model": "reading"})
     return found.assign(experiment="calibrated-readings")
 
@@ -148,7 +143,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     say; and how often what was written is found."""
     tested, rows = table[table.verdict != UNTESTABLE], []
     for name, of in tested.groupby("reading", sort=False):
-        alarms = trials.shares(of[of.must_not], ["reading"]).iloc[0]
+        alarms = shares(of[of.must_not], ["reading"]).iloc[0]
         hubs, planted = of[of.model.isin(HUBS)], of[of.dose == STATED]
         clear = ((hubs.p < WEAK_ALPHA) & (hubs.low > 0)).mean()
         numbers = alarms.n, alarms.value, alarms.high, alarms.value <= MOST_ALARMS

@@ -1,14 +1,16 @@
 """Models of which the truth is known, put to every instrument: what `semhub calibrate` measures.
 
 truth: what must be seen in each organism. power: effects planted for every instrument (`instruments`). alarms: every
-instrument on models of which it was written before what it must find and what it must not (`calibration`). Claims are
-judged without the precondition that the model can do the task, and without random weights beside.
+instrument on models of which it was written before what it must find and what it must not (`calibration`). readings:
+both for the five readings of the lens (`readings`). Claims are judged without the precondition that the model can do
+the task, and without random weights beside.
 """
 
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +21,29 @@ from tqdm.auto import tqdm
 from semhub_utils import calibration, identity
 from semhub_utils.errors import need
 from semhub_utils.evidence import WEAK_ALPHA, Evidence, share
-from semhub_utils.experiments import instruments, interventions, words
+from semhub_utils.experiments import instruments, interventions, readings, words
 from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
+from semhub_utils.experiments.instruments import Piece, Trained, numbers_of
 from semhub_utils.identity import of_model, program
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.organism import llama, taught
 from semhub_utils.organism.world import World
 from semhub_utils.spokes import facts
-from semhub_utils.verdicts import ALPHA, HOLDS, UNTESTABLE, judge
+from semhub_utils.verdicts import ALPHA
 
 # ---- what is asked ----
 
 RANDOM = "random weights"
 ITEMS, FEWER = 200, 100  # prompts a type; of steering, which takes longer
-RANDOM_SEEDS, ALARM_SEEDS, EXCHANGE_SEEDS, POWER_SEEDS = range(2), range(100, 120), range(4), range(20)
-LADDER_SEEDS = range(5)  # those of POWER_SEEDS with all doses, the others with the stated one
+RANDOM_SEEDS, ALARM_SEEDS, POWER_SEEDS = range(2), range(100, 120), range(20)
+LADDER_SEEDS = range(10)  # those of POWER_SEEDS with all doses, the others with the stated one
 
 PRESENT, ABSENT = ("p", "below", ALPHA), ("p", "not below", WEAK_ALPHA)
 FEW, CHANCE = ("value", "at most", 0.05), ("low", "at most", "chance")
 HALF, SOME, MORE, MOST, ALL = (("value", "at least", least) for least in (0.5, 0.6, 0.7, 0.8, 0.95))
 KNOWN = ("planted", "hub", "islands", RANDOM)
-ORGANISMS = ("hub", "planted", "balanced", "islands", "islands-sees", "islands-hears", "english")
-ORGANISMS += ("taught", "taught-sees", "taught-hears")
 DEMANDS = {
     "taught": (ALL, ALL, ALL, CHANCE),
     "held out": (MOST, MORE, CHANCE, CHANCE),
@@ -73,18 +74,6 @@ def claims(model: LanguageModel, series: str, n: int, seed: int) -> dict[str, Ev
     )
     found = [run(of, model, items, series=series, seed=seed, twins=(), brief=True)[1] for of, items in asked]
     return {e.experiment: e for some in found for e in some[::-1]}
-
-
-def numbers_of(e: Evidence, there: bool = False) -> dict[str, float]:
-    """The numbers at the layer the verdict rests on; p is the least of the window, as the claim is about any layer, or
-    that which is `there`."""
-    layer = judge(e).layer
-    if layer is None:
-        return {"n": e.n}
-    i = e.layers.index(layer)
-    p = e.p[i] if there else min(e.p[k] for k, at in enumerate(e.layers) if at in e.window)
-    numbers = {"value": e.values[i], "low": e.low[i], "high": e.high[i], "p": p, "n": e.n}
-    return numbers | {"layer": layer, "depth": layer / e.n_layers}
 
 
 def seen(
@@ -130,18 +119,6 @@ def _seen(model: LanguageModel, world: World, type_: str) -> Iterator[tuple[str,
 
 # ---- the tables ----
 
-Piece = tuple[str, Callable[[], LanguageModel], Callable[[LanguageModel], pd.DataFrame]]  # label, model, what measures
-Trained = dict[tuple[str, int], Path]  # by the name and seed on their cards
-
-
-def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
-    could not be tested is no claim."""
-    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
-    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
-    return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
-
-
 FOUND, ALARMS = "planted effects found", "false alarms"
 
 
@@ -149,16 +126,13 @@ def rates() -> pd.DataFrame:
     """By instrument (`series`), in the order of the paper: the share of effects planted at the stated dose that its
     row's own claim finds (`reading` FOUND), and the share of all its claims that are called where they must not be
     (ALARMS), each with Wilson's 95% interval and `n`."""
-    found, alarms, rows = ladder(), judged_alarms(), []
-    stated = found[found.strength == calibration.STATED].set_index("series")
-    for of in instruments.INSTRUMENTS:
-        named = {"series": of.name}
-        numbers = stated.loc[of.name, ["value", "low", "high", "n"]].to_dict()
-        wolf = alarms[(alarms.instrument == of.name) & (alarms.expected == calibration.MUST_NOT)]
-        wolf = wolf[wolf.verdict != UNTESTABLE]
-        rows.append(named | {"reading": FOUND} | numbers)
-        rows.append(named | {"reading": ALARMS} | _share(wolf.verdict == HOLDS))
-    return pd.DataFrame(rows).assign(experiment="instruments")
+    found = ladder()
+    found = found[found.strength == calibration.STATED].assign(reading=FOUND).drop(columns="strength")
+    never = {"series": [*instruments.ROWS], "value": np.nan, "n": 0}  # where nothing could be tested
+    asked = judged_alarms().query("expected == @calibration.MUST_NOT")
+    asked = calibration.shares(asked, ["instrument"]).rename(columns={"instrument": "series"})
+    alarms = pd.concat([asked, pd.DataFrame(never)]).drop_duplicates("series").assign(reading=ALARMS)
+    return pd.concat([found, alarms], ignore_index=True).assign(experiment="instruments")
 
 
 def counted(rates: pd.DataFrame) -> pd.DataFrame:
@@ -172,18 +146,13 @@ def counted(rates: pd.DataFrame) -> pd.DataFrame:
 
 def ladder() -> pd.DataFrame:
     """By instrument (`series`) and dose (`strength`), the share of planted effects that its row's own claim finds, with
-    Wilson's 95% interval and `n`; without a number where none could be planted."""
-    power, rows = calibration.table("power"), []
-    for of in instruments.INSTRUMENTS:
-        own = power[(power.instrument == of.name) & (power.experiment == of.claims[0])]
-        for dose, some in own.groupby("dose"):
-            planted = some[some.seed.notna()]
-            rows.append({"series": of.name, "strength": dose} | _share(planted.found.astype(bool)))
+    Wilson's 95% interval and `n`."""
+    first = {of.name: of.claims[0] for of in instruments.INSTRUMENTS}
+    power = calibration.table("power")
+    own = power[power.experiment == power.instrument.map(first)]
+    by_dose = own.groupby(["instrument", "dose"], sort=False).found
+    rows = [{"series": of, "strength": dose} | share(int(hits.sum()), len(hits)) for (of, dose), hits in by_dose]
     return pd.DataFrame(rows).assign(experiment="ladder", reading="")
-
-
-def _share(hits: pd.Series) -> dict[str, float]:
-    return share(int(hits.sum()), len(hits)) if len(hits) else {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
 
 
 def judged_alarms() -> pd.DataFrame:
@@ -205,22 +174,14 @@ def trained(folder: Path | None = None) -> Trained:
     return dict(sorted(found.items()))
 
 
-MODELS = (
-    "hub",
-    "planted",
-    "balanced",
-    "islands",
-    "islands, abroad",
-    "hub, words exchanged",
-    RANDOM,
-    "english",
-    "taught",
-)
-"""Of which it is known what they must and must not show; "abroad": asked for Spanish words at pictures and sounds."""
+EXCHANGED, ABROAD = "hub, words exchanged", "islands, abroad"
+MODELS = ("hub", "planted", "balanced", "islands", ABROAD, EXCHANGED, RANDOM, "english", "taught", taught.BY_HAND)
+"""Of which it is known what they must and must not show; ABROAD: asked for Spanish words at pictures and sounds;
+BY_HAND: with nothing planted."""
 
 
-def pieces(part: str, known: Trained) -> Iterator[Piece]:
-    """What a table is made of, given the models there are."""
+def pieces(part: str, known: Trained, work: Path) -> Iterator[Piece]:
+    """What a table is made of, given the models there are; what has to be made for it is kept below `work`."""
     load = {who: cache(partial(load_model, str(path), device="cpu", check=False)) for who, path in known.items()}
     if part == "truth":
         for (name, seed), path in known.items():
@@ -229,20 +190,32 @@ def pieces(part: str, known: Trained) -> Iterator[Piece]:
                 yield f"{name}-{seed}", load[name, seed], partial(seen, world=world, name=name, seed=seed)
         blank = partial(seen, world=World(), name=RANDOM)
         for s in RANDOM_SEEDS:
-            yield f"random-weights-{s}", partial(_random, load["hub", 0], s), partial(blank, seed=s)
+            yield f"random-weights-{s}", partial(_of, randomised, load["hub", 0], s), partial(blank, seed=s)
     elif part == "power":
-        for of in instruments.INSTRUMENTS:
-            base = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0)
-            if base not in known:  # said so, and nothing of it is believed
-                yield f"{of.name}-missing", load["hub", 0], partial(_nothing_planted, of)
-            for seed in POWER_SEEDS if base in known else ():
-                yield f"{of.name}-{seed}", load[base], partial(_planted, of, known[base], seed)
+        dosed = cache(taught.dosed)
+        for of, seed in product(instruments.INSTRUMENTS, POWER_SEEDS):
+            base, at = (of.taught or "-".join(filter(None, ("islands", of.sense))), 0), None
+            if of.by_hand:
+                at = partial(of.by_hand, seed=seed)
+            else:
+                need(base in known, f"There is no organism {base[0]!r}; `semhub train {base[0]}` would make it.")
+            if of.taught:
+                at = partial(dosed, of.taught, folder=known[base])
+            model = partial(at, calibration.STATED) if of.by_hand else load[base]
+            yield f"{of.name}-{seed}", model, partial(_planted, of, at, seed)
+    elif part == "readings":
+        yield from readings.pieces(known, work)
     else:
+        for of, s in product((of for of in instruments.INSTRUMENTS if of.by_hand), POWER_SEEDS):
+            yield f"{of.name}-{s}", partial(of.by_hand, 0.0, s), partial(_looks, [of], taught.BY_HAND, s, False)
+        asked = calibration.table("expected").set_index("instrument")
+        closed = {*asked[asked[EXCHANGED] != calibration.OPEN].index}
         for sense in ("", "sees", "hears"):
             some = [of for of in instruments.INSTRUMENTS if of.sense == sense]
             for kind, seed, make, abroad in _models_of(sense, load):
                 label = "-".join(filter(None, (identity.slug(kind), sense, str(seed))))
-                yield label, make, partial(_looks, [of for of in some if of.abroad or not abroad], kind, seed, abroad)
+                here = [of for of in some if (of.abroad or not abroad) and (kind != EXCHANGED or of.name in closed)]
+                yield label, make, partial(_looks, here, kind, seed, abroad)
 
 
 def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[], LanguageModel], bool]]:
@@ -252,19 +225,16 @@ def _models_of(sense: str, load: Mapping) -> Iterator[tuple[str, int, Callable[[
         of = name.partition(",")[0] + end
         seeds = [seed for who, seed in load if who == of]
         if name == RANDOM:
-            yield from ((name, s, partial(_random, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
-        elif name == "hub, words exchanged":
-            yield from ((name, s, partial(_exchanged, load["hub", 0], s), False) for s in EXCHANGE_SEEDS if not sense)
+            yield from ((name, s, partial(_of, randomised, load[f"hub{end}", 0], s), False) for s in ALARM_SEEDS)
+        elif name == EXCHANGED:
+            some = () if sense else POWER_SEEDS
+            yield from ((name, s, partial(_of, llama.exchanged, load["hub", 0], s), False) for s in some)
         elif sense or not name.endswith("abroad"):
             yield from ((name, s, load[of, s], name.endswith("abroad")) for s in seeds)
 
 
-def _random(make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
-    return randomised(make(), seed)
-
-
-def _exchanged(make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
-    return llama.exchanged(make(), seed)
+def _of(change: Callable, make: Callable[[], LanguageModel], seed: int) -> LanguageModel:
+    return change(make(), seed)
 
 
 def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad: bool, model: LanguageModel):
@@ -272,17 +242,12 @@ def _looks(some: Sequence[instruments.Instrument], kind: str, seed: int, abroad:
     return found.drop(columns=["dose", "found"]).assign(model=kind, seed=seed)
 
 
-def _planted(of: instruments.Instrument, folder: Path, seed: int, model: LanguageModel) -> pd.DataFrame:
-    whole = seed in LADDER_SEEDS and not (of.taught and of.sense)  # a picture's answers take their time
-    doses: dict = dict.fromkeys(instruments.DOSES if whole else (calibration.STATED,))
-    if of.taught:
-        doses = {dose: taught.dosed(of.taught, dose, folder=folder) for dose in doses if dose <= 1}
+def _planted(of: instruments.Instrument, at: Callable | None, seed: int, model: LanguageModel) -> pd.DataFrame:
+    """at: the model of a dose, where nothing is written into states."""
+    doses: dict = dict.fromkeys(instruments.DOSES if seed in LADDER_SEEDS else (calibration.STATED,))
+    if at:
+        doses = {dose: at(dose) for dose in doses if dose <= 1}
     return of.look(model, seed, doses).assign(seed=seed)
-
-
-def _nothing_planted(of: instruments.Instrument, model: LanguageModel) -> pd.DataFrame:
-    about = {"row": of.row, "instrument": of.name, "chapter": of.chapter, "dose": calibration.STATED, "found": False}
-    return pd.DataFrame([about | {"experiment": name, "verdict": UNTESTABLE} for name in of.claims])
 
 
 def calibrate(
@@ -297,20 +262,18 @@ def calibrate(
 
     `folder` holds trained organisms beside the shipped ones. Finished pieces are kept below results/calibration, under
     a name that holds the fingerprints of program and model, and taken from there unless `fresh`. Says which organisms
-    are missing; SemhubError without a hub, whose architecture all is about.
+    there are; SemhubError without those that all need.
     """
-    known, written, work = trained(folder), [], Path("results") / "calibration" / program(__name__)
+    known, work = trained(folder), Path("results") / "calibration" / program(__name__)
     need(("hub", 0) in known, "There is no organism 'hub' of seed 0; `semhub train hub` would make it.")
-    for name in ORGANISMS:
-        seeds = ", ".join(str(seed) for of, seed in known if of == name)
-        say(f"{name}: " + (f"seeds {seeds}" if seeds else "missing, left out"))
-    for part in parts:
-        written.append(measured(part, [*pieces(part, known)], work / part, out or calibration.DATA, fresh))
-    return written
+    for name, of in groupby(known, lambda name_seed: name_seed[0]):
+        say(f"{name}: seeds {', '.join(str(seed) for _, seed in of)}")
+    tables = {part: measured(part, [*pieces(part, known, work / "made")], work / part, fresh) for part in parts}
+    return [_write(of, (out or calibration.DATA) / f"{part}.csv") for part, of in tables.items()]  # of the package, too
 
 
-def measured(name: str, some: Sequence[Piece], work: Path, out: Path, fresh: bool) -> Path:
-    """The table `name` in `out`, of pieces that are kept in `work` and, unless `fresh`, taken from there; its path."""
+def measured(name: str, some: Sequence[Piece], work: Path, fresh: bool) -> pd.DataFrame:
+    """The table of pieces, which are kept in `work` and, unless `fresh`, taken from there."""
     tables = []
     for label, make, measure in tqdm(some, desc=name, unit="piece"):
         model = make()
@@ -318,7 +281,7 @@ def measured(name: str, some: Sequence[Piece], work: Path, out: Path, fresh: boo
         if fresh or not path.is_file():
             _write(measure(model), path)
         tables.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-    return _write(pd.concat(tables, ignore_index=True), out / f"{name}.csv")
+    return pd.concat(tables, ignore_index=True)
 
 
 def _write(table: pd.DataFrame, path: Path) -> Path:

@@ -16,10 +16,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from semhub_utils.errors import need
-from semhub_utils.evidence import NATS, PROBABILITY, depths, split_items
+from semhub_utils.evidence import NATS, PROBABILITY, Sample, depths, split_items
 from semhub_utils.experiments.continuations import nats
 from semhub_utils.experiments.core import Claim, Experiment
-from semhub_utils.experiments.numbers import Answers, ByAnswer, ByLayer, Exchange, Given, Kept, Numbers, Scores
+from semhub_utils.experiments.numbers import (
+    Answers,
+    ByAnswer,
+    ByLayer,
+    Exchange,
+    Given,
+    Kept,
+    Numbers,
+    Scores,
+    by_stages,
+)
 from semhub_utils.inputs import Encoding
 from semhub_utils.lens import lens, word_logprobs
 from semhub_utils.models import LanguageModel
@@ -259,10 +269,11 @@ def token_energy(model: LanguageModel, hidden: Float[Tensor, "item layer hidden"
 
 # ---- necessity ----
 
-HELD, VARIANCE, SEEDS = 0.9, 0.99, 5
-"""The share of what is common out of sample that a subspace holds; that of the variance which is looked at; and how
-many random subspaces are drawn."""
+HELD, VARIANCE, SEEDS, STAGES = 0.9, 0.99, 5, (20, 100, 1000)
+"""The share of what is common out of sample that a subspace holds; that of the variance which is looked at; how many
+random subspaces are drawn, and shuffled ones, stage by stage."""
 RANDOM, IDENTITY = "random subspace of equal variance", "language identity"
+ELSEWHERE, ENGLISH = "other layers", "an English-only task"
 Basis = Float[np.ndarray, "part rank"]
 """Orthonormal directions of standardised states."""
 
@@ -281,17 +292,21 @@ class Necessity(Experiment):
     All this is done on half of the clusters, and the claim is about the others.
 
     Claim `necessity/<series>`: by how much the log-probability of the right continuation falls, in nats per token of
-    it. Null: subspaces of equal rank from pairs shuffled within their form, `draws` of them. Controls: random subspaces
-    of equal rank, and so of equal variance (SEEDS draws); the directions in which the means of the type's forms differ
-    from the twins', no more than that; random weights, with a subspace of their own. The number stands at the layer in
-    the middle of those erased.
+    it. Null: subspaces of equal rank from pairs shuffled within their form, as many as p needs, `draws` at most
+    (`by_stages`). Controls: random subspaces of equal rank, and so of equal variance (SEEDS draws); the directions in
+    which the means of the type's forms differ from the twins', no more than that; what is shared at the other layers
+    between first and last, erased there, as what counts in the middle alone is lost in the middle alone; `english`,
+    texts of no other type with what continues them, read without the type's subspace, as what harms whatever is read
+    says nothing of the type; random weights, with a subspace of their own. The number stands at the layer in the middle
+    of those erased.
 
     A continuation follows its prompt with a space or without, as the model, left alone, finds likelier. Tables:
     `necessity-rank` and `necessity-share`, by layer: how many directions are erased, and of how many that is which
     share.
     """
 
-    draws: int = 100
+    english: Sequence[Twin] = ()
+    draws: int = STAGES[-1]
     nothing: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ("",)
     claims: ClassVar[tuple[Claim, ...]] = (
@@ -305,7 +320,7 @@ class Necessity(Experiment):
     )
 
     def fit(self, model: LanguageModel, items: Sequence[Twin]) -> Kept:
-        if not _middle(model):
+        if not _middle(model)[0]:
             return Kept([], {"the model has no middle layer": len(items)})
         if len({item.cluster for item in items}) < 4:
             return Kept([], {"too few to fit a subspace on": len(items)})
@@ -314,54 +329,70 @@ class Necessity(Experiment):
     def choose(self, model: LanguageModel, kept: Kept) -> Kept:
         parts = split_items(range(len(kept.items)), kept.seed, clusters=kept.labels("cluster"))
         fitting, reported = ([kept.items[k] for k in part] for part in parts)
-        ways = [[item.prompt + space + item.answer for item in reported] for space in ("", " ")]
-        cost = [nats(model, [item.prompt for item in reported], texts) for texts in ways]
-        texts = [some[k] for k, some in zip(np.argmin(cost, 0), zip(*ways, strict=True), strict=True)]
-        return replace(kept, items=reported, more=(fitting, model.encode(texts)))
+        return replace(kept, items=reported, more=(fitting, _continued(model, reported)))
 
     def read(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
-        space = _Space(reader, fitting, kept.seed)
+        middle, others = _middle(reader)
+        space = _Space(reader, fitting, kept.seed, middle)
         before = nats(reader, prompts, texts)
 
-        def fall(bases: Sequence[Basis]) -> ByLayer:
+        def fall(bases: Sequence[Basis], space: _Space = space) -> ByLayer:
             return (space.cost(reader, prompts, texts, bases) - before)[:, None]
 
+        def null(first: int, end: int) -> Float[np.ndarray, "draw 1"]:
+            return np.stack([fall(space.shared(p)).mean(0) for p in space.shuffled(end - first, kept.seed + first)])
+
         shared, layers = space.shared(), space.layers
-        null = np.stack([fall(space.shared(pairing)).mean(0) for pairing in space.shuffled(self.draws)])
-        controls = {
-            RANDOM: np.stack([fall(space.random(seed)) for seed in range(SEEDS)]),
-            IDENTITY: fall(space.identity()),
-        }
+        own, controls = fall(shared), {RANDOM: np.stack([fall(space.random(seed)) for seed in range(SEEDS)])}
+        controls |= {IDENTITY: fall(space.identity())}
+        if others:
+            elsewhere = _Space(reader, fitting, kept.seed, others)
+            controls |= {ELSEWHERE: fall(elsewhere.shared(), elsewhere)}
+        if self.english:
+            alone, whole = [item.prompt for item in self.english], _continued(reader, self.english)
+            harm = space.cost(reader, alone, whole, shared) - nats(reader, alone, whole)
+            controls |= {ENGLISH: Sample(harm[:, None], codes([item.cluster for item in self.english]))}
+        matters = own.mean() > max(getattr(of, "scores", of).mean() for of in controls.values())
+        stages = *(of for of in STAGES if of < self.draws), self.draws
         given = {"layers": layers[len(layers) // 2 :][:1], "least_p": least_permutation_p(space.groups, space.clusters)}
         rows = pd.DataFrame({"layer": layers, "depth": np.array(layers) / reader.n_layers, "n": len(fitting)})
         shares = [q.shape[1] / len(q) for q in shared]
         return {
-            ("necessity", ""): Scores(fall(shared), controls, (null,), **given),
+            ("necessity", ""): Scores(own, controls, by_stages(null, own.mean(), matters, stages), **given),
             ("necessity-rank", ""): rows.assign(experiment="necessity-rank", value=[q.shape[1] for q in shared]),
             ("necessity-share", ""): rows.assign(experiment="necessity-share", value=shares),
         }
 
     def beside(self, reader: LanguageModel, kept: Kept, prompts: Sequence, reading: str) -> Numbers:
         fitting, texts = kept.more
-        space = _Space(reader, fitting, kept.seed)
+        space = _Space(reader, fitting, kept.seed, _middle(reader)[0])
         after = space.cost(reader, prompts, texts, space.shared())
         return {("necessity", ""): (after - nats(reader, prompts, texts))[:, None]}
 
 
-def _middle(model: LanguageModel) -> list[int]:
-    every = range(model.n_layers + 1)
-    return [layer for layer, inside in zip(every, depths(every, model.n_layers)["middle"], strict=True) if inside]
+def _middle(model: LanguageModel) -> tuple[list[int], list[int]]:
+    """The middle layers, and the others between first and last."""
+    inner = range(1, model.n_layers)
+    of = dict(zip(inner, depths(inner, model.n_layers)["middle"], strict=True))
+    return [layer for layer in inner if of[layer]], [layer for layer in inner if not of[layer]]
+
+
+def _continued(model: LanguageModel, items: Sequence[Twin]) -> list[Encoding]:
+    """Prompts with what continues them, with a space between or without."""
+    ways = [[item.prompt + space + item.answer for item in items] for space in ("", " ")]
+    cost = [nats(model, [item.prompt for item in items], texts) for texts in ways]
+    return model.encode([some[k] for k, some in zip(np.argmin(cost, 0), zip(*ways, strict=True), strict=True)])
 
 
 class _Space:
-    """What a type and its twins share at each middle layer, in prompts that a subspace is fitted on.
+    """What a type and its twins share at each of some layers, in prompts that a subspace is fitted on.
 
     mean, of, along: by layer, of all the type's tokens but the first, and what standardises a state and undoes it.
     own, twin: standardised states at the last token, minus the means of their forms, which differ by `apart`."""
 
-    def __init__(self, reader: LanguageModel, fitting: Sequence[Twin], seed: int):
-        self.layers, self.seed = _middle(reader), seed
+    def __init__(self, reader: LanguageModel, fitting: Sequence[Twin], seed: int, layers: Sequence[int]):
+        self.layers, self.seed = layers, seed
         self.groups, self.clusters = ([getattr(item, name) for item in fitting] for name in ("group", "cluster"))
         if self.clusters == self.groups:  # sentences change places within their document
             self.clusters = [item.id for item in fitting]
@@ -410,8 +441,8 @@ class _Space:
         values, vectors = np.linalg.eigh(self._cross(k, pairing))
         return values[::-1], vectors[:, ::-1]
 
-    def shuffled(self, draws: int) -> Int[np.ndarray, "draw item"]:
-        some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": self.seed}
+    def shuffled(self, draws: int, seed: int) -> Int[np.ndarray, "draw item"]:
+        some = {"groups": self.groups, "clusters": self.clusters, "draws": draws, "seed": seed}
         return random_pairings(len(self.groups), **some)
 
     @cached_property

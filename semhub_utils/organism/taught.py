@@ -1,13 +1,15 @@
 """`taught`: organisms in which the effects that the paper's interventions look for are planted (`planting`).
 
 An instrument that has never said yes may be broken, and these show whether it is. `taught` is `hub` trained on,
-`taught-sees` is `hub-sees`, `taught-hears` is `hub-hears`; `dosed` gives what lies between the two.
+`taught-sees` is `hub-sees`, `taught-hears` is `hub-hears`; `dosed` gives what lies between the two. Where what counts
+is the way that an answer takes through a model, two small ones get their weights by hand: `sharer` and `translator`.
 """
 
 import copy
 import random
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,17 +18,19 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, silu
+from transformers import PreTrainedTokenizerFast
 
 from semhub_utils import identity, training
 from semhub_utils.errors import need, need_one_of
 from semhub_utils.loading import load_model
 from semhub_utils.models import LanguageModel, hook, wrap
 from semhub_utils.organism import scenes, senses, sounds
-from semhub_utils.organism.corpus import Ask, forms, write
+from semhub_utils.organism.corpus import RECIPES, Ask, forms, write
 from semhub_utils.organism.lessons import answers, examine, lesson
-from semhub_utils.organism.llama import exam, summary
+from semhub_utils.organism.llama import build_model, exam, summary
 from semhub_utils.organism.planting import COURSES, Course, Planting, Reading, mean, random_like, shares_right
 from semhub_utils.organism.world import vocabulary
 
@@ -251,3 +255,84 @@ def dosed(name: str, dose: float, *, folder: str | Path | None = None) -> Langua
         for key, weight in module.state_dict().items():
             weight.lerp_(toward[key].to(weight), dose)
     return wrap(module, base.processor or base.tokenizer, model_id=f"{identity.PREFIX}{name} (dose {dose:g})")
+
+
+# ---- weights by hand ----
+
+BY_HAND = "by hand"
+PAIRS, SHARED, PRIVATE, USED = 160, 6, 14, 3  # of `sharer`: words of a type, directions, the layer in the middle
+CONCEPTS, TONGUES, APART = 60, ("la", "lb", "lc", "ld"), 1  # of `translator`: where concept and language are apart
+
+
+def empty_llama(words: Sequence[str], width: int, n_layers: int = 2, context: int = 32, inner: int = 8) -> tuple:
+    """A Llama of one head whose weights are nothing, but for its norms, and a tokenizer of these words and "<unk>"."""
+    known = {word: k for k, word in enumerate([*words, "<unk>"])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    reads = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    shape = {"width": width, "mlp": inner, "layers": n_layers, "heads": 1, "context": context, "tied": False}
+    module = build_model(replace(RECIPES["hub"], **shape), reads).eval()
+    for parameter in module.parameters():
+        torch.nn.init.constant_(parameter, 1.0 if parameter.ndim == 1 else 0.0)
+    return module, reads
+
+
+def sharer(dose: float = 1.0, seed: int = 0, *, kept: bool = False) -> LanguageModel:
+    """Six layers, and PAIRS words of two types, `d7` and `w7`, which mean the same. Block 2 writes their meaning, the
+    same SHARED directions for both; block 5 takes it away, and of type d it leaves a translation that w has not. What
+    follows `<s> d7` is `a7`, told by that (dose 1), or by PRIVATE directions of `d7` alone (dose 0): then the meaning
+    is shared and for nothing. What follows `<s> x7` is `y7`, by other ones. kept: block 5 does nothing, and the answer
+    is told by the meaning itself."""
+    make, width = torch.Generator().manual_seed(seed), 3 * PRIVATE + 4 * SHARED + 4
+    words = [f"{kind}{k}" for kind in "dwaxy" for k in range(PAIRS)]
+    module, tokenizer = empty_llama([*words, "<s>"], width, 6, inner=2 * SHARED)
+    *private, told, twin, meaning, said, kind = torch.eye(width).split([PRIVATE] * 3 + [SHARED] * 4 + [4])
+    # states of a layer are of one length each, so that the norm is a number, and all that is written is exact
+    means = SHARED**0.5 * normalize(torch.randn(PAIRS, SHARED, generator=make), dim=-1)
+    own = [PRIVATE**0.5 * normalize(torch.randn(PAIRS, PRIVATE, generator=make), dim=-1) @ of for of in private]
+    first, fifth = ((width / (PRIVATE + of * SHARED + 4)) ** 0.5 for of in (0.01, 1.01))
+    with torch.no_grad():
+        embed, head = module.model.embed_tokens.weight, module.lm_head.weight
+        for k, rows in enumerate((own[0] + 0.1 * means @ told, own[1] + 0.1 * means @ twin, own[2])):
+            embed[(0, 1, 3)[k] * PAIRS :][:PAIRS] = rows + 2 * kind[k]
+        embed += 0.02 * torch.randn(embed.shape, generator=make)
+        embed[-2] = kind[3]  # <s>
+        answer = dose * means @ (meaning if kept else said) / SHARED**0.5 + (1 - dose) * own[0]
+        head[2 * PAIRS : 3 * PAIRS] = 2 * normalize(answer, dim=-1)
+        head[4 * PAIRS : 5 * PAIRS] = 2 * normalize(own[2], dim=-1)
+        writes, turns = module.model.layers[1].self_attn, module.model.layers[4].mlp
+        writes.v_proj.weight.copy_(torch.eye(width))  # all tokens are looked at alike: `<s>`, and the word
+        writes.o_proj.weight.copy_(meaning.T @ (told + twin) * 2 / (0.1 * first))
+        if not kept:
+            turns.gate_proj.weight.copy_(kind[:2].repeat_interleave(SHARED, 0))
+            turns.up_proj.weight.copy_(torch.cat([meaning, meaning]))
+            turns.down_proj.weight.copy_(torch.cat([said.T - meaning.T, -meaning.T], 1))
+            turns.down_proj.weight.div_(silu(torch.tensor(2 * fifth)) * fifth)
+    return wrap(module, tokenizer, model_id=f"{BY_HAND}: shared, dose {dose:g}, seed {seed}")
+
+
+def translator(dose: float = 1.0, seed: int = 0) -> LanguageModel:
+    """Three layers that read `la7 lb :`, the word for concept 7 in one of TONGUES and the one to say it in. One block
+    brings the concept to the last token, another the language, and the unembedding says the word that has both. At
+    dose 1 the concept comes first, and is all there is to patch at layer APART; at dose 0 it is the language, as in
+    arXiv 2411.08745; and in between so much of either."""
+    words = [f"{name}{k}" for name in TONGUES for k in range(CONCEPTS)]
+    width = 2 * CONCEPTS + 4 * len(TONGUES)
+    module, tokenizer = empty_llama([*words, *TONGUES, ":"], width, n_layers=3)
+    eye, make = torch.eye(width), torch.Generator().manual_seed(seed)
+    asked, concept = eye[:CONCEPTS], eye[CONCEPTS : 2 * CONCEPTS]
+    tag, language, accent, colon = (eye[2 * CONCEPTS + 4 * k :][:4] for k in range(4))
+    with torch.no_grad():
+        embed, head = module.model.embed_tokens.weight, module.lm_head.weight
+        for g in range(len(TONGUES)):
+            some = slice(g * CONCEPTS, (g + 1) * CONCEPTS)
+            embed[some], head[some] = asked + 0.2 * accent[g], 2 * (concept + language[g])
+            embed[len(words) + g] = tag[g]
+        embed[len(words) + 4] = 0.1 * colon[0]
+        embed += 0.01 * torch.randn(embed.shape, generator=make) / width**0.5
+        head += torch.randn(head.shape, generator=make) / width**0.5
+        maps = [0.3 * concept.T @ asked, 0.3 * language.T @ tag]
+        for block, share in zip(module.model.layers, (dose, 1 - dose), strict=False):
+            block.self_attn.v_proj.weight.copy_(eye)
+            block.self_attn.o_proj.weight.copy_(share * maps[0] + (1 - share) * maps[1])
+    return wrap(module, tokenizer, model_id=f"{BY_HAND}: concept first, dose {dose:g}, seed {seed}")

@@ -6,9 +6,9 @@ are asked as their dictionary lines say it (`libro deutsch:`), and code is a lan
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import numpy as np
@@ -105,31 +105,38 @@ def concept_items(n: int, *, seed: int = 0, world: bool = False) -> Items:
     fewer than one concept."""
     need(n >= 1, f"n_items is {n}, and items are made of concepts; 1 to {len(concepts(world))} would do.")
     rng, (shots, known) = np.random.default_rng(seed), _split(seed, world)
-    names = [*(WORLD if world else LANGUAGES)]
+    source = GENERATED if world else "the book's list of concepts"
+    return items_of(known, n, partial(question, shots=shots), rng, source)
+
+
+def items_of(
+    known: Sequence[Concept],
+    n: int,
+    ask: Callable[[Concept, str, str], Question],
+    rng: np.random.Generator,
+    source: str = GENERATED,
+) -> Items:
+    """The same of other concepts, all with the same languages; ask: what makes a question of concept, A and B."""
+    names, found = [*known[0].words], Items(source=source)
 
     def draw(some: Sequence, k: int) -> list:
         return [some[i] for i in rng.permutation(len(some))[:k]]
 
-    found = Items(source=GENERATED if world else "the book's list of concepts")
     for concept in draw(known, n):
         for d in draw(names, TIMES):
             a, b = draw([name for name in names if name != d], 2)
             [c] = draw([name for name in names if name not in (a, d)], 1)
             [own] = draw([other for other in known if other.kind != concept.kind], 1)
             others = draw([other for other in known if other not in (concept, own)], OTHERS)
-            found.append(
-                ConceptItem(
-                    f"{concept.key}, {a} to {b}, in {own.key}, {c} to {d}",
-                    question(own, c, d, shots),
-                    question(concept, a, b, shots),
-                    tuple(question(concept, name, b, shots) for name in names if name not in (b, d)),
-                    question(own, a, b, shots),
-                    tuple(question(other, a, b, shots) for other in others),
-                    concept,
-                    own,
-                    (a, b, c, d),
-                )
+            asked = (
+                ask(own, c, d),
+                ask(concept, a, b),
+                tuple(ask(concept, name, b) for name in names if name not in (b, d)),
+                ask(own, a, b),
+                tuple(ask(other, a, b) for other in others),
             )
+            told = f"{concept.key}, {a} to {b}, in {own.key}, {c} to {d}"
+            found.append(ConceptItem(told, *asked, concept, own, (a, b, c, d)))
     return found
 
 
