@@ -42,6 +42,7 @@ from .identity import (
     slug,
     versions,
 )
+from .progress import note
 from .rows import by_row, family
 from .verdicts import Verdict, judge
 
@@ -109,6 +110,7 @@ class Run:
         self.sources[name] = sorted(sources)
         stored = path and _read(path)
         if not stored:
+            note(step=name, done=0, total=0)
             started = time.perf_counter()
             result = compute()
             self._computed.add(name)
@@ -304,7 +306,10 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
     wanted = {
         "model_id": (_is_name, "a Hugging Face model id, a folder, a GGUF file or a name such as 'organism:hub'"),
         "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
-        "device": (_is_device, "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing,"),
+        "device": (
+            _is_device,
+            "'cpu', a device that this machine has such as 'cuda' or 'mps', 'auto' for several of them, or nothing,",
+        ),
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
         "items": (lambda x: x in ITEMS, f"one of {', '.join(ITEMS)}"),
         "n_items": (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
@@ -421,20 +426,21 @@ def _is_whole(value: Any, at_least: int) -> bool:
 def _is_device(value: Any) -> bool:
     if value in (None, "cpu"):
         return True
+    from .devices import placement
     from .loading import device_of  # only where an accelerator is asked for
 
     try:
-        return isinstance(value, str) and device_of(value).type not in ("cpu", "meta")
+        return isinstance(value, str) and bool(placement(value) or device_of(value).type not in ("cpu", "meta"))
     except SemhubError:
         return False
 
 
 def _peak_memory(model: Any) -> int | None:
-    """Bytes: the accelerator's peak where the model is on one, else this process's peak resident size."""
+    """Bytes: the accelerators' peaks where the model is on some, else this process's peak resident size."""
     if "cuda" in str(getattr(model, "device", "")):
         import torch
 
-        return torch.cuda.max_memory_allocated(model.device)
+        return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     try:
         import resource
     except ImportError:  # Windows

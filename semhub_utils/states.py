@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
+from semhub_utils.progress import note
 from semhub_utils.store import TEXT, Chunk
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
@@ -293,6 +294,7 @@ def run_batches(
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
     alike, cleared = equal_lengths or switches_by_length(model), False
     share = 1 if model.store.purpose == "self-check" else PADDING  # which has to see what padding does
+    total = len(queue)
     while queue:
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
@@ -320,6 +322,7 @@ def run_batches(
                 torch.cuda.empty_cache()
             continue
         queue = queue[count:]
+        note(done=total - len(queue), total=total)
         yield numbers, result
 
 
