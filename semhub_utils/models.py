@@ -471,7 +471,7 @@ class RandomTwin(LanguageModel):
     def _random_module(self) -> nn.Module:
         kind, blocks = type(self.like.module), partial(_find_blocks, model_id=self.like.model_id)
         build = partial(kind._from_config, copy.deepcopy(self.config), dtype=self._dtype)
-        what = f"{self.like.model_id} leaves no room on {self._device} for random weights, its control"
+        what = f"{self.like.model_id} leaves no room on {self._device} for as many random weights, its control"
         with in_memory(what, "a device with more memory, a smaller model or dtype='bfloat16'"):
             return of_random_weights(build, blocks, self.seed, self._device, self.like.module)
 

@@ -11,11 +11,12 @@ place, so that what is there is whole.
 
 import difflib
 import json
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ class Run:
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
-            self._older = set(self.parts.glob("*.parquet"))
+            self._older = set(self.parts.glob("*"))
         except OSError as error:
             raise SemhubError(_cannot_write(results_dir, error)) from error
 
@@ -111,8 +112,10 @@ class Run:
         stored = path and _read(path)
         if not stored:
             note(step=name, done=0, total=0)
-            started = time.perf_counter()
-            result = compute()
+            started, store = time.perf_counter(), getattr(self.model, "store", None)
+            batches = path.with_suffix(".batches") if path and store else None
+            with store.step(batches) if batches else nullcontext():
+                result = compute()
             self._computed.add(name)
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
@@ -120,6 +123,8 @@ class Run:
             data = _packed(table.assign(**columns or {}), kept)
             if path:
                 _write(path, data)
+            if batches:
+                shutil.rmtree(batches, ignore_errors=True)
             stored = _unpacked(data)  # first and later runs get the same
         table, kept = stored
         self._tables[name], self._costs[name] = table, kept["cost"]
@@ -176,7 +181,7 @@ class Run:
             write_rows(self.folder)
             older = self._older - self._used  # what is newer may be of a run beside this one
             for part in older | set(self.folder.glob(f"*/{self.chapter}.parquet")) - set(written):
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         except OSError as error:
             raise SemhubError(_cannot_write(self.folder, error)) from error
         return written

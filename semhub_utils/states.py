@@ -167,7 +167,15 @@ class _Ask:
                     at.setdefault(self.paths[h][p], row * width + p)
             places = None if everywhere else list(at.values())
             keep = self.starts is not None and any(self.starts[n] for n in some)
-            states, past = _forward(self.model, pad(together), gather(together), kept, places, keep)
+            past = None
+
+            def forward() -> dict[str, Tensor]:
+                nonlocal past
+                found, past = _forward(self.model, pad(together), gather(together), kept, places, keep)
+                return {str(layer): of for layer, of in found.items()}
+
+            names, read = [*map(str, kept)], [(e.ids, e.content) for e in together]
+            states = dict(zip(kept, in_step(self.model, names, forward, read, places).values(), strict=True))
             rows = {n: row for row, h in enumerate(heads) for n in inside[h]} if past is not None else {}
             for n, row in rows.items():
                 if start := self.starts[n]:
@@ -270,6 +278,14 @@ def read_inside(
 
 
 # Batches
+
+
+def in_step(
+    model: LanguageModel, names: Sequence[str], compute: Callable[[], dict[str, Tensor]], *content: Any
+) -> dict[str, Tensor]:
+    """What a batch gives by name or, in a step that was killed, gave. content: all it depends on, besides weights."""
+    batches = model.store.batches if model.plain else None
+    return batches.get(names, compute, (model.weights, *names, *content)) if batches else compute()
 
 
 def run_batches(

@@ -57,8 +57,7 @@ def test_a_line_tells_chapter_step_prompts_and_time_left(tmp_path, monkeypatch):
     known = {"step": "Lens french", "done": 320, "total": 1000, "cell": 4}
     said = progress.line("03_arithmetic on gpt2", 8, known, 600)
     assert said == (
-        "  running  03_arithmetic on gpt2, Lens french, 320 of 1,000 prompts: "
-        "cell 4 of 8, 10 min, about 14 min left"
+        "  running  03_arithmetic on gpt2, Lens french, 320 of 1,000 prompts: cell 4 of 8, 10 min, about 14 min left"
     )
     monkeypatch.setattr(progress, "EVERY", 0.05)
     notebook, lines = tmp_path / "n.ipynb", []
