@@ -116,6 +116,8 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         number = chapter.stem.partition("_")[0].lstrip("0")
         nbformat.write(clean(nbformat.read(source, as_version=4), number), target / "notebooks" / source.name)
+    for path in (target / "book/exercises").glob("*.ipynb"):
+        nbformat.write(clean(nbformat.read(path, as_version=4)), path)
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
