@@ -3,6 +3,7 @@ incremental build hides warnings. Nothing is written outside the build folder.
 """
 
 import ast
+import gzip
 import html
 import json
 import re
@@ -145,11 +146,16 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     """The pages' parts that are made from all results, and the scripts with the data of each model."""
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
-    told = [{"slug": slug(one.name), "label": one.label, "chapters": [*one.runs]} for one in held]
+    told = [
+        {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)} for one in held
+    ]
     index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"
     (scripts / "models.js").write_text(index, "utf-8")
     for one in held:
         (scripts / f"{slug(one.name)}.js").write_text(holds.script(one, predictions.get(one.name)), "utf-8")
+        if one.grid:
+            name, data = f"{slug(one.name)}-grid", gzip.decompress(one.grid.read_bytes()).decode().replace("</", "<\\/")
+            (scripts / f"{name}.js").write_text(f"semhubHolds({json.dumps(name)},{data});\n", "utf-8")
     pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
     pages["in_short"] = holds.in_short(held)
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
