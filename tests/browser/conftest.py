@@ -118,7 +118,7 @@ class Visit:
         return self
 
     def settle(self):
-        """Until every chart is drawn in the present colour mode, as for printing, and widgets and formulas are there."""
+        """Until charts are drawn in the present colour mode, as for printing, and widgets and formulas are there."""
         self.page.evaluate("for (const name of ['beforeprint', 'afterprint']) dispatchEvent(new Event(name))")
         self.page.wait_for_function(
             """() => {
