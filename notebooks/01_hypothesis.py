@@ -32,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -62,9 +62,10 @@ diagram("hub")
 # Stop the model after any layer and read its {term}`hidden state` through the output vocabulary, as if it had finished. This is the
 # {term}`logit lens` {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer. A cell shows the *next*
 # word as that layer would write it. English words are blue and underlined. Choose another data type, and click a cell.
+# In the book, "Model" shows the same of real sentences on models that people use.
 
 # %% tags=["hide-input"]
-LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data)))
+chapter.keep(LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data))))
 
 # %% [markdown]
 # If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the last row shows the

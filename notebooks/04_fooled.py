@@ -32,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -290,7 +290,7 @@ glue("blank_above", int((blank.low > 0).sum()))
 # lean to English, is *open*; that table was written before any of the others.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 calibrated = chapter.find("instruments", trials.rates)
 listing(trials.counted(calibrated.table))
 

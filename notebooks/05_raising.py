@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -278,7 +278,7 @@ layers.curves(
 # Before any of these models was trained, the book wrote down what its instruments must show in each. In each cell: what is asked, the
 # least and the most that was measured, and how many meet it. Where a cell is not met, it was tried: the second table has the recipes.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 listing(raising.demanded())
 
 # %% [markdown]
@@ -288,7 +288,7 @@ listing(raising.demanded())
 # and lost the plant; the one that ships was chosen on another: it reads English words in the other types' forms before the planting.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]

@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -75,7 +75,7 @@ diagram("similarity")
 # with the verb at the end. Of a model that has read real German, a low German curve says nothing.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
 found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)

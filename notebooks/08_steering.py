@@ -32,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -68,7 +68,7 @@ diagram("intervention")
 # Each prompt stands behind a line that says which language all text is in; models of this book know a tag (`español :`). Without
 # a folder of reviews (`tyqiangz/multilingual-sentiment-datasets`), prompts are openings from the book's lexicon: what is a thing like?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 shipped = chapter.own
 tasks = {
     language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)

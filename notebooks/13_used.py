@@ -34,7 +34,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -199,7 +199,7 @@ if chapter.data:
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed, source="generated"), "english")
+scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed), "english")
 scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
 needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
 needed.bars(
