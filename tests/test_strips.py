@@ -4,7 +4,6 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from semhub_utils.evidence import Evidence
 from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
@@ -118,18 +117,3 @@ def test_a_family_below_another_is_told_apart():
     about = {"similarity": "a", "similarity/swapped": "b"}
     claims = [{"id": f"c/{name}", "series": "", "verdict": HOLDS} for name in ("similarity/x", "similarity/swapped")]
     assert answer(claims, about, "m").text == "Found: that a; b."
-
-
-def test_every_entry_of_a_run_can_be_shown(entry):
-    assert entry["condition"] and entry["reason"].endswith(".")
-    assert strip([entry]).html.count("<tr") == 2
-
-
-@pytest.fixture
-def entry(tmp_path, monkeypatch) -> dict:
-    from test_results import PARAMETERS, Model, found
-
-    from semhub_utils.results import Run
-
-    one: Evidence = found()
-    return Run("arithmetic", Model(), PARAMETERS, tmp_path).claim(one, "They meet.")
