@@ -3,10 +3,11 @@ incremental build hides warnings. Nothing is written outside the build folder.
 """
 
 import ast
+import gzip
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from .errors import SemhubError, need
 from .identity import slug
 from .onfile import PLACE, Held, read_all
 from .rows import family
+from .strips import with_others
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
@@ -75,10 +77,11 @@ def make(
     return became, build_site(executed, build / "html", build / "results", root=root, strict=strict, beside=beside)
 
 
-def clean(notebook: dict, chapter: str = "") -> dict:
+def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mapping]] | None = None) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
     badge as a plain link, figures and strips without the style that each brings along, and figures with the number of
-    `chapter` and their own, which is their address too."""
+    `chapter` and their own, which is their address too. others: the claims of the chapter on other models, which are
+    answers too."""
     numbers = count(1)
 
     def numbered(figure: re.Match) -> str:
@@ -93,8 +96,9 @@ def clean(notebook: dict, chapter: str = "") -> dict:
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
-            if html := "".join(output.get("data", {}).get("text/html", "")):
-                output["data"]["text/html"] = FIGURE.sub(numbered, STYLE.sub("", html))
+            for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
+                html = FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind])))
+                output["data"][kind] = with_others(html, others or {})
     return notebook
 
 
@@ -110,17 +114,20 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     live.write(target / "book/_static/live", root / "book/_static/vendor/tokenizers/tokenizers.min.js")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
+    held, refused = read_all([root / PLACE, results, *beside])
     there = {path.name: path for path in executed}
     for chapter in book.chapters(root):
         source = there.get(chapter.path.name)
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         number = chapter.stem.partition("_")[0].lstrip("0")
-        nbformat.write(clean(nbformat.read(source, as_version=4), number), target / "notebooks" / source.name)
+        public = [one for one in held if not one.known]
+        others = {one.label: [c for c in one.claims if c["chapter"] == chapter.name] for one in public}
+        page = clean(nbformat.read(source, as_version=4), number, others)
+        nbformat.write(page, target / "notebooks" / source.name)
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    held, refused = read_all([root / PLACE, results, *beside])
     pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
@@ -131,11 +138,16 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     """The pages' parts that are made from all results, and the scripts with the data of each model."""
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
-    told = [{"slug": slug(one.name), "label": one.label, "chapters": [*one.runs]} for one in held]
+    told = [
+        {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)} for one in held
+    ]
     index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"
     (scripts / "models.js").write_text(index, "utf-8")
     for one in held:
         (scripts / f"{slug(one.name)}.js").write_text(holds.script(one, predictions.get(one.name)), "utf-8")
+        if one.grid:
+            name, data = f"{slug(one.name)}-grid", gzip.decompress(one.grid.read_bytes()).decode().replace("</", "<\\/")
+            (scripts / f"{name}.js").write_text(f"semhubHolds({json.dumps(name)},{data});\n", "utf-8")
     parts = {"holds": holds.as_html(held, predictions), "holds_small": holds.small(held)}
     pages = {name: f"```{{raw}} html\n{text}\n```\n" for name, text in parts.items()}
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
