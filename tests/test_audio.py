@@ -463,11 +463,6 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
 # ---- what cannot be used ----
 
 
-def test_a_model_without_ears_is_refused(tiny):
-    with pytest.raises(SemhubError, match="takes text, but no 'sound'"):
-        labels_of(tiny("llama"), [clip("cat", 0)])
-
-
 def test_what_cannot_be_told_apart_cannot_be_tested(model):
     def untested(found, **dropped):
         assert {judge(claim).verdict for claim in found[1]} == {UNTESTABLE}
