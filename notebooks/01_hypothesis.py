@@ -60,11 +60,13 @@ diagram("hub")
 #
 # Stop the model after any layer and read its state through the output vocabulary, as if it had finished. This is the *logit
 # lens* {cite:p}`nostalgebraist2020lens`. Below, every column is a token of the input and every row a layer, the last on top.
-# A cell shows the word the lens finds likeliest. English words are marked in blue and underlined. Choose another data type,
-# and click a cell to see the runners-up. In the book, "Model" shows the same of real sentences on models that people use.
+# A cell shows the word that the lens finds likeliest to come next. Each language has its colour, and English words are underlined;
+# one that the line's own language has too counts as its own. Choose another line, or a cell for its runners-up. In the book, "Model" shows the same of real sentences on models that people use.
 
 # %%
-chapter.keep(LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data))))
+readings = lens_grid(model, *natural.shown(chapter.data))
+words = natural.words(chapter.data)
+chapter.keep(LensGrid.from_readings(readings, words))
 
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top

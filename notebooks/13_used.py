@@ -184,8 +184,9 @@ known = {name: continued(some) for name, some in twins.items()}
 
 # %% tags=["hide-input"]
 can = chapter.knows(words.task_table, known, "answer in {name}")
+elsewhere = languages.parallel_sentences((1 + bool(chapter.data)) * n_items, seed=seed, data_dir=chapter.data)
 if chapter.data:
-    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=chapter.data)
+    sentences, elsewhere = (elsewhere.but(part) for part in (elsewhere[:n_items], elsewhere[n_items:]))
     texts = {f"{name} text": languages.halves(sentences, name) for name in sentences[0].texts if name != "english"}
     twins |= {
         name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
@@ -193,9 +194,8 @@ if chapter.data:
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed), "english")
-scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
-needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
+english = readable(model, languages.halves(elsewhere, "english"), lambda t: t.prompt + " " + t.answer)
+needed = chapter.run(used.Necessity(english=tuple(english)), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",

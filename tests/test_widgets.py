@@ -15,6 +15,7 @@ from test_media import tone
 from semhub_utils import widgets
 from semhub_utils.errors import SemhubError
 from semhub_utils.figures import STYLES
+from semhub_utils.spokes import natural
 from semhub_utils.widgets import MOST_BYTES, ClipPlayer, LensGrid, spectrogram, wav
 
 LAYERS, TOKENS, K = 5, 4, 3
@@ -88,6 +89,30 @@ def test_a_word_of_two_sentences_can_be_dominant_in_one_only(sentences):
     table = LensGrid.from_readings(sentences).table()
     middle = table[(table.layer == 2) & (table.reading == "normed")]
     assert middle.groupby("sentence").dominant.mean().to_dict() == {"Spanish": 1.0, "Second <i>": 0.0}
+
+
+def test_a_word_of_the_lines_own_type_is_its_own_and_the_grid_starts_where_it_tells_most(sentences):
+    """Planted: *red* is Spanish too, and *dog* comes first with runners-up of three types at one middle cell."""
+    item = sentences[0]
+    item["vocab"] |= {200: " Hund", 201: " perro"}
+    reading = item["readings"]["normed"]
+    reading["ids"][2], reading["probs"][2] = [902, 901, 100], [0.9, 0.05, 0.01]
+    reading["ids"][2, 1], reading["probs"][2, 1] = [901, 201, 200], [0.5, 0.3, 0.1]
+    types = {"english": {"the", "dog", "red"}, "spanish": {"el", "perro", "red"}, "german": {"Hund"}}
+    grid = LensGrid.from_readings(sentences, types)
+    cells = grid.table().query("sentence == 'Spanish' and reading == 'normed' and layer == 2")
+    assert dict(zip(cells.word, cells.dominant, strict=True)) == {" red": False, " dog": True} and grid.cell == [2, 1]
+    assert [type_["name"] for type_ in grid.meta["types"]] == [*types]
+    named = [{grid.meta["words"][n].strip() for n in of} for of in grid.meta["type_words"]]
+    assert "red" in named[0] & named[1] and named[2] == {"Hund"}
+    item["data_type"] = "english"  # whose own words they are all
+    assert LensGrid.from_readings(sentences, types).table().query("layer == 2 and reading == 'normed'").dominant.all()
+
+
+def test_what_the_worlds_types_have_in_common_is_known():
+    known = natural.words(None)
+    assert {"color"} <= known["english"] & known["spanish"] and "hat" in known["english"] & known["german"]
+    assert "绿色" in known["chinese"] - known["english"] and next(iter(known)) == "english"
 
 
 def test_a_page_of_six_sentences_stays_small():
@@ -235,6 +260,20 @@ def test_a_switch_keeps_the_keyboard_and_dominant_cells_are_marked(page, sentenc
     page.keyboard.press("ArrowRight")
     assert shown(page) == expected(sentences[0], "raw")
     assert page.evaluate("document.activeElement.value") == "raw"
+
+
+def test_words_have_the_colour_of_their_type_and_layers_their_place(open_page, sentences):
+    types = {"english": {"the", "dog"}, "spanish": {"el", "perro", "red"}}
+    page = open_page(LensGrid.from_readings(sentences, types), 390)
+    parts = page.locator("tbody th small").all_inner_texts()
+    assert parts == ["last", "late", "middle", "early", "input"]
+    for words, type_ in ((("el", "perro", "red"), "spanish"), (("the", "dog"), "english")):
+        found = page.locator("td").filter(has_text=re.compile(f"^({'|'.join(words)})$"))
+        tints = found.evaluate_all("all => all.map((cell) => cell.style.getPropertyValue('--tint'))")
+        assert tints and {*tints} == {STYLES[type_].colour}
+    chosen = page.locator("td[aria-selected='true']").bounding_box()
+    assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= 390
+    assert "Spanish" in page.locator(".lens-key").inner_text()
 
 
 def test_click_and_keys_choose_a_cell(page, sentences):

@@ -45,6 +45,15 @@ def shown(data_dir: str | Path | None) -> tuple[Mapping[str, str], list[str]]:
     return said, [*word_counts([s.texts["english"] for s in sentences])]
 
 
+def words(data_dir: str | Path | None) -> dict[str, set[str]]:
+    """By data type, English first, the words that its texts use, as far as they are known."""
+    if data_dir is None:
+        known = facts.words_of_types()
+        return {name: known[key] for name, key in (facts.LANGUAGES | facts.TYPES).items()}
+    sentences = parallel_sentences(10_000, seed=0, data_dir=data_dir)
+    return {name: {*word_counts([s.texts[name] for s in sentences])} for name in ("english", *sentences[0].texts)}
+
+
 def pairs(
     n: int,
     *,
