@@ -60,16 +60,18 @@ diagram("hub")
 # ## Which word does each layer hold?
 #
 # Stop the model after any layer and read its {term}`hidden state` through the output vocabulary, as if it had finished. This is the
-# {term}`logit lens` {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer. A cell shows the *next*
-# word as that layer would write it. English words are blue and underlined. Choose another data type, and click a cell.
-# In the book, "Model" shows the same of real sentences on models that people use.
+# {term}`logit lens` {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer, the last on top. A cell
+# shows the *next* word as that layer would write it. Each language has its colour, and English words are underlined; one that the line's
+# own language has too counts as its own. Choose another line, or a cell. "Model" shows real sentences on models that people use.
 
 # %% tags=["hide-input"]
-chapter.keep(LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data))))
+readings = lens_grid(model, *natural.shown(chapter.data))
+words = natural.words(chapter.data)
+chapter.keep(LensGrid.from_readings(readings, words))
 
 # %% [markdown]
-# If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the last row shows the
-# type's own next token. (*normed*, *raw* and the other readings are ways to look at one state; [chapter 2](02_instruments) explains them.)
+# If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top row the type's
+# own next token. (*normed*, *raw* and the other readings are ways to look at one state; [chapter 2](02_instruments) explains them.)
 #
 # One sentence proves nothing. So you count.
 #

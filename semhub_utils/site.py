@@ -32,7 +32,7 @@ STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(
-    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\\{(dropdown|glue)\\}.*?\n\2", re.DOTALL
+    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL
 )
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")

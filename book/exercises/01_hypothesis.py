@@ -38,7 +38,7 @@ def column(model, text):
 
 # %% tags=["hide-cell", "solution"] cellView="form"
 # @title Solution
-# The last row is the model's own output, in the language of the line. On the way stands the English word.
+# The last layer has the model's own output, in the language of the line. On the way stands the English word.
 words = column(model, "el color de la hierba es")
 print(*words, sep=" → ")
 assert words[-1] == "verde"
