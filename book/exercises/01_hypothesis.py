@@ -34,7 +34,7 @@ def column(model, text):
 # ## ● Read a column
 #
 # The model has read *el color de la hierba es* (the color of the grass is). Before you run anything: which word will
-# stand in the last row, which in the middle ones? Then call `column(model, "el color de la hierba es")`.
+# stand at the last layer, which in the middle? Then call `column(model, "el color de la hierba es")`.
 
 # %% tags=["hide-cell", "solution"] cellView="form"
 # @title Solution
