@@ -3,14 +3,17 @@
 Both are made of the entries of claims.json alone. What was not found is said as such, with the condition that failed.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape, unescape
 
 from .markup import STYLE, Html, cell_text, with_band
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
 WIDTH, HEIGHT = 220, 22  # of a row's plot, in pixels
+ANSWER = re.compile('<div class="answer"[^>]*data-about="(?P<about>[^"]*)">.*?</div>', re.DOTALL)
 KEY = "Dot and bar: the number and its 95% interval. Dotted: what shuffling reaches. Ticks: controls. Line: nothing."
 
 
@@ -32,7 +35,7 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
         f'<details><summary>Numbers, controls and rule</summary><p class="strip-key">{KEY}</p>'
         f"{''.join(map(_details, claims))}</details></section>"
     )
-    return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_value(c)})" for c in claims))
+    return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_said(c)})" for c in claims))
 
 
 def _asked(claim: Mapping) -> str:
@@ -64,7 +67,7 @@ def _row(claim: Mapping, plot) -> str:
     return (
         f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
         f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'
-        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_value(claim)}</td>'
+        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_said(claim)}</td>'
         f'<td class="strip-where">{escape(where)}</td></tr>'
     )
 
@@ -112,10 +115,6 @@ def _plotter(claims: Sequence[Mapping]):
         return f'<svg {size} aria-hidden="true">{"".join(parts)}</svg>'
 
     return draw
-
-
-def _value(claim: Mapping) -> str:
-    return with_band(claim.get("statistic"), claim.get("low"), claim.get("high"))
 
 
 def _word(claim: Mapping) -> str:
@@ -177,6 +176,32 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> H
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
     """
+    lines = _told(claims, about)
+    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
+    about_model = f'<p class="answer-model">On {escape(model)}</p>'
+    asked = f'data-about="{escape(json.dumps(about))}"'
+    return Html(
+        f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>{about_model}{html}</div>',
+        "\n".join(f"{name}: {line}" for name, line in lines),
+    )
+
+
+def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
+    """HTML in which each `answer` has a line for each other model of which there are claims of the same chapter: what
+    was found on it, or the first that is to be said."""
+
+    def lines(shown: re.Match) -> str:
+        about, more = json.loads(unescape(shown["about"])), ""
+        for model, claims in others.items():
+            for name, line in _told(claims, about)[:1]:
+                more += f'<p class="answer-model">On {escape(model)}: <b>{name.lower()}</b> {escape(line)}</p>'
+        return f"{shown[0].removesuffix('</div>')}{more}</div>"
+
+    return ANSWER.sub(lines, page)
+
+
+def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Of a chapter's claims, what was found, what was not, and what could not be tested: the sentences there are."""
     found, missed, untested = [], [], []
     families = {name: [] for name in about}
     for claim in claims:
@@ -193,7 +218,7 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> H
             found.append(f"{said}{weakly}" + f" ({_names(good)})" * (several and len(good) < len(some)))
         if bad:
             whose = f"{_names(bad)}: " * (several and bool(good or rest))
-            missed.append(f"{said} ({whose}{_why(bad)})")
+            missed.append(f"{said} ({whose}{', '.join(dict.fromkeys(map(_word, bad)))})")
         if rest and not good and not bad:
             untested.append(said)
     told = [
@@ -201,19 +226,8 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> H
         ("Not found", "that ", missed),
         ("Could not be tested", "whether ", untested),
     ]
-    lines = [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
-    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
-    about_model = f'<p class="answer-model">On {escape(model)}</p>'
-    return Html(
-        f'{STYLE}<div class="answer" role="note" aria-label="The answer">{about_model}{html}</div>',
-        "\n".join(f"{name}: {line}" for name, line in lines),
-    )
+    return [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
 
 
 def _names(claims: Sequence[Mapping]) -> str:
     return ", ".join(_name(claim) for claim in claims)
-
-
-def _why(claims: Sequence[Mapping]) -> str:
-    """What their verdicts are, each once."""
-    return ", ".join(dict.fromkeys(_word(claim) for claim in claims))
