@@ -16,10 +16,9 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from semhub_utils.identity import atomically
 
 KEPT_BYTES = 2**31  # on a cpu; on a cuda device a quarter of what is free
 FLUSH = 120.0  # seconds
@@ -63,9 +62,11 @@ class Batches:
         self.left -= sum(of.nbytes for of in part.values())
         self.new |= {f"{key} {name}": of for name, of in part.items() if self.left >= 0}
         if self.new and time.monotonic() - self.at > FLUSH:
-            held = save({name: of.detach().cpu().contiguous() for name, of in self.new.items()})
-            with suppress(OSError):  # a full disk is told of by what cannot be lost
-                atomically(self.folder / f"{time.time_ns()}.safetensors", lambda to: to.write_bytes(held))
+            path = self.folder / f"{time.time_ns()}.part"
+            with suppress(OSError, SafetensorError):  # a full disk is told of by what cannot be lost
+                self.folder.mkdir(exist_ok=True)
+                save_file({name: of.detach().cpu().contiguous() for name, of in self.new.items()}, path)
+                path.rename(path.with_suffix(".safetensors"))
             self.new, self.at = {}, time.monotonic()
         return part
 

@@ -66,12 +66,13 @@ def test_nothing_is_forwarded_twice_that_is_on_disk(own, at_once, tmp_path):
     assert len([*kept.iterdir()]) > 70
     model = own()
     pd.testing.assert_frame_equal(step(model, tmp_path / "killed"), expected)
-    assert whole.calls > 2 * sum(stops) and whole.calls - model.calls > 0.9 * sum(stops)
+    # what is repeated of each: the batch under way, and what is tried once on a model
+    assert whole.calls > 2 * sum(stops) and whole.calls - model.calls >= sum(stops) - 4 * len(stops)
     assert not kept.exists(), "a step that is done needs none"
 
 
 def test_a_fast_step_writes_nothing(own, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "atomically", lambda *_: pytest.fail("it wrote"))
+    monkeypatch.setattr(store, "save_file", lambda *_: pytest.fail("it wrote"))
     step(own(), tmp_path)
 
 
