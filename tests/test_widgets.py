@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_media import tone
 
 from semhub_utils import widgets
 from semhub_utils.errors import SemhubError
@@ -333,10 +334,6 @@ CLIP_LAYERS, FRAMES = 4, 6
 SOUND_WORDS = {i: word for i, word in enumerate([" dog", "perro", " <b>", "\n", "狗", " bark"])}
 
 
-def tone(pitch, seconds, rate=16000):
-    return (0.5 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
-
-
 def clip_reading(seed):
     rng = np.random.default_rng(seed)
     probs = np.sort(rng.dirichlet(np.ones(3), (CLIP_LAYERS, FRAMES)), axis=2)[..., ::-1]
@@ -350,7 +347,7 @@ def clips():
         given
         | {
             "name": name,
-            "samples": tone(pitch, 0.6),
+            "samples": tone(16000, pitch, 0.6),
             "readings": {"normed": clip_reading(k), "raw": clip_reading(k + 9)},
         }
         for k, (name, pitch) in enumerate((("dog <i>", 500), ("cat", 2000)))
@@ -359,7 +356,7 @@ def clips():
 
 @pytest.mark.parametrize(("seconds", "rate", "to"), [(0.5, 16000, 16000), (3.0, 16000, 8000), (5.0, 44100, 8000)])
 def test_a_wav_is_small_and_still_the_sound(seconds, rate, to):
-    file = wav(tone(440, seconds, rate), rate)
+    file = wav(tone(rate, 440, seconds), rate)
     samples, found = soundfile.read(io.BytesIO(file))
     assert len(file) <= MOST_BYTES + 44 and found == to and len(samples) == pytest.approx(seconds * to, abs=2)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * found / len(samples)
@@ -368,7 +365,7 @@ def test_a_wav_is_small_and_still_the_sound(seconds, rate, to):
 
 @pytest.mark.parametrize(("seconds", "rate"), [(10.0, 44100), (30.0, 16000), (2.0, 16000)])
 def test_of_a_long_clip_sound_picture_and_words_are_cut_alike(seconds, rate):
-    samples = np.concatenate([tone(500, 7.4, rate), tone(4000, seconds, rate)])[: int(seconds * rate)]
+    samples = np.concatenate([tone(rate, 500, 7.4), tone(rate, 4000, seconds)])[: int(seconds * rate)]
     frames = int(seconds / 0.04)
     words = {"ids": np.tile(np.arange(frames)[:, None] // 25, (2, 1, 1)), "probs": np.ones((2, frames, 1))}
     given = {"name": "long", "samples": samples, "rate": rate, "seconds": 0.04, "layers": [0, 1]}
@@ -387,7 +384,9 @@ def test_of_a_long_clip_sound_picture_and_words_are_cut_alike(seconds, rate):
 
 
 def test_a_spectrogram_is_bright_where_the_sound_is():
-    picture = spectrogram(np.concatenate([tone(500, 0.5), np.zeros(8000, np.float32), tone(4000, 0.5)]), 16000)
+    picture = spectrogram(
+        np.concatenate([tone(16000, 500, 0.5), np.zeros(8000, np.float32), tone(16000, 4000, 0.5)]), 16000
+    )
     light = picture.sum(2).astype(float)
     row = light.argmax(0)  # 0 is the highest band
     third = light.shape[1] // 3

@@ -44,14 +44,9 @@ WORLD = World()
 def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True, world: World = WORLD) -> Items:
     """`n_items` prompts of a type (all there are, if that is fewer), each with its English twin, drawn by `seed`:
     facts, and sums for digits. Raises SemhubError on an unknown type."""
-    return _every(data_type, held_out, world).draw(n_items, seed)
-
-
-@cache
-def _every(data_type: str, held_out: bool, world: World) -> Items:
     need_one_of(data_type, TYPES, f"There is no data type {data_type!r} among the facts")
     found = world.prompts(TYPES[data_type], held_out)
-    return Items(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
+    return Items(p for p in found if isinstance(p.item, Sum) == (data_type == "digits")).draw(n_items, seed)
 
 
 def similarity_pairs(chosen: Sequence[Prompt]) -> Items:
