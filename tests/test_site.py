@@ -267,4 +267,4 @@ def test_vendored_files_are_the_ones_in_the_manifest_and_draw_what_altair_writes
 
 def test_the_contents_name_files_that_exist():
     for name in book.documents(ROOT):
-        assert (ROOT / f"{name}.md").is_file() or name.startswith("notebooks/")
+        assert (ROOT / f"{name}.md").is_file() or (ROOT / f"{name}.ipynb").is_file()

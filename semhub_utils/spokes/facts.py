@@ -7,6 +7,7 @@ the shipped ones from theirs. By default the items are those held out: taught to
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
