@@ -377,7 +377,7 @@ def _kill(started: Sequence[AsyncKernelManager]) -> None:
     """End kernels and their children."""
     for process in [getattr(manager.provisioner, "process", None) for manager in started]:
         with suppress(ProcessLookupError, PermissionError):
-            if process:
+            if process and process.pid:  # it may not have begun
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
