@@ -55,8 +55,11 @@ def make(
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
+    took = {name: of["seconds"] for one in read_all([root / PLACE])[0] if one.known for name, of in one.runs.items()}
+
     def run(chosen: Sequence[book.Notebook], on: str | None, revision: str | None) -> dict[book.Notebook, book.Outcome]:
-        jobs = book.plan(chosen, [on], revision=revision, **places)
+        longest_first = sorted(chosen, key=lambda chapter: took.get(chapter.name, 0), reverse=True)  # all end together
+        jobs = book.plan(longest_first, [on], revision=revision, **places)
         return {outcome.job.chapter: outcome for outcome in book.run(jobs, **how)}
 
     outcomes = run(book.chapters(root), model, revision)

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -83,13 +84,17 @@ class EditPlan:
         items, places = self.shapes[k]
         return self.offsets[k] + (n if items > 1 else 0) * places + place % places
 
-    def first(self, k: int) -> int:
-        """The layer at which forwards under an edit may begin: where it leaves nothing of what is behind the shared
-        beginning."""
+    def first(self, k: int) -> tuple[int, bool]:
+        """The layer at which forwards under an edit begin, and whether with the states that the prompts have there, as
+        pictures and sounds are not read again. Texts begin inside where an edit leaves nothing behind what they share,
+        as of the few tokens that are forwarded else little would be saved."""
         edit, rows = self.edits[k], zip(self.starts, self.encodings, self.positions[k], strict=True)
+        media = any(e.content for e in self.encodings)
         whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
         whole = whole and all(row == [*range(start, len(e))] for start, e, row in rows)
-        return edit.layers[0] if whole and begins_inside(self.model, self.encodings) else 0
+        useful = self.model.plain if media else whole
+        inside = useful and begins_inside(self.model, self.encodings)
+        return (min(edit.layers), media) if inside else (0, False)
 
     def note(self) -> None:
         """Count the tokens from the first edited position on, once for every different prompt and edit."""
@@ -155,8 +160,8 @@ def edited_states(
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item edit hidden"]:
     """The last token's state at layer L, before the final norm, of each prompt under each edit. Edits may differ in
-    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run. Raises SemhubError
-    on a bad prompt or edit."""
+    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run, nor is what reads
+    pictures and sounds: the states of the prompts there are read once. Raises SemhubError on a bad prompt or edit."""
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
@@ -169,49 +174,78 @@ def edited_states(
     def run(rows: list[int]) -> Tensor:
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
-        past, start = beginning(model, together, starts[once[0]], of)
-        layer = firsts[rows[0] % many] if start == starts[once[0]] else 0
+        with model.store.counted("edit"):
+            past, start = beginning(model, together, starts[once[0]], of)
+        layer, given = firsts[rows[0] % many] if start == starts[once[0]] else (0, False)
+        states = states_from(model, together, start, layer) if given else None
+        extras = gather([together[k] for k in of])
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with begun(model, layer), plan.attached([divmod(row, many) for row in rows], start=start), see:
-            model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
+        with model.store.counted("edit"), begun(model, layer, states, of):
+            with plan.attached([divmod(row, many) for row in rows], start=start), see:
+                model.run(pad(together)[of, start:], by_token(extras) if given else extras, after=past)
         return seen[0]
 
     lengths = [len(e) for e in encodings for _ in range(many)]
     kinds = [(e.kind, start, first) for e, start in zip(encodings, starts, strict=True) for first in firsts]
-    with model.store.counted("edit"):
-        for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-            ends[torch.tensor(rows)] = states
+    for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
+        ends[torch.tensor(rows)] = states
     return ends.unflatten(0, (len(encodings), many))
 
 
 @contextmanager
-def begun(model: LanguageModel, layer: int) -> Iterator[None]:
-    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced."""
+def begun(
+    model: LanguageModel,
+    layer: int,
+    states: Float[Tensor, "item token hidden"] | None = None,
+    of: Int[Tensor, " row"] | None = None,
+) -> Iterator[None]:
+    """While open, forwards begin at a layer: the blocks up to it hand on what they are given, and its state is that of
+    one of some prompts for each row, by number, or what takes the place of it."""
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
             stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
+        if states is not None:
+            stack.enter_context(model.hook(layer, lambda h: states.to(h)[of.to(h.device)]))
         yield
 
 
+def states_from(
+    model: LanguageModel, encodings: Sequence[Encoding], start: int, layer: int
+) -> Float[Tensor, "item token hidden"]:
+    """The states of prompts at a layer from a position on, with zeros behind the shorter ones."""
+    positions = [[*range(start, len(e))] for e in encodings]
+    found = hidden_states(model, encodings, positions=positions, layers=[layer]).hidden[:, 0]
+    return pad_sequence(found.split([len(row) for row in positions]), batch_first=True)
+
+
+def by_token(extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what a model makes states of."""
+    return {name: value for name, value in extras.items() if not value.is_floating_point()}
+
+
 def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
-    """Whether forwards of these may begin at a layer. It is tried once on a model: some use again what an early block
-    made, or their blocks give more than states."""
-    if not encodings or any(e.content for e in encodings):
-        return False
-    if model.begins is None:
-        seen: dict[int, list[Tensor]] = {model.n_layers // 2: [], model.n_layers: []}
-        (layer, half), (last, whole) = seen.items()
+    """Whether forwards of these may begin at a layer, those of pictures and sounds without these. It is tried once on
+    a model: some use again what an early block made, or their blocks give more than states."""
+    for media in {bool(e.content) for e in encodings} - {*model.begins}:
+        some = [e for e in encodings if bool(e.content) == media]
+        layers, seen = [0, model.n_layers // 2][not media :], {}
+        ids, extras = pad(some[:1]), gather(some[:1])
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
-            for at, states in seen.items():
-                stack.enter_context(model.hook(at, states.append))
-            model.run(ids := pad(encodings[:1]))
+            for at in {*layers, model.n_layers}:
+                stack.enter_context(model.hook(at, seen.setdefault(at, []).append))
+            model.run(ids, extras)
+            if media:  # some remember where the last picture stood
+                model.run(pad(some[-1:]), gather(some[-1:]))
             with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
-                with begun(model, layer), model.hook(layer, lambda h: half[0]):
-                    model.run(ids)
-        bound = tolerance(model.dtype, last)
-        model.begins = len(whole) > 1 and relative_error(whole[1], whole[0], model.dtype) <= bound
-    return model.begins
+                for layer in layers:
+                    with begun(model, layer, seen[layer][0], torch.tensor([0])):
+                        model.run(ids, by_token(extras))
+        whole, *ours = seen[model.n_layers]
+        bound = tolerance(model.dtype, model.n_layers)
+        right = [relative_error(one, whole, model.dtype) <= bound for one in ours[media:]]
+        model.begins[media] = len(right) == len(layers) and all(right)
+    return all(model.begins[bool(e.content)] for e in encodings)
 
 
 def next_token_logprobs(
