@@ -61,10 +61,10 @@ diagram("hub")
 # Stop the model after any layer and read its state through the output vocabulary, as if it had finished. This is the *logit
 # lens* {cite:p}`nostalgebraist2020lens`. Below, every column is a token of the input and every row a layer, the last on top.
 # A cell shows the word the lens finds likeliest. English words are marked in blue and underlined. Choose another data type,
-# and click a cell to see the runners-up.
+# and click a cell to see the runners-up. In the book, "Model" shows the same of real sentences on models that people use.
 
 # %%
-LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data)))
+chapter.keep(LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data))))
 
 # %% [markdown]
 # *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top

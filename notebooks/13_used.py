@@ -193,7 +193,7 @@ if chapter.data:
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed, source="generated"), "english")
+scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed), "english")
 scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
 needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
 needed.bars(

@@ -1,6 +1,9 @@
 """What a chapter's notebook works with: its parameters checked, its model loaded, its results open (`begin`); what
 experiments find on the model (`Chapter.run`); the charts, data and judged claims of what was found (`Finding`)."""
 
+import base64
+import gzip
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +19,12 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
-from semhub_utils.identity import COPIED, PREFIX
+from semhub_utils.identity import COPIED, PREFIX, atomically
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
-from semhub_utils.results import PARAMETERS, Run, StepResult, check_parameters, glue
+from semhub_utils.results import GRID, PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
@@ -188,6 +191,13 @@ class Chapter:
         read = [one for one, item in zip(form.of, form.asked, strict=True) if item.id in read]
         given = {"form": f"{form.name}; {of[not every].format(len(right), len(asked))}", "dropped": lost}
         return Climbed(form, why, form.of.but(read) if isinstance(form.of, Items) else read, given, known.share)
+
+    def keep(self, grid: Any) -> Any:
+        """A `widgets.LensGrid`, kept beside the results, so that `--record` files it for the pages of the book."""
+        data = json.dumps({"meta": grid.meta, "cells": base64.b64encode(grid.cells).decode()}, ensure_ascii=False)
+        packed = gzip.compress(data.encode(), mtime=0)
+        atomically(self.results.folder / GRID, lambda to: to.write_bytes(packed))
+        return grid
 
     def finish(self, about: Mapping[str, str]) -> Html:
         """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`

@@ -1,6 +1,7 @@
 """What holds of which model: the paper's 21 experiments and the book's own claims against models, from claims alone."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
@@ -31,6 +32,7 @@ ASKS += (*["vision"] * 5, *["audio"] * 3)  # which chapter asks a row
 TEXT_ONLY = "text only"
 KINDS = (HOLDS, WEAKLY, EXPLAINED, INCONCLUSIVE, NOT, UNTESTABLE, TEXT_ONLY, NOT_RUN)
 MARKS = {**SYMBOLS, TEXT_ONLY: "–", NOT_RUN: "–"}
+FAILING = {EXPLAINED: "explained by something simpler", INCONCLUSIVE: "too uncertain to tell", NOT: "not found"}
 LEAN = ("layers", "values", "low", "high", "null_high")
 
 Predictions = Mapping[str, Mapping[int, Mapping[str, str]]]
@@ -115,20 +117,43 @@ def as_html(held: Sequence[Held], predictions: Predictions | None = None) -> str
     return f'<div class="holds full-width"><script type="application/json">{data}</script>{plain}</div>'
 
 
+def counts(rows: Sequence[Mapping[str, Any]], which: int) -> Counter:
+    """Of rows of `matrix`, how many have which kind on the model number `which`; "tested" and "yes" count several."""
+    found = Counter(row["cells"][which]["kind"] for row in rows)
+    tested = {kind: found[kind] for kind in KINDS[: KINDS.index(UNTESTABLE)]}
+    return found | Counter(tested=sum(tested.values()), yes=found[HOLDS] + found[WEAKLY])
+
+
 def small(held: Sequence[Held]) -> str:
     """For the landing page: of each of the three questions, on each model, on how many of its experiments that could be
     tested the answer is yes."""
     head, body = "".join(f'<th scope="col">{escape(one.label)}</th>' for one in held), ""
     rows = matrix(held)
-    for group in GROUPS:
+    for group in (*GROUPS, OWN):
         body += f'<tr><th scope="row">{group}</th>'
-        kinds_of = [[cell["kind"] for cell in row["cells"]] for row in rows if row["group"] == group]
-        for kinds in zip(*kinds_of, strict=True):
-            yes, tested = sum(k in (HOLDS, WEAKLY) for k in kinds), sum(k in KINDS[:5] for k in kinds)
-            body += f"<td>{f'{yes} of {tested}' if tested else '–'}</td>"
+        for of in (counts([row for row in rows if row["group"] == group], which) for which in range(len(held))):
+            body += f"<td>{of['yes']} of {of['tested']}</td>" if of["tested"] else "<td>–</td>"
         body += "</tr>"
     box = '<div class="holds-small" tabindex="0" role="region" aria-label="What holds, in short">'
     return f'{box}<table><thead><tr><th scope="col">Question</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def in_short(held: Sequence[Held]) -> str:
+    """The answer to each question in a sentence, on the first model, as a Markdown list; nothing without results."""
+    lines, rows = [], matrix(held)
+    for group in (*GROUPS, OWN) if rows else ():
+        some = [row for row in rows if row["group"] == group]
+        of = counts(some, 0)
+        yes, tested = of["yes"], of["tested"]
+        word = "Yes" if yes == tested else "Mostly" if 2 * yes > tested else "In part" if yes else "No"
+        named = [row["name"] for row in some if row["cells"][0]["kind"] in (HOLDS, WEAKLY) and group != OWN]
+        parts = [f"{yes} {'holds' if yes == 1 else 'hold'}" + f" ({'; '.join(named)})" * bool(named)]
+        parts += [f"{of[kind]} {said}" for kind, said in FAILING.items() if of[kind]]
+        found = (
+            f"*{word}.* Of {tested} that could be tested, {', '.join(parts)}." if tested else "None could be tested."
+        )
+        lines.append(f"- **{group}{'' if group.endswith('?') else '.'}** {found}")
+    return "\n".join(lines) + "\n"
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

@@ -26,6 +26,7 @@ from semhub_utils.inputs import Prompt
 from semhub_utils.models import LanguageModel
 
 TABLE = {"cpu": (1024, 1024), "other": (4096, 32768)}  # rows and tokens of the largest table made; 4 MB is near a cache
+KEPT = 2**25  # entries of the table that a mixture is made of, which is of the whole vocabulary
 LOG2_E = math.log2(math.e)
 
 
@@ -124,7 +125,7 @@ class ThroughUnembedding(Reading):
         n_rows, n_tokens = TABLE["cpu" if model.device.type == "cpu" else "other"]
         wide, mixture = {"device": model.device, "dtype": torch.promote_types(model.dtype, torch.float32)}, None
         if asked.weights is not None:
-            mixture = torch.zeros(len(layers), model.vocab_size, **wide)
+            mixture, n_rows = torch.zeros(len(layers), model.vocab_size, **wide), min(n_rows, KEPT // model.vocab_size)
         classes = None if asked.classes is None else asked.classes.to(**wide)
         step, parts = max(1, n_rows // len(layers)), []
         with torch.inference_mode():
@@ -195,8 +196,8 @@ def lens(
 ) -> Scores:
     """Read hidden states (before the final norm, as `hidden_states` gives them); what comes out lies on the cpu.
 
-    targets: of each site, or the same for all. classes, weights: as in `Asked`; a mixture takes a second pass over the
-    vocabulary. layers: the layer of each entry of `hidden`'s second axis, for readings that need it; not needed where
+    targets: of each site, or the same for all. classes, weights: as in `Asked`; a mixture is made of KEPT entries at a
+    time. layers: the layer of each entry of `hidden`'s second axis, for readings that need it; not needed where
     all of 0..L are there. Raises SemhubError on a target outside the vocabulary, a reading that the model has not,
     layers that are missing, ranks without targets, or classes that are not one row per token.
     """
@@ -276,7 +277,7 @@ def _read_block(
         so_far.best, so_far.best_ids = peak[:, :0], torch.empty(len(x), 0, dtype=torch.long, device=x.device)
     if asked.rank:
         so_far.above = torch.zeros_like(targets)
-    n_blocks = -(-model.vocab_size // n_tokens)
+    n_blocks, masses = -(-model.vocab_size // n_tokens), []
     n_tokens = -(-model.vocab_size // n_blocks)  # of one size
     for start in range(0, model.vocab_size, n_tokens):
         block = unembed(x, slice(start, start + n_tokens))
@@ -284,7 +285,10 @@ def _read_block(
             so_far.above += _above(block, own, targets, start)
         if asked.top_k:
             _merge_best(so_far, block, start, asked.top_k)
-        _fold_in(so_far, block, None if asked.classes is None else asked.classes[start : start + n_tokens])
+        of_block = None if asked.classes is None else asked.classes[start : start + n_tokens]
+        mass = _fold_in(so_far, block, of_block, keep=mixture is not None)
+        if mixture is not None:
+            masses.append((slice(start, start + n_tokens), mass, so_far.peak))
 
     log_total = so_far.peak + so_far.total.log()
     found: dict[str, Tensor] = {}
@@ -298,11 +302,9 @@ def _read_block(
         found["logprob"] = own - log_total
     if asked.rank:
         found["rank"] = so_far.above + 1
-    if mixture is not None:  # a row's distribution is known only once its total is
-        layer, weights = torch.arange(len(x), device=x.device) % shape[1], asked.weights.repeat_interleave(shape[1])
-        for start in range(0, model.vocab_size, n_tokens):
-            mass = unembed(x, slice(start, start + n_tokens)).sub_(log_total).exp_().mul_(weights[:, None])
-            mixture[:, start : start + n_tokens].index_add_(0, layer, mass)
+    for tokens, mass, peak in masses:  # a row's distribution is known only once its total is
+        share = (peak - log_total).exp().reshape(shape) * asked.weights[:, None]
+        mixture[:, tokens] += torch.einsum("slt,sl->lt", mass.reshape(*shape, -1), share)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in found.items()}
 
 
@@ -325,11 +327,14 @@ def _merge_best(so_far: _Pass, block: Tensor, start: int, top_k: int) -> None:
     so_far.best_ids = ids.gather(1, order)
 
 
-def _fold_in(so_far: _Pass, block: Float[Tensor, "row token"], classes: Tensor | None) -> None:
-    """Take a block of logits, which is written over, into the running sums."""
-    if classes is None and block.is_cuda:
+def _fold_in(
+    so_far: _Pass, block: Float[Tensor, "row token"], classes: Tensor | None, keep: bool = False
+) -> Float[Tensor, "row token"] | None:
+    """Take a block of logits, which is written over, into the running sums. What is returned, sure to be there only
+    with `keep`: exp(logit - peak), the peak being the one so far."""
+    if classes is None and block.is_cuda and not keep:
         so_far.peak, so_far.total, so_far.weighted = _online()(block, so_far.peak, so_far.total, so_far.weighted)
-        return
+        return None
     peak = torch.maximum(so_far.peak, block.amax(1, keepdim=True))
     shrink = (so_far.peak - peak).exp()
     if so_far.weighted is not None:
@@ -341,6 +346,7 @@ def _fold_in(so_far: _Pass, block: Float[Tensor, "row token"], classes: Tensor |
     if classes is not None:
         so_far.in_class = so_far.in_class * shrink + mass @ classes
     so_far.peak = peak
+    return mass
 
 
 def _softmax_step(block: Tensor, peak: Tensor, total: Tensor, weighted: Tensor | None):

@@ -3,6 +3,7 @@
     book/results/<model>/claims.json.gz         {"schema", "model", "runs": {chapter: provenance}, "made": {experiment:
                                                 {module: digest}}, "experiments": {experiment: claims by chapter}}
     book/results/<model>/tables.parquet         the rows of all experiments, with the column chapter
+    book/results/<model>/lens-grid.json.gz      what the grid of the first chapter shows
 
 They are stale where the claims are of another schema, or where the modules that name their experiment say something
 else today (`said_in`); not whenever the package has changed.
@@ -12,6 +13,7 @@ import ast
 import gzip
 import json
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ import pandas as pd
 from . import book
 from .errors import SemhubError, need
 from .identity import PREFIX, RANDOM, atomically, digest, model_label, slug
-from .results import KEY, SCHEMA, finished, load_results
+from .results import GRID, KEY, SCHEMA, finished, load_results
 
 PLACE, CLAIMS, TABLES = Path("book/results"), "claims.json.gz", "tables.parquet"
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -43,6 +45,7 @@ class Held:
     claims: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     made: dict[str, dict[str, str]] = field(default_factory=dict)  # by experiment and module what it said
+    grid: Path | None = None
 
     @property
     def known(self) -> bool:
@@ -70,7 +73,8 @@ class Held:
     def __or__(self, other: "Held") -> "Held":
         """The chapters of both; where they share one, the other's."""
         own = [claim for claim in self.claims if claim["chapter"] not in other.runs]
-        return Held(self.name, own + other.claims, self.runs | other.runs, self.made | other.made)
+        made = self.made | other.made
+        return Held(self.name, own + other.claims, self.runs | other.runs, made, other.grid or self.grid)
 
 
 @cache
@@ -93,19 +97,19 @@ def made_by(experiment: str) -> dict[str, str]:
 
 def read(folder: Path) -> Held:
     """The results in a folder: on file, or as chapters leave them. SemhubError where there are none of this schema."""
-    path = folder / CLAIMS
+    path, grid = folder / CLAIMS, folder / GRID if (folder / GRID).is_file() else None
     if path.is_file():
         written = json.loads(gzip.decompress(path.read_bytes()))
         said = f"{path} is of schema {written['schema']}, and this version reads {SCHEMA}; `semhub run ... --record`"
         need(written["schema"] == SCHEMA, f"{said} writes it anew.")
         claims = [claim for some in written["experiments"].values() for claim in some]
-        return Held(written["model"], claims, written["runs"], written["made"])
+        return Held(written["model"], claims, written["runs"], written["made"], grid)
     files = [*finished(folder).values()]
     need(files, f"There are no results of schema {SCHEMA} in {folder}; `semhub run` makes them.")
     runs = {of["provenance"]["chapter"]: of["provenance"] for of in files}
     claims = [{"chapter": of["provenance"]["chapter"]} | claim for of in files for claim in of["claims"]]
     head = files[0]["provenance"]
-    return Held("@".join(filter(None, (head["model"], head["revision"]))), claims, runs)
+    return Held("@".join(filter(None, (head["model"], head["revision"]))), claims, runs, grid=grid)
 
 
 def read_all(places: Iterable[Path]) -> tuple[list[Held], list[str]]:
@@ -176,6 +180,8 @@ def record(folder: Path, place: Path, upstream: str = "") -> Path:
     whole = {"schema": SCHEMA, "model": name, "runs": held.runs, "made": made, "experiments": experiments}
     data = gzip.compress(json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
     atomically(target / CLAIMS, lambda to: to.write_bytes(data))
+    if new.grid:
+        atomically(target / GRID, lambda to: shutil.copy(new.grid, to))
     return target
 
 

@@ -46,6 +46,7 @@ from .rows import by_row, family
 from .verdicts import Verdict, judge
 
 SCHEMA = 3
+GRID = "lens-grid.json.gz"
 """Of tables and claims; another one has other columns or keys."""
 COLUMNS = tuple("experiment data_type series reading layer depth value low high p n dropped".split())
 MADE = "made by rule"

@@ -3,28 +3,37 @@ incremental build hides warnings. Nothing is written outside the build folder.
 """
 
 import ast
+import gzip
+import html
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 
 from . import book, holds, live
 from .errors import SemhubError, need
 from .identity import slug
 from .onfile import PLACE, Held, read_all
 from .rows import family
+from .strips import SYMBOLS, with_others
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
+HIDDEN = re.compile(
+    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\\{(dropdown|glue)\\}.*?\n\2", re.DOTALL
+)
+WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
@@ -78,10 +87,11 @@ def make(
     return became, build_site(executed, build / "html", build / "results", root=root, strict=strict, beside=beside)
 
 
-def clean(notebook: dict, chapter: str = "") -> dict:
+def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mapping]] | None = None) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
     badge as a plain link, figures and strips without the style that each brings along, and figures with the number of
-    `chapter` and their own, which is their address too."""
+    `chapter` and their own, which is their address too. others: the claims of the chapter on other models, which are
+    answers too."""
     numbers = count(1)
 
     def numbered(figure: re.Match) -> str:
@@ -96,8 +106,9 @@ def clean(notebook: dict, chapter: str = "") -> dict:
         if cell["cell_type"] == "markdown":
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
-            if html := "".join(output.get("data", {}).get("text/html", "")):
-                output["data"]["text/html"] = FIGURE.sub(numbered, STYLE.sub("", html))
+            for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
+                html = FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind])))
+                output["data"][kind] = with_others(html, others or {})
     return notebook
 
 
@@ -113,18 +124,27 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     live.write(target / "book/_static/live", root / "book/_static/vendor/tokenizers/tokenizers.min.js")
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
+    held, refused = read_all([root / PLACE, results, *beside])
     there = {path.name: path for path in executed}
     for chapter in book.chapters(root):
         source = there.get(chapter.path.name)
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         number = chapter.stem.partition("_")[0].lstrip("0")
-        nbformat.write(clean(nbformat.read(source, as_version=4), number), target / "notebooks" / source.name)
+        public = [one for one in held if not one.known]
+        others = {one.label: [c for c in one.claims if c["chapter"] == chapter.name] for one in public}
+        page = clean(nbformat.read(source, as_version=4), number, others)
+        nbformat.write(page, target / "notebooks" / source.name)
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    held, refused = read_all([root / PLACE, results, *beside])
+    from .experiments.raising import abroad  # with all that measures
+
     pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
+    pages |= {
+        "tiles": raw(tiles([there[chapter.path.name] for chapter in book.chapters(root)], held)),
+        "transfer": raw(transfer(abroad())),
+    }
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
@@ -134,13 +154,18 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     """The pages' parts that are made from all results, and the scripts with the data of each model."""
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
-    told = [{"slug": slug(one.name), "label": one.label, "chapters": [*one.runs]} for one in held]
+    told = [
+        {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)} for one in held
+    ]
     index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"
     (scripts / "models.js").write_text(index, "utf-8")
     for one in held:
         (scripts / f"{slug(one.name)}.js").write_text(holds.script(one, predictions.get(one.name)), "utf-8")
-    parts = {"holds": holds.as_html(held, predictions), "holds_small": holds.small(held)}
-    pages = {name: f"```{{raw}} html\n{text}\n```\n" for name, text in parts.items()}
+        if one.grid:
+            name, data = f"{slug(one.name)}-grid", gzip.decompress(one.grid.read_bytes()).decode().replace("</", "<\\/")
+            (scripts / f"{name}.js").write_text(f"semhubHolds({json.dumps(name)},{data});\n", "utf-8")
+    pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
+    pages["in_short"] = holds.in_short(held)
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
     shown = next((one for one in held if not one.known), next(iter(held), None))
     quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
@@ -152,6 +177,64 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
         "output": output,
         "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
     }
+
+
+def raw(text: str) -> str:
+    """HTML as a part of a page in Markdown."""
+    return f"```{{raw}} html\n{text}\n```\n"
+
+
+# The front page
+
+
+def minutes(notebook: dict) -> int:
+    """How long it takes to read what is open in an executed chapter: its words, and its figures."""
+    outputs = [out.get("data", {}) for cell in notebook["cells"] for out in cell.get("outputs", [])]
+    texts = ["".join(data.get("text/html", "")) for data in outputs]
+    figures = sum(text.count("<figure") for text in texts) + sum("view+json" in " ".join(data) for data in outputs)
+    texts += [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    words = sum(len(re.findall(r"\w[\w'’-]*", HIDDEN.sub(" ", text))) for text in texts)
+    return max(1, round(words / WORDS + figures * SECONDS / 60))
+
+
+def tiles(executed: Sequence[Path], held: Sequence[Held]) -> str:
+    """A link to each chapter: its question, what became of its claims on the first model that it ran on, how long it
+    takes to read, and took to run."""
+    items = ""
+    for path in executed:
+        notebook, (number, _, name) = nbformat.read(path, as_version=4), path.stem.partition("_")
+        head = notebook["cells"][0]["source"]
+        [title, *_], asked = re.findall(r"^# (.+)", head, re.M), re.findall(r"^\*\*(.+?)\*\*$", head, re.M | re.DOTALL)
+        question = re.sub(r"[*`](.+?)[*`]", r"<em>\1</em>", html.escape(" ".join(asked[:1]).replace("\n", " ")))
+        one = next((one for one in held if name in one.runs), None)
+        counted = Counter(claim["verdict"] for claim in one.claims if claim["chapter"] == name) if one else {}
+        verdicts = {kind: counted[kind] for kind in SYMBOLS if kind in counted}
+        dots = "".join(f'<i data-verdict="{kind}">{SYMBOLS[kind]}{n}</i>' for kind, n in verdicts.items())
+        told = ", ".join(f"{kind}: {n}" for kind, n in verdicts.items())
+        ran = f" · {one.runs[name]['seconds']:.0f} s to run on <em>{html.escape(one.label)}</em>" if one else ""
+        items += (
+            f'<li><a href="../notebooks/{path.stem}.html">{int(number)}. {html.escape(title)}</a><p>{question}</p>'
+            f'<p class="tile-marks"><span aria-hidden="true" title="{told}">{dots}</span>'
+            f'<span class="visually-hidden">{told}</span></p><p>{minutes(notebook)} min to read{ran}</p></li>'
+        )
+    return f'<ol class="tiles">{items}</ol>'
+
+
+def transfer(answers: pd.DataFrame) -> str:
+    """Bars of the share of right answers, a row for each language and a column for each text model: of the columns
+    that `experiments.raising.abroad` has."""
+    models = [*dict.fromkeys(answers["training"])]
+    head = "".join(f'<th scope="col"><em>{html.escape(name)}</em></th>' for name in models)
+    rows = ""
+    for language, some in answers.groupby("language", sort=False):
+        cells = ""
+        for of in some.set_index("training").loc[models].itertuples():
+            place = f"--low:{of.low:.4f};--high:{of.high:.4f}"
+            title = f"95% interval {of.low:.1%} to {of.high:.1%}, {of.n} answers"
+            cells += f'<td title="{title}"><span class="bar" style="{place}"></span><b>{of.value:.0%}</b></td>'
+        rows += f'<tr><th scope="row">{language.title()}</th>{cells}</tr>'
+    head = f'<thead><tr><th scope="col">Asked in</th>{head}</tr></thead>'
+    return f'<table class="transfer">{head}<tbody>{rows}</tbody></table>'
 
 
 def _architectures(path: Path) -> list[str]:

@@ -3,14 +3,17 @@
 Both are made of the entries of claims.json alone. What was not found is said as such, with the condition that failed.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape, unescape
 
 from .markup import STYLE, Html, cell_text, with_band
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
 WIDTH, HEIGHT = 220, 22  # of a row's plot, in pixels
+ANSWER = re.compile('<div class="answer"[^>]*data-about="(?P<about>[^"]*)">.*?</div>', re.DOTALL)
 KEY = "Dot and bar: the number and its 95% interval. Dotted: what shuffling reaches. Ticks: controls. Line: nothing."
 
 
@@ -177,6 +180,32 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> H
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
     """
+    lines = _told(claims, about)
+    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
+    about_model = f'<p class="answer-model">On {escape(model)}</p>'
+    asked = f'data-about="{escape(json.dumps(about))}"'
+    return Html(
+        f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>{about_model}{html}</div>',
+        "\n".join(f"{name}: {line}" for name, line in lines),
+    )
+
+
+def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
+    """HTML in which each `answer` has a line for each other model of which there are claims of the same chapter: what
+    was found on it, or the first that is to be said."""
+
+    def lines(shown: re.Match) -> str:
+        about, more = json.loads(unescape(shown["about"])), ""
+        for model, claims in others.items():
+            for name, line in _told(claims, about)[:1]:
+                more += f'<p class="answer-model">On {escape(model)}: <b>{name.lower()}</b> {escape(line)}</p>'
+        return f"{shown[0].removesuffix('</div>')}{more}</div>"
+
+    return ANSWER.sub(lines, page)
+
+
+def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Of a chapter's claims, what was found, what was not, and what could not be tested: the sentences there are."""
     found, missed, untested = [], [], []
     families = {name: [] for name in about}
     for claim in claims:
@@ -201,13 +230,7 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> H
         ("Not found", "that ", missed),
         ("Could not be tested", "whether ", untested),
     ]
-    lines = [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
-    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
-    about_model = f'<p class="answer-model">On {escape(model)}</p>'
-    return Html(
-        f'{STYLE}<div class="answer" role="note" aria-label="The answer">{about_model}{html}</div>',
-        "\n".join(f"{name}: {line}" for name, line in lines),
-    )
+    return [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
 
 
 def _names(claims: Sequence[Mapping]) -> str:

@@ -1,9 +1,11 @@
 """Results on file and what holds of which model: kept, read again, compared, laid out."""
 
+import base64
 import gzip
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -14,7 +16,8 @@ from launch import ROOT
 from test_results import PARAMETERS, Model, found
 from test_results import finished as ran
 
-from semhub_utils import book, holds, onfile
+from semhub_utils import book, holds, onfile, site
+from semhub_utils.chapter import Chapter
 from semhub_utils.errors import SemhubError
 from semhub_utils.identity import of_model, placeless
 from semhub_utils.loading import load_model
@@ -280,3 +283,21 @@ def test_random_before_a_name_gives_weights_of_no_training_that_no_control_has(t
     (tmp_path / "mine").mkdir()
     name = placeless("model_id", f"random:{tmp_path}/mine")
     assert name.startswith("random-mine-") and str(tmp_path) not in name != placeless("model_id", f"{tmp_path}/mine")
+
+
+def test_the_grid_of_a_model_is_filed_with_its_results_and_handed_to_the_page(results, tmp_path):
+    """As the chapter kept it; a model without one is offered to no grid."""
+    cells = np.arange(6, dtype="<u2").tobytes()
+    run = SimpleNamespace(folder=results)
+    kept = Chapter(run, Model()).keep(SimpleNamespace(meta={"words": ["a</b"]}, cells=cells))
+    record(results, tmp_path / "file")
+    other, _ = ran(tmp_path / "other", Model("some/model"), "arithmetic")
+    record(other.folder, tmp_path / "file")
+    held, _ = read_all([tmp_path / "file"])
+    site._of_models(held, [], ROOT, tmp_path / "pages")
+    index = json.loads((tmp_path / "pages/models.js").read_text("utf-8").partition("=")[2].strip(";\n"))
+    assert [of["grid"] for of in index] == [True, False]
+    written = (tmp_path / "pages/organism-hub-grid.js").read_text("utf-8")
+    assert "</b" not in written and written.startswith('semhubHolds("organism-hub-grid",')
+    told = json.loads(written.partition(",")[2].strip().removesuffix(");"))
+    assert told["meta"] == kept.meta and base64.b64decode(told["cells"]) == cells

@@ -13,8 +13,9 @@ import pytest
 from launch import ROOT
 from placeholder import chart, notebook, write_executed
 
-from semhub_utils import book, holds, site
+from semhub_utils import book, holds, onfile, site
 from semhub_utils.errors import SemhubError
+from semhub_utils.experiments import raising
 from semhub_utils.results import SCHEMA
 from semhub_utils.verdicts import RULES
 
@@ -154,6 +155,64 @@ def test_what_holds_is_made_of_all_results_that_can_be_read(built):
         assert json.loads(data.partition(",")[2].rpartition(")")[0])["label"] == model["label"]
     page = (built / "book/run_on_your_model.html").read_text("utf-8")
     assert "a/model" in page and "61 s" in page and "We ran 1 chapters of The Semantic Hub on" in page
+
+
+def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
+    """The answer, the figure and the tiles are those of the results, and no formula is asked for."""
+    page = html.unescape((built / "book/index.html").read_text("utf-8"))
+    assert re.findall(r'class="tiles".*?</ol>', page, re.DOTALL)[0].count("../notebooks/") == len(CHAPTERS)
+    assert [name for name in CHAPTERS if f'href="../notebooks/{name}.html"' not in page] == []
+    answers = raising.abroad()  # by model, and the figure is by language
+    told = [
+        f"{value:.0%}"
+        for pair in zip(*(some.value for _, some in answers.groupby("training")), strict=True)
+        for value in pair
+    ]
+    assert re.findall(r'class="bar".*?<b>(.*?)</b>', page) == told and len(told) == 8
+    assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
+
+
+def test_the_answer_is_of_the_verdicts():
+    """A planted yes and a planted no: with the verdict turned, the word is another one."""
+
+    def said(*verdicts: str) -> str:
+        rows = {5: "digits", 14: "captions"}
+        claims = [
+            ABOUT | {"id": f"a/b/{rows[row]}", "chapter": "a", "row": row, "verdict": verdict}
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ]
+        return holds.in_short([onfile.Held("m", claims)]).splitlines()[0]
+
+    assert "*Yes.* Of 2 that could be tested, 2 hold (arithmetic: similarity; vision: similarity)." in said(
+        "holds", "holds"
+    )
+    assert "*In part.* Of 2 that could be tested, 1 holds (" in said("holds", "does not hold")
+    assert "*No.*" in said("does not hold", "inconclusive") and "1 too uncertain to tell" in said(
+        "holds", "inconclusive"
+    )
+    assert "None could be tested" in said("cannot be tested here", "cannot be tested here")
+    assert holds.in_short([]).strip() == ""
+
+
+def test_a_tile_counts_what_is_read_and_what_was_found(tmp_path):
+    """Words in folds and styles are not read; 230 words and three figures take two minutes."""
+    words, folded = "word " * 210, f"<details><summary>Data</summary>{'x ' * 900}</details><style>{'a ' * 900}</style>"
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# Title\n\n**Is *it* so?**\n\n{words}"),
+        nbformat.v4.new_code_cell("x = 1"),
+    ]
+    figures = '<figure class="semhub-figure">a</figure>' * 3 + folded
+    cells[1].outputs = [nbformat.v4.new_output("display_data", {"text/html": figures})]
+    executed = tmp_path / "03_arithmetic.ipynb"
+    nbformat.write(made := nbformat.v4.new_notebook(cells=cells), executed)
+    assert site.minutes(made) == 2
+    made.cells[0].source += "\n" + words * 2
+    assert site.minutes(made) == 4
+    claims = [claim | {"chapter": "arithmetic"} for claim in RUN["claims"]]
+    one = onfile.Held("m", claims, {"arithmetic": RUN["provenance"]})
+    tile = site.tiles([executed], [one])
+    assert "3. Title" in tile and "Is <em>it</em> so?" in tile and "2 min to read · 61 s to run" in tile
+    assert "holds: 2, explained by: 1" in tile and "holds" not in site.tiles([executed], [])
 
 
 def test_a_build_without_results_says_so(tmp_path):

@@ -1,11 +1,13 @@
 """What readers see of judged claims: all that an entry holds, nothing found that was not, nothing unescaped."""
 
+import re
 import xml.etree.ElementTree as ET
+from html import unescape
 
 import pytest
 
 from semhub_utils.evidence import Evidence
-from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip
+from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip, with_others
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
 CLAIM = {"id": "words/lens/es", "series": "es", "experiment": "lens", "claim": "The <b>word</b> & more", "unit": "nats"}
@@ -93,11 +95,12 @@ def test_a_claim_of_our_own_is_no_word_of_the_papers():
     assert "This book asks" in shown and "The paper" not in shown
 
 
-def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked():
-    def judged(name: str, verdict: str, by: str = "") -> dict:
-        family, _, series = name.partition("/")
-        return {"id": f"chapter/{name}", "series": series, "experiment": family, "verdict": verdict, "by": by}
+def judged(name: str, verdict: str, by: str = "") -> dict:
+    family, _, series = name.partition("/")
+    return {"id": f"chapter/{name}", "series": series, "experiment": family, "verdict": verdict, "by": by}
 
+
+def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked():
     about = {"similarity": "twins meet", "lens": "it is <English>", "steering": "a vector moves it", "own": "x"}
     claims = [judged("similarity/es", HOLDS), judged("similarity/zh", EXPLAINED, "the last layer")]
     claims += [judged("lens/es", NOT), judged("lens/zh", INCONCLUSIVE), judged("steering/es", UNTESTABLE)]
@@ -118,6 +121,22 @@ def test_a_family_below_another_is_told_apart():
     about = {"similarity": "a", "similarity/swapped": "b"}
     claims = [{"id": f"c/{name}", "series": "", "verdict": HOLDS} for name in ("similarity/x", "similarity/swapped")]
     assert answer(claims, about, "m").text == "Found: that a; b."
+
+
+def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
+    """Of what was found there, or else the first that is to be said; the rest of the page stays as it is."""
+    own, about = [judged("similarity/es", NOT)], {"similarity": 'twins "meet"'}
+    page = f"<p>before</p>{answer(own, about, 'hub').html}<p>after</p>"
+    others = {"<one>": [judged("similarity/es", HOLDS)], "two": [judged("similarity/es", UNTESTABLE)], "three": []}
+    shown = with_others(page, others)
+    head, line, tail = shown.partition('<p class="answer-model">On &lt;one&gt;')
+    assert head + "</div><p>after</p>" == page and tail.endswith("</p></div><p>after</p>")
+    said = [re.sub("<[^>]*>", "", part) for part in f"{line}{tail}".removesuffix("</div><p>after</p>").split("</p>")]
+    assert [unescape(one) for one in said if one] == [
+        'On <one>: found that twins "meet".',
+        'On two: could not be tested whether twins "meet".',
+    ]
+    assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"
 
 
 def test_every_entry_of_a_run_can_be_shown(entry):

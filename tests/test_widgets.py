@@ -165,9 +165,10 @@ def open_page(browser, tmp_path):
     """open_page(widget, width): its page; no error may have been said on it in the end."""
     faults, opened = [], []
 
-    def open_one(widget, width=1280):
+    def open_one(widget, width=1280, before=""):
         (tmp_path / "widget.html").write_text(page_of(widget), encoding="utf-8")
         page = browser.new_page(viewport={"width": width, "height": 900})
+        page.add_init_script(before)
         opened.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
@@ -194,6 +195,18 @@ def shown(page) -> list[list[str]]:
 def expected(item: dict, name: str) -> list[list[str]]:
     top = item["readings"][name]["ids"][::-1, :, 0].tolist()
     return [[item["vocab"][i].strip() or "⏎" for i in row] for row in top]
+
+
+def test_the_grid_can_be_that_of_another_model_on_file(open_page, sentences):
+    own, other = (LensGrid.from_readings(some) for some in (sentences, sentences[::-1]))
+    data = json.dumps({"meta": other.meta, "cells": base64.b64encode(other.cells).decode()})
+    models = '[{slug: "a", label: "without", grid: false}, {slug: "b", label: "other", grid: true}]'
+    page = open_page(own, before=f"semhubModels = {models}; semhubModel = async (slug) => ({{'b-grid': {data}}})[slug]")
+    assert page.locator("select[id$=-model] option").all_inner_texts() == ["of this page", "other"]
+    for chosen, of in (("b", sentences[-1]), ("", sentences[0])):
+        page.select_option("select[id$=-model]", chosen)
+        page.wait_for_function("name => document.querySelector('table').ariaLabel.includes(name)", arg=of["name"])
+        assert shown(page) == expected(of, "normed")
 
 
 def test_controls_change_what_is_shown(page, sentences):

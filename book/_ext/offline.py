@@ -7,6 +7,7 @@ specification as JSON; charts.js draws it with the vendored Vega and draws it ag
 import html
 import json
 import re
+from pathlib import Path
 
 from sphinx.util import logging
 
@@ -20,8 +21,9 @@ CHART = re.compile(
 EXTERNAL = re.compile(
     r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)"""
 )
-# before require.js (priority 500): with require.js on the page Vega would register as an unnamed AMD module
 SCRIPTS = ("vendor/vega/vega.min.js", "vendor/vega/vega-lite.min.js", "vendor/vega/vega-embed.min.js")
+
+ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
 
 # of pages with a model in them; its weights come when a reader first uses it
 LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
@@ -50,6 +52,9 @@ def localise(app, pagename, templatename, context, doctree):
 
     # a list may hold only list items, and these are bibliography entries
     body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
+    if 'class="math' not in body:  # Sphinx asks for MathJax where a page below has a formula
+        scripts = [one for one in context["script_files"] if "MathJax" not in str(one.attributes.get("body"))]
+        context["script_files"][:] = [one for one in scripts if "mathjax" not in str(one.filename)]
     context["body"] = body = CHART.sub(replace, body)
     for address in EXTERNAL.findall(body):
         logger.warning("page %s would load %s from outside the site", pagename, address)
@@ -59,7 +64,7 @@ def localise(app, pagename, templatename, context, doctree):
         )
     if 'class="semhub-vega"' in body:
         for script in SCRIPTS:
-            app.add_js_file(script, priority=190)
+            app.add_js_file(script, priority=190, defer="defer")
         for script in ("holds/models.js", "holds.js", "charts.js"):
             app.add_js_file(script, priority=200, defer="defer")
     elif 'class="holds' in body:
@@ -70,6 +75,14 @@ def localise(app, pagename, templatename, context, doctree):
             app.add_js_file(script, priority=200, defer="defer")
 
 
+def lighten(app, error):
+    """The theme has its icons twice, as a font and as a script three times as large; and one of another font's."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = ICONS.sub("", page.read_text("utf-8"))
+        page.write_text(text.replace("fab fa-github", "fa-solid fa-code-branch"), "utf-8")
+
+
 def setup(app):
-    app.connect("html-page-context", localise)
+    app.connect("html-page-context", localise, priority=900)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-// Draws every chart of the page, and draws it again when the reader changes the colour mode.
+// Draws each chart of the page when it comes near, all before printing, and again when the reader changes the colour mode.
 // Colours come from the theme's own CSS variables, so that charts and text always agree.
 (() => {
   const root = document.documentElement;
@@ -119,7 +119,7 @@
   // another one before, in case it forgets the first.
   async function fit(box) {
     const room = box.target.clientWidth;
-    if (!room || room === box.room) return; // hidden, or a new height, which is the chart's own doing
+    if (!room || room === box.room || !box.view) return; // hidden, not yet drawn, or a new height, which is the chart's own doing
     box.room = room;
     await box.view.runAsync();
     for (const width of [room - 1, room]) await box.view.width(width).runAsync();
@@ -130,9 +130,21 @@
     for (const { target } of entries) queue = queue.then(() => fit(target));
   });
   for (const box of boxes) settled.observe(box);
-  const drawAll = () => {
-    for (const box of boxes) queue = queue.then(() => draw(box));
+  const drawEach = (some) => {
+    for (const box of some) {
+      near.unobserve(box);
+      box.wanted = true;
+      queue = queue.then(() => draw(box));
+    }
   };
-  new MutationObserver(drawAll).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
-  drawAll();
+  const near = new IntersectionObserver(
+    (entries) => drawEach(entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target)),
+    { rootMargin: "600px 0px" },
+  );
+  for (const box of boxes) {
+    box.target.style.minHeight = `${box.spec.height ?? 320}px`; // what is below stays where it is, or nearly so
+    near.observe(box);
+  }
+  new MutationObserver(() => drawEach(boxes.filter((box) => box.wanted))).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
+  addEventListener("beforeprint", () => drawEach(boxes.filter((box) => !box.wanted)));
 })();

@@ -13,3 +13,27 @@ function reachable() {
 }
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachable));
 addEventListener("resize", reachable);
+
+// One switch for the code that a chapter folds, instead of a bar for each cell. What it was set to holds for all pages.
+addEventListener("DOMContentLoaded", () => {
+  const folds = [...document.querySelectorAll("details.hide.above-input")];
+  const title = document.querySelector(".bd-article h1");
+  if (!folds.length || !title) return;
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "code-switch" });
+  const show = (on) => {
+    document.documentElement.dataset.code = on ? "shown" : "hidden";
+    button.textContent = on ? "Hide code" : "Show code";
+    for (const fold of folds) fold.open = on;
+  };
+  const shown = () => document.documentElement.dataset.code === "shown";
+  button.addEventListener("click", () => {
+    const at = button.getBoundingClientRect().top;
+    show(!shown());
+    scrollBy(0, button.getBoundingClientRect().top - at);
+    try { localStorage.setItem("code", shown()); } catch {} // a browser may forbid it
+  });
+  let kept = "";
+  try { kept = localStorage.getItem("code"); } catch {}
+  show(kept === "true");
+  title.after(button);
+});

@@ -3,10 +3,23 @@
 let grids = 0;
 
 function render({ model, el }) {
-  const meta = model.get("meta");
-  const raw = model.get("cells");
-  const bytes = new DataView(raw.buffer ?? raw, raw.byteOffset ?? 0, raw.byteLength);
-  const dominant = new Set(meta.dominant_words);
+  let meta, bytes, dominant, whose = "";
+  const hold = (of, raw) => {
+    meta = of;
+    bytes = new DataView(raw.buffer ?? raw, raw.byteOffset ?? 0, raw.byteLength);
+    dominant = new Set(meta.dominant_words);
+  };
+  hold(model.get("meta"), model.get("cells"));
+  // On a page of the book the grid can be that of another model on file, which is loaded when it is chosen.
+  const others = (window.semhubModels ?? []).filter((one) => one.grid);
+  const turnTo = async (slug) => {
+    if (slug) {
+      const { meta: of, cells } = await window.semhubModel(`${slug}-grid`);
+      hold(of, Uint8Array.from(atob(cells), (c) => c.charCodeAt(0)));
+    } else hold(model.get("meta"), model.get("cells"));
+    whose = slug;
+    draw();
+  };
   const id = `lens-grid-${++grids}`;
   const now = {};
 
@@ -75,6 +88,12 @@ function render({ model, el }) {
     };
     const names = Object.keys(now.item.readings);
     const sets = [sentence];
+    if (others.length) {
+      const models = node("select", { id: `${id}-model` }, new Option("of this page", ""), ...others.map((one) => new Option(one.label, one.slug)));
+      models.value = whose;
+      models.addEventListener("change", () => turnTo(models.value));
+      sets.unshift(node("div", {}, node("label", { for: models.id }, "Model"), " ", models));
+    }
     if (names.length > 1) sets.push(choice("reading", "Lens", names, now.reading));
     if (now.block.entropy_max) sets.push(choice("shade", "Shade by", ["probability", "entropy"], now.shade));
     const held = root.contains(document.activeElement) && controls.contains(document.activeElement);

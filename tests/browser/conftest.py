@@ -94,10 +94,11 @@ class Visit:
     """A page, open; `outside` (requests beyond `base`, which are refused) and `errors` fill as it loads and is used."""
 
     def __init__(self, browser, base: str, viewport: dict):
-        self.base, self.outside, self.errors = base, [], []
+        self.base, self.outside, self.errors, self.loaded = base, [], [], set()
         self.context = browser.new_context(viewport=viewport, color_scheme="light")
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
+        self.page.on("request", lambda r: self.loaded.add(r.url.removeprefix(base).partition("?")[0]))
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
@@ -117,7 +118,8 @@ class Visit:
         return self
 
     def settle(self):
-        """Until every chart is drawn in the present colour mode and every widget and formula is there."""
+        """Until charts are drawn in the present colour mode, as for printing, and widgets and formulas are there."""
+        self.page.evaluate("for (const name of ['beforeprint', 'afterprint']) dispatchEvent(new Event(name))")
         self.page.wait_for_function(
             """() => {
               const mode = document.documentElement.dataset.theme ?? "";

@@ -1,13 +1,16 @@
 """Every page of the built site: nothing from outside, nothing wrong in the console, readable by all, alive."""
 
+import gzip
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import DESK, DISK, PHONE, SITE
+from conftest import DESK, DISK, PHONE, SITE, Visit
 
 from semhub_utils.results import load_claims
 from semhub_utils.rows import repeated
 
 CHARTS = ".semhub-vega"
+MOST = 2.5e6  # bytes that a page may ask for, compressed
 # Puts a control on another of its values, as a reader would.
 SET = """const set = (c, to) => {
   if (["radio", "checkbox", "submit", "button"].includes(c.type)) { c.click(); return; }
@@ -40,6 +43,49 @@ USE = (
 def test_from_disk(desk):
     assert desk.outside == []
     assert desk.errors == []
+
+
+def test_a_page_is_light(desk):
+    """What it asks for, compressed; formulas' script only where there are formulas, charts' where there are charts."""
+    files = [SITE / name for name in desk.loaded if (SITE / name).is_file()]
+    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) <= MOST
+    for script, what in (("mathjax", ".math"), ("vega.min", CHARTS), ("widgets.js", ".widget-subarea")):
+        assert any(script in path.name or script in path.parts for path in files) == bool(
+            desk.page.query_selector(what)
+        )
+    assert not [path for path in files if path.name == "fontawesome.js" or "brands" in path.name]
+
+
+@pytest.mark.holding("charts")
+def test_charts_are_drawn_when_they_come_near(browser, desk):
+    """The last of several is not there at first, and is when a reader has come to it."""
+    there = Visit(browser, DISK, DESK)
+    there.page.goto(desk.page.url, wait_until="load")
+    last, drawn = there.page.locator(CHARTS).last, "c => !!c.dataset.drawn"
+    far = there.page.evaluate("s => [...document.querySelectorAll(s)].at(-1).getBoundingClientRect().top", CHARTS)
+    there.page.wait_for_timeout(500)
+    assert last.evaluate(drawn) == (far < 1500)
+    last.scroll_into_view_if_needed()
+    there.page.wait_for_function(
+        "s => [...document.querySelectorAll(s)].at(-1).dataset.drawn", arg=CHARTS, timeout=20_000
+    )
+    assert there.errors == []
+    there.context.close()
+
+
+def test_one_switch_shows_the_code(desk):
+    """Of a page with folded code: all of it, none at first; and what is shown is cut nowhere."""
+    folds = desk.page.locator("details.hide.above-input")
+    if not folds.count():
+        return
+    switch = desk.page.get_by_role("button", name="Show code")
+    assert not folds.first.is_visible()
+    switch.press("Enter")
+    assert folds.evaluate_all("all => all.every((fold) => fold.open && fold.checkVisibility())")
+    cut = "all => all.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.textContent)"
+    assert desk.page.locator(".cell_input pre").evaluate_all(cut) == []
+    desk.page.get_by_role("button", name="Hide code").press("Enter")
+    assert not folds.first.is_visible() and desk.errors == []
 
 
 @pytest.mark.holding("charts")
