@@ -8,9 +8,9 @@
 # ```{glue} answer
 # ```
 #
-# The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise two
-# small ones yourself, with a hub and without, and watch them with the instruments of the last chapters. Then you look at the full
-# trainings, and put all models side by side.
+# The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise a
+# small one with a hub yourself, beside a twin without, and watch both with the instruments of the last chapters. Then you look at
+# the full trainings, and put all models side by side.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -23,7 +23,7 @@
 # |---|---|
 # | You should know | what an [adjusted cosine, a null and a verdict](02_instruments) are, and [how they can be fooled](04_fooled) |
 # | Time to read | 15 minutes |
-# | Time to run | two and a half minutes on one core with the book's own model |
+# | Time to run | one and a half minutes on one core with the book's own model |
 
 # %% tags=["remove-cell"]
 import sys
@@ -90,17 +90,18 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub, and all
 # similarities in this chapter are on such facts too.
 #
-# ## Raise two models now
+# ## Raise a hub now
 #
 # Here is a recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*,
 # has the same size, the same number of tokens and the same sentence forms, but Spanish speaks of a private world (facts permuted),
-# and nothing joins the two.
+# and nothing joins the two. The hub is raised while you wait. The islands were raised beforehand by the same program, and their curve
+# is on file; with another number of `steps`, or another `seed`, they are raised now as well.
 
 # %%
 small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
 # %%
-islands = chapter.find("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
+islands = chapter.find("small-islands", lambda: raising.raised(ISLANDS, steps=steps, seed=seed))
 
 # %% tags=["hide-input"]
 raised = small + islands

@@ -218,6 +218,25 @@ def test_live_training_tells_its_loss_and_its_curve():
 # ---- what ships ----
 
 
+def test_the_curve_on_file_is_of_the_training_that_the_controls_repeated():
+    """The controls trained the same recipe with the same seed, and looked at its end."""
+    given = {"steps": ISLANDS.steps, "seed": 0}
+    found, controls = raising.raised(ISLANDS, **given), pd.read_csv(TABLE)
+    end = found[(found.step == ISLANDS.steps) & (found.experiment != "taught")]  # of which a sample was asked
+    want = controls[(controls.variant == "islands") & (controls.seed == 0)]
+    both = end.merge(want, on=["experiment", "series", "layer"], suffixes=("", " there"))
+    assert {*both.experiment} == {"held out", "similarity", "retrieval", "lens-probability"} and len(both) == 21
+    assert both.value.tolist() == pytest.approx(both["value there"].tolist(), rel=1e-3, abs=1e-6)
+    assert found[found.experiment == "held out"].step.nunique() == 12 and {*found.model} == {ISLANDS.name}
+
+
+def test_a_training_that_is_not_on_file_is_made():
+    found, again = (one(ISLANDS, steps=12) for one in (raising.raised, live))
+    pd.testing.assert_frame_equal(found, again)
+    on_file = raising.raised(ISLANDS, steps=ISLANDS.steps)
+    assert {*found} == {*on_file} and found.value.iloc[0] != on_file.value.iloc[0]
+
+
 def test_shipped_curves_agree_with_their_cards():
     cards = {name: identity.card(folder.name) for name, folder in raising.trainings().items()}
     curves = raising.shipped_curves()
