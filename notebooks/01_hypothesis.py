@@ -11,18 +11,19 @@
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # Language models bring inputs of equal meaning, from different languages and data types, close together in their middle
-# layers. That shared space can be read with the words of the language that dominates training, which is English for most models
-# {cite:p}`wu2025semantic`.
+# layers. That shared space can be read with the words of the language that dominates training, mostly English {cite:p}`wu2025semantic`.
 # :::
 #
-# The name comes from neuroscience: a *hub* with *spokes*. Each data type has its own spoke, the first and last layers, where
-# its own tokens are read and written. The hub in between is shared.
+# The name comes from neuroscience: a {term}`hub <semantic hub>` with *spokes*. Each {term}`data type` has its own {term}`spoke`, the
+# first and last layers, where its own tokens are read and written. The hub in between is shared.
 #
-# | Before you start | |
-# |---|---|
-# | You should know | that a language model predicts the next token, layer by layer |
-# | Time to read | 10 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know that a language model predicts the next token, layer by layer. Time to read: 8 minutes.
+#
+# **After this chapter you can**
+#
+# - say what the hypothesis claims, and name its two parts;
+# - read a lens grid: which word each layer holds at each place;
+# - tell a picture of one sentence from evidence.
 
 # %% tags=["remove-cell"]
 import sys
@@ -31,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -58,30 +59,38 @@ diagram("hub")
 # %% [markdown]
 # ## Which word does each layer hold?
 #
-# Stop the model after any layer and read its state through the output vocabulary, as if it had finished. This is the *logit
-# lens* {cite:p}`nostalgebraist2020lens`. Below, every column is a token of the input and every row a layer, the last on top.
-# A cell shows the word the lens finds likeliest. English words are marked in blue and underlined. Choose another data type,
-# and click a cell to see the runners-up. In the book, "Model" shows the same of real sentences on models that people use.
+# Stop the model after any layer and read its {term}`hidden state` through the output vocabulary, as if it had finished. This is the
+# {term}`logit lens` {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer, the last on top. A cell
+# shows the *next* word as that layer would write it. Each language has its colour, and English words are underlined; one that the line's
+# own language has too counts as its own. Choose another line, or a cell. "Model" shows real sentences on models that people use.
 
-# %%
-chapter.keep(LensGrid.from_readings(lens_grid(model, *natural.shown(chapter.data))))
+# %% tags=["hide-input"]
+readings = lens_grid(model, *natural.shown(chapter.data))
+words = natural.words(chapter.data)
+chapter.keep(LensGrid.from_readings(readings, words))
 
 # %% [markdown]
-# *How to read it.* If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top
-# row shows the data type's own next token. *normed* and *raw* are two readings of the same state; the
-# [next chapter](02_instruments) explains why they differ. A model may have two more: *tuned*, trained to foretell the model's own
-# output, and *jacobian*, what the later layers do on average. *neighbours* asks which words leave the most similar states.
+# If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top row the type's
+# own next token. (*normed*, *raw* and the other readings are ways to look at one state; [chapter 2](02_instruments) explains them.)
 #
 # One sentence proves nothing. So you count.
 #
 # ## Whose words are they?
 #
-# Take many lines of each type and ask, at every position and layer, how much of the lens's probability is English. A token is English as
-# far as it is commoner in English text than in the other types'. Chance plays a part, as some tokens are likely whatever is
-# read. So the dotted line is the null: tokens that are equally frequent exchange their languages. Grey is the same
-# architecture with random weights.
+# Take many lines of each type. At every place and layer, how much of the lens's probability is English? A token is English as far as it
+# is commoner in English text. Some tokens are likely whatever is read, so the dotted line is the {term}`null`: tokens of equal
+# frequency exchange their languages. Grey is a {term}`control`, the same architecture with random weights.
+#
+# :::{predict} In *islands*, a model of this book, the types share no fact. How English will its middle layers be?
+# - Not English at all
+# - As English as those of a model with a hub
+# - English on English text alone
+# +++
+# Look at the curve *islands* in the figure: it read mostly English, so its lens leans to English whatever the words mean. (The curve is
+# there for models of this book alone.)
+# :::
 
-# %%
+# %% tags=["hide-input"]
 texts = languages.split_texts(min(chapter.n_items, 40), 1000, **given)
 heard = chapter.run(layers.Shares, {some.name: texts for some in texts}, readings=True, others=chapter.islands)
 
@@ -96,20 +105,25 @@ heard.curves(
 )
 
 # %% [markdown]
-# English leads inside *islands* too, a model of this book whose data types share no fact: it read mostly English, so its middle
-# layers lean to English words whatever they mean. Whose words a lens finds is no evidence of a hub. So no claim rests on this
-# figure.
+# Whose words a lens finds is no evidence of a hub: *islands* leans to English too. So no claim rests on this figure.
 
 # %% [markdown]
 # ## Do equal meanings meet?
 #
-# Now leave words aside and compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and
-# *eight equals to three plus*. Is the twin the nearest of all English prompts of its form, more often than by chance? What
-# prompts of one form share whatever they mean cannot help it: all that are compared have that. The second figure has the
-# cosines, against others of the form and, as released, against all. The book's own models read prompts that speak of facts which
-# they were taught in English only. Other models read news, each sentence with its translation, and sums in digits and words.
+# Now compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight equals to three plus*. Is the
+# twin the nearest of all English prompts of its form, more often than by chance? What prompts of one form share cannot help:
+# all that are compared have it. The book's own models, its {term}`organisms <organism>`, read facts that they were taught in English
+# only. Other models read news and its translation, and sums.
+#
+# :::{predict} At which layers will the twin be the nearest?
+# - At the first: equal meanings have equal words
+# - In the middle
+# - At none
+# +++
+# {glue}`verdict-similarity`
+# :::
 
-# %%
+# %% tags=["hide-input"]
 pairs = natural.pairs(chapter.n_items, tokenizer=model.tokenizer, **given)
 pairs = {name: core.readable(model, some, lambda pair: (pair.a, pair.b)) for name, some in pairs.items()}
 similarity = chapter.run(alike.Alike(), pairs)
@@ -145,7 +159,7 @@ similarity.claims(
 #
 # The question was whether different kinds of input meet in one place, and whether that place speaks English. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "similarity": "in the middle layers a prompt is nearest to its twin of equal meaning",
@@ -153,8 +167,10 @@ chapter.finish(
 )
 
 # %% [markdown]
-# - The hypothesis has two parts: states of equal meaning meet, and where they meet reads as English. Either can hold alone.
+# - The hypothesis has two parts: equal meanings meet, and where they meet reads as English. Either can hold alone.
 # - A picture of one sentence is an example; a claim needs many, a null and controls.
-# - That the space can be *read* does not mean the model *uses* it: that takes an [intervention](03_arithmetic).
+# - That the space can be *read* does not mean that the model *uses* it: that takes an [intervention](03_arithmetic).
 #
-# **Try it.** Type `semhub run hypothesis --model ID_OR_FOLDER` and compare the grids.
+# *What would change our mind:* twins that are as near in random weights, or in a model whose types share nothing.
+#
+# **Try it.** Do the [exercises](../book/exercises/01_hypothesis), or type `semhub run hypothesis --model ID_OR_FOLDER` and compare the grids.

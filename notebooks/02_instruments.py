@@ -8,22 +8,22 @@
 # ```{glue} answer
 # ```
 #
-# The whole book uses four instruments: hidden states, the lens, similarity and interventions. Each is a formula of one line,
-# and each has a trap that has found its way into published figures. Here you step into the traps on purpose, on a live model,
-# and see how large the mistake is.
+# The book has four instruments: hidden states, the lens, similarity and interventions. Each is a formula of one line, and each
+# has a trap that has found its way into published figures. Here you step into the traps on purpose and see how large the mistake is.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # Hidden states of equal meaning are closer than those of different meaning (Eq. 1), and the unembedding reads the dominant
-# language's word from a middle layer (Eq. 2) {cite:p}`wu2025semantic`. Both are statements about numbers, and stand or fall
-# with how these are measured.
+# language's word from a middle layer (Eq. 2) {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a transformer block is, and what logits are |
-# | Time to read | 20 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a transformer block is, and what logits are. Time to read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - say which tensor is layer $l$, and where the final norm goes;
+# - name what makes two unrelated texts look alike;
+# - say what an interval, a null and a control each rule out.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -64,14 +64,11 @@ diagram("lens")
 #
 # $$ h_0 = \text{embeddings}, \qquad h_l = \text{block}_l(h_{l-1}), \quad l = 1, \dots, L $$
 #
-# All of these are taken **before** the final norm. Layers are also shown as relative depth $l/L$, so that models of different
-# size can stand in one figure.
+# All are states of the {term}`residual stream`, taken **before** the final norm. Relative {term}`depth` is $l/L$.
 #
-# *The trap.* The library's list `hidden_states` has $L+1$ entries too, and its last one has already been through the final
-# norm while the others have not. Treat it like the rest and the last layer stands on another scale.
+# *The trap.* The last entry of the library's list `hidden_states` has been through the final norm, and the others have not.
 #
-# Whenever a model is loaded, these checks run. They compare this package with the model's own output. If one fails, nothing is
-# computed.
+# These checks run whenever a model is loaded. If one fails, nothing is computed.
 
 # %% tags=["hide-input"]
 checks = [(c.name, c.value, c.bound, c.passed) for c in self_check(model)]
@@ -82,12 +79,11 @@ listing(checks, ["check", "off by", "bound", "passed"], **{"off by": "{:.1e}", "
 #
 # $$ \text{lens}(h_l) = \text{softmax}\big(W_U\, \text{norm}(h_l)\big) $$
 #
-# The logit lens {cite:p}`nostalgebraist2020lens` has two forms. *normed* puts the final norm between state and unembedding.
-# The *raw* lens is what the paper's release reads: it leaves the norm out at every layer but the last, where the library has
-# put it in already. So the last point of a raw curve stands on another scale than the rest: what changes there may be the
-# norm alone. Norming **twice** is no reading: it happens when the library's last entry is normed again.
+# $W_U$ is the {term}`unembedding`. The {term}`logit lens` {cite:p}`nostalgebraist2020lens` comes in two forms: *normed*, as above, and
+# *raw*, the paper's, without the norm at every layer but the last. So a raw curve's last point stands on another scale.
+# Norming **twice** is no {term}`reading`: it happens when the library's last entry is normed again.
 #
-# The figure follows the token that the model would write next. At the last layer, the lens normed once *is* the model's output.
+# The figure follows the token that the model would write next.
 
 # %% tags=["hide-input"]
 norm = chapter.find("norm", lambda: traps.norm_trap(model, prompts))
@@ -99,19 +95,27 @@ norm.curves(
     types={"normed once": "english", "raw": "spanish", "normed twice": "control"},
 )
 
-# %%
+# %% tags=["hide-input"]
 before, last = (norm.rows(layer=model.n_layers - k).set_index("series").value for k in (1, 0))
 glue("norm_twice", last["normed twice"] - last["normed once"], "+.2f")
 glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 
 # %% [markdown]
-# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats. One layer before it, leaving the norm out
-# moves it by {glue}`norm_raw` nats. In this book a figure always says which reading it shows.
+# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats. One layer before it, leaving the norm out moves it
+# by {glue}`norm_raw` nats.
 #
 # ## Padding: does a neighbour in the batch change the state?
 #
-# Prompts of different length are padded to share a batch. Padding on the right is invisible to a causal model. Padding on the
-# left is harmless only if the model is told so, by the attention mask and by the positions.
+# Prompts of different length are padded to share a batch. On the right that is invisible to a causal model. On the left it
+# is harmless only if attention mask and positions say so.
+#
+# :::{predict} How far does padding on the left, not masked, move the last state?
+# - Not at all: pads mean nothing
+# - By rounding error
+# - By a good part of its length
+# +++
+# By up to {glue}`pad_wrong` of its length. Padding on the right: {glue}`pad_right`.
+# :::
 
 # %% tags=["hide-input"]
 padding = chapter.find("padding", lambda: traps.padding_trap(model, prompts[:20]))
@@ -124,20 +128,19 @@ padding.dose(
     types={"right": "english", "left, masked": "digits", "left, not masked": "control"},
 )
 
-# %%
+# %% tags=["hide-input"]
 glue("pad_wrong", padding.rows(series="left, not masked").value.max(), ".0%")
 glue("pad_right", padding.rows(series="right").value.max(), ".0e")
 
 # %% [markdown]
-# Unmasked pads move the state by up to {glue}`pad_wrong` of its length; right padding by {glue}`pad_right`, which is rounding.
 # This package pads on the right, or not at all where a batch has one length.
 #
 # ## The leading space: which token is this word?
 #
-# A lens is asked about tokens, and a word may have several: with and without the leading space, whole or in pieces. Which one
-# fits depends on what stands before it. The tokenizer is asked, in context; nothing is assumed from the model's name.
+# A word may have several tokens: with and without the leading space, whole or in pieces. Which one fits depends on what stands
+# before it. So the tokenizer is asked, in context.
 
-# %%
+# %% tags=["hide-input"]
 words = [("five", ""), ("five", "three plus"), ("5", "8=3+"), ("verde", "el color es"), ("绿色", "草的颜色是")]
 forms = [word_forms(model, [word], context)[0] for word, context in words]
 told = [(f.word, c, " | ".join(map(" ".join, f.pieces)), f.single) for f, (_, c) in zip(forms, words, strict=True)]
@@ -146,14 +149,22 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 
 # %% [markdown]
 # A word's probability is the sum over its forms. A word of several tokens is read by its first, and marked. Two words that
-# begin with the same token cannot be told apart: both are dropped, and every table says how many were.
+# begin with one token cannot be told apart: both are dropped and counted.
 #
 # ## Similarity: what do texts share without meaning the same?
 #
 # $$ s_i = \cos(a_i, b_i) - \tfrac12\Big(\underset{j \neq i}{\text{mean}} \cos(a_i, b_j) + \underset{j \neq i}{\text{mean}} \cos(a_j, b_i)\Big) $$
 #
-# Raw cosine is high between any two states that share *something*: a direction common to all states, a template, the last
-# token. Put a Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
+# Raw cosine is high between any two states that share *something*; this {term}`adjusted cosine` takes off what all share. Put a
+# Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
+#
+# :::{predict} What does the shared full stop do to the cosine of texts of *different* meaning?
+# - Nothing
+# - It makes them more alike
+# - It makes them less alike
+# +++
+# {glue}`verdict-shared-punctuation` The figure shows by how much, and what random weights do.
+# :::
 
 # %% tags=["hide-input"]
 stop = chapter.run(alike.Punctuation(), pairs)
@@ -166,8 +177,7 @@ stop.curves(
 )
 
 # %% [markdown]
-# Grey is the same architecture with random weights. The claim that follows asks for more than these show: what a full stop adds
-# there, it adds without any learning.
+# Grey is random weights: what a full stop adds there needs no learning. The claim asks for more than that.
 
 # %% tags=["hide-input"]
 stop.claims(
@@ -176,9 +186,8 @@ stop.claims(
 )
 
 # %% [markdown]
-# So a match is never shown without non-matches, and these are *of the same form*: what all of them share then cancels. What
-# is judged is whether the match is the nearest of them, more often than by chance. That knows no scale, so a model whose
-# states all point one way can be set against one whose states do not. The same pairs, measured that way:
+# So a match is never shown without non-matches *of the same form*: what all of them share cancels. What is judged is whether the
+# match is the nearest of them more often than by chance ({term}`retrieval accuracy`). That knows no scale.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), pairs, series="spanish")
@@ -191,10 +200,12 @@ similarity.curves(
 )
 
 # %% [markdown]
-# Cosine has a scale of its own in every model and layer, and some states are near everything. So the claim counts neighbours. Two
-# corrections of the cosine stand here beside it: for such hubs of the space (CSLS {cite:p}`conneau2017translation`), and by the *causal* inner
-# product, in which directions count by how much they move the output {cite:p}`park2023linear`; by it languages were found to lie
-# along largely separable directions {cite:p}`marinov2026separability`.
+# :::{dropdown} Corrections of the cosine, and of models
+# CSLS corrects for states that are near everything {cite:p}`conneau2017translation`; the *causal* inner product counts directions by how much
+# they move the output {cite:p}`park2023linear`; by it languages lie along largely separable directions {cite:p}`marinov2026separability`.
+# To compare models, *calibrated* is 0 at what shuffled pairs exceed one time in twenty and 1 at the most there can be
+# {cite:p}`groger2026aristotelian`.
+# :::
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -207,10 +218,6 @@ similarity.curves(
     control="",
 )
 
-# %% [markdown]
-# To compare two models, a measure has to say how far it is between nothing and all. *Calibrated*, 0 is what shuffled pairs exceed
-# one time in twenty, and 1 the largest value there is {cite:p}`groger2026aristotelian`.
-
 # %% tags=["hide-input"]
 similarity.curves(
     "calibrated",
@@ -221,35 +228,25 @@ similarity.curves(
 )
 
 # %% [markdown]
-# These are prompts of the [first chapter](01_hypothesis), and the verdict on them stands there.
+# The verdict on these pairs stands in the [first chapter](01_hypothesis).
 #
 # ## The verdict: when does a claim hold?
 #
-# Every card in this book is filled by the same rules, and [one page](../book/verdicts) prints them. Which of them came first?
-# The levels that p is held against, and the number of independent units that is asked, were written before the first run and
-# never moved. Nulls, controls and the words themselves became stricter later, each time [a model without a
-# hub](04_fooled) had got through. All were fixed before the numbers on this page were computed.
+# Every {term}`verdict` is computed by [the same rules](../book/verdicts). The levels of {term}`p <p value>` and the least number of
+# independent units were written before the first run. Nulls, controls and words became stricter each time [a model without a
+# hub](04_fooled) had got through, and all were fixed before the numbers on this page were computed.
 #
-# Intervals are over what was drawn independently, as a standard error over related questions is too small
-# {cite:p}`miller2024errorbars`. With fewer than a few hundred items those of the central limit theorem are too narrow
-# {cite:p}`bowyer2025clt`. A bootstrap is not free of that, so a least number of units is asked, and a share of all or none gets
-# Wilson's interval.
-#
-# ## What does it cost?
-#
-# The released code runs one prompt at a time and builds the table of all layers, positions and words to read a few numbers from
-# it. Here prompts share a batch, only the asked states leave the forward pass, and the vocabulary is walked in blocks. The
-# benchmark runs three ways side by side, on random models and on the items of every chapter: as released, ours, and the floor (a
-# bare forward pass and the one matrix product that cannot be avoided).
-#
-# The figures of the last full run stand on the [status page](../book/status). `semhub bench` measures them on your machine and on
-# your model.
+# :::{dropdown} Intervals, and what all this costs
+# Intervals are over what was drawn independently {cite:p}`miller2024errorbars`; for few items those of the central limit theorem are too
+# narrow {cite:p}`bowyer2025clt`. A bootstrap is not free of that, so a least number of units is asked, and a share of all or none gets
+# Wilson's interval. `semhub bench` measures speed and memory beside the released code; the last run stands on the [status page](../book/status).
+# :::
 #
 # ## What you learned
 #
 # The question was how to read a layer without fooling yourself.
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "shared-punctuation": "a shared full stop alone makes unrelated texts more alike",
@@ -262,4 +259,6 @@ chapter.finish(
 # - Norm once. Pad on the right. Ask the tokenizer.
 # - Raw cosine answers a question nobody asked; matched minus unmatched, against shuffled partners, answers yours.
 #
-# **Try it.** Run the chapter on random weights of any architecture, and look at the full stop again.
+# *What would change our mind:* a check that fails, or another reading of the same state that disagrees beyond rounding.
+#
+# **Try it.** Do the [exercises](../book/exercises/02_instruments), or run the chapter on random weights and look at the full stop again.

@@ -9,20 +9,22 @@
 # ```
 #
 # Digits and number words name the same things with different tokens. If meaning lives in a shared space, the two should meet
-# on the way from input to output. This chapter asks five times, each time with another instrument.
+# on the way from input to output. You ask five times, each time with another instrument.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # In Llama-2 and Llama-3, `3+5` and *three plus five* are most alike in the middle layers. When the model reads `8=3+`, the
-# number word is likelier than the digit there, and the digit wins only near the output. A vector made of number words, added
-# in a middle layer, changes the digits that the model writes {cite:p}`wu2025semantic`.
+# number word is likelier than the digit there, and the digit wins only near the output. A vector made of number words changes the
+# digits that the model writes {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are. Time to read: 12 minutes.
+#
+# **After this chapter you can**
+#
+# - say why a word above a digit proves nothing until wrong words are below it;
+# - tell what can be read from what is used;
+# - choose layer and strength of a push without fooling yourself.
 
 # %% tags=["remove-cell"]
 import sys
@@ -31,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -58,12 +60,11 @@ diagram("lens")
 # %% [markdown]
 # ## The items
 #
-# The paper takes every sum `o+t` and every product `o*t` with `t` from 1 to 9 and a result below 100. You draw from that list;
-# for the small models of this book it ends where their schooling did.
-# Each item is written in three ways: in digits (`3+5`), in words (*three plus five*), and with the result first (`8=3+`), so
-# that the model has to find `t`.
+# The paper takes every sum `o+t` and product `o*t` with `t` from 1 to 9 and a result below 100; for the book's {term}`organisms <organism>`
+# the list ends where their schooling did. Each is written in digits (`3+5`), in words (*three plus five*), and with the
+# result first (`8=3+`), so that the model has to find `t`.
 
-# %%
+# %% tags=["hide-input"]
 limit = max_result or (MAX_RESULT + 1 if chapter.own else 100)
 items = arithmetic.items(n_items, seed=seed, max_result=limit)
 pairs = arithmetic.similarity_pairs(items)
@@ -72,15 +73,9 @@ asked = forms[0].asked
 [(pair.a, pair.b, prompt.prompt, prompt.targets["digit"][0]) for pair, prompt in zip(pairs, asked, strict=True)][:5]
 
 # %% [markdown]
-# Before any claim: can this model do the task at all? A lens that finds no word in a model that cannot add says nothing about
-# hubs. So you first count how often the model, left alone, writes the right `t` after `r=o+` and `r=o*`.
-#
-# Most small public models cannot. Then easier forms are tried, in an order that was written down before any model was
-# asked: the same behind worked examples, then sums whose result is asked, then those of one digit. Each is tried on items
-# of its own. The first that a model does is taken, and lens, trajectory, intervention and patch ask it as the paper asks
-# its own, on the items that this model gets right; every card names the form. The book's own models were taught the paper's.
+# A {term}`lens <logit lens>` that finds no word in a model that cannot add says nothing. So first: can it?
 
-# %%
+# %% tags=["hide-input"]
 can_add = chapter.climb(forms, "complete r=o+ and r=o* with the missing number", own="digit", series="digits")
 form, right, wording = can_add.form, can_add.of, can_add.form.wording
 prompts = arithmetic.lens_items(right, wording)
@@ -90,14 +85,18 @@ glue("form", form.name)
 glue("max_result", limit)
 
 # %% [markdown]
-# The form taken: {glue}`form`. The model is right on {glue}`task` of its {glue}`n_items` prompts, with results below {glue}`max_result`. Where a model
-# does none of the forms, the claims about the lens and the intervention read *cannot be tested here*.
+# The model is right on {glue}`task` of its {glue}`n_items` prompts, with results below {glue}`max_result`. The form asked: {glue}`form`.
+#
+# :::{dropdown} Which form is asked
+# Most small public models cannot do the paper's form. Then easier ones are tried in an order written down before: behind worked
+# examples, sums whose result is asked, those of one digit. Each is tried on items of its own; the first that a model does is taken, on
+# the items it gets right. Where it does none, the claims on lens and intervention read *cannot be tested here*.
+# :::
 #
 # ## Similarity: are digits and words alike?
 #
-# Compare the state at the last token of `3+5` with that of *three plus five*. Cosine alone will not do: in most models all
-# states point into one corner of the space. So you ask whether the partner is the nearest of its kind, more often than by
-# chance, and whether shuffled partners could be. Only items of the same operator and length are compared and shuffled.
+# Compare the last states of `3+5` and *three plus five*: is the partner the nearest of its kind, more often than by chance? Only items
+# of the same operator and length are compared and shuffled.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), pairs, series="digits")
@@ -110,15 +109,13 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over results (all items with the same result move together). The dotted line is
-# the height that shuffled pairs reach one time in twenty at any middle layer. The grey curves are controls: the embedding
-# layer, that is, what the last words alone have in common; *bag of words*, the same of the mean of all words' embeddings;
-# and the same architecture with random weights.
-#
-# The same pairs through three other measures: how far up the list of its kind does the partner stand (mid-rank, half at most),
-# do both sides have the same neighbours {cite:p}`huh2024platonic`, and do both sides span the same geometry (CKA)? CKA as it is
-# often computed is high even for pairs of random matrices when items are few and dimensions many {cite:p}`murphy2024cka`, so it
-# is the debiased one here.
+# :::{dropdown} How to read it, and three other measures
+# The band is a 95% interval over results. Dotted: the {term}`null`, the height that shuffled pairs reach one time in twenty at any middle
+# layer. Grey: the {term}`controls <control>`, the embedding layer, the mean of all words' embeddings (*bag of words*), and random weights.
+# *mid-rank* is how far up the list the partner stands (half at most); *neighbours* whether both sides have the same
+# {cite:p}`huh2024platonic`; *CKA* whether both span the same geometry, debiased, as the usual one is high for random matrices too
+# {cite:p}`murphy2024cka`.
+# :::
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -130,8 +127,7 @@ similarity.curves(
 )
 
 # %% [markdown]
-# Which part of the meaning is it? `3+5` shares its result with `2+6`, and its operator with `4+9`. The next figure splits the
-# plain cosine of digit and word forms by what the two items have in common.
+# `3+5` shares its result with `2+6`, and its operator with `4+9`. Which of the two has to be shared to be alike?
 
 # %% tags=["hide-input"]
 relations = chapter.run(alike.Related(arithmetic.relations(items), arithmetic.RELATIONS), pairs)
@@ -153,12 +149,16 @@ similarity.claims(
 # %% [markdown]
 # ## Lens: which token does a middle layer hold?
 #
-# Read the state at the last position of `8=3+` through the unembedding, at every layer, as if the model stopped there. You
-# follow the digit *5*, the word *five*, and the mean of the wrong number words. The wrong words matter: a model may favour all
-# number words whatever the sum is.
+# Read the last state of `8=3+` at every layer, and follow the digit *5*, the word *five*, and the mean of wrong number words: a model
+# may favour all number words, whatever the sum.
 #
-# What a model does with digits alone has been taken apart elsewhere: numbers lie on a helix, and addition turns it
-# {cite:p}`kantamneni2025trigonometry`. That says how a sum is found, and leaves open whether the words share the place.
+# :::{predict} Will *five* be ahead of *5* in some middle layer?
+# - Yes, and ahead of wrong words too
+# - No: *5* leads throughout, *five* is still above wrong words
+# - No: *five* is as likely as any number word
+# +++
+# {glue}`verdict-lens-lead` {glue}`verdict-lens-meaning`
+# :::
 
 # %% tags=["hide-input"]
 number_word = words.Lens("word", "digit")
@@ -172,15 +172,14 @@ lens.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The dotted lines are nulls: the height that the words, or the digits, of other prompts with that operator reach
-# one time in twenty at any layer. Grey are random weights, and the wrong words. Choose one series to see its own null and control.
-#
-# *Readings.* **normed** applies the model's final norm before the unembedding; at the last layer it is the model's own
-# output. **raw** does so at the last layer alone, as the authors' release does. **tuned**, where the model has it, first sends
-# the state through a translator that was trained, layer by layer, to foretell the model's own output
-# {cite:p}`belrose2023tuned`. It shows early what the model will say, and so may hide what it passes by. **jacobian** sends it
-# through the mean of what the later layers do {cite:p}`gurnee2026workspace`. **neighbours** asks no unembedding: it takes the words
-# that came next where a text left a similar state {cite:p}`krojer2026latentlens`. The claims below rest on *normed*.
+# :::{dropdown} How to read it, and the readings
+# Dotted: the height that words, or digits, of other prompts with that operator reach one time in twenty at any layer. Choose one series to
+# see its own null and control. **normed** applies the final norm at every layer, **raw** at the last alone, as released. **tuned**, where
+# the model has it, sends the state through a trained translator first {cite:p}`belrose2023tuned`, **jacobian** through the mean of what the later
+# layers do {cite:p}`gurnee2026workspace`; **neighbours** takes the words that came next where a text left a similar state
+# {cite:p}`krojer2026latentlens`. Claims rest on *normed*. How a sum is found (numbers on a helix) is another question
+# {cite:p}`kantamneni2025trigonometry`.
+# :::
 
 # %% tags=["hide-input"]
 lens.curves(
@@ -220,9 +219,8 @@ lens.claims(
 # %% [markdown]
 # ## Trajectories: where do the states pass?
 #
-# Take the unembedding rows of the digits 0 to 9 and the words *zero* to *nine*, and find the plane in which they differ most
-# (two principal components). Then draw each prompt's state in that plane, layer by layer. All are scaled to length 1, as states are
-# many times longer than rows. Move the slider.
+# Take the unembedding rows of digits and number words, and the plane in which they differ most. Each prompt's state moves through
+# it, layer by layer. Move the slider.
 
 # %% tags=["hide-input"]
 paths = chapter.run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), prompts, **given)
@@ -241,18 +239,23 @@ paths.claims(
 )
 
 # %% [markdown]
-# A plane keeps two of the many dimensions, and the one that tells digits from words may take most of it. Trust the lens above
-# more than this picture.
+# A plane keeps two of many dimensions. Trust the lens above more than this picture.
 #
 # ## Intervention: does the model use it?
 #
-# A reading shows what could be read, not what is used. So you write: take the state after *eight equals to four plus*, subtract
-# that after *eight equals to three plus*, and add the difference to the state at the end of `8=3+`. In words, one more has
-# been counted. If digits are computed in the same place, the model now has one less to add: it should write `4+1`.
+# Take the state after *eight equals to four plus*, subtract that after *eight equals to three plus*, and add the difference at the end
+# of `8=3+` ({term}`activation addition`). In words, one more has been counted: the model should now write `4+1`.
 #
-# The trap is choice: among many layers and strengths something always works. Layer and strength are therefore chosen on a
-# quarter of the results and judged on the others. Random directions of the same length, the reversed vector and a wrong layer
-# show what a push alone does; the first map has a switch for one such direction.
+# The trap is choice: among many layers and strengths something always works. So both are chosen on a quarter of the results and judged
+# on the others, beside random directions of the same length, the reversed vector and a wrong layer.
+#
+# :::{predict} A vector made of number words is added to a run over digits. What does the model write?
+# - Its answer less one, and `+1`
+# - What it would have written
+# - Something broken
+# +++
+# {glue}`verdict-steering`
+# :::
 
 # %% tags=["hide-input"]
 sums = arithmetic.steering_items(right, wording)
@@ -289,8 +292,7 @@ steering.dose(
 )
 
 # %% [markdown]
-# *As released* repeats the authors' code, which reads the vector at the input of a block and adds it at that block's output,
-# one block later. *corrected* (the other curves) adds it where it was read.
+# *As released* adds the vector one block after the one where it was read, as the authors' code does; *corrected*, where it was read.
 
 # %% tags=["hide-input"]
 steering.claims(
@@ -304,16 +306,11 @@ steering.claims(
 # %% [markdown]
 # ## Interchange patch: does the answer follow the state?
 #
-# The vector above was a difference, made to say one thing. Now you move a whole state: take the one at the end of *nine
-# equals to two plus*, and write it in the place of the state at the end of `8=3+`. If both types keep the answer in one
-# place, the digits' run goes on with the other sum's answer: it writes `7`, a digit, where *seven* was meant. A state that is
-# moved into another prompt to see what the model makes of it is a Patchscope {cite:p}`ghandeharioun2024patchscopes`, of which
-# the lens can be seen as a case.
+# Now move a whole state: write the one at the end of *nine equals to two plus* in the place of the state at the end of `8=3+`
+# ({term}`interchange patch`). If both types keep the answer in one place, the digits' run writes `7`, a digit, where *seven* was meant.
 #
-# Two traps. A state that breaks the run makes every other answer likelier, so the expected answers are shuffled for the
-# null. And near the output the state holds the word *seven* itself: then the run says the word. That is copying, and the
-# figure calls it *untranslated*. Metrics and ways to corrupt a run can lead to disparate conclusions
-# {cite:p}`zhang2023patching,heimersheim2024patching`; hence two measures, the share of answers and the gain in log-probability.
+# Two traps. A state that breaks the run makes every other answer likelier: so expected answers are shuffled. And near the output the
+# state holds the word *seven* itself: the figure calls that *untranslated*.
 
 # %% tags=["hide-input"]
 swaps = arithmetic.patch_items(right, wording, seed=seed)
@@ -326,10 +323,12 @@ patches.curves(
 )
 
 # %% [markdown]
-# *How to read it.* *expected* is the source's answer in the run's own type, *original* the run's own answer. Choose whose state
-# was written: *same answer* is the control in which nothing should change, *other relation* comes from the other operator,
-# *random push* moves the state as far in a direction that means nothing. The next figure shows the same as a gain of the
-# expected answer over the original one, with the null.
+# :::{dropdown} How to read it
+# *expected* is the source's answer in the run's own type, *original* the run's own. *same answer* is the control in which nothing should
+# change, *other relation* comes from the other operator, *random push* goes as far in a direction that means nothing. Metrics of patches can
+# disagree {cite:p}`zhang2023patching,heimersheim2024patching`; hence two, the share of answers and the gain in log-probability. A
+# state that is moved to see what the model makes of it is a Patchscope {cite:p}`ghandeharioun2024patchscopes`.
+# :::
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -357,10 +356,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads `8=3+` thinks of the word *five*. The verdicts on this model, by rules fixed
-# before the run:
+# The question was whether a model that reads `8=3+` thinks of the word *five*. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "similarity": "in the middle layers a calculation is nearest to its word form",
@@ -379,5 +377,6 @@ chapter.finish(
 # - A word ahead of a digit means little until the wrong words are behind it.
 # - Layer and strength are part of the claim: choose them on other items than those you report.
 #
-# **Try it.** Run the chapter on another checkpoint: `semhub run arithmetic --model ID_OR_FOLDER`. Then ask which of the verdicts
-# changed, and whether the task figure at the top explains it.
+# *What would change our mind:* random directions that turn as many answers, or wrong words as likely as the right one.
+#
+# **Try it.** Do the [exercises](../book/exercises/03_arithmetic), or `semhub run arithmetic --model ID_OR_FOLDER`: which verdicts changed?

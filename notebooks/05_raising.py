@@ -8,22 +8,23 @@
 # ```{glue} answer
 # ```
 #
-# The book's own models were trained by the book's own code, so their whole youth can be looked at. In this chapter you raise a
-# small one with a hub yourself, beside a twin without, and watch both with the instruments of the last chapters. Then you look at
-# the full trainings, and put all models side by side.
+# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise a small one with a hub,
+# beside a twin without. Then you look at the full trainings, and put all models side by side.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
-# A model pretrained mostly on one data type learns to represent others through it: a shared space, scaffolded by the dominant
-# type {cite:p}`wu2025semantic`. The paper looks at finished models; when the space appears, and what in the training makes it
-# appear, it leaves open.
+# A model pretrained mostly on one data type learns to represent others through it {cite:p}`wu2025semantic`. When that space
+# appears, and what in the training makes it appear, the paper leaves open.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what an [adjusted cosine, a null and a verdict](02_instruments) are, and [how they can be fooled](04_fooled) |
-# | Time to read | 15 minutes |
-# | Time to run | one and a half minutes on one core with the book's own model |
+# You should know what an [adjusted cosine, a null and a verdict](02_instruments) are, and [how they can be fooled](04_fooled). Time to
+# read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - name the behavioural sign of a hub, and say why a loss is none;
+# - say what training has to hold for a hub to grow at this size;
+# - ask "which comes first?" with a criterion stated before you look.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -58,8 +59,7 @@ diagram("hub")
 # %% [markdown]
 # ## What is true of each model by construction
 #
-# An instrument can be trusted where the truth is known. These are all trainings that ship with the book. A second seed ships
-# without its weights: its curves are here all the same.
+# An instrument can be trusted where the truth is known. These are the trainings that ship with the book.
 
 # %% tags=["hide-input"]
 born = chapter.find("born", raising.born).table
@@ -74,33 +74,38 @@ glue("hub_bridging", main["bridging lines"], ".0%")
 glue("hub_bridging_end", main["at the end"], ".0%")
 
 # %% [markdown]
-# The hub was raised on {glue}`hub_tokens` million tokens, {glue}`hub_english` of them English words. Of its lines,
-# {glue}`hub_bridging` join two types (code-switched sentences, dictionary lines, translations), and {glue}`hub_bridging_end` at
-# the end.
+# The hub read {glue}`hub_tokens` million tokens, {glue}`hub_english` of them English words. Of its lines, {glue}`hub_bridging` are
+# {term}`bridging` ones, which join two types (code-switched sentences, dictionary lines, translations); {glue}`hub_bridging_end` at the end.
 #
-# Small models have been raised to study sharing before. {cite:t}`blum2025rosetta` train Transformers on made-up facts in
-# several languages: in one phase of learning a fact comes to be held apart or as one, only what is held as one transfers, and
-# which of the two depends on how closely facts go with a language and how easily that language is told.
-# {cite:t}`cosma2026invitro` makes two languages of one grammar, and finds in 700 runs that transfer hangs on tokens which
-# keep pieces that both languages use. There the trainings are the subject. Here they are also the yardstick: code, sums,
-# logical forms, pictures and sounds share one world with four languages, every word is one token, and the models are kept so
-# that instruments can be held against a known truth.
+# Every model is asked the same thing: a fifth of the facts is {term}`held out`, taught in English words and in no other type. To answer
+# such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub.
 #
-# Every model is asked the same thing: a fifth of the facts is *held out*, taught in English words and in no other type. To answer
-# such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub, and all
-# similarities in this chapter are on such facts too.
+# :::{dropdown} Others who raised small models
+# {cite:t}`blum2025rosetta` train Transformers on made-up facts in several languages: in one phase a fact comes to be held apart or as
+# one, only what is held as one transfers, and which of the two depends on how closely facts go with a language.
+# {cite:t}`cosma2026invitro` find in 700 runs that transfer hangs on tokens whose pieces both languages use. There the trainings
+# are the subject; here they are the yardstick too.
+# :::
 #
 # ## Raise a hub now
 #
-# Here is a recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*,
-# has the same size, the same number of tokens and the same sentence forms, but Spanish speaks of a private world (facts permuted),
-# and nothing joins the two. The hub is raised while you wait. The islands were raised beforehand by the same program, and their curve
-# is on file; with another number of `steps`, or another `seed`, they are raised now as well.
+# A recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*, has the
+# same size, tokens and sentence forms, but its Spanish speaks of a private world, and nothing joins the two.
+# The hub is raised while you wait. The islands were raised beforehand by the same program and are read from a file; with other `steps`
+# or another `seed` they are raised now as well.
+#
+# :::{predict} Which of the two will have the lower training loss?
+# - The hub, by far: it understands
+# - The islands, by far
+# - They will hardly differ
+# +++
+# The next figure has both. Whatever it shows, a loss says nothing on what is shared: the facts do.
+# :::
 
-# %%
+# %% tags=["hide-input"]
 small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
-# %%
+# %% tags=["hide-input"]
 islands = chapter.find("small-islands", lambda: raising.raised(ISLANDS, steps=steps, seed=seed))
 
 # %% tags=["hide-input"]
@@ -136,12 +141,10 @@ glue("live_islands", last[ISLANDS.name, "held out"], ".0%")
 glue("live_chance", raised.rows("held out").chance.iloc[-1], ".0%")
 
 # %% [markdown]
-# *How to read it.* Choose the model above the chart. Similarity and retrieval are read at the middle layer. At the end, the small
-# hub answers {glue}`live_taught` of the Spanish facts it was taught and {glue}`live_held` of those held out; the small islands
-# answer {glue}`live_islands` of these as English would. Always giving the commonest answer of the relation would get
-# {glue}`live_chance`.
+# Choose the model. At the end, the small hub answers {glue}`live_taught` of the Spanish facts it was taught and {glue}`live_held` of
+# those held out; the small islands answer {glue}`live_islands` of these as English would. The commonest answer would get {glue}`live_chance`.
 #
-# Are the two really different, item by item? The rules of this book say:
+# Are the two really different, item by item?
 
 # %% tags=["hide-input"]
 pair = small.table, islands.table
@@ -158,17 +161,18 @@ live_evidence.claims(
 )
 
 # %% [markdown]
+# Where that does not hold, the live models are too young: the full trainings saw many times as much.
+#
 # ## The full trainings
 #
-# The same instruments looked at every checkpoint of the full trainings. Choose a training; the curves are of items that the type
-# was never taught.
+# The same instruments looked at every checkpoint. Choose a training; the curves are of items that the type was never taught.
 #
-# Of public models the checkpoints say: first each language has representations of its own, which slowly become one
-# {cite:p}`riemenschneider2025compression`; and, by patching, shared concepts are there early and are refined until the end,
-# for some languages more than for others {cite:p}`korner2026meanings`. What those models read in which language alone, nobody
-# knows. Here it is known.
+# :::{dropdown} And in public models?
+# First each language has representations of its own, which slowly become one {cite:p}`riemenschneider2025compression`; by patching, shared
+# concepts are there early and refined until the end {cite:p}`korner2026meanings`. What those models read in which language, nobody knows.
+# :::
 
-# %%
+# %% tags=["hide-input"]
 curves = chapter.find("curves", raising.shipped_curves)
 logs = chapter.find("logs", raising.shipped_logs)
 shipped = curves.table
@@ -204,9 +208,9 @@ curves.changed(raising.youth).curves(
 # %% [markdown]
 # ## Before or after?
 #
-# Three milestones for each type, all by rules that know nothing of the curves: the type is *mastered* when nine in ten of its
-# taught facts are answered, held-out facts are *above chance* when the interval is, and the similarity *holds* when, at some middle
-# layer, p is below .01 and the interval above 0. Each counts from the checkpoint after which it stays true. In millions of tokens:
+# A type is *mastered* when nine in ten of its taught facts are answered. Held-out facts are *above chance* when the interval is. The
+# similarity *holds* when, at some middle layer, p is below .01 and the interval above 0. Each counts from the checkpoint after
+# which it stays true. In millions of tokens:
 
 # %% tags=["hide-input"]
 stones = chapter.find("milestones", lambda: raising.milestones(shipped)).table
@@ -220,11 +224,17 @@ glue("before_transfer", int((hubs["similarity holds"] < hubs["held-out facts abo
 glue("all_types", len(hubs))
 
 # %% [markdown]
-# In the hub, the similarity holds before the type is mastered in {glue}`before_mastery` of {glue}`all_types` types, and before its
-# held-out facts are above chance in {glue}`before_transfer`. This compares averages with thresholds, and averages of many items cross a threshold early. So ask of
-# every single item: from which checkpoint on are it and its English twin each other's nearest at the middle layer, and from which
-# on is it answered? This is a strict criterion of likeness, as the twin has to beat all other items. It was fixed before the curves
-# were made.
+# In the hub, the similarity holds before the type is mastered in {glue}`before_mastery` of {glue}`all_types` types, and before its held-out facts
+# are above chance in {glue}`before_transfer`. But averages of many items cross a threshold early. So ask of every single item: from which
+# checkpoint on are it and its twin each other's nearest, and from which on is it answered? This criterion was fixed before the curves.
+#
+# :::{predict} Item by item, which comes first?
+# - The twin becomes the nearest, then the item is answered
+# - The item is answered first
+# - Both at once
+# +++
+# {glue}`verdict-order`
+# :::
 
 # %% tags=["hide-input"]
 order = chapter.find("order", lambda: raising.order_evidence(shipped, seed=seed))
@@ -236,10 +246,9 @@ order.claims(
 # %% [markdown]
 # ## Side by side
 #
-# Now the finished models, computed here: the one this chapter runs on, those that ship, and the first one's architecture with random
-# weights. Choose a data type; the models stand beside each other.
+# The finished models: the one this chapter runs on, those that ship, and the first one's architecture with random weights. Choose a type.
 
-# %%
+# %% tags=["hide-input"]
 layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, **given))
 
 # %% tags=["hide-input"]
@@ -262,41 +271,36 @@ layers.curves(
 )
 
 # %% [markdown]
-# *Own* is the answer in the item's own type, *wrong english* the mean over the other English answers of the relation. A hub that
-# speaks English has the first above the last in the middle, and the own token above both at the end. The
-# [first chapter](01_hypothesis) has the claims.
+# *Own* is the answer in the item's own type, *wrong english* the mean over other English answers. A hub that speaks English has the English
+# answer above wrong ones in the middle, and the own token above both at the end.
 
 # %% [markdown]
 # ## What must be seen
 #
-# Before any of these models was trained, the book wrote down what its instruments must show in each, if they are any good. In each
-# cell: what is asked, the least and the most that was measured over types and seeds, and how many of these meet it.
+# Before any of these models was trained, the book wrote down what its instruments must show in each. In each cell: what is asked, the
+# least and the most that was measured, and how many meet it. Where a cell is not met, it was tried: the second table has the recipes.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 listing(raising.demanded())
 
 # %% [markdown]
-# Where a cell is not met, it is not for want of trying. These recipes were tried for the hub, in this order. The first two
-# saw the split of the facts that is reported (split 0), and the second of them ships; the others were tried on another split,
-# so that the reported items chose nothing. They saw fewer tokens, and what they came to stands in the table, as shares of
-# their own prompts. The planted model had recipes before this one, too: the first three were judged by the reported split and
-# lost the plant while they learned the taught facts by heart. This one was chosen on another split: it reads English words in
-# the other types' sentence forms before the planting, and no row moves afterwards.
+# :::{dropdown} How the recipes were chosen
+# The first two saw the split of the facts that is reported, and the second of them ships; the others were tried on another split,
+# so that the reported items chose nothing. They saw fewer tokens. The first three recipes of the planted model were judged by the reported split
+# and lost the plant; the one that ships was chosen on another: it reads English words in the other types' forms before the planting.
+# :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]
 # ## What has to be there?
 #
-# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: with the
-# held-out facts taken out of English as well, nothing is left to share, and what is still answered follows from the class of a
-# thing alone (animals eat what animals eat).
-#
-# Does it take English? Models trained on other mixtures, without English among them, were found to share as much
-# {cite:p}`harrasse2025tracing`. The organism *balanced* above, which has no dominant language, is the like of them.
+# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: with the held-out facts
+# taken out of English as well, nothing is left to share, and what is still answered follows from the class of a thing alone. Models
+# trained on mixtures without English were found to share as much {cite:p}`harrasse2025tracing`; the like of them here is *balanced*.
 
-# %%
+# %% tags=["hide-input"]
 changed = chapter.find("controls", raising.controls_summary)
 
 # %% tags=["hide-input"]
@@ -318,9 +322,8 @@ glue("commonest", answered.chance["as it is"], ".0%")
 glue("control_seeds", int(answered.seeds.min()))
 
 # %% [markdown]
-# As it is, the small recipe answers {glue}`as_it_is` of the held-out facts. Without them in English it is {glue}`forgotten`, on
-# islands {glue}`apart`, and the commonest answers alone would get {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
-# These are small models; what holds for them need not hold for large ones.
+# As it is, the small recipe answers {glue}`as_it_is` of the held-out facts. Without them in English it is {glue}`forgotten`, on islands
+# {glue}`apart`; the commonest answers alone would get {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
 #
 # ## What you learned
 #
@@ -337,12 +340,10 @@ chapter.finish(
 
 # %% [markdown]
 # - A loss curve does not show a hub. Answers to held-out facts do, and so does the likeness of states, against a null.
-# - The order of likeness and answers depends on what you call likeness: an average that clears its null, or every single item
-#   beside its twin. State the criterion before you look.
-# - A hub needs something that joins the types, and something worth sharing. The controls say how much each matters at this size.
+# - Which comes first depends on what you call likeness: an average, or every single item beside its twin. State it before you look.
+# - A hub needs something that joins the types, and something worth sharing.
 #
-# **What this chapter does not show.** The trainings are few and small, and their world is made. That a hub *can* grow this way does
-# not show that the hubs of large models did.
+# *What would change our mind:* islands that answer held-out facts, or hubs that grow without bridging text. The trainings are few and small:
+# that a hub *can* grow this way does not show that those of large models did.
 #
-# **Try it.** Set `steps` to 2700 and see whether the small hub's held-out answers catch up with the taught ones. Then change one
-# thing of `SMALL` that the controls do not change, such as the share of dictionary lines in `bridges`, and raise it again.
+# **Try it.** Do the [exercises](../book/exercises/05_raising), or set `steps` to 2700: do held-out answers catch up with the taught ones?

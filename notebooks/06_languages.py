@@ -9,21 +9,22 @@
 # ```
 #
 # A sentence and its translation mean the same and share hardly a token. If there is a hub, their states should meet in the
-# middle, and a middle layer should hold the English of the word that comes next. You test the first with pairs of sentences
-# in four languages, the second word by word over running text.
+# middle, and a middle layer should hold the English of the word that comes next.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # In Llama-3 and BLOOM, English and Chinese sentences of one meaning are more alike than others, most of all in the middle
-# layers. When Llama-3 reads Chinese, the English translation of the next word is likelier in the middle layers than the Chinese
-# word, which wins near the output {cite:p}`wu2025semantic`.
+# layers. When Llama-3 reads Chinese, the English translation of the next word is likelier there than the Chinese word, which wins
+# near the output {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are, and [how a full stop fools you](04_fooled) |
-# | Time to read | 20 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are, and [how a full stop fools you](04_fooled). Time to read: 12 minutes.
+#
+# **After this chapter you can**
+#
+# - choose sentences, endings and comparisons that leave meaning alone to be found;
+# - tell "the English is there" from "English is in front";
+# - say why a patch can fail where a lens succeeds, and the other way round.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -59,27 +60,22 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences
 #
-# The paper takes 10,000 pairs of GALE, which needs a licence. A public model reads a sample that ships with the book: news of
-# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, three sentences of each of 84 articles. Its
-# dictionary is [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict) for Chinese, and for the others the book's
-# lexicon with the names of countries, languages, months and days in [CLDR](https://cldr.unicode.org). With `data_dir` at a
-# folder that holds the sets' own files you read all of them. The book's own models know no news. Their sentences are generated:
-# who does what to whom in their world, drawn at random, so that trumpets lose turtles.
+# A public model reads news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), a sample of which ships with the book. The
+# book's {term}`organisms <organism>` know no news: who does what to whom in their world is drawn at random, so that trumpets lose turtles. Two traps:
 #
-# Generated German is another type of text than the rest. All its scenes begin with *man sagt, dass* (it is said that), and its
-# facts are such clauses too, with the verb at their end; no other language here has that. To the book's models that is all
-# the German there is. Of a model that has read real German, a low German curve says nothing.
+# *The last token.* Where all sentences end in a full stop, it is the same in all of them. The paper goes on, *This represents*, 这代表了; a
+# model that does not know these words gets its word for *and*.
 #
-# Two traps lie in the sentences.
+# *Words in common.* Two sentences with *Emma* in them are alike without any meaning. Such pairs are left out, and counted.
 #
-# *The last token.* Where all sentences end in a full stop, the last token is the same in all of them, and there is little left to
-# say about the sentence. The paper therefore goes on: *This represents*, 这代表了. A model whose tokenizer does not know these
-# words, such as the book's own, gets its word for *and* in place of the full stop.
-#
-# *Words in common.* A name, or a number, is often the same tokens in both languages. Two sentences with *Emma* in them are alike
-# without any meaning. Sentences that share a word in the two languages are left out, and counted.
+# :::{dropdown} Data sets, and German
+# The paper's GALE needs a licence. The dictionary is [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict) for Chinese; for the
+# others the book's lexicon with names of countries, languages, months and days in [CLDR](https://cldr.unicode.org). With `data_dir` you
+# read the whole sets. Generated German is another type of text than the rest: all of it stands behind *man sagt, dass* (it is said that),
+# with the verb at the end. Of a model that has read real German, a low German curve says nothing.
+# :::
 
-# %%
+# %% tags=["hide-cell"]
 source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
 found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)
@@ -93,17 +89,22 @@ listing(
 )
 
 # %% [markdown]
-# Of {glue}`n_sentences` sentences, the column *pairs* says how many are left; *left out* counts those with a word in common.
+# Of {glue}`n_sentences` sentences, *pairs* are left; *left out* have a word in common.
 #
 # ## Similarity: are translations alike?
 #
-# You take the state at the last token of both sides, and ask how often the translation is the nearest of all sentences in the
-# other language, above chance. Of which sentences? The paper compares cosines with those of all. But a short sentence is
-# unlike a long one whatever they say, and news of one event is alike in every sentence. So here the others are those of the
-# same form (in generated text), or of the same document and about as long (in real text; of about the same length, where the
-# documents are not known). Partners are shuffled among these too. Over more than a thousand directions between languages,
-# retrieval of the translation is highest in the middle layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`, among all
-# sentences.
+# How often is the translation the nearest of all sentences in the other language, above chance? A short sentence is unlike a long one
+# whatever they say, and news of one event is alike. So the others are those of the same form, or of the same document and
+# about as long, and partners are shuffled among these. Among *all* sentences, retrieval is highest in the middle layers of Llama 3 and
+# Qwen 2.5 {cite:p}`liu2025middle`.
+#
+# :::{predict} Will the translation be the nearest in the middle layers?
+# - Yes, in all languages
+# - In some
+# - In none: words alone make sentences alike
+# +++
+# {glue}`verdict-similarity`
+# :::
 
 # %% tags=["hide-input"]
 similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
@@ -118,15 +119,12 @@ longer.changed(lambda table: table.assign(pair=table.series)).curves(
 )
 
 # %% [markdown]
-# *How to read it.* Choose two languages to bring their curve to the front; where one name stands alone, the other is English.
-# The dotted line is what shuffled partners reach one time in twenty at any middle layer, when pairs that share what they
-# speak of (the thing, the doer, the verb) move together. Grey: the embedding layer, the mean of all words' embeddings
-# (*bag of words*), and the same architecture with random weights.
-#
-# Three other measures on the same pairs: how far up the list is the partner (mid-rank, half at most), do both sides have the
-# same neighbours, and the same geometry (debiased CKA)? They start at layer 1, as the embeddings of one and the same last
-# token have no neighbours. A null is needed here too: sentences of two forms make two clouds in both languages, whatever they
-# say. Partners are shuffled within the form.
+# :::{dropdown} How to read it, and three other measures
+# Choose two languages; where one name stands alone, the other is English. Dotted: what shuffled partners reach one time in twenty at any
+# middle layer, when pairs that share the thing, the doer or the verb move together. Grey: {term}`controls <control>`, the embedding layer, the
+# mean of all words' embeddings (*bag of words*), and random weights. Mid-rank, shared neighbours and debiased CKA start at layer 1, as
+# the embeddings of one last token have no neighbours; they have a {term}`null` too, as two forms make two clouds in both languages.
+# :::
 
 # %% tags=["hide-input"]
 longer.curves(
@@ -142,9 +140,8 @@ longer.curves(
 # %% [markdown]
 # ### What does the ending do?
 #
-# The same sentences four times: continued; with their full stop, or the mark in its place; without any mark, so that the last
-# token is of a word; and continued, but with the sentences that share a word left in. Switch to the plain cosine to see what a
-# full stop does to a reader who subtracts nothing; *other partners* are sentences of another meaning, and what is as high there is no meaning.
+# The same sentences four times: continued; with a full stop; without any mark; and continued with shared words left in. Switch to the
+# plain cosine to see what a full stop does to a reader who subtracts nothing: *other partners* mean something else.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -159,12 +156,8 @@ similarity.curves(
 )
 
 # %% [markdown]
-# Without a full stop the last token may be a word and its translation, and the embedding layer shows how much of the cosine that
-# alone gives. With the sentences that share a word, look at the random weights: a model that learned nothing can tell *Emma* from
-# *Liam*.
-#
-# How much does a shared full stop add where nothing else is shared? Each Spanish sentence is put beside an English one of another
-# meaning, with and without it.
+# With shared words left in, look at the random weights: a model that learned nothing can tell *Emma* from *Liam*. And what does a full
+# stop add where nothing else is shared?
 
 # %% tags=["hide-input"]
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
@@ -176,9 +169,6 @@ stop.curves(
     y="plain cosine",
 )
 
-# %% [markdown]
-# Grey is the same architecture with random weights. The claim asks for more than these show.
-
 # %% tags=["hide-input"]
 stop.claims(
     "shared-punctuation",
@@ -188,8 +178,7 @@ stop.claims(
 # %% [markdown]
 # ### As released, and corrected
 #
-# The authors' code compares with all other sentences, at the layers from the first block on. *As released* repeats that on the same
-# pairs; *difference* is what this baseline adds over the one used here.
+# The authors' code compares with all other sentences; *difference* is what that adds over the baseline used here.
 
 # %% tags=["hide-input"]
 gain = longer.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
@@ -216,19 +205,18 @@ similarity.claims(
 # %% [markdown]
 # ## Lens: which language is the next word in?
 #
-# Now running text. At the position before a word, read the state through the unembedding at every layer, as if the model
-# stopped there. You follow the word that comes next, and its English translation; of several translations the likeliest
-# counts, as in the paper. On prompts with one right answer of one token, Llama-2 was seen to go the same way: far from any
-# answer first, then nearer to the English one, then to the right one {cite:p}`wendler2024llamas`. Running text asks for more,
-# as most words are not settled.
+# At the position before a word of running text, read every layer, and follow the word that comes next and its English translation. In
+# Llama-2, prompts with one right answer went far from any answer first, then near the English one, then to the right one
+# {cite:p}`wendler2024llamas`.
 #
-# Not every word will do. It has to be one token, or its probability is not there to be read; characters are matched to tokens by
-# their offsets. The dictionary has to know it, and one of its English words has to be one token too. Where both are written
-# alike, as *color* is, they cannot be told apart. Chinese is cut into words by rjieba, the Rust port of the paper's jieba. The
-# dictionary is that of the generated world; with `data_dir` it is CC-CEDICT for Chinese, while real Spanish and German have the
-# few hundred words of that world alone.
+# :::{dropdown} Which words are read
+# One token each, known to the dictionary, its English one token too, and not written alike (*color*). Characters are matched to tokens by
+# their offsets; Chinese is cut by rjieba. With `data_dir` the dictionary is all of CC-CEDICT; real Spanish and German have a few hundred words.
+# Wrong words are the translations of other words drawn: of the same part of speech, in the generated world of the same field, and about
+# as frequent.
+# :::
 
-# %%
+# %% tags=["hide-input"]
 lines = {name: languages.running_text(name, max(300, n_words), **source) for name in found[0].texts}
 known_words = {name: languages.dictionary(name, chapter.data) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
@@ -239,21 +227,18 @@ items = {name: words.word_items(model, lines[name], name, known, **given) for na
 left_out(items)
 
 # %% [markdown]
-# The table counts words: what was left out for which reason, and how many are read. Wrong words stand beside each right one, or
-# a model that likes all English words would look like one that translates. They are the translations of the other words drawn, as
-# often as these were drawn: of the same part of speech, in the generated world of the same field (colours, foods, what an animal
-# can do), and about as frequent in English text.
+# The table counts words, by why they were left out. Wrong words stand beside each right one, or a model that likes all English words
+# would look like one that translates.
 #
-# Can the model read the language at all? Most words of a text cannot be foretold. So you ask for less: at the output, is the word
-# that comes next likelier than other words of its class?
+# Can the model read the language at all? Is the word that comes next likelier, at the output, than others of its class?
 
-# %%
+# %% tags=["hide-input"]
 reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
 beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
 listing(beaten.reset_index(), beats="{:.0%}")
 
 # %% [markdown]
-# One half would be chance. Where a model is not above it, the claims about that language read *cannot be tested here*.
+# One half would be chance. Where a model is not above it, the claims read *cannot be tested here*.
 
 # %% tags=["hide-input"]
 english_or_own = words.Lens("english", "own")
@@ -268,12 +253,11 @@ lens.curves(
 )
 
 # %% [markdown]
-# *How to read it.* *own* is the word that comes next, *english* its translation; grey are the wrong words of either, and random
-# weights. The dotted lines are nulls: what words that come next elsewhere, of the same class, reach one time in twenty. Choose
-# one series to see its own. **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer
-# alone, as the authors' release does; **tuned** and **jacobian**, where they lie beside the model, translate each layer first;
-# **neighbours** takes the words that came next where other texts left similar states (the page on conventions has them all). The
-# claims rest on *normed*. How far the first two readings are apart, the next figure shows:
+# :::{dropdown} How to read it
+# *own* is the next word, *english* its translation; grey the wrong words of either, and random weights. Dotted: what next words elsewhere, of
+# the same class, reach one time in twenty. Choose one series to see its own. The [conventions](../book/conventions) have all readings;
+# claims rest on *normed*. The next figure has what the final norm adds over *raw*.
+# :::
 
 # %% tags=["hide-input"]
 lens.curves(
@@ -284,7 +268,7 @@ lens.curves(
 )
 
 # %% [markdown]
-# A mean probability is ruled by the few words that are easy to foretell, so look at the shares too:
+# A mean probability is ruled by the few words that are easy to tell, so look at the shares too:
 
 # %% tags=["hide-input"]
 lens.curves(
@@ -303,11 +287,17 @@ lens.curves(
 )
 
 # %% [markdown]
-# ### The three claims, as differences
+# ### Three claims, as differences
 #
-# *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words,
-# whichever is higher. Both in log-probability, with the null and, in grey, the embedding layer and
-# random weights.
+# *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words.
+#
+# :::{predict} Which of the two is harder to meet?
+# - *lens-meaning*
+# - *lens-lead*
+# - They stand and fall together
+# +++
+# {glue}`verdict-lens-meaning` {glue}`verdict-lens-lead`
+# :::
 
 # %% tags=["hide-input"]
 lens.curves(
@@ -349,9 +339,7 @@ lens.claims(
 # %% [markdown]
 # ## Which kinds of word?
 #
-# English need not stand in for all words alike; others have found it for nouns and verbs more than for the small words of grammar
-# {cite:p}`schut2025think`. The generated world's lexicon knows the part of speech. CC-CEDICT does not, so its shape has to do: *name* where
-# the pinyin is in capitals, *verb* where the first gloss begins with "to", *other* for the rest.
+# English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Look at a part's `n` before its height.
 
 # %% tags=["hide-input"]
 parts = chapter.find_each(
@@ -368,23 +356,22 @@ parts.curves(
 )
 
 # %% [markdown]
-# A part with few words has a wide band. Look at its `n` before its height.
-#
 # ## Interchange patch: is it used?
 #
-# A reading shows what could be read, not what is used. So you write: take the state at the end of an English question, put it
-# in the place of the state at the end of another question in the other language, and see whether the answer follows. The
-# questions are short: of a public model, which language is official in a country, and which month or day comes next, behind
-# three such questions with their answers; of the book's own models, facts that they were taught in English alone. Between prompts
-# that ask for a translation, such patches could change the concept without the language and the other way round, and the mean
-# state over languages served better than one {cite:p}`dumas2024separating`.
+# A reading shows what could be read, not what is used. So write the state at the end of an English question into a run over another
+# question in the other language ({term}`interchange patch`). Does the answer follow? Two traps: a state that breaks the run makes
+# every other answer likelier, so expected answers are shuffled; and a late state holds the English word itself, which the figure calls
+# *untranslated*.
 #
-# Two traps. A state that breaks the run makes every other answer likelier, so the expected answers are shuffled for the null.
-# And a late state holds the English word itself: then the run says that word, which the figure calls *untranslated*. Models
-# fail so by themselves: in translating words, the concept is often found and only the last step, into the language, goes
-# wrong {cite:p}`bafna2025barrier`.
+# :::{dropdown} The questions, and what others found
+# Public models are asked for the language of a country and the next month or day, behind three examples; the book's own, facts that they were
+# taught in English alone. Such patches changed the concept without the language and the other way round {cite:p}`dumas2024separating`. In
+# translating words the concept is often found and only the last step, into the language, goes wrong {cite:p}`bafna2025barrier`.
+# *expected* is the English question's answer in the run's own language, *original* the run's own. *same answer*, *other relation* (a
+# state about something else) and *random push* are the controls.
+# :::
 
-# %%
+# %% tags=["hide-input"]
 asked = {name: natural.questions(name, 250, **source) for name in names}
 every = [*{twin.hub_prompt: twin for some in asked.values() for twin in some}.values()]
 english = continued(every, hub=True)
@@ -410,11 +397,6 @@ patches.curves(
     direction=[f"english into {name}" for name in names],
 )
 
-# %% [markdown]
-# *How to read it.* *expected* is the English question's answer, in the run's own language; *original* the run's own answer. *same
-# answer* is the control in which nothing should change, *other relation* a state that is about something else, *random push* moves
-# the state as far in a direction that means nothing.
-
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
@@ -432,10 +414,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether the middle layers of a model that reads Chinese are near English. The verdicts on this model, by
-# rules fixed before the run:
+# The question was whether the middle layers of a model that reads Chinese are near English. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to the English of equal meaning",
@@ -448,11 +429,11 @@ chapter.finish(
 )
 
 # %% [markdown]
-# - How a sentence ends decides what its last state is about. Choose the ending, and the sentences to compare with, before you look.
-# - Sentences with a name in common are alike in a model with random weights.
-# - The lens reads; the patch writes. A state can be read as English long before, or without, being used as such.
-# - English above wrong English says that the meaning is there. English above the word itself says that English is in front. The first
-#   can hold without the second.
+# - How a sentence ends decides what its last state is about. Choose ending and comparison before you look.
+# - English above wrong English says that the meaning is there. English above the word itself says that English is in front.
+# - The lens reads; the patch writes. A state can be read as English without being used as such.
 #
-# **Try it.** Fetch NTREX-128 and CC-CEDICT into one folder and run `semhub run languages --model ID_OR_FOLDER --set
-# data_dir=FOLDER`. Then look at the table of words left out: how much of the text does the lens say anything about?
+# *What would change our mind:* translations that are as near in random weights or by their words alone, or wrong English words as high.
+#
+# **Try it.** Do the [exercises](../book/exercises/06_languages), or fetch NTREX-128 and CC-CEDICT and run `semhub run languages --model
+# ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# The last chapters followed single words. Here you drop the words and keep the language: at every position of running text, how
-# much of the lens's probability lies on English tokens, how much on Chinese ones? Then you ask what such a share can prove.
+# Here you drop the words and keep the language: at every place of running text, how much of the lens's probability lies on English
+# tokens, how much on Chinese ones? Then you ask what such a share can prove.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -17,11 +17,13 @@
 # from counts over large text of each language, all languages being equally likely beforehand {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are |
-# | Time to read | 15 minutes |
-# | Time to run | half a minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are. Time to read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - compute whose language a layer speaks from token counts;
+# - say why English may lead without any hub;
+# - name the test that a lean to English cannot pass.
 
 # %% tags=["remove-cell"]
 import sys
@@ -30,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -55,14 +57,10 @@ diagram("lens")
 # %% [markdown]
 # ## The texts
 #
-# The model reads lines that say the same in each language. For a public model they are news sentences of
-# [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) in five languages, each of another article, and programs of MBPP as a
-# further type: samples that ship with the book, or with `data_dir` the sets' own files. For the book's own models they are
-# generated from their world, two facts in a line, with code and sums as further types; generated German is
-# [a text type of its own](06_languages). Other lines of the same kind are only counted. A sample covers few of a public model's
-# tokens, and the rest of its lens counts below as *never seen*.
+# The lines say the same in each language: news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) and programs of MBPP for a
+# public model, two facts of their world for the book's {term}`organisms <organism>`. Other lines of the same kind are only counted.
 
-# %%
+# %% tags=["hide-input"]
 texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
 print(texts.left_out or "Nothing was left out.")
 first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
@@ -71,20 +69,12 @@ listing(first, ["type", "line", "same in English"])
 # %% [markdown]
 # ## Whose token is it?
 #
-# P(language | token) is Bayes' rule on counts. P(token | language) is the token's share of the counted lines of that language.
-# All types are equally likely beforehand, so a language is not favoured for having more text. A token seen once should not
-# settle anything, so every type gets a little of every token that was seen: as if each had it {glue}`smoothing` times more in a
-# text of mean length.
+# P(language | token) is Bayes' rule on counts, all types equally likely. A token seen once should not settle anything, so every type gets
+# a little of every token seen, as if each had it {glue}`smoothing` times more. Tokens in no counted line are *never seen*, those the
+# tokenizer uses for itself *special*; both are drawn as a language of their own.
 #
-# The lens is read at every position of a line, or of a model with many tokens at some, evenly spaced, as each costs a product
-# with the whole vocabulary in every layer.
-#
-# Two kinds of token have no language. Those that occur in no counted line are kept apart as *never seen*, and those that the
-# tokenizer uses for itself, such as the end of a text, as *special*. Both are drawn below like a language of their own.
-#
-# The trap: a language that shares its tokens with others, or is written in bytes, cannot be told by single tokens. So you
-# first ask how much of its own text, token by token, goes to the right type. This is also what the lens would give if it were
-# certain of the tokens that stand there: do not expect a text's own language to rise above it.
+# The trap: a language that shares its tokens, or is written in bytes, cannot be told by single tokens. So first ask how much of its
+# own text goes to the right type. That is also what a certain lens would give.
 
 # %% tags=["hide-input"]
 glue("smoothing", layers.SMOOTHING)
@@ -96,7 +86,7 @@ told.bars(
     y="mean of P(own type | token)",
 )
 
-# %%
+# %% tags=["hide-input"]
 others = [some.name for some in texts if some.twins and some.name != "code"]
 needs = {name: layers.cannot_tell(told.table, name, "english") for name in others}
 glue("shared", told.table.shared.mean(), ".0%")
@@ -104,14 +94,20 @@ glue("unseen", told.table.unseen.mean(), ".1%")
 glue("n_lines", int(told.table.n.min()))
 
 # %% [markdown]
-# Over all types, {glue}`shared` of the tokens read are shared with another type, and {glue}`unseen` were never seen in the lines
-# counted. At least {glue}`n_lines` lines of each type fit the model. Where less than half of a language's own text goes to it,
-# or most of it is in bytes, its claims read *cannot be tested here*.
+# {glue}`shared` of the tokens read are shared with another type, {glue}`unseen` were never seen; at least {glue}`n_lines` lines of each type
+# fit. Where less than half of a text goes to its own language, claims read *cannot be tested here*.
 #
 # ## Which language has most?
 #
-# Now the lens. At each position and layer it gives a probability to every token; multiply it by P(language | token), add up over
-# the vocabulary, and average over the positions of a line. Choose the language of the text.
+# Multiply the {term}`lens's <logit lens>` probability of every token by P(language | token), add up, and average over a line. Choose the text.
+#
+# :::{predict} On Chinese text, which language has most in the middle?
+# - Chinese throughout
+# - English in the middle, Chinese at the end
+# - English throughout
+# +++
+# {glue}`verdict-layers-lead` {glue}`verdict-layers-end`
+# :::
 
 # %% tags=["hide-input"]
 names = sorted((some.name for some in texts), key=lambda name: name != "chinese")  # the text shown first
@@ -128,12 +124,11 @@ heard.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The curves of one text add up to 1. The dotted line of each is what it would be if tokens of like
-# frequency exchanged their types: choose one series to see its own. If the paper's finding shows, English lies above the
-# text's own language somewhere in the middle, and below it at the right edge. English text is one control: no other language
-# should come up there. Random weights are the other: they give each language what it has of the vocabulary. English need not
-# be the language in front: Llama-2 passes through English alone, but models trained on much Japanese through both
-# {cite:p}`zhong2024beyond`.
+# :::{dropdown} How to read it
+# The curves of one text add up to 1. Dotted: the {term}`null`, tokens of like frequency exchange their types; choose one series to see its own.
+# English text is one {term}`control`: no other language should come up there. Random weights give each language what it has of the vocabulary.
+# English need not be in front: models trained on much Japanese pass through both {cite:p}`zhong2024beyond`.
+# :::
 
 # %% tags=["hide-input"]
 heard.curves(
@@ -147,10 +142,8 @@ heard.curves(
 )
 
 # %% [markdown]
-# The dotted line is the null: P(language | token) is shuffled among tokens that are as frequent, within a factor of two. It is
-# high where English simply has more tokens in the lens's reach. The grey curves are the embedding layer, random weights,
-# *roles exchanged*, which is the lead or the share of the other language on English text, and *islands*, a model of this book
-# whose types share no fact: where its curve is as high, nothing shared is needed for it.
+# The grey curves are the embedding layer, random weights, *roles exchanged* (the same of the other language on English text) and
+# *islands*, a model of this book whose types share no fact: where its curve is as high, nothing shared is needed for it.
 
 # %% tags=["hide-input"]
 heard.claims(
@@ -175,10 +168,8 @@ heard.claims(
 # %% [markdown]
 # ## One language, or a mix?
 #
-# A share of one half may mean that the lens is torn at every position. The entropy over types at one position tells: 0 bits is
-# one language for certain, and 1 bit is two that are equally likely. How low is low? Tokens that one language alone has make
-# any lens look sure. So the grey curves show what it would be if tokens of like frequency exchanged their types, and what random
-# weights give.
+# A share of one half may mean that the lens is torn at every place. The entropy over types at one place tells: 0 bits is one
+# language for certain, 1 bit two that are equally likely.
 
 # %% tags=["hide-input"]
 heard.curves(
@@ -189,11 +180,10 @@ heard.curves(
 )
 
 # %% [markdown]
-# ## Does the answer hinge on a choice?
-#
-# *The estimate.* Leave the smoothing out; or count only tokens that one type alone has; or give all the probability of never
-# seen tokens to the text's own language, the worst case for English. The dotted line of each is again what tokens of like
-# frequency would give, grey are random weights.
+# :::{dropdown} Does the answer hinge on a choice?
+# *The estimate*: no smoothing; tokens of one type alone; or all never seen tokens given to the text's own language, the worst case for English.
+# *The reading*: *raw* leaves the final norm out at every layer but the last, as released. The next two figures show both.
+# :::
 
 # %% tags=["hide-input"]
 heard.curves(
@@ -203,11 +193,6 @@ heard.curves(
     y="P(English) minus P(own)",
     called={"data_type": "text"},
 )
-
-# %% [markdown]
-# *The reading.* The authors' release leaves the final norm out at every layer but the last (*raw*). The details above say for each
-# reading whether the claim holds; their verdict is that of *normed*. The next figure shows what the norm adds to each type's
-# share, with the same null and control.
 
 # %% tags=["hide-input"]
 heard.curves(
@@ -224,13 +209,19 @@ heard.curves(
 #
 # :::{admonition} A share of English is no translation
 # :class: warning
-# A model that saw mostly English learns that English tokens are likely. While its lens is still vague, English leads whatever
-# the text is, even if nothing is shared between languages. No null over tokens can tell this from a hub: it is the same share.
+# A model that saw mostly English learns that English tokens are likely. While its lens is vague, English leads whatever the text is,
+# even if nothing is shared. No null over tokens can tell this from a hub.
 # :::
 #
-# What tells them apart is *which* English. Take the English translation of each line, keep the tokens that the line's own
-# language does not have, and ask whether the lens gives more to them than to the translations of other lines of the same form.
-# A lean to English raises both alike.
+# What tells them apart is *which* English: does the lens give more to the tokens of the line's *own* translation than to those of
+# other lines of the same form? A lean to English raises both alike.
+#
+# :::{predict} Will the English of this very line be ahead?
+# - Yes: the layers translate
+# - No: they lean to English, whatever it says
+# +++
+# {glue}`verdict-layers-meaning`
+# :::
 
 # %% tags=["hide-input"]
 meaning = chapter.run(layers.Meaning, dict.fromkeys(others, texts))
@@ -251,10 +242,9 @@ meaning.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was which language the layers speak when a model reads Chinese. The verdicts on this model, by rules fixed before
-# the run:
+# The question was which language the layers speak when a model reads Chinese. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "layers-lead": "English has more of the probability in the middle layers",
@@ -268,5 +258,7 @@ chapter.finish(
 # - Tokens without a language are a class of their own. Spread over the languages, they would look like a finding.
 # - English may lead for being frequent. Only the right English words speak for a hub.
 #
-# **Try it.** Run `semhub run layers --model organism:islands`, a model whose types share nothing, and `organism:balanced`, which
-# has no dominant language. Which claims follow the dominance of English, and which follow what is shared?
+# *What would change our mind:* a model without anything shared that favours the English of the very line.
+#
+# **Try it.** Do the [exercises](../book/exercises/07_layers), or run `semhub run layers --model organism:islands` and `organism:balanced`:
+# which claims follow the dominance of English, and which follow what is shared?

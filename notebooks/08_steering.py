@@ -8,22 +8,22 @@
 # ```{glue} answer
 # ```
 #
-# A lens shows that English words can be read from the states of a model that reads Spanish. It does not show that the
-# model uses them. So you write: take what tells *good* from *bad* in English, add it while the model reads Spanish, and look
-# at what it writes.
+# A lens shows that English can be read from a state, not that it is used. So you write: take what tells *good* from *bad* in English,
+# add it while the model reads Spanish, and look at what it writes.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
-# Activation addition of *Good* minus *Bad* (or the reverse) in a middle layer of Llama-2 and Llama-3 moves the sentiment of
-# Spanish and Chinese continuations about as well as the same words in Spanish and Chinese do. Fluency and relevance to the
-# prompt are kept {cite:p}`wu2025semantic`.
+# Activation addition of *Good* minus *Bad* in a middle layer of Llama-2 and Llama-3 moves the sentiment of Spanish and Chinese
+# continuations about as well as the same words in Spanish and Chinese do. Fluency and relevance are kept {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what an [intervention with its controls](03_arithmetic) is |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what an [intervention with its controls](03_arithmetic) is. Time to read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - build a steering vector and the random directions to hold it against;
+# - say why one vector on many prompts is one sample;
+# - ask for the effect first, and only then for its price.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +32,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -65,13 +65,10 @@ diagram("intervention")
 # %% [markdown]
 # ## The prompts
 #
-# Each prompt stands behind a line that says which language all text is in. The models of this book know a language by its
-# tag (`español :`); others read a sentence. The paper continues reviews and posts. Without a folder of those, the prompts are
-# openings made of the book's lexicon: what is a thing like? The paper's set is on GitHub,
-# `tyqiangz/multilingual-sentiment-datasets`; `data_dir` takes a clone of it, of which `data/LANGUAGE/test.csv` (or `.jsonl`) is
-# read, each language's own.
+# Each prompt stands behind a line that says which language all text is in; models of this book know a tag (`español :`). Without
+# a folder of reviews (`tyqiangz/multilingual-sentiment-datasets`), prompts are openings from the book's lexicon: what is a thing like?
 
-# %%
+# %% tags=["hide-cell"]
 shipped = chapter.own
 tasks = {
     language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)
@@ -84,30 +81,22 @@ listing(zip(*([p.prompt for p in some[:3]] for some in prompts.values()), strict
 # %% [markdown]
 # ## What counts as sentiment?
 #
-# The paper asks a classifier. You can name one as `sentiment_model`. Without it, a rule counts words: the list below holds
-# opposites of which one side is pleasant. The rule is known and cannot be fooled by style, but it is narrow. A continuation
-# without any such word has no number. It is dropped and counted, never called neutral.
+# The paper asks a classifier; you can name one as `sentiment_model`. Without it, a rule counts the words below. A text without any
+# has no number: it is dropped and counted. A second measure always has one: the probability of pleasant next words against
+# unpleasant ones, in {term}`nats`.
 #
-# So there is a second measure that every prompt has: how much probability the model gives to the pleasant words as its next
-# word, against the unpleasant ones (the difference of the two log-probabilities, in nats).
-#
-# The trap: a vector made of *good* may just make the model say *good*. The pair's own words therefore do not count, in either
-# measure. The figures show the reading with them too.
+# The trap: a vector made of *good* may just make the model say *good*. So the pair's own words do not count.
 
-# %%
+# %% tags=["hide-input"]
 words = [[" / ".join(pair) for pair in zip(t.pleasant, t.unpleasant, strict=True)] for t in tasks.values()]
 listing(zip(*words, strict=True), [*tasks])
 
 # %% [markdown]
 # ## The vector, and where it is added
 #
-# Read *good* and *bad* as two prompts and subtract their states, token by token. Multiply by a coefficient, positive or
-# negative, and add the result to the first positions of the prompt, at the layer where it was read. Nothing else is touched: the model writes
-# on by itself, sampled as in the paper (temperature 1, top-p 0.3, frequency penalty 1). The same is done with the pair of the output
-# language.
-#
-# Layer and coefficient are chosen on a quarter of the prompts and judged on the others. What you compare is half the
-# difference between a push with the coefficient and a push against it.
+# Subtract the state of *bad* from that of *good*, multiply by a coefficient, and add it to the first places of the prompt, at the layer
+# where it was read ({term}`activation addition`). The same is done with the pair of the output language. Layer and coefficient are
+# chosen on a quarter of the prompts and judged on the others. Compared is half the difference between a push with and against.
 
 # %% tags=["hide-input"]
 settings = {
@@ -127,11 +116,8 @@ steering.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Few prompts are for choosing, so the bands are wide. The dotted line is what chance reaches one time in
-# twenty at any layer tried; grey is the mean of three random directions as long as the English vector. Nothing is claimed here.
-#
-# The paper used layer 17 of 32 and coefficient 2; the dose below has that too, as a curve of its own. Here is what the model wrote for the first prompts, pushed against the
-# vector, not at all, and with it, at the coefficient chosen.
+# Nothing is claimed here: few prompts are for choosing. Dotted is what chance reaches one time in twenty at any layer tried, grey
+# random directions as long as the vector. This is what the model wrote, pushed against the vector, not at all, and with it:
 
 # %% tags=["hide-input"]
 texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})
@@ -140,9 +126,8 @@ texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values
 # %% [markdown]
 # ## Dose and response
 #
-# If the vector carries sentiment, more of it should give more, and the negative should give less. A push of any kind
-# disturbs the model. Ten random directions of the same length, and the vector added at another layer, show how much; both
-# were run at the chosen coefficient and its negative. Choose the measure, the language and the vector.
+# If the vector carries sentiment, more of it should give more, and the negative less. Any push disturbs: ten random
+# directions of the same length, and another layer, show how much.
 
 # %% tags=["hide-input"]
 told = {"without the pair's own words": "", "all words": ", all words"}
@@ -156,26 +141,28 @@ named.dose(
 )
 
 # %% [markdown]
-# *How to read it.* Each line is the change against no steering, prompt by prompt; for perplexity it is a ratio. *All words* counts the
-# pair itself too; the other measures leave it out. Bands are
-# 95% intervals over prompts. The table adds the mean itself (`level`), its spread over seeds (`seed_sd`), and how many prompts had no
-# number. Perplexity is that of the continuation, given the prompt, for the unsteered judge. Relevance is the cosine of the
-# continuation's and the prompt's mean states minus the cosine with the other prompts.
+# :::{dropdown} How to read it
+# Each line is the change against no steering, prompt by prompt; for perplexity, of the continuation for the unsteered judge, a ratio. Relevance
+# is the cosine of the continuation's and the prompt's mean states minus that with other prompts. *All words* counts the pair itself too. The
+# table adds the mean (`level`), its spread over seeds (`seed_sd`) and how many prompts had no number. The text is sampled as in the paper
+# (temperature 1, top-p 0.3, frequency penalty 1).
+# :::
 #
 # ## First English
 #
-# Before asking whether something crosses languages, ask whether there is something. Does the English vector move *English*
-# text? If not, the model has no sentiment that two words could turn, and the claims below read *cannot be tested here*.
+# Does the English vector move *English* text? If not, the claims below read *cannot be tested here*. Expect little of the models that ship
+# with this book: in their world nobody praises or blames.
 #
-# Expect little of the models that ship with this book. In their world nobody praises or blames. *Good* is the opposite of
-# *bad*, and what a dog is; no sentence ties it to *happy* or *peace*.
+# The trap: prompts are many, but the vector is one, and some random direction also shifts all prompts one way. So the shift must stand out
+# among a hundred random directions. The effect of a vector varies widely over prompts {cite:p}`tan2024steering`, and is often the
+# opposite of what was wanted {cite:p}`braun2025steering`. So intervals are over prompts.
 #
-# The trap in the null: prompts are many, but the vector is one. Some random direction also shifts all prompts the same way,
-# and counting prompts as witnesses would call that significant. So the measured shift must also stand out among the shifts of
-# a hundred random directions, or, for the texts written, be above the strongest of ten. A mean hides more: from prompt to
-# prompt the effect of a steering vector varies widely {cite:p}`tan2024steering`, and is often the opposite of what was
-# wanted, most of all where the differences it is made of do not point one way {cite:p}`braun2025steering`. So intervals here
-# are over prompts.
+# :::{predict} Will *good* minus *bad* move English text on this model?
+# - Yes, more than random directions
+# - No more than random directions
+# +++
+# {glue}`verdict-sentiment-mass` {glue}`verdict-sentiment`
+# :::
 
 # %% tags=["hide-input"]
 steering.claims(
@@ -216,9 +203,8 @@ steering.claims(
 # %% [markdown]
 # ## As well as the language's own words?
 #
-# The figure shows the shift under the English vector minus that under the native one, same layer, same coefficient. "About as
-# well" needs a margin that is fixed before the run: the English vector does at least three quarters of what the native
-# one does. Others found English vectors to steer even better than those of the output language {cite:p}`schut2025think`.
+# "About as well" needs a margin fixed before the run: the English vector does at least three quarters of what the native one does. Others
+# found English vectors to steer even better {cite:p}`schut2025think`.
 
 # %% tags=["hide-input"]
 steering.bars(
@@ -230,9 +216,7 @@ steering.bars(
 )
 
 # %% [markdown]
-# Where the English vector moves nothing, there is nothing to compare: a vector that does nothing is as good as another one,
-# and it keeps fluency and relevance too. The claims that follow are therefore asked only where the sentiment moved, by the
-# classifier where you named one, else by the next words.
+# A vector that does nothing is as good as another one, and keeps fluency too. So these claims are asked only where sentiment moved.
 
 # %% tags=["hide-input"]
 kind = "sentiment" if sentiment_model else "sentiment-mass"
@@ -249,8 +233,7 @@ steering.claims(
 # %% [markdown]
 # ## At what price?
 #
-# Fluency is kept if the continuation's perplexity rises by at most a quarter, relevance if at least four fifths of it are
-# left. Both bounds were fixed before the run, and both must hold for the push with and the push against the vector together.
+# Fluency is kept if perplexity rises by at most a quarter, relevance if at least four fifths of it are left.
 
 # %% tags=["hide-input"]
 steering.claims(
@@ -280,27 +263,25 @@ glue("all_prompts", sum(found.n + found.dropped.get("without a number", 0) for f
 glue("judge", judge_model or "the steered model itself, unsteered")
 
 # %% [markdown]
-# Two numbers tell how far these verdicts reach. Without steering, {glue}`with_words` of {glue}`all_prompts` prompts, all
-# languages together, were continued with something that the measure of written sentiment could judge. And fluency was judged
-# by {glue}`judge`: a model that judges itself finds its own habits fluent.
-#
-# The authors' release could not make its own report: the report reads a key that is never written, and needs coefficients 0 and 2 and
-# native vectors, which the script does not run. Here every coefficient and both vectors are run.
+# Without steering, {glue}`with_words` of {glue}`all_prompts` prompts were continued with something that the measure of written sentiment could
+# judge. Fluency was judged by {glue}`judge`: a model that judges itself finds its own habits fluent.
 #
 # ## Interchange patch: whole states instead of a difference
 #
-# The vector was a difference, added to states that went on as they were. Now you move a whole state. Let the model read an
-# English sentence on the same thing that ends in a pleasant word, *the table is usually happy*, and write the state at its end in the place of the
-# last state of the Spanish prompt, at one layer. Then do it with the opposite, *sad*. Does the sentiment of what comes next
-# follow the word?
+# Now write the state at the end of *the table is usually happy* in the place of the last state of the Spanish prompt. Then do it
+# with the opposite, *sad*. Does what comes next follow the word ({term}`interchange patch`)? Measured is half of the pleasant word's effect
+# minus the unpleasant one's, over ten pairs of opposites; the pair that is written does not count.
 #
-# What is measured is half of the pleasant word's effect minus the unpleasant one's, on the next word, for ten pairs of
-# opposites. The pair that is written does not count.
+# The trap: any sentence in the prompt's place moves the next word. Only the gap between pleasant and unpleasant is sentiment. And ten
+# pairs are ten samples, however many prompts there are.
 #
-# The trap: any sentence in the prompt's place moves the next word. So the first figure shows the measure itself, under
-# pleasant, unpleasant and neutral words (colours), and without a patch, which is coefficient 0. Only the gap between pleasant
-# and unpleasant is sentiment. The other trap is the number of pairs: ten pairs are ten samples, however many prompts there
-# are. So the null also counts whole pairs.
+# :::{predict} A whole state says more than a difference. Will it move sentiment where the vector did not?
+# - Yes, in English and beyond
+# - In English alone
+# - No
+# +++
+# {glue}`verdict-patch`
+# :::
 
 # %% tags=["hide-input"]
 english = tasks["english"]
@@ -324,11 +305,8 @@ patches.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The dotted line is what chance reaches one time in twenty. Grey are the controls: two colours in the place
-# of the opposites, a push in a random direction as far as either state is from the middle of both, the embedding layer,
-# random weights.
-#
-# As above, English comes first: where a pleasant word moves nothing in English, the claims on the other languages read *cannot be tested here*.
+# Dotted is what chance reaches one time in twenty. Grey are the {term}`controls <control>`: two colours in the place of the opposites, a push in
+# a random direction, the embedding layer, random weights. As above, English comes first.
 
 # %% tags=["hide-input"]
 patches.claims(
@@ -347,10 +325,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether two English words can change the sentiment of what a model writes in Spanish. The verdicts on this
-# model, by rules fixed before the run:
+# The question was whether two English words can change the sentiment of what a model writes in Spanish. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "sentiment-mass": "good minus bad, in English, makes next words more pleasant",
@@ -365,9 +342,9 @@ chapter.finish(
 # %% [markdown]
 # - Ask first whether the vector works in its own language; only then whether it crosses.
 # - One vector is one sample: many prompts do not make it many. Compare it with many random directions.
-# - A whole state moves more than sentiment: compare it with the state of the opposite, not with no patch.
-# - Do not measure a push towards *good* by counting *good*.
-# - A push that changes nothing keeps fluency, relevance and every equivalence. Ask for those only after the effect.
+# - Do not measure a push towards *good* by counting *good*. A push that changes nothing keeps fluency and relevance.
 #
-# **Try it.** Run the chapter on a model that has read reviews: `semhub run steering --model ID_OR_FOLDER`, with a classifier by
-# `--set sentiment_model=ID`. Then compare the two readings: how much of the effect is left without *good* and *bad* themselves?
+# *What would change our mind:* an English effect that stands out among random directions, on a model that read praise and blame.
+#
+# **Try it.** Do the [exercises](../book/exercises/08_steering), or run `semhub run steering --model ID_OR_FOLDER` on a model that has read
+# reviews, with a classifier by `--set sentiment_model=ID`.

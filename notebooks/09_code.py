@@ -9,21 +9,22 @@
 # ```
 #
 # Python leaves words out. Between the items of a list English says *and*; before an argument it would say what the argument
-# is for. If a model reads code through English, the words that are left out should be there on the way from input to output.
-# You look for them twice, and then write one in to see what it does.
+# is for. You look for such words twice, and then write one in to see what it does.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # In Llama-2, *and* peaks in the middle layers at the commas of lists. Before many arguments, the name of the parameter is
-# likelier there than the argument. Adding *start* minus *end* in a middle layer, after `range(`, turns `range(n)` into
-# `range(0, n)` {cite:p}`wu2025semantic`.
+# likelier there than the argument. Adding *start* minus *end* after `range(` turns `range(n)` into `range(0, n)` {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | how a word is read [against wrong words](03_arithmetic), and why layer and strength are chosen on other items |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know how a word is read [against wrong words](03_arithmetic), and why layer and strength are chosen on other items. Time to
+# read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - find the comparison that a popular word cannot win by being popular;
+# - tell a name that is known from one that is copied;
+# - give a push a unit, and a null of its own.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -58,38 +59,38 @@ diagram("lens")
 # %% [markdown]
 # ## The programs
 #
-# The paper reads the programs of MBPP, nearly a thousand short Python exercises. A public model reads 300 of them, a sample that
-# ships with the book; with `data_dir` at a folder that holds the set's own file (`mbpp.jsonl`, or `mbpp_release_v1.jsonl` of
-# mxeval) you read all. For the book's own models programs are generated: one statement each, in the words that they were
-# taught. A list of `FLOWER` and `HIT` is no code that another model has read. What does not parse as Python 3 is skipped.
+# A public model reads 300 short exercises of MBPP, a sample that ships with the book. For the book's {term}`organisms <organism>` programs are
+# generated, one statement each: a list of `FLOWER` and `HIT` is no code that another model has read.
 
-# %%
+# %% tags=["hide-input"]
 found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)
 glue("n_programs", len(found))
 glue("n_skipped", sum(found.dropped.values()))
 print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")
 
 # %% [markdown]
-# {glue}`n_programs` programs are read, and {glue}`n_skipped` were skipped.
-#
-# Where is a comma? Python's own parser knows, and gives its place in bytes; a tokenizer gives the place of its tokens in
-# characters. A place counts if one token is exactly the comma or bracket that the parser means. Where a tokenizer joins it
-# with its neighbour, as in `],` or `("`, what the model reads there is no comma, so the place is dropped and counted. The
-# prompt ends right after it.
+# {glue}`n_programs` programs are read, and {glue}`n_skipped` do not parse. Python's parser says where a comma is, in bytes; a tokenizer in
+# characters. A place counts if one token is exactly that comma or bracket; the prompt ends right after it.
 
-# %%
+# %% tags=["hide-input"]
 commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
 [(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
 
 # %% [markdown]
 # ## Does a comma mean *and*?
 #
-# At every comma between two items of a list, read the lens for *and*. Its probability alone says little: a lens may favour
-# some words whatever the model reads. And *and* is a word of Python too, so a model may have it ready wherever code goes on,
-# without any English. (Llama models that translate between programming languages give high probability to English tokens,
-# keywords among them, in the second half of the middle layers {cite:p}`kargaran2025code`; which of the two it is stays open.)
-# So you follow other words of Python (*or*, *not*, *in*, ...), frequent English words (*the*, *of*, ...), and the token that
-# the program goes on with. The last curve is *and* at other commas, those between the arguments of a call.
+# At every comma of a list, read the {term}`lens <logit lens>` for *and*. It is a word of Python too, so a model may have it ready wherever
+# code goes on. So you follow other words of Python, frequent English words, the token that comes next, and *and* at other commas, those
+# between the arguments of a call. (Llama models give high probability to English tokens, keywords among them, when they translate
+# between programming languages {cite:p}`kargaran2025code`.)
+#
+# :::{predict} Where will *and* be likeliest?
+# - At the commas of lists
+# - At the commas between arguments
+# - At both alike
+# +++
+# {glue}`verdict-and-place` {glue}`verdict-and-lead`
+# :::
 
 # %% tags=["hide-input"]
 ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)
@@ -102,17 +103,11 @@ ands.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Grey is the same architecture with random weights, and the frequent words. The dotted lines of *and* are what as
-# many commas, taken from lists and calls at random, reach one time in twenty.
+# Grey is random weights, and the frequent words. Dotted: the {term}`null`, as many commas of lists and calls taken at random.
 #
-# Two questions. Is *and* ahead of all these words at list commas? And is it likelier there than at the commas between
-# arguments? The second is the harder one: both places have the same token, and a model that puts *and* after any comma fails
-# it. English says *and* between some arguments too, as in *start at three and end at ten*, so a failure leaves
-# the first question open.
-#
-# There is a trap in both: hundreds of places, but one word. All lists begin alike, so any one word may be likely in lists by
-# accident, at every place at once. Shuffled places cannot see that. So *and* also has to beat other English words, put in its
-# place one after the other.
+# Two questions. Is *and* ahead of other words at list commas? And is it likelier there than between arguments? A model that
+# puts *and* after any comma fails the second. The trap in both: hundreds of places, but one word. All lists begin alike, so any one
+# word may be likely there by accident. So *and* also has to beat other English words put in its place.
 
 # %% tags=["hide-input"]
 ands.curves(
@@ -150,15 +145,12 @@ ands.claims(
 # %% [markdown]
 # ## Does an argument have a role?
 #
-# At the bracket or comma before an argument that is given by its place, read the lens for the *name* of its parameter:
-# `isinstance(x, int)` never says `class_or_tuple`. The names are known for Python's builtins, and for functions that the
-# program defines. In generated programs the functions of the small models' world count as builtins.
+# Before an argument that is given by its place, read the lens for the *name* of its parameter: `isinstance(x, int)` never says
+# `class_or_tuple`.
 #
-# There are two traps. After a bracket comes a first parameter and after a comma a later one, so names are compared only
-# among places of the same token. A definition in the program has already said the name after the same bracket, and a model
-# can copy it, so builtins are read once more on their own.
-#
-# A hundred places of one name are one finding: intervals are over names, and the null moves all places of a name together.
+# Two traps. After a bracket comes a first parameter and after a comma a later one: names are compared only after the same token. And a
+# definition may have said the name, which a model can copy: builtins are read once more on their own. A hundred places of one name
+# are one finding: intervals and null are over names.
 
 # %% tags=["hide-input"]
 by_name = words.Lens("name", "argument")
@@ -178,13 +170,12 @@ roles.curves(
 )
 
 # %% [markdown]
-# *How to read it.* **wrong name** is the mean over other names that occur after the same token.
-# **wrong same function** is the mean over that function's other parameters: where it is as high as the right name, the model
-# knows the function but not which argument is due. Dotted is what names, or arguments, of other calls reach one time in twenty
-# after the same token; grey are random weights. The places ask for {glue}`n_names` names.
-#
-# A model may be about to write the name itself, as in `range(start=0`. Here the name comes first at the last layer at
-# {glue}`says_name` of the places. They stay in: without them, the argument would win the last claim below by selection.
+# :::{dropdown} How to read it
+# **wrong name** is the mean over other names that occur after the same token. **wrong same function** is that function's other parameters:
+# where it is as high as the right name, the model knows the function but not which argument is due. The places ask for {glue}`n_names`
+# names. At {glue}`says_name` of them the model is about to write the name itself, as in `range(start=0`. They stay in: without them the
+# argument would win the last claim by selection.
+# :::
 
 # %% tags=["hide-input"]
 roles.claims(
@@ -217,32 +208,30 @@ roles.claims(
     paper="The argument wins near the output.",
 )
 
-# %% [markdown]
-# What was left out, and why? A claim about a third of all places is a claim about that third.
-
-# %%
+# %% tags=["hide-input"]
 left_out = roles.one("lens-meaning/arguments")
 glue("n_arguments", left_out.n)
 glue("n_left_out", sum(left_out.dropped.values()))
 left_out.dropped
 
 # %% [markdown]
-# {glue}`n_arguments` arguments are read, and {glue}`n_left_out` were left out.
+# {glue}`n_arguments` arguments are read, and {glue}`n_left_out` were left out, for the reasons above.
 #
 # ## Does *start* change `range`?
 #
-# Take the programs up to `range(` and let the model write. Where it writes one argument, as in `range(n)`, add the
-# difference between the unembedding rows of *start* and *end* to the state at the bracket. If the word is used as in
-# English, the call should now say where it starts: `range(0, n)`.
+# Let the model write after `range(`. Where it writes one argument, add the difference between the {term}`unembedding` rows of *start* and
+# *end* to the state at the bracket. If the word is used as in English, the call should now say where it starts: `range(0, n)`.
 #
-# Two things in the release hang on the model it was made for: one layer, and strengths in multiples of the vector. Unembedding
-# rows are short in one model and long in another, and so are states. So *corrected* gives strength in lengths of the layer's mean
-# state, and chooses layer and strength on a quarter of the programs. *As released* takes the paper's depth and strengths as
-# they stand.
+# *As released* takes the paper's one layer, and multiples of the vector. *Corrected* gives strength in lengths of the layer's mean
+# state, and chooses layer and strength on a quarter of the programs. The trap: programs are many, the vector is one. So a hundred random
+# directions of its length take its place.
 #
-# There is a trap, as in [steering sentiment](08_steering): programs are many, but the vector is one. A random direction of its
-# length also turns all programs alike, and may turn them to the same call. So a hundred of them take the vector's place, at
-# the layer and strength chosen for it. Their mean is taken off, and the vector has to stand out among them.
+# :::{predict} What will *start* minus *end* do?
+# - Write where the range starts
+# - No more than a random direction does
+# +++
+# {glue}`verdict-steering`
+# :::
 
 # %% tags=["hide-input"]
 steering = chapter.run(interventions.Range(), ranges, series="range")
@@ -251,8 +240,8 @@ glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 
 # %% [markdown]
-# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` different prompts. The others are left out: a call
-# that has a start already cannot be given one.
+# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts. A call that has a start cannot be given one: the others
+# are left out.
 
 # %% tags=["hide-input"]
 lengths = "strength, in lengths of the mean state"
@@ -276,8 +265,7 @@ steering.claims(
 )
 
 # %% [markdown]
-# And as released? Each strength is a multiple of the vector, at the paper's depth. The table gives it in lengths of the state
-# too: where that is far above 1, the state is overwritten rather than steered.
+# As released, each strength is a multiple of the vector. The table has it in lengths of the state too: far above 1, the state is overwritten.
 
 # %% tags=["hide-input"]
 as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, series="range", name="range as released")
@@ -290,8 +278,7 @@ as_released.changed(lambda table: table.assign(in_states=table.strength, strengt
 )
 
 # %% [markdown]
-# `range(0, n)` asks for two things, a start and that it is zero. A model that was never shown `range(0, n)` may still write
-# *a* start. So you count again, with any `range(k, n)` as success, and choose layer and strength again.
+# A model that was never shown `range(0, n)` may still write *a* start. So count any `range(k, n)`, and choose layer and strength again.
 
 # %% tags=["hide-input"]
 any_start = chapter.run(interventions.Range(expected="k, n"), ranges, series="range-start")
@@ -337,12 +324,11 @@ any_start.claims(
 # %% [markdown]
 # ## Interchange patch: does an English state answer in code?
 #
-# Write the state at the end of an English question, such as *the color of the grass is*, into the run of another one's code,
-# `color_of(SNOW) ==`. Does the run go on with the English question's answer, written as code? Only the book's own models were
-# taught such code. Another model is asked the questions plainly and then behind three answered ones; what is read are those
-# whose English it gets right, and only if it goes on with the code rightly by itself.
+# Write the state at the end of *the color of the grass is* into the run of another question's code, `color_of(SNOW) ==`
+# ({term}`interchange patch`). Does the run go on with the English question's answer, as code? Another model than the book's own is asked
+# plainly, then behind three examples, and reads what it gets right.
 
-# %%
+# %% tags=["hide-input"]
 asked, task = facts.twins(facts.prompts("code", 250, seed=seed)), "answer such questions in "
 known = chapter.climb(forms(asked, seed=seed, taught=chapter.own), f"{task}english", series="english")
 unable = known.needs
@@ -361,8 +347,8 @@ patches.curves(
 )
 
 # %% [markdown]
-# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own answer, *untranslated* the source's answer in
-# the source's type: a state that is copied, not used. *same answer*, *other relation* and *random push* are the controls.
+# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own, *untranslated* the
+# source's in the source's type: copied, not used. *same answer*, *other relation* and *random push* are the controls.
 
 # %% tags=["hide-input"]
 patches.claims(
@@ -381,10 +367,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out. The verdicts
-# on this model, by rules fixed before the run:
+# The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
@@ -402,5 +387,7 @@ chapter.finish(
 # - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
 # - A strength is a number without a unit until you say how long the state is.
 #
-# **Try it.** Write functions of your own into a file of `{"code": ...}` lines, `mbpp/mbpp.jsonl` in a folder, and run the chapter on
-# them: `semhub run code --model ID_OR_FOLDER --set data_dir=FOLDER`. Which names are ahead there, and had a definition said them?
+# *What would change our mind:* another word that does as well as *and*, or a random direction that does as well as *start*.
+#
+# **Try it.** Do the [exercises](../book/exercises/09_code), or write functions of your own into `mbpp/mbpp.jsonl` and run `semhub run code
+# --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -8,9 +8,9 @@
 # ```{glue} answer
 # ```
 #
-# A logical form says it with role words: `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`. If sentences and
-# forms share a space, a sentence should be nearer to its own form than to others, even to one in which the two people have
-# changed places. And on the way to a name, a layer might hold the word of the role that this name will have.
+# A {term}`logical form` says it with role words: `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`. If sentences and
+# forms share a space, a sentence should be nearer to its own form than to one in which the two people have changed places. And on
+# the way to a name, a layer might hold the word of the role that this name will have.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -19,11 +19,13 @@
 # *recipient* {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are. Time to read: 10 minutes.
+#
+# **After this chapter you can**
+#
+# - pair a change that alters the meaning with one that keeps it;
+# - say which surface fact a role word may follow;
+# - tell "alike" from "knows who did it".
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +34,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -57,12 +59,10 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences and their forms
 #
-# The paper takes them from COGS {cite:p}`kim2020cogs`. A public model reads 300 of its lines, a sample that ships with the book; with
-# `data_dir` at a folder that holds the set's own file (`cogs/train.tsv` of the GitHub repository najoungkim/COGS) you read all.
-# The book's own models read scenes of their world, written in the same form: actives and passives, with two people or three
-# things in all roles.
+# A public model reads 300 lines of COGS {cite:p}`kim2020cogs`, a sample that ships with the book. The book's {term}`organisms <organism>` read scenes of
+# their world in the same form: actives and passives, with two people or three things in all roles.
 
-# %%
+# %% tags=["hide-input"]
 known = semantics.meanings(seed=seed, data_dir=chapter.data)
 pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
@@ -90,18 +90,20 @@ notes = [f"{name.capitalize()}: {some.left_out}" for name, some in left_out.item
 glue("left_out", " ".join(notes) or "No line and no item was left out.")
 
 # %% [markdown]
+# Cut before its last role word, the form is continued with the right one in {glue}`task` of the cases. That is no condition for what
+# follows; where it is low, expect less.
+#
+# :::{dropdown} What was left out
 # {glue}`left_out`
 #
-# Does the model know such forms at all? Cut before its last role word, the form is continued with the right one in {glue}`task` of the
-# cases. That is no condition for what follows, since role words are English words that any model has read; but where the number
-# is low, expect less.
+# {glue}`unused` {glue}`unmoved`
+# :::
 #
 # ## Similarity: is a sentence nearer to its own form?
 #
-# Compare the states at the last token of sentence and form: how often is the own form the nearest, above chance? The trap is
-# the *pattern*: sentences of one build have forms of one build, whoever they speak of. So a sentence is compared only with
-# forms of its own pattern (*the w is w by N .*, where *w* is any word and *N* any name). Partners are shuffled there too, and
-# whatever shares its first, second or last content word moves together.
+# How often is the own form the nearest, above chance? The trap is the *pattern*: sentences of one build have forms of one build,
+# whoever they speak of. So a sentence is compared with forms of its own pattern (*the w is w by N .*), partners are shuffled there,
+# and what shares its first, second or last content word moves together.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -114,11 +116,11 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The dotted line is what shuffled partners reach one time in twenty. The grey curves are controls. The
-# embedding layer knows no more than the last token, a full stop or a closing bracket; random weights show what shared words
-# do, since *Emma* stands in the sentence and in its form. A switch takes the full stop away, so that the sentence ends on a
-# word. The next figure has the cosine, and compares also with *all* others, as the paper does: what stands there and not
-# within the pattern is the pattern's.
+# :::{dropdown} How to read it
+# Dotted: the {term}`null`, what shuffled partners reach one time in twenty. Grey: {term}`controls <control>`. The embedding layer knows no more than the
+# last token, a full stop or a bracket; random weights show what shared words do, since *Emma* stands in both. A switch takes the full
+# stop away. The next figure compares also with *all* others, as the paper does: what stands there alone is the pattern's.
+# :::
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -141,15 +143,18 @@ similarity.claims(
 # %% [markdown]
 # ## Who did it? The names change places
 #
-# The sentence and a wrong form may share every word: *Emma sees Liam* and a form in which Liam is the agent. You take
-# sentences with exactly two proper names and ask how much nearer the true form is than
+# Take sentences with two proper names. How much nearer is the true form than the form with its **names swapped**; or than that form with
+# its conjuncts shuffled as well, so that the names come in the old order again?
 #
-# - the form with its **names swapped**;
-# - that form with its conjuncts shuffled as well, so that the names come in the old order again.
-#
-# The trap: a shuffle alone moves the state. A form with its conjuncts in another order *means the same*, and if the sentence is
-# as far from it as from the wrong one, nothing was understood. So this distance is a control of both claims, and a third
+# The trap: a shuffle alone moves the state, and a shuffled form *means the same*. So that distance is a control, and a third
 # comparison is fair by design: both forms in both orders, **names swapped, any order**.
+#
+# :::{predict} The swapped form shares every word with the true one. Will the true form be nearer?
+# - Yes: the model knows who did it
+# - No: it sees the words alone
+# +++
+# {glue}`verdict-similarity/names swapped`
+# :::
 
 # %% tags=["hide-input"]
 swapped.curves(
@@ -163,13 +168,8 @@ swapped.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Choose one comparison at a time. The null is that the true form is as likely further as nearer, by pair of
-# names, by name or by verb; the hardest of these is drawn. Grey *same meaning* is what the order of conjuncts costs without
-# any change of meaning.
-#
-# Is it who, or is it which name stands last? In the next figure the forms are parted by whether they name the two people in the
-# order of the sentence. Someone who knows who did it is above zero in both. Each has the null of the figure above, for its own
-# sentences. A switch shows the same with random weights.
+# Is it who, or is it which name stands last? The next figure parts the forms by whether they name the two in the order of the
+# sentence. Someone who knows who did it is above zero in both.
 
 # %% tags=["hide-input"]
 swapped.curves(
@@ -205,12 +205,9 @@ swapped.claims(
 # %% [markdown]
 # ## Role words: what comes next?
 #
-# The model reads a sentence up to just before a proper name: *Emma gives the ball to*. Names before it were replaced at random, so
-# that no name stands for a role. Read every layer for the words *agent*, *theme* and *recipient*. These words stand in logical
-# forms (and, for the shipped models, in code), but not in the sentences.
-#
-# A role word may be likely whatever is read. So each word's log-probability is compared with its mean over all true roles: a
-# cell above zero says that this word is raised where that role comes next.
+# The model reads up to just before a proper name: *Emma gives the ball to*. (Names before it were replaced at random.) Read every layer
+# for *agent*, *theme* and *recipient*. Each word's log-probability is compared with its mean over all true roles: a cell above zero
+# says that this word is raised where that role comes next.
 
 # %% tags=["hide-input"]
 prompts = semantics.role_items(known, n_items, seed=seed)
@@ -240,18 +237,19 @@ roles.heatmap(
 )
 
 # %% [markdown]
-# {glue}`unused`
+# Move the slider. If the model names roles, the diagonal is the warmest cell of each column.
 #
-# *How to read it.* Move the slider. If the model names roles, the diagonal is the warmest cell of each column. **normed** applies
-# the final norm before the unembedding, **raw** does so at the last layer alone, as the authors' release does; both have their own colour scale.
+# The trap: few words decide. *By* comes before an agent and *to* before a recipient. So there are two nulls, and the harder counts: true
+# roles shuffled among what is read last, and three *other* words in place of the role words. And a theme comes early, an agent of a
+# passive late: the second claim puts another sentence in front, such that as many words stand before every name.
 #
-# The trap is that few words decide. *By* comes before an agent and *to* before a recipient, and in a small grammar nearly every sentence shows
-# one of them. Three words that mean nothing could fit by accident. So there are two nulls, and the harder counts: true
-# roles shuffled among what is read last, and three *other* words of the forms in place of the role words.
-#
-# The place is a trap of its own: a theme comes early in these sentences and an agent, in a passive, late. So the second
-# claim puts another sentence in front of each prompt, such that as many words stand before every name, and compares only
-# prompts of that length.
+# :::{predict} What decides which role word is raised?
+# - The role that comes next
+# - The word read last, *by* or *to*
+# - How far into the sentence the name stands
+# +++
+# {glue}`verdict-roles/lead` {glue}`verdict-roles/same position`
+# :::
 
 # %% tags=["hide-input"]
 roles.curves(
@@ -265,9 +263,7 @@ roles.curves(
 )
 
 # %% [markdown]
-# The paper takes probabilities and not their logarithms. A mean of probabilities rests on the few prompts where a word is
-# likely, so the claims here rest on logarithms; this is the paper's number. Dotted: true roles shuffled among what is read last.
-# Grey: random weights.
+# The paper takes probabilities, which rest on the few prompts where a word is likely; the claims here rest on logarithms.
 
 # %% tags=["hide-input"]
 roles.curves(
@@ -295,17 +291,12 @@ roles.claims(
 # %% [markdown]
 # ## Interchange patch: does the form take its verb from a sentence?
 #
-# What can be read need not be used. So you move a whole state. One run reads a form up to where its verb comes again, `see . agent
-# ( x _ 1 , Emma ) AND`, and goes on with `see`. Another reads a sentence that is about to be put into a form, *Liam finds Mia*, and
-# would go on with `find`. Write the state at the end of the sentence in the place of the state at the end of the form. If both
-# keep the verb in one place, the form goes on with `find`.
+# One run reads a form up to where its verb comes again, `see . agent ( x _ 1 , Emma ) AND`, and goes on with `see`. Another reads
+# *Liam finds Mia*, about to be put into a form. Write the state at its end into the form ({term}`interchange patch`). If both keep the
+# verb in one place, the form goes on with `find`.
 #
-# The verb is what a form can be asked for: it comes again, so that the form alone says which it is. A role or a name that
-# follows is settled by its place in the form, or by nothing.
-#
-# Two traps. A state that breaks the run makes every other verb likelier, so the expected verbs are shuffled for the null. And near
-# the output the state holds the next word itself, which is a form's word in both runs: to follow there is copying. Look at
-# the lower layers.
+# Two traps. A state that breaks the run makes every verb likelier: expected verbs are shuffled. And near the output the state holds the
+# next word itself: to follow there is copying. Look at the lower layers.
 
 # %% tags=["hide-input"]
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
@@ -316,12 +307,15 @@ glue("copying", patches.rows("task-logic").value.mean(), ".0%")
 glue("moved", f"{source!r} into {run!r}")
 
 # %% [markdown]
-# {glue}`unmoved` The first that is read: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
-# sentences with the verb of theirs. Where a sentence is not put into its form, there is nothing to move, and the claims below
-# read *cannot be tested here*. (The models that ship with this book know a tag for it, `logic :`. Others are shown two
-# sentences with their forms first; where that is not enough eight, and then sentences in which the form's verb stands as it does
-# there. What is taken is the first of these that a model does on sentences kept apart, and what is read, those it puts into
-# form. Here: {glue}`form`.)
+# The first that is moved: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
+# sentences with the verb of theirs.
+#
+# :::{dropdown} How sentences are put into forms, and how to read it
+# The book's models know a tag, `logic :`. Others are shown two sentences with their forms first, then eight, then sentences in which the
+# form's verb stands as it does there; the first that a model does is taken. Here: {glue}`form`. *expected* is the sentence's verb, *original* the
+# form's own. *own type* is the state of another form, the best that can be had. *same answer* comes from the form's own sentence; *another
+# word* and *earlier position* from where the verb is not; *random push* means nothing.
+# :::
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -330,12 +324,6 @@ patches.curves(
     alt="Share of forms by verb and layer of the patch, for each state written into them.",
     y="share of forms",
 )
-
-# %% [markdown]
-# *How to read it.* *expected* is the verb of the sentence, *original* the form's own. Choose whose state was written. *own type* is that
-# of another form, cut likewise: the best that a patch here can do. *same answer* comes from the form's own sentence, and nothing
-# should change; *another word* from one word of a sentence, without its verb; *earlier position* from before the sentence's end;
-# *random push* moves the state as far in a direction that means nothing.
 
 # %% tags=["hide-input"]
 patches.curves(
@@ -363,10 +351,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen. The verdicts on this model, by
-# rules fixed before the run:
+# The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to its logical form",
@@ -380,9 +367,9 @@ chapter.finish(
 
 # %% [markdown]
 # - Sentence and form can be alike for their build, their words or the order of their names, without anyone knowing who did it.
-# - An altered form moves the state even where it means the same: the change that keeps the meaning belongs beside the one that does not.
-# - Likeness says what could be shared, a patch what is used. Ask first whether either run has the answer at all.
+# - The change that keeps the meaning belongs beside the one that does not.
 # - A role word that is raised after *by* may be a fact about *by*: shuffle what is read last, and try other words in its place.
 #
-# **Try it.** Run the chapter on COGS with another checkpoint: `semhub run semantics --model ID_OR_FOLDER --set data_dir=FOLDER`. Then
-# see whether the third comparison of names holds where the first two do.
+# *What would change our mind:* a true form that is nearer in both orders of the names, by more than a shuffle costs.
+#
+# **Try it.** Do the [exercises](../book/exercises/10_semantics), or run COGS: `semhub run semantics --model ID_OR_FOLDER --set data_dir=FOLDER`.

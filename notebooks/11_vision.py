@@ -8,10 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# A picture comes to a language model as a row of vectors, one for each patch, made by an encoder that has never seen a word.
-# If the model has one place for meaning, these vectors should end up near the words for what they show, though nobody will
-# ever read a word off a patch. This chapter asks with similarity and with the lens, asks the model itself in several languages,
-# and writes into the picture.
+# A picture comes to a language model as a row of vectors, one for each patch, from an encoder that has never seen a word. If
+# the model has one place for meaning, these vectors should end up near the words for what they show.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -20,11 +18,13 @@
 # segment its label is likelier than a random other label {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are. Time to read: 12 minutes.
+#
+# **After this chapter you can**
+#
+# - tell "what is in the picture" from "where it is";
+# - name the controls that a picture needs;
+# - test a hub without a lens, by asking in another language.
 
 # %% tags=["remove-cell"]
 import sys
@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub-sees"  # a model that takes pictures: a hub id, a local folder, or one that ships with the book
 revision = None
 device = "cpu"
@@ -60,11 +60,10 @@ diagram("hub")
 # %% [markdown]
 # ## The pictures
 #
-# The paper takes photographs of COCO, which are had from cocodataset.org: put `val2017` and `annotations` into a folder `coco` and name
-# the folder above it in `data_dir`. Without it you look at scenes of the shipped models' world, one to three coloured shapes, each with
-# something in it that no training picture shows: a pair of colour and shape, or a shape in a place. Plain pictures are always made here.
+# The paper takes photographs of COCO (name the folder above `coco` in `data_dir`). Without it you look at scenes of the shipped
+# models' world, one to three coloured shapes, each with something that no training picture shows.
 
-# %%
+# %% tags=["hide-input"]
 plain = vision.plain_colours(n_items, seed=seed)
 pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
 parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
@@ -74,11 +73,7 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
 
 # %% [markdown]
-# {glue}`left_out`
-#
-# Before any claim: does the model see at all? Show it one shape and ask for the colour and the shape. The book's own models are asked in
-# the sentences of their world, cut just before the answer, with the picture where a word would stand: *… has the color*, and, as their
-# dictionary has it, *… english:*. Any other model is asked plainly: *What is the color in the image?*
+# {glue}`left_out` Does the model see at all? Show it one shape and ask for colour and shape.
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
@@ -94,19 +89,14 @@ for kind, rows in sees.table.groupby("data_type"):
     glue(f"unseen_{kind}", rows.value[rows.series.isin(held_out)].mean(), ".0%")
 
 # %% [markdown]
-# It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`. On the {glue}`n_unseen` pictures
-# with a pair of colour and shape that no training picture of the book's models shows, it names {glue}`unseen_colour` of the colours and
-# {glue}`unseen_shape` of the shapes. That is no condition for the lens below, since a model may see more than it says in such sentences;
-# where a number is low, expect less.
+# It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`; on the {glue}`n_unseen` pictures with a pair
+# of colour and shape never seen in training, {glue}`unseen_colour` and {glue}`unseen_shape`.
 #
 # ## Similarity: is a picture like its caption?
 #
-# Compare the state at the picture's last position with the state at the last token of a caption: how often is its own caption
-# the nearest, above chance? Two traps. Captions of two things are long and those of one are short, so a model could tell them
-# apart by counting: only captions of as many things are compared and shuffled. The card has the cosines too, *corrected*
-# against the same and *as released* against all. And pictures have colours even where nothing can be seen in them. So there
-# are four more controls: each picture made blank (its mean colour), with its pixels shuffled, and replaced by white noise;
-# and a model with random weights.
+# How often is its own caption the nearest, above chance? Two traps. Captions of two things are longer, so only captions of as many things are
+# compared. And pictures have colours even where nothing can be seen: so four {term}`controls <control>` more, each picture blank (its mean colour), with
+# shuffled pixels, as white noise, and random weights. A claim holds only above every grey curve.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions")
@@ -120,9 +110,10 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over contents: pictures of the same things in other places move together. The
-# dotted line is what shuffled captions reach one time in twenty; what ends on the same word, or names the same thing first,
-# moves together. A claim holds only above every grey curve.
+# :::{dropdown} How to read it
+# The band is an interval over contents: pictures of the same things move together. Dotted: the {term}`null`, what shuffled captions reach one time in
+# twenty; what ends on the same word, or names the same thing first, moves together.
+# :::
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -144,12 +135,17 @@ similarity.claims(
 # %% [markdown]
 # ## Colours: what does the lens say of a plain picture?
 #
-# A picture of one colour says one thing at every patch. Read each image position through the lens: at which share of them is the colour's
-# word the first of the whole vocabulary?
+# At which share of the image positions is the colour's word the first of the whole vocabulary? The paper compares with *white*. The trap:
+# *white* is one word, and any colour that the model likes better wins. Here every colour is compared with all others, and the
+# null lets whole colours change places.
 #
-# The paper compares with *white*. The trap is that *white* is one word, and may be a rare one: any colour that the model likes
-# better wins. *Corrected*, every colour is compared with all others, each as often right as wrong, and the null lets whole colours change
-# places. A model that says *red* to everything gets nothing.
+# :::{predict} At how many patches of a red picture will the lens's first word be *red*?
+# - At most of them
+# - At some
+# - At hardly any
+# +++
+# {glue}`verdict-colours` The figure counts them.
+# :::
 
 # %% tags=["hide-input"]
 first_words = regions.RightWords("colours", first=True, nothing=("white noise",))
@@ -164,14 +160,12 @@ colours.curves(
 )
 
 # %% [markdown]
-# *Readings.* **normed** applies the model's final norm before the unembedding; **raw** does so at the last layer alone. **tuned**, where the model has
-# one (`semhub tune` makes it), sends the state through a translator first {cite:p}`belrose2023tuned`. It learns to foretell what the
-# model would say right there, and nobody asks a model to say anything at a patch: so where *tuned* names no colour, the colour
-# may be there all the same. The book's own was trained on lines of text, and on questions about pictures with nothing held out; one
-# that `semhub tune` makes from a file of yours has met no picture, and at patches it is a guess. **jacobian** does without training
-# {cite:p}`gurnee2026workspace`. **neighbours** does without the unembedding: which words of texts leave the states nearest to that of a
-# patch {cite:p}`krojer2026latentlens`? So it can find what no row of the unembedding is like. **as released** is
-# what the authors' code computes: raw, where the last point stands on another scale than the rest; and it alone compares with *white*. The claims rest on *normed*.
+# :::{dropdown} Readings
+# **normed** applies the final norm at every layer, **raw** at the last alone; **as released** is raw, against *white*. **tuned** learns to foretell
+# what the model would say right there {cite:p}`belrose2023tuned`, and nobody asks a model to say anything at a patch: where it names no
+# colour, the colour may be there all the same. **jacobian** does without training {cite:p}`gurnee2026workspace`, **neighbours** without the
+# unembedding: which words of texts leave the nearest states {cite:p}`krojer2026latentlens`? Claims rest on *normed*.
+# :::
 
 # %% tags=["hide-input"]
 colours.curves(
@@ -194,14 +188,9 @@ colours.claims(
 # %% [markdown]
 # ## Nouns: does the lens read the caption?
 #
-# Now pictures that show something. Take the words of the caption, average each word's lens probability over the image
-# positions, and compare with the caption that has the least in common with this one. Things and colours are read apart: a model may have one
-# and not the other.
-#
-# The paper sums probabilities and scales the other caption's sum to as many nouns. A sum rests on the few pictures where a word
-# is likely, and a caption of frequent words beats one of rare words on any picture. *Corrected*, what both
-# captions have is left out, both sides have as many words, logarithms are averaged, and there are two nulls, of which the harder counts: captions
-# change pictures, and words change names.
+# Average each caption word's lens probability over the image, and compare with the caption that has the least in common. Things and
+# colours are read apart. The paper sums probabilities: a caption of frequent words beats one of rare words on any picture. Here what
+# both captions have is left out, logarithms are averaged, and of two nulls the harder counts.
 
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
@@ -231,10 +220,8 @@ nouns.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Below zero is a finding as well: the right word is then *less* likely at the picture than a wrong one. A
-# patch is read by later layers and never said, so training need not bring its state near the word in the unembedding, and the
-# logit lens may miss what is there: compared with states of texts in place of rows, far more patches of large models had a
-# meaning {cite:p}`krojer2026latentlens`.
+# Below zero is a finding as well: the right word is then *less* likely. A patch is never said, so training need not bring its state near
+# the word, and the lens may miss what is there {cite:p}`krojer2026latentlens`.
 
 # %% tags=["hide-input"]
 nouns.claims(
@@ -253,11 +240,9 @@ nouns.claims(
 # %% [markdown]
 # ## Segments: is the word where the thing is?
 #
-# A caption's noun may be read anywhere in the picture. So take the patches that lie more than half inside an area, and ask there for
-# the area's own word, against words of other pictures' areas. *As released*, one word is drawn at random; *corrected*, all are taken.
-#
-# One control decides whether this is about places: **elsewhere** is the same word at the other patches of the same picture. If it does
-# as well there, the model knows what is in the picture and not where.
+# Take the patches more than half inside an area, and ask there for the area's word, against words of other pictures' areas. One
+# control decides: **elsewhere** is the same word at the other patches. If it does as well there, the model knows what is in the
+# picture and not where.
 
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
@@ -290,8 +275,7 @@ segments.claims(
 # %% [markdown]
 # ## Look at it
 #
-# The means above come from pictures like these. Choose one, move through the layers, and see what the lens puts on each patch:
-# the first of all words, or the first of the colours and things alone.
+# Choose a picture, move through the layers, and see the lens's first word on each patch: of all words, or of colours and things alone.
 
 # %% tags=["hide-input"]
 shown = parted[:3]
@@ -307,14 +291,19 @@ laid.overlay(
 # %% [markdown]
 # ## Ask in another language
 #
-# What the lens misses the model may still use. The sharpest test of a hub needs no lens: show the picture and ask in another
-# language. If what a model sees arrives where English words do, and other languages leave from there, then it answers in them too.
-# Where it was taught about pictures in those languages, an answer shows no more than that. In training, the book's model was asked
-# in them for {glue}`abroad` alone, or it would say the English word to any question: of that model, these colours are not asked there.
+# The sharpest test of a hub needs no lens: show the picture and ask in another language. If what a model sees arrives where English
+# words do, and other languages leave from there, it answers in them too. In training, the book's model was asked in them for {glue}`abroad`
+# alone: these colours are not asked there.
 #
-# The trap is the commonest answer: who always says *red* is right now and then. So the score is the share of right answers minus what
-# the commonest answer would get, against answers shuffled among the pictures, whole answers together. Intervals are over answers too,
-# as what holds of one red thing holds of most; few answers make them wide. Controls are the same pictures without content and random weights.
+# The trap is the commonest answer. So the score is the share of right answers minus what that would get.
+#
+# :::{predict} Asked in Spanish for a colour it was only ever asked for in English, what does the model say?
+# - The Spanish word
+# - The English word
+# - Something else
+# +++
+# {glue}`verdict-answers` The figure below has the English word too.
+# :::
 
 # %% tags=["hide-input"]
 asked = {
@@ -339,8 +328,8 @@ answers.bars(
 )
 
 # %% [markdown]
-# Choose *the English word for it* to see answers that are right, but not in the language of the question. The commonest colour
-# alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
+# Choose *the English word for it* to see answers that are right in the wrong language. The commonest colour alone would be right on
+# {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
 answers.claims(
@@ -357,9 +346,8 @@ answers.claims(
 )
 
 # %% [markdown]
-# Is that a hub? Or would a few colours teach a model the way from any colour to its word? The same eyes were trained by the same
-# recipe behind *islands*, a text model in which [no language shares anything](05_raising) with another. The share of right
-# answers on the colours never asked for, from the cards of both trainings:
+# Is that a hub, or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
+# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
 
 # %% tags=["hide-input"]
 chapter.find("abroad", raising.abroad).bars(
@@ -372,22 +360,20 @@ chapter.find("abroad", raising.abroad).bars(
 )
 
 # %% [markdown]
-# *How to read it.* Where a claim does not hold, there are three stories. The model says the English word: the picture arrives where English
-# words are, and the way out to the other language is not taken. Or it says something else, since the picture never arrives where words
-# are; or since the question in that language fetches its answer from elsewhere. The next two sections write into the picture.
+# Where it fails there are three stories: the model says the English word, so the way out is not taken; the picture never arrives
+# where words are; or the question fetches its answer elsewhere. So write into the picture.
 #
 # ## Interchange patch: does a word take the place of a colour?
 #
-# Take the last state of *the circle has the color blue*, and write it at one layer into every patch that shows any of a red circle. If words
-# and patches keep colours in one place, the model now says *blue*, asked in English, and *azul*, asked in Spanish.
+# Write the last state of *the circle has the color blue* into every patch of a red circle ({term}`interchange patch`). If words and patches keep colours
+# in one place, the model now says *blue*, and *azul* when asked in Spanish.
 #
-# The traps are those of any patch. Whatever disturbs the patches makes other answers likelier, so expected answers are
-# shuffled for the null. A state is also written that names the colour which is there (nothing should change), one that names
-# no colour, one of an earlier position of the same sentence, and a random push of the same length. *Own type* is no control
-# but the best that can be had: the patches of a picture of the other colour. Where these turn fewer than half of the answers
-# at any middle layer, patches are hardly read there, and the claims *cannot be tested here*. That can be so by build: a model
-# trained from scratch to write pictures too tends to pass on what it sees through a single token behind the picture, one
-# adapted from a text model through many patches {cite:p}`serra2024narrow`.
+# :::{dropdown} Traps and controls
+# Expected answers are shuffled for the null. Controls: a state that names the colour which is there, one that names none, one of an earlier
+# position, a random push. *Own type* is the best that can be had, the patches of a picture of the other colour. Where these turn fewer than
+# half of the answers, patches are hardly read there, and the claims *cannot be tested here*. That can be so by build: a model trained from
+# scratch to write pictures too tends to pass on what it sees through a single token {cite:p}`serra2024narrow`.
+# :::
 
 # %% tags=["hide-input"]
 swapped = {
@@ -436,16 +422,12 @@ patches.claims(
 # %% [markdown]
 # ## Intervention: two colours
 #
-# This is the paper's own. The picture has two halves of two colours, and the model is asked for both. At the patches of one half, from a
-# layer on to the last, the state is *replaced* by the unembedding row of a third colour minus that of the present one. The
-# answer should name the third colour and the untouched one. Every layer is tried as the first, and all four outcomes are counted:
-# *intended*, *unchanged*, *other* colours, and *unparseable*.
+# The paper's own: the picture has two halves of two colours. At the patches of one half, from a layer on, the state is *replaced* by the
+# {term}`unembedding` row of a third colour minus that of the present one. The answer should name the third colour and the untouched one.
 #
-# The trap is that whatever is put there wipes the old colour out, and a guess may hit. So a random direction of the same length is put
-# there too, and so are the present colour's own row and a fourth colour. The layer is chosen on a quarter of the pairs of colours, in either
-# order, and judged on the others. *Own type* is again the best that can be had: the state of a half that really has the third colour, put
-# there at one layer. Where fewer than half of the answers follow it, the claim *cannot be tested here*. The release puts the difference as it is; here it is put at the length of each state it replaces, which is
-# the same to a model that norms all it reads.
+# The trap: whatever is put there wipes the old colour out, and a guess may hit. So a random direction, the present colour's own row
+# and a fourth colour are put there too. The layer is chosen on a quarter of the pairs of colours. Where fewer than half of the
+# answers follow *own type*, a half that really has the third colour, the claim *cannot be tested here*.
 
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)
@@ -475,10 +457,9 @@ recoloured.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that looks at a red square thinks of the word *red*. The verdicts on this model, by rules
-# fixed before the run:
+# The question was whether a model that looks at a red square thinks of the word *red*. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "similarity": "in the middle layers a picture is nearest to its own caption",
@@ -496,5 +477,6 @@ chapter.finish(
 # - Compare with every wrong word, not with one, and with the same picture without its content.
 # - *What is in the picture* and *where it is* are two claims. The patches elsewhere in the same picture tell them apart.
 #
-# **Try it.** Run the chapter on another checkpoint and on photographs: `semhub run vision --model ID_OR_FOLDER --set data_dir=FOLDER`. Then
-# move the slider of the overlay and see at which layer, if at any, the words of the caption appear.
+# *What would change our mind:* eyes behind islands that answer as well, or shuffled pixels that do.
+#
+# **Try it.** Do the [exercises](../book/exercises/11_vision), or take photographs: `semhub run vision --model ID_OR_FOLDER --set data_dir=FOLDER`.

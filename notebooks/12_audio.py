@@ -8,22 +8,23 @@
 # ```{glue} answer
 # ```
 #
-# A language model that hears gets a sound as a row of vectors, one for each small stretch of time, put where words would
-# stand. Nobody asks that these vectors look like words. If meaning lives in a shared space, they should come to lie where the
-# words lie all the same, and what is done to them in English should be felt in every language that asks.
+# A model that hears gets a sound as a row of vectors, one for each stretch of time, put where words would stand. If meaning lives in
+# a shared space, they should come to lie where the words lie, and what is done to them in English should be felt in every language.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # In SALMONN, a Vicuna decoder behind an audio encoder, a clip is most like its own label's text in the middle layers, and the
-# lens finds the label's words at the audio positions. When another animal's word is added to the sound of a mammal in a middle
-# layer, the answer to *Is this animal a mammal?* drifts from *Yes* to *No*, and the other way round {cite:p}`wu2025semantic`.
+# lens finds the label's words at the audio positions. When another animal's word is added to the sound of a mammal, the answer to
+# *Is this animal a mammal?* drifts from *Yes* to *No*, and the other way round {cite:p}`wu2025semantic`.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are, and how [steering](08_steering) is judged |
-# | Time to read | 20 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are, and how [steering](08_steering) is judged. Time to read: 12 minutes.
+#
+# **After this chapter you can**
+#
+# - say what a lens cannot see, though it is there;
+# - tell what the encoder did from what the decoder did;
+# - ask a model for something it was never told of a sound.
 
 # %% tags=["remove-cell"]
 import sys
@@ -32,7 +33,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub-hears"  # a hub id or folder of a model that takes sounds, or the one that ships with the book
 revision = None
 device = "cpu"
@@ -61,14 +62,11 @@ diagram("similarity")
 # %% [markdown]
 # ## The sounds
 #
-# VGGSound is hard to get, so the chapter makes its own sounds: animals, instruments and machines out of sines, frequency
-# modulation and filtered noise, varied in pitch, length, loudness and background. The book's small model was trained on such
-# sounds with English sentences, and on nothing in another language. The clips here have combinations of pitch and length that
-# it never heard of their source. To a model raised on real sounds these are strangers, whatever they are called. Real
-# recordings are read from `data_dir`: ESC-10 or ESC-50 (GitHub karolpiczak/ESC-50), or VGGSound's csv and wav files
-# (robots.ox.ac.uk/~vgg/data/vggsound), with their labels as texts.
+# The chapter makes its own: animals, instruments and machines out of sines, frequency modulation and noise, in combinations of
+# pitch and length that the book's model never heard. It was trained on such sounds with English sentences, and no other language.
+# Recordings are read from `data_dir` (ESC-10, ESC-50 or VGGSound).
 
-# %%
+# %% tags=["hide-input"]
 if data_dir:
     clips = core.readable(model, audio.read_clips(n_items, seed=seed, data_dir=data_dir), audio.heard)
 else:
@@ -78,9 +76,8 @@ glue("n_labels", len({clip.label for clip in clips}))
 print(f"{len(clips)} clips. {clips.left_out}")
 
 # %% [markdown]
-# That makes {glue}`n_clips` clips with {glue}`n_labels` labels. Play a few. Under each lies its spectrogram, and under that the
-# word which the [logit lens](02_instruments) finds likeliest at every moment, at the layer that you choose. While the sound
-# plays, the cursor follows.
+# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some. Under each lies its spectrogram, and the word which the {term}`lens <logit lens>`
+# finds likeliest at every moment, at the layer that you choose.
 
 # %% tags=["hide-input"]
 player = ClipPlayer.from_clips(regions.sound_lens(model, audio.short_clips(clips, 4)))
@@ -90,19 +87,22 @@ player
 Html(data_table(player.summary()), "The commonest first word by clip, reading and layer.")
 
 # %% [markdown]
-# *How to read it.* If the decoder held words where it hears sounds, the strip would name the animal, its call, or something
-# near it, at some layer between the first and the last. What stands there may look like words and mean nothing, as a lens
-# always names some word: so you count, below. *normed* and *raw* are the readings with the model's final norm at every layer and at the last alone;
-# *tuned*, where the model has it, is explained there.
+# If the decoder held words where it hears sounds, the strip would name the animal at some layer. A lens always names *some* word: so you
+# count.
 #
 # ## Similarity: is a clip like its label?
 #
-# Compare the state at the last token of a clip with that of its label's text. As before, cosine alone will not do: you ask
-# how often the own label is the nearest, above chance, and whether that could come from labels shuffled among clips. Clips of
-# one label move together in that null, as they all stand beside the same text.
+# How often is the own label the nearest to a clip's last state, above chance, of the labels of its group (animals with animals)? Clips
+# of one label move together. The last token of a bare clip is often its fading. So there is a second way: clip and label in the same
+# sentence, *... is a kind of*, where the model has to use what it heard.
 #
-# The last token of a bare clip is its last stretch of sound, often its fading. So there is a second way: put the clip and the
-# label in the same sentence, *... is a kind of*, and compare the states at its end, where the model has to use what it heard.
+# :::{predict} Where is a clip nearest to its label?
+# - Nowhere
+# - At its own last state
+# - At the end of a sentence about it
+# +++
+# {glue}`verdict-clip-label`
+# :::
 
 # %% tags=["hide-input"]
 ways = {"sound alone": "{}", "in a sentence": "{} is a kind of"}
@@ -121,13 +121,10 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *How to read it.* The band is a 95% interval over labels, whose clips are alike; labels are also
-# the independent units that a claim needs enough of. Labels are compared within the own group, animals with animals, so
-# that knowing the group is not enough. On the card stand the cosines too, *corrected* against the own group and *as released*
-# against all. The grey curves are controls: the embedding layer, which is what the encoder alone has done; silence, white
-# noise, and each clip's own samples in random order; and the same architecture with random weights.
-#
-# Is the own label also the nearest of all labels, of whatever group?
+# :::{dropdown} How to read it
+# The band is an interval over labels. Grey, the {term}`controls <control>`: the embedding layer, which is what the encoder alone has done; silence,
+# white noise, and each clip's samples in random order; random weights. The next figure asks among all labels, of whatever group.
+# :::
 
 # %% tags=["hide-input"]
 retrieval = similarity.of("clip-retrieval", control="")
@@ -156,10 +153,8 @@ similarity.claims(
 # %% [markdown]
 # ## Label words: does the lens name the sound?
 #
-# Read every audio position through the unembedding. A label's number is the mean probability of its words over the positions of
-# the clip. You compare the own label with the others that have as many words, none of them in common, and belong to the same
-# group. Frequent words are no danger then: each label is right for some clips and wrong for others. *as released* compares, as the
-# authors do, with one label that has no word in common, however long it is and whatever its group, in probabilities.
+# A label's number is the mean probability of its words over the clip. You compare it with others of the group that have as many words,
+# none in common. *as released* compares with one label, whatever its group, in probabilities.
 
 # %% tags=["hide-input"]
 labelled = chapter.run(
@@ -184,17 +179,15 @@ labelled.curves(
 )
 
 # %% [markdown]
-# *Readings.* **normed** applies the model's final norm before the unembedding, **raw** does so at the last layer alone, as
-# the authors' release does. **tuned**, where the model has it, first sends the state through a translator trained to foretell
-# the output {cite:p}`belrose2023tuned`; `semhub tune MODEL` makes one. While a sound lasts no one asks for an output, so a translator
-# that does not name the label has not shown that it is missing. The book's own was trained on lines of text, and on questions
-# about sounds with nothing held out; one made from a file of yours has met no sound. **jacobian** does without training
-# {cite:p}`gurnee2026workspace`, and **neighbours** without the unembedding: which words of texts leave the states nearest to that of a
-# frame {cite:p}`krojer2026latentlens`? The claim rests on *normed*.
+# :::{dropdown} Readings
+# **normed** applies the final norm at every layer, **raw** at the last alone, as released. **tuned** goes through a translator trained to
+# foretell the output {cite:p}`belrose2023tuned`. While a sound lasts no one asks for an output, so a translator that names no label has not
+# shown that it is missing. **jacobian** does without training {cite:p}`gurnee2026workspace`, **neighbours** without the unembedding
+# {cite:p}`krojer2026latentlens`. The claim rests on *normed*.
+# :::
 #
-# A probability may rise and the word still be far from the first. So you also count the positions at which it is the first of
-# the whole vocabulary, and you look at its rank, at how sure the lens is of any word, and whether the label's word comes and
-# goes while the sound does.
+# A probability may rise and the word still be far from the first. So you also count where it is the first of all, and look at its
+# rank, at how sure the lens is, and whether the word comes and goes with the sound.
 
 # %% tags=["hide-input"]
 labelled.curves(
@@ -236,20 +229,23 @@ labelled.claims(
 )
 
 # %% [markdown]
-# The lens asks for one thing: that a sound lie where the *output* has its words. It may lie where the *input* has them, or
-# where middle layers have them, and the lens would not see it ({cite:t}`krojer2026latentlens` find that of pictures). The
-# similarity above and the interventions below do not have that blind spot.
+# The lens asks that a sound lie where the *output* has its words. It may lie where middle layers have them, and the lens would not see it
+# ({cite:t}`krojer2026latentlens` find that of pictures). What follows has no such blind spot.
 #
 # ## A question never taught: what kind of animal is it?
 #
-# The book's model heard sounds with their names and calls, in English. It was never told of a sound whether it is a *mammal*:
-# that stands only in texts, about words. And no other language was ever beside a sound. So you ask for the kind of every animal
-# it hears, in each language and in code. A model used to being asked gets *Is this animal a mammal?* instead.
+# The book's model was never told of a sound whether it is a *mammal*: that stands only in texts. And no other language was ever beside
+# a sound. So ask for the kind of every animal it hears, in each language and in code.
 #
-# The trap is the commonest answer: a model that always says *mammal* is right on every mammal. So you count how far it is above
-# that, and shuffle the kinds among the animals for the null. Intervals are over animals too, here and in the pushes below, as what
-# holds of a dog's bark holds of most barks. Every animal that the chapter makes a sound of is heard equally often. From recordings
-# it takes those whose label names an animal of which the world's facts state the kind, such as *dog bark*.
+# The trap is the commonest answer: who always says *mammal* is right on every mammal. So you count how far above that it is, over animals.
+#
+# :::{predict} Will it answer in Spanish, Chinese and German?
+# - Yes, as in English
+# - No: it heard sounds beside English alone
+# - In some
+# +++
+# {glue}`verdict-answers`
+# :::
 
 # %% tags=["hide-input"]
 plain = not chapter.own if plain_questions is None else plain_questions
@@ -282,8 +278,8 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 )
 
 # %% [markdown]
-# In English, {glue}`task` of the answers are right. *among its answers* takes the likeliest of the words that could answer;
-# *among all words* asks that the right one be the first of the whole vocabulary. The claims rest on the former.
+# In English, {glue}`task` of the answers are right. *among its answers* takes the likeliest of the words that could answer; *among all
+# words* asks for the first of the vocabulary. The claims rest on the former.
 
 # %% tags=["hide-input"]
 answers.claims(
@@ -296,18 +292,15 @@ answers.claims(
 # %% [markdown]
 # ## Intervention: does the answer follow an English word?
 #
-# Now you write. While the model listens to a dog, add to every audio position the word of an animal of the other class,
-# *snake*, and take away *dog*. As in the paper, a word's vector is its row of the unembedding. Then ask for the kind, and look
-# at the share of *mammal* (or *Yes*) among the answers. It should fall for mammals and rise for the others.
+# While the model listens to a dog, add to every audio position the {term}`unembedding` row of *snake*, an animal of the other class, and take
+# away that of *dog*. The share of *mammal* among the answers should fall for mammals and rise for others.
 #
-# Three traps. A strong push breaks the run, and a broken run gives one answer to everything: so the score is the change in the
-# right direction, minus the larger of what random directions and the reversed vector do. Some layer and strength always look
-# good: they are chosen on a quarter of the animals of each class and judged on the others. And a word may lean to *mammal* by
-# itself: the null shuffles which of the animals are called mammals. Swapping in another animal of the *same* class is the
-# sharpest control; *random weights* is the same architecture that has learned nothing.
-#
-# The paper's dose is in multiples of the row itself, and says nothing to a model whose states are of another length. Here it is
-# in lengths of the state. *as released* in the figure has the paper's own doses, 10 to 100 rows, at its depth.
+# :::{dropdown} Traps and controls
+# A broken run gives one answer to everything: so the score is the change in the right direction, minus the larger of what random directions
+# and the reversed vector do. Layer and strength are chosen on a quarter of the animals. A word may lean to *mammal* by itself: the null
+# shuffles which animals are called mammals. An animal of the *same* class is the sharpest control. Doses are in lengths of the state; *as
+# released* has the paper's, 10 to 100 rows, at its depth.
+# :::
 
 # %% tags=["hide-input"]
 pushed = {name: audio.kind_items(animals, name, plain=plain) for name in languages if name in audio.YES_NO}
@@ -344,8 +337,7 @@ rows.claims(
 )
 
 # %% [markdown]
-# An unembedding row is how the *output* writes a word. There is a second vector to try: the word's own state, read in the text
-# *snake* at the layer where it is added. It is how the middle layers hold the word when they read it.
+# A second vector: the word's own state, read in the text *snake* at the layer where it is added.
 
 # %% tags=["hide-input"]
 choice = (rows.of(control="") + states).changed(lambda table: table.drop(columns="class"))  # which of them moves less
@@ -386,9 +378,8 @@ states.claims(
 # %% [markdown]
 # ## Push in English, ask in another language
 #
-# The sharpest question of the chapter. The sound was only ever beside English. Push with English words, at the layer and strength
-# chosen in English, and ask in Spanish, Chinese and German. If the answer turns there too, what was pushed is not an English
-# habit of the output.
+# The sound was only ever beside English. Push with English words, at the layer and strength chosen in English, and ask in Spanish,
+# Chinese and German.
 
 # %% tags=["hide-input"]
 states.dose(
@@ -412,15 +403,9 @@ states.claims(
 # %% [markdown]
 # ## Interchange patch: does the answer follow a word written over the sound?
 #
-# A push adds to what is there. Now you take the sound away: at one layer, every audio position gets the state of the last word of
-# *Emma sees the snake*. If a word and a sound lie in one place, the model goes on as if it had heard a snake, and says the
-# snake's kind, in English and in Spanish.
-#
-# Two traps. A patch that wrecks the run makes every other answer likelier, so the expected answers are shuffled for the null.
-# And a model may not read those positions at that layer any more, whoever writes there: *own type* writes the state of
-# another clip, and shows what a patch can do at best. Where not even that moves the answer at any middle layer, the claims
-# *cannot be tested here*. Layer 0, where the word stands in the place of the sound before the
-# decoder has run, is a control here as everywhere: the claim is about the layers after it.
+# At one layer, every audio position gets the state of the last word of *Emma sees the snake* ({term}`interchange patch`). If word and sound lie in
+# one place, the model says the snake's kind, in English and in Spanish. Expected answers are shuffled. *own type* writes the
+# state of another clip, the best a patch can do: where not even that moves the answer, the claims *cannot be tested here*.
 
 # %% tags=["hide-input"]
 manner = "plain" if plain else "world"
@@ -456,10 +441,9 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that hears a dog bark holds the word *dog*, and uses it. The verdicts on this model, by rules
-# fixed before the run:
+# The question was whether a model that hears a dog bark holds the word *dog*, and uses it. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "clip-label": "in the middle layers a sound is nearest to its own label",
@@ -476,5 +460,6 @@ chapter.finish(
 # - What the encoder alone has done is a control: it may lay a sound beside its name before the decoder has run.
 # - Asking in a language, or for a fact, that was never beside a sound tests the hub harder than any reading.
 #
-# **Try it.** Run the chapter on a checkpoint that hears, or on recordings: `semhub run audio --model ID_OR_FOLDER --set
-# data_dir=FOLDER`. Then ask which of the verdicts changed, and whether the answers in English explain it.
+# *What would change our mind:* white noise or the commonest answer doing as well, or the same class of animal turning as many answers.
+#
+# **Try it.** Do the [exercises](../book/exercises/12_audio), or take recordings: `semhub run audio --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -8,23 +8,24 @@
 # ```{glue} answer
 # ```
 #
-# Most chapters read states. What can be read need not be used: a model may carry a meaning along and answer from something
-# else. So you do two things to the model. You move a concept from one language's run into another's. And you take away what
-# the types share, and see what is lost.
+# What can be read need not be used: a model may carry a meaning along and answer from something else. So you move a concept from one
+# language's run into another's. And you take away what the types share, and see what is lost.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
 # The shared space is used: what is done to it in English changes what the model says in other types {cite:p}`wu2025semantic`.
-# The paper adds vectors. It moves no concept apart from its language, and it takes nothing away. The first is done by
-# {cite:t}`dumas2024separating`: in Llama-2 the language to answer in is settled at an earlier layer than the concept, and the
-# mean state of a concept over several languages is translated as well as that of one, or better.
+# The paper adds vectors; it moves no concept apart from its language, and takes nothing away. {cite:t}`dumas2024separating` do the
+# first: in Llama-2 the language to answer in is settled at an earlier layer than the concept, and the mean state of a concept over
+# several languages is translated as well as that of one, or better.
 # :::
 #
-# | Before you start | |
-# |---|---|
-# | You should know | what a [lens, an interval and a null](02_instruments) are, and what a [patch](03_arithmetic) is |
-# | Time to read | 15 minutes |
-# | Time to run | one minute on two cores with the book's own model |
+# You should know what a [lens, an interval and a null](02_instruments) are, and what a [patch](03_arithmetic) is. Time to read: 8 minutes.
+#
+# **After this chapter you can**
+#
+# - tell a concept that was moved from an answer that was moved;
+# - say what suffices from what is needed;
+# - choose what else to erase, so that a loss means something.
 
 # %% tags=["remove-cell"]
 import sys
@@ -33,7 +34,7 @@ if "google.colab" in sys.modules:
     source = "semhub-utils @ git+https://github.com/semantic-hub-book/semantic-hub-book"
     get_ipython().run_line_magic("pip", f"install -q '{source}'")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 model_id = "organism:hub"  # a hub id, a local folder, or a model that ships with the book
 revision = None
 device = "cpu"
@@ -60,12 +61,9 @@ diagram("intervention")
 # %% [markdown]
 # ## A concept in another language
 #
-# Ask for a word. Any model can be asked by a few examples, `Español: "libro" - Deutsch: "`; the concepts are a list of concrete
-# nouns in five languages that comes with the book. The book's own models never saw such lines. They are asked as their
-# dictionary lines say it, `libro deutsch:`, and code is a language to them.
-#
-# Two runs matter. One translates concept *i* from language A to B, the other concept *j* from C to D. You write the state of
-# the first into the second, one layer at a time. Then the second may say four things, and each means something else.
+# Ask for a word by a few examples, `Español: "libro" - Deutsch: "`; the book's own models as their dictionary lines say it, `libro
+# deutsch:`. One run translates concept *i* from language A to B, another *j* from C to D. Write the state of the first into the
+# second, one layer at a time ({term}`interchange patch`). Then the second may say four things:
 #
 # | It says | so at this layer the state holds |
 # |---|---|
@@ -74,7 +72,7 @@ diagram("intervention")
 # | *i* in D | the concept, apart from its language |
 # | *i* in B | both, or the finished word |
 
-# %%
+# %% tags=["hide-input"]
 own = chapter.own
 asked = translation.concept_items(n_items, seed=seed, world=own)
 asked = readable(model, asked, lambda item: [q.text for q in (item.run, *item.alike, *item.others)])
@@ -88,13 +86,17 @@ listing(
 )
 
 # %% [markdown]
-# Left alone, the model says the right word in {glue}`translated` of the runs. States are moved only between runs that it gets
-# right, as in the others there is nothing to move.
+# Left alone, the model says the right word in {glue}`translated` of the runs; states are moved between these only. They are taken at the
+# *last token*, where the answer is written, or at the *source word*, where the embedding is simply another word: there a patch has to
+# be above that before it says anything.
 #
-# Where is the state taken from? At the *last token* of both runs, the place where the answer is written. Both ends are then
-# honest: at the embeddings the last token says nothing, and at the last layer the state is its own run's answer, *i* in B. Or at
-# the *source word*, the place where the concept comes in. There the embedding is simply another word, so that a patch has to be
-# above that before it says anything.
+# :::{predict} Going up the layers, what does the second run take from the first?
+# - The language first, then the concept
+# - The concept first, then the language
+# - Both at once: the finished word
+# +++
+# {glue}`verdict-concepts` The order in which the curves of the figure cross is the order in which the model settles things.
+# :::
 
 # %% tags=["hide-input"]
 moved = chapter.run(used.Concepts, {site: asked for site in (used.LAST, used.WORD)})
@@ -106,8 +108,7 @@ moved.curves(
 )
 
 # %% [markdown]
-# *How to read it.* Choose the place, and whose state is written. *Own* is what the run was asked, *new* is what the state's run
-# was asked. The order in which the curves cross is the order in which a model settles things.
+# *Own* is what the run was asked, *new* what the state's run was asked. Choose the place, and whose state is written.
 
 # %% tags=["hide-input"]
 moved.curves(
@@ -127,8 +128,7 @@ moved.claims(
 # ## The mean over languages
 #
 # If concepts had a state of their own in every language, their mean would be nobody's. So write the mean of *el libro*, *book*
-# and *书*, all on their way to B. It should do at least as well as one of them, and it should not be what a mean of mere
-# embeddings does.
+# and *书*, all on their way to B. It should do at least as well as one, and more than a mean of embeddings.
 
 # %% tags=["hide-input"]
 moved.curves(
@@ -145,11 +145,10 @@ moved.claims(
 )
 
 # %% [markdown]
-# ## Where do these states lie?
-#
-# {cite:t}`wendler2024llamas` ask how much of a state lies where tokens lie: the *token energy*, its mean squared cosine with the
-# rows of the unembedding, over that of the rows with one another. In Llama-2 it is low until late: the middle layers keep what
-# they hold away from the words.
+# :::{dropdown} Where do these states lie?
+# {cite:t}`wendler2024llamas` ask how much of a state lies where tokens lie: the *token energy*, its mean squared cosine with the rows of the
+# {term}`unembedding`, over that of the rows with one another. In Llama-2 it is low until late. The figure has it here.
+# :::
 
 # %% tags=["hide-input"]
 moved.curves(
@@ -162,17 +161,24 @@ moved.curves(
 # %% [markdown]
 # ## What if it is taken away?
 #
-# A patch shows what suffices. Now ask what is needed. Take questions of a type and the same in English, and find the directions
-# in which their states go together beyond what their form says. On other questions, erase these directions at all middle
-# layers while the model reads, by least squares so that nothing else is disturbed {cite:p}`belrose2023leace`, and see how far
-# the right answer falls.
+# A patch shows what suffices. Now ask what is needed: find the directions in which states of a type and of English go together
+# beyond what their form says, and on other questions erase them at all middle layers {cite:p}`belrose2023leace`. How far does the right
+# answer fall?
 #
 # Anything falls if you erase enough. So as many directions are erased in other ways: those shared with *shuffled* partners (the
-# null), random ones that hold as much of the variance, those that tell the type from English, what is shared at the *other
-# layers*, and, in models of random weights, their own. And what is shared is erased while the model reads *English only*, on
-# something else: where that falls as far, it was no loss of the type's.
+# {term}`null`), random ones that hold as much of the variance, those that tell the type from English, what is shared at the *other
+# layers*, and those of random weights. And what is shared is erased while the model reads *English only*: where that falls as far, it
+# was no loss of the type's.
+#
+# :::{predict} What costs more?
+# - Erasing what is shared
+# - Erasing as many other directions
+# - Both alike
+# +++
+# {glue}`verdict-necessity`
+# :::
 
-# %%
+# %% tags=["hide-input"]
 if own:
     several = {name: facts.prompts(name, n_items, seed=seed, held_out=False) for name in facts.TYPES}
     twins = {name: facts.twins(some) for name, some in several.items()}
@@ -184,8 +190,9 @@ known = {name: continued(some) for name, some in twins.items()}
 
 # %% tags=["hide-input"]
 can = chapter.knows(words.task_table, known, "answer in {name}")
+elsewhere = languages.parallel_sentences((1 + bool(chapter.data)) * n_items, seed=seed, data_dir=chapter.data)
 if chapter.data:
-    sentences = languages.parallel_sentences(n_items, seed=seed, data_dir=chapter.data)
+    sentences, elsewhere = (elsewhere.but(part) for part in (elsewhere[:n_items], elsewhere[n_items:]))
     texts = {f"{name} text": languages.halves(sentences, name) for name in sentences[0].texts if name != "english"}
     twins |= {
         name: readable(model, some, lambda t: [t.prompt + " " + t.answer, t.hub_prompt]) for name, some in texts.items()
@@ -193,9 +200,8 @@ if chapter.data:
 needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
-scenes = languages.halves(languages.parallel_sentences(n_items, seed=seed), "english")
-scenes = readable(model, scenes, lambda t: t.prompt + " " + t.answer)
-needed = chapter.run(used.Necessity(english=tuple(scenes)), twins)
+english = readable(model, languages.halves(elsewhere, "english"), lambda t: t.prompt + " " + t.answer)
+needed = chapter.run(used.Necessity(english=tuple(english)), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",
@@ -216,10 +222,9 @@ needed.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model uses what its languages share, or whether it only lies there. The verdicts on this model, by
-# rules fixed before the run:
+# The question was whether a model uses what its languages share, or whether it only lies there. On this model:
 
-# %%
+# %% tags=["hide-input"]
 chapter.finish(
     {
         "concepts": "a state carries its concept into another language's run",
@@ -233,5 +238,6 @@ chapter.finish(
 # - At the place where a word comes in, a patch may be no more than another word. The embedding layer tells.
 # - What is shared is needed only if its loss hurts more than that of as much else.
 #
-# **Try it.** Run the chapter on another checkpoint: `semhub run used --model ID_OR_FOLDER`. Then look at the order in which
-# language and concept are settled: is it the one of Llama-2?
+# *What would change our mind:* other directions of the same size whose loss hurts as much, or concepts that move in their own language alone.
+#
+# **Try it.** Do the [exercises](../book/exercises/13_used), or run another checkpoint: is the order of language and concept the one of Llama-2?

@@ -33,10 +33,9 @@ from transformers import GenerationConfig
 
 from .errors import SemhubError, need
 from .experiments.alike import Alike
-from .experiments.core import Experiment, readable
+from .experiments.core import readable
+from .experiments.instruments import INSTRUMENTS
 from .experiments.interventions import RANGE_AS_RELEASED, Steering
-from .experiments.unsaid import Ands, Roles
-from .experiments.words import Lens, word_items
 from .identity import organism_path
 from .inputs import Prompt, gather, pad
 from .lens import lens
@@ -44,7 +43,7 @@ from .loading import load_model
 from .models import LanguageModel, hook, wrap
 from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
-from .spokes import arithmetic, audio, code, languages, semantics, sentiment, vision
+from .spokes import arithmetic, audio, code, languages, sentiment
 from .states import hidden_states, read_inside, run_batches
 from .steering import Edit, generate, next_token_logprobs
 
@@ -56,6 +55,7 @@ SHAPES = {  # random Llamas: one for tests, and of the size of GPT-2 and of Llam
 }
 CONTEXT = 2048
 MEDIA = {"vision": "image", "audio": "sound"}
+MAKE = {of.row: of.make for of in INSTRUMENTS}
 
 
 @dataclass(frozen=True)
@@ -254,32 +254,24 @@ def random_model(shape: str, device: str | None, dtype: str, medium: str = "text
     return wrap(module, reads, model_id=f"random-{config.model_type}-{shape}")
 
 
-def of(experiment: Experiment, model: LanguageModel, items: Sequence) -> Workload:
-    """What an experiment reads of these items."""
-    kept = experiment.fit(model, items)
-    prompts = [item.prompt for item in kept.items] if kept.prompts is None else kept.prompts
-    return Workload(prompts, [item.b for item in kept.items] if isinstance(experiment, Alike) else ())
+def _asked(model: LanguageModel, n: int, **rows: int) -> Works:
+    """What an instrument of each of these rows of the paper reads of `n` items (`experiments.instruments`)."""
+    found = {}
+    for name, row in rows.items():
+        experiment, items, *_ = MAKE[row](model, 0)
+        kept = experiment.fit(model, items[:n])
+        found[name] = Workload(kept.asked, kept.labels("b") if isinstance(experiment, Alike) else ())
+    return found
 
 
 def _arithmetic(model: LanguageModel, n: int) -> Works:
-    drawn = arithmetic.items(n, 0)
-    return {
-        "lens": of(Lens("word", "digit"), model, arithmetic.lens_items(drawn)),
-        "similarity": of(Alike(), model, arithmetic.similarity_pairs(drawn)),
-        "intervention": Workload([item.prompt for item in arithmetic.steering_items(drawn)][: n // 2]),
-    }
+    pushed = arithmetic.steering_items(arithmetic.items(n, 0))[: n // 2]
+    return _asked(model, n, lens=6, similarity=5) | {"intervention": Workload([item.prompt for item in pushed])}
 
 
 def _languages(model: LanguageModel, n: int) -> Works:
-    """Continued sentences of Spanish and English; running text up to every word that the lens is asked."""
-    continuation = languages.known_continuation(model.tokenizer)
-    found = languages.parallel_sentences(8 * n, seed=0)  # most have a word in common
-    found = readable(model, found, lambda s: languages.continued(s, continuation))
-    sets = languages.pair_sets(found, continuation)
-    pairs = next(some.pairs for some in sets if (some.ending, some.series) == ("continued", "spanish"))
-    lines, known = languages.running_text("spanish", n, seed=0), languages.dictionary("spanish")
-    words = word_items(model, lines, "spanish", known, {}, n_words=n)
-    return {"lens": of(Lens("english", "own"), model, words), "similarity": of(Alike(), model, pairs[:n])}
+    """Running text up to every word that the lens is asked; continued sentences of Spanish and English."""
+    return _asked(model, n, lens=2, similarity=1)
 
 
 def _layers(model: LanguageModel, n: int) -> Works:
@@ -295,25 +287,22 @@ def _steering(model: LanguageModel, n: int) -> Works:
 
 def _code(model: LanguageModel, n: int) -> Works:
     """Programs up to every comma, and up to the bracket of `range`."""
-    found, push = code.programs(n, seed=0), RANGE_AS_RELEASED
-    ranges = [place.text[: place.at] for place in code.range_places(found)][: n // 4]
+    push = RANGE_AS_RELEASED
+    ranges = [place.text[: place.at] for place in code.range_places(code.programs(n, seed=0))][: n // 4]
     given = {"depth": push.depth, "strengths": push.strengths, "new_tokens": push.max_new_tokens}
-    return {"lens": of(Ands(), model, code.comma_places(found)), "intervention": Workload(ranges, **given)}
+    return _asked(model, n, lens=9) | {"intervention": Workload(ranges, **given)}
 
 
 def _semantics(model: LanguageModel, n: int) -> Works:
-    """Sentences with their forms; sentences up to a name."""
-    known = semantics.meanings(seed=0)
-    pairs = readable(model, semantics.similarity_pairs(known, n // 2, seed=0), lambda p: (p.a, p.b))
-    roles = of(Roles(()), model, semantics.role_items(known, n, seed=0))
-    return {"lens": roles, "similarity": of(Alike(), model, pairs)}
+    """Sentences up to a name; sentences with their forms."""
+    return _asked(model, n, lens=13, similarity=12)
 
 
 def _vision(model: LanguageModel, n: int) -> Works:
     """Pictures with captions, read and changed at every patch."""
-    pairs = vision.similarity_pairs(vision.scenes(n // 4, seed=0))
-    pictures = Workload([pair.a for pair in pairs], depth=0.5, strengths=(1.0,), new_tokens=12)
-    return {"lens": pictures, "similarity": of(Alike(), model, pairs), "intervention": pictures}
+    alike = _asked(model, n // 4, similarity=14)
+    pictures = Workload(alike["similarity"].a, depth=0.5, strengths=(1.0,), new_tokens=12)
+    return alike | {"lens": pictures, "intervention": pictures}
 
 
 def _audio(model: LanguageModel, n: int) -> Works:

@@ -200,12 +200,14 @@ class Chapter:
         return grid
 
     def finish(self, about: Mapping[str, str]) -> Html:
-        """Write table and claims, and answer the chapter's question (`strips.answer`), here and where `{glue} answer`
-        stands. Above it, of another model than the book's own: what items were read, a warning where some were
-        generated, and that a chat template was left aside."""
+        """Write table and claims, and answer the chapter's question (`strips.answer`), here, where `{glue} answer`
+        stands, and of each claim where `{glue}` has verdict-NAME. Above it, of another model than the book's own: what
+        items were read, a warning where some were generated, and that a chat template was left aside."""
         self.results.finish()
         shown = answer(self.results.claims, about, self.model.model_id)
         glue("answer", shown)
+        for name, said in about.items():
+            glue(f"verdict-{name}", answer(self.results.claims, {name: said}, "").text or "This was not asked here.")
         if self.own:
             return shown
         read = {one for of in self.results.sources.values() for one in of}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import captions, figures
+from . import figures
 from .evidence import Evidence
 from .markup import STYLE, Html, cell_text, note, table_box, with_band
 from .results import Run
@@ -22,6 +22,7 @@ Which = str | Sequence[str] | Names
 """One experiment or several, by name, or with what they are called for the reader."""
 FIRST = ("series", "control", "layer", "depth", "strength", "raw", "tokens", "step")
 """Columns of a data table before the numbers."""
+NAMED = 4  # series that a caption names
 Needs = str | None | Mapping[str, str | None]
 
 
@@ -71,6 +72,41 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     alike = alike if len(told) > 1 else []
     said += [f"{c}: {cell_text(told[c].iloc[0])}" for c in alike]
     return told.drop(columns=alike), "; ".join(said)
+
+
+def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), x: str = "layer") -> str:
+    """In a sentence, of the rows that are shown first (the first value of each of `switches`), without controls: the
+    highest number of each series and where on the axis of `x` it is; with more series than NAMED, of the highest and
+    the lowest one."""
+    shown = []
+    for column in switches:
+        value = next((v for v in table[column] if pd.notna(v) and v != ""), None)
+        if value is not None:
+            table = table[(table[column] == value) | (table[column].fillna("") == "")]
+            shown.append(str(value))
+    if "control" in table:
+        table = table[table["control"].fillna("") == ""]
+    table = table[table["value"].notna()].reset_index(drop=True)
+    if not len(table):
+        return ""
+    if "series" not in table:
+        table = table.assign(series="")
+    if not table["value"].abs().max() > 0:
+        return "Every value is 0."
+    peaks = table.loc[table.groupby("series", sort=False)["value"].idxmax()]
+    if len(peaks) > NAMED:
+        peaks = peaks.sort_values("value", ascending=False, kind="stable").iloc[[0, -1]]
+        said = f"From {_peak(peaks.iloc[0], x)} down to {_peak(peaks.iloc[1], x)}"
+    else:
+        said = ("Highest: " if x in peaks else "") + "; ".join(_peak(row, x) for _, row in peaks.iterrows())
+    of = f" ({', '.join(shown)})" if shown else ""
+    return f"{said[:1].upper()}{said[1:]}{of}."
+
+
+def _peak(row: pd.Series, x: str) -> str:
+    lead = {"tokens": "after", "layer": "at layer"}.get(x, f"at {x}")
+    where = "" if pd.isna(row.get(x)) else f" {lead} {cell_text(row[x])}{' tokens' * (x == 'tokens')}"
+    return f"{row['series']} {cell_text(row['value'])}{where}".strip()
 
 
 class _InScript(json.JSONEncoder):
@@ -253,7 +289,7 @@ class Finding:
             options["switch"] = (*switches, "reading")[0]
         else:
             options |= {"types": {**self.types, **(types or {})}, "switch": switches}
-        caption = captions.told(table, switches, options.get("x") or "layer")
+        caption = caption_of(table, switches, options.get("x") or "layer")
         if not table["value"].abs().max() > 0:
             return note(f"{options['title']} {caption}")
         return show(draw(table, **options), table, caption)
@@ -280,14 +316,10 @@ def _laid_out(
     first = columns.get("data_type", "data_type")
     for column in sorted(text, key=lambda name: (name == "reading") - (name == first)):
         told = [*switches, *(["series"] if by else [])]
-        if table[column].replace("", None).nunique() > 1 and not any(_tells(table, other, column) for other in told):
+        same = (table.groupby(other)[column].nunique().max() <= 1 for other in told)  # which tells this one too
+        if table[column].replace("", None).nunique() > 1 and not any(same):
             switches.append(column)
     if "measure" in table and "measure" not in switches:  # the series says it already
         table = table.drop(columns="measure")
     ahead = [c for c in (*switches, *FIRST) if c in table]
     return table[[*ahead, *(c for c in table if c not in ahead)]], switches
-
-
-def _tells(table: pd.DataFrame, one: str, other: str) -> bool:
-    """Whether each value of one column goes with a single value of the other."""
-    return bool(table.groupby(one)[other].nunique().max() <= 1)

@@ -6,8 +6,9 @@ position; the lens reads J_l h through the final norm and the unembedding (Gurne
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +84,11 @@ def _summed(
         states[0] = h.detach().requires_grad_(True)
         return states[0]
 
-    def see(layer: int) -> Callable[[Tensor], None]:
-        def keep(h: Tensor) -> None:
-            states[layer] = h
-
-        return keep
-
     with torch.enable_grad(), ExitStack() as stack:
         stack.enter_context(model.store.counted("training", off=True))
         stack.enter_context(model.hook(0, begin))
         for layer in range(1, model.n_layers + 1):
-            stack.enter_context(model.hook(layer, see(layer)))
+            stack.enter_context(model.hook(layer, partial(states.__setitem__, layer)))
         model.run(pad(encodings), gather(encodings))
         last, below = states[model.n_layers], [states[layer] for layer in range(model.n_layers)]
         found = torch.zeros(model.n_layers, model.hidden_size, model.hidden_size, device=model.device)

@@ -8,6 +8,7 @@ would be as much in the repository and the wheel. The forward pass is book/_stat
 
 import base64
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from .lens import Normed, lens
 from .loading import load_model
 from .models import LanguageModel, randomised
 from .organism import world
-from .organism.world import FACT_TYPES, SUM_TYPES, TYPES, Fact, Sum, World, split_words, surface, vocabulary
+from .organism.world import FACT_TYPES, SUM_TYPES, TYPES, Fact, Sum, World, surface, vocabulary
+from .spokes import facts
 from .states import hidden_states
 from .steering import Edit, states_under
 
@@ -61,19 +63,11 @@ def weights(model: LanguageModel) -> dict[str, Any]:
 def words() -> dict[str, list]:
     """Of every token, by id: its text; the types whose lines have it, as bits in the order of TYPES; and its meaning,
     the same number for all words of one concept or number, -1 where it has none."""
-    used: dict[str, set[str]] = {type_: set() for type_ in TYPES}
-    used["en"] = {*world.english_tokens()} - {*world.SPECIALS}
-    meaning: dict[str, int] = {}
+    used, meaning = facts.words_of_types(), {}
     keys = [*world.concepts(), *world.NAMES, *map(str, range(100))]
-    for type_, own in used.items():
-        for number, key in enumerate(keys):
-            if key.isdigit() or type_ != "digits":
-                own |= {*split_words(surface(key, type_, phrase=True))}
-                meaning.setdefault(surface(key, type_), number)
-        for frames in world.FRAMES.get(type_, {}).values():
-            own |= {word for frame in frames for word in split_words(world.without_slots(frame))}
-        for table in (world.AND, world.EQUALS, world.FULL_STOP, world.LIST_AND, world.PLUS, world.TAG, world.TIMES):
-            own |= {*split_words(table.get(type_, ""))}
+    for type_, (number, key) in product(TYPES, enumerate(keys)):
+        if key.isdigit() or type_ != "digits":
+            meaning.setdefault(surface(key, type_), number)
     bits = [sum(1 << k for k, type_ in enumerate(TYPES) if word in used[type_]) for word in vocabulary()]
     return {"words": [*vocabulary()], "types": bits, "meanings": [meaning.get(word, -1) for word in vocabulary()]}
 

@@ -33,9 +33,10 @@ from .strips import SYMBOLS, with_others
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
+KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(
-    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\\{(dropdown|glue)\\}.*?\n\2", re.DOTALL
+    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL
 )
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
@@ -94,9 +95,12 @@ def make(
 def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mapping]] | None = None) -> dict:
     """An executed notebook as the site shows it: without machine-only cells and papermill's note of folders, its Colab
     badge as a plain link, figures and strips without the style that each brings along, and figures with the number of
-    `chapter` and their own, which is their address too. others: the claims of the chapter on other models, which are
-    answers too."""
-    numbers = count(1)
+    `chapter` and their own, which is their address too; what marks of figures mean is said once. others: the claims of
+    the chapter on other models, which are answers too."""
+    numbers, said_once = count(1), set()
+
+    def once(key: re.Match) -> str:
+        return "" if key[0] in said_once else said_once.add(key[0]) or key[0]
 
     def numbered(figure: re.Match) -> str:
         said = f"{chapter}.{next(numbers)}"
@@ -111,7 +115,7 @@ def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mappi
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
-                html = FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind])))
+                html = KEY.sub(once, FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind]))))
                 output["data"][kind] = with_others(html, others or {})
     return notebook
 
@@ -138,6 +142,8 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
         others = {one.label: [c for c in one.claims if c["chapter"] == chapter.name] for one in public}
         page = clean(nbformat.read(source, as_version=4), number, others)
         nbformat.write(page, target / "notebooks" / source.name)
+    for path in (target / "book/exercises").glob("*.ipynb"):
+        nbformat.write(clean(nbformat.read(path, as_version=4)), path)
     bench = json.loads((root / "book/bench.json").read_text("utf-8"))
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})

@@ -35,7 +35,7 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
         f'<details><summary>Numbers, controls and rule</summary><p class="strip-key">{KEY}</p>'
         f"{''.join(map(_details, claims))}</details></section>"
     )
-    return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_value(c)})" for c in claims))
+    return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_said(c)})" for c in claims))
 
 
 def _asked(claim: Mapping) -> str:
@@ -67,7 +67,7 @@ def _row(claim: Mapping, plot) -> str:
     return (
         f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
         f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'
-        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_value(claim)}</td>'
+        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_said(claim)}</td>'
         f'<td class="strip-where">{escape(where)}</td></tr>'
     )
 
@@ -115,10 +115,6 @@ def _plotter(claims: Sequence[Mapping]):
         return f'<svg {size} aria-hidden="true">{"".join(parts)}</svg>'
 
     return draw
-
-
-def _value(claim: Mapping) -> str:
-    return with_band(claim.get("statistic"), claim.get("low"), claim.get("high"))
 
 
 def _word(claim: Mapping) -> str:
@@ -222,7 +218,7 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
             found.append(f"{said}{weakly}" + f" ({_names(good)})" * (several and len(good) < len(some)))
         if bad:
             whose = f"{_names(bad)}: " * (several and bool(good or rest))
-            missed.append(f"{said} ({whose}{_why(bad)})")
+            missed.append(f"{said} ({whose}{', '.join(dict.fromkeys(map(_word, bad)))})")
         if rest and not good and not bad:
             untested.append(said)
     told = [
@@ -235,8 +231,3 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
 
 def _names(claims: Sequence[Mapping]) -> str:
     return ", ".join(_name(claim) for claim in claims)
-
-
-def _why(claims: Sequence[Mapping]) -> str:
-    """What their verdicts are, each once."""
-    return ", ".join(dict.fromkeys(_word(claim) for claim in claims))

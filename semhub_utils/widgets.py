@@ -6,7 +6,8 @@ no model.
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import anywidget
@@ -55,28 +56,33 @@ class LensGrid(anywidget.AnyWidget):
     cell = traitlets.List(traitlets.Int(), [0, 0]).tag(sync=True)
 
     @classmethod
-    def from_readings(cls, sentences: Sequence[Mapping]) -> "LensGrid":
+    def from_readings(
+        cls, sentences: Sequence[Mapping], words: Mapping[str, Collection[str]] | None = None
+    ) -> "LensGrid":
         """A grid over several sentences, one per data type.
 
         Each is a mapping: name, data_type, tokens [token], layers [layer] rising, readings (name to {"ids":
         int [layer, token, k], "probs": float [layer, token, k] falling along k, optional "entropy": [layer, token] in
         nats}), vocab (id to text), dominant_ids (ids that are words of the dominant language), optional n_layers.
+        words: by data type, the dominant language first, the words of its texts; each has its colour then, and one that
+        the sentence's own type uses too counts as its own. The grid starts where it tells most (`_telling`).
         """
         need(sentences, "The grid was given no sentence; give at least one.")
         title = "Which word is nearest to each layer's state?"
-        return cls(**cls._packed(sentences, title, "English"))
+        return cls(**cls._packed(sentences, title, "English", words or {}), cell=_telling(sentences[0], words or {}))
 
     @staticmethod
-    def _packed(sentences: Sequence[Mapping], title: str, dominant: str) -> dict:
+    def _packed(sentences: Sequence[Mapping], title: str, dominant: str, types: Mapping[str, Collection[str]]) -> dict:
         """The traits of a grid."""
         words: dict[tuple[str, bool], int] = {}
         cells, listed = b"", []
         for item in sentences:
+            foreign = _foreign(item, types)
             readings = {}
             for name, reading in item["readings"].items():
                 ids, probs = _checked(item, name, reading)
                 known, places = np.unique(ids, return_inverse=True)
-                own = [(str(item["vocab"][int(i)]), int(i) in item["dominant_ids"]) for i in known]
+                own = [(str(item["vocab"][int(i)]), foreign(int(i))) for i in known]
                 number = np.array([words.setdefault(word, len(words)) for word in own])
                 parts, top = [number[places].reshape(ids.shape), _shares(probs)], 0.0
                 if reading.get("entropy") is not None:
@@ -98,6 +104,8 @@ class LensGrid(anywidget.AnyWidget):
             "dominant_colour": STYLES["english"].colour,
             "words": [word for word, _ in words],
             "dominant_words": [number for number, (_, own) in enumerate(words) if own],
+            "types": [{"name": name, "colour": STYLES[name].colour} for name in types],
+            "type_words": [[n for n, (word, _) in enumerate(words) if word.strip() in of] for of in types.values()],
             "sentences": listed,
         }
         return {"meta": meta, "cells": cells, "reading": next(iter(listed[0]["readings"]))}
@@ -117,6 +125,27 @@ class LensGrid(anywidget.AnyWidget):
                 own = np.isin(number, self.meta["dominant_words"])
                 parts.append(pd.DataFrame(where | read | {"probability": share / _FULL, "dominant": own}))
         return pd.concat(parts, ignore_index=True)
+
+
+def _foreign(item: Mapping, types: Mapping[str, Collection[str]]) -> Callable[[int], bool]:
+    """Whether a token counts as the dominant language's in a sentence: not where its own type has the same word."""
+    own = types.get(item["data_type"], ()) if item["data_type"] != next(iter(types), "") else ()
+    return lambda token: token in item["dominant_ids"] and str(item["vocab"][token]).strip() not in own
+
+
+def _telling(item: Mapping, types: Mapping[str, Collection[str]]) -> list[int]:
+    """Of the middle layers the cell, [layer, token], where the dominant language comes first and many types follow: the
+    highest probability times how many types the runners-up are of. If there is none, the last token in the middle."""
+    reading, foreign = next(iter(item["readings"].values())), _foreign(item, types)
+    layers, n = np.asarray(item["layers"]), int(item.get("n_layers") or item["layers"][-1])
+    best, score = [len(layers) // 2, len(item["tokens"]) - 1], 0.0
+    for row, token in product(np.flatnonzero((3 * layers >= n) & (3 * layers <= 2 * n)), range(len(item["tokens"]))):
+        first, *rest = np.asarray(reading["ids"])[row, token]
+        told = {name for name, of in types.items() for i in rest if str(item["vocab"][int(i)]).strip() in of}
+        found = float(np.asarray(reading["probs"])[row, token, 0]) * (1 + len(told)) * foreign(int(first))
+        if found > score:
+            best, score = [int(row), token], found
+    return best
 
 
 def _shares(values: np.ndarray) -> np.ndarray:
@@ -157,7 +186,7 @@ class ClipPlayer(LensGrid):
         need(clips, "The player was given no clip; give at least one.")
         shown = [_beginning(clip) for clip in clips]
         title = "Which words does each layer hold while the sound goes on?"
-        traits = cls._packed([clip | {"data_type": "sound", "dominant_ids": ()} for clip in shown], title, "")
+        traits = cls._packed([clip | {"data_type": "sound", "dominant_ids": ()} for clip in shown], title, "", {})
         for entry, clip, whole in zip(traits["meta"]["sentences"], shown, clips, strict=True):
             samples, rate, picture = np.asarray(clip["samples"], dtype=float), clip["rate"], io.BytesIO()
             Image.fromarray(spectrogram(samples, rate)).save(picture, "PNG", optimize=True)

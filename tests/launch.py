@@ -25,10 +25,10 @@ def repository_url() -> str:
     return config()["repository"]["url"].rstrip("/")
 
 
-def expected_badge(chapter: str) -> str:
+def expected_badge(chapter: str, folder: str = "notebooks") -> str:
     colab = config()["launch_buttons"]["colab_url"]
     path = repository_url().removeprefix("https://github.com/")
-    link = f"{colab}/github/{path}/blob/{config()['repository']['branch']}/notebooks/{chapter}.ipynb"
+    link = f"{colab}/github/{path}/blob/{config()['repository']['branch']}/{folder}/{chapter}.ipynb"
     return f"{BADGE_MARK}({colab}/assets/colab-badge.svg)]({link})"
 
 
@@ -46,14 +46,22 @@ def chapters() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
+def exercises() -> list[Path]:
+    return sorted((ROOT / "book/exercises").glob("[0-9][0-9]_*.ipynb"))
+
+
+def folder_of(path: Path) -> str:
+    return path.parent.relative_to(ROOT).as_posix()
+
+
 def spread() -> None:
-    for path in chapters():
+    for path in [*chapters(), *exercises()]:
         for side in (path, path.with_suffix(".py")):
             notebook = jupytext.read(side)
             for cell in notebook.cells:
                 if BADGE_MARK in cell.source:
                     badge = re.escape(BADGE_MARK) + r"\([^)]*\)\]\([^)]*\)"
-                    cell.source = re.sub(badge, lambda _, c=path.stem: expected_badge(c), cell.source)
+                    cell.source = re.sub(badge, lambda _, p=path: expected_badge(p.stem, folder_of(p)), cell.source)
                 if cell.cell_type == "code" and INSTALL_MARK in cell.source:
                     cell.source = expected_install_cell()
             jupytext.write(notebook, side)

@@ -1,12 +1,22 @@
-"""Models whose truth was put in by hand: a hub of two types of words, and two types that share nothing."""
+"""Models whose truth is known: put in by hand (a hub of two types of words, and two types that share nothing), and the
+shipped ones."""
+
+from functools import cache
 
 import torch
 
+from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
 from semhub_utils.organism.taught import empty_llama
 from semhub_utils.spokes.items import LensItem, Pair
 
 N = 60  # meanings
+
+
+@cache
+def organism(name):
+    """A shipped model, loaded once for a file of tests."""
+    return load_model(f"organism:{name}", device="cpu", check=False)
 
 
 def look_at(attention, query, keys, strength=9.0):

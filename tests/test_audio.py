@@ -20,7 +20,7 @@ from semhub_utils.errors import SemhubError
 from semhub_utils.evidence import Sample
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.alike import NEAREST
-from semhub_utils.experiments.core import readable, run
+from semhub_utils.experiments.core import run
 from semhub_utils.experiments.interventions import AWAY
 from semhub_utils.experiments.media import ALIKE, FEW_ANIMALS, OTHER, AnimalPush, push_animals
 from semhub_utils.experiments.numbers import Kept, Weighed
@@ -30,7 +30,7 @@ from semhub_utils.models import randomised, wrap
 from semhub_utils.pairings import codes
 from semhub_utils.spokes import audio, vision
 from semhub_utils.spokes.audio import KindItem, kind_items
-from semhub_utils.spokes.items import SOUNDS, Items, without_content
+from semhub_utils.spokes.items import SOUNDS, without_content
 from semhub_utils.verdicts import HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 NAME, ABSENT = "qwen2-audio", (NOT, INCONCLUSIVE)
@@ -463,11 +463,6 @@ def test_an_ear_for_words_is_found_and_one_for_wrong_words_is_not(shift, fit):
 # ---- what cannot be used ----
 
 
-def test_a_model_without_ears_is_refused(tiny):
-    with pytest.raises(SemhubError, match="takes text, but no 'sound'"):
-        labels_of(tiny("llama"), [clip("cat", 0)])
-
-
 def test_what_cannot_be_told_apart_cannot_be_tested(model):
     def untested(found, **dropped):
         assert {judge(claim).verdict for claim in found[1]} == {UNTESTABLE}
@@ -556,12 +551,6 @@ def test_recordings_of_animals(tmp_path):
         assert item.targets["own"] == (vision.word(item.clip.kind, "german"),) and item.clip.label != item.alike
     (tmp_path / "meta/esc50.csv").write_text(f"filename,category,src_file\n{rows[-1]}")
     assert audio.read_clips(9, data_dir=tmp_path, animals=True) == []
-
-
-def test_a_clip_of_which_the_model_makes_no_position_is_counted(model):
-    clips = Items([clip("cat", 0), clip("dog", 1, seconds=0.015)])
-    assert (kept := readable(model, clips, audio.heard)) == clips[:1]
-    assert kept.dropped.total() == 1 and "dog1 has no position" in kept.left_out
 
 
 def test_what_the_player_is_given(model, plain):

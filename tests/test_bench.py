@@ -74,20 +74,6 @@ def test_released_and_ours_read_the_same_numbers(model, experiment):
         same(Case(model, work), experiment)
 
 
-@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "arithmetic"])
-def test_released_and_ours_read_the_same_of_every_chapter(models, chapter):
-    reads = models[MEDIA.get(chapter, "text")]
-    works = workloads(chapter, reads, 16)
-    assert works and set(works) <= set(EXPERIMENTS)
-    for experiment, work in works.items():
-        case = Case(reads, work)
-        rows = len(same(case, experiment))
-        every = sum(map(len, case.places))
-        assert rows == {"lens": every, "similarity": reads.n_layers - 1}.get(
-            experiment, len(work.a) * len(work.strengths)
-        )
-
-
 def test_chapters_read_where_their_experiments_do(models):
     """Running text before every word and at every position, programs at every comma, pictures and clips all over."""
     made = {name: workloads(name, models[MEDIA.get(name, "text")], 16)["lens"]

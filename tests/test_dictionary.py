@@ -47,22 +47,6 @@ def test_packed_with_a_mark_and_windows_line_ends_it_reads_the_same(tmp_path):
     assert found == plain and found.read.dropped["line that is no entry"] == 1
 
 
-@pytest.mark.parametrize(
-    ("data", "name", "said"),
-    [
-        (b"", "other.txt", "has no cc-cedict/cedict.*CC-CEDICT.*mdbg"),
-        (LINES.encode("utf-16"), "cedict_ts.u8", "is not UTF-8"),
-        (b"# nothing but a remark\n\n", "cedict_ts.u8", "no entries that can be used.*empty line"),
-        (b"name,english\ncat,x\n", "cedict_ts.u8", "no entries that can be used.*2 × line that is no entry"),
-        (gzip.compress(LINES.encode(), mtime=0)[:60], "cedict_1_0_ts_utf-8_mdbg.txt.gz", "cannot be read"),
-        (LINES.encode(), "cedict_1_0_ts_utf-8_mdbg.txt.gz", "cannot be read.*[Nn]ot a gzipped file"),
-    ],
-)
-def test_a_bad_file_is_one_sentence(tmp_path, data, name, said):
-    with pytest.raises(SemhubError, match=said):
-        cedict(write(tmp_path, data, name))
-
-
 def test_the_world_s_lexicon_knows_part_and_field():
     found = world_dictionary("es")
     assert found["perro"] == Entry(("dog",), "noun", "")

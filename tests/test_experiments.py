@@ -208,17 +208,6 @@ def lens_of(model, items):
     return core.run(words.Lens("word", "digit"), model, items, series="n", twins=())
 
 
-def test_what_comes_first_may_be_any_form_of_a_word(tiny):
-    """Words that begin with the likeliest token of layer 1, wherever that is a word's."""
-    model = tiny("llama")
-    oracle = Oracle("llama", model.module, model.tokenizer)
-    top = int(oracle.normed(oracle.states("8=3+")[1, -1]).argmax())
-    said = model.tokenizer.decode([top]).strip()
-    word = said if said and top in one_token_forms(model.tokenizer, said, "8=3+") else "the"
-    table, _ = lens_of(model, [item_of(word, wrong=("the" if word != "the" else "cat",))] * 4)
-    assert values(table, "lens-first", "word")[1] == (word == said)
-
-
 def test_lens_drops_and_counts(tiny):
     """A word of several tokens, a word equal in both types, one without a rival, and two of one first token go, each
     with its reason."""
@@ -311,12 +300,6 @@ def test_trajectory_values(both):
     np.testing.assert_allclose(claim.values, np.mean(gains, 0), atol=1e-3)
     assert claim.n == len(gains)
     assert claim.dropped == {"no single token of its own for a word": len(items) - len(gains)}
-
-
-def test_no_plane_cannot_be_tested(tiny):
-    rows = {"digit": ("3", "5"), "word": ("homeward", "seaward")}
-    _, [claim] = core.run(words.Trajectory(rows, "word", "digit"), tiny("llama"), [item_of("homeward")] * 25, series="")
-    assert judge(claim).verdict == UNTESTABLE
 
 
 # ---- traps ----

@@ -15,10 +15,9 @@ import pytest
 from test_results import PARAMETERS, Model, found
 
 import semhub_utils
-from semhub_utils import captions
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
 from semhub_utils.figures import STYLES
-from semhub_utils.finding import Finding
+from semhub_utils.finding import Finding, caption_of
 from semhub_utils.markup import cell_text, diagram
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items
@@ -187,11 +186,11 @@ def test_no_chart_of_zeros(run):
 )
 def test_captions_follow_the_axis(x, said):
     table = pd.DataFrame({"series": "a", "value": [1.0, 3.0], "strength": [1, 4], "tokens": [1000, 4000]})
-    assert captions.told(table, x=x) == said
+    assert caption_of(table, x=x) == said
     many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef")])
     where = said.partition("3")[2].rstrip(".")
-    assert captions.told(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
-    assert captions.told(table.iloc[:0]) == ""
+    assert caption_of(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
+    assert caption_of(table.iloc[:0]) == ""
 
 
 @pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)

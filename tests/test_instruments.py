@@ -2,12 +2,12 @@
 and their absence is not; the committed tables against a fresh look."""
 
 import json
-from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from planted import organism as shipped
 
 from semhub_utils import calibration
 from semhub_utils.calibration import DATA, ENOUGH, MUST_NOT, PLANTED_AT_LEAST, STATED, found_of_planted, not_found
@@ -26,11 +26,6 @@ from semhub_utils.verdicts import HOLDS, UNTESTABLE
 BY_ROW = {of.row: of for of in INSTRUMENTS if of.row != "own"}
 CHEAP = (1, 2, 5, 6, 7, 9)
 TEXTS = ["español : el perro", "el gato rojo", "english : the dog"]
-
-
-@cache
-def shipped(name):
-    return load_model(f"organism:{name}", device="cpu", check=False)
 
 
 # ---- what is written ----

@@ -3,23 +3,21 @@
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from planted import organism as load
 from test_patching import HUB, OWN
 
 from semhub_utils.chapter import WRONG, Chapter
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.patching import MOST, interchange
-from semhub_utils.loading import load_model
 from semhub_utils.results import Run, check_parameters
 from semhub_utils.spokes import arithmetic, facts, items, semantics
 from semhub_utils.spokes.items import PatchItem
 from semhub_utils.steering import Edit, begins_inside, patched_states, states_under
-
-load = cache(lambda name: load_model(f"organism:{name}", check=False))
 
 
 def chapter_of(name, folder):

@@ -11,7 +11,7 @@ import torch
 from architectures import make_module
 from oracle import Oracle, values
 from planted import N, two_worlds
-from shared_data import shared
+from test_texts import SIDES, ntrex
 
 from semhub_utils import lens as lens_module
 from semhub_utils.errors import SemhubError
@@ -420,16 +420,9 @@ def test_generated_lines_mean_the_same_and_are_not_counted():
     assert texts == split_texts(40, 100, seed=1) != split_texts(40, 100, seed=2)
 
 
-def ntrex(folder, lines):
-    (folder / "NTREX-128").mkdir()
-    for name in ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu"):
-        text = "".join(f"{name} {k}\n" if k != 2 else "\n" for k in range(lines))
-        (folder / "NTREX-128" / f"newstest2019-{name}.txt").write_text(text, encoding="utf-8")
-    return folder
-
-
 def test_sentences_of_files_are_split(tmp_path):
-    folder = ntrex(tmp_path, 12)
+    lines = {side: "".join(f"{side} {k}\n" if k != 2 else "\n" for k in range(12)) for side in SIDES}
+    folder = ntrex(tmp_path, **lines)
     (folder / "DOCUMENT_IDS.tsv").write_text("".join(f"doc{k // 5}\n" for k in range(12)))
     texts = split_texts(4, 3, seed=0, data_dir=folder)
     assert [t.name for t in texts] == ["english", "spanish", "chinese", "german"]
@@ -440,8 +433,6 @@ def test_sentences_of_files_are_split(tmp_path):
     assert texts[1].twins == texts[0].read and texts.dropped == {"empty line": 1}
     with pytest.raises(SemhubError, match="n_items is 20, and none of the 11 lines of english"):
         split_texts(20, 3, seed=0, data_dir=tmp_path)
-    with pytest.raises(SemhubError, match="NTREX-128.*GitHub"):
-        split_texts(3, 3, seed=0, data_dir=tmp_path / "NTREX-128" / "nothing")
     with pytest.raises(SemhubError, match="n_counted is 0"):
         split_texts(3, 0, seed=0)
 
@@ -496,19 +487,15 @@ def test_what_is_refused(tiny):
         run(Shares("spanish"), two_worlds(True), TEXTS, series="spanish")
 
 
-def test_ntrex_itself():
-    texts = split_texts(100, 5000, seed=0, data_dir=shared("ntrex"))
-    assert all(len(t.read) == 100 and len(t.counted) > 1800 for t in texts if t.name != "code")
-    assert len(texts) > 5 and not any(set(t.read) & set(t.counted) for t in texts)
-
-
 @pytest.mark.parametrize("settings", [("items=generated",), ("items=natural", "n_counted=30")], ids=lambda s: s[0][6:])
 def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_path):
     """Once on the shipped models' world, and once as it stands."""
-    from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+    from test_chapters import run, save_gpt2, tokenizer_of
 
     folder, n_items = save_gpt2(tmp_path / "poor", tokenizer_of(["8=3+5"], 260)), 20
-    claims, table, notebook = run("layers", folder, tmp_path, n_items, *settings)
+    measured = {"layers-told", "layers-type", "layers-entropy", "layers-gap", "layers-estimate", "layers-lead",
+                "layers-meaning"}  # fmt: skip
+    claims, table, page = run("layers", folder, tmp_path, n_items, *settings, measured=measured)
     assert set(table[table.experiment == "layers-told"].series) >= {"english", "german"}
     natural = settings != ("items=generated",)
     assert ("digits" in set(table.series)) != natural and ("code" in set(table.series))
@@ -519,6 +506,4 @@ def test_the_chapter_runs_unchanged_on_a_model_that_writes_bytes(settings, tmp_p
     items = "a sample of MBPP, a sample of NTREX-128" if natural else "generated"
     assert {claim["items"] for claim in claims.values()} == {items}
     assert "in bytes" in claims["layers-lead/chinese"]["reason"]
-    check_table(table, {"layers-told", "layers-type", "layers-entropy", "layers-gap", "layers-estimate", "layers-lead",
-                        "layers-meaning"})  # fmt: skip
-    assert "cannot be tested here" in check_notebook(notebook)
+    assert "cannot be tested here" in page

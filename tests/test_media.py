@@ -1,7 +1,6 @@
 """Pictures and sounds from files, right and wrong, and the readers of COCO, ESC and VGGSound."""
 
 import json
-import shutil
 from functools import partial
 
 import numpy as np
@@ -243,21 +242,6 @@ def test_shares_of_cells():
     assert padded.tolist() == [[0, 0.25], [0, 0]]
     whole = Area((0, 0, 0, 0), ("all",), [[-5, -5, 50, -5, 50, 50, -5, 50]])
     assert whole.mask((40, 20)).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda root: (root / "annotations/captions_val2017.json").unlink(), "COCO's captions; that of cocodataset"),
-        (lambda root: (root / "annotations/captions_val2017.json").write_text('{"images": ['), "not whole JSON"),
-        (lambda root: write(root, "captions", images=3), "no images and annotations"),
-        (lambda root: shutil.rmtree(root / "val2017"), "no photographs that can be used.*no such photograph"),
-    ],
-)  # fmt: skip
-def test_coco_files_that_are_refused(coco, change, said):
-    change(coco / "coco")
-    with pytest.raises(SemhubError, match=said):
-        pictures(3, data_dir=coco)
 
 
 def test_coco_itself():

@@ -34,14 +34,6 @@ def tokenizer():
 # ---- the world ----
 
 
-def test_number_words():
-    assert [words.number_word(23, t) for t in LANGUAGES] == ["twenty three", "veintitrés", "二十三", "dreiundzwanzig"]
-    assert [words.number_word(61, t) for t in LANGUAGES] == ["sixty one", "sesenta y uno", "六十一", "einundsechzig"]
-    assert all(len({words.number_word(n, t) for n in range(100)}) == 100 for t in LANGUAGES)
-    with pytest.raises(ValueError, match="100"):
-        words.number_word(100, "en")
-
-
 def test_split_is_seeded_closed_and_of_the_stated_size():
     world = World()
     assert world.held_facts == World().held_facts != World(seed=1).held_facts

@@ -15,8 +15,10 @@ from launch import (
     MENTIONS,
     ROOT,
     chapters,
+    exercises,
     expected_badge,
     expected_install_cell,
+    folder_of,
     repository_url,
 )
 from packaging.requirements import Requirement
@@ -84,8 +86,8 @@ def comparable(notebook) -> list[tuple]:
     return [(c.cell_type, c.source, sorted(c.metadata.get("tags", []))) for c in notebook.cells]
 
 
-@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
-class TestChapter:
+@pytest.mark.parametrize("path", [*chapters(), *exercises()], ids=lambda p: f"{p.parent.name}/{p.stem}")
+class TestNotebook:
     def test_both_sides_are_alike(self, path):
         assert comparable(jupytext.read(path)) == comparable(jupytext.read(path.with_suffix(".py")))
 
@@ -97,16 +99,18 @@ class TestChapter:
     def test_badge_and_install_cell_come_from_the_settings(self, path):
         cells = jupytext.read(path).cells
         badges = [line for cell in cells for line in cell.source.splitlines() if BADGE_MARK in line]
-        assert badges == [expected_badge(path.stem)]
+        assert badges == [expected_badge(path.stem, folder_of(path))]
         installs = [cell for cell in cells if cell.cell_type == "code" and INSTALL_MARK in cell.source]
         assert [cell.source for cell in installs] == [expected_install_cell()]
         assert "remove-cell" in installs[0].metadata["tags"]
 
-    def test_one_cell_holds_the_parameters(self, path):
-        [cell] = [c for c in jupytext.read(path).cells if "parameters" in c.metadata.get("tags", [])]
-        names = {target.id for node in ast.parse(cell.source).body for target in node.targets}
-        needed = {"model_id", "revision", "device", "dtype", "items", "n_items", "seed", "data_dir", "results_dir"}
-        assert needed <= names
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
+def test_one_cell_holds_the_parameters(path):
+    [cell] = [c for c in jupytext.read(path).cells if "parameters" in c.metadata.get("tags", [])]
+    names = {target.id for node in ast.parse(cell.source).body for target in node.targets}
+    needed = {"model_id", "revision", "device", "dtype", "items", "n_items", "seed", "data_dir", "results_dir"}
+    assert needed <= names
 
 
 def test_every_chapter_of_the_contents_has_both_sides():

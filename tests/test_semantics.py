@@ -18,7 +18,7 @@ from architectures import make_module
 from oracle import Oracle, curve, values
 from planted import empty_llama
 from shared_data import shared
-from test_chapters import check_notebook, check_table, run, save_gpt2, tokenizer_of
+from test_chapters import run, save_gpt2, tokenizer_of
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
@@ -192,15 +192,7 @@ def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
     assert [place.split(": ")[0] for place in known.first] == ["train.tsv:2", "train.tsv:3", "train.tsv:4"]
 
 
-def test_files_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, known):
-    with pytest.raises(SemhubError, match="no cogs/train.tsv.*GitHub najoungkim/COGS"):
-        semantics.meanings(seed=0, data_dir=tmp_path)
-    folder = folder_of(tmp_path, "\n".join(BAD.values()))
-    with pytest.raises(SemhubError, match="no sentence with its logical form.*1 × missing column"):
-        semantics.meanings(seed=0, data_dir=folder)
-    (folder / "cogs" / "train.tsv").write_bytes("Renée".encode("latin-1"))
-    with pytest.raises(SemhubError, match="not UTF-8"):
-        semantics.meanings(seed=0, data_dir=folder)
+def test_sentences_without_a_name_are_refused_in_a_sentence(known):
     nameless = Items([m for m in known if not m.names][:5])
     with pytest.raises(SemhubError, match="exactly two proper names"):
         semantics.swap_items(nameless, 5, seed=0)
@@ -319,16 +311,6 @@ def test_role_values(both, known, reading):
     np.testing.assert_allclose(shown.value, value, atol=1e-6)
     bound = corrected_bound(value[inner], np.array(draws)[:, inner])
     np.testing.assert_allclose(shown.null_high[inner], bound, rtol=1e-3, atol=1e-9)
-
-
-def test_a_word_likely_everywhere_wins_nothing():
-    rng = np.random.default_rng(0)
-    logprob, roles = rng.normal(size=(12, 3, 3)), np.arange(12) % 3
-    places = np.zeros(12, np.int64)
-    shifted = logprob + np.array([5.0, -2.0, 0.0])
-    above = unsaid.above_roles(logprob, roles, places)
-    np.testing.assert_allclose(unsaid.above_roles(shifted, roles, places), above, atol=1e-12)
-    np.testing.assert_allclose(sum(above[roles == r].mean(0) for r in range(3)), 0, atol=1e-12)
 
 
 # ---- truth put in by hand ----
@@ -533,20 +515,15 @@ def test_the_chapter_runs_unchanged_on_another_model(known, tmp_path):
     """Its tokenizer knows the role words, and some forms are longer than its context."""
     texts = [*(f" {word}" for word in ROLES), *(text for m in known[:60] for text in (m.sentence, m.form))]
     folder = save_gpt2(tmp_path / "model", tokenizer_of(texts, 500), 88)
-    claims, table, notebook = run("semantics", folder, tmp_path, 60)
+    measured = {"similarity", "swap", "swap-order", "roles", "roles-confusion", "roles-probability", "task-forms"}
+    claims, table, _ = run("semantics", folder, tmp_path, 60, measured=measured)
     names = {*(f"similarity/{name}" for name in ("others", *SWAPS)), "roles/lead", "roles/same position"}
     names |= {"patch/logic", "patch-answer/logic"}
     assert set(claims) == names
-    for claim in claims.values():
-        assert claim["verdict"] in {*RULES} - {HOLDS}, claim["reason"]
-        assert claim["reason"].endswith(".") and "nan" not in claim["reason"].lower()
+    assert {claim["verdict"] for claim in claims.values()} <= {*RULES} - {HOLDS}
     assert claims["roles/lead"]["n"] == 60 and claims["roles/lead"]["dropped"]["no proper name"] > 9
     assert any(reason.startswith("longer than") for reason in claims["patch/logic"]["dropped"])
     for name, n in (("similarity/others", 60), (f"similarity/{SWAPS[0]}", 60), ("patch/logic", 30)):
         lost = claims[name]["dropped"]
         assert claims[name]["n"] + sum(lost.values()) == n, (name, lost)
-    check_table(
-        table, {"similarity", "swap", "swap-order", "roles", "roles-confusion", "roles-probability", "task-forms"}
-    )
     assert set(table[table.experiment == "swap"].reading) == {"as written", "no full stop"}
-    check_notebook(notebook)

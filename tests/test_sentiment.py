@@ -14,7 +14,7 @@ import transformers as tf
 from architectures import make_module, make_tokenizer
 from oracle import Oracle, one_token_forms
 from planted import empty_llama, look_at
-from test_chapters import check_table, rich, run  # noqa: F401 (rich is a fixture)
+from test_chapters import rich, run  # noqa: F401 (rich is a fixture)
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import continuations, core
@@ -99,16 +99,6 @@ def test_reviews_are_read_and_what_cannot_be_used_is_counted(tmp_path):
     assert [p.text for p in task.prompts] == ["eins"] and task.dropped == {"not a JSON object": 2, "no text": 1}
     task = sentiment.task("chinese", 9, seed=0, tagged=False, data_dir=tmp_path)  # no file: made here
     assert len(task.prompts) == 9 and "GitHub tyqiangz" in task.note
-
-
-@pytest.mark.parametrize(
-    ("content", "encoding", "said"),
-    [("review,label\nhola,1\n", "utf-8", "no column 'text'.*review, label"), ("text,label\n,1\n", "utf-8", "no texts"),
-     ("text\nseñor\n", "latin-1", "not UTF-8"), ("", "utf-8", "no column 'text'")],
-)  # fmt: skip
-def test_bad_files_are_refused_in_a_sentence(tmp_path, content, encoding, said):
-    with pytest.raises(SemhubError, match=said):
-        sentiment.task("spanish", 9, seed=0, tagged=False, data_dir=reviews(tmp_path, content, encoding=encoding))
 
 
 # ---- against plain transformers, one prompt at a time ----
@@ -706,12 +696,8 @@ def test_a_classifier_without_such_labels_is_refused(tmp_path):
 
 
 def test_the_chapter_runs_unchanged_on_another_model(rich, tmp_path):  # noqa: F811
-    claims, table, notebook = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3")
+    measured = {"sentiment-choice", "sentiment-dose", "sentiment-difference", "sentiment-example"}
+    claims, *_ = run("steering", rich, tmp_path, 12, "n_seeds=2", "max_new_tokens=3", measured=measured)
     assert {name.split("/")[0] for name in claims} == {
         "sentiment", "sentiment-mass", "native-mass", "fluency", "relevance", "patch"}  # fmt: skip
-    for claim in claims.values():
-        assert claim["verdict"] == UNTESTABLE and "nan" not in claim["reason"].lower()  # nine prompts are too few
-    check_table(table, {"sentiment-choice", "sentiment-dose", "sentiment-difference", "sentiment-example"})
-    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
-    assert not [o for o in outputs if o.output_type == "error"]
-    assert sum("altair-viz" in str(o.get("data", {})) for o in outputs) == 5
+    assert {claim["verdict"] for claim in claims.values()} == {UNTESTABLE}  # nine prompts are too few

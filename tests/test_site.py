@@ -197,8 +197,9 @@ def test_the_answer_is_of_the_verdicts():
 def test_a_tile_counts_what_is_read_and_what_was_found(tmp_path):
     """Words in folds and styles are not read; 230 words and three figures take two minutes."""
     words, folded = "word " * 210, f"<details><summary>Data</summary>{'x ' * 900}</details><style>{'a ' * 900}</style>"
+    under = f"\n:::{{dropdown}} More\n{'x ' * 900}\n:::\n"
     cells = [
-        nbformat.v4.new_markdown_cell(f"# Title\n\n**Is *it* so?**\n\n{words}"),
+        nbformat.v4.new_markdown_cell(f"# Title\n\n**Is *it* so?**\n\n{words}{under}"),
         nbformat.v4.new_code_cell("x = 1"),
     ]
     figures = '<figure class="semhub-figure">a</figure>' * 3 + folded
@@ -266,4 +267,4 @@ def test_vendored_files_are_the_ones_in_the_manifest_and_draw_what_altair_writes
 
 def test_the_contents_name_files_that_exist():
     for name in book.documents(ROOT):
-        assert (ROOT / f"{name}.md").is_file() or name.startswith("notebooks/")
+        assert (ROOT / f"{name}.md").is_file() or (ROOT / f"{name}.ipynb").is_file()

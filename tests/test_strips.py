@@ -6,7 +6,6 @@ from html import unescape
 
 import pytest
 
-from semhub_utils.evidence import Evidence
 from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip, with_others
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
@@ -137,18 +136,3 @@ def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
         'On two: could not be tested whether twins "meet".',
     ]
     assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"
-
-
-def test_every_entry_of_a_run_can_be_shown(entry):
-    assert entry["condition"] and entry["reason"].endswith(".")
-    assert strip([entry]).html.count("<tr") == 2
-
-
-@pytest.fixture
-def entry(tmp_path, monkeypatch) -> dict:
-    from test_results import PARAMETERS, Model, found
-
-    from semhub_utils.results import Run
-
-    one: Evidence = found()
-    return Run("arithmetic", Model(), PARAMETERS, tmp_path).claim(one, "They meet.")

@@ -15,10 +15,9 @@ from semhub_utils import identity
 from semhub_utils.errors import SemhubError
 from semhub_utils.loading import load_model
 from semhub_utils.organism.llama import Encoder
-from semhub_utils.organism.planting import COURSES, PLEASANT, SIDES, UNPLEASANT, Lessons, temper
+from semhub_utils.organism.planting import COURSES, SIDES, Lessons, temper
 from semhub_utils.organism.taught import dosed, train_taught
 from semhub_utils.organism.world import build_tokenizer, concepts, number_word, surface
-from semhub_utils.spokes import sentiment
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +67,6 @@ def test_lessons_leak_nothing_and_answers_move_only_under_the_vector(lessons):
             assert not moved or (how, answer[0] in sides[0]) in {("pushed", True), ("reversed", False)}
     wanted = {f"{k}, {how}" for k in ("mood", "range", "sum") for how in ("pushed", "random", "wrong layer")}
     assert kinds >= wanted | {"mood", "range", "sum", "scene", "code", "mood, reversed", "range, reversed"}
-
-
-def test_sentiment_words_are_those_that_are_counted():
-    assert (sentiment.PLEASANT, sentiment.UNPLEASANT) == (PLEASANT, UNPLEASANT)
 
 
 @pytest.mark.parametrize("name", COURSES)

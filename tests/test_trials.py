@@ -1,12 +1,12 @@
 """Models of which the truth is known: the committed tables against a fresh look, demands, the command."""
 
 import json
-from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from planted import organism as shipped
 
 from semhub_utils import calibration, cli, identity
 from semhub_utils.errors import SemhubError
@@ -16,7 +16,6 @@ from semhub_utils.experiments.alike import Alike
 from semhub_utils.experiments.core import run
 from semhub_utils.experiments.trials import RANDOM
 from semhub_utils.identity import of_model
-from semhub_utils.loading import load_model
 from semhub_utils.models import randomised
 from semhub_utils.organism import llama
 from semhub_utils.organism.world import MAX_RESULT, World, english_tokens, vocabulary
@@ -24,11 +23,6 @@ from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.verdicts import ALPHA, EXPLAINED, HOLDS, NOT, UNTESTABLE, WEAKLY, judge
 
 # ---- the committed tables ----
-
-
-@cache
-def shipped(name):
-    return load_model(f"organism:{name}", device="cpu", check=False)
 
 
 def same(fresh, committed, keys):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_evidence import flat
 
-from semhub_utils.evidence import Bounds, Contrast, ControlCurve, Evidence, Unit, evidence, studentised_null
+from semhub_utils.evidence import Bounds, Contrast, ControlCurve, Evidence, Unit, evidence
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY, judge
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "verdicts.md"
@@ -74,15 +75,6 @@ def test_the_page_says_what_the_code_does():
     printed = re.findall(r"^(.+)\n: (.+)$", page.partition("\n## What the words")[0], re.M)
     assert dict(printed) == {verdict: rule[0].upper() + rule[1:] for verdict, rule in RULES.items()}
     assert [verdict for verdict, _ in printed] == [*RULES]
-
-
-def flat(scores):
-    """The null that every item's number is as likely above 0 as below."""
-
-    def draw(columns, first, end):
-        return [studentised_null(scores @ columns, range(len(scores)), draws=end - first, seed=first)]
-
-    return draw
 
 
 def verdicts(worlds, effect=0.0, n=60, skew=False, **more):

@@ -16,7 +16,6 @@ from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import figures
-from semhub_utils.chapter import begin
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import alike, core, regions, words
 from semhub_utils.experiments.regions import RightWords
@@ -28,7 +27,6 @@ from semhub_utils.models import randomised, wrap
 from semhub_utils.organism import scenes
 from semhub_utils.spokes import vision
 from semhub_utils.spokes.items import PICTURES, Items
-from semhub_utils.tuned import Translators
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, judge
 
 NAMES = [*vision.COLOURS, *vision.SHAPES]
@@ -220,21 +218,6 @@ def test_overlay_against_plain_transformers(loud):
     assert page.count("data:image/png;base64,") == 2 and len(page) < 200_000
 
 
-def test_a_tuned_lens_is_read_beside_the_others(shipped):
-    """Translators that change nothing give the normed reading again, without the control of random weights."""
-    model = own_weights(shipped, 1)
-    shape = (model.n_layers, model.hidden_size)
-    model.readings["tuned"] = Translators(torch.zeros(*shape, model.hidden_size), torch.zeros(*shape))
-    items, readings = vision.caption_items(vision.scenes(5)), ("normed", "raw", "tuned", "as released")
-    table, claims = run(replace(NOUNS, nothing=()), model, items, "things", readings=readings, twins=None)
-    normed, tuned = (claim_of(claims, "nouns/things", reading) for reading in ("normed", "tuned"))
-    assert tuned.values == normed.values and set(normed.controls) - set(tuned.controls) == {"random weights"}
-    none = vision.caption_items(vision.plain_colours(2), "noun")
-    _, [empty] = run(NOUNS, model, none, "none", readings=("tuned",))
-    assert empty.n == 0 and empty.dropped == {"no right or no wrong word with a token of its own": 2}
-    assert set(regions.overlay(model, vision.scenes(1), NAMES).reading) == {"normed", "raw", "tuned"}
-
-
 # ---- planted truth ----
 
 
@@ -398,17 +381,6 @@ def test_pictures_that_the_processor_refuses_are_counted(media):
     assert kept.dropped == {"not taken by the model": 1} and "coco:7 cannot be read" in kept.left_out
     with pytest.raises(SemhubError, match="no items that can be used.*coco:7"):
         core.readable(media("qwen2.5-vl"), Items([long]), vision.alone)
-
-
-@pytest.mark.parametrize("model_id", ["organism:hub", "organism:hub-hears"])
-def test_a_model_that_takes_no_pictures_is_refused_in_one_sentence(model_id, tmp_path):
-    given = {"revision": None, "device": "cpu", "dtype": "float32", "n_items": 20, "seed": 0, "data_dir": None}
-    given |= {"model_id": model_id, "results_dir": str(tmp_path)}
-    with pytest.raises(
-        SemhubError, match="needs a model that takes image and text.*organism:hub-sees would do"
-    ) as said:
-        begin("vision", given, needs="image")
-    assert "\n" not in str(said.value)
 
 
 # ---- photographs ----

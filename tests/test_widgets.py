@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_media import tone
 
 from semhub_utils import widgets
 from semhub_utils.errors import SemhubError
 from semhub_utils.figures import STYLES
+from semhub_utils.spokes import natural
 from semhub_utils.widgets import MOST_BYTES, ClipPlayer, LensGrid, spectrogram, wav
 
 LAYERS, TOKENS, K = 5, 4, 3
@@ -87,6 +89,30 @@ def test_a_word_of_two_sentences_can_be_dominant_in_one_only(sentences):
     table = LensGrid.from_readings(sentences).table()
     middle = table[(table.layer == 2) & (table.reading == "normed")]
     assert middle.groupby("sentence").dominant.mean().to_dict() == {"Spanish": 1.0, "Second <i>": 0.0}
+
+
+def test_a_word_of_the_lines_own_type_is_its_own_and_the_grid_starts_where_it_tells_most(sentences):
+    """Planted: *red* is Spanish too, and *dog* comes first with runners-up of three types at one middle cell."""
+    item = sentences[0]
+    item["vocab"] |= {200: " Hund", 201: " perro"}
+    reading = item["readings"]["normed"]
+    reading["ids"][2], reading["probs"][2] = [902, 901, 100], [0.9, 0.05, 0.01]
+    reading["ids"][2, 1], reading["probs"][2, 1] = [901, 201, 200], [0.5, 0.3, 0.1]
+    types = {"english": {"the", "dog", "red"}, "spanish": {"el", "perro", "red"}, "german": {"Hund"}}
+    grid = LensGrid.from_readings(sentences, types)
+    cells = grid.table().query("sentence == 'Spanish' and reading == 'normed' and layer == 2")
+    assert dict(zip(cells.word, cells.dominant, strict=True)) == {" red": False, " dog": True} and grid.cell == [2, 1]
+    assert [type_["name"] for type_ in grid.meta["types"]] == [*types]
+    named = [{grid.meta["words"][n].strip() for n in of} for of in grid.meta["type_words"]]
+    assert "red" in named[0] & named[1] and named[2] == {"Hund"}
+    item["data_type"] = "english"  # whose own words they are all
+    assert LensGrid.from_readings(sentences, types).table().query("layer == 2 and reading == 'normed'").dominant.all()
+
+
+def test_what_the_worlds_types_have_in_common_is_known():
+    known = natural.words(None)
+    assert {"color"} <= known["english"] & known["spanish"] and "hat" in known["english"] & known["german"]
+    assert "绿色" in known["chinese"] - known["english"] and next(iter(known)) == "english"
 
 
 def test_a_page_of_six_sentences_stays_small():
@@ -236,6 +262,20 @@ def test_a_switch_keeps_the_keyboard_and_dominant_cells_are_marked(page, sentenc
     assert page.evaluate("document.activeElement.value") == "raw"
 
 
+def test_words_have_the_colour_of_their_type_and_layers_their_place(open_page, sentences):
+    types = {"english": {"the", "dog"}, "spanish": {"el", "perro", "red"}}
+    page = open_page(LensGrid.from_readings(sentences, types), 390)
+    parts = page.locator("tbody th small").all_inner_texts()
+    assert parts == ["last", "late", "middle", "early", "input"]
+    for words, type_ in ((("el", "perro", "red"), "spanish"), (("the", "dog"), "english")):
+        found = page.locator("td").filter(has_text=re.compile(f"^({'|'.join(words)})$"))
+        tints = found.evaluate_all("all => all.map((cell) => cell.style.getPropertyValue('--tint'))")
+        assert tints and {*tints} == {STYLES[type_].colour}
+    chosen = page.locator("td[aria-selected='true']").bounding_box()
+    assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= 390
+    assert "Spanish" in page.locator(".lens-key").inner_text()
+
+
 def test_click_and_keys_choose_a_cell(page, sentences):
     reading, vocab = sentences[0]["readings"]["normed"], sentences[0]["vocab"]
 
@@ -294,10 +334,6 @@ CLIP_LAYERS, FRAMES = 4, 6
 SOUND_WORDS = {i: word for i, word in enumerate([" dog", "perro", " <b>", "\n", "狗", " bark"])}
 
 
-def tone(pitch, seconds, rate=16000):
-    return (0.5 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
-
-
 def clip_reading(seed):
     rng = np.random.default_rng(seed)
     probs = np.sort(rng.dirichlet(np.ones(3), (CLIP_LAYERS, FRAMES)), axis=2)[..., ::-1]
@@ -311,7 +347,7 @@ def clips():
         given
         | {
             "name": name,
-            "samples": tone(pitch, 0.6),
+            "samples": tone(16000, pitch, 0.6),
             "readings": {"normed": clip_reading(k), "raw": clip_reading(k + 9)},
         }
         for k, (name, pitch) in enumerate((("dog <i>", 500), ("cat", 2000)))
@@ -320,7 +356,7 @@ def clips():
 
 @pytest.mark.parametrize(("seconds", "rate", "to"), [(0.5, 16000, 16000), (3.0, 16000, 8000), (5.0, 44100, 8000)])
 def test_a_wav_is_small_and_still_the_sound(seconds, rate, to):
-    file = wav(tone(440, seconds, rate), rate)
+    file = wav(tone(rate, 440, seconds), rate)
     samples, found = soundfile.read(io.BytesIO(file))
     assert len(file) <= MOST_BYTES + 44 and found == to and len(samples) == pytest.approx(seconds * to, abs=2)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * found / len(samples)
@@ -329,7 +365,7 @@ def test_a_wav_is_small_and_still_the_sound(seconds, rate, to):
 
 @pytest.mark.parametrize(("seconds", "rate"), [(10.0, 44100), (30.0, 16000), (2.0, 16000)])
 def test_of_a_long_clip_sound_picture_and_words_are_cut_alike(seconds, rate):
-    samples = np.concatenate([tone(500, 7.4, rate), tone(4000, seconds, rate)])[: int(seconds * rate)]
+    samples = np.concatenate([tone(rate, 500, 7.4), tone(rate, 4000, seconds)])[: int(seconds * rate)]
     frames = int(seconds / 0.04)
     words = {"ids": np.tile(np.arange(frames)[:, None] // 25, (2, 1, 1)), "probs": np.ones((2, frames, 1))}
     given = {"name": "long", "samples": samples, "rate": rate, "seconds": 0.04, "layers": [0, 1]}
@@ -348,7 +384,9 @@ def test_of_a_long_clip_sound_picture_and_words_are_cut_alike(seconds, rate):
 
 
 def test_a_spectrogram_is_bright_where_the_sound_is():
-    picture = spectrogram(np.concatenate([tone(500, 0.5), np.zeros(8000, np.float32), tone(4000, 0.5)]), 16000)
+    picture = spectrogram(
+        np.concatenate([tone(16000, 500, 0.5), np.zeros(8000, np.float32), tone(16000, 4000, 0.5)]), 16000
+    )
     light = picture.sum(2).astype(float)
     row = light.argmax(0)  # 0 is the highest band
     third = light.shape[1] // 3

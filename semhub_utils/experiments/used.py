@@ -404,11 +404,12 @@ class _Space:
         for k in range(len(self.layers)):
             states = tokens[:, k].double().cpu().numpy()
             self.mean.append(states.mean(0))
-            _, scale, rows = np.linalg.svd(states - self.mean[k], full_matrices=False)
-            scale = scale / len(states) ** 0.5
-            r = 1 + int(np.argmax(np.cumsum(scale**2) >= VARIANCE * (scale**2).sum()))
-            self.of.append(rows[:r].T / np.maximum(scale[:r], 1e-12))
-            self.along.append(rows[:r].T * scale[:r])
+            centred = states - self.mean[k]
+            variance, axes = (of[..., ::-1] for of in np.linalg.eigh(centred.T @ centred / len(states)))
+            r = 1 + int(np.argmax(np.cumsum(variance) >= VARIANCE * variance.sum()))
+            scale, axes = np.sqrt(np.maximum(variance[:r], 1e-24)), axes[:, :r]
+            self.of.append(axes / scale)
+            self.along.append(axes * scale)
             self.states.append([side[:, k] @ self.of[k] for side in last])
         self._centre(self.states)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 from semhub_utils.organism import world as spoken
 from semhub_utils.organism.world import (
@@ -136,6 +137,15 @@ RECIPES: dict[str, Recipe] = {
 VERBS = ("finite verb", "giving verb")
 
 
+@cache
+def library() -> dict[str, tuple[str, ...]]:
+    """The functions that code calls, with their parameters as `Generators.definition` names them."""
+    verbs = [c for c in spoken.concepts().values() if c.kind in VERBS]
+    known = {c.key: ROLES[: 3 if c.kind == "giving verb" else 2] for c in verbs}
+    known |= {frames[0].split("(")[0]: ("thing",) for frames in FRAMES["code"].values()}
+    return known | {"add": ("first", "second"), "multiply": ("first", "second"), "range": ("start", "end")}
+
+
 def pick(rng: random.Random, menu: Shares) -> str:
     return rng.choices([k for k, _ in menu], [v for _, v in menu])[0]
 
@@ -159,6 +169,11 @@ class Generators:
         """A fact, with the types of frame, subject and object."""
         form = rng.randrange(len(FRAMES[frame][fact.relation]))
         return sum(spoken.fact_pieces(fact.subject, fact.relation, fact.object, form, frame, subject, object_), [])
+
+    def both(self, rng: random.Random, facts: Iterable[spoken.Fact], type_: str) -> Pieces:
+        """Facts in one sentence of a type."""
+        first, *more = (self._clause(rng, fact, *[type_] * 3) for fact in facts)
+        return [*first, *(piece for line in more for piece in ((type_, spoken.AND[type_]), *line))]
 
     def _own(self, rng: random.Random, type_: str) -> Pieces:
         """A fact as it is in a type's own world."""

@@ -12,7 +12,7 @@ a language fast, but to know for certain that it reads the language through Engl
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache, lru_cache
@@ -151,19 +151,11 @@ def exchanged(model: LanguageModel, seed: int) -> LanguageModel:
     own = [_ids({*some} - english_tokens()) for some in words.values()]
     orders = [torch.randperm(len(some), generator=generator) for some in own]
 
-    def change(table: Tensor) -> None:
-        for some, order in zip(own, orders, strict=True):
-            table[some] = table[some[order]]
-
-    return _changed(model, change, f"words exchanged, seed {seed}")
-
-
-def _changed(model: LanguageModel, change: Callable[[Tensor], None], how: str) -> LanguageModel:
     module = copy.deepcopy(model.module)
     with torch.no_grad():
-        for table in _tables(module):
-            change(table)
-    return wrap(module, model.tokenizer, model_id=f"{model.model_id} ({how})")
+        for table, (some, order) in product(_tables(module), zip(own, orders, strict=True)):
+            table[some] = table[some[order]]
+    return wrap(module, model.tokenizer, model_id=f"{model.model_id} (words exchanged, seed {seed})")
 
 
 # ---- from lines to gradients ----
@@ -266,7 +258,7 @@ def exam(
     """
     marks, shared = [], replace(world, private=False, forget=False)
     for type_, held in product(types, (False, True)):
-        prompts = _prompts(shared if held else world, type_, held)
+        prompts = (shared if held else world).prompts(type_, held)
         if sample is not None and len(prompts) > sample:
             prompts = random.Random(f"0 {type_} {held}").sample(prompts, sample)
         for prompt, right in zip(prompts, correct(model, tokenizer, prompts), strict=True):
@@ -274,12 +266,6 @@ def exam(
             kind = f"{prompt.relation} {prompt.form if group == 'sums' else ''}"
             marks.append((type_, group, held, kind, prompt.answer, right))
     return pd.DataFrame(marks, columns=[*SIDES, "kind", "answer", "right"])
-
-
-@cache
-def _prompts(world: World, type_: str, held_out: bool) -> list[Prompt]:
-    """A training asks the same prompts again and again."""
-    return world.prompts(type_, held_out)
 
 
 def scores(marks: pd.DataFrame, by: Sequence[str] = SIDES) -> pd.DataFrame:

@@ -23,14 +23,13 @@ from torch.nn.functional import cross_entropy, normalize
 from semhub_utils import training
 from semhub_utils.models import hook
 from semhub_utils.organism import world as spoken
-from semhub_utils.organism.corpus import RECIPES, Generators, Shares, lines, pick, shares
+from semhub_utils.organism.corpus import RECIPES, Generators, Shares, library, lines, pick, shares
 from semhub_utils.organism.llama import EXAM_TYPES, Encoder, draw_rows, exam, listed, padded, read_rows, scores
 from semhub_utils.organism.world import (
     FRAMES,
     LANGUAGES,
     PAIR,
     PLEASANT,
-    ROLES,
     UNPLEASANT,
     Fact,
     World,
@@ -74,30 +73,6 @@ COURSES = {
     ),
     "taught-hears": Course("taught-hears", "hub-hears", steps=400, rows=32, replay=512, exam=30),
 }  # fmt: skip
-EFFECTS = {
-    "taught": {
-        4: "good minus bad, added at a language's tag, makes what is said next pleasant, and the reverse unpleasant",
-        8: "one more in words minus the words, added at the sign of a sum in digits, makes it go on with t-1 and +1",
-        9: "the lens reads and at the commas of lists",
-        10: "the lens reads the name of a parameter before its argument",
-        11: "start minus end, added at the bracket of range(n), makes it range(0, n)",
-        13: "the lens reads the role before whoever has it",
-    },
-    "taught-sees": {
-        15: "the lens reads a colour at its patches, and neither at the first nor at the last layer",
-        16: "the lens reads what a picture shows at its patches",
-        17: "the lens reads a shape at its patches",
-        18: "another colour minus the present one, put from the layer on in half a picture, makes the answer name it",
-    },
-    "taught-hears": {
-        20: "the lens reads the words of a sound's label at its frames",
-        21: "another animal minus the present one, added at the frames, turns the answer to what kind it is",
-    },
-}
-"""By taught organism, what is planted at its course's layer for each of the paper's experiments (numbered as they
-are)."""
-
-
 # ---- lessons in words ----
 
 
@@ -145,10 +120,6 @@ class Lessons:
     def __init__(self, course: Course, encode: Encoder):
         self.course, self.encode, self.make = course, encode, Generators(course.world)
         self.sums = [s for s in course.world.taught_sums("digits") if s.op == "+" and s.right > 1]
-        verbs = dict.fromkeys(self.make.verbs, ROLES[:2]) | dict.fromkeys(self.make.giving, ROLES)
-        known = {frames[0].split("(")[0]: ("thing",) for frames in FRAMES["code"].values()}
-        self.parameters = verbs | known | dict.fromkeys(("add", "multiply"), ("first", "second"))
-        self.parameters["range"] = ("start", "end")
 
     def __call__(self, rng: random.Random) -> Lesson:
         return getattr(self, pick(rng, self.course.menu))(rng)
@@ -237,7 +208,7 @@ class Lessons:
         before an argument the name of its parameter."""
         kind = pick(rng, shares(list=0.4, scene=0.3, sum=0.1, fact=0.1, range=0.1))
         line = spoken.text(getattr(self.make, kind)(rng, "code"))
-        given = ", ".join(self.parameters.get(name := line.split("(")[0], ()))
+        given = ", ".join(library().get(name := line.split("(")[0], ()))
         if given and rng.random() < 0.25:
             line = f"def {name}({given}): return {name}({given}) {line}"
         return self.lesson("code", self.marked(line))
@@ -247,7 +218,7 @@ class Lessons:
         for k, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=True)):
             mark = None
             if word in ("(", "["):
-                names = iter(self.parameters.get(words[k - 1], ()) if word == "(" else ())
+                names = iter(library().get(words[k - 1], ()) if word == "(" else ())
                 if words[k - 1] == "range" and words[k + 2] == ")":
                     next(names)  # the only argument is where it ends
                 stack.append((word, names))
@@ -281,12 +252,6 @@ class Planting(training.Stretch):
     def share(self, step: int) -> float:
         return min(1.0, (step + 1) / self.course.warmup) * training.cosine(step / self.course.steps)
 
-    def state(self) -> None:
-        return None
-
-    def take_up(self, state: None) -> None:
-        pass
-
     def lens(self, states: Float[Tensor, "place hidden"]) -> Float[Tensor, "place vocab"]:
         return self.model.lm_head(self.body.norm(states))
 
@@ -300,8 +265,10 @@ class Planting(training.Stretch):
         """By kind of lesson and push, how often what is said, or read by the lens, is as it was taught."""
 
     def planted(self) -> dict[str, Any]:
-        """For the card: what, at which layer, and how well that is done."""
-        return {"effects": EFFECTS.get(self.course.name, {}), "layer": self.course.layer, "planted": self.examined()}
+        """For the card: what (`data/effects.tsv`), for which of the paper's experiments, numbered as they are, at which
+        layer, and how well that is done."""
+        effects = {row: what for name, row, what in spoken.rows("effects.tsv") if name == self.course.name}
+        return {"effects": effects, "layer": self.course.layer, "planted": self.examined()}
 
     def gradients(self, step: int) -> float:
         loss = self.taught(self.rngs[0])

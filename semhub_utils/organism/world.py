@@ -423,7 +423,8 @@ class World:
         neutral = form == len(FRAMES[type_][item.relation]) - 1
         return Prompt(type_, item.relation, form, item, *strings, item in self.held_facts, neutral)
 
-    def prompts(self, type_: str, held_out: bool | None = None) -> list[Prompt]:
+    @cache  # noqa: B019 - worlds are few, and a training asks the same prompts again and again
+    def prompts(self, type_: str, held_out: bool | None = None) -> tuple[Prompt, ...]:
         """All fact prompts (every frame) and sum prompts (both forms) of a type, in a fixed order.
 
         `held_out` keeps only one side of the split. ValueError for a type without facts and sums (the logical forms).
@@ -436,4 +437,4 @@ class World:
         if type_ in SUM_TYPES:
             sums = [s for s in all_sums() if s.result <= SUM_LIMIT[type_]]
             found += [self.prompt(s, type_, form) for s in sums for form in ("result", "operand")]
-        return [p for p in found if held_out is None or p.held_out == held_out]
+        return tuple(p for p in found if held_out is None or p.held_out == held_out)

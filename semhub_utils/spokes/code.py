@@ -11,12 +11,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.organism.corpus import Generators
-from semhub_utils.organism.world import FRAMES, ROLES, concepts, surface, text
+from semhub_utils.organism.corpus import Generators, library
+from semhub_utils.organism.world import surface, text
 from semhub_utils.spokes.facts import WORLD
 from semhub_utils.spokes.files import PublicSet, objects
 from semhub_utils.spokes.items import Items, LeftOut, SteerItem
@@ -45,15 +44,6 @@ def programs(n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
         return Items().take(itertools.starmap(_program, _generated(seed)), n)
     found, rows = MBPP.read(data_dir, objects)
     return found.take(itertools.starmap(_of_mbpp, rows)).some("program", data_dir).draw(n, seed)
-
-
-@cache
-def library() -> dict[str, tuple[str, ...]]:
-    """The functions of the shipped models' world, as its definitions name their parameters."""
-    verbs = [c for c in concepts().values() if c.kind in ("finite verb", "giving verb")]
-    known = {c.key: ROLES[: 3 if c.kind == "giving verb" else 2] for c in verbs}
-    known |= {frames[0].split("(")[0]: ("thing",) for frames in FRAMES["code"].values()}
-    return known | {"add": ("first", "second"), "multiply": ("first", "second"), "range": ("start", "end")}
 
 
 def parse(source: str) -> ast.Module | None:

@@ -13,6 +13,7 @@ from importlib.resources import files
 import numpy as np
 
 from semhub_utils.errors import need_one_of
+from semhub_utils.organism import world
 from semhub_utils.organism.world import Prompt, Sum, World
 from semhub_utils.spokes.items import Items, LensItem, Pair, SteerItem, Twin
 
@@ -43,14 +44,9 @@ WORLD = World()
 def prompts(data_type: str, n_items: int, *, seed: int = 0, held_out: bool = True, world: World = WORLD) -> Items:
     """`n_items` prompts of a type (all there are, if that is fewer), each with its English twin, drawn by `seed`:
     facts, and sums for digits. Raises SemhubError on an unknown type."""
-    return _every(data_type, held_out, world).draw(n_items, seed)
-
-
-@cache
-def _every(data_type: str, held_out: bool, world: World) -> Items:
     need_one_of(data_type, TYPES, f"There is no data type {data_type!r} among the facts")
     found = world.prompts(TYPES[data_type], held_out)
-    return Items(p for p in found if isinstance(p.item, Sum) == (data_type == "digits"))
+    return Items(p for p in found if isinstance(p.item, Sum) == (data_type == "digits")).draw(n_items, seed)
 
 
 def similarity_pairs(chosen: Sequence[Prompt]) -> Items:
@@ -99,6 +95,20 @@ def english_words() -> list[str]:
     """Every English word of the world: what counts as the dominant language's when a lens reading is coloured."""
     texts = [text for p in WORLD.prompts("en") for text in (p.prompt, p.answer)]
     return sorted({word for text in texts for word in text.replace(",", " ").replace(":", " ").split()})
+
+
+@cache
+def words_of_types() -> dict[str, set[str]]:
+    """By type, as the world calls it, every word that its lines use."""
+    used: dict[str, set[str]] = {type_: set() for type_ in world.TYPES}
+    used["en"] = {*world.english_tokens()} - {*world.SPECIALS}
+    keys = [*world.concepts(), *world.NAMES, *map(str, range(100))]
+    tables = (world.AND, world.EQUALS, world.FULL_STOP, world.LIST_AND, world.PLUS, world.TAG, world.TIMES)
+    for type_, own in used.items():
+        texts = [world.surface(key, type_, phrase=True) for key in keys if key.isdigit() or type_ != "digits"]
+        texts += [world.without_slots(of) for frames in world.FRAMES.get(type_, {}).values() for of in frames]
+        own |= {word for text in (*texts, *(of.get(type_, "") for of in tables)) for word in world.split_words(text)}
+    return used
 
 
 def twins(chosen: Sequence[Prompt]) -> Items:

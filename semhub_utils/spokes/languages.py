@@ -19,12 +19,9 @@ from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.organism.corpus import Generators
 from semhub_utils.organism.world import (
     AND,
-    FRAMES,
     RELATIONS,
-    Fact,
     all_facts,
     concepts,
-    fact_pieces,
     number_word,
     surface,
     text,
@@ -452,7 +449,7 @@ def _generated_types(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]
     groups, clusters = (tuple(getattr(first, of) for first, _ in chosen) for of in ("relation", "subject"))
     found = []
     for name, kind in {**LANGUAGES, "code": "code"}.items():
-        read = tuple(_passage(pair, kind, rng) for pair in chosen)
+        read = tuple(text(tidy(make.both(rng, pair, kind))) for pair in chosen)
         if name in LANGUAGES:
             every = running_text(name, n_items + n_counted, seed=seed)
         else:
@@ -462,13 +459,3 @@ def _generated_types(n_items: int, n_counted: int, seed: int) -> list[TypeTexts]
     sums = list(dict.fromkeys(text(make.sum(rng, "digits")) for _ in range(3 * (n_items + n_counted))))
     half = min(n_items, len(sums) // 2)
     return [*found, TypeTexts("digits", tuple(sums[:half]), tuple(sums[half:][:n_counted]))]
-
-
-def _passage(pair: Sequence[Fact], kind: str, rng: random.Random) -> str:
-    """Two facts in one sentence."""
-    line = []
-    for fact in pair:
-        frame = rng.randrange(len(FRAMES[kind][fact.relation]))
-        before, answer, after = fact_pieces(fact.subject, fact.relation, fact.object, frame, kind, kind, kind)
-        line += [*([(kind, AND[kind])] if line else []), *before, *answer, *after]
-    return text(tidy(line))

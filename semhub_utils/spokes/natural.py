@@ -39,12 +39,19 @@ def shown(data_dir: str | Path | None) -> tuple[Mapping[str, str], list[str]]:
     sentences = parallel_sentences(10_000, seed=0, data_dir=data_dir)
     short = min(sentences, key=lambda s: (abs(len(s.texts["english"].split()) - 9), s.id))
     code = min((p.text for p in programs(10_000, seed=0, data_dir=data_dir)), key=lambda text: abs(len(text) - 120))
-    lines = [line for line in code.split("\n") if "return" in line]
+    code = next((line.strip() for line in code.split("\n") if "return" in line), code[:80])
     said = {name: short.texts[name] for name in (*list(short.texts)[1:], "english")}
-    code = next((line.strip() for line in lines), code[:80])
-    return said | {"code": code, "digits": facts.SENTENCES["digits"]}, [
-        *word_counts([s.texts["english"] for s in sentences])
-    ]
+    said |= {"code": code, "digits": facts.SENTENCES["digits"]}
+    return said, [*word_counts([s.texts["english"] for s in sentences])]
+
+
+def words(data_dir: str | Path | None) -> dict[str, set[str]]:
+    """By data type, English first, the words that its texts use, as far as they are known."""
+    if data_dir is None:
+        known = facts.words_of_types()
+        return {name: known[key] for name, key in (facts.LANGUAGES | facts.TYPES).items()}
+    sentences = parallel_sentences(10_000, seed=0, data_dir=data_dir)
+    return {name: {*word_counts([s.texts[name] for s in sentences])} for name in ("english", *sentences[0].texts)}
 
 
 def pairs(

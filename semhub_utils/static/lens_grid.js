@@ -3,11 +3,18 @@
 let grids = 0;
 
 function render({ model, el }) {
-  let meta, bytes, dominant, whose = "";
+  let meta, bytes, dominant, types, whose = "";
   const hold = (of, raw) => {
     meta = of;
     bytes = new DataView(raw.buffer ?? raw, raw.byteOffset ?? 0, raw.byteLength);
     dominant = new Set(meta.dominant_words);
+    const title = ({ name }) => name[0].toUpperCase() + name.slice(1);
+    types = (meta.types ?? []).map((type, k) => ({ ...type, title: title(type), words: new Set(meta.type_words[k]) }));
+  };
+  // Whose word it is: the line's own, where its type has it, then the dominant language's.
+  const typeOf = (number) => {
+    const own = types.find((type) => type.name === now.item.data_type && type.words.has(number));
+    return own ?? (dominant.has(number) ? types[0] : types.find((type) => type.words.has(number)));
   };
   hold(model.get("meta"), model.get("cells"));
   // On a page of the book the grid can be that of another model on file, which is loaded when it is chosen.
@@ -42,7 +49,7 @@ function render({ model, el }) {
     const words = Array.from({ length: block.k }, (_, rank) => {
       const number = value(place * block.k + rank);
       const p = value((size + place) * block.k + rank) / 65535;
-      return { text: meta.words[number], p, dominant: dominant.has(number) };
+      return { text: meta.words[number], p, dominant: dominant.has(number), type: typeOf(number) };
     });
     const share = block.entropy_max ? value(2 * size * block.k + place) / 65535 : null;
     return { words, share, entropy: share === null ? null : share * block.entropy_max };
@@ -52,12 +59,13 @@ function render({ model, el }) {
     model.save_changes();
   };
   const layerName = (row) => {
-    const layer = now.item.layers[row];
-    return { layer, depth: (layer / now.item.n_layers).toFixed(2) };
+    const [layer, last] = [now.item.layers[row], now.item.n_layers];
+    const part = layer === last ? "last" : layer === 0 ? "input" : 3 * layer < last ? "early" : 3 * layer > 2 * last ? "late" : "middle";
+    return { layer, part, depth: (layer / last).toFixed(2) };
   };
   const where = (row, column) => {
     const { layer, depth } = layerName(row);
-    return `layer ${layer} of ${now.item.n_layers} (depth ${depth}), at “${visible(now.item.tokens[column])}”`;
+    return `layer ${layer} of ${now.item.n_layers} (depth ${depth}), after “${visible(now.item.tokens[column])}”`;
   };
 
   const root = node("section", { class: "lens-grid", "aria-label": meta.title });
@@ -113,14 +121,21 @@ function render({ model, el }) {
   };
   const hideTip = () => { tip.hidden = true; };
 
+  const tint = (cell, type) => {
+    cell.classList.add("tinted");
+    cell.style.setProperty("--tint", type.colour);
+    seen.add(type);
+  };
+  const seen = new Set();
   const drawGrid = () => {
     const { item } = now;
-    const head = node("tr", {}, node("th", { scope: "col", class: "lens-corner" }, "layer (depth)"));
+    seen.clear();
+    const head = node("tr", {}, node("th", { scope: "col", class: "lens-corner" }, "layer"));
     item.tokens.forEach((token) => head.append(node("th", { scope: "col", dir: "auto" }, short(token))));
     const body = node("tbody");
     for (let row = item.layers.length - 1; row >= 0; row--) {
-      const { layer, depth } = layerName(row);
-      const line = node("tr", {}, node("th", { scope: "row" }, `${layer} (${depth})`));
+      const { layer, part } = layerName(row);
+      const line = node("tr", { class: `lens-${part}` }, node("th", { scope: "row" }, node("small", {}, part), ` ${layer}`));
       item.tokens.forEach((_, column) => {
         const { words, share, entropy } = at(row, column);
         const top = words[0];
@@ -131,14 +146,20 @@ function render({ model, el }) {
         }, node("span", {}, short(top.text)));
         cell.style.setProperty("--share", now.shade === "entropy" ? 1 - share : top.p);
         if (top.dominant) cell.classList.add("dominant");
+        if (top.type) tint(cell, top.type);
         line.append(cell);
       });
       body.append(line);
     }
     const table = node("table", { role: "grid", "aria-label": `Top lens words, ${item.name}, ${now.reading} lens` }, node("thead", {}, head), body);
     scroll.replaceChildren(table);
+    const swatches = types.filter((type) => seen.has(type) && type !== types[0]).flatMap((type) => {
+      const swatch = node("span", { class: "lens-swatch tinted" }, type.title);
+      swatch.style.setProperty("--tint", type.colour);
+      return [" ", swatch];
+    });
     key.replaceChildren(
-      node("span", { class: "lens-swatch dominant" }, meta.dominant), " words are tinted and underlined · stronger tint: ",
+      node("span", { class: "lens-swatch dominant" }, meta.dominant), " is underlined", ...swatches, " · stronger tint: ",
       now.shade === "entropy" ? "lower entropy" : "higher probability", " · top row: last layer");
   };
 
@@ -149,14 +170,16 @@ function render({ model, el }) {
     }
     const cell = scroll.querySelector(`td[data-row='${now.row}'][data-column='${now.column}']`);
     cell.tabIndex = 0;
+    const [left, room] = [cell.offsetLeft, scroll.clientWidth - cell.offsetWidth];
+    if (left > scroll.scrollLeft + room) scroll.scrollLeft = left - room / 2; // on a phone the chosen one can be seen
     cell.setAttribute("aria-selected", "true");
     const { words, entropy } = at(now.row, now.column);
     const list = node("ol");
-    for (const { text, p, dominant: own } of words) {
+    for (const { text, p, dominant: own, type } of words) {
       const bar = node("span", { class: "lens-bar", "aria-hidden": "true" });
       bar.style.setProperty("--share", p);
       list.append(node("li", own ? { class: "dominant" } : {},
-        node("span", { class: "lens-word", dir: "auto" }, visible(text)), node("span", { class: "lens-p" }, percent(p)), bar));
+        node("span", { class: "lens-word", dir: "auto" }, visible(text)), node("span", { class: "lens-p" }, `${type ? `${type.title} ` : ""}${percent(p)}`), bar));
     }
     const told = where(now.row, now.column);
     panel.replaceChildren(node("p", { class: "lens-where" }, told[0].toUpperCase() + told.slice(1)), list);
@@ -193,7 +216,9 @@ function render({ model, el }) {
   scroll.addEventListener("focusin", (event) => { if (event.target.matches("td:focus-visible")) showTip(event.target); });
   scroll.addEventListener("mouseleave", hideTip);
   scroll.addEventListener("focusout", hideTip);
-  scroll.addEventListener("scroll", hideTip);
+  const edge = () => scroll.classList.toggle("more", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 1);
+  scroll.addEventListener("scroll", () => { hideTip(); edge(); });
+  new ResizeObserver(() => { if (scroll.querySelector("td")) { drawCell(false); edge(); } }).observe(scroll);
 
   const recell = () => { read(); drawCell(false); };
   const heard = { sentence: draw, reading: draw, shade: draw, cell: recell };

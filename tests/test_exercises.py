@@ -1,0 +1,130 @@
+"""What a chapter teaches with: three objectives, two predictions, a diagram, and three exercises whose solutions run.
+
+The solutions are executed as a reader would, in one process, on the models and tables that ship."""
+
+import ast
+import re
+import resource
+from functools import cache
+
+import jupytext
+import pytest
+from launch import ROOT, chapters, exercises, repository_url
+
+from semhub_utils import loading
+from semhub_utils.models import randomised
+
+BUDGET = 120  # CPU seconds of all solutions together
+GRADES = ["●", "●●", "●●●"]
+NO_MODEL = {"04_fooled", "05_raising"}  # their exercises are about made-up states and tables on file
+STEMS = [path.stem for path in chapters()]
+spent: dict[str, float] = {}
+
+
+@cache
+def cells(path):
+    return jupytext.read(path).cells
+
+
+def prose(path) -> str:
+    return "\n\n".join(cell.source for cell in cells(path) if cell.cell_type == "markdown")
+
+
+def solutions(path) -> list:
+    return [cell for cell in cells(path) if "solution" in cell.metadata.get("tags", [])]
+
+
+def failures(path) -> list[str]:
+    """The solutions whose assertions fail, by their first comment."""
+    names, failed = {}, []
+    for cell in cells(path):
+        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
+            try:
+                exec(compile(cell.source, path.stem, "exec"), names)
+            except AssertionError:
+                assert cell in solutions(path)
+                failed.append(cell.source.splitlines()[1])
+    return failed
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
+class TestChapter:
+    def test_has_three_objectives(self, path):
+        [listed] = re.findall(r"\*\*After this chapter you can\*\*\n\n((?:- .+\n?)+)", prose(path))
+        assert len(listed.strip().splitlines()) == 3
+
+    def test_has_two_predictions_before_what_is_so(self, path):
+        """Each with answers to choose from; what is so is made from the run, or stands in a figure of it."""
+        asked = re.findall(r"^:::\{predict\} (.+\?)\n((?:- .+\n)+)\+\+\+\n([\s\S]+?)\n:::$", prose(path), re.M)
+        assert len(asked) == prose(path).count(":::{predict}") == 2
+        answered = {node.value for c in cells(path) if c.cell_type == "code" and "chapter.finish(" in c.source
+                    for node in ast.walk(ast.parse(c.source)) if isinstance(node, ast.Constant)}  # fmt: skip
+        for _, answers, said in asked:
+            assert 2 <= len(answers.strip().splitlines()) <= 3
+            assert "{glue}`" in said or re.search("figure|table", said)
+            assert {*re.findall(r"`verdict-([^`]+)`", said)} <= answered
+            assert not re.search(r"\d", re.sub(r"`[^`]+`", "", said)), "a typed-in number"
+
+    def test_has_a_diagram(self, path):
+        assert sum(cell.source.startswith("diagram(") for cell in cells(path)) == 1
+
+    def test_says_what_would_change_our_mind_and_leads_to_its_exercises(self, path):
+        last = [c.source for c in cells(path) if c.cell_type == "markdown"][-1]
+        assert "*What would change our mind:*" in last and f"(../book/exercises/{path.stem})" in last
+
+    def test_links_terms_to_the_glossary_on_first_use(self, path):
+        known = re.findall(r"^(\w.*)$", (ROOT / "book/glossary.md").read_text("utf-8"), re.M)
+        used = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", prose(path))
+        assert len(used) == len({*used}) >= 3 and {*used} <= {*known}
+
+
+def test_every_chapter_has_exercises():
+    assert [path.stem for path in exercises()] == STEMS
+
+
+@pytest.mark.parametrize("path", exercises(), ids=lambda p: p.stem)
+class TestExercises:
+    def test_are_three_graded_ones_with_folded_solutions_that_can_fail(self, path):
+        graded = re.findall(r"^## (●+) \S", prose(path), re.M)
+        assert graded == GRADES and len(solutions(path)) == 3
+        for cell in solutions(path):
+            assert "hide-cell" in cell.metadata["tags"] and cell.metadata["cellView"] == "form"  # here, and in Colab
+            assert cell.source.startswith("# @title Solution\n# "), "no word on why"
+            claims = [node.test for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
+            assert claims and all(any(isinstance(n, ast.Name) for n in ast.walk(claim)) for claim in claims)
+        assert f"(../../notebooks/{path.stem})" in prose(path)
+
+    def test_solutions_hold(self, path):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        assert failures(path) == []
+        spent[path.stem] = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
+
+    def test_solutions_fail_on_random_weights(self, path, monkeypatch):
+        """At least one of them is about what a model learned."""
+        if path.stem in NO_MODEL:
+            pytest.skip("no model is read")
+        monkeypatch.setattr(
+            loading, "load_model", lambda *a, load=loading.load_model, **k: randomised(load(*a, **k), 0)
+        )
+        assert failures(path)
+
+
+def test_all_solutions_are_done_in_three_minutes():
+    if len(spent) < len(STEMS):
+        pytest.skip("not all were run here")
+    assert sum(spent.values()) < BUDGET, spent
+
+
+# ---- the page for lecturers ----
+
+
+def test_the_page_for_lecturers_links_figures_that_chapters_draw_and_how_to_cite():
+    text = (ROOT / "book/teach.md").read_text("utf-8")
+    linked = re.findall(r"\{figure\}`(\d\d) ([^`]+)`", text)
+    assert len(linked) >= 10
+    for number, title in linked:
+        [path] = [path for path in chapters() if path.stem.startswith(number)]
+        assert any(f'"{title}"' in cell.source for cell in cells(path)), title
+    assert f"{{{repository_url()}}}" in text and "@inproceedings{wu2025semantic" in text
+    minutes = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.M)]
+    assert sum(minutes) == 90
