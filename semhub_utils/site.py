@@ -35,9 +35,7 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
-HIDDEN = re.compile(
-    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL
-)
+HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
@@ -68,7 +66,6 @@ def make(
     need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
-
     took = {name: of["seconds"] for one in read_all([root / PLACE])[0] if one.known for name, of in one.runs.items()}
 
     def run(chosen: Sequence[book.Notebook], on: str | None, revision: str | None) -> dict[book.Notebook, book.Outcome]:
@@ -345,19 +342,9 @@ def _sphinx(staged: Path, out: Path, doctrees: Path, strict: bool) -> None:
     """Be the process that builds, in which pages are read and written side by side; it ends with 1 if it fails."""
     from jupyter_book.sphinx import build_sphinx
 
-    failed = build_sphinx(
-        staged,
-        out,
-        noconfig=True,
-        path_config=staged / "_config.yml",
-        doctreedir=doctrees,
-        confoverrides={"nitpicky": strict, "latex_individualpages": False},
-        warningiserror=strict,
-        keep_going=True,
-        quiet=True,
-        jobs=os.cpu_count(),
-    )
-    sys.exit(bool(failed))
+    how = {"noconfig": True, "keep_going": True, "quiet": True, "warningiserror": strict, "jobs": os.cpu_count()}
+    how["confoverrides"] = {"nitpicky": strict, "latex_individualpages": False}
+    sys.exit(bool(build_sphinx(staged, out, path_config=staged / "_config.yml", doctreedir=doctrees, **how)))
 
 
 def build_site(

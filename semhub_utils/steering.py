@@ -85,9 +85,8 @@ class EditPlan:
         return self.offsets[k] + (n if items > 1 else 0) * places + place % places
 
     def first(self, k: int) -> tuple[int, bool]:
-        """The layer at which forwards under an edit begin, and whether with the states that the prompts have there, as
-        pictures and sounds are not read again. Texts begin inside where an edit leaves nothing behind what they share,
-        as of the few tokens that are forwarded else little would be saved."""
+        """The layer at which forwards under an edit begin, and whether with the states that prompts have there, as with
+        pictures and sounds, which are not read again; texts where an edit leaves nothing behind what they share."""
         edit, rows = self.edits[k], zip(self.starts, self.encodings, self.positions[k], strict=True)
         media = any(e.content for e in self.encodings)
         whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
@@ -177,13 +176,16 @@ def edited_states(
         with model.store.counted("edit"):
             past, start = beginning(model, together, starts[once[0]], of)
         layer, given = firsts[rows[0] % many] if start == starts[once[0]] else (0, False)
-        states = states_from(model, together, start, layer) if given else None
-        extras = gather([together[k] for k in of])
+        extras, states = gather([together[k] for k in of]), None
+        if given:
+            extras = {name: value for name, value in extras.items() if not value.is_floating_point()}
+            every = hidden_states(model, together, positions="all", layers=[layer]).hidden[:, 0]
+            states = pad_sequence(every.split([*map(len, together)]), batch_first=True)[of.to(every.device)]
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with model.store.counted("edit"), begun(model, layer, states, of):
-            with plan.attached([divmod(row, many) for row in rows], start=start), see:
-                model.run(pad(together)[of, start:], by_token(extras) if given else extras, after=past)
+        edits = plan.attached([divmod(row, many) for row in rows], start=start)
+        with model.store.counted("edit"), begun(model, layer, states), edits, see:
+            model.run(pad(together)[of, start:], extras, after=past)
         return seen[0]
 
     lengths = [len(e) for e in encodings for _ in range(many)]
@@ -194,34 +196,15 @@ def edited_states(
 
 
 @contextmanager
-def begun(
-    model: LanguageModel,
-    layer: int,
-    states: Float[Tensor, "item token hidden"] | None = None,
-    of: Int[Tensor, " row"] | None = None,
-) -> Iterator[None]:
-    """While open, forwards begin at a layer: the blocks up to it hand on what they are given, and its state is that of
-    one of some prompts for each row, by number, or what takes the place of it."""
+def begun(model: LanguageModel, layer: int, states: Float[Tensor, "row token hidden"] | None = None) -> Iterator[None]:
+    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced, by
+    the one given or later."""
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
             stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
         if states is not None:
-            stack.enter_context(model.hook(layer, lambda h: states.to(h)[of.to(h.device)]))
+            stack.enter_context(model.hook(layer, lambda h: states.to(h)))
         yield
-
-
-def states_from(
-    model: LanguageModel, encodings: Sequence[Encoding], start: int, layer: int
-) -> Float[Tensor, "item token hidden"]:
-    """The states of prompts at a layer from a position on, with zeros behind the shorter ones."""
-    positions = [[*range(start, len(e))] for e in encodings]
-    found = hidden_states(model, encodings, positions=positions, layers=[layer]).hidden[:, 0]
-    return pad_sequence(found.split([len(row) for row in positions]), batch_first=True)
-
-
-def by_token(extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what a model makes states of."""
-    return {name: value for name, value in extras.items() if not value.is_floating_point()}
 
 
 def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
@@ -231,6 +214,7 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
         some = [e for e in encodings if bool(e.content) == media]
         layers, seen = [0, model.n_layers // 2][not media :], {}
         ids, extras = pad(some[:1]), gather(some[:1])
+        alone = {name: value for name, value in extras.items() if not value.is_floating_point()}
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
             for at in {*layers, model.n_layers}:
                 stack.enter_context(model.hook(at, seen.setdefault(at, []).append))
@@ -239,12 +223,11 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
                 model.run(pad(some[-1:]), gather(some[-1:]))
             with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
                 for layer in layers:
-                    with begun(model, layer, seen[layer][0], torch.tensor([0])):
-                        model.run(ids, by_token(extras))
+                    with begun(model, layer, seen[layer][0]):
+                        model.run(ids, alone)
         whole, *ours = seen[model.n_layers]
-        bound = tolerance(model.dtype, model.n_layers)
-        right = [relative_error(one, whole, model.dtype) <= bound for one in ours[media:]]
-        model.begins[media] = len(right) == len(layers) and all(right)
+        off = [relative_error(one, whole, model.dtype) for one in ours[media:]]
+        model.begins[media] = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
     return all(model.begins[bool(e.content)] for e in encodings)
 
 
