@@ -209,7 +209,8 @@ def test_small_world_is_small_and_leaks_nothing(name):
 
 
 def test_live_training_tells_its_loss_and_its_curve():
-    found = live(SMALL, steps=12)
+    found, on_file = live(SMALL, steps=12), raising.raised(ISLANDS, steps=ISLANDS.steps)
+    assert {*found} == {*on_file} and raising.raised(ISLANDS, steps=2).step.max() == 2
     assert found[found.experiment == "loss"].value.iloc[0] > found[found.experiment == "loss"].value.iloc[-1] > 0
     chart = raising.youth(found)
     assert set(chart.series) == set(raising.MEASURES) and set(chart.layer.dropna()) == {1}
@@ -228,13 +229,6 @@ def test_the_curve_on_file_is_of_the_training_that_the_controls_repeated():
     assert {*both.experiment} == {"held out", "similarity", "retrieval", "lens-probability"} and len(both) == 21
     assert both.value.tolist() == pytest.approx(both["value there"].tolist(), rel=1e-3, abs=1e-6)
     assert found[found.experiment == "held out"].step.nunique() == 12 and {*found.model} == {ISLANDS.name}
-
-
-def test_a_training_that_is_not_on_file_is_made():
-    found, again = (one(ISLANDS, steps=12) for one in (raising.raised, live))
-    pd.testing.assert_frame_equal(found, again)
-    on_file = raising.raised(ISLANDS, steps=ISLANDS.steps)
-    assert {*found} == {*on_file} and found.value.iloc[0] != on_file.value.iloc[0]
 
 
 def test_shipped_curves_agree_with_their_cards():
