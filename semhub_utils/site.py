@@ -38,6 +38,7 @@ KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
+MESSAGES = "messages.txt"  # of the process that builds, which has the standard error of another one
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
@@ -346,7 +347,8 @@ def _sphinx(staged: Path, out: Path, doctrees: Path, strict: bool) -> None:
 
     how = {"noconfig": True, "keep_going": True, "quiet": True, "warningiserror": strict, "jobs": os.cpu_count()}
     how["confoverrides"] = {"nitpicky": strict, "latex_individualpages": False}
-    sys.exit(bool(build_sphinx(staged, out, path_config=staged / "_config.yml", doctreedir=doctrees, **how)))
+    with open(staged / MESSAGES, "w", encoding="utf-8") as sys.stderr:
+        sys.exit(bool(build_sphinx(staged, out, path_config=staged / "_config.yml", doctreedir=doctrees, **how)))
 
 
 def build_site(
@@ -374,6 +376,7 @@ def build_site(
         builder.join()
     finally:
         builder.terminate()
+    sys.stderr.write((staged / MESSAGES).read_text("utf-8"))
     need(not builder.exitcode, "The book did not build cleanly; the messages above name the pages.")
     front = out / "index.html"
     front.write_text(FRONT.replace("FIRST", f"{next(book.documents(root))}.html"), "utf-8")
