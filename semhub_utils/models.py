@@ -222,6 +222,7 @@ class LanguageModel:
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
+    begins: Mapping[bool, bool] = MappingProxyType({})  # with media or without: may forwards begin at any layer?
     shares_keys = True  # until it is seen to keep something else than keys and values
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
@@ -284,11 +285,6 @@ class LanguageModel:
         """The readings that were made for this model, by name, beside those that every model has (`lens`): those that
         lie beside the folder it was loaded from, its neighbours in a bank of texts, and those that are put here."""
         return self.find_readings(self) if self.find_readings else {}
-
-    @cached_property
-    def begins(self) -> dict[bool, bool]:
-        """Whether forwards of prompts with or without a picture or sound may begin at any layer, once it was tried."""
-        return {}
 
     @cached_property
     def twins(self) -> "dict[Hashable, RandomTwin]":

@@ -103,8 +103,7 @@ class EditPlan:
         media = any(e.content for e in self.encodings)
         whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
         whole = whole and all(row == [*range(start, len(e))] for start, e, row in rows)
-        useful = self.model.plain if media else whole
-        inside = useful and begins_inside(self.model, self.encodings)
+        inside = (self.model.plain if media else whole) and begins_inside(self.model, self.encodings)
         return (min(edit.layers), media) if inside else (0, False)
 
     def note(self) -> None:
@@ -212,8 +211,7 @@ def edited_states(
 
 @contextmanager
 def begun(model: LanguageModel, layer: int, states: Float[Tensor, "row token hidden"] | None = None) -> Iterator[None]:
-    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced, by
-    the one given or later."""
+    """While open, the blocks up to a layer hand on what they are given; its state is replaced, by this or later."""
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
             stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
@@ -233,16 +231,16 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
             for at in {*layers, model.n_layers}:
                 stack.enter_context(model.hook(at, seen.setdefault(at, []).append))
-            model.run(ids, extras)
-            if media:  # some remember where the last picture stood
-                model.run(pad(some[-1:]), gather(some[-1:]))
+            for one in [some[:1], some[-1:]][: 1 + media]:  # some remember where the last picture stood
+                model.run(pad(one), gather(one))
             with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
                 for layer in layers:
                     with begun(model, layer, seen[layer][0]):
                         model.run(ids, alone)
         whole, *ours = seen[model.n_layers]
         off = [relative_error(one, whole, model.dtype) for one in ours[media:]]
-        model.begins[media] = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
+        right = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
+        model.begins = {**model.begins, media: right}
     return all(model.begins[bool(e.content)] for e in encodings)
 
 
