@@ -289,7 +289,7 @@ glue("blank_above", int((blank.low > 0).sum()))
 # lean to English, is *open*; that table was written before any of the others.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 calibrated = chapter.find("instruments", trials.rates)
 listing(trials.counted(calibrated.table))
 

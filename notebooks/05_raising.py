@@ -100,10 +100,10 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # The next figure has both. Whatever it shows, a loss says nothing on what is shared: the facts do.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 islands = chapter.find("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
 
 # %% tags=["hide-input"]
@@ -276,7 +276,7 @@ layers.curves(
 # Before these models were trained, the book wrote down what its instruments must show in each (first table, folded). Where that is not met,
 # it was tried (second table).
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.demanded())
 
 # %% [markdown]
@@ -286,7 +286,7 @@ listing(raising.demanded())
 # and lost the plant; the one that ships was chosen on another: it reads English words in the other types' forms before the planting.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]

@@ -75,7 +75,7 @@ diagram("similarity")
 # with the verb at the end. Of a model that has read real German, a low German curve says nothing.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
 found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)

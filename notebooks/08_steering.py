@@ -67,7 +67,7 @@ diagram("intervention")
 #
 # Without a folder of reviews (`tyqiangz/multilingual-sentiment-datasets`), prompts are openings from the book's lexicon: what is a thing like?
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 shipped = chapter.own
 tasks = {
     language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)
