@@ -14,7 +14,7 @@ import pandas as pd
 from .calibration import MUST, MUST_NOT
 from .evidence import Sample, depths
 from .identity import PREFIX, slug
-from .markup import cell_text
+from .markup import cell_text, table_box
 from .onfile import Held, short
 from .rows import NOT_RUN, by_own, by_row, family, family_in_words
 from .strips import SYMBOLS
@@ -127,15 +127,11 @@ def counts(rows: Sequence[Mapping[str, Any]], which: int) -> Counter:
 def small(held: Sequence[Held]) -> str:
     """For the landing page: of each of the three questions, on each model, on how many of its experiments that could be
     tested the answer is yes."""
-    head, body = "".join(f'<th scope="col">{escape(one.label)}</th>' for one in held), ""
-    rows = matrix(held)
+    rows, cells = matrix(held), []
     for group in (*GROUPS, OWN):
-        body += f'<tr><th scope="row">{group}</th>'
-        for of in (counts([row for row in rows if row["group"] == group], which) for which in range(len(held))):
-            body += f"<td>{of['yes']} of {of['tested']}</td>" if of["tested"] else "<td>–</td>"
-        body += "</tr>"
-    box = '<div class="holds-small" tabindex="0" role="region" aria-label="What holds, in short">'
-    return f'{box}<table><thead><tr><th scope="col">Question</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        told = [counts([row for row in rows if row["group"] == group], which) for which in range(len(held))]
+        cells.append([group, *(f"{of['yes']} of {of['tested']}" if of["tested"] else "–" for of in told)])
+    return table_box("holds-small", "How many hold, of those tested", ("Question", *(one.label for one in held)), cells)
 
 
 def in_short(held: Sequence[Held]) -> str:
@@ -149,10 +145,8 @@ def in_short(held: Sequence[Held]) -> str:
         named = [row["name"] for row in some if row["cells"][0]["kind"] in (HOLDS, WEAKLY) and group != OWN]
         parts = [f"{yes} {'holds' if yes == 1 else 'hold'}" + f" ({'; '.join(named)})" * bool(named)]
         parts += [f"{of[kind]} {said}" for kind, said in FAILING.items() if of[kind]]
-        found = (
-            f"*{word}.* Of {tested} that could be tested, {', '.join(parts)}." if tested else "None could be tested."
-        )
-        lines.append(f"- **{group}{'' if group.endswith('?') else '.'}** {found}")
+        found = f"*{word}.* Of {tested} that could be tested, {', '.join(parts)}"
+        lines.append(f"- **{group}** {found if tested else 'None could be tested'}.")
     return "\n".join(lines) + "\n"
 
 

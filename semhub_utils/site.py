@@ -21,6 +21,7 @@ import pandas as pd
 from . import book, holds, live
 from .errors import SemhubError, need
 from .identity import slug
+from .markup import table_box
 from .onfile import PLACE, Held, read_all
 from .rows import family
 from .strips import SYMBOLS, with_others
@@ -31,9 +32,7 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
-HIDDEN = re.compile(
-    r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL
-)
+HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
@@ -134,6 +133,8 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
         public = [one for one in held if not one.known]
         others = {one.label: [c for c in one.claims if c["chapter"] == chapter.name] for one in public}
         page = clean(nbformat.read(source, as_version=4), number, others)
+        for row, said in _times(page, chapter.name, held).items():
+            page.cells[0].source = re.sub(rf"(\| {row} \| )[^|]+", rf"\g<1>{said} ", page.cells[0].source)
         nbformat.write(page, target / "notebooks" / source.name)
     for path in (target / "book/exercises").glob("*.ipynb"):
         nbformat.write(clean(nbformat.read(path, as_version=4)), path)
@@ -200,44 +201,43 @@ def minutes(notebook: dict) -> int:
     return max(1, round(words / WORDS + figures * SECONDS / 60))
 
 
+def _times(page: dict, chapter: str, held: Sequence[Held]) -> dict[str, str]:
+    """How long a chapter takes to read, and took to run on the first model that ran it."""
+    run = next((one.runs[chapter] for one in held if chapter in one.runs), {"seconds": 0, "model": "no model yet"})
+    return {"Time to read": f"{minutes(page)} minutes", "Time to run": f"{run['seconds']:.0f} s on {run['model']}"}
+
+
 def tiles(executed: Sequence[Path], held: Sequence[Held]) -> str:
-    """A link to each chapter: its question, what became of its claims on the first model that it ran on, how long it
-    takes to read, and took to run."""
+    """A link to each chapter: its question, what became of its claims on the first model that ran it, and times."""
     items = ""
     for path in executed:
         notebook, (number, _, name) = nbformat.read(path, as_version=4), path.stem.partition("_")
-        head = notebook["cells"][0]["source"]
+        head, claims = notebook["cells"][0]["source"], next((one.claims for one in held if name in one.runs), [])
         [title, *_], asked = re.findall(r"^# (.+)", head, re.M), re.findall(r"^\*\*(.+?)\*\*$", head, re.M | re.DOTALL)
         question = re.sub(r"[*`](.+?)[*`]", r"<em>\1</em>", html.escape(" ".join(asked[:1]).replace("\n", " ")))
-        one = next((one for one in held if name in one.runs), None)
-        counted = Counter(claim["verdict"] for claim in one.claims if claim["chapter"] == name) if one else {}
-        verdicts = {kind: counted[kind] for kind in SYMBOLS if kind in counted}
-        dots = "".join(f'<i data-verdict="{kind}">{SYMBOLS[kind]}{n}</i>' for kind, n in verdicts.items())
-        told = ", ".join(f"{kind}: {n}" for kind, n in verdicts.items())
-        ran = f" · {one.runs[name]['seconds']:.0f} s to run on <em>{html.escape(one.label)}</em>" if one else ""
-        items += (
-            f'<li><a href="../notebooks/{path.stem}.html">{int(number)}. {html.escape(title)}</a><p>{question}</p>'
-            f'<p class="tile-marks"><span aria-hidden="true" title="{told}">{dots}</span>'
-            f'<span class="visually-hidden">{told}</span></p><p>{minutes(notebook)} min to read{ran}</p></li>'
+        counted = Counter(claim["verdict"] for claim in claims if claim["chapter"] == name)
+        dots = "".join(
+            f'<i data-verdict="{kind}" title="{kind}">{mark}{n}<span class="visually-hidden"> {kind}</span></i> '
+            for kind, mark in SYMBOLS.items()
+            if (n := counted[kind])
         )
+        times = ", ".join(f"{what[5:]}: {said}" for what, said in _times(notebook, name, held).items())
+        link = f'<a href="../notebooks/{path.stem}.html">{int(number)}. {html.escape(title)}</a>'
+        items += f'<li>{link}<p>{question}</p><p class="tile-marks">{dots}</p><p>Time {times}</p></li>'
     return f'<ol class="tiles">{items}</ol>'
 
 
 def transfer(answers: pd.DataFrame) -> str:
     """Bars of the share of right answers, a row for each language and a column for each text model: of the columns
     that `experiments.raising.abroad` has."""
-    models = [*dict.fromkeys(answers["training"])]
-    head = "".join(f'<th scope="col"><em>{html.escape(name)}</em></th>' for name in models)
-    rows = ""
+    models, rows = [*dict.fromkeys(answers["training"])], []
     for language, some in answers.groupby("language", sort=False):
-        cells = ""
+        rows.append([language.title()])
         for of in some.set_index("training").loc[models].itertuples():
-            place = f"--low:{of.low:.4f};--high:{of.high:.4f}"
             title = f"95% interval {of.low:.1%} to {of.high:.1%}, {of.n} answers"
-            cells += f'<td title="{title}"><span class="bar" style="{place}"></span><b>{of.value:.0%}</b></td>'
-        rows += f'<tr><th scope="row">{language.title()}</th>{cells}</tr>'
-    head = f'<thead><tr><th scope="col">Asked in</th>{head}</tr></thead>'
-    return f'<table class="transfer">{head}<tbody>{rows}</tbody></table>'
+            bar = f'<span class="bar" title="{title}" style="--low:{of.low:.4f};--high:{of.high:.4f}"></span>'
+            rows[-1].append(f"{bar}<b>{of.value:.0%}</b>")
+    return table_box("transfer", "Share of right answers; a bar ends in its 95% interval", ("Asked in", *models), rows)
 
 
 def _architectures(path: Path) -> list[str]:

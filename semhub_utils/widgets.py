@@ -6,7 +6,7 @@ no model.
 
 import base64
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -69,7 +69,12 @@ class LensGrid(anywidget.AnyWidget):
         """
         need(sentences, "The grid was given no sentence; give at least one.")
         title = "Which word is nearest to each layer's state?"
-        return cls(**cls._packed(sentences, title, "English", words or {}), cell=_telling(sentences[0], words or {}))
+        types, own = words or {}, []
+        for item in sentences:
+            same = types.get(item["data_type"], ()) if item["data_type"] != next(iter(types), "") else ()
+            ids = {i for i in item["dominant_ids"] if str(item["vocab"].get(i)).strip() not in same}
+            own.append({**item, "dominant_ids": ids})
+        return cls(**cls._packed(own, title, "English", types), cell=_telling(own[0], types))
 
     @staticmethod
     def _packed(sentences: Sequence[Mapping], title: str, dominant: str, types: Mapping[str, Collection[str]]) -> dict:
@@ -77,12 +82,11 @@ class LensGrid(anywidget.AnyWidget):
         words: dict[tuple[str, bool], int] = {}
         cells, listed = b"", []
         for item in sentences:
-            foreign = _foreign(item, types)
             readings = {}
             for name, reading in item["readings"].items():
                 ids, probs = _checked(item, name, reading)
                 known, places = np.unique(ids, return_inverse=True)
-                own = [(str(item["vocab"][int(i)]), foreign(int(i))) for i in known]
+                own = [(str(item["vocab"][int(i)]), int(i) in item["dominant_ids"]) for i in known]
                 number = np.array([words.setdefault(word, len(words)) for word in own])
                 parts, top = [number[places].reshape(ids.shape), _shares(probs)], 0.0
                 if reading.get("entropy") is not None:
@@ -127,22 +131,16 @@ class LensGrid(anywidget.AnyWidget):
         return pd.concat(parts, ignore_index=True)
 
 
-def _foreign(item: Mapping, types: Mapping[str, Collection[str]]) -> Callable[[int], bool]:
-    """Whether a token counts as the dominant language's in a sentence: not where its own type has the same word."""
-    own = types.get(item["data_type"], ()) if item["data_type"] != next(iter(types), "") else ()
-    return lambda token: token in item["dominant_ids"] and str(item["vocab"][token]).strip() not in own
-
-
 def _telling(item: Mapping, types: Mapping[str, Collection[str]]) -> list[int]:
     """Of the middle layers the cell, [layer, token], where the dominant language comes first and many types follow: the
     highest probability times how many types the runners-up are of. If there is none, the last token in the middle."""
-    reading, foreign = next(iter(item["readings"].values())), _foreign(item, types)
+    reading, first = next(iter(item["readings"].values())), item["dominant_ids"]
     layers, n = np.asarray(item["layers"]), int(item.get("n_layers") or item["layers"][-1])
     best, score = [len(layers) // 2, len(item["tokens"]) - 1], 0.0
     for row, token in product(np.flatnonzero((3 * layers >= n) & (3 * layers <= 2 * n)), range(len(item["tokens"]))):
-        first, *rest = np.asarray(reading["ids"])[row, token]
-        told = {name for name, of in types.items() for i in rest if str(item["vocab"][int(i)]).strip() in of}
-        found = float(np.asarray(reading["probs"])[row, token, 0]) * (1 + len(told)) * foreign(int(first))
+        top, *rest = np.asarray(reading["ids"])[row, token].tolist()
+        told = {name for name, of in types.items() for i in rest if str(item["vocab"][i]).strip() in of}
+        found = float(np.asarray(reading["probs"])[row, token, 0]) * (1 + len(told)) * (top in first)
         if found > score:
             best, score = [int(row), token], found
     return best

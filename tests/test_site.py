@@ -169,6 +169,8 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
         for value in pair
     ]
     assert re.findall(r'class="bar".*?<b>(.*?)</b>', page) == told and len(told) == 8
+    text = (built / f"notebooks/{CHAPTERS[2]}.html").read_text("utf-8")
+    assert "<p>1 minutes</p>" in text and "99 days" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
     assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
 
 
@@ -212,8 +214,12 @@ def test_a_tile_counts_what_is_read_and_what_was_found(tmp_path):
     claims = [claim | {"chapter": "arithmetic"} for claim in RUN["claims"]]
     one = onfile.Held("m", claims, {"arithmetic": RUN["provenance"]})
     tile = site.tiles([executed], [one])
-    assert "3. Title" in tile and "Is <em>it</em> so?" in tile and "2 min to read · 61 s to run" in tile
-    assert "holds: 2, explained by: 1" in tile and "holds" not in site.tiles([executed], [])
+    assert (
+        "3. Title" in tile
+        and "Is <em>it</em> so?" in tile
+        and "Time to read: 2 minutes, to run: 61 s on a/model" in tile
+    )
+    assert re.findall(r">([✔≈✘])(\d)<", tile) == [("✔", "2"), ("≈", "1")] and "holds" not in site.tiles([executed], [])
 
 
 def test_a_build_without_results_says_so(tmp_path):
