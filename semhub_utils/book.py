@@ -1,8 +1,7 @@
 """Run chapters: every notebook with its parameters, on a model, by papermill, into a folder of its own.
 
 A chapter is never executed in place. Beside each executed notebook stands a small JSON record of what it was made
-from; a chapter whose record still holds is not run again, and one that was killed has none and so starts again (its
-finished steps are taken up by `results.Run`).
+from; a chapter whose record still holds is not run again, and one that was killed takes up its steps (`results.Run`).
 """
 
 import ast
@@ -35,6 +34,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
+from . import progress
 from .errors import SemhubError, need
 from .identity import (
     COPIED,
@@ -88,10 +88,8 @@ class Notebook:
 
     @cached_property
     def parameters(self) -> Parameters:
-        """Names and default values in the cell tagged `parameters`; none when the chapter has no such cell.
-
-        Read by Python's own parser: papermill's reader wants a language in the metadata, which not every editor keeps.
-        """
+        """Names and default values in the cell tagged `parameters`; none when the chapter has no such cell. Read by
+        Python's own parser, as papermill's wants a language in the metadata, which not every editor keeps."""
         cells = nbformat.read(self.path, as_version=4).cells
         source = next((c.source for c in cells if "parameters" in c.metadata.get("tags", [])), "")
         found: Parameters = {}
@@ -323,6 +321,7 @@ def _kernel(file: str, variables: dict[str, str]) -> None:
 
     os.setsid()
     os.environ.update(variables)
+    tempfile.tempdir = None  # it may have been looked up before
     more = variables.get("PYTHONPATH", "").split(os.pathsep)  # which Python has read at its start, and that is past
     sys.path[1:1] = [folder for folder in more if folder and folder not in sys.path]
     launch_new_instance(["-f", file, *KERNEL_OPTIONS, f"--IPKernelApp.parent_handle={os.getppid()}"])
@@ -366,6 +365,7 @@ def _kernels(started: list[AsyncKernelManager]) -> type[AsyncKernelManager]:
 
         async def start_kernel(self, **options: Any) -> None:
             started.append(self)
+            options.setdefault("env", os.environ | progress.variables(Path(self.connection_file).parent))
             if forks:
                 self.provisioner = Copied(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
             await super().start_kernel(**options)
@@ -381,11 +381,11 @@ def _kill(started: Sequence[AsyncKernelManager]) -> None:
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
-def _execute(job: Job, kernels: type[AsyncKernelManager]) -> None:
-    """Execute a chapter into its output. Raises PapermillExecutionError for an exception in a cell, others for the
-    kernel's own."""
+def _execute(job: Job, kernels: type[AsyncKernelManager], say: Say) -> None:
+    """Execute a chapter into its output. PapermillExecutionError is an exception in a cell, others are the kernel's."""
     transport = "tcp" if sys.platform == "win32" else "ipc"  # which no other user of the machine can reach
-    with tempfile.TemporaryDirectory(prefix="semhub-") as sockets:
+    folder = tempfile.TemporaryDirectory(prefix="semhub-", ignore_cleanup_errors=True)
+    with folder as place, progress.told(job.title, job.chapter.path, Path(place), say):
         notebook = execute_notebook(
             job.chapter.path,
             job.output,
@@ -394,12 +394,11 @@ def _execute(job: Job, kernels: type[AsyncKernelManager]) -> None:
             language="python",
             progress_bar={"desc": job.title, "leave": False, "disable": None},
             kernel_manager_class=kernels,
-            config=Config({"Manager": {"transport": transport, "connection_file": f"{sockets}/kernel.json"}}),
+            config=Config({"Manager": {"transport": transport, "connection_file": f"{place}/kernel.json"}}),
             start_timeout=180,
         )
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+    for cell in (of for of in notebook.cells if "injected-parameters" in of.metadata.get("tags", [])):
+        cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
     for key in ("input_path", "output_path"):  # the reader's machine is nobody's business
         notebook.metadata.get("papermill", {}).pop(key, None)
     _write(job.output, nbformat.writes(notebook))
@@ -410,28 +409,29 @@ def environment(workers: int) -> dict[str, str]:
     threads that wait sleep, as on a busy machine they spin 25 s over the work of one; and where this package lies."""
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "OMP_WAIT_POLICY": "PASSIVE"}
     paths = dict.fromkeys([str(PACKAGE.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    threads = {name: os.environ.get(name, value) for name, value in threads.items()}
-    return threads | {"PYTHONPATH": os.pathsep.join(paths)}
+    return {name: os.environ.get(name, value) for name, value in threads.items()} | {
+        "PYTHONPATH": os.pathsep.join(paths)
+    }
 
 
 def run(jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Say = print) -> list[Outcome]:
     """Run all jobs, `workers` at a time, each in a kernel process of its own; one that fails ends no other.
 
-    `say` is told one line per finished chapter. On KeyboardInterrupt every kernel is ended and the exception passes on;
-    what was finished stays.
+    `say` is told one line per finished chapter, and one a minute of each that runs. On KeyboardInterrupt every kernel
+    is ended and the exception passes on; what was finished stays.
     """
     started: list[AsyncKernelManager] = []
     kernels, outcomes = _kernels(started), {}
+    say = tqdm.external_write_mode()(say)  # bars make room meanwhile
     os.environ.update(environment(workers))  # libraries read it as they are loaded, before there is a kernel
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        running = [pool.submit(_run_one, job, kernels, fresh) for job in jobs]
+        running = [pool.submit(_run_one, job, kernels, fresh, say) for job in jobs]
         try:
             for done in as_completed(running):
                 outcome = done.result()
                 outcomes[outcome.job.output] = outcome
                 state = "failed" if outcome.error else "unchanged" if outcome.skipped else "done"
-                with tqdm.external_write_mode():
-                    say(f"{state:>9}  {outcome.job.title}  {outcome.seconds:.0f} s")
+                say(f"{state:>9}  {outcome.job.title}  {outcome.seconds:.0f} s")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in running):  # a kernel may still be on its way
@@ -441,7 +441,7 @@ def run(jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Say 
     return [outcomes[job.output] for job in jobs]
 
 
-def _run_one(job: Job, kernels: type[AsyncKernelManager], fresh: bool) -> Outcome:
+def _run_one(job: Job, kernels: type[AsyncKernelManager], fresh: bool, say: Say) -> Outcome:
     if not fresh and is_done(job):
         return Outcome(job, 0.0, skipped=True)
     began = time.perf_counter()
@@ -454,7 +454,7 @@ def _run_one(job: Job, kernels: type[AsyncKernelManager], fresh: bool) -> Outcom
         return Outcome(job, 0.0, error=f"{job.output.parent} cannot be written ({error.strerror}); give --out.", code=2)
     made_from = stamp(job)  # before, as files may change meanwhile; a commit is known when the model was fetched
     try:
-        _execute(job, kernels)
+        _execute(job, kernels, say)
         seconds = time.perf_counter() - began
         patterns = (f"{job.chapter.name}.claims.json", f"*/{job.chapter.name}.parquet")
         results = sorted(str(path) for pattern in patterns for path in job.results.glob(pattern))

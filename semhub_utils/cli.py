@@ -1,6 +1,7 @@
 """The command `semhub`. Every command imports what it needs when it runs, so that `semhub --help` is instant."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ EPILOG = """examples:
   semhub bench --json                                     time and memory against the released method"""
 MODEL = "id on the Hugging Face hub, local folder (also of a PEFT adapter), GGUF file, ID:FILE.gguf, or organism:NAME"
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
+BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left\n"  # of a log
 Options = argparse.Namespace
 
 
@@ -348,6 +350,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as the keyboard does
+    if not sys.stderr.isatty():  # bars are a line a minute there
+        for name, value in {"MININTERVAL": "60", "MAXINTERVAL": "60", "BAR_FORMAT": BAR}.items():
+            os.environ.setdefault(f"TQDM_{name}", value)
     try:
         return options.function(options)
     except (SemhubError, KeyboardInterrupt) as error:

@@ -259,8 +259,10 @@ def _of_model(model: Any) -> str:
 
 
 def _of_weights(module: Any) -> str:
+    from .devices import values
+
     sha = hashlib.sha256()
-    for name, weight in sorted(module.state_dict().items()):
+    for name, weight in values(module):
         sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + _bytes_of(weight))
     return sha.hexdigest()
 

@@ -6,7 +6,7 @@ in float32, GGUF files, which are unpacked, too; in half precision, where batche
 more the more layers; with weights of 8 or 4 bits as in bfloat16.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from semhub_utils.devices import placement, values
 from semhub_utils.errors import SemhubError, need, need_one_of
 from semhub_utils.formats import need_same_ids, quantisation, readable, source_of, with_adapter
 from semhub_utils.identity import DTYPES, RANDOM, training
@@ -26,7 +27,7 @@ from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, RandomTwin, need_decoder, relative_error, tolerance
 from semhub_utils.neighbours import Neighbours
-from semhub_utils.refused import explained, need_same_weights, on_no_device, quiet
+from semhub_utils.refused import explained, hush, need_same_weights, on_no_device
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, states_under
@@ -40,19 +41,21 @@ AUTO_CLASSES = (
     "AutoModelForSeq2SeqLM",
 )
 RANDOM_SEED = 1000  # no control has it
+hush()
 
 
 def load_model(
     model_id: str,
     *,
     revision: str | None = None,
-    device: str | torch.device | None = None,
+    device: str | torch.device | Mapping[str, str] | None = None,
     dtype: str = "float32",
     check: bool = True,
 ) -> LanguageModel:
     """Load a hub id, a folder, a GGUF file (ID:FILE.gguf for one of the hub), a folder with a PEFT adapter or
     "organism:NAME", and check it (`self_check`); "random:" before it gives random weights in its place, of another seed
-    than the controls have.
+    than the controls have. device: of all of it; or "auto", or a device map of accelerate's, spreads it over several,
+    memory and disk (`devices.placement`).
 
     Only safetensors and GGUF are read and no remote code is run. Raises SemhubError with one sentence on anything that
     cannot be loaded: what was given and what would do."""
@@ -65,7 +68,8 @@ def load_model(
         if check:
             self_check(model)
         return model
-    target = device_of(device)
+    spread = placement(device)
+    target = None if spread else device_of(device)
     with explained(model_id, revision, "file"):
         source = source_of(model_id, revision)
     named, where = source.named, source.options(revision)
@@ -85,11 +89,12 @@ def load_model(
         need_same_ids(source, tokenizer)
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     kind = source.quantisation or quantisation(config)
-    options |= {"device_map": {"": target}} if kind and not source.gguf else {}
+    folder = spread.pop("kept", None)
+    options |= spread or ({"device_map": {"": target}} if kind and not source.gguf else {})
     if source.gguf and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     build = partial(on_no_device, auto, config)
-    with explained(named, revision, "weights", build), quiet(), readable(source, config):
+    with explained(named, revision, "weights", build), readable(source, config):
         module, info = auto.from_pretrained(source.place, ignore_mismatched_sizes=True, **options, **where)
         module = module if "device_map" in options else module.to(target)
     files = source.files(revision)
@@ -100,7 +105,7 @@ def load_model(
         module = with_adapter(module, source.adapter, source.place)
     with explained(model_id, revision, "model"):
         model = LanguageModel(module, tokenizer, model_id=model_id, revision=revision)
-    model.find_readings, model.files = _readings, files
+    model.find_readings, model.files, model.offloaded = _readings, files, folder
     model.quantisation, model.base = kind, source.named if source.adapter else ""
     model.card = training(model)
     if check:
@@ -242,7 +247,8 @@ def _sites(prompt: Encoding) -> list[int]:
 
 def _all_are_numbers(seen: _Seen) -> float:
     """Of the weights, and of what both ways read: a state beyond the range of half precision is none."""
-    weights = (part for part in seen.model.module.parameters() if part.is_floating_point() and not part.is_meta)
+    names = {name for name, part in seen.model.module.named_parameters() if part.is_floating_point()}
+    weights = (part for name, part in values(seen.model.module) if name in names)
     read = [seen.together, *seen.logits, *(state for states in seen.theirs for state in states)]
     return 0.0 if all(bool(part.isfinite().all()) for part in chain(read, weights)) else float("inf")
 

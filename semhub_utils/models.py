@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
+from semhub_utils.devices import computes_on, keep_in_memory, of_random_weights
 from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, need, out_of_memory, reason
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
@@ -43,7 +44,8 @@ def relative_error(ours: Tensor, reference: Tensor, dtype: torch.dtype = torch.f
     """Largest absolute difference over the largest absolute value of the reference. Of values made in half precision,
     where a rounding is about as large as the value: the largest root-mean-square difference of a row, each dimension in
     units of its own root-mean-square, or the median dimension's if that is more, so that a massive one hides none."""
-    difference, reference = ours.double() - reference.double(), reference.double()
+    ours, reference = (some.cpu().double() for some in (ours, reference))  # no model's device need know float64
+    difference = ours - reference
     if dtype in TOLERANCE:
         return float(difference.abs().max() / reference.abs().max().clamp(min=1e-30))
     size = reference.flatten(0, -2).square().mean(0).sqrt()
@@ -98,13 +100,17 @@ def read_structure(module: nn.Module, model_id: str) -> Structure:
     head = module.get_output_embeddings()
     weight = getattr(head, "weight", None)
     need_decoder(weight is not None and weight.ndim == 2, model_id, "has no unembedding matrix")
+    for part in (head, module.get_input_embeddings()):
+        keep_in_memory(part)
     found = Structure(_find_blocks(module, model_id), head)
-    row = (torch.arange(6, device=weight.device) * 7 + 11) % len(weight)
+    row = (torch.arange(6, device=head.weight.device) * 7 + 11) % len(weight)
     probe = torch.stack([row, row])
     probe[1, -1] = (row[-1] + 1) % len(weight)  # two rows of ordinary ids that differ in their last token only
     try:
         with torch.inference_mode():
             _follow_tail(module, found, probe, model_id)
+            for part in found.tail:
+                keep_in_memory(part)
             _measure_logit_map(module, found, probe, model_id)
     except SemhubError:
         raise
@@ -158,7 +164,7 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
     need_decoder(shape[2:] == (hidden,), model_id, f"has blocks that give states of shape {shape}")
     seen_before = relative_error(last[0, :-1], last[1, :-1], dtype) > bound
     need_decoder(not seen_before, model_id, "reads later tokens at earlier positions, as an encoder does")
-    state, given = seen["state"].double(), seen["given"].double()
+    state, given = (seen[name].cpu().double() for name in ("state", "given"))
     followed = state.shape == given.shape
     if followed:
         found.tail_scale = _round_to_one(float((state * given).sum() / (state * state).sum()))
@@ -168,7 +174,7 @@ def _follow_tail(module: nn.Module, found: Structure, probe: Int[Tensor, "two to
 
 def _measure_logit_map(module: nn.Module, found: Structure, probe: Int[Tensor, "two token"], model_id: str) -> None:
     """Put known numbers in the place of the unembedding's output and read what the model makes of them."""
-    precise = torch.float32 if probe.device.type == "mps" else torch.float64
+    precise = torch.float64 if probe.device.type in ("cpu", "cuda") else torch.float32
     ramp = torch.linspace(-60, 60, probe.numel() * len(found.head.weight), device=probe.device, dtype=precise)
     small, large = 2.0**-20, 2.0**20
     ramp = ramp.reshape(*probe.shape, -1)
@@ -228,7 +234,7 @@ class LanguageModel:
             f"The tokenizer of {model_id} gives no character offsets; a checkpoint with a fast tokenizer "
             "(tokenizer.json) would do.",
         )
-        self.store = Store(kept_bytes(module.get_output_embeddings().weight.device))
+        self.store = Store(kept_bytes(computes_on(module.get_output_embeddings())))
         self.module, self.structure = self._embodied(module)
         self.n_layers, self.vocab_size = len(self.blocks), len(self.unembedding)
         text = module.config.get_text_config(decoder=True)
@@ -266,7 +272,7 @@ class LanguageModel:
 
     def device_of_layer(self, layer: int) -> torch.device:
         """Where the states of a layer lie."""
-        return next(self.blocks[max(layer - 1, 0)].parameters()).device
+        return computes_on(self.blocks[max(layer - 1, 0)])
 
     @property
     def weights(self) -> Hashable:
@@ -379,7 +385,7 @@ class LanguageModel:
 
         keep: return the library's cache as `past_key_values`. after: the cache of what stands before `ids`.
         """
-        device = self.module.get_input_embeddings().weight.device
+        device = computes_on(self.module.get_input_embeddings())
         given = {name: value.to(device) for name, value in {"input_ids": ids, **(extras or {})}.items()}
         try:
             return self.module.base_model(use_cache=keep or after is not None, past_key_values=after, **given)
@@ -463,12 +469,11 @@ class RandomTwin(LanguageModel):
         return self.like.twin_in_memory[1]
 
     def _random_module(self) -> nn.Module:
-        devices = [self._device] if self._device.type == "cuda" else []
+        kind, blocks = type(self.like.module), partial(_find_blocks, model_id=self.like.model_id)
+        build = partial(kind._from_config, copy.deepcopy(self.config), dtype=self._dtype)
         what = f"{self.like.model_id} leaves no room on {self._device} for as many random weights, its control"
-        with in_memory(what, "a device with twice the memory, a smaller model or dtype='bfloat16'"):
-            with torch.random.fork_rng(devices=devices), self._device:
-                torch.manual_seed(self.seed)
-                return type(self.like.module)._from_config(copy.deepcopy(self.config), dtype=self._dtype)
+        with in_memory(what, "a device with more memory, a smaller model or dtype='bfloat16'"):
+            return of_random_weights(build, blocks, self.seed, self._device, self.like.module)
 
     module = property(lambda self: self._body[0])
     structure = property(lambda self: self._body[1])

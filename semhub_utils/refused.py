@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -228,21 +229,15 @@ def _shape(name: str, files: Sequence[Path]) -> list[int]:
     return []
 
 
-@contextmanager
-def quiet():
-    """The library's bars and its report of what it loaded stay out of what is said here; downloads keep theirs."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+def hush() -> None:
+    """From now on the library's bars and its report of what it loaded stay out of what is said here; downloads keep
+    theirs."""
     downloads = not are_progress_bars_disabled()
+    getLogger("accelerate").setLevel(ERROR)  # which would say that what was to be offloaded was
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if downloads:
         enable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def on_no_device(auto: Any, config: Any) -> nn.Module:

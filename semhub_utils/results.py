@@ -11,11 +11,12 @@ place, so that what is there is whole.
 
 import difflib
 import json
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from .identity import (
     slug,
     versions,
 )
+from .progress import note
 from .rows import by_row, family
 from .verdicts import Verdict, judge
 
@@ -85,7 +87,7 @@ class Run:
         self._data = data_digests(self.parameters | {"results_dir": str(results_dir)})
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
-            self._older = set(self.parts.glob("*.parquet"))
+            self._older = set(self.parts.glob("*"))
         except OSError as error:
             raise SemhubError(_cannot_write(results_dir, error)) from error
 
@@ -110,8 +112,11 @@ class Run:
         self.sources[name] = sorted(sources)
         stored = path and _read(path)
         if not stored:
-            started = time.perf_counter()
-            result = compute()
+            note(step=name, done=0, total=0)
+            started, store = time.perf_counter(), getattr(self.model, "store", None)
+            batches = path.with_suffix(".batches") if path and store else None
+            with store.step(batches) if batches else nullcontext():
+                result = compute()
             self._computed.add(name)
             table, found = result if isinstance(result, tuple) else (result, [])
             cost = {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": _peak_memory(self.model)}
@@ -119,6 +124,8 @@ class Run:
             data = _packed(table.assign(**columns or {}), kept)
             if path:
                 _write(path, data)
+            if batches:
+                shutil.rmtree(batches, ignore_errors=True)
             stored = _unpacked(data)  # first and later runs get the same
         table, kept = stored
         self._tables[name], self._costs[name] = table, kept["cost"]
@@ -175,7 +182,7 @@ class Run:
             write_rows(self.folder)
             older = self._older - self._used  # what is newer may be of a run beside this one
             for part in older | set(self.folder.glob(f"*/{self.chapter}.parquet")) - set(written):
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         except OSError as error:
             raise SemhubError(_cannot_write(self.folder, error)) from error
         return written
@@ -305,7 +312,10 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
     wanted = {
         "model_id": (_is_name, "a Hugging Face model id, a folder, a GGUF file or a name such as 'organism:hub'"),
         "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
-        "device": (_is_device, "'cpu', or a device that this machine has such as 'cuda' or 'mps', or nothing,"),
+        "device": (
+            _is_device,
+            "'cpu', a device that this machine has such as 'cuda' or 'mps', 'auto' for several of them, or nothing,",
+        ),
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
         "items": (lambda x: x in ITEMS, f"one of {', '.join(ITEMS)}"),
         "n_items": (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
@@ -422,20 +432,21 @@ def _is_whole(value: Any, at_least: int) -> bool:
 def _is_device(value: Any) -> bool:
     if value in (None, "cpu"):
         return True
+    from .devices import placement
     from .loading import device_of  # only where an accelerator is asked for
 
     try:
-        return isinstance(value, str) and device_of(value).type not in ("cpu", "meta")
+        return isinstance(value, str) and bool(placement(value) or device_of(value).type not in ("cpu", "meta"))
     except SemhubError:
         return False
 
 
 def _peak_memory(model: Any) -> int | None:
-    """Bytes: the accelerator's peak where the model is on one, else this process's peak resident size."""
+    """Bytes: the accelerators' peaks where the model is on some, else this process's peak resident size."""
     if "cuda" in str(getattr(model, "device", "")):
         import torch
 
-        return torch.cuda.max_memory_allocated(model.device)
+        return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     try:
         import resource
     except ImportError:  # Windows

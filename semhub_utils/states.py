@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
+from semhub_utils.progress import note
 from semhub_utils.store import TEXT, Chunk
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
@@ -166,7 +167,15 @@ class _Ask:
                     at.setdefault(self.paths[h][p], row * width + p)
             places = None if everywhere else list(at.values())
             keep = self.starts is not None and any(self.starts[n] for n in some)
-            states, past = _forward(self.model, pad(together), gather(together), kept, places, keep)
+            past = None
+
+            def forward() -> dict[str, Tensor]:
+                nonlocal past
+                found, past = _forward(self.model, pad(together), gather(together), kept, places, keep)
+                return {str(layer): of for layer, of in found.items()}
+
+            names, read = [*map(str, kept)], [(e.ids, e.content) for e in together]
+            states = dict(zip(kept, in_step(self.model, names, forward, read, places).values(), strict=True))
             rows = {n: row for row, h in enumerate(heads) for n in inside[h]} if past is not None else {}
             for n, row in rows.items():
                 if start := self.starts[n]:
@@ -271,6 +280,14 @@ def read_inside(
 # Batches
 
 
+def in_step(
+    model: LanguageModel, names: Sequence[str], compute: Callable[[], dict[str, Tensor]], *content: Any
+) -> dict[str, Tensor]:
+    """What a batch gives by name or, in a step that was killed, gave. content: all it depends on, besides weights."""
+    batches = model.store.batches if model.plain else None
+    return batches.get(names, compute, (model.weights, *names, *content)) if batches else compute()
+
+
 def run_batches(
     model: LanguageModel,
     lengths: Sequence[int],
@@ -293,6 +310,7 @@ def run_batches(
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
     alike, cleared = equal_lengths or switches_by_length(model), False
     share = 1 if model.store.purpose == "self-check" else PADDING  # which has to see what padding does
+    total = len(queue)
     while queue:
         count, padding = 1, 0
         while count < len(queue) and (count + 1) * lengths[queue[count]] <= budget:
@@ -320,6 +338,7 @@ def run_batches(
                 torch.cuda.empty_cache()
             continue
         queue = queue[count:]
+        note(done=total - len(queue), total=total)
         yield numbers, result
 
 

@@ -6,9 +6,12 @@ at l repeats that.) Edits and strengths are rows of one batch, never runs of the
 edited position is read once: its keys and values are kept in the handle's store.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from unittest.mock import patch
 
 import torch
@@ -25,6 +28,7 @@ from semhub_utils.states import (
     Positions,
     check_layers,
     hidden_states,
+    in_step,
     resolve_positions,
     root_of,
     run_batches,
@@ -82,6 +86,14 @@ class EditPlan:
         """The row of the bank that belongs to a position of a prompt under an edit."""
         items, places = self.shapes[k]
         return self.offsets[k] + (n if items > 1 else 0) * places + place % places
+
+    @cached_property
+    def told(self) -> str:
+        """What tells these edits of these prompts from others."""
+        prompts = [(e.ids, e.content) for e in self.encodings]
+        edits = [(e.layers, rows, e.mode, e.strength) for e, rows in zip(self.edits, self.positions, strict=True)]
+        vectors = self.bank.cpu().contiguous().numpy().tobytes()
+        return sha256(repr((prompts, edits, self.shapes)).encode() + vectors).hexdigest()
 
     def first(self, k: int) -> int:
         """The layer at which forwards under an edit may begin: where it leaves nothing of what is behind the shared
@@ -166,7 +178,7 @@ def edited_states(
         where = model.device_of_layer(model.n_layers)
         ends = torch.empty(len(encodings) * many, model.hidden_size, device=where)
 
-    def run(rows: list[int]) -> Tensor:
+    def forward(rows: list[int]) -> Tensor:
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
         past, start = beginning(model, together, starts[once[0]], of)
@@ -177,11 +189,14 @@ def edited_states(
             model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
         return seen[0]
 
+    def run(rows: list[int]) -> Tensor:
+        return in_step(model, ["ends"], lambda: {"ends": forward(rows)}, plan.told, rows)["ends"]
+
     lengths = [len(e) for e in encodings for _ in range(many)]
     kinds = [(e.kind, start, first) for e, start in zip(encodings, starts, strict=True) for first in firsts]
     with model.store.counted("edit"):
         for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-            ends[torch.tensor(rows)] = states
+            ends[torch.tensor(rows)] = states.to(where)
     return ends.unflatten(0, (len(encodings), many))
 
 
@@ -359,7 +374,7 @@ def generate(
     copies = len(strengths)
     texts: list[list[str]] = [[] for _ in encodings]
 
-    def run(numbers: list[int]) -> list[str]:
+    def write(numbers: list[int]) -> list[str]:
         together = [encodings[n] for n in numbers]
         of = torch.arange(len(numbers)).repeat_interleave(copies)
         ids = pad(together).to(model.device)[of.to(model.device)]
@@ -372,6 +387,16 @@ def generate(
         with plan.attached(rows, once=True, start=start) if plan else nullcontext():
             out = model.module.generate(input_ids=ids, logits_processor=LogitsProcessorList(penalty), **given)
         return model.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+
+    def run(numbers: list[int]) -> list[str]:
+        def said() -> dict[str, Tensor]:
+            return {"said": torch.tensor([*json.dumps(write(numbers)).encode()], dtype=torch.uint8)}
+
+        if sampling.get("do_sample"):  # which depends on what was drawn before
+            return write(numbers)
+        about = plan.told if plan else [(e.ids, e.content) for e in encodings], numbers, copies, max_new_tokens
+        found = in_step(model, ["said"], said, about, frequency_penalty, sorted(sampling.items()))
+        return json.loads(bytes(found["said"].tolist()))
 
     batching = {"copies": copies, "equal_lengths": True, "kinds": [encoding.kind for encoding in encodings]}
     lengths = [len(encoding) for encoding in encodings]

@@ -5,17 +5,23 @@ than text, on all of that. So the tokens of all prompts stand in one tree, in wh
 are kept by weights, layer and node, in the dtype and on the device in which they were made.
 """
 
+import hashlib
 import itertools
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 KEPT_BYTES = 2**31  # on a cpu; on a cuda device a quarter of what is free
+FLUSH = 120.0  # seconds
 TEXT = -1  # the node that prompts of plain text begin at
 
 
@@ -36,6 +42,35 @@ class Chunk:
         return sum(part.nbytes for part in self.states.values())
 
 
+Part = dict[str, Tensor]
+
+
+class Batches:
+    """What the batches of a step gave, by all that they depend on: on disk every FLUSH seconds, `limit` bytes at most,
+    so that a step which is killed takes them up."""
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder, self.left, self.new, self.known, self.at = folder, limit, {}, {}, time.monotonic()
+        for path in folder.glob("*.safetensors"):
+            self.known |= load_file(path)
+
+    def get(self, names: Sequence[str], compute: Callable[[], Part], content: tuple) -> Part:
+        key = hashlib.sha256(repr(content).encode()).hexdigest()
+        if f"{key} {names[0]}" in self.known:
+            return {name: self.known[f"{key} {name}"] for name in names}
+        part = compute()
+        self.left -= sum(of.nbytes for of in part.values())
+        self.new |= {f"{key} {name}": of for name, of in part.items() if self.left >= 0}
+        if self.new and time.monotonic() - self.at > FLUSH:
+            path = self.folder / f"{time.time_ns()}.part"
+            with suppress(OSError, SafetensorError):  # a full disk is told of by what cannot be lost
+                self.folder.mkdir(exist_ok=True)
+                save_file({name: of.detach().cpu().contiguous() for name, of in self.new.items()}, path)
+                path.rename(path.with_suffix(".safetensors"))
+            self.new, self.at = {}, time.monotonic()
+        return part
+
+
 class Store:
     """States, the keys and values of beginnings, and counts, for a model and its random twins.
 
@@ -47,6 +82,7 @@ class Store:
         self.limit, self.held = limit, 0
         self.forwarded: Counter[str] = Counter()
         self.purpose, self.off = "read", False
+        self.batches: Batches | None = None  # of the step under way
         self._after: dict[tuple[Hashable, int], int] = {}  # node and next token -> node
         self._before: list[Hashable] = []  # by node
         self._ends: dict[Hashable, dict[int, int]] = {}  # weights -> last node of each prompt -> its length
@@ -88,6 +124,15 @@ class Store:
     def ratios(self) -> dict[str, float]:
         """Tokens forwarded over distinct ones, of reading and of edits; what there was none of is left out."""
         return {what: self.forwarded[what] / n for what, n in self.distinct().items() if n}
+
+    @contextmanager
+    def step(self, folder: Path) -> Iterator[None]:
+        """While open, what batches give is kept in a folder, and taken from there."""
+        self.batches = Batches(folder, self.limit)
+        try:
+            yield
+        finally:
+            self.batches = None
 
     # Beginnings
 

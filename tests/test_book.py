@@ -240,7 +240,7 @@ def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, m
         (repository / name).write_text(text)
 
     [job] = [job for _ in [chapter(book, "01_first")] for job in planned(book)]
-    monkeypatch.setattr(runs, "_execute", lambda job, kernels: (write("refs/main", "c0"),
+    monkeypatch.setattr(runs, "_execute", lambda job, kernels, say: (write("refs/main", "c0"),
                         write("snapshots/c0/config.json", "{}"), job.output.write_text("{}")))  # fmt: skip
     assert not run(book)[0].skipped
     assert run(book)[0].skipped, "the commit is known only when the model was fetched"
