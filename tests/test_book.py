@@ -240,7 +240,7 @@ def test_a_lens_or_a_commit_that_came_to_a_model_of_the_hub_is_run_again(book, m
         (repository / name).write_text(text)
 
     [job] = [job for _ in [chapter(book, "01_first")] for job in planned(book)]
-    monkeypatch.setattr(runs, "_execute", lambda job, kernels: (write("refs/main", "c0"),
+    monkeypatch.setattr(runs, "_execute", lambda job, kernels, say: (write("refs/main", "c0"),
                         write("snapshots/c0/config.json", "{}"), job.output.write_text("{}")))  # fmt: skip
     assert not run(book)[0].skipped
     assert run(book)[0].skipped, "the commit is known only when the model was fetched"
@@ -339,10 +339,11 @@ def test_each_worker_has_its_share_of_the_cores_unless_the_user_says(monkeypatch
 def test_what_a_chapter_forwards_is_counted_in_a_run_from_nothing(book):
     """A step that is taken from disk read something that is not known any more."""
     count = """
+        from contextlib import nullcontext
         from types import SimpleNamespace
         import pandas as pd
         from semhub_utils.results import Run
-        store = SimpleNamespace(ratios=lambda: {"read": 1.02, "edit": 1.25})
+        store = SimpleNamespace(ratios=lambda: {"read": 1.02, "edit": 1.25}, step=nullcontext)
         model = SimpleNamespace(model_id=model_id, revision=None, fingerprint="0", store=store)
         for _ in range(again + 1):
             run = Run(name, model, {"seed": 0}, results_dir)
