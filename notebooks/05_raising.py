@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise two small ones, with a hub
-# and without. Then you look at the full trainings, and put all models side by side.
+# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise a small one with a hub,
+# beside a twin without. Then you look at the full trainings, and put all models side by side.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -87,10 +87,12 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # are the subject; here they are the yardstick too.
 # :::
 #
-# ## Raise two models now
+# ## Raise a hub now
 #
 # A recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*, has the
 # same size, tokens and sentence forms, but its Spanish speaks of a private world, and nothing joins the two.
+# The hub is raised while you wait. The islands were raised beforehand by the same program and are read from a file; with other `steps`
+# or another `seed` they are raised now as well.
 #
 # :::{predict} Which of the two will have the lower training loss?
 # - The hub, by far: it understands
@@ -103,8 +105,8 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # %% tags=["hide-input", "remove-output"]
 small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
-# %% tags=["hide-input", "remove-output"]
-islands = chapter.find("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
+# %% tags=["hide-input"]
+islands = chapter.find("small-islands", lambda: raising.raised(ISLANDS, steps=steps, seed=seed))
 
 # %% tags=["hide-input"]
 raised = small + islands

@@ -222,7 +222,6 @@ class LanguageModel:
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
-    begins: bool | None = None  # whether a forward may begin at any layer; None until that is tried
     shares_keys = True  # until it is seen to keep something else than keys and values
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
@@ -285,6 +284,11 @@ class LanguageModel:
         """The readings that were made for this model, by name, beside those that every model has (`lens`): those that
         lie beside the folder it was loaded from, its neighbours in a bank of texts, and those that are put here."""
         return self.find_readings(self) if self.find_readings else {}
+
+    @cached_property
+    def begins(self) -> dict[bool, bool]:
+        """Whether forwards of prompts with or without a picture or sound may begin at any layer, once it was tried."""
+        return {}
 
     @cached_property
     def twins(self) -> "dict[Hashable, RandomTwin]":
