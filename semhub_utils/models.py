@@ -234,6 +234,7 @@ class LanguageModel:
             "(tokenizer.json) would do.",
         )
         self.store = Store(kept_bytes(computes_on(module.get_output_embeddings())))
+        self.begins: dict[bool, bool] = {}  # whether forwards without or with media may begin at any layer, once tried
         self.module, self.structure = self._embodied(module)
         self.n_layers, self.vocab_size = len(self.blocks), len(self.unembedding)
         text = module.config.get_text_config(decoder=True)
@@ -284,11 +285,6 @@ class LanguageModel:
         """The readings that were made for this model, by name, beside those that every model has (`lens`): those that
         lie beside the folder it was loaded from, its neighbours in a bank of texts, and those that are put here."""
         return self.find_readings(self) if self.find_readings else {}
-
-    @cached_property
-    def begins(self) -> dict[bool, bool]:
-        """Whether forwards of prompts with or without a picture or sound may begin at any layer, once it was tried."""
-        return {}
 
     @cached_property
     def twins(self) -> "dict[Hashable, RandomTwin]":
@@ -457,7 +453,7 @@ class RandomTwin(LanguageModel):
     """The same architecture and tokenizer with random weights, which are made from their seed when they are needed; of
     the twins of a model one at a time has any."""
 
-    SHARED = "tokenizer processor reader modalities config store n_layers hidden_size vocab_size max_length"
+    SHARED = "tokenizer processor reader modalities config store begins n_layers hidden_size vocab_size max_length"
 
     def __init__(self, model: LanguageModel, seed: int):
         self.like, self.seed, self._dtype, self._device = model, seed, model.dtype, model.device
