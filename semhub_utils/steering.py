@@ -239,8 +239,7 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
                         model.run(ids, alone)
         whole, *ours = seen[model.n_layers]
         off = [relative_error(one, whole, model.dtype) for one in ours[media:]]
-        right = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
-        model.begins = {**model.begins, media: right}
+        model.begins[media] = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
     return all(model.begins[bool(e.content)] for e in encodings)
 
 

@@ -199,7 +199,7 @@ def test_a_model_that_uses_an_early_block_again_is_run_whole(own):
     layers, vectors = range(model.n_layers + 1), torch.randn(1, model.n_layers + 1, model.hidden_size)
     plain = patched_states(model, ["8=3+"], vectors, layers)
     model.blocks[2].forward = partial(adds, model.blocks[2].forward, first)
-    model.begins = {}
+    model.begins.clear()
     assert not begins_inside(model, model.encode(["8=3+"])) and model.begins == {False: False}
     for layer in layers:
         edit = Edit((layer,), vectors[0, layer], mode="replace")

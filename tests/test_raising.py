@@ -209,8 +209,8 @@ def test_small_world_is_small_and_leaks_nothing(name):
 
 
 def test_live_training_tells_its_loss_and_its_curve():
-    found, on_file = live(SMALL, steps=12), raising.raised(ISLANDS, steps=ISLANDS.steps)
-    assert {*found} == {*on_file} and raising.raised(ISLANDS, steps=2).step.max() == 2
+    found = live(SMALL, steps=12)
+    assert {*found} == {*calibration.table("islands")}
     assert found[found.experiment == "loss"].value.iloc[0] > found[found.experiment == "loss"].value.iloc[-1] > 0
     chart = raising.youth(found)
     assert set(chart.series) == set(raising.MEASURES) and set(chart.layer.dropna()) == {1}
@@ -221,8 +221,7 @@ def test_live_training_tells_its_loss_and_its_curve():
 
 def test_the_curve_on_file_is_of_the_training_that_the_controls_repeated():
     """The controls trained the same recipe with the same seed, and looked at its end."""
-    given = {"steps": ISLANDS.steps, "seed": 0}
-    found, controls = raising.raised(ISLANDS, **given), pd.read_csv(TABLE)
+    found, controls = calibration.table("islands"), pd.read_csv(TABLE)
     end = found[(found.step == ISLANDS.steps) & (found.experiment != "taught")]  # of which a sample was asked
     want = controls[(controls.variant == "islands") & (controls.seed == 0)]
     both = end.merge(want, on=["experiment", "series", "layer"], suffixes=("", " there"))

@@ -19,7 +19,6 @@ from semhub_utils.experiments.core import Claim, Result, joined, run
 from semhub_utils.experiments.interventions import (
     AWAY,
     BY_CHANCE,
-    CPU_TOKENS,
     RANDOM,
     RELEASED,
     REVERSED,
@@ -158,8 +157,7 @@ class Recolour(Push):
         if put:
             layers, vectors, mode = put
             edit = Edit(layers, vectors, [list(item.places(encoding)) for item, encoding in read], mode=mode)
-        given = {"max_batch_tokens": CPU_TOKENS if reader.device.type == "cpu" else None, "edit": edit}
-        texts = iter(generate(reader, [e for _, e in read], max_new_tokens=self.max_new_tokens, **given))
+        texts = iter(generate(reader, [e for _, e in read], max_new_tokens=self.max_new_tokens, edit=edit))
         out = np.zeros((len(of), len(OUTCOMES)))
         for row, item in zip(out, (kept.items[i] for i in of), strict=True):
             named = tuple(frozenset(item.named(next(texts)[0])[: 1 if len(b) == 1 else None]) for b in item.before)

@@ -54,7 +54,6 @@ MEASURES = {"similarity": "english", "retrieval": "chinese", "taught": "control"
 """What a training is judged by, and the look of its curve."""
 DATA = Path(str(files("semhub_utils.organism"))) / "data"
 TABLE = DATA / "controls.csv"
-BEFORE = DATA / "islands.csv"  # `live(ISLANDS, steps=ISLANDS.steps)`, five digits a number
 TRUTHS = {
     "planted": "a hub: every word of another type began as its English counterpart and noise, on a frozen body",
     "hub": "nothing is copied or frozen; whatever is shared grew from text, most of it English",
@@ -260,14 +259,6 @@ def live(recipe: Recipe, *, steps: int, seed: int = 0) -> pd.DataFrame:
         return pd.concat([training_curve(Path(folder), world=recipe.world), log], ignore_index=True).assign(
             model=recipe.name
         )
-
-
-def raised(recipe: Recipe, *, steps: int, seed: int = 0) -> pd.DataFrame:
-    """What `live` gives: of ISLANDS as it is, from a training on file, which saves a reader the wait for a second one;
-    of anything else, from a training now."""
-    if (recipe, steps, seed) == (ISLANDS, ISLANDS.steps, 0):
-        return pd.read_csv(BEFORE).assign(model=recipe.name)
-    return live(recipe, steps=steps, seed=seed)
 
 
 def controls_summary() -> pd.DataFrame:
