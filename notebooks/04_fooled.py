@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# An instrument is worth what it says when there is nothing to find. You build fake hubs, states that look alike for reasons other
-# than meaning, and count how often the evidence is fooled, and how strong a true hub has to be to be seen.
+# You build fake hubs, states that look alike for reasons other than meaning. Then you count how often the evidence is fooled, and how
+# strong a true hub has to be to be seen.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -241,13 +241,12 @@ glue("needs_few", few, ".2g")
 glue("cosine_few", few**2 / (1 + few**2), ".2f")
 
 # %% [markdown]
-# With {glue}`pairs` pairs, four worlds in five are found from a strength of {glue}`needs_many` on, a cosine of {glue}`cosine_many`. With 30 pairs
-# it takes {glue}`needs_few`, a cosine of {glue}`cosine_few`. So *does not hold*, on few items, may mean *too weak to see*.
+# Four worlds in five are found from a cosine of {glue}`cosine_many` on with {glue}`pairs` pairs (strength {glue}`needs_many`), of {glue}`cosine_few`
+# with 30 ({glue}`needs_few`). So *does not hold*, on few items, may mean *too weak to see*.
 #
 # ## Live: models that know nothing
 #
-# Real architectures mix what tokens share even with random weights; scores of sparse autoencoders are often about as good on random
-# transformers as on trained ones {cite:p}`heap2025random`. So draw this model's weights anew {glue}`worlds` times, and run the
+# Even with random weights an architecture mixes what tokens share {cite:p}`heap2025random`. So draw this model's weights anew {glue}`worlds` times, and run the
 # similarity of Spanish facts and English twins on each.
 
 # %% tags=["hide-input"]
@@ -290,7 +289,7 @@ glue("blank_above", int((blank.low > 0).sum()))
 # lean to English, is *open*; that table was written before any of the others.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 calibrated = chapter.find("instruments", trials.rates)
 listing(trials.counted(calibrated.table))
 
@@ -327,8 +326,7 @@ glue("enough", calibration.ENOUGH, ".0%")
 # tested here*. Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold ({glue}`real_low` to {glue}`real_high`; claims on one
 # model are not independent, so take the interval as a guide).
 #
-# Here no precondition asks whether the model knows the task, and no random weights stand beside it. How strong does an effect have to
-# be? A dose of 1 is as long as the state itself, or taught to the end:
+# How strong does an effect have to be? A dose of 1 is as long as the state itself, or taught to the end:
 
 # %% tags=["hide-input"]
 doses = chapter.find("ladder", trials.ladder)
@@ -345,14 +343,12 @@ doses.heatmap(
 )
 
 # %% [markdown]
-# A model in which one experiment finds a hub and another does not need not contradict itself: they do not see equally well.
+# Two experiments on one model may differ without contradiction: they do not see equally well.
 #
 # ## Five readings, one question
 #
-# Does each {term}`reading` of the lens see meaning across types where there is some, and only there? The claim that the right English
-# word is above wrong ones goes through all five: on islands of {glue}`n_islands` seeds and the hub with its words exchanged, where it
-# must not hold, and on three hubs. Then English is *written* into the exchanged hub. One thing was asked before the run: where nothing is
-# shared, no reading finds it in more than {glue}`most_alarms`.
+# The claim that the right English word is above wrong ones goes through all five {term}`readings <reading>`: on islands of {glue}`n_islands` seeds and the hub with its words exchanged, where it must
+# not hold, and on three hubs. Asked before the run: where nothing is shared, no reading finds it in more than {glue}`most_alarms`.
 #
 # :::{predict} Which reading will find a hub where there is none?
 # - *raw*, the released one
@@ -381,7 +377,7 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 
 # %% [markdown]
 # :::{dropdown} The columns
-# *False alarms* hold where they must not, with the upper end of the interval. *Found* hold on the three hubs; *clear of its null* are above
+# English is also *written* into the exchanged hub. *False alarms* hold where they must not, with the upper end of the interval. *Found* hold on the three hubs; *clear of its null* are above
 # shuffled words, whatever the controls say. *Written, found* is power. A reading that finds nothing in the hubs and finds what was
 # written is not blind: a control explains what it sees. *raw* is set against a last layer on another scale, so what it misses it may have seen.
 # :::

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise two small ones, with a hub
-# and without. Then you look at the full trainings, and put all models side by side.
+# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise a small one with a hub,
+# beside a twin without. Then you look at the full trainings, and put all models side by side.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -46,6 +46,7 @@ data_dir = None  # a folder with NTREX-128 (ntrex), in place of the sample that 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
+from semhub_utils import calibration
 from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, raising
 from semhub_utils.experiments.raising import ISLANDS, SMALL, live
@@ -87,10 +88,12 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # are the subject; here they are the yardstick too.
 # :::
 #
-# ## Raise two models now
+# ## Raise a hub now
 #
 # A recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*, has the
 # same size, tokens and sentence forms, but its Spanish speaks of a private world, and nothing joins the two.
+# The hub is raised while you wait. The islands were raised beforehand by the same program and are read from a file; with other `steps`
+# or another `seed` they are raised now as well.
 #
 # :::{predict} Which of the two will have the lower training loss?
 # - The hub, by far: it understands
@@ -100,11 +103,15 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # The next figure has both. Whatever it shows, a loss says nothing on what is shared: the facts do.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 small = chapter.find("small", lambda: live(SMALL, steps=steps, seed=seed))
 
-# %% tags=["hide-input"]
-islands = chapter.find("small-islands", lambda: live(ISLANDS, steps=steps, seed=seed))
+# %% tags=["hide-input", "remove-output"]
+beforehand = (steps, seed) == (ISLANDS.steps, 0)
+islands = chapter.find(
+    "small-islands",
+    lambda: calibration.table("islands") if beforehand else live(ISLANDS, steps=steps, seed=seed),
+)
 
 # %% tags=["hide-input"]
 raised = small + islands
@@ -206,9 +213,8 @@ curves.changed(raising.youth).curves(
 # %% [markdown]
 # ## Before or after?
 #
-# A type is *mastered* when nine in ten of its taught facts are answered. Held-out facts are *above chance* when the interval is. The
-# similarity *holds* when, at some middle layer, p is below .01 and the interval above 0. Each counts from the checkpoint after
-# which it stays true. In millions of tokens:
+# When are nine in ten of a type's taught facts answered (*mastered*), its held-out facts above chance, and its similarity above its null, for
+# good? In millions of tokens:
 
 # %% tags=["hide-input"]
 stones = chapter.find("milestones", lambda: raising.milestones(shipped)).table
@@ -223,8 +229,8 @@ glue("all_types", len(hubs))
 
 # %% [markdown]
 # In the hub, the similarity holds before the type is mastered in {glue}`before_mastery` of {glue}`all_types` types, and before its held-out facts
-# are above chance in {glue}`before_transfer`. But averages of many items cross a threshold early. So ask of every single item: from which
-# checkpoint on are it and its twin each other's nearest, and from which on is it answered? This criterion was fixed before the curves.
+# are above chance in {glue}`before_transfer`. But averages cross a threshold early. So ask of every single item: when are it and its twin each other's nearest, and when is it answered?
+# This criterion was fixed before the curves.
 #
 # :::{predict} Item by item, which comes first?
 # - The twin becomes the nearest, then the item is answered
@@ -244,7 +250,7 @@ order.claims(
 # %% [markdown]
 # ## Side by side
 #
-# The finished models: the one this chapter runs on, those that ship, and the first one's architecture with random weights. Choose a type.
+# The finished models, beside random weights. Choose a type.
 
 # %% tags=["hide-input"]
 layers = chapter.find("layers", lambda: raising.side_by_side(chapter.model, **given))
@@ -269,16 +275,15 @@ layers.curves(
 )
 
 # %% [markdown]
-# *Own* is the answer in the item's own type, *wrong english* the mean over other English answers. A hub that speaks English has the English
-# answer above wrong ones in the middle, and the own token above both at the end.
+# A hub that speaks English has the English answer above *wrong english* ones in the middle, and the *own* token above both at the end.
 
 # %% [markdown]
 # ## What must be seen
 #
-# Before any of these models was trained, the book wrote down what its instruments must show in each. In each cell: what is asked, the
-# least and the most that was measured, and how many meet it. Where a cell is not met, it was tried: the second table has the recipes.
+# Before these models were trained, the book wrote down what its instruments must show in each (first table, folded). Where that is not met,
+# it was tried (second table).
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.demanded())
 
 # %% [markdown]
@@ -288,15 +293,14 @@ listing(raising.demanded())
 # and lost the plant; the one that ships was chosen on another: it reads English words in the other types' forms before the planting.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]
 # ## What has to be there?
 #
-# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: with the held-out facts
-# taken out of English as well, nothing is left to share, and what is still answered follows from the class of a thing alone. Models
-# trained on mixtures without English were found to share as much {cite:p}`harrasse2025tracing`; the like of them here is *balanced*.
+# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: then nothing is left to share. Models trained without English share as much
+# {cite:p}`harrasse2025tracing`; the like of them here is *balanced*.
 
 # %% tags=["hide-input"]
 changed = chapter.find("controls", raising.controls_summary)

@@ -75,7 +75,7 @@ diagram("similarity")
 # with the verb at the end. Of a model that has read real German, a low German curve says nothing.
 # :::
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 source, n_words = {"seed": seed, "data_dir": chapter.data}, n_words or (300 if chapter.own else 120)
 found = languages.parallel_sentences(chapter.n_items, **source)
 continuation = languages.known_continuation(model.tokenizer)
@@ -93,10 +93,9 @@ listing(
 #
 # ## Similarity: are translations alike?
 #
-# How often is the translation the nearest of all sentences in the other language, above chance? A short sentence is unlike a long one
-# whatever they say, and news of one event is alike. So the others are those of the same form, or of the same document and
-# about as long, and partners are shuffled among these. Among *all* sentences, retrieval is highest in the middle layers of Llama 3 and
-# Qwen 2.5 {cite:p}`liu2025middle`.
+# How often is the translation the nearest, above chance? A short sentence is unlike a long one whatever they say. So it is compared with
+# sentences of the same form, or of the same document and about as long, and partners are shuffled among these. (Among *all* sentences,
+# retrieval is highest in the middle layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`.)
 #
 # :::{predict} Will the translation be the nearest in the middle layers?
 # - Yes, in all languages
@@ -205,9 +204,8 @@ similarity.claims(
 # %% [markdown]
 # ## Lens: which language is the next word in?
 #
-# At the position before a word of running text, read every layer, and follow the word that comes next and its English translation. In
-# Llama-2, prompts with one right answer went far from any answer first, then near the English one, then to the right one
-# {cite:p}`wendler2024llamas`.
+# Before each word of running text, read every layer, and follow the next word and its English. In Llama-2, states went far from any answer
+# first, then near the English one, then to the right one {cite:p}`wendler2024llamas`.
 #
 # :::{dropdown} Which words are read
 # One token each, known to the dictionary, its English one token too, and not written alike (*color*). Characters are matched to tokens by
@@ -227,10 +225,9 @@ items = {name: words.word_items(model, lines[name], name, known, **given) for na
 left_out(items)
 
 # %% [markdown]
-# The table counts words, by why they were left out. Wrong words stand beside each right one, or a model that likes all English words
-# would look like one that translates.
+# Wrong words stand beside each right one, or a model that likes all English words would look like one that translates.
 #
-# Can the model read the language at all? Is the word that comes next likelier, at the output, than others of its class?
+# Can the model read the language at all: is the next word likelier, at the output, than others of its class?
 
 # %% tags=["hide-input"]
 reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)

@@ -65,10 +65,9 @@ diagram("intervention")
 # %% [markdown]
 # ## The prompts
 #
-# Each prompt stands behind a line that says which language all text is in; models of this book know a tag (`español :`). Without
-# a folder of reviews (`tyqiangz/multilingual-sentiment-datasets`), prompts are openings from the book's lexicon: what is a thing like?
+# Without a folder of reviews (`tyqiangz/multilingual-sentiment-datasets`), prompts are openings from the book's lexicon: what is a thing like?
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 shipped = chapter.own
 tasks = {
     language: sentiment.task(language, chapter.n_items, seed=seed, tagged=shipped, data_dir=data_dir)
@@ -116,8 +115,7 @@ steering.curves(
 )
 
 # %% [markdown]
-# Nothing is claimed here: few prompts are for choosing. Dotted is what chance reaches one time in twenty at any layer tried, grey
-# random directions as long as the vector. This is what the model wrote, pushed against the vector, not at all, and with it:
+# Nothing is claimed here: few prompts are for choosing. This is what the model wrote, pushed against the vector, not at all, and with it:
 
 # %% tags=["hide-input"]
 texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})
@@ -263,8 +261,7 @@ glue("all_prompts", sum(found.n + found.dropped.get("without a number", 0) for f
 glue("judge", judge_model or "the steered model itself, unsteered")
 
 # %% [markdown]
-# Without steering, {glue}`with_words` of {glue}`all_prompts` prompts were continued with something that the measure of written sentiment could
-# judge. Fluency was judged by {glue}`judge`: a model that judges itself finds its own habits fluent.
+# Without steering, {glue}`with_words` of {glue}`all_prompts` texts could be judged. Fluency was judged by {glue}`judge`.
 #
 # ## Interchange patch: whole states instead of a difference
 #
@@ -272,8 +269,7 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # with the opposite, *sad*. Does what comes next follow the word ({term}`interchange patch`)? Measured is half of the pleasant word's effect
 # minus the unpleasant one's, over ten pairs of opposites; the pair that is written does not count.
 #
-# The trap: any sentence in the prompt's place moves the next word. Only the gap between pleasant and unpleasant is sentiment. And ten
-# pairs are ten samples, however many prompts there are.
+# The trap: any sentence there moves the next word. Only the gap between pleasant and unpleasant is sentiment.
 #
 # :::{predict} A whole state says more than a difference. Will it move sentiment where the vector did not?
 # - Yes, in English and beyond
@@ -305,8 +301,7 @@ patches.curves(
 )
 
 # %% [markdown]
-# Dotted is what chance reaches one time in twenty. Grey are the {term}`controls <control>`: two colours in the place of the opposites, a push in
-# a random direction, the embedding layer, random weights. As above, English comes first.
+# The {term}`controls <control>`: two colours in the place of the opposites, a random push, the embedding layer, random weights.
 
 # %% tags=["hide-input"]
 patches.claims(

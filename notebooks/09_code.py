@@ -59,8 +59,7 @@ diagram("lens")
 # %% [markdown]
 # ## The programs
 #
-# A public model reads 300 short exercises of MBPP, a sample that ships with the book. For the book's {term}`organisms <organism>` programs are
-# generated, one statement each: a list of `FLOWER` and `HIT` is no code that another model has read.
+# A public model reads short exercises of MBPP, the book's {term}`organisms <organism>` generated ones, one statement each.
 
 # %% tags=["hide-input"]
 found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)
@@ -69,8 +68,8 @@ glue("n_skipped", sum(found.dropped.values()))
 print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\n\n")
 
 # %% [markdown]
-# {glue}`n_programs` programs are read, and {glue}`n_skipped` do not parse. Python's parser says where a comma is, in bytes; a tokenizer in
-# characters. A place counts if one token is exactly that comma or bracket; the prompt ends right after it.
+# {glue}`n_programs` programs are read, and {glue}`n_skipped` do not parse. A place counts if one token is exactly the comma or bracket that
+# Python's parser means; the prompt ends right after it.
 
 # %% tags=["hide-input"]
 commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
@@ -81,8 +80,7 @@ commas, before_arguments, ranges = code.comma_places(found), code.argument_place
 #
 # At every comma of a list, read the {term}`lens <logit lens>` for *and*. It is a word of Python too, so a model may have it ready wherever
 # code goes on. So you follow other words of Python, frequent English words, the token that comes next, and *and* at other commas, those
-# between the arguments of a call. (Llama models give high probability to English tokens, keywords among them, when they translate
-# between programming languages {cite:p}`kargaran2025code`.)
+# between the arguments of a call. (Llama models that translate code favour English tokens, keywords among them {cite:p}`kargaran2025code`.)
 #
 # :::{predict} Where will *and* be likeliest?
 # - At the commas of lists
@@ -103,7 +101,7 @@ ands.curves(
 )
 
 # %% [markdown]
-# Grey is random weights, and the frequent words. Dotted: the {term}`null`, as many commas of lists and calls taken at random.
+# Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
 # Two questions. Is *and* ahead of other words at list commas? And is it likelier there than between arguments? A model that
 # puts *and* after any comma fails the second. The trap in both: hundreds of places, but one word. All lists begin alike, so any one
@@ -265,7 +263,7 @@ steering.claims(
 )
 
 # %% [markdown]
-# As released, each strength is a multiple of the vector. The table has it in lengths of the state too: far above 1, the state is overwritten.
+# As released, each strength is a multiple of the vector: far above the length of a state, the state is overwritten.
 
 # %% tags=["hide-input"]
 as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, series="range", name="range as released")
@@ -325,8 +323,7 @@ any_start.claims(
 # ## Interchange patch: does an English state answer in code?
 #
 # Write the state at the end of *the color of the grass is* into the run of another question's code, `color_of(SNOW) ==`
-# ({term}`interchange patch`). Does the run go on with the English question's answer, as code? Another model than the book's own is asked
-# plainly, then behind three examples, and reads what it gets right.
+# ({term}`interchange patch`). Does the run go on with the English question's answer, as code?
 
 # %% tags=["hide-input"]
 asked, task = facts.twins(facts.prompts("code", 250, seed=seed)), "answer such questions in "

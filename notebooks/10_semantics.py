@@ -59,8 +59,7 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences and their forms
 #
-# A public model reads 300 lines of COGS {cite:p}`kim2020cogs`, a sample that ships with the book. The book's {term}`organisms <organism>` read scenes of
-# their world in the same form: actives and passives, with two people or three things in all roles.
+# A public model reads lines of COGS {cite:p}`kim2020cogs`, the book's {term}`organisms <organism>` scenes of their world in the same form.
 
 # %% tags=["hide-input"]
 known = semantics.meanings(seed=seed, data_dir=chapter.data)
@@ -205,9 +204,8 @@ swapped.claims(
 # %% [markdown]
 # ## Role words: what comes next?
 #
-# The model reads up to just before a proper name: *Emma gives the ball to*. (Names before it were replaced at random.) Read every layer
-# for *agent*, *theme* and *recipient*. Each word's log-probability is compared with its mean over all true roles: a cell above zero
-# says that this word is raised where that role comes next.
+# The model reads up to just before a proper name: *Emma gives the ball to*. Read every layer for *agent*, *theme* and *recipient*. A cell
+# above zero says that this word is raised where that role comes next.
 
 # %% tags=["hide-input"]
 prompts = semantics.role_items(known, n_items, seed=seed)
@@ -263,7 +261,7 @@ roles.curves(
 )
 
 # %% [markdown]
-# The paper takes probabilities, which rest on the few prompts where a word is likely; the claims here rest on logarithms.
+# The paper takes probabilities; the claims here rest on their logarithms.
 
 # %% tags=["hide-input"]
 roles.curves(

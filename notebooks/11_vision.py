@@ -60,8 +60,8 @@ diagram("hub")
 # %% [markdown]
 # ## The pictures
 #
-# The paper takes photographs of COCO (name the folder above `coco` in `data_dir`). Without it you look at scenes of the shipped
-# models' world, one to three coloured shapes, each with something that no training picture shows.
+# Photographs of COCO, as in the paper, with `data_dir` at the folder above `coco`; else scenes of the shipped models' world, coloured shapes
+# with something that no training picture shows.
 
 # %% tags=["hide-input"]
 plain = vision.plain_colours(n_items, seed=seed)
@@ -188,9 +188,8 @@ colours.claims(
 # %% [markdown]
 # ## Nouns: does the lens read the caption?
 #
-# Average each caption word's lens probability over the image, and compare with the caption that has the least in common. Things and
-# colours are read apart. The paper sums probabilities: a caption of frequent words beats one of rare words on any picture. Here what
-# both captions have is left out, logarithms are averaged, and of two nulls the harder counts.
+# Average each caption word's log-probability over the image, and compare with the caption that has the least in common. The paper sums
+# probabilities: a caption of frequent words then beats one of rare words on any picture.
 
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
@@ -360,8 +359,7 @@ chapter.find("abroad", raising.abroad).bars(
 )
 
 # %% [markdown]
-# Where it fails there are three stories: the model says the English word, so the way out is not taken; the picture never arrives
-# where words are; or the question fetches its answer elsewhere. So write into the picture.
+# Where it fails, did the picture never arrive where words are, or is the way out not taken? So write into the picture.
 #
 # ## Interchange patch: does a word take the place of a colour?
 #
@@ -426,8 +424,7 @@ patches.claims(
 # {term}`unembedding` row of a third colour minus that of the present one. The answer should name the third colour and the untouched one.
 #
 # The trap: whatever is put there wipes the old colour out, and a guess may hit. So a random direction, the present colour's own row
-# and a fourth colour are put there too. The layer is chosen on a quarter of the pairs of colours. Where fewer than half of the
-# answers follow *own type*, a half that really has the third colour, the claim *cannot be tested here*.
+# and a fourth colour are put there too, and the layer is chosen on other pictures.
 
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)

@@ -62,9 +62,8 @@ diagram("similarity")
 # %% [markdown]
 # ## The sounds
 #
-# The chapter makes its own: animals, instruments and machines out of sines, frequency modulation and noise, in combinations of
-# pitch and length that the book's model never heard. It was trained on such sounds with English sentences, and no other language.
-# Recordings are read from `data_dir` (ESC-10, ESC-50 or VGGSound).
+# The chapter makes its own: animals, instruments and machines out of sines and noise, in combinations of pitch and length that the book's
+# model never heard. It was trained on such sounds with English sentences alone. `data_dir` takes recordings (ESC-10, ESC-50, VGGSound).
 
 # %% tags=["hide-input"]
 if data_dir:
@@ -186,8 +185,7 @@ labelled.curves(
 # {cite:p}`krojer2026latentlens`. The claim rests on *normed*.
 # :::
 #
-# A probability may rise and the word still be far from the first. So you also count where it is the first of all, and look at its
-# rank, at how sure the lens is, and whether the word comes and goes with the sound.
+# A probability may rise and the word still be far from the first: look at first places, ranks, and time too.
 
 # %% tags=["hide-input"]
 labelled.curves(
@@ -229,8 +227,8 @@ labelled.claims(
 )
 
 # %% [markdown]
-# The lens asks that a sound lie where the *output* has its words. It may lie where middle layers have them, and the lens would not see it
-# ({cite:t}`krojer2026latentlens` find that of pictures). What follows has no such blind spot.
+# A sound may lie where middle layers have its words and not the *output*; the lens would not see it ({cite:t}`krojer2026latentlens` find
+# that of pictures). What follows has no such blind spot.
 #
 # ## A question never taught: what kind of animal is it?
 #

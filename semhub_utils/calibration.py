@@ -5,6 +5,7 @@ how often it cries wolf. `semhub calibrate` makes the tables.
     data/power.csv     planted effects by instrument, dose and seed (`experiments.instruments`)
     data/alarms.csv    every instrument on models of which is known what it must or must not find
     data/readings.csv  the same for the five readings of the lens (`experiments.readings`)
+    data/islands.csv   what `raising.live` says of small islands along a training of 900 steps, with seed 0
     data/expected.csv  what that is, written before any of the others: "must", "must not" or "open", and why
 """
 
@@ -19,7 +20,7 @@ from .evidence import share
 from .verdicts import HOLDS, UNTESTABLE
 
 PARTS = ("truth", "power", "alarms", "readings")
-TABLES = (*PARTS, "expected")
+TABLES = (*PARTS, "expected", "islands")
 DATA = Path(__file__).parent / "data"
 STATED = 1.0  # dose: as long as the state itself; of a taught organism, all of its own weights
 ENOUGH = 0.9  # the least share of planted effects that an instrument has to find at that dose

@@ -222,7 +222,6 @@ class LanguageModel:
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
-    begins: bool | None = None  # whether a forward may begin at any layer; None until that is tried
     shares_keys = True  # until it is seen to keep something else than keys and values
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
@@ -235,6 +234,7 @@ class LanguageModel:
             "(tokenizer.json) would do.",
         )
         self.store = Store(kept_bytes(computes_on(module.get_output_embeddings())))
+        self.begins: dict[bool, bool] = {}  # whether forwards without or with media may begin at any layer, once tried
         self.module, self.structure = self._embodied(module)
         self.n_layers, self.vocab_size = len(self.blocks), len(self.unembedding)
         text = module.config.get_text_config(decoder=True)
@@ -453,7 +453,7 @@ class RandomTwin(LanguageModel):
     """The same architecture and tokenizer with random weights, which are made from their seed when they are needed; of
     the twins of a model one at a time has any."""
 
-    SHARED = "tokenizer processor reader modalities config store n_layers hidden_size vocab_size max_length"
+    SHARED = "tokenizer processor reader modalities config store begins n_layers hidden_size vocab_size max_length"
 
     def __init__(self, model: LanguageModel, seed: int):
         self.like, self.seed, self._dtype, self._device = model, seed, model.dtype, model.device

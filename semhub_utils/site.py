@@ -6,12 +6,16 @@ import ast
 import gzip
 import html
 import json
+import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import nbformat
 import pandas as pd
 
 from . import book, holds, live
-from .errors import SemhubError, need
+from .errors import need
 from .identity import slug
 from .markup import table_box
 from .onfile import PLACE, Held, read_all
@@ -34,6 +38,7 @@ KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
+MESSAGES = "messages.txt"  # of the process that builds, which has the standard error of another one
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
@@ -64,8 +69,11 @@ def make(
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
+    took = {name: of["seconds"] for one in read_all([root / PLACE])[0] if one.known for name, of in one.runs.items()}
+
     def run(chosen: Sequence[book.Notebook], on: str | None, revision: str | None) -> dict[book.Notebook, book.Outcome]:
-        jobs = book.plan(chosen, [on], revision=revision, **places)
+        longest_first = sorted(chosen, key=lambda chapter: took.get(chapter.name, 0), reverse=True)  # all end together
+        jobs = book.plan(longest_first, [on], revision=revision, **places)
         return {outcome.job.chapter: outcome for outcome in book.run(jobs, **how)}
 
     outcomes = run(book.chapters(root), model, revision)
@@ -334,6 +342,16 @@ def bench_tables(run: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _sphinx(staged: Path, out: Path, doctrees: Path, strict: bool) -> None:
+    """Be the process that builds, in which pages are read and written side by side; it ends with 1 if it fails."""
+    from jupyter_book.sphinx import build_sphinx
+
+    how = {"noconfig": True, "keep_going": True, "quiet": True, "warningiserror": strict, "jobs": os.cpu_count()}
+    how["confoverrides"] = {"nitpicky": strict, "latex_individualpages": False}
+    with open(staged / MESSAGES, "w", encoding="utf-8") as sys.stderr:
+        sys.exit(bool(build_sphinx(staged, out, path_config=staged / "_config.yml", doctreedir=doctrees, **how)))
+
+
 def build_site(
     executed: Iterable[Path],
     out: Path,
@@ -348,25 +366,19 @@ def build_site(
     Raises SemhubError when a chapter is missing or the build fails."""
     staged, doctrees = out.parent / "stage", out.parent / "doctrees"
     stage(executed, staged, root=root, results=results, beside=beside)
-    try:
-        from jupyter_book.sphinx import build_sphinx
-    except ImportError:
-        raise SemhubError("Building the book needs jupyter-book; `make book` installs it.") from None
-
+    need(find_spec("jupyter_book"), "Building the book needs jupyter-book; `make book` installs it.")
     for folder in (out, doctrees):
         shutil.rmtree(folder, ignore_errors=True)
-    failed = build_sphinx(
-        staged,
-        out,
-        noconfig=True,
-        path_config=staged / "_config.yml",
-        doctreedir=doctrees,
-        confoverrides={"nitpicky": strict, "latex_individualpages": False},
-        warningiserror=strict,
-        keep_going=True,
-        quiet=True,
-    )
-    need(not failed, f"The book did not build cleanly ({failed}); the messages above name the pages.")
+    # as kernels are, a copy of a process with the libraries loaded, which the page of the package's parts imports
+    way = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    builder = way.Process(target=_sphinx, args=(staged, out, doctrees, strict))
+    builder.start()
+    try:
+        builder.join()
+    finally:
+        builder.terminate()
+    sys.stderr.write((staged / MESSAGES).read_text("utf-8"))
+    need(not builder.exitcode, "The book did not build cleanly; the messages above name the pages.")
     front = out / "index.html"
     front.write_text(FRONT.replace("FIRST", f"{next(book.documents(root))}.html"), "utf-8")
     return front

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -95,13 +96,15 @@ class EditPlan:
         vectors = self.bank.cpu().contiguous().numpy().tobytes()
         return sha256(repr((prompts, edits, self.shapes)).encode() + vectors).hexdigest()
 
-    def first(self, k: int) -> int:
-        """The layer at which forwards under an edit may begin: where it leaves nothing of what is behind the shared
-        beginning."""
+    def first(self, k: int) -> tuple[int, bool]:
+        """The layer at which forwards under an edit begin, and whether with the states that prompts have there, as with
+        pictures and sounds, which are not read again; texts where an edit leaves nothing behind what they share."""
         edit, rows = self.edits[k], zip(self.starts, self.encodings, self.positions[k], strict=True)
+        media = any(e.content for e in self.encodings)
         whole = edit.mode == "replace" and edit.strength == 1 and len(edit.layers) == 1
         whole = whole and all(row == [*range(start, len(e))] for start, e, row in rows)
-        return edit.layers[0] if whole and begins_inside(self.model, self.encodings) else 0
+        inside = (self.model.plain if media else whole) and begins_inside(self.model, self.encodings)
+        return (min(edit.layers), media) if inside else (0, False)
 
     def note(self) -> None:
         """Count the tokens from the first edited position on, once for every different prompt and edit."""
@@ -167,8 +170,8 @@ def edited_states(
     max_batch_tokens: int | None = None,
 ) -> Float[Tensor, "item edit hidden"]:
     """The last token's state at layer L, before the final norm, of each prompt under each edit. Edits may differ in
-    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run. Raises SemhubError
-    on a bad prompt or edit."""
+    layers, positions, vectors, mode and strength; blocks below the first that is edited are not run, nor is what reads
+    pictures and sounds: the states of the prompts there are read once. Raises SemhubError on a bad prompt or edit."""
     encodings = model.encode(prompts)
     plan = EditPlan(model, edits, encodings)
     plan.note()
@@ -181,12 +184,19 @@ def edited_states(
     def forward(rows: list[int]) -> Tensor:
         once, of = torch.tensor([row // many for row in rows]).unique(return_inverse=True)
         together, seen = [encodings[n] for n in once], []
-        past, start = beginning(model, together, starts[once[0]], of)
-        layer = firsts[rows[0] % many] if start == starts[once[0]] else 0
+        with model.store.counted("edit"):
+            past, start = beginning(model, together, starts[once[0]], of)
+        layer, given = firsts[rows[0] % many] if start == starts[once[0]] else (0, False)
+        extras, states = gather([together[k] for k in of]), None
+        if given:
+            extras = {name: value for name, value in extras.items() if not value.is_floating_point()}
+            every = hidden_states(model, together, positions="all", layers=[layer]).hidden[:, 0]
+            states = pad_sequence(every.split([*map(len, together)]), batch_first=True)[of.to(every.device)]
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
         see = model.hook(model.n_layers, lambda h: seen.append(h[torch.arange(len(rows)), last].float()))
-        with begun(model, layer), plan.attached([divmod(row, many) for row in rows], start=start), see:
-            model.run(pad(together)[of, start:], gather([together[k] for k in of]), after=past)
+        edits = plan.attached([divmod(row, many) for row in rows], start=start)
+        with model.store.counted("edit"), begun(model, layer, states), edits, see:
+            model.run(pad(together)[of, start:], extras, after=past)
         return seen[0]
 
     def run(rows: list[int]) -> Tensor:
@@ -194,39 +204,43 @@ def edited_states(
 
     lengths = [len(e) for e in encodings for _ in range(many)]
     kinds = [(e.kind, start, first) for e, start in zip(encodings, starts, strict=True) for first in firsts]
-    with model.store.counted("edit"):
-        for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
-            ends[torch.tensor(rows)] = states.to(where)
+    for rows, states in run_batches(model, lengths, run, max_batch_tokens, kinds=kinds):
+        ends[torch.tensor(rows)] = states.to(where)
     return ends.unflatten(0, (len(encodings), many))
 
 
 @contextmanager
-def begun(model: LanguageModel, layer: int) -> Iterator[None]:
-    """While open, the blocks up to a layer hand on what they are given: for forwards in which its state is replaced."""
+def begun(model: LanguageModel, layer: int, states: Float[Tensor, "row token hidden"] | None = None) -> Iterator[None]:
+    """While open, the blocks up to a layer hand on what they are given; its state is replaced, by this or later."""
     with ExitStack() as stack:
         for block in model.blocks[:layer]:
             stack.enter_context(patch.object(block, "forward", lambda hidden_states, *args, **kwargs: hidden_states))
+        if states is not None:
+            stack.enter_context(model.hook(layer, lambda h: states.to(h)))
         yield
 
 
 def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
-    """Whether forwards of these may begin at a layer. It is tried once on a model: some use again what an early block
-    made, or their blocks give more than states."""
-    if not encodings or any(e.content for e in encodings):
-        return False
-    if model.begins is None:
-        seen: dict[int, list[Tensor]] = {model.n_layers // 2: [], model.n_layers: []}
-        (layer, half), (last, whole) = seen.items()
+    """Whether forwards of these may begin at a layer, those of pictures and sounds without these. It is tried once on
+    a model: some use again what an early block made, or their blocks give more than states."""
+    for media in {bool(e.content) for e in encodings} - {*model.begins}:
+        some = [e for e in encodings if bool(e.content) == media]
+        layers, seen = [0, model.n_layers // 2][not media :], {}
+        ids, extras = pad(some[:1]), gather(some[:1])
+        alone = {name: value for name, value in extras.items() if not value.is_floating_point()}
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
-            for at, states in seen.items():
-                stack.enter_context(model.hook(at, states.append))
-            model.run(ids := pad(encodings[:1]))
+            for at in {*layers, model.n_layers}:
+                stack.enter_context(model.hook(at, seen.setdefault(at, []).append))
+            for one in [some[:1], some[-1:]][: 1 + media]:  # some remember where the last picture stood
+                model.run(pad(one), gather(one))
             with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
-                with begun(model, layer), model.hook(layer, lambda h: half[0]):
-                    model.run(ids)
-        bound = tolerance(model.dtype, last)
-        model.begins = len(whole) > 1 and relative_error(whole[1], whole[0], model.dtype) <= bound
-    return model.begins
+                for layer in layers:
+                    with begun(model, layer, seen[layer][0]):
+                        model.run(ids, alone)
+        whole, *ours = seen[model.n_layers]
+        off = [relative_error(one, whole, model.dtype) for one in ours[media:]]
+        model.begins[media] = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
+    return all(model.begins[bool(e.content)] for e in encodings)
 
 
 def next_token_logprobs(

@@ -37,6 +37,8 @@ def test_entries_of_the_file_s_own_format(tmp_path):
     assert "图书馆" not in found
     assert found.read.dropped == {"entry without a gloss of one word": 1, "line that is no entry": 1}
     assert "cedict_1_0_ts_utf-8_mdbg.txt:9: entry without" in found.read.left_out
+    with pytest.raises(SemhubError, match="no entries that can be used.*2 × line that is no entry"):
+        cedict(write(tmp_path, b"name,english\ncat,x\n"))
 
 
 def test_packed_with_a_mark_and_windows_line_ends_it_reads_the_same(tmp_path):

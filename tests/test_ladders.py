@@ -195,12 +195,12 @@ def adds(block, first, hidden, *args, **kwargs):
 def test_a_model_that_uses_an_early_block_again_is_run_whole(own):
     model, first = own("llama"), {}
     model.blocks[0].register_forward_hook(lambda block, args, out: first.update(states=out))
-    assert begins_inside(model, model.encode(["8=3+"])) and model.begins is True
+    assert begins_inside(model, model.encode(["8=3+"])) and model.begins == {False: True}
     layers, vectors = range(model.n_layers + 1), torch.randn(1, model.n_layers + 1, model.hidden_size)
     plain = patched_states(model, ["8=3+"], vectors, layers)
     model.blocks[2].forward = partial(adds, model.blocks[2].forward, first)
-    model.begins = None
-    assert not begins_inside(model, model.encode(["8=3+"])) and model.begins is False
+    model.begins.clear()
+    assert not begins_inside(model, model.encode(["8=3+"])) and model.begins == {False: False}
     for layer in layers:
         edit = Edit((layer,), vectors[0, layer], mode="replace")
         want = states_under(model, ["8=3+"], edit)[0][-1, -1]

@@ -117,6 +117,7 @@ def test_only_what_an_experiment_says_makes_its_results_stale(monkeypatch, tmp_p
 
 def test_the_modules_of_an_experiment_are_those_that_name_it():
     assert made_by("trajectory")["words"] == said_in("words") and made_by("no such experiment") == {}
+    assert "trials" not in made_by("similarity"), "what is asked of planted models makes no run stale"
 
 
 def test_quantisation_stands_in_the_label():

@@ -210,12 +210,24 @@ def test_small_world_is_small_and_leaks_nothing(name):
 
 def test_live_training_tells_its_loss_and_its_curve():
     found = live(SMALL, steps=12)
+    assert {*found} == {*calibration.table("islands")}
     assert found[found.experiment == "loss"].value.iloc[0] > found[found.experiment == "loss"].value.iloc[-1] > 0
     chart = raising.youth(found)
     assert set(chart.series) == set(raising.MEASURES) and set(chart.layer.dropna()) == {1}
 
 
 # ---- what ships ----
+
+
+def test_the_curve_on_file_is_of_the_training_that_the_controls_repeated():
+    """The controls trained the same recipe with the same seed, and looked at its end."""
+    found, controls = calibration.table("islands"), pd.read_csv(TABLE)
+    end = found[(found.step == ISLANDS.steps) & (found.experiment != "taught")]  # of which a sample was asked
+    want = controls[(controls.variant == "islands") & (controls.seed == 0)]
+    both = end.merge(want, on=["experiment", "series", "layer"], suffixes=("", " there"))
+    assert {*both.experiment} == {"held out", "similarity", "retrieval", "lens-probability"} and len(both) == 21
+    assert both.value.tolist() == pytest.approx(both["value there"].tolist(), rel=1e-3, abs=1e-6)
+    assert found[found.experiment == "held out"].step.nunique() == 12 and {*found.model} == {ISLANDS.name}
 
 
 def test_shipped_curves_agree_with_their_cards():

@@ -18,7 +18,7 @@ from semhub_utils.lens import lens
 from semhub_utils.loading import load_model, self_check
 from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.states import hidden_states
-from semhub_utils.steering import Edit, generate, next_token_logprobs, patched_states, states_under
+from semhub_utils.steering import Edit, edited_states, generate, next_token_logprobs, patched_states, states_under
 
 MEDIA = [*SEEING, *LISTENING]
 
@@ -118,6 +118,47 @@ def test_patching_the_last_token_behind_a_picture_is_replacing_it(media, name):
     for column, layer in enumerate((1, 3)):
         edit = Edit((layer,), vectors[:, column], mode="replace")
         close(ends[:, column], torch.stack([some[-1, 3] for some in states_under(model, items, edit)]).double())
+
+
+def given_again(model, monkeypatch):
+    """Which forwards are given a picture or sound."""
+    run, given = model.run, []
+    told = lambda ids, extras=None, **how: given.append(any(v.is_floating_point() for v in (extras or {}).values()))  # noqa: E731
+    monkeypatch.setattr(model, "run", lambda *args, **how: told(*args, **how) or run(*args, **how))
+    return given
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_edited_forwards_do_not_read_pictures_and_sounds_again(media, name, monkeypatch):
+    model = wrap(*make_media_module(name), model_id=name)
+    items = [item for item in prompts(model) if isinstance(item, Input)][:2]
+    places, vector = [e.patches for e in model.encode(items)], torch.ones(32)
+    edits = [Edit((layer,), vector, places, mode) for layer in range(4) for mode in ("add", "turn")]
+    edited_states(model, items, edits[:1])  # what is kept, and how far the model can be followed, is known then
+    given = given_again(model, monkeypatch)
+    ours = edited_states(model, items, edits)
+    assert given and any(given) != model.begins[True]
+    for item, prompt in enumerate(items):
+        for column, edit in enumerate(edits):
+            one = states_under(model, [prompt], replace(edit, positions=places[item]))[0]
+            close(ours[item, column], one[-1, 3].double())
+
+
+def test_a_model_that_looks_at_its_picture_again_is_run_whole(monkeypatch):
+    model = wrap(*make_media_module("llava"), model_id="llava")
+    last, seen = model.blocks[2].forward, {}
+    model.module.base_model.multi_modal_projector.register_forward_hook(lambda part, a, out: seen.update(at=out[0, 0]))
+    items = [item for item in prompts(model) if isinstance(item, Input)][:1]
+    plain = edited_states(model, items, [Edit((1,), torch.ones(32))])
+    assert model.begins == {True: True}
+    model.blocks[2].forward = lambda *args, **how: last(*args, **how) + seen.pop("at", 0)
+    model.begins.clear()
+    model.store.clear()
+    given = given_again(model, monkeypatch)
+    again = edited_states(model, items, [Edit((1,), torch.ones(32))])
+    assert model.begins == {True: False} and given[-1]
+    assert (again - plain).abs().max() > 1e-3
+    close(again[0, 0], states_under(model, items, Edit((1,), torch.ones(32)))[0][-1, 3].double())
 
 
 def test_one_model_sees_and_hears(media):

@@ -190,6 +190,9 @@ def test_bad_lines_are_skipped_counted_and_the_first_three_named(tmp_path):
     assert known[0].names == (("Emma", frozenset({"agent"})), ("Liam", frozenset({"theme"})))
     assert known.dropped == dict.fromkeys(BAD, 1)
     assert [place.split(": ")[0] for place in known.first] == ["train.tsv:2", "train.tsv:3", "train.tsv:4"]
+    (folder / "cogs" / "train.tsv").write_text(BAD["missing column"])
+    with pytest.raises(SemhubError, match="no sentence with its logical form that can be used. Left out: 1 × missing"):
+        semantics.meanings(seed=0, data_dir=folder)
 
 
 def test_sentences_without_a_name_are_refused_in_a_sentence(known):

@@ -82,7 +82,16 @@ def lighten(app, error):
         page.write_text(text.replace("fab fa-github", "fa-solid fa-code-branch"), "utf-8")
 
 
+def read_side_by_side(app, env, docnames):
+    """Jupyter Book's own extensions do not say that pages may be read in several processes; neither keeps anything
+    while it reads."""
+    for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
+
+
 def setup(app):
+    app.connect("env-before-read-docs", read_side_by_side)
     app.connect("html-page-context", localise, priority=900)
     app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,7 +16,7 @@ addEventListener("resize", reachable);
 
 // One switch for the code that a chapter folds, instead of a bar for each cell. What it was set to holds for all pages.
 addEventListener("DOMContentLoaded", () => {
-  const folds = [...document.querySelectorAll("details.hide.above-input")];
+  const folds = [...document.querySelectorAll(".cell:not(.tag_solution) > details.hide.above-input")];
   const title = document.querySelector(".bd-article h1");
   if (!folds.length || !title) return;
   const button = Object.assign(document.createElement("button"), { type: "button", className: "code-switch" });

@@ -36,7 +36,7 @@ def column(model, text):
 # The model has read *el color de la hierba es* (the color of the grass is). Before you run anything: which word will
 # stand at the last layer, which in the middle? Then call `column(model, "el color de la hierba es")`.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The last layer has the model's own output, in the language of the line. On the way stands the English word.
 words = column(model, "el color de la hierba es")
@@ -51,7 +51,7 @@ assert "green" in words[1:-1]
 # prompts (`facts.prompts("spanish", 40)` with `prompt` and `english_answer`). On how many does some layer below the
 # last one have the right English word on top, in either model? What does the difference say, and what not?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # It is the right English word, not any English word, that tells the two apart. One prompt would be an anecdote.
 asked = [p for p in facts.prompts("spanish", 40) if p.english_answer != p.answer]
@@ -73,7 +73,7 @@ assert hub > islands
 # how many pairs the twin is the nearest of its group by cosine, from Spanish to English and back, and check it
 # against `retrieval_accuracy`. Where does it peak?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Cosine is a product of rows of length 1; what is of another group is set aside, and m prompts that are tied get 1/m
 # each. At layer 0 a state knows its own token alone, so nearly all are tied, up to rounding: that layer is left out

@@ -34,7 +34,7 @@ a, b = (hidden_states(model, [getattr(p, side) for p in pairs]).hidden for side 
 # `lens(model, a, top_k=1, reading="normed").top_ids` and the same with `"raw"` give the likeliest token by prompt and
 # layer. Predict: at which layer must the two agree on every prompt? At which will they agree least? Then look.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # At the last layer both are the model's own output. Below it, the norm's weights change which row of the unembedding
 # wins.
@@ -53,7 +53,7 @@ assert agree[:-1].min() < 1
 # What does a high raw cosine prove?
 
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Nothing: these texts mean different things. The stop raises the cosine, and it needs no learning for that.
 def unrelated(model, end):
@@ -73,7 +73,7 @@ for name, one in {"hub": model, "random weights": randomised(model, 0)}.items():
 # and make its null: shuffle the partners a hundred times. Does the measured mean lie outside of what shuffling gives,
 # and at which layers?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The match minus the mean of its row and of its column, without itself. Shuffled partners have a mean near 0 by
 # design.

@@ -42,7 +42,7 @@ digits = torch.tensor(ids([str(k) for k in range(1, 10)]))
 # `["digit"]`), read the lens at every layer. Predict: at which layer is the digit likeliest, and at which its word?
 # Is the word ever ahead on average?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The digit is written at the end. The word peaks on the way; whether it is ever ahead is what the chapter's claim
 # asks.
@@ -62,7 +62,7 @@ assert 0 < word.argmax() < model.n_layers
 # as it is and once in a random direction of the same length. How often is the likeliest digit the first of
 # `expected`? A colleague compares with *no push* instead. What does that miss?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # No push never gives the expected answer: it is no rival. A push of any kind disturbs; only the random one has its
 # length.
@@ -89,7 +89,7 @@ assert share["none"] < 0.5
 # layers)`. At which layers does the run say the digit of the other sum (`item.expected[0]`), and at which its word
 # (`item.expected[1]`)? Which of the two is a translation?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Where the digit follows, the run has translated what the worded state holds. At the end it says the word: it was
 # copied.

@@ -27,7 +27,7 @@ by_name = {kind.name: kind for kind in ARTEFACTS}
 # Seven fakes, one true hub of half the noise's length (`NOISE.states(0, strength=0.5)`). Order them by the mean of
 # `fooled.raw_cosine(a, b)` at the layer `TRUE_LAYERS[0]`. Where in the order does the true hub come? Guess first.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Last, or nearly so: to raw cosine a modest truth looks less like a hub than any of the fakes.
 worlds = {kind.name: kind.states(0) for kind in ARTEFACTS} | {"true hub": NOISE.states(0, strength=0.5)}
@@ -44,7 +44,7 @@ assert judge(fooled.examine(*worlds["true hub"])).verdict == HOLDS
 # *one* layer of your choice (`NOISE.states(2)[0][:, 0]` will do as vectors). Does `judge(fooled.examine(a, b))` name
 # your layer? Try all seven, from embeddings to last. At which is it not found, and why is that right?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # A claim about the middle layers has to be above the first ones and the last: what lies there alone is no hub in the
 # middle.
@@ -67,7 +67,7 @@ assert all(verdicts[layer].layer == layer for layer in middle)
 # careless=True)`, and once with `fooled.examine(a, b, groups=KINDS)`. How many false alarms does either raise? Then
 # write a fake of your own that beats `groups=KINDS`, and say which grouping undoes it.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Without groups the partners that a pair is compared with differ in length, which is all that there is. A direction
 # for each of other classes, unknown to the judge, does the same within lengths; grouping by both undoes it.

@@ -27,7 +27,7 @@ from semhub_utils.experiments import raising
 # `value`, its interval and `chance`, what the commonest answers would get. Which of `hub`, `planted`, `balanced` and
 # `islands` answer facts *held out*? Guess, then look at the least `low` minus `chance` of each model's Spanish.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Those that read lines which join their types. Islands have nothing to take the answer from.
 truth = calibration.table("truth").query("row == 'held out' and type == 'spanish'")
@@ -42,7 +42,7 @@ assert above["hub"] > 0 > above["islands"]
 # *held out*. Which single change costs the hub most? And *absent from English too*, where nothing is left to share:
 # is it above what the commonest answers would get (`chance`)?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Lines that join the types: without them it does no better than islands. And something to share: with the facts taken
 # out of English as well, the commonest answers do as well.
@@ -61,7 +61,7 @@ assert held.low["as it is"] > held.chance["as it is"] > held.low["absent from En
 # of noise: how early does a coin become *mastered* by the loose rule?
 
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Walk back from the end: an item counts as long as everything after it is true. A coin is right once, early, by
 # chance.

@@ -43,7 +43,7 @@ def ranks(model, pairs, pool=lambda model, texts: hidden_states(model, texts).hi
 # are left in. A model of random weights, `randomised(model, 0)`, knows no language. Predict for which of *continued*
 # and *continued, shared words kept* its `ranks` are above chance, then compute both.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Only names and other shared words: a random network carries them along, and a match has them on both sides.
 blank = randomised(model, 0)
@@ -60,7 +60,7 @@ assert kept.mean() > abs(apart.mean()) + 0.1
 # higher up. Which of the two could a bag of words imitate?
 
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # A mean of all tokens knows every word from the embeddings on, so the curve starts high: that much a bag of words has
 # too.
@@ -82,7 +82,7 @@ assert pooled[0] > last[0] + 0.1
 # right English word above the other English ones of your list? Print the share by layer, beside that for the Spanish
 # words. Does the one pass before the other?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # In my list the English word is ahead of wrong ones on the way. Five lines are an example and no evidence: the
 # chapter has the rest.

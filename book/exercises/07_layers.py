@@ -42,7 +42,7 @@ def spoken(model, name, posterior):
 # `types.shared` marks the tokens that more than one type has, `types.counts` how often each type has them. Which two
 # of the types share most? Guess, then count. What follows for a claim about such a type?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Types with the same signs cannot be told by single tokens, and a lens that names one names the other.
 there = (types.counts > 0).double()
@@ -58,7 +58,7 @@ assert common[a, b] > common[english, chinese]
 # types.posterior(s))` for s of 0, 0.1 and 10. What does smoothing do to the share of English, and why would 10 be a
 # bad choice? Do the curves' order and shape depend on it?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # It pulls every token towards "could be any": with much of it all shares are alike, and nothing can be found or
 # refuted.
@@ -78,7 +78,7 @@ assert found[0.1][-1, chinese] > found[0.1][-1, english]
 # the places of the line, gives more to them than to those of the next line's twin. Compare `hub` and `islands` at the
 # middle layers.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Both have English in their layers; only what shares meaning has the English of the line.
 [some] = [of for of in texts if of.name == "chinese"]

@@ -63,7 +63,7 @@ def random_like(vector, n):
 # *bueno* and *malo*. Predict how their cosine changes from layer 0 up. Does a high cosine mean that the vector steers
 # anything?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # At the embeddings two words of two languages have little in common; on the way their difference becomes one
 # direction. That says where the words are read to, and nothing about what is written: the chapter's first question is
@@ -81,7 +81,7 @@ assert max(cosine[1:-1]) > cosine[0] + 0.2
 # `shift(model, "english", pair(model, "english"))` of both, beside that of 20 random directions (`random_like(vector,
 # 20)`). Which of the two effects would you report, and which may be any push?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The effect of `taught` stands out among random directions of its length. Those of `hub` move more than its *good*
 # minus *bad* does.
@@ -104,7 +104,7 @@ assert found["hub"][0] < found["hub"][1]
 # the mean over prompts by its standard error. How many are "significant"?
 
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Prompts agree about a direction that means nothing, so their standard error is small: it answers another question.
 def p(model, language, vector, n):

@@ -43,7 +43,7 @@ def logprob(model, prompts, words):
 # *and* at the commas of lists, in a middle layer; `hub` was not. Predict for either model at which kind of comma
 # *and* is likelier, then compute `logprob(model, by_kind[kind], ["and"])`.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The same token stands at both. Only the difference says that a list is meant; the level alone says nothing.
 apart = {}
@@ -60,7 +60,7 @@ assert apart["taught"][1:-1].max() > max(0, apart["hub"][1:-1].max())
 # of *and*, those that the model knows. At which place of the order does *and* stand at list commas, layer by layer,
 # in `hub` and in `taught`? What would you say of *and* in a model where it comes third?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # That a word is likely there is common to several: third of eight is what chance gives often enough.
 known = [
@@ -82,7 +82,7 @@ assert len(known) >= 5
 # state there: 0.5, 1, 2. At which share of the programs is `0` then the likeliest token? Do it for `taught` and
 # `hub`, and for ten random directions of the same length.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # A dose in lengths of the state means the same in both models. `taught` follows the word; random directions do not.
 prompts = [p.text[: p.at] for p in code.range_places(programs)][:60]

@@ -40,7 +40,7 @@ def cosine(model, a, b):
 # `item.targets["role"][0]`. Without any model: how often is a reader right who knows only the last word of the
 # prompt? Guess, then count it. What follows for a lens that raises *agent*?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # A table of the last word is nearly a parser here. So a null has to shuffle the roles among what is read last.
 from collections import Counter, defaultdict
@@ -61,7 +61,7 @@ assert right > commonest + 0.2
 # which means the same. How much nearer is the sentence to its form than to the swapped one, in `model` and in
 # `randomised(model, 0)`? And than to the shuffled one that *means the same*?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # In the hub the names hardly matter to the last state, and the order of the conjuncts does: "alike" is no "who did
 # it".
@@ -86,7 +86,7 @@ assert apart["hub", "swapped"][1:].abs().max() < apart["hub", "shuffled"][1:].ab
 # `semantics.form_words(known)`, in `hub` and in `taught`, whose lens was trained to read the role.
 
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The score of a triple knows nothing of what its words mean: how often do words that mean nothing do as well?
 def scores(model, triples):

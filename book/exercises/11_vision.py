@@ -41,7 +41,7 @@ def answers(items, words):
 # `item.targets["own"][0]`. How often is the likeliest of `vision.COLOURS` right, and how often would the commonest
 # answer be? Then ask for the `"shape"`.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Right on nearly all: so whatever a lens finds or misses at the patches, what is seen arrives.
 items = vision.ask_items(shapes, "colour", "english")
@@ -59,7 +59,7 @@ assert right > commonest + 0.3
 # `Input(text, (image,))` asks about another one). Predict for either what is left of the answers on colour. Which of
 # the two is the harder control for "a picture is like its caption"?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Shuffled pixels keep every colour there is, and no shape: an answer on colour may survive them.
 import numpy as np
@@ -90,7 +90,7 @@ assert right > max(blank, mixed)
 # Does it say the Spanish word for blue, the English one, or something else? Count over the colours of
 # `vision.COLOURS` that PIL knows.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # A drawing of PIL's is not one of the world's: right answers in English say that it sees it. What it says in Spanish
 # of colours it was only ever asked for in English had to come by way of what the languages share.

@@ -47,7 +47,7 @@ def right(items, answers):
 # sound; the answer stands in `item.targets["own"][0]`. Predict how often it is right, and how often *mammal* would
 # be. Then ask in Spanish.
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Half of the clips are mammals: who always says so is right on these. Right answers beyond that crossed from texts,
 # and then a language.
@@ -65,7 +65,7 @@ for language in ("english", "spanish"):
 # (`Input(item.prompt.text, sounds=(Sound(samples, clip.rate),))`). Predict what the model answers, and how often it
 # is right by that. Which of the three is the hardest control?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # To silence it gives one answer, and is right as often as that is. What noise keeps of a clip, its length and
 # loudness, is a control too.
@@ -91,7 +91,7 @@ assert right(items, found["as it is"]) > max(right(items, found[name]) for name 
 # `clips`: for how many clips is the own label the nearest, at each layer? Write the control as well: the same with
 # each clip's samples shuffled. Then take the bare clip and the bare label. What does the sentence add?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # In a sentence the model has to use what it heard, so the state at its end is about the animal; a clip's last frame
 # need not be.

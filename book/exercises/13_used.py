@@ -35,7 +35,7 @@ ids = model.tokenizer.convert_tokens_to_ids
 # `dose` and whether it was `found`. Which instruments fail at the dose `calibration.STATED`? Guess: is it those that
 # read, or those that write?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # The rule is a share and a bound. Whatever these instruments say about a model reads "cannot be tested here".
 power = calibration.table("power").query("dose == @calibration.STATED")
@@ -54,7 +54,7 @@ for at in found[found.row != "own"].itertuples():
 # in the languages `item.languages` (A, B, C, D). Write the last state of the source into the run at each layer with
 # `patched_states`. At which layers does the run say *i* in D, the concept apart from its language?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # At the last layer the state is a finished word, i in B. What lies before it and says i in D was no word of the
 # source's run.
@@ -86,7 +86,7 @@ assert share["i in B"][-1] > share["i in D"][-1]
 # erased(model, {layer: (v, v, mean)})`), and see how far the log-probability of the right answer falls. Then erase 8
 # random directions. Which fall means something?
 
-# %% tags=["hide-cell", "solution"] cellView="form"
+# %% tags=["hide-cell", "solution"] cellView="form" mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
 # @title Solution
 # Anything falls if enough is erased, so a fall counts against that of as many other directions.
 twins = facts.twins(facts.prompts("spanish", 200, held_out=False))
