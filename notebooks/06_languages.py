@@ -71,7 +71,7 @@ diagram("similarity")
 # :::{dropdown} Data sets, and German
 # The paper's GALE needs a licence. The dictionary is [CC-CEDICT](https://www.mdbg.net/chinese/dictionary?page=cc-cedict) for Chinese; for the
 # others the book's lexicon with names of countries, languages, months and days in [CLDR](https://cldr.unicode.org). With `data_dir` you
-# read the whole sets. Generated German is another type of text than the rest: all of it stands behind *man sagt, dass* (it is said that),
+# read the whole sets. Generated German is another type of text than the rest: its scenes stand behind *man sagt, dass* (it is said that),
 # with the verb at the end. Of a model that has read real German, a low German curve says nothing.
 # :::
 

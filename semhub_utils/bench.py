@@ -248,7 +248,7 @@ def random_model(shape: str, device: str | None, dtype: str, medium: str = "text
         reads = transformers.AutoProcessor.from_pretrained(folder)
     getattr(reads, "tokenizer", reads).model_max_length = CONTEXT
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng(), torch.device(device):
+    with torch.random.fork_rng(devices=[device] if "cuda" in str(device) else []), torch.device(device):
         torch.manual_seed(0)
         module = kind.from_config(config, dtype=getattr(torch, dtype))
     return wrap(module, reads, model_id=f"random-{config.model_type}-{shape}")

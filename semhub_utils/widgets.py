@@ -23,6 +23,7 @@ from .figures import STYLES
 from .inputs import resample
 
 _STATIC = Path(__file__).parent / "static"
+OTHER = STYLES["sound"]  # the look of a type of text that charts do not know, such as French
 _FULL = 65535  # probabilities and entropies are stored as 16-bit shares of their range
 MOST_BYTES = 60_000  # of one sound on a page
 FORMATS = ((16000, 2), (8000, 2), (8000, 1))  # samples a second, bytes a sample: the first that is small enough
@@ -108,7 +109,7 @@ class LensGrid(anywidget.AnyWidget):
             "dominant_colour": STYLES["english"].colour,
             "words": [word for word, _ in words],
             "dominant_words": [number for number, (_, own) in enumerate(words) if own],
-            "types": [{"name": name, "colour": STYLES[name].colour} for name in types],
+            "types": [{"name": name, "colour": STYLES.get(name, OTHER).colour} for name in types],
             "type_words": [[n for n, (word, _) in enumerate(words) if word.strip() in of] for of in types.values()],
             "sentences": listed,
         }

@@ -19,7 +19,7 @@ from semhub_utils.loading import load_model
 STATE = re.compile(r"^\s+(failed|done|unchanged)  .*$|^The notebook as far as it got: .*$|^usage: .*$|^ {7,}.*$")
 
 
-def here(job, kernels):
+def here(job, kernels, say):
     """A chapter's cells in this process, with what papermill raises for an exception."""
     names, notebook = {"__name__": "__main__"}, nbformat.read(job.chapter.path, 4)
     for number, cell in enumerate(notebook.cells):
