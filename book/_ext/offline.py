@@ -23,6 +23,7 @@ EXTERNAL = re.compile(
 )
 SCRIPTS = ("vendor/vega/vega.min.js", "vendor/vega/vega-lite.min.js", "vendor/vega/vega-embed.min.js")
 
+TOGGLE = '<span class="toctree-toggle"'
 ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
 
 # of pages with a model in them; its weights come when a reader first uses it
@@ -76,9 +77,11 @@ def localise(app, pagename, templatename, context, doctree):
 
 
 def lighten(app, error):
-    """The theme has its icons twice, as a font and as a script three times as large; and one of another font's."""
+    """The theme has its icons twice, as a font and as a script three times as large; one of another font's; and a
+    switch that says nothing, before the pages below another."""
     for page in Path(app.outdir).rglob("*.html"):
         text = ICONS.sub("", page.read_text("utf-8"))
+        text = text.replace(f"<summary>{TOGGLE}", f'<summary aria-label="Pages below">{TOGGLE}')
         page.write_text(text.replace("fab fa-github", "fa-solid fa-code-branch"), "utf-8")
 
 

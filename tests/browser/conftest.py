@@ -119,11 +119,12 @@ class Visit:
 
     def settle(self):
         """Until charts are drawn in the present colour mode, as for printing, and widgets and formulas are there."""
-        self.page.evaluate("for (const name of ['beforeprint', 'afterprint']) dispatchEvent(new Event(name))")
         self.page.wait_for_function(
             """() => {
               const mode = document.documentElement.dataset.theme ?? "";
               const charts = [...document.querySelectorAll(".semhub-vega")];
+              if (!window.asked) for (const name of ["beforeprint", "afterprint"]) dispatchEvent(new Event(name));
+              window.asked = true;
               const views = document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]');
               const sums = [...document.querySelectorAll(".math.notranslate")];
               return charts.every((c) => c.dataset.drawn === mode)

@@ -74,8 +74,8 @@ def test_charts_are_drawn_when_they_come_near(browser, desk):
 
 
 def test_one_switch_shows_the_code(desk):
-    """Of a page with folded code: all of it, none at first; and what is shown is cut nowhere."""
-    folds = desk.page.locator("details.hide.above-input")
+    """Of a page with folded code, but solutions: all of it, none at first; and what is shown is cut nowhere."""
+    folds = desk.page.locator(".cell:not(.tag_solution) > details.hide.above-input")
     if not folds.count():
         return
     switch = desk.page.get_by_role("button", name="Show code")
