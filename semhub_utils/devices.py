@@ -6,7 +6,6 @@ instruments read directly, the embeddings, the final norm and the unembedding, i
 
 import copy
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,9 +35,7 @@ def placement(device: Any) -> dict[str, Any]:
     else:
         return {}
     need(find_spec("accelerate"), f"{said}, and accelerate is not here; `pip install semhub-utils[big]` would do.")
-    # removed with the object; what lies in safetensors as the model takes it is read from there, and not written here
-    folder = tempfile.TemporaryDirectory(prefix="semhub-offload-", ignore_cleanup_errors=True)
-    return found | {"offload_folder": folder.name, "kept": folder}
+    return found
 
 
 def _hooks(part: nn.Module) -> list:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -89,8 +90,12 @@ def load_model(
         need_same_ids(source, tokenizer)
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     kind = source.quantisation or quantisation(config)
-    folder = spread.pop("kept", None)
-    options |= spread or ({"device_map": {"": target}} if kind and not source.gguf else {})
+    # removed with the object; what lies in safetensors as the model takes it is read from there, and not written here
+    folder = TemporaryDirectory(prefix="semhub-offload-", ignore_cleanup_errors=True) if spread else None
+    if folder:
+        options |= spread | {"offload_folder": folder.name}
+    elif kind and not source.gguf:
+        options["device_map"] = {"": target}
     if source.gguf and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     build = partial(on_no_device, auto, config)

@@ -37,6 +37,7 @@ STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 KEY = re.compile('<p class="figure-key">.*?</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
+TIME = re.compile(r"Time\s+to\s+read: \d+ minutes")  # as guessed in a notebook, which knows nothing of its outputs
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 MESSAGES = "messages.txt"  # of the process that builds, which has the standard error of another one
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
@@ -133,16 +134,15 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     held, refused = read_all([root / PLACE, results, *beside])
-    there = {path.name: path for path in executed}
+    there, pages_of, public = {path.name: path for path in executed}, {}, [one for one in held if not one.known]
     for chapter in book.chapters(root):
         source = there.get(chapter.path.name)
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         number = chapter.stem.partition("_")[0].lstrip("0")
-        public = [one for one in held if not one.known]
         others = {one.label: [c for c in one.claims if c["chapter"] == chapter.name] for one in public}
         page = clean(nbformat.read(source, as_version=4), number, others)
-        for row, said in _times(page, chapter.name, held).items():
-            page.cells[0].source = re.sub(rf"(\| {row} \| )[^|]+", rf"\g<1>{said} ", page.cells[0].source)
+        pages_of[chapter.stem] = page, (times := _times(page, chapter.name, held))
+        page.cells[0].source = TIME.sub(times, page.cells[0].source)
         nbformat.write(page, target / "notebooks" / source.name)
     for path in (target / "book/exercises").glob("*.ipynb"):
         nbformat.write(clean(nbformat.read(path, as_version=4)), path)
@@ -153,10 +153,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     from .experiments.raising import abroad  # with all that measures
 
     pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
-    pages |= {
-        "tiles": raw(tiles([there[chapter.path.name] for chapter in book.chapters(root)], held)),
-        "transfer": raw(transfer(abroad())),
-    }
+    pages |= {"tiles": raw(tiles(pages_of, held)), "transfer": raw(transfer(abroad()))}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
@@ -209,18 +206,20 @@ def minutes(notebook: dict) -> int:
     return max(1, round(words / WORDS + figures * SECONDS / 60))
 
 
-def _times(page: dict, chapter: str, held: Sequence[Held]) -> dict[str, str]:
+def _times(page: dict, chapter: str, held: Sequence[Held]) -> str:
     """How long a chapter takes to read, and took to run on the first model that ran it."""
-    run = next((one.runs[chapter] for one in held if chapter in one.runs), {"seconds": 0, "model": "no model yet"})
-    return {"Time to read": f"{minutes(page)} minutes", "Time to run": f"{run['seconds']:.0f} s on {run['model']}"}
+    run = next((one.runs[chapter] for one in held if chapter in one.runs), None)
+    ran = f", to run: {run['seconds']:.0f} s on {run['model']}" if run else ""
+    return f"Time to read: {minutes(page)} minutes{ran}"
 
 
-def tiles(executed: Sequence[Path], held: Sequence[Held]) -> str:
-    """A link to each chapter: its question, what became of its claims on the first model that ran it, and times."""
+def tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held]) -> str:
+    """A link to each chapter: its question, what became of its claims on the first model that ran it, and times. pages:
+    by the notebook's name, itself and its times."""
     items = ""
-    for path in executed:
-        notebook, (number, _, name) = nbformat.read(path, as_version=4), path.stem.partition("_")
-        head, claims = notebook["cells"][0]["source"], next((one.claims for one in held if name in one.runs), [])
+    for stem, (page, times) in pages.items():
+        number, _, name = stem.partition("_")
+        head, claims = page["cells"][0]["source"], next((one.claims for one in held if name in one.runs), [])
         [title, *_], asked = re.findall(r"^# (.+)", head, re.M), re.findall(r"^\*\*(.+?)\*\*$", head, re.M | re.DOTALL)
         question = re.sub(r"[*`](.+?)[*`]", r"<em>\1</em>", html.escape(" ".join(asked[:1]).replace("\n", " ")))
         counted = Counter(claim["verdict"] for claim in claims if claim["chapter"] == name)
@@ -229,9 +228,8 @@ def tiles(executed: Sequence[Path], held: Sequence[Held]) -> str:
             for kind, mark in SYMBOLS.items()
             if (n := counted[kind])
         )
-        times = ", ".join(f"{what[5:]}: {said}" for what, said in _times(notebook, name, held).items())
-        link = f'<a href="../notebooks/{path.stem}.html">{int(number)}. {html.escape(title)}</a>'
-        items += f'<li>{link}<p>{question}</p><p class="tile-marks">{dots}</p><p>Time {times}</p></li>'
+        link = f'<a href="../notebooks/{stem}.html">{int(number)}. {html.escape(title)}</a>'
+        items += f'<li>{link}<p>{question}</p><p class="tile-marks">{dots}</p><p>{times}</p></li>'
     return f'<ol class="tiles">{items}</ol>'
 
 

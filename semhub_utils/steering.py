@@ -189,7 +189,7 @@ def edited_states(
         layer, given = firsts[rows[0] % many] if start == starts[once[0]] else (0, False)
         extras, states = gather([together[k] for k in of]), None
         if given:
-            extras = {name: value for name, value in extras.items() if not value.is_floating_point()}
+            extras = _without_media(extras)
             every = hidden_states(model, together, positions="all", layers=[layer]).hidden[:, 0]
             states = pad_sequence(every.split([*map(len, together)]), batch_first=True)[of.to(every.device)]
         last = torch.tensor([len(encodings[row // many]) - 1 - start for row in rows])
@@ -227,7 +227,6 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
         some = [e for e in encodings if bool(e.content) == media]
         layers, seen = [0, model.n_layers // 2][not media :], {}
         ids, extras = pad(some[:1]), gather(some[:1])
-        alone = {name: value for name, value in extras.items() if not value.is_floating_point()}
         with model.store.counted("self-check"), torch.inference_mode(), ExitStack() as stack:
             for at in {*layers, model.n_layers}:
                 stack.enter_context(model.hook(at, seen.setdefault(at, []).append))
@@ -236,11 +235,16 @@ def begins_inside(model: LanguageModel, encodings: Sequence[Encoding]) -> bool:
             with suppress(SemhubError, TypeError, ValueError, AttributeError, IndexError):  # of the model's own code
                 for layer in layers:
                     with begun(model, layer, seen[layer][0]):
-                        model.run(ids, alone)
+                        model.run(ids, _without_media(extras))
         whole, *ours = seen[model.n_layers]
         off = [relative_error(one, whole, model.dtype) for one in ours[media:]]
         model.begins[media] = len(off) == len(layers) and max(off) <= tolerance(model.dtype, model.n_layers)
     return all(model.begins[bool(e.content)] for e in encodings)
+
+
+def _without_media(extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What prompts bring beside their tokens but the pictures and sounds, which are its only fractions."""
+    return {name: value for name, value in extras.items() if not value.is_floating_point()}
 
 
 def next_token_logprobs(

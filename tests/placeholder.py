@@ -66,7 +66,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
 
     cells = [
         new_markdown_cell(
-            f"# Chapter {name}\n\n{expected_badge(name)}\n\n| Before | |\n|---|---|\n| Time to read | 99 days |\n\n"
+            f"# Chapter {name}\n\n{expected_badge(name)}\n\nYou should know this. Time\nto read: 99 minutes.\n\n"
             "## A figure\n\nWhere $h_l$ is a state:\n\n$$x=1$$"
         ),
         cell(expected_install_cell(), {}, "remove-cell"),

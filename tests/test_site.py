@@ -170,7 +170,7 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     ]
     assert re.findall(r'class="bar".*?<b>(.*?)</b>', page) == told and len(told) == 8
     text = (built / f"notebooks/{CHAPTERS[2]}.html").read_text("utf-8")
-    assert "<p>1 minutes</p>" in text and "99 days" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
+    assert "Time to read: 1 minutes" in text and "99 minutes" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
     assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
 
 
@@ -196,7 +196,7 @@ def test_the_answer_is_of_the_verdicts():
     assert holds.in_short([]).strip() == ""
 
 
-def test_a_tile_counts_what_is_read_and_what_was_found(tmp_path):
+def test_a_tile_counts_what_is_read_and_what_was_found():
     """Words in folds and styles are not read; 230 words and three figures take two minutes."""
     words, folded = "word " * 210, f"<details><summary>Data</summary>{'x ' * 900}</details><style>{'a ' * 900}</style>"
     under = f"\n:::{{dropdown}} More\n{'x ' * 900}\n:::\n"
@@ -206,20 +206,17 @@ def test_a_tile_counts_what_is_read_and_what_was_found(tmp_path):
     ]
     figures = '<figure class="semhub-figure">a</figure>' * 3 + folded
     cells[1].outputs = [nbformat.v4.new_output("display_data", {"text/html": figures})]
-    executed = tmp_path / "03_arithmetic.ipynb"
-    nbformat.write(made := nbformat.v4.new_notebook(cells=cells), executed)
+    made = nbformat.v4.new_notebook(cells=cells)
     assert site.minutes(made) == 2
-    made.cells[0].source += "\n" + words * 2
-    assert site.minutes(made) == 4
     claims = [claim | {"chapter": "arithmetic"} for claim in RUN["claims"]]
     one = onfile.Held("m", claims, {"arithmetic": RUN["provenance"]})
-    tile = site.tiles([executed], [one])
-    assert (
-        "3. Title" in tile
-        and "Is <em>it</em> so?" in tile
-        and "Time to read: 2 minutes, to run: 61 s on a/model" in tile
-    )
-    assert re.findall(r">([✔≈✘])(\d)<", tile) == [("✔", "2"), ("≈", "1")] and "holds" not in site.tiles([executed], [])
+    pages = {"03_arithmetic": (made, site._times(made, "arithmetic", [one]))}
+    tile, bare = (site.tiles(pages, some) for some in ([one], []))
+    assert "3. Title" in tile and "Is <em>it</em> so?" in tile
+    assert "Time to read: 2 minutes, to run: 61 s on a/model" in tile
+    assert re.findall(r">([✔≈✘])(\d)<", tile) == [("✔", "2"), ("≈", "1")] and "holds" not in bare
+    made.cells[0].source += "\n" + words * 2
+    assert site.minutes(made) == 4
 
 
 def test_a_build_without_results_says_so(tmp_path):
