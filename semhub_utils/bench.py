@@ -40,12 +40,13 @@ from .identity import organism_path
 from .inputs import Prompt, gather, pad
 from .lens import lens
 from .loading import load_model
-from .models import LanguageModel, hook, wrap
+from .models import LanguageModel, wrap
 from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
 from .spokes import arithmetic, audio, code, languages, sentiment
 from .states import hidden_states, read_inside, run_batches
 from .steering import Edit, generate, next_token_logprobs
+from .structure import hook
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 SHAPES = {  # random Llamas: one for tests, and of the size of GPT-2 and of Llama-3-8B

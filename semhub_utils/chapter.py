@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pandas as pd
 
+from semhub_utils import experiments
 from semhub_utils.errors import need
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
-from semhub_utils.identity import COPIED, PREFIX, atomically
+from semhub_utils.identity import COPIED, PREFIX, atomically, program
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
@@ -274,6 +276,8 @@ def begin(
     return Chapter(Run(chapter, model, checked, checked["results_dir"]), model)
 
 
-if os.environ.get(COPIED):  # what every chapter needs of the shipped models' world is made once for all kernels
+if os.environ.get(COPIED):  # what every chapter needs is made once for all kernels
+    for module in iter_modules(experiments.__path__, f"{experiments.__name__}."):
+        program(module.name)
     bank_texts(f"{PREFIX}hub")
     bank_texts(f"{PREFIX}hub", ("en",))

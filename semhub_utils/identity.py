@@ -31,7 +31,7 @@ from huggingface_hub import constants
 from . import __version__
 from .errors import need_one_of
 
-PLAIN = (bool, int, float, complex, str, bytes, slice, range, types.NoneType, types.EllipsisType, PurePath, np.generic)
+PLAIN = (bool, int, float, complex, str, slice, range, types.NoneType, types.EllipsisType, PurePath, np.generic)
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, np.ufunc)
 LIBRARIES = ("torch", "transformers", "numpy", "pandas")
 LARGE = 2**26  # bytes of weights; fewer are hashed each time
@@ -66,6 +66,8 @@ def _digest(value: Any, within: tuple[int, ...], sources: set[str]) -> bytes:
 
 def _parts(value: Any) -> Iterable[Any]:
     """What a value consists of: bytes, or values again."""
+    if isinstance(value, bytes):
+        return [value]
     if isinstance(value, PLAIN):
         return [repr(value).encode()]
     if isinstance(value, types.ModuleType):
@@ -160,14 +162,16 @@ def program(module: str) -> str:
             found[name] = path.read_bytes()
             above = name.rpartition(".")[0]
             left += [above, *_imports(name if path.name == "__init__.py" else above, found[name])]
-    return digest(sorted(found.items()), *_files(root / top, (".py", *LOOKS)))
+    return digest(sorted(found.items()), _data(root / top))
 
 
 @cache
 def _imports(package: str, source: bytes) -> list[str]:
     """Names that may be modules: all that a module of a package imports, or imports from, anywhere in it."""
     found, folders = [], package.split(".")
-    for node in ast.walk(ast.parse(source)):
+    left: list[ast.AST] = [ast.parse(source)]
+    for node in left:  # which grows; no import stands within an expression
+        left += (of for of in ast.iter_child_nodes(node) if not isinstance(of, ast.expr))
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -181,6 +185,12 @@ def _imports(package: str, source: bytes) -> list[str]:
 def of_package() -> str:
     """16 hex digits over all files of this package, also those that no number depends on."""
     return digest(*_files(Path(__file__).parent, ()))
+
+
+@cache
+def _data(folder: Path) -> str:
+    """16 hex digits over the files of a package that are neither a program nor what figures look like."""
+    return digest(*_files(folder, (".py", *LOOKS)))
 
 
 def _files(folder: Path, left_out: tuple[str, ...]) -> list[tuple[str, bytes]]:

@@ -1,9 +1,9 @@
 """A checkpoint read from a folder or the hub, and checked: that the instruments see what the library computes. What
 cannot be loaded gets one sentence.
 
-Errors are relative (`models.relative_error`), and so are their bounds (`models.tolerance`): 5e-5 of the largest value
-in float32, GGUF files, which are unpacked, too; in half precision, where batches of another shape round otherwise, the
-more the more layers; with weights of 8 or 4 bits as in bfloat16.
+Errors are relative (`structure.relative_error`), and so are their bounds (`structure.tolerance`): 5e-5 of the largest
+value in float32, GGUF files, which are unpacked, too; in half precision, where batches of another shape round
+otherwise, the more the more layers; with weights of 8 or 4 bits as in bfloat16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,12 +26,13 @@ from semhub_utils.formats import need_same_ids, quantisation, readable, source_o
 from semhub_utils.identity import DTYPES, RANDOM, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
-from semhub_utils.models import LanguageModel, RandomTwin, need_decoder, relative_error, tolerance
+from semhub_utils.models import LanguageModel, RandomTwin
 from semhub_utils.neighbours import Neighbours
 from semhub_utils.refused import explained, hush, need_same_weights, on_no_device
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, states_under
+from semhub_utils.structure import need_decoder, relative_error, tolerance
 from semhub_utils.tuned import find
 
 # Which of the library's classes reads a checkpoint; those that take pictures or sounds, and so a processor, come first.

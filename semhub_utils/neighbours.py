@@ -127,6 +127,14 @@ def _plain(prompt: Prompt) -> str:
 
 
 _banks: WeakKeyDictionary[LanguageModel, dict[str, Bank]] = WeakKeyDictionary()
+_read: WeakKeyDictionary[LanguageModel, dict[str, list[Encoding]]] = WeakKeyDictionary()  # as banks differ in few texts
+
+
+def _pieces(model: LanguageModel, texts: Sequence[str]) -> list[Encoding]:
+    known, different = _read.setdefault(model, {}), dict.fromkeys(texts)
+    for piece in cut(model, [text for text in different if text not in known]):
+        known.setdefault(piece.text, []).append(piece)
+    return [piece for text in different for piece in known.get(text, ())]
 
 
 def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
@@ -136,7 +144,7 @@ def bank_of(model: LanguageModel, reading: Neighbours) -> Bank:
     kept = _banks.setdefault(model, {})
     if reading.fingerprint in kept:
         return kept[reading.fingerprint]
-    encodings, special = cut(model, dict.fromkeys(reading.texts)), {*model.tokenizer.all_special_ids}
+    encodings, special = _pieces(model, reading.texts), {*model.tokenizer.all_special_ids}
     sites: dict[int, list[tuple[int, int]]] = {}
     for number, e in enumerate(encodings):
         for k in range(1, len(e) - reading.ahead):

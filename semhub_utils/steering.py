@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.lens import lens
-from semhub_utils.models import LanguageModel, relative_error, tolerance
+from semhub_utils.models import LanguageModel
 from semhub_utils.states import (
     Positions,
     check_layers,
@@ -36,6 +36,7 @@ from semhub_utils.states import (
     unreached,
     with_layers,
 )
+from semhub_utils.structure import relative_error, tolerance
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def test_an_edited_function_that_the_experiment_imports_is_a_new_result(tmp_path
     assert program("mine.experiment") == before
     (package / "words.tsv").write_text("cow\tvaca\n")
     program.cache_clear()
+    identity._data.cache_clear()
     assert program("mine.experiment") != before
 
 

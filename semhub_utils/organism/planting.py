@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from semhub_utils import training
-from semhub_utils.models import hook
 from semhub_utils.organism import world as spoken
 from semhub_utils.organism.corpus import RECIPES, Generators, Shares, library, lines, pick, shares
 from semhub_utils.organism.llama import EXAM_TYPES, Encoder, draw_rows, exam, listed, padded, read_rows, scores
@@ -36,6 +35,7 @@ from semhub_utils.organism.world import (
     surface,
     vocabulary,
 )
+from semhub_utils.structure import hook
 
 SIDES = (PLEASANT, UNPLEASANT)
 OWN_MOOD = 0.75  # share of what is said of a thing that is as it mostly is

@@ -26,13 +26,14 @@ from transformers import PreTrainedTokenizerFast
 from semhub_utils import identity, training
 from semhub_utils.errors import need, need_one_of
 from semhub_utils.loading import load_model
-from semhub_utils.models import LanguageModel, hook, wrap
+from semhub_utils.models import LanguageModel, wrap
 from semhub_utils.organism import scenes, senses, sounds
 from semhub_utils.organism.corpus import RECIPES, Ask, forms, write
 from semhub_utils.organism.lessons import answers, examine, lesson
 from semhub_utils.organism.llama import build_model, exam, summary
 from semhub_utils.organism.planting import COURSES, Course, Planting, Reading, mean, random_like, shares_right
 from semhub_utils.organism.world import vocabulary
+from semhub_utils.structure import hook
 
 ABROAD_SHARE = 0.25  # of questions about pictures, as when they were learnt
 
