@@ -20,6 +20,8 @@ from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, find_blocks, hook, read_structure, rounding
 
+TWINS = 2**26  # bytes of random weights that are kept, as small ones are drawn more slowly than they are read by
+
 
 def _context(config) -> int | None:
     """How many tokens a model takes, where its configuration states it under one of the names that are in use."""
@@ -41,7 +43,6 @@ class LanguageModel:
     quantisation = ""  # of its weights, in words such as "Q4_K_M"
     base = ""  # the model that the adapter, which it is named by, was merged into
     find_readings: "Callable[[LanguageModel], dict] | None" = None  # those made for it, by name
-    twin_in_memory: "tuple[RandomTwin, tuple[nn.Module, Structure]] | None" = None  # the one that has weights
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
@@ -106,6 +107,11 @@ class LanguageModel:
     @cached_property
     def twins(self) -> "dict[Hashable, RandomTwin]":
         """Its likes of random weights that were made (`randomised`)."""
+        return {}
+
+    @cached_property
+    def embodied(self) -> "dict[RandomTwin, tuple[nn.Module, Structure]]":
+        """Those of them that have weights."""
         return {}
 
     # Text to tokens
@@ -268,7 +274,7 @@ def wrap(module: nn.Module, tokenizer, *, model_id: str) -> LanguageModel:
 
 class RandomTwin(LanguageModel):
     """The same architecture and tokenizer with random weights, which are made from their seed when they are needed; of
-    the twins of a model one at a time has any."""
+    the twins of a model as many have any as TWINS bytes hold, or one."""
 
     SHARED = "tokenizer processor reader modalities config store begins n_layers hidden_size vocab_size max_length"
 
@@ -280,12 +286,15 @@ class RandomTwin(LanguageModel):
 
     @property
     def _body(self) -> tuple[nn.Module, Structure]:
-        if self.like.twin_in_memory is None or self.like.twin_in_memory[0] is not self:
-            self.like.twin_in_memory = None  # before the next one takes its room
+        kept = self.like.embodied
+        if self not in kept:
+            size = sum(part.nbytes for part in self.like.module.parameters())
+            while kept and (len(kept) + 1) * size > TWINS:  # before the next one takes its room
+                del kept[next(iter(kept))]
             module = self._random_module().eval()
-            self.like.twin_in_memory = self, (module, self.like.structure.within(module, self.like.module))
+            kept[self] = module, self.like.structure.within(module, self.like.module)
             hook(self.blocks, 0, self._count)
-        return self.like.twin_in_memory[1]
+        return kept[self]
 
     def _random_module(self) -> nn.Module:
         kind, blocks = type(self.like.module), partial(find_blocks, model_id=self.like.model_id)

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import count
@@ -22,7 +23,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from . import book, holds, live
+from . import book, holds
 from .errors import need
 from .identity import slug
 from .markup import table_box
@@ -124,6 +125,9 @@ def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mappi
 def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, beside: Sequence[Path] = ()) -> None:
     """Copy prose, settings and executed chapters into `target`. beside: folders of results of other models. Raises
     SemhubError when a chapter was not executed."""
+    from . import live
+    from .experiments.raising import abroad  # both with all that measures
+
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__", PLACE.name))
     for name in ("notebooks", "tests", "book/_generated"):
@@ -150,8 +154,6 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    from .experiments.raising import abroad  # with all that measures
-
     pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
     pages |= {"tiles": raw(tiles(pages_of, held)), "transfer": raw(transfer(abroad()))}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
@@ -363,12 +365,14 @@ def build_site(
     strict: warnings and unresolved references fail the build. beside: folders of results of models that are shown too.
     Raises SemhubError when a chapter is missing or the build fails."""
     staged, doctrees = out.parent / "stage", out.parent / "doctrees"
-    stage(executed, staged, root=root, results=results, beside=beside)
     need(find_spec("jupyter_book"), "Building the book needs jupyter-book; `make book` installs it.")
+    # as kernels are, copies of a process with the libraries loaded, which staging needs and the page of the package's
+    # parts imports
+    way = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    with ProcessPoolExecutor(1, way) as pool:
+        pool.submit(stage, [*executed], staged, root=root, results=results, beside=beside).result()
     for folder in (out, doctrees):
         shutil.rmtree(folder, ignore_errors=True)
-    # as kernels are, a copy of a process with the libraries loaded, which the page of the package's parts imports
-    way = get_context("forkserver" if sys.platform == "linux" else "spawn")
     builder = way.Process(target=_sphinx, args=(staged, out, doctrees, strict))
     builder.start()
     try:

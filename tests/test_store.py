@@ -8,6 +8,7 @@ import torch
 from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
+from semhub_utils import models
 from semhub_utils.experiments import traps
 from semhub_utils.experiments.alike import Punctuation
 from semhub_utils.experiments.numbers import Kept
@@ -160,17 +161,21 @@ def test_memory_is_bounded_and_what_is_gone_is_read_again(own):
     assert sum(seen) > 9 * expected.shape[0]
 
 
-def test_one_twin_has_weights_at_a_time_and_all_keep_their_states(own):
+def test_one_large_twin_has_weights_at_a_time_and_all_keep_their_states(own, monkeypatch):
     model = own()
+    size = sum(part.nbytes for part in model.module.parameters())
+    monkeypatch.setattr(models, "TWINS", 2 * size - 1)
     one, other = randomised(model, 1), randomised(model, 2)
     first = hidden_states(one, PROMPTS).hidden
     weight = one.unembedding.clone()
     second = hidden_states(other, PROMPTS).hidden
-    assert model.twin_in_memory[0] is other
-    assert torch.equal(hidden_states(one, PROMPTS).hidden, first) and model.twin_in_memory[0] is other
+    assert [*model.embodied] == [other]
+    assert torch.equal(hidden_states(one, PROMPTS).hidden, first) and [*model.embodied] == [other]
     assert not torch.equal(first, second)
     assert torch.equal(one.unembedding, weight), "the same seed gives the same weights again"
-    assert model.twin_in_memory[0] is one
+    assert [*model.embodied] == [one]
+    monkeypatch.setattr(models, "TWINS", 2 * size)
+    assert other.unembedding is other.unembedding and [*model.embodied] == [one, other]
 
 
 def test_the_tree_of_beginnings_tells_distinct_tokens():
