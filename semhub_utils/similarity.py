@@ -1,15 +1,15 @@
 """How alike the states of two data types are, layer by layer, and how alike they would be if the pairs meant nothing.
 
 Row i of `a` and row i of `b` are the two sides of pair i (hidden states at one position each). Every measure walks
-the layers one at a time and forms one item x item matrix product per layer, so nothing of size item x item x hidden,
-or layer x item x item, exists.
+the layers one at a time and forms one item x item matrix product per layer, so nothing of size item x item x hidden
+exists, nor anything of size layer x item x item that has more than KEPT bytes.
 
 `mask[i, j]` says which j may stand beside i as a non-match (say, only items of the same template and length); the
 match itself never counts as one. Items without any allowed non-match get nan and are for the caller to count.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 from .pairings import Labels, codes
 
 BLOCKS = 20  # of the jackknife
+KEPT = 2**26  # bytes of the scores of all pairs at all layers
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,25 @@ Scorer = Callable[[Int[Tensor, "draw item"]], Float[Tensor, "draw item"]]
 
 
 def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -> Matches:
+    kept, fit = (
+        {},
+        a.shape[1] * len(a) * len(b) * 4 <= KEPT,
+    )  # by layer, or a null that is drawn in parts makes them anew
+
+    def scorers() -> Iterator[Scorer]:
+        for layer, (x, y) in enumerate(_layers(a, b)):
+            score = kept.get(layer) or scorer(x, y)
+            if fit:
+                kept[layer] = score
+            yield score
+
     as_given = torch.arange(len(a), device=a.device)[None]
-    own = torch.stack([scorer(x, y)(as_given)[0] for x, y in _layers(a, b)], dim=1)
+    own = torch.stack([score(as_given)[0] for score in scorers()], dim=1)
 
     def exchanged(pairings: Int[np.ndarray, "draw item"]) -> Float[np.ndarray, "draw layer"]:
         found, chosen = [], torch.as_tensor(pairings, device=a.device).long()
         chosen = torch.where(chosen < 0, len(a), chosen)
-        for x, y in _layers(a, b):
-            score = scorer(x, y)
+        for score in scorers():
             # A few draws at a time: the gathered scores stay small beside the item x item matrix.
             found.append(torch.cat([score(chunk).nanmean(dim=1) for chunk in chosen.split(256)]))
         return torch.stack(found, dim=1).cpu().double().numpy()
