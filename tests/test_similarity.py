@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from semhub_utils import pairings as pairings_module
+from semhub_utils import similarity
 from semhub_utils.evidence import corrected_p
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import (
@@ -160,6 +161,17 @@ def test_a_match_of_another_group_is_compared_with_that_group():
                 for i, j in enumerate(partners)
             ]
             assert value == pytest.approx(np.mean(hits), abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [adjusted_cosine, mid_rank, debiased_cka])
+def test_what_is_kept_of_pairs_makes_no_difference(measure, monkeypatch):
+    a, b = (torch.randn(9, 3, 5, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    pairings, kept = random_pairings(9, draws=20, seed=0), measure(a, b)
+    monkeypatch.setattr(similarity, "KEPT", 0)
+    made_anew = measure(a, b)
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.exchanged(pairings), made_anew.exchanged(pairings))
+    np.testing.assert_array_equal(kept.own, made_anew.own)
 
 
 def one_by_one(n, groups, clusters, draws, seed):
