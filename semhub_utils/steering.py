@@ -325,8 +325,9 @@ def beginning(
     model: LanguageModel, encodings: Sequence[Encoding], start: int, rows: Int[Tensor, " row"]
 ) -> tuple[Cache | None, int]:
     """The keys and values of the first `start` tokens of some prompts, one row for each of `rows` (numbers of prompts),
-    and `start`; (None, 0) where there is nothing to share, or the model keeps something else than keys and values."""
-    if not start or not model.shares_keys:
+    and `start`; (None, 0) where there is nothing to share, the model keeps something else than keys and values, or hooks
+    change what it reads."""
+    if not start or not model.shares_keys or model.hooked:
         return None, 0
     store, weights = model.store, model.weights
     nodes = [store.path(root_of(model, e), e.ids[:start])[-1] for e in encodings]

@@ -25,7 +25,7 @@ from semhub_utils.spokes import arithmetic, facts, languages, translation
 from semhub_utils.spokes.items import Twin
 from semhub_utils.spokes.translation import Concept, ConceptItem, Question
 from semhub_utils.states import hidden_states
-from semhub_utils.steering import erased
+from semhub_utils.steering import Edit, edited_states, erased, generate
 from semhub_utils.verdicts import EXPLAINED, HOLDS, NOT, UNTESTABLE, judge
 
 LETTERS = {"latin": "abcdef", "greek": "ABCDEF", "norse": "123456", "runic": "uvwxyz"}
@@ -330,6 +330,24 @@ def test_erasing_against_one_run_at_a_time(both):
     pairings = random_pairings(len(fitting), groups=groups, clusters=clusters, draws=4, seed=1)
     np.testing.assert_allclose(scores.drawn(0, 4)[0][:, 0], [np.mean(falls(p.tolist())) for p in pairings], atol=2e-4)
     assert np.abs(scores.values).max() > 1e-3
+
+
+def test_what_was_read_before_is_erased_too(tiny):
+    """Keys and values of a beginning that are kept from before would bring back what is erased."""
+    model, texts = tiny("llama"), ["the dog saw the cat"] * 2
+    q = torch.linalg.qr(torch.randn(model.hidden_size, 3, generator=torch.Generator().manual_seed(1)))[0]
+    edits = [Edit((2,), torch.ones(model.hidden_size), strength=s) for s in (0.0, 3.0)]
+    found = []
+    for read_before in (True, False):
+        model.store.clear()
+        if read_before:
+            edited_states(model, texts, edits)
+        with erased(model, {1: (q, q, torch.zeros(model.hidden_size))}):
+            found.append(edited_states(model, texts, edits))
+            said = generate(model, texts, max_new_tokens=3, edit=edits[1], eos_token_id=None)
+            assert said == [generate(model, [t], max_new_tokens=3, edit=edits[1], eos_token_id=None)[0] for t in texts]
+    torch.testing.assert_close(*found)
+    assert not torch.allclose(found[0], edited_states(model, texts, edits), atol=1e-3)
 
 
 def test_what_is_erased_is_gone_and_nothing_else(tiny):
