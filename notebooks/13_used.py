@@ -201,7 +201,8 @@ needs = {name: can.get(name) for name in twins}
 
 # %% tags=["hide-input"]
 english = readable(model, languages.halves(elsewhere, "english"), lambda t: t.prompt + " " + t.answer)
-needed = chapter.run(used.Necessity(english=tuple(english)), twins)
+draws = used.STAGES[-1 if chapter.own else 1]  # of larger models as many as p = .01 takes
+needed = chapter.run(used.Necessity(english=tuple(english), draws=draws), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",
