@@ -46,7 +46,7 @@ class LanguageModel:
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
-    shares_keys = True  # until it is seen to keep something else than keys and values
+    shares_keys: bool | None = None  # whether it keeps nothing but keys and values, once it was tried
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
         self.processor = tokenizer if isinstance(tokenizer, ProcessorMixin) else None

@@ -154,7 +154,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     vendored = json.loads((root / "book/_static/vendor/manifest.json").read_text("utf-8"))
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
-    pages = {"status": status_table(read_all([results])[0]), "bench": bench_tables(bench), "vendor": libraries}
+    pages = {"status": status_table(held), "bench": bench_tables(bench), "vendor": libraries}
     pages |= {"tiles": raw(tiles(pages_of, held)), "transfer": raw(transfer(abroad()))}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
@@ -264,13 +264,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
 
 
 def status_table(held: Sequence[Held]) -> str:
-    """Every run of a build, how many tokens it forwarded, and the versions that runs and site used."""
-    runs = {f"{chapter}, {one.name}": run for one in held for chapter, run in one.runs.items()}
-    read = {name: run["forwarded"] for name, run in runs.items() if run.get("forwarded")}
-    used = {(name, version(name)) for name in SITE_PACKAGES}.union(*(run["versions"].items() for run in runs.values()))
-    told = (times_table(held), f"{forwarded_table(read)}" if read else "")
+    """What every run took, and the versions that runs and site used."""
+    used = {(name, version(name)) for name in SITE_PACKAGES}.union(
+        *(run["versions"].items() for one in held for run in one.runs.values())
+    )
     versions = ", ".join(f"{name} {number}" for name, number in sorted(used))
-    return "\n".join([*filter(None, told), f"Versions: {versions}.\n"])
+    return f"{times_table(held, floor=True)}\nVersions: {versions}.\n"
 
 
 def models_table(held: Sequence[Held]) -> str:
@@ -286,12 +285,16 @@ def models_table(held: Sequence[Held]) -> str:
     return _table(head, rows, 5)
 
 
-def times_table(held: Sequence[Held]) -> str:
-    """Seconds and peak memory of each chapter on each model."""
+def times_table(held: Sequence[Held], floor: bool = False) -> str:
+    """Seconds and peak memory of each chapter on each model. floor: and the tokens forwarded over the distinct ones."""
 
     def told(run: dict[str, Any] | None) -> str:
-        memory = run and run.get("peak_memory_bytes")
-        return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
+        if not run:
+            return "–"
+        said, memory = [f"{run['seconds']:.0f} s"], run.get("peak_memory_bytes")
+        said += [f"{memory / 2**30:.1f} GiB"] * bool(memory)
+        said += [f"{name} ×{of:.2f}" for name, of in run.get("forwarded", {}).items() if floor]
+        return " · ".join(said)
 
     if not held:
         return "No results were found when this page was built.\n"

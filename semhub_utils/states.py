@@ -16,18 +16,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError, out_of_memory
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
 from semhub_utils.models import LanguageModel
 from semhub_utils.progress import note
 from semhub_utils.store import TEXT, Chunk
+from semhub_utils.structure import relative_error, tolerance
 
 # "all", one index for every prompt, some indices for every prompt, or some indices for each; negative from the end
 Positions = int | str | Sequence[int] | Sequence[Sequence[int]]
 BATCH_TOKENS = {"cpu": 1024, "other": 32768}
 PADDING = 24  # the share of a batch, one in so many, that may be padding
+SHARED = 4  # the share of a batch, one in so many, that is worth a forward of its own for what all begin with
 
 
 @dataclass(frozen=True)
@@ -211,13 +213,22 @@ def _forward(
     """States of a batch by layer, at places counted through its rows, all of them without a copy by default; in the
     dtype of the model, but never wider than float32. keep: with the keys and values, if these are all it keeps."""
     states: dict[int, Tensor] = {}
+    width, at = ids.shape[1], torch.arange(ids.numel()) if places is None else torch.tensor(places)
+    same = _worth(model, ids) if not extras else 0
+    first, behind = at % width < same, at // width * (width - same) + at % width - same
 
     def keeper(layer: int) -> Callable[[Tensor], None]:
         def see(h: Tensor) -> None:
-            flat = h.flatten(0, 1)
-            flat = flat if places is None else flat[torch.tensor(places, device=h.device)]
-            states[layer] = flat.float() if flat.dtype == torch.float64 else flat
-            if layer == layers[-1] and not keep:
+            flat, before = h.flatten(0, 1), layer in states
+            flat = flat.float() if flat.dtype == torch.float64 else flat
+            if same:  # what all begin with, and then what stands behind it
+                of, where = (~first, behind) if before else (first, at % width)
+                states.setdefault(layer, flat.new_empty(len(at), flat.shape[1]))[of.to(h.device)] = flat[
+                    where[of].to(h.device)
+                ]
+            else:
+                states[layer] = flat if places is None else flat[at.to(h.device)]
+            if layer == layers[-1] and not keep and before == bool(same):
                 raise _Enough
 
         return see
@@ -226,11 +237,56 @@ def _forward(
     with ExitStack() as stack:
         for layer in layers:
             stack.enter_context(model.hook(layer, keeper(layer)))
+        after = rows_of(keys_and_values(model, ids[:1, :same]), len(ids)) if same else None
         with suppress(_Enough):
-            out = model.run(ids, extras, **({"keep": True} if keep else {}))
+            out = model.run(ids[:, same:], extras, keep=keep, after=after)
             past = getattr(out, "past_key_values", None) if keep else None
     whole = past is not None and all(type(layer) is DynamicLayer for layer in past.layers)
     return states, past if whole else None
+
+
+def begun_alike(ids: Int[Tensor, "row token"]) -> int:
+    """With how many tokens, but the last, all rows begin alike; 0 for a single one."""
+    alike = int((ids == ids[:1]).all(0).long().cumprod(0).sum())
+    return min(alike, ids.shape[1] - 1) if len(ids) > 1 else 0
+
+
+def _worth(model: LanguageModel, ids: Int[Tensor, "row token"]) -> int:
+    """How many tokens all rows begin with, if to read them once saves much and the model's keys and values allow it."""
+    same = begun_alike(ids) if model.plain and model.processor is None and not switches_by_length(model) else 0
+    if not same or SHARED * same * (len(ids) - 1) < ids.numel():
+        return 0
+    if model.shares_keys is None:
+        _try_sharing(model, ids[:2])
+    return same if model.shares_keys else 0
+
+
+def _try_sharing(model: LanguageModel, ids: Int[Tensor, "two token"]) -> None:
+    """Note whether what is read behind a beginning is as when it is read with it."""
+    seen: list[Tensor] = []
+    with model.store.counted("self-check"), model.hook(model.n_layers, seen.append):
+        model.run(ids)
+        if keys_and_values(model, ids) is not None:
+            whole, _, behind = seen
+            off = relative_error(behind, whole[:, -behind.shape[1] :], model.rounding)
+            model.shares_keys = off <= tolerance(model.rounding, model.n_layers)
+
+
+def keys_and_values(model: LanguageModel, ids: Int[Tensor, "row token"]) -> Cache | None:
+    """Those of rows of tokens, what all rows begin with read once; None where the model keeps something else."""
+    same, after = begun_alike(ids), None
+    if same and (after := rows_of(keys_and_values(model, ids[:1, :same]), len(ids))) is None:
+        return None
+    past = getattr(model.run(ids[:, same:], keep=True, after=after), "past_key_values", None)
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    own = past is not None and all(type(layer) in kinds for layer in past.layers)
+    model.shares_keys = own and model.shares_keys is not False
+    return past if model.shares_keys else None
+
+
+def rows_of(past: Cache | None, n: int) -> Cache | None:
+    """The same keys and values for each of n rows."""
+    return past if past is None else with_layers(past, lambda part: part.expand(n, *part.shape[1:]).clone())
 
 
 def beginning_of(past: Cache, row: int, start: int) -> Cache:

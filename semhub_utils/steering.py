@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.inputs import Encoding, Prompt, gather, pad
@@ -30,6 +29,7 @@ from semhub_utils.states import (
     check_layers,
     hidden_states,
     in_step,
+    keys_and_values,
     resolve_positions,
     root_of,
     run_batches,
@@ -325,17 +325,16 @@ def beginning(
     model: LanguageModel, encodings: Sequence[Encoding], start: int, rows: Int[Tensor, " row"]
 ) -> tuple[Cache | None, int]:
     """The keys and values of the first `start` tokens of some prompts, one row for each of `rows` (numbers of prompts),
-    and `start`; (None, 0) where there is nothing to share, the model keeps something else than keys and values, or hooks
-    change what it reads."""
-    if not start or not model.shares_keys or model.hooked:
+    and `start`; (None, 0) where there is nothing to share, the model keeps something else than keys and values, or
+    hooks change what it reads."""
+    if not start or model.shares_keys is False or model.hooked:
         return None, 0
     store, weights = model.store, model.weights
     nodes = [store.path(root_of(model, e), e.ids[:start])[-1] for e in encodings]
     found = {node: store.kept("past", weights, node) for node in nodes}
     if missing := [k for k, node in enumerate(nodes) if found[node] is None and nodes.index(node) == k]:
-        past = getattr(model.run(pad(encodings)[missing, :start], keep=True), "past_key_values", None)
-        if past is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers):
-            model.shares_keys = False
+        past = keys_and_values(model, pad(encodings)[missing, :start])
+        if past is None:
             return None, 0
         for row, k in enumerate(missing):
             found[nodes[k]] = with_layers(past, lambda part, row=row: part[row : row + 1].clone())
@@ -378,9 +377,9 @@ def generate(
     otherwise (do_sample=True, temperature, top_p ...: arguments of transformers' GenerationConfig).
 
     The edit touches positions of the prompt only, and what stands before the first of them is read once for all edits
-    of a prompt. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and leaves
-    the global random state as it was. Raises SemhubError as above, and where prompt and continuation do not fit the
-    context.
+    of a prompt. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and
+    leaves the global random state as it was. Raises SemhubError as above, and where prompt and continuation do not fit
+    the context.
     """
     encodings = model.encode(prompts)
     for number, encoding in enumerate(encodings):

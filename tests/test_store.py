@@ -8,7 +8,7 @@ import torch
 from architectures import DECODERS, PROMPTS
 from oracle import Oracle
 
-from semhub_utils import models
+from semhub_utils import models, states
 from semhub_utils.experiments import traps
 from semhub_utils.experiments.alike import Punctuation
 from semhub_utils.experiments.numbers import Kept
@@ -17,7 +17,7 @@ from semhub_utils.models import randomised
 from semhub_utils.pairings import random_pairings
 from semhub_utils.similarity import adjusted_cosine, debiased_cka
 from semhub_utils.spokes.items import Pair
-from semhub_utils.states import hidden_states, stream_states
+from semhub_utils.states import hidden_states, stream_states, with_layers
 from semhub_utils.steering import (
     Edit,
     begins_inside,
@@ -52,6 +52,35 @@ def test_what_is_kept_is_what_one_forward_gives(tiny, name):
             found = hidden_states(model, PROMPTS[item : item + 1], positions="all", layers=layers).hidden
             want = expected if layers is None else expected[:, layers]
             torch.testing.assert_close(found.double(), want, atol=5e-5 * float(want.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("positions", [-1, "all", [2, -2]])
+@pytest.mark.parametrize("name", DECODERS)
+def test_what_prompts_begin_with_alike_is_read_once(own, name, positions):
+    """Examples before every question; all against one prompt at a time."""
+    model, shots = own(name), "2+3=5, 4+4=8, "
+    oracle = Oracle(name, model.module, model.tokenizer)
+    prompts = [shots + asked for asked in ("1+1=", "7+2=", "9+12=", "3+", "1+1=2")]
+    found = hidden_states(model, prompts, positions=positions)
+    alone = sum(map(len, model.encode(prompts[1:4])))
+    read = model.store.forwarded["read"]
+    assert read < alone if model.shares_keys else read >= alone
+    for item, prompt in enumerate(prompts):
+        states = oracle.states(prompt).transpose(0, 1)
+        want = states if positions == "all" else states[positions if isinstance(positions, list) else [positions]]
+        ours = found.hidden[found.item == item].double()
+        torch.testing.assert_close(ours, want, atol=5e-5 * float(states.abs().max()), rtol=0)
+
+
+def test_a_model_that_reads_on_otherwise_shares_no_beginnings(own, monkeypatch):
+    prompts = ["2+3=5, 4+4=8, " + asked for asked in ("1+1=", "7+2=", "9+12=")]
+    expected = torch.cat([hidden_states(own(), [prompt]).hidden for prompt in prompts])
+    shared = states.rows_of
+    spoilt = lambda past, n: with_layers(shared(past, n), lambda part: part * 1.1)  # noqa: E731
+    monkeypatch.setattr(states, "rows_of", spoilt)
+    model = own()
+    torch.testing.assert_close(hidden_states(model, prompts).hidden, expected)
+    assert model.shares_keys is False
 
 
 def test_a_prompt_is_forwarded_once(own):
