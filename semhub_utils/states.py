@@ -223,9 +223,8 @@ def _forward(
             flat = flat.float() if flat.dtype == torch.float64 else flat
             if same:  # what all begin with, and then what stands behind it
                 of, where = (~first, behind) if before else (first, at % width)
-                states.setdefault(layer, flat.new_empty(len(at), flat.shape[1]))[of.to(h.device)] = flat[
-                    where[of].to(h.device)
-                ]
+                whole = states.setdefault(layer, flat.new_empty(len(at), flat.shape[1]))
+                whole[of.to(h.device)] = flat[where[of].to(h.device)]
             else:
                 states[layer] = flat if places is None else flat[at.to(h.device)]
             if layer == layers[-1] and not keep and before == bool(same):
@@ -237,9 +236,9 @@ def _forward(
     with ExitStack() as stack:
         for layer in layers:
             stack.enter_context(model.hook(layer, keeper(layer)))
-        after = rows_of(keys_and_values(model, ids[:1, :same]), len(ids)) if same else None
+        after = {"after": rows_of(keys_and_values(model, ids[:1, :same]), len(ids))} if same else {}
         with suppress(_Enough):
-            out = model.run(ids[:, same:], extras, keep=keep, after=after)
+            out = model.run(ids[:, same:], extras, **({"keep": True} if keep else {}), **after)
             past = getattr(out, "past_key_values", None) if keep else None
     whole = past is not None and all(type(layer) is DynamicLayer for layer in past.layers)
     return states, past if whole else None
