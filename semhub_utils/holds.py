@@ -125,13 +125,13 @@ def counts(rows: Sequence[Mapping[str, Any]], which: int) -> Counter:
 
 
 def small(held: Sequence[Held]) -> str:
-    """For the landing page: of each of the three questions, on each model, on how many of its experiments that could be
-    tested the answer is yes."""
-    rows, cells = matrix(held), []
-    for group in (*GROUPS, OWN):
-        told = [counts([row for row in rows if row["group"] == group], which) for which in range(len(held))]
-        cells.append([group, *(f"{of['yes']} of {of['tested']}" if of["tested"] else "–" for of in told)])
-    return table_box("holds-small", "How many hold, of those tested", ("Question", *(one.label for one in held)), cells)
+    """For the landing page: on each model, of each of the three questions, on how many of its experiments that could be
+    tested the answer is yes. A row for each model, as a phone has room for four columns."""
+    rows, cells, groups = matrix(held), [], (*GROUPS, OWN)
+    for which, one in enumerate(held):
+        told = [counts([row for row in rows if row["group"] == group], which) for group in groups]
+        cells.append([one.label, *(f"{of['yes']} of {of['tested']}" if of["tested"] else "–" for of in told)])
+    return table_box("holds-small", "How many hold, of those tested", ("Model", *groups), cells)
 
 
 def in_short(held: Sequence[Held]) -> str:

@@ -376,8 +376,8 @@ def generate(
     """Continuations [item][strength], by the library's own generation with its cache; greedy unless `sampling` says
     otherwise (do_sample=True, temperature, top_p ...: arguments of transformers' GenerationConfig).
 
-    The edit touches positions of the prompt only, and what stands before the first of them is read once for all
-    strengths. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and leaves
+    The edit touches positions of the prompt only, and what stands before the first of them is read once for all edits
+    of a prompt. Prompts of one length share a batch, so that no architecture sees padding. Sampling is seeded and leaves
     the global random state as it was. Raises SemhubError as above, and where prompt and continuation do not fit the
     context.
     """
@@ -398,7 +398,8 @@ def generate(
         of = torch.arange(len(numbers)).repeat_interleave(copies)
         ids = pad(together).to(model.device)[of.to(model.device)]
         penalty = [FrequencyPenalty(frequency_penalty, ids.shape[1])] if frequency_penalty else []
-        start = min(plan.starts[n] for n in numbers) if plan and copies > 1 else 0
+        shared = len(of) > len({(*e.ids, e.content) for e in together})
+        start = min(plan.starts[n] for n in numbers) if plan and shared else 0
         past, start = beginning(model, together, start, of)
         given = {"attention_mask": torch.ones_like(ids)} | ({} if past is None else {"past_key_values": past})
         given |= {name: value.to(model.device) for name, value in gather([together[k] for k in of]).items()}

@@ -126,6 +126,16 @@ def test_generation_agrees_with_no_cache(tiny, name):
             assert text == model.tokenizer.decode(ids, skip_special_tokens=True)
 
 
+def test_one_prompt_under_many_edits_is_read_once(own):
+    model, n = own("llama"), 6
+    edit = Edit((1,), vectors(model, n), positions=-1)
+    given = {"max_new_tokens": 3, "eos_token_id": None}
+    alone = [generate(model, [PROMPTS[0]], edit=replace(edit, vector=v), **given)[0] for v in edit.vector]
+    model.store.forwarded["generation"], length = 0, len(model.encode(PROMPTS[:1])[0])
+    assert generate(model, [PROMPTS[0]] * n, edit=edit, **given) == alone
+    assert model.store.forwarded["generation"] <= length - 1 + n * 3
+
+
 def test_several_layers_and_positions(tiny):
     """Two layers at once are two edits in one forward; a list of positions holds for every prompt."""
     model = tiny("gpt2")

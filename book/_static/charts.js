@@ -39,12 +39,51 @@
     return names.map((name) => [name, view.signal(name)]);
   }
 
+  // A line is named at its end instead of in a legend where there are few names and there is room beside the plot. The names
+  // stand below one another: pushed down by those above, then up by the frame. `patch` changes the compiled specification.
+  const STEP = 15; // pixels from one name to the next
+  function beside(spec, width) {
+    const names = spec.layer?.flatMap(({ encoding }) => (encoding?.strokeDash && encoding.color?.scale?.domain) || []) ?? [];
+    const wide = 30 + 6.5 * Math.max(...names.map((name) => name.length), 0);
+    return names.length && names.length <= 6 && wide < 0.33 * width && width >= 560 ? wide : 0;
+  }
+  function named(compiled, wide, colour) {
+    const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.scale));
+    if (!lines) return compiled;
+    const { x, y, stroke, strokeDash, opacity } = lines.marks[0].encode.update, { facet } = lines.from, field = `datum["${y.field}"]`;
+    const strong = [opacity].flat().find((of) => of?.test)?.test ?? "true"; // pale lines have no name
+    const ends = [
+      { type: "filter", expr: `isValid(${field}) && (${strong})` },
+      { type: "joinaggregate", groupby: facet.groupby, ops: ["max"], fields: [x.field], as: ["last"] },
+      { type: "filter", expr: `datum["${x.field}"] === datum.last` },
+      { type: "formula", as: "end", expr: `scale("${y.scale}", ${field})` },
+      { type: "window", sort: { field: "end" }, ops: ["row_number"], as: ["rank"] },
+      { type: "formula", as: "free", expr: `datum.end - ${STEP} * datum.rank` },
+      { type: "window", sort: { field: "rank" }, frame: [null, 0], ops: ["max"], fields: ["free"], as: ["free"] },
+      { type: "joinaggregate", ops: ["count"], as: ["all"] },
+      { type: "formula", as: "at", expr: `min(datum.free + ${STEP} * datum.rank, height - ${STEP} * (datum.all - datum.rank))` },
+    ];
+    compiled.data.push({ name: "line_ends", source: facet.data, transform: ends });
+    const from = { data: "line_ends" }, right = (offset) => ({ signal: "width", offset });
+    const start = { x: { ...x, offset: 5 }, y: { field: "end" }, x2: right(16), y2: { field: "at" } };
+    const text = { x: right(20), y: { field: "at" }, text: { field: stroke.field }, limit: { value: wide - 22 } };
+    const look = { fill: { value: colour }, fontSize: { value: 12 }, baseline: { value: "middle" } };
+    compiled.marks.push(
+      { type: "rule", name: "line_ways", aria: false, interactive: false, from, encode: { update: { ...start, stroke, strokeDash, strokeWidth: { value: 1.5 } } } },
+      { type: "text", name: "line_names", aria: false, interactive: false, from, encode: { update: { ...text, ...look } } },
+    );
+    const { left = 4, top = 4, right: own = 4, bottom = 4 } = compiled.padding ?? {};
+    return { ...compiled, legends: [], padding: { left, top, right: own + wide, bottom } };
+  }
+
   async function draw(box) {
     const spec = structuredClone(box.spec);
     const kept = box.view ? settings(box.view, spec) : [];
     spec.config = merge(spec.config ?? {}, themeConfig());
     box.room = box.target.clientWidth;
-    const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", tooltip: { theme: root.dataset.theme } });
+    box.beside = beside(spec, box.room);
+    const patch = (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled);
+    const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", patch, tooltip: { theme: root.dataset.theme } });
     box.finalize?.();
     box.view = result.view;
     box.finalize = result.finalize;
@@ -120,6 +159,7 @@
   async function fit(box) {
     const room = box.target.clientWidth;
     if (!room || room === box.room || !box.view) return; // hidden, not yet drawn, or a new height, which is the chart's own doing
+    if (!box.beside !== !beside(box.spec, room)) return draw(box); // names at the lines' ends come or go
     box.room = room;
     await box.view.runAsync();
     for (const width of [room - 1, room]) await box.view.width(width).runAsync();

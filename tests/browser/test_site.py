@@ -1,6 +1,7 @@
 """Every page of the built site: nothing from outside, nothing wrong in the console, readable by all, alive."""
 
 import gzip
+from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -245,6 +246,30 @@ def test_a_charts_words_lie_inside_it(phone):
         phone.page.set_viewport_size(PHONE | {"width": width})
         phone.settle()
         phone.page.wait_for_function(f"!({cut})().length", timeout=10000)
+
+
+@pytest.mark.holding("charts")
+def test_lines_are_named_at_their_ends_or_in_a_legend(desk):
+    """At a desk, where a chart has six names at most: none on another. On a phone in the legend."""
+    named = """() => [...document.querySelectorAll(".semhub-vega")].filter(
+      (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({
+      beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
+      legend: chart.querySelectorAll(".role-legend-entry text").length,
+      right: chart.querySelector("svg").getBoundingClientRect().right,
+    }))"""
+    charts = desk.page.evaluate(named)
+    assert all(bool(of["beside"]) != bool(of["legend"]) for of in charts)
+    for of in charts:
+        assert 6 < of["legend"] or of["beside"]
+        rows = sorted(of["beside"], key=lambda box: box["top"])
+        assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
+        assert all(box["right"] <= of["right"] for box in rows)
+    desk.page.set_viewport_size(PHONE)
+    desk.page.wait_for_function(f"({named})().every((of) => of.legend && !of.beside.length)", timeout=20_000)
+    desk.page.set_viewport_size(DESK)
+    again, several = f"({named})().filter((of) => of.beside.length).length", sum(bool(of["beside"]) for of in charts)
+    desk.page.wait_for_function(f"{again} === {several}", timeout=20_000)
+    assert desk.errors == []
 
 
 @pytest.mark.holding("players")
