@@ -33,6 +33,7 @@ real: smollm2
 
 weekly: smollm2
 	$(BIN)/python -m pytest -rs tests/weekly
+	SEMHUB_FUZZ=1000 $(BIN)/python -m pytest tests/faults/test_readers.py
 
 # writes the address in _config.yml into badges, install cells, README.md and CITATION.cff
 address: $(READY)

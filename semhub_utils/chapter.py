@@ -161,8 +161,10 @@ class Chapter:
         own: str = "own",
     ) -> Known:
         """Whether the model does, more often than `chance`, what `ask` (such as `words.task_table`) asks of items
-        of one data type, called `series`, or by data type. task: in words, with {name} or {Name} for the data type."""
+        of one data type, called `series`, or by data type, of those that it takes. task: in words, with {name} or
+        {Name} for the data type."""
         several = items if isinstance(items, Mapping) else {series: items}
+        several = {one: core.readable(self.model, [*some], _prompt) for one, some in several.items()}
         asked = {one: partial(ask, self.model, some, own=own, series=one) for one, some in several.items()}
         found = self.find_each("task", several, lambda one: asked[one]())
         named = {one: task.format(name=one, Name=one.title()) for one in several}

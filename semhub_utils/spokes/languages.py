@@ -155,6 +155,7 @@ CONTINUATION = {n: said if n == "chinese" else f" {said}" for n, said in PHRASES
 CONTINUATION |= {"french": " Cela représente"}
 """What the paper puts behind a full stop in English and Chinese, so that something is to come; the others are ours."""
 WORLD_CONTINUATION = {name: AND[code] if code == "zh" else f" {AND[code]}" for name, code in LANGUAGES.items()}
+WORLD_CONTINUATION |= {"french": " et"}  # the world has none, and public sentences do
 """The same for the shipped models, which know no such words: "and", in place of the full stop."""
 ENDINGS = ("continued", "full stop", "no full stop")
 SHARED = "continued, shared words kept"

@@ -16,15 +16,19 @@ import torch
 import transformers as tf
 from architectures import LISTENING, SEEING, SIZES, make_media_module, make_module, make_tokenizer
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from semhub_utils import book, cli, finding, lens, loading, markup, refused
-from semhub_utils.chapter import LEAST, begin, listing
+from semhub_utils.chapter import LEAST, Chapter, begin, listing
 from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
-from semhub_utils.experiments import core, layers
+from semhub_utils.experiments import core, layers, words
+from semhub_utils.identity import organism_path
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
-from semhub_utils.spokes.files import below
+from semhub_utils.results import Run
+from semhub_utils.spokes import languages
+from semhub_utils.spokes.files import SAMPLES, below
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import hidden_states
@@ -185,6 +189,16 @@ def test_a_model_that_asks_for_more_than_tokens_is_no_decoder():
             wrap(module.eval(), make_tokenizer("byte"), model_id="odd")
 
 
+def test_a_question_that_does_not_fit_is_no_end_of_the_chapter(own, tmp_path):
+    """Whether a model can do a task is seen on the questions that it takes; of none, that is what is said."""
+    model = own("llama")
+    items = [LensItem(str(n), "3" * n, {"own": ("7",)}, f"c{n}") for n in (2, 3, 99, 100)]
+    asked = Chapter(Run("x", model, {"seed": 0}, tmp_path), model)
+    known = asked.knows(words.task_table, {"a": items, "b": items[2:]}, "count in {name}")
+    assert len(known.table) == 2 and "count in a: it is right on" in known["a"]
+    assert known["b"] == "there is no item on which to see whether the model can count in b."
+
+
 # Sounds
 
 
@@ -320,3 +334,15 @@ def test_hostile_names_and_texts_are_shown_as_text():
     ]
     for page in pages:
         assert "alert(1)" in page and "<script>alert" not in page and "<img" not in page
+
+
+def test_public_sentences_can_be_continued_for_a_model_that_knows_no_words_of_the_papers():
+    """In every language that the sample has, the world's words for "and"; French was missing, a raw KeyError."""
+    tokenizer = AutoTokenizer.from_pretrained(organism_path("hub"))
+    known = languages.known_continuation(tokenizer)
+    assert known is languages.WORLD_CONTINUATION
+    read = languages.parallel_sentences(8, seed=0, data_dir=SAMPLES)
+    assert {"french", "english"} <= {name for sentence in read for name in sentence.texts}
+    for sentence in read:
+        for text, end in zip(languages.continued(sentence, known), sentence.texts, strict=True):
+            assert text.endswith(known[end])

@@ -1,6 +1,6 @@
 """Readers of public sets on files that nobody wrote: they read, count, or refuse in one sentence, and never break.
 
-Some seconds here; minutes by SEMHUB_FUZZ=2000 python -m pytest tests/faults/test_readers.py"""
+Some seconds here; minutes, as in `make weekly`, by SEMHUB_FUZZ=2000 python -m pytest tests/faults/test_readers.py"""
 
 import csv
 import gzip
@@ -8,13 +8,16 @@ import io
 import json
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from semhub_utils import formats
 from semhub_utils.errors import SemhubError
 from semhub_utils.spokes import audio, code, languages, semantics, vision
 
@@ -174,6 +177,37 @@ def test_coco(captions, segments, image, segmented):
     found = read_or_refused(lambda folder: vision.pictures(9, seed=0, data_dir=folder, segments=segmented), files)
     for one in found or ():
         assert one.image.size == (8, 8) or segmented is False
+
+
+@cache
+def gguf_file() -> bytes:
+    """A vocabulary, its merges and a tensor."""
+    gguf = pytest.importorskip("gguf")
+    with tempfile.TemporaryDirectory() as folder:
+        writer = gguf.GGUFWriter(Path(folder, "a.gguf"), "llama")
+        writer.add_file_type(0)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list([*bytes_to_unicode().values(), "he"])
+        writer.add_token_merges(["h e"])
+        writer.add_tensor("x", np.ones((2, 32), np.float32))
+        for part in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+            part()
+        writer.close()
+        return Path(folder, "a.gguf").read_bytes()
+
+
+def test_the_head_of_a_gguf_file_is_read_or_refused():
+    def read(folder):
+        return formats._read_gguf(Path(folder, "a.gguf"), "It")
+
+    assert read_or_refused(read, {"a.gguf": gguf_file()})["quantisation"] == "F32"
+
+    @few
+    @hypothesis.given(changed(gguf_file()) | changed(gguf_file()[:400]).map(lambda head: head + gguf_file()[400:]))
+    def any_other(content):
+        read_or_refused(read, {"a.gguf": content})
+
+    any_other()
 
 
 def wave(form: str = "WAV", n: int = 400) -> bytes:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,18 +52,23 @@ def alive(pid):
     return status.is_file() and "State:\tZ" not in status.read_text()
 
 
+JUDGED = ["id", "verdict", "n", "n_units", "dropped", "statistic", "low", "high"]
+
+
 def tables(out):
     """All tables and claims of a run, without what tells when and how fast."""
     found = {str(path.relative_to(out)): pd.read_parquet(path) for path in sorted(out.rglob("instruments.parquet"))}
     for path in out.rglob("*.claims.json"):
-        found[str(path.relative_to(out))] = pd.DataFrame(json.loads(path.read_text())["claims"]).astype(str)
+        claims = pd.DataFrame(json.loads(path.read_text())["claims"])[JUDGED]
+        found[str(path.relative_to(out))] = claims.astype({"dropped": str, "statistic": float})
     return found
 
 
 def assert_equal(one, other):
+    """To rounding: a step that is taken up reads in other batches what a step before it had read and kept."""
     assert one.keys() == other.keys() and one
     for name in one:
-        pd.testing.assert_frame_equal(one[name], other[name])
+        pd.testing.assert_frame_equal(one[name], other[name], rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -73,34 +79,55 @@ def undisturbed(tmp_path_factory):
     return tables(out), time.monotonic() - began
 
 
+def steps(out):
+    """The files of the steps that are done, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.parts/*.parquet")}
+
+
 def test_killed_twenty_times_and_resumed_it_comes_to_the_same(undisturbed, tmp_path):
+    """Killed at any moment of a run; one that came to its end before is compared, and begun anew."""
     expected, seconds = undisturbed
-    rng = random.Random(0)
-    for _ in range(KILLS):
+    rng, kills, ended, kept = random.Random(0), 0, 0, {}
+    while kills < KILLS and ended < KILLS:
         process = started(tmp_path)
-        time.sleep(rng.uniform(0.05, 1) * seconds)
-        for pid in (process.pid, *descendants(process.pid)):  # kernels lead groups of their own
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.communicate()
+        try:
+            process.communicate(timeout=rng.uniform(0.05, 1) * seconds)
+        except subprocess.TimeoutExpired:
+            for pid in (process.pid, *descendants(process.pid)):  # kernels lead groups of their own
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            assert kept.items() <= steps(tmp_path).items(), "a step that was done is lost, or was done again"
+            kept = steps(tmp_path)
+        else:
+            assert process.returncode == 0
+            assert_equal(tables(tmp_path), expected)
+            shutil.rmtree(tmp_path)
+            ended, kept = ended + 1, {}
     code, _, err = finished(started(tmp_path))
     assert code == 0, err
     assert_equal(tables(tmp_path), expected)
+    assert kills == KILLS
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_says_so_and_leaves_no_kernel(undisturbed, tmp_path, signum):
     process = started(tmp_path)
-    time.sleep(0.6 * undisturbed[1])
+    until = time.monotonic() + 900
+    while not (kept := steps(tmp_path)) and time.monotonic() < until:  # it is within the chapter
+        time.sleep(0.02)
     below = descendants(process.pid)  # kernels lead groups of their own
     process.send_signal(signum)
     code, _, err = finished(process)
-    assert code in (0, 130)
-    assert code == 0 or "what was done is kept" in err
-    until = time.monotonic() + 30  # the process that kernels are copied from sees that it is alone, and ends
+    assert code == 130 and "what was done is kept" in err
+    until = time.monotonic() + 300  # the process that kernels are copied from sees that it is alone, and ends
     while (left := [pid for pid in below if alive(pid)]) and time.monotonic() < until:
         time.sleep(0.2)
-    assert not left
+    assert below and not left
+    assert finished(started(tmp_path))[0] == 0
+    assert_equal(tables(tmp_path), undisturbed[0])
+    assert kept and kept.items() <= steps(tmp_path).items()
 
 
 @pytest.mark.parametrize("limit", [1, 2000, 30_000])
