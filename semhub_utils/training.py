@@ -91,7 +91,7 @@ def run(
         done = about["done"]
     began, total = time.monotonic() - done["seconds"], sum(steps for steps, _ in stretches)
     end = time.monotonic() + 60 * minutes
-    bar = tqdm(total=total, disable=not progress, desc=name, unit="step", mininterval=2)
+    bar = tqdm(total=total, disable=not progress, desc=name, unit="step")
     for number, (steps, make) in list(enumerate(stretches))[done["stretch"] :]:
         stretch, before, first = make(), sum(steps for steps, _ in stretches[:number]), 0
         optimizer = torch.optim.AdamW(stretch.groups, betas=stretch.betas, foreach=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from architectures import PROMPTS
 
-from semhub_utils import cli, progress
+from semhub_utils import cli, progress, training
 from semhub_utils.results import Run
 from semhub_utils.states import hidden_states
 
@@ -100,3 +101,21 @@ def test_bars_of_a_log_are_a_line_a_minute(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert os.environ["TQDM_MININTERVAL"] == "60" and os.environ["TQDM_BAR_FORMAT"].endswith("\n")
+
+
+def test_the_trainers_bar_too(monkeypatch, tmp_path):
+    """It leaves open how often it is drawn, which the library takes from the environment when it is first loaded."""
+    asked = {}
+
+    def bar(**how):
+        asked.update(how)
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "tqdm", bar)
+    with pytest.raises(InterruptedError):
+        training.run([(1, training.Stretch)], tmp_path / "x", {}, name="x")
+    assert asked.keys() == {"total", "disable", "desc", "unit"}
+    given = "from semhub_utils import cli; cli.main(['compare', 'x']); from tqdm.auto import tqdm; "
+    given += "bar = tqdm(total=9); bar.update(3); bar.refresh(); print(bar.mininterval, bar.maxinterval)"
+    done = subprocess.run([sys.executable, "-c", given], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "60.0 60.0\n" and done.stderr.endswith("\n") and "3 of 9" in done.stderr
