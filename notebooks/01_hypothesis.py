@@ -59,10 +59,10 @@ diagram("hub")
 # %% [markdown]
 # ## Which word does each layer hold?
 #
-# Stop the model after any layer and read its {term}`hidden state` through the output vocabulary, as if it had finished. This is the
-# {term}`logit lens` {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer, the last on top. A cell
-# shows the *next* word as that layer would write it. Each language has its colour, and English words are underlined; one that the line's
-# own language has too counts as its own. Choose another line, or a cell. "Model" shows real sentences on models that people use.
+# Read the {term}`hidden state` of any layer through the output vocabulary, as if the model had finished: the {term}`logit lens`
+# {cite:p}`nostalgebraist2020lens`. Every column is a token of the input, every row a layer, the last on top. A cell shows the *next* word
+# as that layer would write it. Each language has its colour, and English words are underlined; one that the line's own language has too
+# counts as its own. "Model" shows real sentences on models that people use.
 
 # %% tags=["hide-input"]
 readings = lens_grid(model, *natural.shown(chapter.data))
@@ -71,15 +71,15 @@ chapter.keep(LensGrid.from_readings(readings, words))
 
 # %% [markdown]
 # If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top row the type's
-# own next token. (*normed*, *raw* and the other readings are ways to look at one state; [chapter 2](02_instruments) explains them.)
+# own next token. ([Chapter 2](02_instruments) explains *normed*, *raw* and the other readings.)
 #
 # One sentence proves nothing. So you count.
 #
 # ## Whose words are they?
 #
-# Take many lines of each type. At every place and layer, how much of the lens's probability is English? A token is English as far as it
-# is commoner in English text. Some tokens are likely whatever is read, so the dotted line is the {term}`null`: tokens of equal
-# frequency exchange their languages. Grey is a {term}`control`, the same architecture with random weights.
+# In many lines of each type, how much of the lens's probability is English? A token is English as far as it is commoner in English text.
+# Some tokens are likely whatever is read, so the dotted line is the {term}`null`: tokens of equal frequency exchange their languages.
+# Grey is a {term}`control`, the same architecture with random weights.
 #
 # :::{predict} In *islands*, a model of this book, the types share no fact. How English will its middle layers be?
 # - Not English at all
@@ -110,10 +110,9 @@ heard.curves(
 # %% [markdown]
 # ## Do equal meanings meet?
 #
-# Now compare states. Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight equals to three plus*. Is the
-# twin the nearest of all English prompts of its form, more often than by chance? What prompts of one form share cannot help:
-# all that are compared have it. The book's own models, its {term}`organisms <organism>`, read facts that they were taught in English
-# only. Other models read news and its translation, and sums.
+# Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight equals to three plus*. Is the twin the nearest of
+# all English prompts of its form, more often than by chance? What prompts of one form share cannot help: all that are compared have it.
+# The book's own models, its {term}`organisms <organism>`, read facts taught in English only, others news and its translation, and sums.
 #
 # :::{predict} At which layers will the twin be the nearest?
 # - At the first: equal meanings have equal words
@@ -157,7 +156,7 @@ similarity.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether different kinds of input meet in one place, and whether that place speaks English. On this model:
+# The question was whether different kinds of input meet in one place, and whether that place speaks English.
 
 # %% tags=["hide-input"]
 chapter.finish(

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# The book has four instruments: hidden states, the lens, similarity and interventions. Each is a formula of one line, and each
-# has a trap that has found its way into published figures. Here you step into the traps on purpose and see how large the mistake is.
+# Hidden states, the lens, similarity and interventions: each is a formula of one line, and each has a trap that has found its way into
+# published figures. Step into them on purpose and see how large the mistake is.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -106,8 +106,8 @@ glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 #
 # ## Padding: does a neighbour in the batch change the state?
 #
-# Prompts of different length are padded to share a batch. On the right that is invisible to a causal model. On the left it
-# is harmless only if attention mask and positions say so.
+# Prompts are padded to share a batch. On the right a causal model cannot see it. On the left it is harmless only if attention mask and
+# positions say so.
 #
 # :::{predict} How far does padding on the left, not masked, move the last state?
 # - Not at all: pads mean nothing
@@ -115,6 +115,7 @@ glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 # - By a good part of its length
 # +++
 # By up to {glue}`pad_wrong` of its length. Padding on the right: {glue}`pad_right`.
+# This package pads on the right, or not at all where a batch has one length.
 # :::
 
 # %% tags=["hide-input"]
@@ -133,8 +134,6 @@ glue("pad_wrong", padding.rows(series="left, not masked").value.max(), ".0%")
 glue("pad_right", padding.rows(series="right").value.max(), ".0e")
 
 # %% [markdown]
-# This package pads on the right, or not at all where a batch has one length.
-#
 # ## The leading space: which token is this word?
 #
 # A word may have several tokens: with and without the leading space, whole or in pieces. Which one fits depends on what stands
@@ -232,9 +231,9 @@ similarity.curves(
 #
 # ## The verdict: when does a claim hold?
 #
-# Every {term}`verdict` is computed by [the same rules](../book/verdicts). The levels of {term}`p <p value>` and the least number of
+# Every {term}`verdict` is computed by [the same rules](../book/verdicts). Levels of {term}`p <p value>` and the least number of
 # independent units were written before the first run. Nulls, controls and words became stricter each time [a model without a
-# hub](04_fooled) had got through, and all were fixed before the numbers on this page were computed.
+# hub](04_fooled) got through; all were fixed before the numbers on this page.
 #
 # :::{dropdown} Intervals, and what all this costs
 # Intervals are over what was drawn independently {cite:p}`miller2024errorbars`; for few items those of the central limit theorem are too

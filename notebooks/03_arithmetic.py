@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# Digits and number words name the same things with different tokens. If meaning lives in a shared space, the two should meet
-# on the way from input to output. You ask five times, each time with another instrument.
+# Digits and number words name the same things with different tokens. If meaning lives in a shared space, the two should meet on the way.
+# You ask with five instruments.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -60,9 +60,9 @@ diagram("lens")
 # %% [markdown]
 # ## The items
 #
-# The paper takes every sum `o+t` and product `o*t` with `t` from 1 to 9 and a result below 100; for the book's {term}`organisms <organism>`
-# the list ends where their schooling did. Each is written in digits (`3+5`), in words (*three plus five*), and with the
-# result first (`8=3+`), so that the model has to find `t`.
+# Every sum `o+t` and product `o*t` with `t` from 1 to 9 and a result below 100; for the book's {term}`organisms <organism>`, as far as
+# their schooling went. Each is written in digits (`3+5`), in words (*three plus five*), and with the result first (`8=3+`): the model has
+# to find `t`.
 
 # %% tags=["hide-input"]
 limit = max_result or (MAX_RESULT + 1 if chapter.own else 100)
@@ -95,8 +95,8 @@ glue("max_result", limit)
 #
 # ## Similarity: are digits and words alike?
 #
-# Compare the last states of `3+5` and *three plus five*: is the partner the nearest of its kind, more often than by chance? Only items
-# of the same operator and length are compared and shuffled.
+# Is *three plus five* the nearest of its kind to `3+5`, more often than by chance? Only items of the same operator and length are
+# compared and shuffled.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), pairs, series="digits")
@@ -149,8 +149,8 @@ similarity.claims(
 # %% [markdown]
 # ## Lens: which token does a middle layer hold?
 #
-# Read the last state of `8=3+` at every layer, and follow the digit *5*, the word *five*, and the mean of wrong number words: a model
-# may favour all number words, whatever the sum.
+# At the end of `8=3+`, follow the digit *5*, the word *five*, and the mean of wrong number words: a model may favour all number words,
+# whatever the sum.
 #
 # :::{predict} Will *five* be ahead of *5* in some middle layer?
 # - Yes, and ahead of wrong words too
@@ -219,8 +219,8 @@ lens.claims(
 # %% [markdown]
 # ## Trajectories: where do the states pass?
 #
-# Take the unembedding rows of digits and number words, and the plane in which they differ most. Each prompt's state moves through
-# it, layer by layer. Move the slider.
+# In the plane in which the unembedding rows of digits and number words differ most, each prompt's state moves from layer to layer. Move
+# the slider.
 
 # %% tags=["hide-input"]
 paths = chapter.run(words.Trajectory(arithmetic.trajectory_words(), "word", "digit"), prompts, **given)
@@ -243,11 +243,11 @@ paths.claims(
 #
 # ## Intervention: does the model use it?
 #
-# Take the state after *eight equals to four plus*, subtract that after *eight equals to three plus*, and add the difference at the end
-# of `8=3+` ({term}`activation addition`). In words, one more has been counted: the model should now write `4+1`.
+# From the state after *eight equals to four plus* subtract that after *eight equals to three plus*, and add the difference at the end of
+# `8=3+` ({term}`activation addition`): the model should now write `4+1`.
 #
-# The trap is choice: among many layers and strengths something always works. So both are chosen on a quarter of the results and judged
-# on the others, beside random directions of the same length, the reversed vector and a wrong layer.
+# The trap is choice: of many layers and strengths one always works. So both are chosen on a quarter of the results and judged on the
+# others, beside random directions, the reversed vector and a wrong layer.
 #
 # :::{predict} A vector made of number words is added to a run over digits. What does the model write?
 # - Its answer less one, and `+1`
@@ -306,11 +306,11 @@ steering.claims(
 # %% [markdown]
 # ## Interchange patch: does the answer follow the state?
 #
-# Now move a whole state: write the one at the end of *nine equals to two plus* in the place of the state at the end of `8=3+`
-# ({term}`interchange patch`). If both types keep the answer in one place, the digits' run writes `7`, a digit, where *seven* was meant.
+# Write the state at the end of *nine equals to two plus* in the place of that at the end of `8=3+` ({term}`interchange patch`). If both
+# types keep the answer in one place, the digits' run writes `7`, a digit.
 #
-# Two traps. A state that breaks the run makes every other answer likelier: so expected answers are shuffled. And near the output the
-# state holds the word *seven* itself: the figure calls that *untranslated*.
+# Two traps. A state that breaks the run makes every other answer likelier: expected answers are shuffled. Near the output it holds the
+# word *seven* itself: *untranslated*.
 
 # %% tags=["hide-input"]
 swaps = arithmetic.patch_items(right, wording, seed=seed)
@@ -356,7 +356,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads `8=3+` thinks of the word *five*. On this model:
+# The question was whether a model that reads `8=3+` thinks of the word *five*.
 
 # %% tags=["hide-input"]
 chapter.finish(

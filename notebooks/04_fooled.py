@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# You build fake hubs, states that look alike for reasons other than meaning. Then you count how often the evidence is fooled, and how
-# strong a true hub has to be to be seen.
+# You build fake hubs, alike for reasons other than meaning, and count how often the evidence is fooled, and how strong a true hub has to
+# be.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -73,8 +73,7 @@ raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
 [f"{value:.2f}" for value in raw.tolist()]
 
 # %% [markdown]
-# A fine figure for two languages, at every layer. Is it a hub? Compare each match with its non-matches, shuffle the partners, and ask
-# the rules of this book for a {term}`verdict`:
+# Is it a hub? Compare each match with its non-matches, shuffle the partners, and ask for a {term}`verdict`:
 
 # %%
 judge(fooled.examine(fake_a, fake_b)).verdict
@@ -87,12 +86,11 @@ verdict = judge(fooled.examine(fake_a, fake_b))
 verdict.verdict, verdict.layer
 
 # %% [markdown]
-# The same rules find the true hub that you have just planted under the full stop, and the layer where it lies.
+# The same rules find the true hub that you planted under the full stop, and its layer.
 #
 # ## Seven ways to build a fake
 #
-# Each is what real texts or real models do. In these made-up states each side has noise of its own, and both get what the second
-# column says.
+# Each is what real texts or models do: noise on each side and, on both, what the second column says.
 
 # %% tags=["hide-input"]
 listing(
@@ -101,8 +99,8 @@ listing(
 )
 
 # %% [markdown]
-# Choose one. The first curve is raw cosine in the fake. The second is how often a match is the nearest of those it may be compared
-# with, above chance. The third is the same for a true hub, planted at two layers *under the same artefact*.
+# Choose one. The curves: raw cosine in the fake; how often a match is the nearest of those it may be compared with, above chance; the
+# same for a true hub, planted at two layers *under the same artefact*.
 
 # %% tags=["hide-input"]
 curves = chapter.find("curves", lambda: fooled.curves(seed))
@@ -115,14 +113,14 @@ curves.curves(
 )
 
 # %% [markdown]
-# Where *all* items share something, asking for the nearest is enough: it helps no match more than the others. Where *some* share it,
-# a match is compared, and partners are shuffled, among these alone. Dotted is the {term}`null`.
+# What *all* items share helps no match to be the nearest. What *some* share: a match is compared, and partners are shuffled, among these
+# alone. Dotted is the {term}`null`.
 #
 # ## How often is each reader fooled?
 #
-# Three readers judge {glue}`worlds` worlds of each kind. The first looks at raw cosine. The second is *careless*: they shuffle
-# partners any with any, count every item as independent, and have no {term}`control`. The third is *careful*: they compare and
-# shuffle within groups, move the items of one concept together, and ask that the middle stand above embeddings, first and last layers.
+# Three readers judge {glue}`worlds` worlds of each kind. The first looks at raw cosine. The *careless* one shuffles partners any with
+# any, counts every item as independent, and has no {term}`control`. The *careful* one compares and shuffles within groups, moves the
+# items of one concept together, and asks that the middle stand above embeddings, first and last layers.
 #
 # :::{predict} How often will the careless reader, who does have a null, call a fake a hub?
 # - About as often as the level of the test promises
@@ -160,9 +158,10 @@ glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 # The least fooling fake has a raw cosine of {glue}`raw_least`. The one that fools the careful reader most does so in {glue}`careful_most`
 # of its worlds; the true hub that is missed most is found in {glue}`truth_least`.
 #
+#
+# :::{dropdown} What the first claim asks, and the same in whole models
 # The first claim asks, world by world, about the *least* of the seven fakes beside a true hub half as long as the noise.
 #
-# :::{dropdown} The same in whole models
 # Scores by which models seemed to become alike are inflated by their size; against a permutation null, likeness of the whole space largely
 # goes and that of small neighbourhoods stays {cite:p}`groger2026aristotelian`.
 # :::
@@ -215,8 +214,8 @@ glue("weakly_high", weakly.high, ".1%")
 #
 # ## Power
 #
-# A judge who never says yes raises no false alarm either. So plant a true hub and let it grow. Its strength is the length of the
-# planted vector in units of the noise; at strength $s$ the pairs have a cosine of $s^2 / (1 + s^2)$.
+# A judge who never says yes raises no false alarm. So plant a true hub and let it grow: its strength is the planted vector's length in
+# units of the noise; at strength $s$ the pairs have a cosine of $s^2 / (1 + s^2)$.
 
 # %% tags=["hide-input"]
 strengths = [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6]
@@ -273,9 +272,9 @@ glue("blank_above", int((blank.low > 0).sum()))
 #
 # ## Each instrument, planted effects and none
 #
-# *Does not hold* means little from an instrument that was never seen to say yes. So an effect is planted for each of the paper's 21
-# experiments, {glue}`planted_n` times, and is *found* if the claim holds where it was planted. And every instrument looks at models of
-# which it was written down before what it **must not** find.
+# *Does not hold* means little from an instrument that never said yes. So an effect is planted for each of the paper's 21 experiments,
+# {glue}`planted_n` times, and is *found* if the claim holds there. And each looks at models of which it was written down before what it
+# **must not** find.
 #
 # :::{dropdown} What is planted, and where nothing must be found
 # *What is read* gets a written state: in islands, whose types share no fact, the row of the right English word is added at layer
@@ -322,9 +321,9 @@ glue("bad", ", ".join(paper[~good].series) or "none")
 glue("enough", calibration.ENOUGH, ".0%")
 
 # %% [markdown]
-# Of the 21, {glue}`good` find at least {glue}`enough` of what was planted. The others: {glue}`bad`. What they say of any model reads *cannot be
-# tested here*. Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold ({glue}`real_low` to {glue}`real_high`; claims on one
-# model are not independent, so take the interval as a guide).
+# Of the 21, {glue}`good` find at least {glue}`enough` of what was planted. The others ({glue}`bad`) read *cannot be tested here* on any
+# model. Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold ({glue}`real_low` to {glue}`real_high`, as a guide:
+# claims on one model are not independent).
 #
 # How strong does an effect have to be? A dose of 1 is as long as the state itself, or taught to the end:
 

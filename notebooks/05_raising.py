@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# The book's {term}`organisms <organism>` were trained by its own code, so their whole youth can be looked at. You raise a small one with a hub,
-# beside a twin without. Then you look at the full trainings, and put all models side by side.
+# The book trained its {term}`organisms <organism>`, so their whole youth can be seen. You raise a small one with a hub, beside a twin
+# without. Then you look at the full trainings, and at all models side by side.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -60,9 +60,9 @@ diagram("hub")
 # %% [markdown]
 # ## What is true of each model by construction
 #
-# An instrument can be trusted where the truth is known. These are the trainings that ship with the book.
+# An instrument can be trusted where the truth is known: in the trainings that ship with the book.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 born = chapter.find("born", raising.born).table
 shares = dict.fromkeys(["English words", "bridging lines", "at the end"], "{:.0%}")
 listing(born, parameters="{:,}", tokens="{:,}", minutes="{:.0f}", **shares)
@@ -78,8 +78,8 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 # The hub read {glue}`hub_tokens` million tokens, {glue}`hub_english` of them English words. Of its lines, {glue}`hub_bridging` are
 # {term}`bridging` ones, which join two types (code-switched sentences, dictionary lines, translations); {glue}`hub_bridging_end` at the end.
 #
-# Every model is asked the same thing: a fifth of the facts is {term}`held out`, taught in English words and in no other type. To answer
-# such a fact in Spanish, a model has to use what it learned in English. That is the behavioural sign of a hub.
+# A fifth of the facts is {term}`held out`, taught in English words and in no other type. To answer one in Spanish, a model has to use
+# what it learned in English: the behavioural sign of a hub.
 #
 # :::{dropdown} Others who raised small models
 # {cite:t}`blum2025rosetta` train Transformers on made-up facts in several languages: in one phase a fact comes to be held apart or as
@@ -90,10 +90,9 @@ glue("hub_bridging_end", main["at the end"], ".0%")
 #
 # ## Raise a hub now
 #
-# A recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*, has the
-# same size, tokens and sentence forms, but its Spanish speaks of a private world, and nothing joins the two.
-# The hub is raised while you wait. The islands were raised beforehand by the same program and are read from a file; with other `steps`
-# or another `seed` they are raised now as well.
+# A recipe small enough to wait for: English and Spanish, facts of four relations, three layers. Its twin, the *islands*, has the same
+# size, tokens and sentence forms, but its Spanish speaks of a private world, and nothing joins the two. The hub is raised while you wait;
+# the islands were raised beforehand by the same program, unless `steps` or `seed` are others.
 #
 # :::{predict} Which of the two will have the lower training loss?
 # - The hub, by far: it understands
@@ -125,7 +124,7 @@ raised.curves(
 )
 
 # %% [markdown]
-# A loss alone tells no hub from islands. Ask them facts, and look at their states:
+# So ask them facts, and look at their states:
 
 # %% tags=["hide-input"]
 youth = raised.changed(raising.youth)
@@ -146,10 +145,10 @@ glue("live_islands", last[ISLANDS.name, "held out"], ".0%")
 glue("live_chance", raised.rows("held out").chance.iloc[-1], ".0%")
 
 # %% [markdown]
-# Choose the model. At the end, the small hub answers {glue}`live_taught` of the Spanish facts it was taught and {glue}`live_held` of
-# those held out; the small islands answer {glue}`live_islands` of these as English would. The commonest answer would get {glue}`live_chance`.
+# At the end, the small hub answers {glue}`live_taught` of the Spanish facts it was taught and {glue}`live_held` of those held out; the
+# small islands answer {glue}`live_islands` of these as English would, the commonest answer {glue}`live_chance`.
 #
-# Are the two really different, item by item?
+# Are the two different, item by item?
 
 # %% tags=["hide-input"]
 pair = small.table, islands.table
@@ -170,7 +169,7 @@ live_evidence.claims(
 #
 # ## The full trainings
 #
-# The same instruments looked at every checkpoint. Choose a training; the curves are of items that the type was never taught.
+# The same at every checkpoint. Choose a training; the curves are of items that the type was never taught.
 #
 # :::{dropdown} And in public models?
 # First each language has representations of its own, which slowly become one {cite:p}`riemenschneider2025compression`; by patching, shared
@@ -280,8 +279,8 @@ layers.curves(
 # %% [markdown]
 # ## What must be seen
 #
-# Before these models were trained, the book wrote down what its instruments must show in each (first table, folded). Where that is not met,
-# it was tried (second table).
+# What the instruments must show in each was written down before it was trained (first table). Where that is not met, it was tried (second
+# table).
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.demanded())
@@ -324,8 +323,8 @@ glue("commonest", answered.chance["as it is"], ".0%")
 glue("control_seeds", int(answered.seeds.min()))
 
 # %% [markdown]
-# As it is, the small recipe answers {glue}`as_it_is` of the held-out facts. Without them in English it is {glue}`forgotten`, on islands
-# {glue}`apart`; the commonest answers alone would get {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
+# As it is, the small recipe answers {glue}`as_it_is` of the held-out facts; without them in English {glue}`forgotten`, on islands
+# {glue}`apart`, the commonest answers alone {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
 #
 # ## What you learned
 #

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# A sentence and its translation mean the same and share hardly a token. If there is a hub, their states should meet in the
-# middle, and a middle layer should hold the English of the word that comes next.
+# A sentence and its translation share hardly a token. If there is a hub, their states meet in the middle, and a middle layer holds the
+# English of the word that comes next.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -60,8 +60,8 @@ diagram("similarity")
 # %% [markdown]
 # ## The sentences
 #
-# A public model reads news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), a sample of which ships with the book. The
-# book's {term}`organisms <organism>` know no news: who does what to whom in their world is drawn at random, so that trumpets lose turtles. Two traps:
+# A public model reads a sample of the news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the book's {term}`organisms
+# <organism>` scenes drawn at random, so that trumpets lose turtles. Two traps:
 #
 # *The last token.* Where all sentences end in a full stop, it is the same in all of them. The paper goes on, *This represents*, 这代表了; a
 # model that does not know these words gets its word for *and*.
@@ -93,9 +93,8 @@ listing(
 #
 # ## Similarity: are translations alike?
 #
-# How often is the translation the nearest, above chance? A short sentence is unlike a long one whatever they say. So it is compared with
-# sentences of the same form, or of the same document and about as long, and partners are shuffled among these. (Among *all* sentences,
-# retrieval is highest in the middle layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`.)
+# How often is the translation the nearest, above chance? A short sentence is unlike a long one whatever they say: so it is compared, and
+# partners are shuffled, within one form, or one document and about one length.
 #
 # :::{predict} Will the translation be the nearest in the middle layers?
 # - Yes, in all languages
@@ -119,6 +118,8 @@ longer.changed(lambda table: table.assign(pair=table.series)).curves(
 
 # %% [markdown]
 # :::{dropdown} How to read it, and three other measures
+# Among *all* sentences, retrieval is highest in the middle layers of Llama 3 and Qwen 2.5 {cite:p}`liu2025middle`.
+#
 # Choose two languages; where one name stands alone, the other is English. Dotted: what shuffled partners reach one time in twenty at any
 # middle layer, when pairs that share the thing, the doer or the verb move together. Grey: {term}`controls <control>`, the embedding layer, the
 # mean of all words' embeddings (*bag of words*), and random weights. Mid-rank, shared neighbours and debiased CKA start at layer 1, as
@@ -139,8 +140,8 @@ longer.curves(
 # %% [markdown]
 # ### What does the ending do?
 #
-# The same sentences four times: continued; with a full stop; without any mark; and continued with shared words left in. Switch to the
-# plain cosine to see what a full stop does to a reader who subtracts nothing: *other partners* mean something else.
+# The same sentences continued, with a full stop, without any mark, and continued with shared words left in. The plain cosine shows what a
+# full stop does to a reader who subtracts nothing: *other partners* mean something else.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -155,8 +156,7 @@ similarity.curves(
 )
 
 # %% [markdown]
-# With shared words left in, look at the random weights: a model that learned nothing can tell *Emma* from *Liam*. And what does a full
-# stop add where nothing else is shared?
+# With shared words left in, random weights too can tell *Emma* from *Liam*. And what does a full stop add where nothing else is shared?
 
 # %% tags=["hide-input"]
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
@@ -204,7 +204,7 @@ similarity.claims(
 # %% [markdown]
 # ## Lens: which language is the next word in?
 #
-# Before each word of running text, read every layer, and follow the next word and its English. In Llama-2, states went far from any answer
+# At every layer, before each word of running text, follow the next word and its English. In Llama-2, states went far from any answer
 # first, then near the English one, then to the right one {cite:p}`wendler2024llamas`.
 #
 # :::{dropdown} Which words are read
@@ -214,7 +214,7 @@ similarity.claims(
 # as frequent.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 lines = {name: languages.running_text(name, max(300, n_words), **source) for name in found[0].texts}
 known_words = {name: languages.dictionary(name, chapter.data) for name in names}
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
@@ -225,9 +225,8 @@ items = {name: words.word_items(model, lines[name], name, known, **given) for na
 left_out(items)
 
 # %% [markdown]
-# Wrong words stand beside each right one, or a model that likes all English words would look like one that translates.
-#
-# Can the model read the language at all: is the next word likelier, at the output, than others of its class?
+# Wrong words stand beside each right one, or a model that likes all English words would seem to translate. Can the model read the
+# language: is the next word likelier, at the output, than others of its class?
 
 # %% tags=["hide-input"]
 reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
@@ -355,12 +354,13 @@ parts.curves(
 # %% [markdown]
 # ## Interchange patch: is it used?
 #
-# A reading shows what could be read, not what is used. So write the state at the end of an English question into a run over another
-# question in the other language ({term}`interchange patch`). Does the answer follow? Two traps: a state that breaks the run makes
-# every other answer likelier, so expected answers are shuffled; and a late state holds the English word itself, which the figure calls
-# *untranslated*.
+# What can be read need not be used. So write the state at the end of an English question into a run over another question in the other
+# language ({term}`interchange patch`). Does the answer follow?
 #
-# :::{dropdown} The questions, and what others found
+# :::{dropdown} The questions, two traps, and what others found
+# Two traps: a state that breaks the run makes every other answer likelier, so expected answers are shuffled; and a late state holds the
+# English word itself, *untranslated*.
+#
 # Public models are asked for the language of a country and the next month or day, behind three examples; the book's own, facts that they were
 # taught in English alone. Such patches changed the concept without the language and the other way round {cite:p}`dumas2024separating`. In
 # translating words the concept is often found and only the last step, into the language, goes wrong {cite:p}`bafna2025barrier`.
@@ -411,7 +411,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether the middle layers of a model that reads Chinese are near English. On this model:
+# The question was whether the middle layers of a model that reads Chinese are near English.
 
 # %% tags=["hide-input"]
 chapter.finish(

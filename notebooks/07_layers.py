@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# Here you drop the words and keep the language: at every place of running text, how much of the lens's probability lies on English
-# tokens, how much on Chinese ones? Then you ask what such a share can prove.
+# At every place of running text, how much of the lens's probability lies on English tokens, how much on Chinese ones? And what can such a
+# share prove?
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -60,7 +60,7 @@ diagram("lens")
 # The lines say the same in each language: news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX) and programs of MBPP for a
 # public model, two facts of their world for the book's {term}`organisms <organism>`. Other lines of the same kind are only counted.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
 print(texts.left_out or "Nothing was left out.")
 first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
@@ -69,12 +69,12 @@ listing(first, ["type", "line", "same in English"])
 # %% [markdown]
 # ## Whose token is it?
 #
-# P(language | token) is Bayes' rule on counts, all types equally likely. A token seen once should not settle anything, so every type gets
-# a little of every token seen, as if each had it {glue}`smoothing` times more. Tokens in no counted line are *never seen*, those the
+# P(language | token) is Bayes' rule on counts, all types equally likely. A token seen once should settle nothing, so each type gets every
+# token seen {glue}`smoothing` times more. Tokens in no counted line are *never seen*, those the
 # tokenizer uses for itself *special*; both are drawn as a language of their own.
 #
-# The trap: a language that shares its tokens, or is written in bytes, cannot be told by single tokens. So first ask how much of its
-# own text goes to the right type. That is also what a certain lens would give.
+# The trap: a language that shares its tokens, or is written in bytes, cannot be told by single tokens. So first ask how much of its own
+# text goes to the right type: what a certain lens would give.
 
 # %% tags=["hide-input"]
 glue("smoothing", layers.SMOOTHING)
@@ -142,8 +142,10 @@ heard.curves(
 )
 
 # %% [markdown]
+# :::{dropdown} The grey curves
 # The grey curves are the embedding layer, random weights, *roles exchanged* (the same of the other language on English text) and
 # *islands*, a model of this book whose types share no fact: where its curve is as high, nothing shared is needed for it.
+# :::
 
 # %% tags=["hide-input"]
 heard.claims(
@@ -168,8 +170,8 @@ heard.claims(
 # %% [markdown]
 # ## One language, or a mix?
 #
-# A share of one half may mean that the lens is torn at every place. The entropy over types at one place tells: 0 bits is one
-# language for certain, 1 bit two that are equally likely.
+# At a share of one half, is the lens torn at every place? The entropy over types tells: 0 bits is one language for certain, 1 bit two
+# that are equally likely.
 
 # %% tags=["hide-input"]
 heard.curves(
@@ -242,7 +244,7 @@ meaning.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was which language the layers speak when a model reads Chinese. On this model:
+# The question was which language the layers speak when a model reads Chinese.
 
 # %% tags=["hide-input"]
 chapter.finish(

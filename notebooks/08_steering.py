@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# A lens shows that English can be read from a state, not that it is used. So you write: take what tells *good* from *bad* in English,
-# add it while the model reads Spanish, and look at what it writes.
+# What a lens reads need not be used. So you write: add what tells *good* from *bad* in English while the model reads Spanish, and look at
+# what it writes.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -80,13 +80,13 @@ listing(zip(*([p.prompt for p in some[:3]] for some in prompts.values()), strict
 # %% [markdown]
 # ## What counts as sentiment?
 #
-# The paper asks a classifier; you can name one as `sentiment_model`. Without it, a rule counts the words below. A text without any
-# has no number: it is dropped and counted. A second measure always has one: the probability of pleasant next words against
-# unpleasant ones, in {term}`nats`.
+# The paper asks a classifier; you can name one as `sentiment_model`. Without it, a rule counts the words below; a text without any is
+# dropped and counted. A second measure always has a number: the probability of pleasant next words against unpleasant ones, in
+# {term}`nats`.
 #
 # The trap: a vector made of *good* may just make the model say *good*. So the pair's own words do not count.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 words = [[" / ".join(pair) for pair in zip(t.pleasant, t.unpleasant, strict=True)] for t in tasks.values()]
 listing(zip(*words, strict=True), [*tasks])
 
@@ -94,8 +94,8 @@ listing(zip(*words, strict=True), [*tasks])
 # ## The vector, and where it is added
 #
 # Subtract the state of *bad* from that of *good*, multiply by a coefficient, and add it to the first places of the prompt, at the layer
-# where it was read ({term}`activation addition`). The same is done with the pair of the output language. Layer and coefficient are
-# chosen on a quarter of the prompts and judged on the others. Compared is half the difference between a push with and against.
+# where it was read ({term}`activation addition`); so for the pair of the output language. Layer and coefficient are chosen on a quarter
+# of the prompts and judged on the others. Compared is half the difference between a push with and against.
 
 # %% tags=["hide-input"]
 settings = {
@@ -115,7 +115,7 @@ steering.curves(
 )
 
 # %% [markdown]
-# Nothing is claimed here: few prompts are for choosing. This is what the model wrote, pushed against the vector, not at all, and with it:
+# No claim yet: few prompts are for choosing. What the model wrote, pushed against the vector, not at all, and with it:
 
 # %% tags=["hide-input"]
 texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})
@@ -124,8 +124,8 @@ texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values
 # %% [markdown]
 # ## Dose and response
 #
-# If the vector carries sentiment, more of it should give more, and the negative less. Any push disturbs: ten random
-# directions of the same length, and another layer, show how much.
+# If the vector carries sentiment, more of it gives more, and the negative less. Any push disturbs: ten random directions, and another
+# layer, show how much.
 
 # %% tags=["hide-input"]
 told = {"without the pair's own words": "", "all words": ", all words"}
@@ -148,12 +148,12 @@ named.dose(
 #
 # ## First English
 #
-# Does the English vector move *English* text? If not, the claims below read *cannot be tested here*. Expect little of the models that ship
-# with this book: in their world nobody praises or blames.
+# Does the English vector move *English* text? If not, the claims below read *cannot be tested here*. In the world of the models that ship
+# with this book nobody praises or blames.
 #
-# The trap: prompts are many, but the vector is one, and some random direction also shifts all prompts one way. So the shift must stand out
-# among a hundred random directions. The effect of a vector varies widely over prompts {cite:p}`tan2024steering`, and is often the
-# opposite of what was wanted {cite:p}`braun2025steering`. So intervals are over prompts.
+# The trap: prompts are many, but the vector is one. So the shift must stand out among a hundred random directions. A vector's effect
+# varies widely over prompts {cite:p}`tan2024steering`, and is often the opposite of what was wanted {cite:p}`braun2025steering`:
+# intervals are over prompts.
 #
 # :::{predict} Will *good* minus *bad* move English text on this model?
 # - Yes, more than random directions
@@ -265,9 +265,9 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 #
 # ## Interchange patch: whole states instead of a difference
 #
-# Now write the state at the end of *the table is usually happy* in the place of the last state of the Spanish prompt. Then do it
-# with the opposite, *sad*. Does what comes next follow the word ({term}`interchange patch`)? Measured is half of the pleasant word's effect
-# minus the unpleasant one's, over ten pairs of opposites; the pair that is written does not count.
+# Write the state at the end of *the table is usually happy*, then of its opposite, *sad*, in the place of the Spanish prompt's last
+# state. Does what comes next follow the word ({term}`interchange patch`)? Measured is half of the pleasant word's effect minus the
+# unpleasant one's, over ten pairs; the pair that is written does not count.
 #
 # The trap: any sentence there moves the next word. Only the gap between pleasant and unpleasant is sentiment.
 #
@@ -320,7 +320,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether two English words can change the sentiment of what a model writes in Spanish. On this model:
+# The question was whether two English words can change the sentiment of what a model writes in Spanish.
 
 # %% tags=["hide-input"]
 chapter.finish(

@@ -8,8 +8,7 @@
 # ```{glue} answer
 # ```
 #
-# Python leaves words out. Between the items of a list English says *and*; before an argument it would say what the argument
-# is for. You look for such words twice, and then write one in to see what it does.
+# Python leaves words out: the *and* of a list, the name of an argument. You look for such words twice, then write one in.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -71,16 +70,16 @@ print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\
 # {glue}`n_programs` programs are read, and {glue}`n_skipped` do not parse. A place counts if one token is exactly the comma or bracket that
 # Python's parser means; the prompt ends right after it.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
 [(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
 
 # %% [markdown]
 # ## Does a comma mean *and*?
 #
-# At every comma of a list, read the {term}`lens <logit lens>` for *and*. It is a word of Python too, so a model may have it ready wherever
-# code goes on. So you follow other words of Python, frequent English words, the token that comes next, and *and* at other commas, those
-# between the arguments of a call. (Llama models that translate code favour English tokens, keywords among them {cite:p}`kargaran2025code`.)
+# At every comma of a list, read the {term}`lens <logit lens>` for *and*. A model may have this word of Python ready wherever code goes
+# on. So you follow other words of Python, frequent English words, the token that comes next, and *and* between the arguments of a call.
+#
 #
 # :::{predict} Where will *and* be likeliest?
 # - At the commas of lists
@@ -103,9 +102,9 @@ ands.curves(
 # %% [markdown]
 # Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
-# Two questions. Is *and* ahead of other words at list commas? And is it likelier there than between arguments? A model that
-# puts *and* after any comma fails the second. The trap in both: hundreds of places, but one word. All lists begin alike, so any one
-# word may be likely there by accident. So *and* also has to beat other English words put in its place.
+# Is *and* ahead of other words at list commas? Is it likelier there than between arguments? A model that puts *and* after any comma fails
+# the second. The trap: hundreds of places, but one word, which may be likely there by accident. So *and* also has to beat other English
+# words put in its place.
 
 # %% tags=["hide-input"]
 ands.curves(
@@ -143,12 +142,11 @@ ands.claims(
 # %% [markdown]
 # ## Does an argument have a role?
 #
-# Before an argument that is given by its place, read the lens for the *name* of its parameter: `isinstance(x, int)` never says
-# `class_or_tuple`.
+# Before an argument, read the lens for the *name* of its parameter: `isinstance(x, int)` never says `class_or_tuple`.
 #
-# Two traps. After a bracket comes a first parameter and after a comma a later one: names are compared only after the same token. And a
-# definition may have said the name, which a model can copy: builtins are read once more on their own. A hundred places of one name
-# are one finding: intervals and null are over names.
+# Two traps. A first parameter follows a bracket, a later one a comma: names are compared only after the same token. And a definition may
+# have said the name: builtins are read once more on their own. A hundred places of one name are one finding: intervals and null are over
+# names.
 
 # %% tags=["hide-input"]
 by_name = words.Lens("name", "argument")
@@ -169,6 +167,8 @@ roles.curves(
 
 # %% [markdown]
 # :::{dropdown} How to read it
+# Llama models that translate code favour English tokens, keywords among them {cite:p}`kargaran2025code`.
+#
 # **wrong name** is the mean over other names that occur after the same token. **wrong same function** is that function's other parameters:
 # where it is as high as the right name, the model knows the function but not which argument is due. The places ask for {glue}`n_names`
 # names. At {glue}`says_name` of them the model is about to write the name itself, as in `range(start=0`. They stay in: without them the
@@ -217,12 +217,11 @@ left_out.dropped
 #
 # ## Does *start* change `range`?
 #
-# Let the model write after `range(`. Where it writes one argument, add the difference between the {term}`unembedding` rows of *start* and
-# *end* to the state at the bracket. If the word is used as in English, the call should now say where it starts: `range(0, n)`.
+# Where the model writes one argument after `range(`, add the {term}`unembedding` row of *start* minus that of *end* at the bracket. If
+# the word is used as in English, the call now says where it starts: `range(0, n)`.
 #
-# *As released* takes the paper's one layer, and multiples of the vector. *Corrected* gives strength in lengths of the layer's mean
-# state, and chooses layer and strength on a quarter of the programs. The trap: programs are many, the vector is one. So a hundred random
-# directions of its length take its place.
+# *As released* takes the paper's one layer, and multiples of the vector. *Corrected* gives strength in lengths of the layer's mean state;
+# layer and strength are chosen on a quarter of the programs. The trap: the vector is one. So a hundred random directions take its place.
 #
 # :::{predict} What will *start* minus *end* do?
 # - Write where the range starts
@@ -238,8 +237,7 @@ glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 
 # %% [markdown]
-# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts. A call that has a start cannot be given one: the others
-# are left out.
+# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts; the others are left out.
 
 # %% tags=["hide-input"]
 lengths = "strength, in lengths of the mean state"
@@ -344,8 +342,10 @@ patches.curves(
 )
 
 # %% [markdown]
-# The questions are {glue}`form`. *expected* is the source's answer in the run's own type, *original* the run's own, *untranslated* the
-# source's in the source's type: copied, not used. *same answer*, *other relation* and *random push* are the controls.
+# :::{dropdown} How to read it
+# The questions are {glue}`form`. *expected* is the source's answer in the run's type, *original* the run's own, *untranslated* the
+# source's in the source's type: copied, not used. Controls: *same answer*, *other relation*, *random push*.
+# :::
 
 # %% tags=["hide-input"]
 patches.claims(
@@ -364,7 +364,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out. On this model:
+# The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out.
 
 # %% tags=["hide-input"]
 chapter.finish(

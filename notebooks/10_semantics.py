@@ -8,9 +8,9 @@
 # ```{glue} answer
 # ```
 #
-# A {term}`logical form` says it with role words: `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`. If sentences and
-# forms share a space, a sentence should be nearer to its own form than to one in which the two people have changed places. And on
-# the way to a name, a layer might hold the word of the role that this name will have.
+# A {term}`logical form` says it with role words: `see . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )`. If sentences and forms
+# share a space, a sentence is nearer to its own form than to one in which the two have changed places; and before a name, a layer might
+# hold the word of its role.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -61,7 +61,7 @@ diagram("similarity")
 #
 # A public model reads lines of COGS {cite:p}`kim2020cogs`, the book's {term}`organisms <organism>` scenes of their world in the same form.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 known = semantics.meanings(seed=seed, data_dir=chapter.data)
 pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
@@ -89,8 +89,7 @@ notes = [f"{name.capitalize()}: {some.left_out}" for name, some in left_out.item
 glue("left_out", " ".join(notes) or "No line and no item was left out.")
 
 # %% [markdown]
-# Cut before its last role word, the form is continued with the right one in {glue}`task` of the cases. That is no condition for what
-# follows; where it is low, expect less.
+# Cut before its last role word, the form is continued with the right one in {glue}`task` of the cases. Where that is low, expect less.
 #
 # :::{dropdown} What was left out
 # {glue}`left_out`
@@ -100,9 +99,9 @@ glue("left_out", " ".join(notes) or "No line and no item was left out.")
 #
 # ## Similarity: is a sentence nearer to its own form?
 #
-# How often is the own form the nearest, above chance? The trap is the *pattern*: sentences of one build have forms of one build,
-# whoever they speak of. So a sentence is compared with forms of its own pattern (*the w is w by N .*), partners are shuffled there,
-# and what shares its first, second or last content word moves together.
+# How often is the own form the nearest, above chance? The trap is the *pattern*: sentences of one build have forms of one build. So a
+# sentence is compared, and partners are shuffled, within its pattern (*the w is w by N .*); what shares its first, second or last content
+# word moves together.
 
 # %% tags=["hide-input"]
 similarity.curves(
@@ -145,8 +144,8 @@ similarity.claims(
 # Take sentences with two proper names. How much nearer is the true form than the form with its **names swapped**; or than that form with
 # its conjuncts shuffled as well, so that the names come in the old order again?
 #
-# The trap: a shuffle alone moves the state, and a shuffled form *means the same*. So that distance is a control, and a third
-# comparison is fair by design: both forms in both orders, **names swapped, any order**.
+# The trap: a shuffle alone moves the state, and *means the same*. So that distance is a control, and a third comparison is fair by
+# design: both forms in both orders, **names swapped, any order**.
 #
 # :::{predict} The swapped form shares every word with the true one. Will the true form be nearer?
 # - Yes: the model knows who did it
@@ -167,8 +166,8 @@ swapped.curves(
 )
 
 # %% [markdown]
-# Is it who, or is it which name stands last? The next figure parts the forms by whether they name the two in the order of the
-# sentence. Someone who knows who did it is above zero in both.
+# Is it who, or which name stands last? The next figure parts the forms by whether they keep the sentence's order of names. Who knows who
+# did it is above zero in both.
 
 # %% tags=["hide-input"]
 swapped.curves(
@@ -204,10 +203,10 @@ swapped.claims(
 # %% [markdown]
 # ## Role words: what comes next?
 #
-# The model reads up to just before a proper name: *Emma gives the ball to*. Read every layer for *agent*, *theme* and *recipient*. A cell
-# above zero says that this word is raised where that role comes next.
+# Just before a proper name (*Emma gives the ball to*), read every layer for *agent*, *theme* and *recipient*. Above zero, this word is
+# raised where that role comes next.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 prompts = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
 placed = core.readable(model, placed, lambda item: item.prompt)
@@ -237,9 +236,9 @@ roles.heatmap(
 # %% [markdown]
 # Move the slider. If the model names roles, the diagonal is the warmest cell of each column.
 #
-# The trap: few words decide. *By* comes before an agent and *to* before a recipient. So there are two nulls, and the harder counts: true
-# roles shuffled among what is read last, and three *other* words in place of the role words. And a theme comes early, an agent of a
-# passive late: the second claim puts another sentence in front, such that as many words stand before every name.
+# The trap: *by* comes before an agent and *to* before a recipient. So there are two nulls, and the harder counts: true roles shuffled
+# among what is read last, and three *other* words in place of the role words. And a theme comes early, an agent of a passive late: the
+# second claim puts another sentence in front, so that as many words stand before every name.
 #
 # :::{predict} What decides which role word is raised?
 # - The role that comes next
@@ -289,12 +288,9 @@ roles.claims(
 # %% [markdown]
 # ## Interchange patch: does the form take its verb from a sentence?
 #
-# One run reads a form up to where its verb comes again, `see . agent ( x _ 1 , Emma ) AND`, and goes on with `see`. Another reads
-# *Liam finds Mia*, about to be put into a form. Write the state at its end into the form ({term}`interchange patch`). If both keep the
-# verb in one place, the form goes on with `find`.
-#
-# Two traps. A state that breaks the run makes every verb likelier: expected verbs are shuffled. And near the output the state holds the
-# next word itself: to follow there is copying. Look at the lower layers.
+# One run reads a form up to where its verb comes again, `see . agent ( x _ 1 , Emma ) AND`; another reads *Liam finds Mia*, about to be
+# put into a form. Write the latter's last state into the form ({term}`interchange patch`). If both keep the verb in one place, it goes on
+# with `find`.
 
 # %% tags=["hide-input"]
 source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
@@ -308,7 +304,10 @@ glue("moved", f"{source!r} into {run!r}")
 # The first that is moved: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the
 # sentences with the verb of theirs.
 #
-# :::{dropdown} How sentences are put into forms, and how to read it
+# :::{dropdown} How sentences are put into forms, how to read it, and two traps
+# Two traps. A state that breaks the run makes every verb likelier: expected verbs are shuffled. Near the output the state holds the next
+# word itself, which is copying: look at the lower layers.
+#
 # The book's models know a tag, `logic :`. Others are shown two sentences with their forms first, then eight, then sentences in which the
 # form's verb stands as it does there; the first that a model does is taken. Here: {glue}`form`. *expected* is the sentence's verb, *original* the
 # form's own. *own type* is the state of another form, the best that can be had. *same answer* comes from the form's own sentence; *another
@@ -349,7 +348,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen. On this model:
+# The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen.
 
 # %% tags=["hide-input"]
 chapter.finish(

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# A picture comes to a language model as a row of vectors, one for each patch, from an encoder that has never seen a word. If
-# the model has one place for meaning, these vectors should end up near the words for what they show.
+# A picture comes to a language model as a vector for each patch, from an encoder that has never seen a word. If there is one place for
+# meaning, these vectors end up near the words for what they show.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -63,7 +63,7 @@ diagram("hub")
 # Photographs of COCO, as in the paper, with `data_dir` at the folder above `coco`; else scenes of the shipped models' world, coloured shapes
 # with something that no training picture shows.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 plain = vision.plain_colours(n_items, seed=seed)
 pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
 parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
@@ -94,9 +94,9 @@ for kind, rows in sees.table.groupby("data_type"):
 #
 # ## Similarity: is a picture like its caption?
 #
-# How often is its own caption the nearest, above chance? Two traps. Captions of two things are longer, so only captions of as many things are
-# compared. And pictures have colours even where nothing can be seen: so four {term}`controls <control>` more, each picture blank (its mean colour), with
-# shuffled pixels, as white noise, and random weights. A claim holds only above every grey curve.
+# How often is its own caption the nearest, above chance? Two traps. Captions of two things are longer: only captions of as many things
+# are compared. And colours show where no thing can be seen: so four {term}`controls <control>` more, each picture blank (its mean
+# colour), with shuffled pixels, as white noise, and random weights. A claim holds only above every grey curve.
 
 # %% tags=["hide-input"]
 similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions")
@@ -135,9 +135,9 @@ similarity.claims(
 # %% [markdown]
 # ## Colours: what does the lens say of a plain picture?
 #
-# At which share of the image positions is the colour's word the first of the whole vocabulary? The paper compares with *white*. The trap:
-# *white* is one word, and any colour that the model likes better wins. Here every colour is compared with all others, and the
-# null lets whole colours change places.
+# At which share of the image positions is the colour's word the first of the vocabulary? The trap: the paper compares with *white*, and
+# any colour that the model likes better wins. Here every colour is compared with all others, and the null lets whole colours change
+# places.
 #
 # :::{predict} At how many patches of a red picture will the lens's first word be *red*?
 # - At most of them
@@ -189,7 +189,7 @@ colours.claims(
 # ## Nouns: does the lens read the caption?
 #
 # Average each caption word's log-probability over the image, and compare with the caption that has the least in common. The paper sums
-# probabilities: a caption of frequent words then beats one of rare words on any picture.
+# probabilities, in which frequent words beat rare ones on any picture.
 
 # %% tags=["hide-input"]
 kinds = {"things": "noun", "colours": "colour"}
@@ -219,8 +219,8 @@ nouns.curves(
 )
 
 # %% [markdown]
-# Below zero is a finding as well: the right word is then *less* likely. A patch is never said, so training need not bring its state near
-# the word, and the lens may miss what is there {cite:p}`krojer2026latentlens`.
+# Below zero the right word is *less* likely. A patch is never said, so training need not bring its state near the word: the lens may miss
+# what is there {cite:p}`krojer2026latentlens`.
 
 # %% tags=["hide-input"]
 nouns.claims(
@@ -239,9 +239,8 @@ nouns.claims(
 # %% [markdown]
 # ## Segments: is the word where the thing is?
 #
-# Take the patches more than half inside an area, and ask there for the area's word, against words of other pictures' areas. One
-# control decides: **elsewhere** is the same word at the other patches. If it does as well there, the model knows what is in the
-# picture and not where.
+# At patches more than half inside an area, ask for its word, against words of other pictures' areas. One control decides: **elsewhere**,
+# the same word at the other patches. If it does as well, the model knows what is in the picture and not where.
 
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
@@ -274,7 +273,7 @@ segments.claims(
 # %% [markdown]
 # ## Look at it
 #
-# Choose a picture, move through the layers, and see the lens's first word on each patch: of all words, or of colours and things alone.
+# Choose picture and layer: the lens's first word on each patch, of all words or of colours and things alone.
 
 # %% tags=["hide-input"]
 shown = parted[:3]
@@ -290,9 +289,9 @@ laid.overlay(
 # %% [markdown]
 # ## Ask in another language
 #
-# The sharpest test of a hub needs no lens: show the picture and ask in another language. If what a model sees arrives where English
-# words do, and other languages leave from there, it answers in them too. In training, the book's model was asked in them for {glue}`abroad`
-# alone: these colours are not asked there.
+# The sharpest test needs no lens: ask in another language. If what a model sees arrives where English words do, and other languages leave
+# from there, it answers in them too. In training, the book's model was asked in them for {glue}`abroad` alone: these colours are not
+# asked there.
 #
 # The trap is the commonest answer. So the score is the share of right answers minus what that would get.
 #
@@ -327,8 +326,8 @@ answers.bars(
 )
 
 # %% [markdown]
-# Choose *the English word for it* to see answers that are right in the wrong language. The commonest colour alone would be right on
-# {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
+# *The English word for it* is right in the wrong language. The commonest colour alone would be right on {glue}`most_colour`, the
+# commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
 answers.claims(
@@ -345,7 +344,7 @@ answers.claims(
 )
 
 # %% [markdown]
-# Is that a hub, or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
+# Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
 # which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
 
 # %% tags=["hide-input"]
@@ -420,11 +419,13 @@ patches.claims(
 # %% [markdown]
 # ## Intervention: two colours
 #
-# The paper's own: the picture has two halves of two colours. At the patches of one half, from a layer on, the state is *replaced* by the
-# {term}`unembedding` row of a third colour minus that of the present one. The answer should name the third colour and the untouched one.
+# In a picture of two halves, at the patches of one, from a layer on, the paper replaces the state by the {term}`unembedding` row of a third
+# colour minus that of the present one. The answer should name the third colour and the untouched one.
 #
-# The trap: whatever is put there wipes the old colour out, and a guess may hit. So a random direction, the present colour's own row
-# and a fourth colour are put there too, and the layer is chosen on other pictures.
+# :::{dropdown} Trap and controls
+# The trap: whatever is put there wipes the old colour out, and a guess may hit. So a random direction, the present colour's own row and a
+# fourth colour are put there too, and the layer is chosen on other pictures.
+# :::
 
 # %% tags=["hide-input"]
 halves = vision.two_halves(max(1, n_items // 2), seed=seed, held_out=None)
@@ -454,7 +455,7 @@ recoloured.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that looks at a red square thinks of the word *red*. On this model:
+# The question was whether a model that looks at a red square thinks of the word *red*.
 
 # %% tags=["hide-input"]
 chapter.finish(

@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# A model that hears gets a sound as a row of vectors, one for each stretch of time, put where words would stand. If meaning lives in
-# a shared space, they should come to lie where the words lie, and what is done to them in English should be felt in every language.
+# A model that hears gets a vector for each stretch of time, where words would stand. If meaning lives in a shared space, these come to
+# lie where the words lie, and what is done to them in English is felt in every language.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -63,7 +63,7 @@ diagram("similarity")
 # ## The sounds
 #
 # The chapter makes its own: animals, instruments and machines out of sines and noise, in combinations of pitch and length that the book's
-# model never heard. It was trained on such sounds with English sentences alone. `data_dir` takes recordings (ESC-10, ESC-50, VGGSound).
+# model, trained on such sounds with English sentences alone, never heard. `data_dir` takes recordings (ESC-10, ESC-50, VGGSound).
 
 # %% tags=["hide-input"]
 if data_dir:
@@ -75,8 +75,8 @@ glue("n_labels", len({clip.label for clip in clips}))
 print(f"{len(clips)} clips. {clips.left_out}")
 
 # %% [markdown]
-# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some. Under each lies its spectrogram, and the word which the {term}`lens <logit lens>`
-# finds likeliest at every moment, at the layer that you choose.
+# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some: below are the spectrogram and, at the layer that you choose, the word
+# which the {term}`lens <logit lens>` finds likeliest at every moment.
 
 # %% tags=["hide-input"]
 player = ClipPlayer.from_clips(regions.sound_lens(model, audio.short_clips(clips, 4)))
@@ -86,14 +86,13 @@ player
 Html(data_table(player.summary()), "The commonest first word by clip, reading and layer.")
 
 # %% [markdown]
-# If the decoder held words where it hears sounds, the strip would name the animal at some layer. A lens always names *some* word: so you
-# count.
+# If the decoder held words there, some layer would name the animal. A lens always names *some* word: so you count.
 #
 # ## Similarity: is a clip like its label?
 #
-# How often is the own label the nearest to a clip's last state, above chance, of the labels of its group (animals with animals)? Clips
-# of one label move together. The last token of a bare clip is often its fading. So there is a second way: clip and label in the same
-# sentence, *... is a kind of*, where the model has to use what it heard.
+# How often is the own label the nearest to a clip's last state, above chance, of the labels of its group (animals with animals)? Clips of
+# one label move together. A bare clip often ends on its fading. So there is a second way: clip and label in one sentence, *... is a kind
+# of*, where the model has to use what it heard.
 #
 # :::{predict} Where is a clip nearest to its label?
 # - Nowhere
@@ -152,8 +151,8 @@ similarity.claims(
 # %% [markdown]
 # ## Label words: does the lens name the sound?
 #
-# A label's number is the mean probability of its words over the clip. You compare it with others of the group that have as many words,
-# none in common. *as released* compares with one label, whatever its group, in probabilities.
+# Compared is the mean probability of a label's words over the clip with that of labels of the group of as many words, none in common. *as
+# released* compares with one label, whatever its group, in probabilities.
 
 # %% tags=["hide-input"]
 labelled = chapter.run(
@@ -227,15 +226,14 @@ labelled.claims(
 )
 
 # %% [markdown]
-# A sound may lie where middle layers have its words and not the *output*; the lens would not see it ({cite:t}`krojer2026latentlens` find
-# that of pictures). What follows has no such blind spot.
+# A sound may lie where middle layers have its words and not the *output*; the lens would miss it ({cite:t}`krojer2026latentlens`, of
+# pictures). What follows would not.
 #
 # ## A question never taught: what kind of animal is it?
 #
-# The book's model was never told of a sound whether it is a *mammal*: that stands only in texts. And no other language was ever beside
-# a sound. So ask for the kind of every animal it hears, in each language and in code.
-#
-# The trap is the commonest answer: who always says *mammal* is right on every mammal. So you count how far above that it is, over animals.
+# To the book's model, that a dog is a *mammal* stood only in texts, and no other language was ever beside a sound. So ask for the kind of every animal, in
+# each language and in code. The trap is the commonest answer: who always says *mammal* is right on every mammal. So you count how far
+# above that it is, over animals.
 #
 # :::{predict} Will it answer in Spanish, Chinese and German?
 # - Yes, as in English
@@ -276,8 +274,8 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 )
 
 # %% [markdown]
-# In English, {glue}`task` of the answers are right. *among its answers* takes the likeliest of the words that could answer; *among all
-# words* asks for the first of the vocabulary. The claims rest on the former.
+# In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
+# *among all words* asks for the first of the vocabulary.
 
 # %% tags=["hide-input"]
 answers.claims(
@@ -290,8 +288,8 @@ answers.claims(
 # %% [markdown]
 # ## Intervention: does the answer follow an English word?
 #
-# While the model listens to a dog, add to every audio position the {term}`unembedding` row of *snake*, an animal of the other class, and take
-# away that of *dog*. The share of *mammal* among the answers should fall for mammals and rise for others.
+# At every audio position of a dog, add the {term}`unembedding` row of *snake*, an animal of the other class, and take away that of *dog*.
+# The share of *mammal* should fall for mammals and rise for others.
 #
 # :::{dropdown} Traps and controls
 # A broken run gives one answer to everything: so the score is the change in the right direction, minus the larger of what random directions
@@ -376,8 +374,7 @@ states.claims(
 # %% [markdown]
 # ## Push in English, ask in another language
 #
-# The sound was only ever beside English. Push with English words, at the layer and strength chosen in English, and ask in Spanish,
-# Chinese and German.
+# Push with English words, at the layer and strength chosen in English, and ask in Spanish, Chinese and German.
 
 # %% tags=["hide-input"]
 states.dose(
@@ -402,8 +399,12 @@ states.claims(
 # ## Interchange patch: does the answer follow a word written over the sound?
 #
 # At one layer, every audio position gets the state of the last word of *Emma sees the snake* ({term}`interchange patch`). If word and sound lie in
-# one place, the model says the snake's kind, in English and in Spanish. Expected answers are shuffled. *own type* writes the
-# state of another clip, the best a patch can do: where not even that moves the answer, the claims *cannot be tested here*.
+# one place, the model says the snake's kind, in English and in Spanish.
+#
+# :::{dropdown} Traps and controls
+# Expected answers are shuffled. *own type* writes the state of another clip, the best a patch can do: where not even that moves the
+# answer, the claims *cannot be tested here*.
+# :::
 
 # %% tags=["hide-input"]
 manner = "plain" if plain else "world"
@@ -439,7 +440,7 @@ patches.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model that hears a dog bark holds the word *dog*, and uses it. On this model:
+# The question was whether a model that hears a dog bark holds the word *dog*, and uses it.
 
 # %% tags=["hide-input"]
 chapter.finish(

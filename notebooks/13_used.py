@@ -8,8 +8,8 @@
 # ```{glue} answer
 # ```
 #
-# What can be read need not be used: a model may carry a meaning along and answer from something else. So you move a concept from one
-# language's run into another's. And you take away what the types share, and see what is lost.
+# A model may carry a meaning along and answer from something else. So you move a concept from one language's run into another's, and take
+# away what the types share.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -72,7 +72,7 @@ diagram("intervention")
 # | *i* in D | the concept, apart from its language |
 # | *i* in B | both, or the finished word |
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 own = chapter.own
 asked = translation.concept_items(n_items, seed=seed, world=own)
 asked = readable(model, asked, lambda item: [q.text for q in (item.run, *item.alike, *item.others)])
@@ -86,9 +86,9 @@ listing(
 )
 
 # %% [markdown]
-# Left alone, the model says the right word in {glue}`translated` of the runs; states are moved between these only. They are taken at the
-# *last token*, where the answer is written, or at the *source word*, where the embedding is simply another word: there a patch has to
-# be above that before it says anything.
+# The model alone says the right word in {glue}`translated` of the runs; states are moved between these only. They are taken at the *last
+# token*, where the answer is written, or at the *source word*, where the embedding is simply another word: there a patch has to be above
+# that.
 #
 # :::{predict} Going up the layers, what does the second run take from the first?
 # - The language first, then the concept
@@ -161,9 +161,8 @@ moved.curves(
 # %% [markdown]
 # ## What if it is taken away?
 #
-# A patch shows what suffices. Now ask what is needed: find the directions in which states of a type and of English go together
-# beyond what their form says, and on other questions erase them at all middle layers {cite:p}`belrose2023leace`. How far does the right
-# answer fall?
+# A patch shows what suffices. To see what is needed, find the directions in which states of a type and of English go together beyond
+# their form, and on other questions erase them at all middle layers {cite:p}`belrose2023leace`. How far does the right answer fall?
 #
 # Anything falls if you erase enough. So as many directions are erased in other ways: those shared with *shuffled* partners (the
 # {term}`null`), random ones that hold as much of the variance, those that tell the type from English, what is shared at the *other
@@ -223,7 +222,7 @@ needed.claims(
 # %% [markdown]
 # ## What you learned
 #
-# The question was whether a model uses what its languages share, or whether it only lies there. On this model:
+# The question was whether a model uses what its languages share, or whether it only lies there.
 
 # %% tags=["hide-input"]
 chapter.finish(

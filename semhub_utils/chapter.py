@@ -208,8 +208,8 @@ class Chapter:
         stands, and of each claim where `{glue}` has verdict-NAME. Above it, of another model than the book's own: what
         items were read, a warning where some were generated, and that a chat template was left aside."""
         self.results.finish()
-        shown = answer(self.results.claims, about, self.model.model_id)
-        glue("answer", shown)
+        glue("answer", answer(self.results.claims, about, self.model.model_id))
+        shown = answer(self.results.claims, about, self.model.model_id, again=True)
         for name, said in about.items():
             glue(f"verdict-{name}", answer(self.results.claims, {name: said}, "").text or "This was not asked here.")
         if self.own:

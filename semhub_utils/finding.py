@@ -98,7 +98,10 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), x: str = "laye
         peaks = peaks.sort_values("value", ascending=False, kind="stable").iloc[[0, -1]]
         said = f"From {_peak(peaks.iloc[0], x)} down to {_peak(peaks.iloc[1], x)}"
     else:
-        said = ("Highest: " if x in peaks else "") + "; ".join(_peak(row, x) for _, row in peaks.iterrows())
+        first, *rest = (_peak(row, x) for _, row in peaks.iterrows())
+        said = ("Highest: " if x in peaks else "") + "; ".join(
+            [first, *(one.replace(" at layer ", " at ") for one in rest)]
+        )
     of = f" ({', '.join(shown)})" if shown else ""
     return f"{said[:1].upper()}{said[1:]}{of}."
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape, unescape
+from itertools import pairwise
 
 from .markup import STYLE, Html, cell_text, with_band
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
@@ -26,13 +27,14 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
     first, tested = claims[0], [claim for claim in claims if claim["verdict"] != UNTESTABLE]
     said = family or str(first.get("claim") or first["id"])
     plot = _plotter(tested)
-    rows = "".join(_row(claim, plot) for claim in tested) + _untested(claims)
+    rows = "".join(_row(claim, plot, above) for above, claim in pairwise([{}, *tested])) + _untested(claims)
     unit = f"<th>{escape(first.get('unit') or '')}</th>" if tested else "<th></th>"
-    head = f"<thead><tr><th>Of</th><th>Verdict</th><th></th>{unit}<th>Layers</th></tr></thead>" if tested else ""
+    heads = f'<th aria-label="Of"></th><th aria-label="Verdict"></th><th></th>{unit}<th>Layers</th>'
+    head = f"<thead><tr>{heads}</tr></thead>" if tested else ""
     html = (
         f'{STYLE}<section class="strip" aria-label="{escape(said)}"><p class="strip-claim">{escape(said)}</p>'
         f"{_asked(first)}<table>{head}<tbody>{rows}</tbody></table>"
-        f'<details><summary>Numbers, controls and rule</summary><p class="strip-key">{KEY}</p>'
+        f'<details><summary>Details</summary><p class="strip-key">{KEY}</p>'
         f"{''.join(map(_details, claims))}</details></section>"
     )
     return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_said(c)})" for c in claims))
@@ -56,11 +58,13 @@ def _name(claim: Mapping) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _row(claim: Mapping, plot) -> str:
+def _row(claim: Mapping, plot, above: Mapping) -> str:
+    """A reason is given once to rows that share it with the one above."""
     verdict, at = claim["verdict"], address(claim)
+    told = all(claim.get(of) == above.get(of) for of in ("verdict", "by", "condition"))
     link = f'<a class="strip-link" href="#{at}" aria-label="Link to this claim">#</a>'
     word = escape(_word(claim).capitalize())
-    failed = "" if verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
+    failed = "" if told or verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
     why = f'<span class="strip-why">{escape(failed)}</span>'
     passes, layer = claim.get("where") or (), claim.get("layer")
     where = " and ".join(passes) if passes else "" if layer is None else f"layer {layer} of {claim['n_layers']}"
@@ -170,16 +174,20 @@ def _shares(claim: Mapping) -> dict[str, str]:
 # ---- the answer ----
 
 
-def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str) -> Html:
+def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, again: bool = False) -> Html:
     """What a chapter found on a model, in at most three sentences: what was found, what was not and why, and what
     could not be tested.
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
+    again: it stands on the page already, so all but the first sentence is folded, and other models are not told.
     """
     lines = _told(claims, about)
-    html = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines)
+    said = [f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines]
+    html = "".join(said)
+    if again and len(lines) > 1:
+        html = f"{said[0]}<details><summary>{lines[1][0]}</summary>{''.join(said[1:])}</details>"
     about_model = f'<p class="answer-model">On {escape(model)}</p>'
-    asked = f'data-about="{escape(json.dumps(about))}"'
+    asked = "" if again else f'data-about="{escape(json.dumps(about))}"'
     return Html(
         f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>{about_model}{html}</div>',
         "\n".join(f"{name}: {line}" for name, line in lines),

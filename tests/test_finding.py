@@ -169,7 +169,8 @@ def test_a_caption_says_what_is_seen(run, lens):
     rows = lens.rows("first", data_type="spanish", reading="normed")
     rows = rows[rows.control.fillna("") == ""]
     best = rows.loc[rows.groupby("series", sort=False).value.idxmax()]
-    peaks = "; ".join(f"{r.series} {cell_text(r.value)} at layer {r.layer}" for r in best.itertuples())
+    first, *rest = (f"{r.series} {cell_text(r.value)} at {r.layer}" for r in best.itertuples())
+    peaks = "; ".join([first.replace(" at ", " at layer "), *rest])
     assert caption == f"Highest: {peaks} (spanish, normed)." and shown.text.endswith(caption)
     assert spec_of(shown)["description"] == shown.text
 

@@ -75,6 +75,14 @@ def test_the_plot_is_drawn_to_scale():
     assert zeros == {f"M{6 + scale:.1f}"}, "all rows share an axis"
 
 
+def test_a_reason_is_given_once_to_rows_that_share_it():
+    failed = [{**CLAIM, "id": f"words/lens/{name}", "verdict": NOT} for name in ("es", "zh", "de")]
+    failed[2]["condition"] = "below it"
+    rows = parsed(strip(failed, "All").html).findall(".//tbody/tr")
+    told = [text(row[1]).removeprefix(f"{SYMBOLS[NOT]} ") for row in rows]
+    assert told == ["Does not hold: above <it>", "Does not hold", "Does not hold: below it"]
+
+
 def test_what_could_not_be_tested_is_one_line_for_each_reason():
     def untested(name: str, why: str) -> dict:
         none = dict.fromkeys(("statistic", "low", "high", "layer"))
@@ -114,6 +122,17 @@ def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked
     assert text(box).startswith("On organism:<hub>Found: that twins meet")
     everything = answer([judged(f"similarity/{t}", HOLDS) for t in ("es", "zh")], about, "m")
     assert everything.text == "Found: that twins meet.", "what holds of all names none"
+
+
+def test_an_answer_that_stands_again_folds_all_but_its_first_sentence():
+    about = {"similarity": "twins meet", "lens": "it is English", "steering": "a vector moves it"}
+    claims = [judged("similarity/es", HOLDS), judged("lens/es", NOT), judged("steering/es", UNTESTABLE)]
+    shown, full = answer(claims, about, "m", again=True), answer(claims, about, "m")
+    fold = parsed(shown.html).find("details")
+    assert [text(p) for p in fold.findall("p")] == shown.text.splitlines()[1:] and len(fold.findall("p")) == 2
+    assert shown.text == full.text and parsed(full.html).find("details") is None
+    assert with_others(shown.html, {"other": claims}) == shown.html != with_others(full.html, {"other": claims})
+    assert "details" not in answer(claims[:1], about, "m", again=True).html
 
 
 def test_a_family_below_another_is_told_apart():

@@ -117,7 +117,9 @@
       });
       bar.append(button, " ");
     }
-    box.after(bar);
+    const data = box.closest("figure")?.querySelector("details.data-table > summary");
+    (data ?? box).after(bar);
+    if (data) Object.assign(data, { textContent: "Data ⤓", title: "The numbers, and the figure as a file" });
   }
 
   const boxes = [...document.querySelectorAll(".semhub-vega")];

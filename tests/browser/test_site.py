@@ -5,13 +5,14 @@ from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import DESK, DISK, PHONE, SITE, Visit
+from conftest import DESK, DISK, PAGES, PHONE, SITE, Visit
 
 from semhub_utils.results import load_claims
 from semhub_utils.rows import repeated
 
 CHARTS = ".semhub-vega"
 MOST = 2.5e6  # bytes that a page may ask for, compressed
+WORDS = 19_000  # that all chapters may show, folds closed
 # Puts a control on another of its values, as a reader would.
 SET = """const set = (c, to) => {
   if (["radio", "checkbox", "submit", "button"].includes(c.type)) { c.click(); return; }
@@ -298,6 +299,45 @@ def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
     audio.evaluate("a => { a.muted = true; return a.play(); }")
     page.wait_for_function("document.querySelector('.clip-player input[id$=time]').value !== '0'", timeout=5000)
     assert phone.errors == []
+
+
+def test_the_chapters_are_short(browser):
+    """The words that a reader sees at a desk, those of tables too, but not those in drawings, formulas and menus."""
+    seen = """() => {
+      const texts = document.createTreeWalker(document.querySelector(".bd-article"), NodeFilter.SHOW_TEXT);
+      const words = [], apart = "script, style, svg, option, mjx-container, .visually-hidden";
+      while (texts.nextNode()) {
+        const { parentElement: of, textContent } = texts.currentNode;
+        const shown = of.checkVisibility() && !of.closest(apart) && textContent.match(/\\p{L}[\\p{L}\\p{N}'’_-]*/gu);
+        words.push(...(shown || []));
+      }
+      return words.length;
+    }"""
+    counts = {}
+    for page in [page for page in PAGES if page.startswith("notebooks/")]:
+        there = Visit(browser, DISK, DESK)
+        there.page.goto(DISK + page, wait_until="load")
+        counts[page] = there.page.evaluate(seen)
+        there.context.close()
+    assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
+
+
+def test_code_is_at_most_75_characters_wide(desk):
+    """What is shown of it; longer lines go on below. Also where the window is wide."""
+    wide = """all => all.filter((box) => {
+      const look = { textContent: "0".repeat(75), style: "position: absolute; white-space: pre; text-indent: 0" };
+      const ruler = box.appendChild(Object.assign(document.createElement("span"), look));
+      const [most, { width }] = [ruler.getBoundingClientRect().width, getComputedStyle(box)];
+      ruler.remove();
+      return parseFloat(width) > most + 1;
+    }).map((box) => box.textContent.slice(0, 80))"""
+    for switch in desk.page.get_by_role("button", name="Show code").all():
+        switch.press("Enter")
+    desk.page.set_viewport_size({"width": 1900, "height": 900})
+    assert desk.page.locator(".cell_input pre:visible").evaluate_all(wide) == []
+    desk.page.set_viewport_size(DESK)
+    for switch in desk.page.get_by_role("button", name="Hide code").all():
+        switch.press("Enter")
 
 
 def test_front_page_leads_into_the_book(keep):
