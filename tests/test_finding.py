@@ -20,7 +20,7 @@ from semhub_utils.figures import STYLES
 from semhub_utils.finding import Finding, caption_of
 from semhub_utils.markup import cell_text, diagram
 from semhub_utils.results import Run
-from semhub_utils.spokes.items import Items
+from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.verdicts import UNTESTABLE
 
 DIAGRAMS = Path(semhub_utils.__file__).parent / "static" / "diagrams"
@@ -115,10 +115,11 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
     chapter = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model)
 
     def ask(model, items, *, own, series):
-        rows = {"experiment": f"task-{series}", "series": items, "cluster": items, "value": float(series == "es")}
+        said = [item.prompt for item in items]
+        rows = {"experiment": f"task-{series}", "series": said, "cluster": said, "value": float(series == "es")}
         return pd.DataFrame(rows | {"n": 1})
 
-    items = {name: [str(k) for k in range(30)] for name in ("es", "zh")}
+    items = {name: [LensItem(str(k), str(k), {}, str(k)) for k in range(30)] for name in ("es", "zh")}
     known = chapter.knows(ask, items, "say {Name}")
     assert known["es"] is None and "the model cannot say Zh" in known["zh"] and known.share == 0.5
     assert set(known.table.data_type) == {"es", "zh"}
