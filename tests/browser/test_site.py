@@ -134,6 +134,48 @@ def test_charts_follow_the_colour_mode_and_keep_settings(desk):
 
 
 @pytest.mark.holding("charts")
+def test_lines_are_named_at_their_ends_or_in_a_legend(desk):
+    """At a desk, where a chart has six names at most: none on another. On a phone in the legend."""
+    named = """() => [...document.querySelectorAll(".semhub-vega")].filter(
+      (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({
+      beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
+      legend: chart.querySelectorAll(".role-legend-entry text").length,
+      right: chart.querySelector("svg").getBoundingClientRect().right,
+    }))"""
+    charts = desk.page.evaluate(named)
+    assert all(bool(of["beside"]) != bool(of["legend"]) for of in charts)
+    for of in charts:
+        assert 6 < of["legend"] or of["beside"]
+        rows = sorted(of["beside"], key=lambda box: box["top"])
+        assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
+        assert all(box["right"] <= of["right"] for box in rows)
+    desk.page.set_viewport_size(PHONE)
+    desk.page.wait_for_function(f"({named})().every((of) => of.legend && !of.beside.length)", timeout=20_000)
+    desk.page.set_viewport_size(DESK)
+    again, several = f"({named})().filter((of) => of.beside.length).length", sum(bool(of["beside"]) for of in charts)
+    desk.page.wait_for_function(f"{again} === {several}", timeout=20_000)
+    assert desk.errors == []
+
+
+def test_code_is_at_most_75_characters_wide(desk):
+    """What is shown of it; longer lines go on below. Also where the window is wide."""
+    wide = """all => all.filter((box) => {
+      const look = { textContent: "0".repeat(75), style: "position: absolute; white-space: pre; text-indent: 0" };
+      const ruler = box.appendChild(Object.assign(document.createElement("span"), look));
+      const [most, { width }] = [ruler.getBoundingClientRect().width, getComputedStyle(box)];
+      ruler.remove();
+      return parseFloat(width) > most + 1;
+    }).map((box) => box.textContent.slice(0, 80))"""
+    for switch in desk.page.get_by_role("button", name="Show code").all():
+        switch.press("Enter")
+    desk.page.set_viewport_size({"width": 1900, "height": 900})
+    assert desk.page.locator(".cell_input pre:visible").evaluate_all(wide) == []
+    desk.page.set_viewport_size(DESK)
+    for switch in desk.page.get_by_role("button", name="Hide code").all():
+        switch.press("Enter")
+
+
+@pytest.mark.holding("charts")
 def test_every_control_of_every_chart_changes_it(desk):
     chosen, picture = "c => c.type === 'radio' && c.checked", "c => c.querySelector('svg').innerHTML"
     controls = ".vega-bindings :is(input, select)"
@@ -249,30 +291,6 @@ def test_a_charts_words_lie_inside_it(phone):
         phone.page.wait_for_function(f"!({cut})().length", timeout=10000)
 
 
-@pytest.mark.holding("charts")
-def test_lines_are_named_at_their_ends_or_in_a_legend(desk):
-    """At a desk, where a chart has six names at most: none on another. On a phone in the legend."""
-    named = """() => [...document.querySelectorAll(".semhub-vega")].filter(
-      (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({
-      beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
-      legend: chart.querySelectorAll(".role-legend-entry text").length,
-      right: chart.querySelector("svg").getBoundingClientRect().right,
-    }))"""
-    charts = desk.page.evaluate(named)
-    assert all(bool(of["beside"]) != bool(of["legend"]) for of in charts)
-    for of in charts:
-        assert 6 < of["legend"] or of["beside"]
-        rows = sorted(of["beside"], key=lambda box: box["top"])
-        assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
-        assert all(box["right"] <= of["right"] for box in rows)
-    desk.page.set_viewport_size(PHONE)
-    desk.page.wait_for_function(f"({named})().every((of) => of.legend && !of.beside.length)", timeout=20_000)
-    desk.page.set_viewport_size(DESK)
-    again, several = f"({named})().filter((of) => of.beside.length).length", sum(bool(of["beside"]) for of in charts)
-    desk.page.wait_for_function(f"{again} === {several}", timeout=20_000)
-    assert desk.errors == []
-
-
 @pytest.mark.holding("players")
 def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
     page = phone.page
@@ -320,24 +338,6 @@ def test_the_chapters_are_short(browser):
         counts[page] = there.page.evaluate(seen)
         there.context.close()
     assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
-
-
-def test_code_is_at_most_75_characters_wide(desk):
-    """What is shown of it; longer lines go on below. Also where the window is wide."""
-    wide = """all => all.filter((box) => {
-      const look = { textContent: "0".repeat(75), style: "position: absolute; white-space: pre; text-indent: 0" };
-      const ruler = box.appendChild(Object.assign(document.createElement("span"), look));
-      const [most, { width }] = [ruler.getBoundingClientRect().width, getComputedStyle(box)];
-      ruler.remove();
-      return parseFloat(width) > most + 1;
-    }).map((box) => box.textContent.slice(0, 80))"""
-    for switch in desk.page.get_by_role("button", name="Show code").all():
-        switch.press("Enter")
-    desk.page.set_viewport_size({"width": 1900, "height": 900})
-    assert desk.page.locator(".cell_input pre:visible").evaluate_all(wide) == []
-    desk.page.set_viewport_size(DESK)
-    for switch in desk.page.get_by_role("button", name="Hide code").all():
-        switch.press("Enter")
 
 
 def test_front_page_leads_into_the_book(keep):
