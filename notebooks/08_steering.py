@@ -129,7 +129,9 @@ texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values
 
 # %% tags=["hide-input"]
 told = {"without the pair's own words": "", "all words": ", all words"}
-named = steering.changed(lambda rows: rows.assign(measure=rows.measure.astype(str) + rows.reading.replace(told), reading=""))
+named = steering.changed(
+    lambda rows: rows.assign(measure=rows.measure.astype(str) + rows.reading.replace(told), reading="")
+)
 named.dose(
     "sentiment-dose",
     "Does more of the vector give more pleasant text? (the other prompts)",

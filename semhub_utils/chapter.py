@@ -43,7 +43,8 @@ PLAIN = (
 )
 SHIPPED = {"image": "organism:hub-sees", "sound": "organism:hub-hears"}
 ISLANDS = f"{PREFIX}islands"
-LEAST = {"arithmetic": 4, "code": 4, "fooled": 8, "hypothesis": 4, "languages": 13, "layers": 4, "semantics": 4, "steering": 4}
+LEAST = dict.fromkeys(("arithmetic", "code", "hypothesis", "layers", "semantics", "steering"), 4)
+LEAST |= {"fooled": 8, "languages": 13}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"
 _prompt = attrgetter("prompt")

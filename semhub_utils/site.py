@@ -266,12 +266,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
 
 
 def status_table(held: Sequence[Held]) -> str:
-    """What every run took, and the versions that runs and site used."""
-    used = {(name, version(name)) for name in SITE_PACKAGES}.union(
-        *(run["versions"].items() for one in held for run in one.runs.values())
-    )
+    """What every run took, how near that is to the floor, and the versions that runs and site used."""
+    if not held:
+        return "No results were found when this page was built.\n"
+    runs, rows = [(one.label, name, run) for one in held for name, run in one.runs.items()], []
+    for label, name, run in runs:
+        of = {"GiB": (run.get("peak_memory_bytes") or 0) / 2**30, "read": 0.0, "edit": 0.0} | run.get("forwarded", {})
+        numbers = (f"{of[what]:.{2 - (what == 'GiB')}f}" if of[what] else "–" for what in ("GiB", "read", "edit"))
+        rows.append((f"{name}, {label}", f"{run['seconds']:.0f}", *numbers))
+    used = {(name, version(name)) for name in SITE_PACKAGES}.union(*(run["versions"].items() for *_, run in runs))
     versions = ", ".join(f"{name} {number}" for name, number in sorted(used))
-    return f"{times_table(held, floor=True)}\nVersions: {versions}.\n"
+    return f"{_table(('Chapter and model', 's', 'GiB', 'read', 'edit'), rows, 4)}\nVersions: {versions}.\n"
 
 
 def models_table(held: Sequence[Held]) -> str:
@@ -287,16 +292,12 @@ def models_table(held: Sequence[Held]) -> str:
     return _table(head, rows, 5)
 
 
-def times_table(held: Sequence[Held], floor: bool = False) -> str:
-    """Seconds and peak memory of each chapter on each model. floor: and the tokens forwarded over the distinct ones."""
+def times_table(held: Sequence[Held]) -> str:
+    """Seconds and peak memory of each chapter on each model."""
 
     def told(run: dict[str, Any] | None) -> str:
-        if not run:
-            return "–"
-        said, memory = [f"{run['seconds']:.0f} s"], run.get("peak_memory_bytes")
-        said += [f"{memory / 2**30:.1f} GiB"] * bool(memory)
-        said += [f"{name} ×{of:.2f}" for name, of in run.get("forwarded", {}).items() if floor]
-        return " · ".join(said)
+        memory = run and run.get("peak_memory_bytes")
+        return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
 
     if not held:
         return "No results were found when this page was built.\n"

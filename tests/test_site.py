@@ -131,7 +131,7 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_status_tells_times_and_vendored_libraries_are_credited(built):
     text = (built / "book/status.html").read_text("utf-8")
-    assert "61 s · 0.8 GiB · read ×1.03 · edit ×1.20" in cells(text, "03_arithmetic")
+    assert cells(text, "03_arithmetic, model") == ["61", "0.8", "1.03", "1.20"]
     assert "torch 9.8.7" in text
     credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
     assert all(entry["name"] in credits for entry in MANIFEST)

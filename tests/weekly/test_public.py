@@ -1,6 +1,6 @@
 """What chapter 1 says of models that people use stands where plain transformers in float64, one text at a time, says
-it: a claim holds exactly where within-form retrieval of the twin is higher in the middle layers than in the first sixth
-and than in the last layer. The models' files lie below the folder that SEMHUB_MODELS names; without it, skipped.
+it: a claim that holds has within-form retrieval of the twin higher in the middle layers than in the first sixth and than
+in the last layer; one that is explained by these has not. The models' files lie below the folder that SEMHUB_MODELS names; without it, skipped.
 """
 
 import os
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from semhub_utils import onfile
 from semhub_utils.spokes import natural
 from semhub_utils.spokes.files import SAMPLES
-from semhub_utils.verdicts import HOLDS, UNTESTABLE
+from semhub_utils.verdicts import HOLDS, UNTESTABLE, WEAKLY
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("HuggingFaceTB/SmolLM2-135M-Instruct", "google/gemma-3-270m")
@@ -71,4 +71,6 @@ def test_it_holds_where_the_oracle_finds_the_shape(name):
         np.testing.assert_allclose(np.nanmean(found, 0), claim["evidence"]["values"], atol=5e-3)
         apart = [found[:, middle].mean(1) - found[:, of].mean(1) for of in (first, depth == 1)]
         shaped = all(above(some, clusters, rng) for some in apart)
-        assert claim["verdict"] == UNTESTABLE or (claim["verdict"] == HOLDS) == shaped, (series, claim["reason"])
+        if claim["verdict"] != UNTESTABLE:
+            holds, of_shape = claim["verdict"] in (HOLDS, WEAKLY), claim["by"] in ("first layers", "last layer")
+            assert shaped if holds else not (shaped and of_shape), (series, claim["reason"])
