@@ -1,6 +1,7 @@
 """What chapter 1 says of models that people use stands where plain transformers in float64, one text at a time, says
-it: a claim that holds has within-form retrieval of the twin higher in the middle layers than in the first sixth and than
-in the last layer; one that is explained by these has not. The models' files lie below the folder that SEMHUB_MODELS names; without it, skipped.
+it: a claim that holds has within-form retrieval of the twin higher in the middle layers than in the first sixth and
+than in the last layer; one that is explained by these has not. The models' files lie below the folder that
+SEMHUB_MODELS names; without it, this is skipped.
 """
 
 import os
@@ -52,7 +53,8 @@ def test_it_holds_where_the_oracle_finds_the_shape(name):
     if not os.environ.get("SEMHUB_MODELS"):
         pytest.skip("SEMHUB_MODELS names no folder with the models' files")
     run = held.runs["hypothesis"]
-    [file] = Path(os.environ["SEMHUB_MODELS"]).rglob(Path(run["model"]).name)
+    [name] = run["files"]
+    [file] = Path(os.environ["SEMHUB_MODELS"]).rglob(name)
     given = {"gguf_file": file.name}
     tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
     plain = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float64, **given).eval()
