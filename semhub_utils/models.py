@@ -46,7 +46,7 @@ class LanguageModel:
     written: "Callable[[Tensor, Sequence[tuple[Encoding, int]], Sequence[int]], Tensor] | None" = None
     """What a planted effect makes of states [site, layer, hidden] once they are read, given their sites and layers."""
     hooked = 0  # hooks of `hook` in place, which may change what is read
-    shares_keys: bool | None = None  # whether it keeps nothing but keys and values, once it was tried
+    shares_keys: bool | None = None  # whether keys and values are all that it keeps, once it was tried (`states`)
 
     def __init__(self, module: nn.Module, tokenizer, *, model_id: str, revision: str | None = None):
         self.processor = tokenizer if isinstance(tokenizer, ProcessorMixin) else None
@@ -308,6 +308,9 @@ class RandomTwin(LanguageModel):
     device = property(lambda self: self._device)
     dtype = property(lambda self: self._dtype)
     weights = property(lambda self: (self._dtype, f"random {self.seed}"))
+    shares_keys = property(
+        lambda self: self.like.shares_keys, lambda self, tried: setattr(self.like, "shares_keys", tried)
+    )
     device_of_layer = property(lambda self: self.like.device_of_layer)  # known without weights
 
     @property

@@ -253,39 +253,37 @@ def begun_alike(ids: Int[Tensor, "row token"]) -> int:
 def _worth(model: LanguageModel, ids: Int[Tensor, "row token"]) -> int:
     """How many tokens all rows begin with, if to read them once saves much and the model's keys and values allow it."""
     same = begun_alike(ids) if model.plain and model.processor is None and not switches_by_length(model) else 0
-    if not same or SHARED * same * (len(ids) - 1) < ids.numel():
-        return 0
+    worth = same and SHARED * same * (len(ids) - 1) >= ids.numel()
+    return same if worth and shares_keys(model, ids) else 0
+
+
+def shares_keys(model: LanguageModel, ids: Int[Tensor, "row token"]) -> bool:
+    """Whether a model keeps nothing but keys and values, and what is read behind them is as when it is read with them.
+    It is tried once on a model, with a row of two tokens or more."""
     if model.shares_keys is None:
-        _try_sharing(model, ids[:2])
-    return same if model.shares_keys else 0
+        seen: list[Tensor] = []
+        with model.store.counted("self-check"), model.hook(model.n_layers, seen.append):
+            past = getattr(model.run(ids[:1], keep=True), "past_key_values", None)
+            kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+            model.shares_keys = past is not None and all(type(layer) in kinds for layer in past.layers)
+            if model.shares_keys:
+                keys_and_values(model, ids[:1].expand(2, -1))
+                whole, _, behind = seen
+                off = relative_error(behind[:1], whole[:, -1:], model.rounding)
+                model.shares_keys = off <= tolerance(model.rounding, model.n_layers)
+    return model.shares_keys
 
 
-def _try_sharing(model: LanguageModel, ids: Int[Tensor, "two token"]) -> None:
-    """Note whether what is read behind a beginning is as when it is read with it."""
-    seen: list[Tensor] = []
-    with model.store.counted("self-check"), model.hook(model.n_layers, seen.append):
-        model.run(ids)
-        if keys_and_values(model, ids) is not None:
-            whole, _, behind = seen
-            off = relative_error(behind, whole[:, -behind.shape[1] :], model.rounding)
-            model.shares_keys = off <= tolerance(model.rounding, model.n_layers)
+def keys_and_values(model: LanguageModel, ids: Int[Tensor, "row token"]) -> Cache:
+    """Those of rows of tokens, what all rows begin with read once, of a model that `shares_keys`."""
+    same = begun_alike(ids)
+    after = rows_of(keys_and_values(model, ids[:1, :same]), len(ids)) if same else None
+    return model.run(ids[:, same:], keep=True, after=after).past_key_values
 
 
-def keys_and_values(model: LanguageModel, ids: Int[Tensor, "row token"]) -> Cache | None:
-    """Those of rows of tokens, what all rows begin with read once; None where the model keeps something else."""
-    same, after = begun_alike(ids), None
-    if same and (after := rows_of(keys_and_values(model, ids[:1, :same]), len(ids))) is None:
-        return None
-    past = getattr(model.run(ids[:, same:], keep=True, after=after), "past_key_values", None)
-    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
-    own = past is not None and all(type(layer) in kinds for layer in past.layers)
-    model.shares_keys = own and model.shares_keys is not False
-    return past if model.shares_keys else None
-
-
-def rows_of(past: Cache | None, n: int) -> Cache | None:
+def rows_of(past: Cache, n: int) -> Cache:
     """The same keys and values for each of n rows."""
-    return past if past is None else with_layers(past, lambda part: part.expand(n, *part.shape[1:]).clone())
+    return with_layers(past, lambda part: part.expand(n, *part.shape[1:]).clone())
 
 
 def beginning_of(past: Cache, row: int, start: int) -> Cache:

@@ -26,6 +26,7 @@ from semhub_utils.lens import lens
 from semhub_utils.models import LanguageModel
 from semhub_utils.states import (
     Positions,
+    beginning_of,
     check_layers,
     hidden_states,
     in_step,
@@ -33,6 +34,7 @@ from semhub_utils.states import (
     resolve_positions,
     root_of,
     run_batches,
+    shares_keys,
     unreached,
     with_layers,
 )
@@ -327,17 +329,15 @@ def beginning(
     """The keys and values of the first `start` tokens of some prompts, one row for each of `rows` (numbers of prompts),
     and `start`; (None, 0) where there is nothing to share, the model keeps something else than keys and values, or
     hooks change what it reads."""
-    if not start or model.shares_keys is False or model.hooked:
+    if not start or model.hooked or not shares_keys(model, ids := pad(encodings)):
         return None, 0
     store, weights = model.store, model.weights
     nodes = [store.path(root_of(model, e), e.ids[:start])[-1] for e in encodings]
     found = {node: store.kept("past", weights, node) for node in nodes}
     if missing := [k for k, node in enumerate(nodes) if found[node] is None and nodes.index(node) == k]:
-        past = keys_and_values(model, pad(encodings)[missing, :start])
-        if past is None:
-            return None, 0
+        past = keys_and_values(model, ids[missing, :start])
         for row, k in enumerate(missing):
-            found[nodes[k]] = with_layers(past, lambda part, row=row: part[row : row + 1].clone())
+            found[nodes[k]] = beginning_of(past, row, start)
             store.keep_past(weights, nodes[k], found[nodes[k]])
     parts = [found[node] for node in nodes]
     joined = with_layers(parts[0], lambda part: part)

@@ -22,7 +22,7 @@ MANY = [f"{prompt} {n}" for n in range(8) for prompt in PROMPTS]
 def work(model, slow=0.0, stop=0):
     """A step of reading, of twins, of edits and of writing, one prompt a batch."""
 
-    model.calls = 0
+    model.calls, model.shares_keys = 0, True  # or that would be tried, once on a model
 
     def count(*_):
         model.calls += 1

@@ -115,6 +115,7 @@ def test_what_pads_or_ends_otherwise_is_no_reason_to_read_again(own):
 
 def test_counts_are_by_purpose_and_by_weights(own):
     model = own()
+    model.shares_keys = True  # or it would be tried
     seen = counted(model)
     hidden_states(model, PROMPTS)
     twin = randomised(model, 3)
@@ -134,6 +135,7 @@ def test_counts_are_by_purpose_and_by_weights(own):
 def test_interventions_forward_what_is_edited_and_what_stands_before_it_once(own):
     model = own()
     begins_inside(model, model.encode(PROMPTS))  # which takes two forwards
+    model.shares_keys = True  # or that would be tried, too
     seen, layers, n = counted(model), range(model.n_layers + 1), len(PROMPTS)
     lengths = [len(e) for e in model.encode(PROMPTS)]
     vectors = torch.randn(n, len(layers), model.hidden_size, generator=torch.Generator().manual_seed(0))
