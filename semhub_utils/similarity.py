@@ -190,10 +190,8 @@ Scorer = Callable[[Int[Tensor, "draw item"]], Float[Tensor, "draw item"]]
 
 
 def _matches(a: Tensor, b: Tensor, scorer: Callable[[Tensor, Tensor], Scorer]) -> Matches:
-    kept, fit = (
-        {},
-        a.shape[1] * len(a) * len(b) * 4 <= KEPT,
-    )  # by layer, or a null that is drawn in parts makes them anew
+    fit = a.shape[1] * len(a) * len(b) * 4 <= KEPT
+    kept: dict[int, Scorer] = {}  # by layer, or a null that is drawn in parts makes them anew
 
     def scorers() -> Iterator[Scorer]:
         for layer, (x, y) in enumerate(_layers(a, b)):
