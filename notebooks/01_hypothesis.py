@@ -65,7 +65,8 @@ diagram("hub")
 # counts as its own. "Model" shows real sentences on models that people use.
 
 # %% tags=["hide-input"]
-readings = lens_grid(model, *natural.shown(chapter.data))
+lines, english = natural.shown(chapter.data)
+readings = lens_grid(model, {name: text for name, text in lines.items() if chapter.taken([text])}, english)
 words = natural.words(chapter.data)
 chapter.keep(LensGrid.from_readings(readings, words))
 

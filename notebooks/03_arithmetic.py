@@ -66,7 +66,7 @@ diagram("lens")
 
 # %% tags=["hide-input"]
 limit = max_result or (MAX_RESULT + 1 if chapter.own else 100)
-items = arithmetic.items(n_items, seed=seed, max_result=limit)
+items = chapter.taken(arithmetic.items(n_items, seed=seed, max_result=limit))
 pairs = arithmetic.similarity_pairs(items)
 forms = arithmetic.forms(items, seed=seed, max_result=limit, taught=chapter.own)
 asked = forms[0].asked

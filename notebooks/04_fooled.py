@@ -260,9 +260,8 @@ blank = chapter.find(
 listing(blank.verdict.value_counts().rename_axis("verdict").reset_index(name="models"))
 
 # %% tags=["hide-input"]
-alike = calibration.shares(blank.assign(series="random weights"), ["series"]).iloc[0]
-glue("blank", round(alike.value * alike.n))
-glue("blank_high", alike.high, ".0%")
+glue("blank", int((blank.verdict == "holds").sum()))
+glue("blank_high", calibration.shares(blank, []).high[0], ".0%")
 glue("blank_value", blank.value.mean(), ".2f")
 glue("blank_above", int((blank.low > 0).sum()))
 
@@ -302,7 +301,7 @@ calibrated.bars(
 
 # %% tags=["hide-input"]
 asked = trials.judged_alarms().query("expected == @calibration.MUST_NOT")
-wolf = calibration.shares(asked.assign(all="all"), ["all"]).iloc[0]
+wolf = calibration.shares(asked, []).iloc[0]
 paper = calibrated.rows(reading=trials.FOUND)
 paper = paper[paper.series.map(instruments.ROWS) != "own"]
 good = paper.value >= calibration.ENOUGH

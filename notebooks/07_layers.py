@@ -62,8 +62,9 @@ diagram("lens")
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
+texts = texts.but(some.only(chapter.taken(some.read)) for some in texts)
 print(texts.left_out or "Nothing was left out.")
-first = [(some.name, some.read[0], *some.twins[:1]) for some in texts]
+first = [(some.name, next(iter(some.read), ""), *some.twins[:1]) for some in texts]
 listing(first, ["type", "line", "same in English"])
 
 # %% [markdown]

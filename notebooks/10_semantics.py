@@ -293,12 +293,12 @@ roles.claims(
 # with `find`.
 
 # %% tags=["hide-input"]
-source, run = moved[0].source[1].splitlines()[-1], moved[0].run[0]
 glue("unmoved", moved.left_out or "No form was left out.")
 glue("parsing", parsing.share, ".0%")
 glue("form", parsing.form.name)
 glue("copying", patches.rows("task-logic").value.mean(), ".0%")
-glue("moved", f"{source!r} into {run!r}")
+first = [f"{of.source[1].splitlines()[-1]!r} into {of.run[0]!r}" for of in moved[:1]]
+glue("moved", *first or ["none"])
 
 # %% [markdown]
 # The first that is moved: {glue}`moved`. Without a patch, {glue}`copying` of the forms go on with their own verb, and {glue}`parsing` of the

@@ -37,10 +37,13 @@ def table(name: str, folder: Path = DATA) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Per group of `by`, the share of claims judged "holds", with Wilson's 95% interval, and how many there were; what
-    could not be tested is no claim."""
-    tested = table[table.verdict != UNTESTABLE].groupby([*by], sort=False)
-    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in tested)
+    """Per group of `by`, or of them all, the share of claims judged "holds", with Wilson's 95% interval, and how many
+    there were; what could not be tested is no claim, and nothing is known of none."""
+    tested = table[table.verdict != UNTESTABLE]
+    if tested.empty and not by:
+        return pd.DataFrame([{"value": float("nan"), "low": 0.0, "high": 1.0, "n": 0}])
+    groups = tested.groupby([*by], sort=False) if by else [((), tested)]
+    hits = ((key, int((some.verdict == HOLDS).sum()), len(some)) for key, some in groups)
     return pd.DataFrame(dict(zip(by, key, strict=True)) | share(*of) for key, *of in hits)
 
 

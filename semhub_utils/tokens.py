@@ -97,17 +97,17 @@ class TargetTable:
 
 def word_forms(model: LanguageModel, words: Iterable[str], context: str = "") -> list[WordForms]:
     """The tokens that each word may begin with after `context`, by one call of the tokenizer; no `ids` where there is
-    none. Raises SemhubError on a blank word."""
+    none, or one without a row in the model. Raises SemhubError on a blank word."""
     words = list(words)
     for word in words:
         need(word.strip(), f"The word {word!r} is blank; a word of at least one letter would do.")
     texts = [context + space + word.strip() for word in words for space in ("", " ")]
     settings = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     before, *asked = model.tokenizer([context, *texts], **settings)["input_ids"]
-    found = []
+    found, rows = [], model.vocab_size
     for number, word in enumerate(words):
         forms = [_after(model, ids, before) for ids in asked[2 * number : 2 * number + 2]]
-        forms = [own for own in forms if own and model.tokenizer.unk_token_id not in own]
+        forms = [own for own in forms if own and model.tokenizer.unk_token_id not in own and max(own) < rows]
         single = any(len(own) == 1 for own in forms)
         first = {own[0]: own for own in forms if len(own) == 1 or not single}
         pieces = tuple(tuple(label(model, i).replace(" ", "▁") for i in own) for own in first.values())

@@ -265,17 +265,16 @@ def content(encoding: Encoding) -> str | int:
 
 
 def cut(model: LanguageModel, texts: Iterable[str | Input]) -> list[Encoding]:
-    """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole. Raises SemhubError on a token
-    that the model does not know."""
+    """The texts' tokens, long ones in pieces; one with a picture or a sound stays whole, and one with a token that the
+    model does not know is left out."""
     longest, found = min(CHUNK, model.max_length or CHUNK), []
     for text in texts:
         if isinstance(text, Input):
             found += model.encode([text])
         elif text.strip():
             ids = model.tokenizer(text, verbose=False)["input_ids"]
-            known = max(ids, default=0) < model.vocab_size
-            need(known, f"The text {text[:40]!r} has a token that {model.model_id} does not know.")
-            pieces = [list(ids[start : start + longest]) for start in range(0, len(ids), longest)]
+            known = len(ids) * (max(ids, default=0) < model.vocab_size)
+            pieces = [list(ids[start : start + longest]) for start in range(0, known, longest)]
             found += [Encoding(piece, [(0, 0)] * len(piece), text) for piece in pieces]
     return found
 

@@ -39,6 +39,9 @@ from semhub_utils.spokes.items import Items, emptied, ways
 TOO_LONG = "longer than the model's context"
 NOT_TAKEN = "not taken by the model"
 SHARED = "texts of the bank, which are read themselves"
+TEXTS = ("prompt", "hub_prompt", "text", "a", "b", "sentence", "form", "run", "source", "other", "toward", "away")
+TEXTS += ("digits", "words")  # of a calculation
+LEAST = 4  # items that are asked where some were left out, and that each seed of random weights reads
 TWINS = 5  # how many seeds of random weights stand beside a model
 
 Result = tuple[pd.DataFrame, list[Evidence]]
@@ -132,9 +135,12 @@ def run(
     and no curve. With no item left the claims are there without a number, which cannot be tested, and there is no
     curve.
     """
-    kept = replace(experiment.fit(model, items), series=series, seed=seed)
-    before = getattr(items, "dropped", {}) if dropped is None else dropped
-    lost = {why: n for why, n in (Counter(before) + Counter(kept.dropped)).items() if n}
+    taken = readable(model, Items(items), texts_of)
+    before = Counter(getattr(items, "dropped", {}) if dropped is None else dropped) + taken.dropped
+    some = taken if taken.dropped else items
+    kept = Kept([]) if before.total() and len(some) < LEAST else experiment.fit(model, some)
+    kept = replace(kept, series=series, seed=seed)
+    lost = {why: n for why, n in (before + Counter(kept.dropped)).items() if n}
     if twins is None:
         twins = range(seed, seed + TWINS * experiment.random_weights)
     if kept.items:
@@ -209,7 +215,7 @@ def _parts(experiment: Experiment, kept: Kept, n: int) -> list[Bool[np.ndarray, 
         of[label] = load.index(min(load))
         load[of[label]] += size
     part = np.array([of[label] for label in labels])
-    return [part == k for k in range(n)]
+    return [part == k if min(load) >= LEAST else None for k in range(n)]
 
 
 def _owned(kept: Kept, read: Sequence[tuple[np.ndarray | None, Numbers]]) -> dict[Key, np.ndarray]:
@@ -368,6 +374,12 @@ def curve(
     return pd.concat(tables, ignore_index=True)
 
 
+def texts_of(item: Any) -> list[str]:
+    """The texts that a model may be given of an item, by the names of its fields (TEXTS)."""
+    fields = [item] if isinstance(item, str) else [getattr(item, name, None) for name in TEXTS]
+    return [text for of in fields for text in (of if isinstance(of, tuple) else (of,)) if isinstance(text, str)]
+
+
 def readable(
     model: LanguageModel,
     items: Sequence,
@@ -376,22 +388,28 @@ def readable(
     room: int = 0,
 ) -> list:
     """The items of which the model takes every prompt (`prompts` of an item: one, or several, of which None is none)
-    with `room` tokens written behind it. Of Items the others are left out and counted, and if none is left, that raises
-    SemhubError."""
+    with `room` tokens written behind it. Of Items the others are left out and counted."""
+    asked = [prompts(item) for item in items]
+    asked = [[of] if isinstance(of, str | Input) else [one for one in of if one is not None] for of in asked]
+    if fits(model, [prompt for of in asked for prompt in of], room) is None:
+        return items
     kept = items[:0] if isinstance(items, Items) else []
-    for item in items:
-        of = prompts(item)
-        of = [of] if isinstance(of, str | Input) else [prompt for prompt in of if prompt is not None]
-        why, where = TOO_LONG, ""
-        try:
-            longest = max(map(len, model.encode(of))) + room
-            fits = model.max_length is None or longest <= model.max_length
-        except SemhubError as error:
-            fits = False
-            if not isinstance(error, TooLong) or not all(isinstance(prompt, str) for prompt in of):
-                why, where = NOT_TAKEN, " " + re.sub("^Prompt 0,? ", "", str(error)).partition(";")[0]
-        if fits:
+    for item, of in zip(items, asked, strict=True):
+        error = fits(model, of, room)
+        if error is None:
             kept.append(item)
         elif isinstance(kept, Items):
-            kept.drop(why, f"{item.id}{where}")
-    return kept.some("items", "The set") if isinstance(kept, Items) else kept
+            long = isinstance(error, TooLong) and all(isinstance(prompt, str) for prompt in of)
+            where = "" if long else " " + re.sub("^Prompt 0,? ", "", str(error)).partition(";")[0]
+            kept.drop(TOO_LONG if long else NOT_TAKEN, f"{getattr(item, 'id', item)}{where}")
+    return kept
+
+
+def fits(model: LanguageModel, prompts: Sequence[Prompt], room: int) -> SemhubError | None:
+    """None if the model takes all of these, or what it says of one that it does not."""
+    try:
+        longest = max(map(len, model.encode(prompts)), default=0) + room
+    except SemhubError as error:
+        return error
+    too_long = model.max_length is not None and longest > model.max_length
+    return TooLong(f"{longest} tokens are longer than {model.max_length}.") if too_long else None

@@ -393,6 +393,12 @@ class TypeTexts:
     groups: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
 
+    def only(self, lines: Iterable[str]) -> "TypeTexts":
+        """These lines of those that are read."""
+        kept = [line in lines for line in self.read]
+        told = {name: getattr(self, name) for name in ("read", "twins", "groups", "clusters")}
+        return replace(self, **{name: tuple(itertools.compress(of, kept)) for name, of in told.items()})
+
     def clusters_of(self, lines: Iterable[str]) -> list[str]:
         """Of some of the lines read, whatever they are kept apart or drawn together by."""
         of = dict(zip(self.read, self.clusters or self.read, strict=False))

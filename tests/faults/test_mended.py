@@ -18,10 +18,10 @@ from architectures import LISTENING, SEEING, SIZES, make_media_module, make_modu
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from semhub_utils import book, cli, finding, lens, loading, markup, refused
+from semhub_utils import book, cli, finding, lens, loading, markup, refused, tuned
 from semhub_utils.chapter import LEAST, Chapter, begin, listing
 from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
-from semhub_utils.experiments import core, layers, words
+from semhub_utils.experiments import alike, core, layers, words
 from semhub_utils.identity import organism_path
 from semhub_utils.inputs import Input, Sound
 from semhub_utils.loading import load_model
@@ -29,9 +29,10 @@ from semhub_utils.models import wrap
 from semhub_utils.results import Run
 from semhub_utils.spokes import languages
 from semhub_utils.spokes.files import SAMPLES, below
-from semhub_utils.spokes.items import Items, LensItem
+from semhub_utils.spokes.items import Items, LensItem, Pair
 from semhub_utils.spokes.languages import TypeTexts
 from semhub_utils.states import hidden_states
+from semhub_utils.tokens import word_forms
 
 
 @pytest.fixture
@@ -152,8 +153,12 @@ def test_a_prompt_with_a_token_that_the_model_does_not_know_is_left_out_and_coun
     assert "has token" in kept.first[0] and "knows 300" in kept.first[0]
     some = TypeTexts("english", tuple(texts), tuple(texts))
     assert [line.prompt for line in layers.lines(model, some)] == ["xyz", "zyx"]
-    with pytest.raises(SemhubError, match="holds no items that can be used. Left out: 1 × not taken by the model"):
-        core.readable(model, items[1:2], lambda item: item.prompt)
+    assert tuned.cut(model, texts) == tuned.cut(model, texts[::2]) != []
+    assert [bool(form.ids) for form in word_forms(model, ["xyz", "three plus"])] == [True, False]
+    pairs = [Pair(f"{k}{b}", "x" * k + "z", "y" * k + b, "g", str(k)) for b in ("z", "three") for k in range(9)]
+    for some, n in ((pairs, 9), (pairs[6:], 0)):  # three are too few
+        _, [claim, *_] = core.run(alike.Alike(), model, some, series="s", twins=())
+        assert claim.dropped == {core.NOT_TAKEN: 9} and claim.n == n
 
 
 @pytest.mark.parametrize(
