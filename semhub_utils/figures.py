@@ -299,8 +299,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     (outlined). images: PIL picture by its name in the table. layer: near which the slider starts. The page holds one
     row of words per picture and layer, which Vega takes apart.
     """
-    keys = ["picture", "reading", "among", "layer"]
-    rows = []
+    keys, rows = ["picture", "reading", "among", "layer"], []
     for key, part in table.groupby(keys, sort=False):
         cells = {"word": part["word"].tolist(), "p": [float(f"{p:.2g}") for p in part["value"]]}
         cells["right"] = part["right"].astype(int).tolist()
@@ -309,12 +308,12 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     shown = [{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
     # the size of a patch in pixels, so that patches are square at every width
     size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
+    size["unit"] = "min(width / columns, height / rows)"
     sizes = [altair.param(name=name, expr=expression) for name, expression in size.items()]
-    sizes.append(altair.param(name="unit", expr="min(width / columns, height / rows)"))
     slider = _slider(table)
     slider.param.value = min(map(int, table["layer"].unique()), key=lambda at: abs(at - layer))
     fade = altair.param(name="fade", value=False, bind=altair.binding_checkbox(name="fade by probability: "))
-    base = altair.Chart(altair.InlineData(values=rows)).transform_filter("datum.layer === layer_choice")
+    base = altair.Chart(altair.NamedData(name="words")).transform_filter("datum.layer === layer_choice")
     base, params = _switched(base, table, ["picture", "reading", "among"], always="picture")
     base = (
         base.transform_flatten(["word", "p", "right"])
@@ -324,14 +323,15 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
         .transform_calculate(share="format(datum.p, '.0%')", strength="fade ? 0.15 + 0.85 * datum.p : 1")
         .transform_calculate(told="datum.word + ', ' + format(datum.p, '.2~%') + (datum.right ? ', true' : '')")
     )
-    photo = altair.Chart(altair.InlineData(values=shown)).transform_filter("datum.picture === picture_choice")
+    photo = altair.Chart(altair.NamedData(name="pictures")).transform_filter("datum.picture === picture_choice")
     whole = {"width": altair.ExprRef("columns * unit"), "height": altair.ExprRef("rows * unit")}
-    photo = photo.transform_calculate(x="0", y="0").mark_image(align="left", baseline="top", aspect=False, **whole)
-    photo = photo.encode(url="url:N", **_place("x", "y"))
-    chart = altair.layer(photo, *_patches(base), *_words_on(base)).add_params(
-        *sizes, params[0], slider, *params[1:], fade
-    )
-    return _finished(chart, ["Outlined: true of what the patch shows."], height=420, **words)
+    whole |= {"align": "left", "baseline": "top", "aspect": False}
+    photo = photo.transform_calculate(x="0", y="0").mark_image(**whole).encode(url="url:N", **_place("x", "y"))
+    chart = altair.layer(photo, *_patches(base), *_words_on(base))
+    chart = chart.add_params(*sizes, params[0], slider, *params[1:], fade)
+    done = _finished(chart, ["Outlined: true of what the patch shows."], height=420, **words)
+    done.datasets = altair.Datasets(words=rows, pictures=shown)
+    return done
 
 
 def _place(x: str, y: str) -> dict:
@@ -445,14 +445,14 @@ def _slider(table: pd.DataFrame) -> altair.Parameter:
 def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
     """Sizes that every chart shares, and for the figure around it its title and what its marks mean; alt text."""
     need(title.strip() and alt.strip(), "A chart was given no title or no alt text; give both, as sentences.")
-    done = chart.properties(width="container", height=height, description=alt)
+    done = chart.copy(deep=False)  # each of Altair's own setters copies all data
+    done.width, done.height, done.description = "container", height, alt
     done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}, "title": title, "notes": " ".join(notes)}
-    return (
-        done.configure(background="transparent", padding=4)
-        .configure_view(stroke=None)
-        .configure_axis(labelFontSize=12, titleFontSize=13, gridOpacity=0.35, domainColor="#808080")
-        .configure_legend(labelFontSize=12, titleFontSize=13, labelLimit=300, symbolStrokeWidth=2)
-    )
+    axis = altair.AxisConfig(labelFontSize=12, titleFontSize=13, gridOpacity=0.35, domainColor="#808080")
+    legend = altair.LegendConfig(labelFontSize=12, titleFontSize=13, labelLimit=300, symbolStrokeWidth=2)
+    more = {"view": altair.ViewConfig(stroke=None), "background": "transparent", "padding": 4}
+    done.config = altair.Config(axis=axis, legend=legend, **more)
+    return done
 
 
 def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:

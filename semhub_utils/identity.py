@@ -21,6 +21,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, partial
+from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -78,6 +79,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return [value.func, value.args, value.keywords]
     if isinstance(value, types.MethodType):
         return [value.__self__, value.__func__]
+    if isinstance(value, attrgetter):
+        return value.__reduce__()[1]
     if isinstance(value, (type, *FUNCTIONS)):
         return _of_definition(value)
     if hasattr(value, "fingerprint"):  # a model, with the readings made for it

@@ -71,7 +71,8 @@ def make(
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
-    took = {name: of["seconds"] for one in read_all([root / PLACE])[0] if one.known for name, of in one.runs.items()}
+    known = [one for one in read_all([root / PLACE])[0][::-1] if one.known]  # the book's own model is the last
+    took = {name: of["seconds"] for one in known for name, of in one.runs.items()}
 
     def run(chosen: Sequence[book.Notebook], on: str | None, revision: str | None) -> dict[book.Notebook, book.Outcome]:
         longest_first = sorted(chosen, key=lambda chapter: took.get(chapter.name, 0), reverse=True)  # all end together

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,7 @@ def test_functions_are_known_by_what_they_read():
         return n and calls_itself(n - 1)
 
     assert digest(made(1)) == digest(made(1)) != digest(made(2)) != digest(made(2, 1))
+    assert digest(attrgetter("a")) == digest(attrgetter("a")) != digest(attrgetter("b"))
     assert len(digest(calls_itself)) == 16
 
 

@@ -124,14 +124,15 @@ def scenes(n: int, *, seed: int = 0, held_out: bool | None = True, kinds: Sequen
     """`n` pictures of coloured shapes, `kinds` in turn, no two with the same caption as long as there are enough."""
     rng, found, seen, tries = random.Random(f"scenes {seed}"), Items(), set(), 0
     while len(found) < n:
-        picture = _picture(world.draw(rng, kinds[len(found) % len(kinds)], held=held_out))
-        tries += 1
-        if picture.caption not in seen or tries > 50 * n:
-            seen.add(picture.caption)
-            found.append(picture)
+        scene = world.draw(rng, kinds[len(found) % len(kinds)], held=held_out)
+        caption, tries = world.caption(scene), tries + 1
+        if caption not in seen or tries > 50 * n:
+            seen.add(caption)
+            found.append(_picture(scene))
     return found
 
 
+@lru_cache(1024)  # a chapter asks several things of one scene
 def _picture(scene: world.Scene) -> Picture:
     areas = [Area(box, (colour,)) for colour, box in zip(scene.colours, scene.sides.values(), strict=False)]
     areas += [Area(thing.box, (thing.colour, thing.shape)) for thing in scene.things]
