@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,8 @@ from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, find_blocks, hook, read_structure, rounding
 
 TWINS = 2**26  # bytes of random weights that are kept, as small ones are drawn more slowly than they are read by
+TEXTS = 50_000  # how many a tokenizer's pieces are kept of, as most are asked for several times
+_known: WeakKeyDictionary = WeakKeyDictionary()  # by tokenizer, each text as it reads it
 
 
 def _context(config) -> int | None:
@@ -168,12 +171,15 @@ class LanguageModel:
         return [read.get(number, prompt) for number, prompt in enumerate(prompts)]
 
     def _tokenized(self, texts: Mapping[int, str]) -> dict[int, Encoding]:
-        if not texts:
-            return {}
-        given = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-        batch = self.tokenizer([*texts.values()], **given)
-        rows = zip(texts.items(), batch["input_ids"], batch["offset_mapping"], strict=True)
-        return {number: Encoding(list(ids), [*map(tuple, spans)], text) for (number, text), ids, spans in rows}
+        if len(_known.get(self.tokenizer, ())) > TEXTS:
+            del _known[self.tokenizer]
+        known = _known.setdefault(self.tokenizer, {})
+        if new := [text for text in dict.fromkeys(texts.values()) if text not in known]:
+            given = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
+            batch = self.tokenizer(new, **given)
+            rows = zip(new, batch["input_ids"], batch["offset_mapping"], strict=True)
+            known.update((text, Encoding(list(ids), [*map(tuple, spans)], text)) for text, ids, spans in rows)
+        return {number: known[text] for number, text in texts.items()}
 
     def _check(self, encoding: Encoding, where: str) -> None:
         """Raises SemhubError on a prompt that this model cannot read."""
@@ -189,6 +195,13 @@ class LanguageModel:
         )
 
     # Running
+
+    @cached_property
+    def switches_by_length(self) -> bool:
+        """Rotary scalings that depend on the longest prompt of a batch would let prompts change one another."""
+        rope = getattr(self.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+        kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+        return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
     @property
     def plain(self) -> bool:

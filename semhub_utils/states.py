@@ -252,7 +252,7 @@ def begun_alike(ids: Int[Tensor, "row token"]) -> int:
 
 def _worth(model: LanguageModel, ids: Int[Tensor, "row token"]) -> int:
     """How many tokens all rows begin with, if to read them once saves much and the model's keys and values allow it."""
-    same = begun_alike(ids) if model.plain and model.processor is None and not switches_by_length(model) else 0
+    same = begun_alike(ids) if model.plain and model.processor is None and not model.switches_by_length else 0
     worth = same and SHARED * same * (len(ids) - 1) >= ids.numel()
     return same if worth and shares_keys(model, ids) else 0
 
@@ -304,7 +304,7 @@ def root_of(model: LanguageModel, encoding: Encoding) -> Hashable:
     """What the states of a prompt depend on besides weights and the tokens up to their position."""
     if encoding.content:
         return encoding.content, tuple(encoding.ids)
-    return len(encoding) if switches_by_length(model) else TEXT
+    return len(encoding) if model.switches_by_length else TEXT
 
 
 def read_inside(
@@ -315,14 +315,14 @@ def read_inside(
     with its equals."""
     which = range(len(encodings)) if which is None else which
     head = {n: n for n in which}
-    texts = [] if switches_by_length(model) else [n for n in which if not encodings[n].content]
+    texts = [] if model.switches_by_length else [n for n in which if not encodings[n].content]
     texts.sort(key=lambda n: encodings[n].ids)  # a prompt stands just before those that begin with it
     for n, after in zip(texts[-2::-1], texts[:0:-1], strict=True):
         if encodings[after].ids[: len(encodings[n])] == encodings[n].ids:
             head[n] = head[after]
     equals: dict[Hashable, int] = {}
     for n in which:
-        if head[n] == n and (encodings[n].content or switches_by_length(model)):
+        if head[n] == n and (encodings[n].content or model.switches_by_length):
             head[n] = equals.setdefault((root_of(model, encodings[n]), tuple(encodings[n].ids)), n)
     inside: dict[int, list[int]] = {h: [] for h in sorted(set(head.values()))}
     for n, h in head.items():
@@ -361,7 +361,7 @@ def run_batches(
     kinds = kinds if kinds is not None else [()] * len(lengths)
     order = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     queue = sorted(range(len(lengths)) if which is None else which, key=lambda n: (order[kinds[n]], lengths[n]))
-    alike, cleared = equal_lengths or switches_by_length(model), False
+    alike, cleared = equal_lengths or model.switches_by_length, False
     share = 1 if model.store.purpose == "self-check" else PADDING  # which has to see what padding does
     total = len(queue)
     while queue:
@@ -395,18 +395,11 @@ def run_batches(
         yield numbers, result
 
 
-def switches_by_length(model: LanguageModel) -> bool:
-    """Rotary scalings that depend on the longest prompt of a batch would let prompts change one another."""
-    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
-    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
-    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
-
-
 def unreached(model: LanguageModel, encodings: Sequence[Encoding], positions: Sequence[Positions]) -> list[int]:
     """How many leading tokens of each prompt stand before all of these positions and before its last token; none where
     they may not be read once for several forwards, as in models with a processor: some remember where the picture of an
     earlier forward stood."""
-    if model.processor is not None or switches_by_length(model):
+    if model.processor is not None or model.switches_by_length:
         return [0] * len(encodings)
     every = [resolve_positions(some, encodings) for some in positions]
     return [min(len(e) - 1, *(p for rows in every for p in rows[n])) for n, e in enumerate(encodings)]

@@ -9,7 +9,7 @@ from oracle import Oracle
 
 from semhub_utils.errors import SemhubError
 from semhub_utils.models import wrap
-from semhub_utils.states import PADDING, hidden_states, stream_states, switches_by_length
+from semhub_utils.states import PADDING, hidden_states, stream_states
 from semhub_utils.steering import Edit, states_under
 
 
@@ -79,7 +79,7 @@ def test_a_prompt_that_begins_another_is_read_in_its_forward(tiny, name, monkeyp
     run = model.run
     monkeypatch.setattr(model, "run", lambda ids, extras: rows.append(len(ids)) or run(ids, extras))
     found = hidden_states(model, prompts, positions=places)
-    assert sum(rows) == (5 if switches_by_length(model) else 2)
+    assert sum(rows) == (5 if model.switches_by_length else 2)
     assert found.item.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
     assert found.position.tolist() == [3, 0, len(long) - 1, 0, 1, 2, 3, len(model.encode(PROMPTS[:1])[0]) - 1]
     torch.testing.assert_close(found.hidden, torch.cat(alone), atol=5e-5 * float(found.hidden.abs().max()), rtol=0)
