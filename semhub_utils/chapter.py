@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from pkgutil import iter_modules
@@ -286,5 +287,5 @@ def begin(
 if os.environ.get(COPIED):  # what every chapter needs is made once for all kernels
     for module in iter_modules(experiments.__path__, f"{experiments.__name__}."):
         program(module.name)
-    bank_texts(f"{PREFIX}hub")
-    bank_texts(f"{PREFIX}hub", ("en",))
+    for model, types in product((f"{PREFIX}hub", ISLANDS), ((), (("en",),))):
+        bank_texts(model, *types)
