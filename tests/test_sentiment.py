@@ -637,7 +637,7 @@ def test_prompts_that_do_not_fit_are_counted(tiny):
     long = "the dog saw the small red house near the river and " * 9
     assert len(model.tokenizer(long)["input_ids"]) > most
     _, claims = steered(model, task_of([*PROMPTS, long]), n_seeds=1, max_new_tokens=2)
-    assert all(claim.dropped["longer than the context"] == 1 for claim in claims.values())
+    assert all(claim.dropped[core.TOO_LONG] == 1 for claim in claims.values())
     _, claims = steered(model, task_of(), n_seeds=1, max_new_tokens=model.max_length - 5)
     lost = {"longer than the context": 5, "fewer than 8 are left": 7}
     assert all(claim.n == 0 and claim.dropped == lost for claim in claims.values())
