@@ -181,7 +181,7 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
     again: it stands on the page already, so all but the first sentence is folded, and other models are not told.
     """
-    lines = _told(claims, about)
+    lines = [(name, line) for name, _, line in _told(claims, about)]
     said = [f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines]
     html = "".join(said)
     if again and len(lines) > 1:
@@ -195,21 +195,23 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
 
 
 def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
-    """HTML in which each `answer` has a line for each other model of which there are claims of the same chapter: what
-    was found on it, or the first that is to be said."""
+    """HTML in which each `answer` has a line for each other model of which there are claims of the same chapter: how
+    much was found on it and, unfolded, what."""
 
     def lines(shown: re.Match) -> str:
         about, more = json.loads(unescape(shown["about"])), ""
         for model, claims in others.items():
-            for name, line in _told(claims, about)[:1]:
-                more += f'<p class="answer-model">On {escape(model)}: <b>{name.lower()}</b> {escape(line)}</p>'
+            if told := _told(claims, about):
+                found = ", ".join(f"{name.lower()} {n}" for name, n, _ in told)
+                each = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, _, line in told)
+                more += f'<details class="answer-model"><summary>On {escape(model)}: {found}</summary>{each}</details>'
         return f"{shown[0].removesuffix('</div>')}{more}</div>"
 
     return ANSWER.sub(lines, page)
 
 
-def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Of a chapter's claims, what was found, what was not, and what could not be tested: the sentences there are."""
+def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Of a chapter's claims, what was found, what was not, and what could not be tested: how many, and in words."""
     found, missed, untested = [], [], []
     families = {name: [] for name in about}
     for claim in claims:
@@ -234,7 +236,7 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
         ("Not found", "that ", missed),
         ("Could not be tested", "whether ", untested),
     ]
-    return [(name, lead + "; ".join(some) + ".") for name, lead, some in told if some]
+    return [(name, len(some), lead + "; ".join(some) + ".") for name, lead, some in told if some]
 
 
 def _names(claims: Sequence[Mapping]) -> str:

@@ -142,16 +142,16 @@ def test_a_family_below_another_is_told_apart():
 
 
 def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
-    """Of what was found there, or else the first that is to be said; the rest of the page stays as it is."""
+    """How much was found there and, unfolded, what; the rest of the page stays as it is."""
     own, about = [judged("similarity/es", NOT)], {"similarity": 'twins "meet"'}
     page = f"<p>before</p>{answer(own, about, 'hub').html}<p>after</p>"
     others = {"<one>": [judged("similarity/es", HOLDS)], "two": [judged("similarity/es", UNTESTABLE)], "three": []}
     shown = with_others(page, others)
-    head, line, tail = shown.partition('<p class="answer-model">On &lt;one&gt;')
-    assert head + "</div><p>after</p>" == page and tail.endswith("</p></div><p>after</p>")
-    said = [re.sub("<[^>]*>", "", part) for part in f"{line}{tail}".removesuffix("</div><p>after</p>").split("</p>")]
-    assert [unescape(one) for one in said if one] == [
-        'On <one>: found that twins "meet".',
-        'On two: could not be tested whether twins "meet".',
+    head, line, tail = shown.partition('<details class="answer-model"><summary>On &lt;one&gt;')
+    assert head + "</div><p>after</p>" == page and tail.endswith("</details></div><p>after</p>")
+    said = f"{line}{tail}".removesuffix("</div><p>after</p>").replace("</summary>", " ").split("</details>")
+    assert [unescape(re.sub("<[^>]*>", "", one)) for one in said if one] == [
+        'On <one>: found 1 Found: that twins "meet".',
+        'On two: could not be tested 1 Could not be tested: whether twins "meet".',
     ]
     assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"
