@@ -202,7 +202,7 @@ def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
         about, more = json.loads(unescape(shown["about"])), ""
         for model, claims in others.items():
             if told := _told(claims, about):
-                found = ", ".join(f"{name.lower()} {n}" for name, n, _ in told)
+                found = ", ".join(f"{n} {name.lower()}" for name, n, _ in told)
                 each = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, _, line in told)
                 more += f'<details class="answer-model"><summary>On {escape(model)}: {found}</summary>{each}</details>'
         return f"{shown[0].removesuffix('</div>')}{more}</div>"

@@ -151,7 +151,7 @@ def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
     assert head + "</div><p>after</p>" == page and tail.endswith("</details></div><p>after</p>")
     said = f"{line}{tail}".removesuffix("</div><p>after</p>").replace("</summary>", " ").split("</details>")
     assert [unescape(re.sub("<[^>]*>", "", one)) for one in said if one] == [
-        'On <one>: found 1 Found: that twins "meet".',
-        'On two: could not be tested 1 Could not be tested: whether twins "meet".',
+        'On <one>: 1 found Found: that twins "meet".',
+        'On two: 1 could not be tested Could not be tested: whether twins "meet".',
     ]
     assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"
