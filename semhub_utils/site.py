@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -355,6 +356,7 @@ def _sphinx(staged: Path, out: Path, doctrees: Path, strict: bool) -> None:
 
     how = {"noconfig": True, "keep_going": True, "quiet": True, "warningiserror": strict, "jobs": os.cpu_count()}
     how["confoverrides"] = {"nitpicky": strict, "latex_individualpages": False}
+    warnings.filterwarnings("ignore", ".*reduce_op", FutureWarning)  # a part of Sphinx looks at every object there is
     with open(staged / MESSAGES, "w", encoding="utf-8") as sys.stderr:
         sys.exit(bool(build_sphinx(staged, out, path_config=staged / "_config.yml", doctreedir=doctrees, **how)))
 
