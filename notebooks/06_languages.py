@@ -89,7 +89,7 @@ listing(
 )
 
 # %% [markdown]
-# Of {glue}`n_sentences` sentences, *pairs* are left; *left out* have a word in common.
+# Of {glue}`n_sentences` sentences each, those with a word in common are left out; the table counts them.
 #
 # ## Similarity: are translations alike?
 #

@@ -217,7 +217,8 @@ class Chapter:
         glue("answer", answer(self.results.claims, about, self.model.model_id))
         shown = answer(self.results.claims, about, self.model.model_id, again=True)
         for name, said in about.items():
-            glue(f"verdict-{name}", answer(self.results.claims, {name: said}, "").text or "This was not asked here.")
+            told = answer(self.results.claims, {name: said}, "").text.replace("\n", " ")
+            glue(f"verdict-{name}", told or "This was not asked here.")
         if self.own:
             return shown
         read = {one for of in self.results.sources.values() for one in of}

@@ -96,7 +96,8 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), x: str = "laye
     peaks = table.loc[table.groupby("series", sort=False)["value"].idxmax()]
     if len(peaks) > NAMED:
         peaks = peaks.sort_values("value", ascending=False, kind="stable").iloc[[0, -1]]
-        said = f"From {_peak(peaks.iloc[0], x)} down to {_peak(peaks.iloc[1], x)}"
+        lead = "Peaks from" if x in peaks else "From"
+        said = f"{lead} {_peak(peaks.iloc[0], x)} down to {_peak(peaks.iloc[1], x)}"
     else:
         first, *rest = (_peak(row, x) for _, row in peaks.iterrows())
         said = ("Highest: " if x in peaks else "") + "; ".join(

@@ -187,7 +187,8 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
     if again and len(lines) > 1:
         html = f"{said[0]}<details><summary>{lines[1][0]}</summary>{''.join(said[1:])}</details>"
     about_model = f'<p class="answer-model">On {escape(model)}</p>'
-    asked = "" if again else f'data-about="{escape(json.dumps(about))}"'
+    asked = 'data-found="" ' * any(name == "Found" for name, _ in lines)
+    asked += "" if again else f'data-about="{escape(json.dumps(about))}"'
     return Html(
         f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>{about_model}{html}</div>',
         "\n".join(f"{name}: {line}" for name, line in lines),

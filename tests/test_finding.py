@@ -191,7 +191,10 @@ def test_captions_follow_the_axis(x, said):
     assert caption_of(table, x=x) == said
     many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef")])
     where = said.partition("3")[2].rstrip(".")
-    assert caption_of(many, x=x) == f"From f 15{where} down to a 0{where.replace('4', '1')}."
+    assert (
+        caption_of(many, x=x)
+        == f"{'Peaks from' if where else 'From'} f 15{where} down to a 0{where.replace('4', '1')}."
+    )
     assert caption_of(table.iloc[:0]) == ""
 
 
