@@ -45,7 +45,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram
-from semhub_utils.experiments import alike, core, layers
+from semhub_utils.experiments import alike, layers
 from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import languages, natural
 from semhub_utils.widgets import LensGrid
@@ -125,7 +125,6 @@ heard.curves(
 
 # %% tags=["hide-input"]
 pairs = natural.pairs(chapter.n_items, tokenizer=model.tokenizer, **given)
-pairs = {name: core.readable(model, some, lambda pair: (pair.a, pair.b)) for name, some in pairs.items()}
 similarity = chapter.run(alike.Alike(), pairs)
 
 # %% tags=["hide-input"]
@@ -147,6 +146,9 @@ similarity.curves(
     reading=(alike.CORRECTED, alike.RELEASED),
     control="",
 )
+
+# %% [markdown]
+# *Middle* is the second third of the layers, *before* the first sixth, *after* the last layer.
 
 # %% tags=["hide-input"]
 similarity.claims(
