@@ -26,6 +26,7 @@ def started(out, *more, limit=None):
 
     def before():
         os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's jobs in the background are told to ignore it
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
