@@ -287,7 +287,7 @@ def test_esc50_and_vggsound_tables(tmp_path):
     assert (clip.label, clip.cluster) == ("clock tick", "5")
     assert found.dropped == {"no file": 1, "row of another length": 1}
     table.write_text("name\nx\n")
-    with pytest.raises(SemhubError, match=r"has no column 'category' \(it has name\)"):
+    with pytest.raises(SemhubError, match=r"has no column 'category' \(it has 'name'\)"):
         read_clips(9, data_dir=tmp_path)
 
     table = tmp_path / "vggsound/vggsound.csv"

@@ -114,7 +114,7 @@ def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True
     rows = [(number, row) for number, row in _records(read_text(path).split("\n")) if row != []]
     names = [name.strip() for name in (rows[0][1] or () if rows else ()) if head] if head else [*columns]
     missing = min(set(columns) - set(names), default="")
-    need(not missing, f"{path} has no column {missing!r} (it has {', '.join(names)}); one with it would do.")
+    need(not missing, f"{path} has no column {missing!r} (it has {', '.join(map(repr, names))}); one with it would do.")
     for number, row in rows[head:]:
         if row is not None and len(row) == len(names):
             yield f"{path.name}:{number}", dict(zip(names, row, strict=True))

@@ -230,6 +230,7 @@ def table(rows) -> bytes:
     changed(b"filename,category,src_file\na.wav,dog,1\n") | st.lists(st.lists(CELL, max_size=4), max_size=4).map(table),
     changed(wave()),
 )
+@hypothesis.example(b'"\x00\r\x00"', wave())
 def test_esc(meta, sound):
     files = {"esc50/meta/esc50.csv": meta, "esc50/audio/a.wav": sound}
     for clip in read_or_refused(lambda folder: audio.read_clips(9, seed=0, data_dir=folder), files) or ():
