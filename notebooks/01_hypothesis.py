@@ -45,7 +45,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram
-from semhub_utils.experiments import alike, layers
+from semhub_utils.experiments import alike, core, layers
 from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import languages, natural
 from semhub_utils.widgets import LensGrid
@@ -66,7 +66,7 @@ diagram("hub")
 
 # %% tags=["hide-input"]
 lines, english = natural.shown(chapter.data)
-readings = lens_grid(model, {name: text for name, text in lines.items() if chapter.taken([text])}, english)
+readings = lens_grid(model, {name: text for name, text in lines.items() if core.readable(model, [text], str)}, english)
 words = natural.words(chapter.data)
 chapter.keep(LensGrid.from_readings(readings, words))
 

@@ -47,7 +47,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue
-from semhub_utils.experiments import alike, interventions, patching, words
+from semhub_utils.experiments import alike, core, interventions, patching, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
 
@@ -66,7 +66,7 @@ diagram("lens")
 
 # %% tags=["hide-input"]
 limit = max_result or (MAX_RESULT + 1 if chapter.own else 100)
-items = chapter.taken(arithmetic.items(n_items, seed=seed, max_result=limit))
+items = core.readable(model, arithmetic.items(n_items, seed=seed, max_result=limit), lambda c: (c.digits, c.words))
 pairs = arithmetic.similarity_pairs(items)
 forms = arithmetic.forms(items, seed=seed, max_result=limit, taught=chapter.own)
 asked = forms[0].asked

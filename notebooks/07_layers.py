@@ -46,7 +46,7 @@ results_dir = "results"
 
 # %% tags=["hide-cell"]
 from semhub_utils.chapter import begin, diagram, glue, listing
-from semhub_utils.experiments import layers
+from semhub_utils.experiments import core, layers
 from semhub_utils.spokes import languages
 
 chapter = begin("layers", globals(), "n_counted", n_items=(40, 84))
@@ -62,7 +62,7 @@ diagram("lens")
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 texts = languages.split_texts(chapter.n_items, n_counted, seed=seed, data_dir=chapter.data)
-texts = texts.but(some.only(chapter.taken(some.read)) for some in texts)
+texts = texts.but(some.only(core.readable(chapter.model, some.read, str)) for some in texts)
 print(texts.left_out or "Nothing was left out.")
 first = [(some.name, next(iter(some.read), ""), *some.twins[:1]) for some in texts]
 listing(first, ["type", "line", "same in English"])

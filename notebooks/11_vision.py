@@ -65,9 +65,9 @@ diagram("hub")
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 plain = vision.plain_colours(n_items, seed=seed)
-pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone)
+pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone).some("pictures")
 parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
-parted = core.readable(model, parted, vision.alone)
+parted = core.readable(model, parted, vision.alone).some("pictures")
 notes = vision.nouns_found_by(data_dir), pictures.left_out, parted.left_out
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]

@@ -67,7 +67,7 @@ diagram("similarity")
 
 # %% tags=["hide-input"]
 if data_dir:
-    clips = core.readable(model, audio.read_clips(n_items, seed=seed, data_dir=data_dir), audio.heard)
+    clips = core.readable(model, audio.read_clips(n_items, seed=seed, data_dir=data_dir), audio.heard).some("clips")
 else:
     clips = audio.clips(n_items, seed=seed)
 glue("n_clips", len(clips))
@@ -248,7 +248,7 @@ plain = not chapter.own if plain_questions is None else plain_questions
 languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
 if data_dir:
     animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
-    known = animals = core.readable(model, animals, audio.heard) if animals else animals
+    known = animals = core.readable(model, animals, audio.heard).some("clips") if animals else animals
 else:
     animals = audio.animal_clips(n_items, seed=seed, held_out=None)
     every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))

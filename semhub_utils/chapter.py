@@ -152,10 +152,6 @@ class Chapter:
     def seed(self) -> int:
         return self.results.parameters["seed"]
 
-    def taken(self, items: Sequence) -> Sequence:
-        """The items whose texts the model can read; of Items the others are counted."""
-        return core.readable(self.model, items, core.texts_of)
-
     def knows(
         self,
         ask: Callable,

@@ -1,9 +1,5 @@
-"""Verdicts of chapter 3's similarity and lens in half precision against float32's, on models that people use.
-
-    python tests/dtypes.py MODEL...
-
-Prints a line per claim and dtype, and ends with 1 where they differ.
-"""
+"""Verdicts of chapter 3's similarity and lens in half precision against float32's, on models that people use: a line
+per claim and dtype, and 1 at the end where they differ. Run it as `python tests/dtypes.py MODEL...`."""
 
 import sys
 from pathlib import Path

@@ -16,6 +16,7 @@ from shared_data import shared
 from torch.nn.functional import cosine_similarity
 
 from semhub_utils import figures
+from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import alike, core, regions, words
 from semhub_utils.experiments.regions import RightWords
 from semhub_utils.finding import show
@@ -378,6 +379,8 @@ def test_pictures_that_the_processor_refuses_are_counted(media):
     long = replace(fair, id="coco:7", image=Image.new("RGB", (10_000, 20)))
     assert (kept := core.readable(media("qwen2.5-vl"), Items([long, fair]), vision.alone)) == [fair]
     assert kept.dropped == {"not taken by the model": 1} and "coco:7 cannot be read" in kept.left_out
+    with pytest.raises(SemhubError, match="no pictures that can be used.*coco:7"):
+        core.readable(media("qwen2.5-vl"), Items([long]), vision.alone).some("pictures")
 
 
 # ---- photographs ----

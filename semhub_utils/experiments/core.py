@@ -40,7 +40,6 @@ TOO_LONG = "longer than the model's context"
 NOT_TAKEN = "not taken by the model"
 SHARED = "texts of the bank, which are read themselves"
 TEXTS = ("prompt", "hub_prompt", "text", "a", "b", "sentence", "form", "run", "source", "other", "toward", "away")
-TEXTS += ("digits", "words")  # of a calculation
 LEAST = 4  # items that are asked where some were left out, and that each seed of random weights reads
 TWINS = 5  # how many seeds of random weights stand beside a model
 
