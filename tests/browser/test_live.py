@@ -54,6 +54,11 @@ def there(browser):
         visit.context.close()
 
 
+def choice(page, name):
+    """What a reader presses to choose: the label, wherever the page has put it by then."""
+    return page.locator("label").filter(has=page.get_by_role("radio", name=name, exact=True))
+
+
 def loaded(page) -> set[str]:
     names = page.eval_on_selector_all(
         "script[src*='/live/']", "all => all.map(s => s.src.split('/').pop().split('.')[0])"
@@ -167,18 +172,18 @@ def test_every_control_changes_what_is_shown(there):
     page = there().page
     shown = {}
     for model in MODELS[1:]:
-        reads(page, lambda m=model: page.get_by_role("radio", name=m, exact=True).check(force=True))
+        reads(page, lambda m=model: choice(page, m).click())
         shown[model] = tuple(column(page))
         assert model in page.inner_text(".live-about") and model in page.inner_text(".live-finding")
     assert len(set(shown.values())) == len(shown)
-    reads(page, lambda: page.get_by_role("radio", name="hub", exact=True).check(force=True))
+    reads(page, lambda: choice(page, "hub").click())
     question = page.get_by_label("or take one")
     for number, one in enumerate(live.questions()):
         if number:
             reads(page, lambda k=number: question.select_option(str(k)))
         for kind in page.locator(".live-types input").evaluate_all("all => all.map(r => r.value)"):
             if not page.locator(f".live-types input[value={kind}]").is_checked():
-                reads(page, lambda k=kind: page.locator(f".live-types input[value={k}]").check(force=True))
+                reads(page, lambda k=kind: page.locator(f".live-types label:has(input[value={k}])").click())
             page.wait_for_function(
                 "line => document.querySelector('.live-line input').value === line", arg=one["lines"][kind]
             )
@@ -222,9 +227,9 @@ def test_change_its_mind(there):
     part, said = page.locator(".live-edit"), lambda: page.inner_text(".live-edit .live-finding")
     first = column(page, ".live-edit .live-scroll")[0]
     assert "It turns" in said() and "Spanish" in said() and first != column(page, ".live-edit .live-scroll", -2)[0]
-    reads(page, lambda: page.get_by_role("radio", name="islands", exact=True).check(force=True))
+    reads(page, lambda: choice(page, "islands").click())
     assert "Nothing turns" in said()
-    reads(page, lambda: page.get_by_role("radio", name="hub", exact=True).check(force=True))
+    reads(page, lambda: choice(page, "hub").click())
     assert column(page, ".live-edit .live-scroll")[0] == first
     for label, key in (
         ("At layer", "Home"),
@@ -246,9 +251,9 @@ def test_change_its_mind(there):
             part.get_by_label("Towards").fill("the milk has the color") or part.get_by_label("Towards").press("Tab")
         ),
     )
-    reads(page, lambda: page.get_by_label("put in the state of an English line").check(force=True))
+    reads(page, lambda: choice(page, "put in the state of an English line").click())
     assert not part.get_by_label("Away from").is_visible() and not part.get_by_label("How much of it").is_visible()
-    reads(page, lambda: page.get_by_label("add a difference of two English lines").check(force=True))
+    reads(page, lambda: choice(page, "add a difference of two English lines").click())
 
 
 def test_the_address_holds_what_is_shown(there):
@@ -256,9 +261,9 @@ def test_the_address_holds_what_is_shown(there):
     page = visit.page
     page.locator(".live-line input").fill("el perro sabe")
     page.wait_for_function("document.querySelectorAll('.live-left thead th').length === 3", timeout=20_000)
-    page.get_by_role("radio", name="balanced", exact=True).check(force=True)
+    choice(page, "balanced").click()
     page.get_by_label("At layer", exact=True).press("End")
-    page.get_by_label("put in the state of an English line").check(force=True)
+    choice(page, "put in the state of an English line").click()
     page.locator(".live-left td[data-layer='2'][data-column='1']").click()
     page.wait_for_function("location.hash.includes('at=2') && location.hash.includes('do=put')")
     page.wait_for_function("!document.querySelector('.live-edit').textContent.includes('Reading')", timeout=20_000)
@@ -269,7 +274,7 @@ def test_the_address_holds_what_is_shown(there):
     bad = there(PAGE + "#model=none&layer=99&at=77&in=x&times=1e9&text=").page
     bad.wait_for_function("document.querySelector('.live-status').textContent.includes('Type a line')", timeout=20_000)
     hero = there(HERO).page
-    reads(hero, lambda: hero.get_by_role("radio", name="islands", exact=True).check(force=True))
+    reads(hero, lambda: choice(hero, "islands").click())
     assert hero.get_attribute(".live-more", "href").endswith("live.html#model=islands")
 
 
