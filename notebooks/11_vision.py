@@ -49,6 +49,7 @@ from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
+from semhub_utils.steering import first_words
 
 chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
@@ -73,10 +74,31 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 [(picture.caption, picture.words) for picture in pictures[:4]]
 
 # %% [markdown]
-# {glue}`left_out` Does the model see at all? Show it one shape and ask for colour and shape.
+# {glue}`left_out` Look at some. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first word, of all words or of
+# colours and things alone.
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
+shown = [*vision.names([picture for picture in parted if len(picture.areas) == 1]).values()][:4] or parted[:3]
+asked = [vision.ask_items(shown, kind, "english", manner=manner) for kind in ("colour", "shape")]
+says = [first_words(model, [item.prompt for item in some]) for some in asked]
+told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(vision.names(shown), *says, strict=False)]
+every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
+
+# %% tags=["hide-input"]
+laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
+laid.overlay(
+    "Which word does each layer see where?",
+    {name: picture.image for name, picture in vision.names(shown).items()},
+    alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
+    layer=model.n_layers // 2,
+    caption=f"Asked for colour and shape, the model says {', '.join(told)}." if told else "",
+)
+
+# %% [markdown]
+# Does the model see at all? Show it one shape and ask for colour and shape.
+
+# %% tags=["hide-input"]
 shapes = vision.scenes(n_items, seed=seed, held_out=None, kinds=("one",))
 english = {kind: vision.ask_items(shapes, kind, "english", manner=manner) for kind in ("colour", "shape")}
 sees = chapter.knows(words.task_table, english, "name the {name} of a shape in English")
@@ -91,7 +113,79 @@ for kind, rows in sees.table.groupby("data_type"):
 # %% [markdown]
 # It names the colour of {glue}`knows_colour` of the shapes and the shape of {glue}`knows_shape`; on the {glue}`n_unseen` pictures with a pair
 # of colour and shape never seen in training, {glue}`unseen_colour` and {glue}`unseen_shape`.
+
+# %% [markdown]
+# ## Ask in another language
 #
+# The sharpest test needs no lens. If what a model sees arrives where English words do, and other languages leave
+# from there, it answers in them too. In training, the book's model was asked in them for {glue}`abroad` alone: these colours are not
+# asked there.
+#
+# The trap is the commonest answer. So the score is the share of right answers minus what that would get.
+#
+# :::{predict} Asked in Spanish for a colour it was only ever asked for in English, what does the model say?
+# - The Spanish word
+# - The English word
+# - Something else
+# +++
+# {glue}`verdict-answers` The figure below has the English word too.
+# :::
+
+# %% tags=["hide-input"]
+asked = {
+    language + name: vision.ask_items(shapes, kind, language, manner=manner)
+    for kind, name in {"colour": "", "shape": ", shape"}.items()
+    for language in vision.LANGUAGES
+    if language != "code" or manner == "world"
+}
+answers = chapter.run(words.Answers(), asked, over="moves_with")
+most = answers.rows("answers-commonest").set_index("series").value
+glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
+glue("most_colour", most.get("english", float("nan")), ".0%")
+glue("most_shape", most.get("english, shape", float("nan")), ".0%")
+
+# %% tags=["hide-input"]
+answers.bars(
+    {"answers": "the right word", "answers-english": "the English word for it"},
+    "In which languages does it answer?",
+    alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
+    y="share of answers",
+    called={name: f"{name}, colour" for name in asked if "shape" not in name},
+)
+
+# %% [markdown]
+# *The English word for it* is right in the wrong language. The commonest colour alone would be right on {glue}`most_colour`, the
+# commonest shape on {glue}`most_shape`.
+
+# %% tags=["hide-input"]
+answers.claims(
+    "answers/english",
+    "Asked in English for the colour of a shape, the model is right more often than the commonest answer.",
+)
+
+# %% tags=["hide-input"]
+answers.claims(
+    "answers",
+    "Asked in {Name} for the colour, the model is right more often than the commonest answer.",
+    needs=sees["colour"],
+    of=("spanish", "chinese", "german"),
+)
+
+# %% [markdown]
+# Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
+# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
+
+# %% tags=["hide-input"]
+chapter.find("abroad", raising.abroad).bars(
+    "abroad",
+    "Does it answer without anything shared?",
+    alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
+    y="share of answers",
+    by="language",
+    called={"training": "behind"},
+)
+
+# %% [markdown]
 # ## Similarity: is a picture like its caption?
 #
 # How often is its own caption the nearest, above chance? Two traps. Captions of two things are longer: only captions of as many things
@@ -271,95 +365,6 @@ segments.claims(
 )
 
 # %% [markdown]
-# ## Look at it
-#
-# Choose picture and layer: the lens's first word on each patch, of all words or of colours and things alone.
-
-# %% tags=["hide-input"]
-shown = parted[:3]
-every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
-laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
-laid.overlay(
-    "Which word does each layer see where?",
-    {name: picture.image for name, picture in vision.names(shown).items()},
-    alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
-    layer=model.n_layers // 2,
-)
-
-# %% [markdown]
-# ## Ask in another language
-#
-# The sharpest test needs no lens: ask in another language. If what a model sees arrives where English words do, and other languages leave
-# from there, it answers in them too. In training, the book's model was asked in them for {glue}`abroad` alone: these colours are not
-# asked there.
-#
-# The trap is the commonest answer. So the score is the share of right answers minus what that would get.
-#
-# :::{predict} Asked in Spanish for a colour it was only ever asked for in English, what does the model say?
-# - The Spanish word
-# - The English word
-# - Something else
-# +++
-# {glue}`verdict-answers` The figure below has the English word too.
-# :::
-
-# %% tags=["hide-input"]
-asked = {
-    language + name: vision.ask_items(shapes, kind, language, manner=manner)
-    for kind, name in {"colour": "", "shape": ", shape"}.items()
-    for language in vision.LANGUAGES
-    if language != "code" or manner == "world"
-}
-answers = chapter.run(words.Answers(), asked, over="moves_with")
-most = answers.rows("answers-commonest").set_index("series").value
-glue("abroad", f"{', '.join(ABROAD[:-1])} and {ABROAD[-1]}")
-glue("most_colour", most.get("english", float("nan")), ".0%")
-glue("most_shape", most.get("english, shape", float("nan")), ".0%")
-
-# %% tags=["hide-input"]
-answers.bars(
-    {"answers": "the right word", "answers-english": "the English word for it"},
-    "In which languages does it answer?",
-    alt="Share of answers that are right, or right in English, by language and by what is asked, with intervals.",
-    y="share of answers",
-    called={name: f"{name}, colour" for name in asked if "shape" not in name},
-)
-
-# %% [markdown]
-# *The English word for it* is right in the wrong language. The commonest colour alone would be right on {glue}`most_colour`, the
-# commonest shape on {glue}`most_shape`.
-
-# %% tags=["hide-input"]
-answers.claims(
-    "answers/english",
-    "Asked in English for the colour of a shape, the model is right more often than the commonest answer.",
-)
-
-# %% tags=["hide-input"]
-answers.claims(
-    "answers",
-    "Asked in {Name} for the colour, the model is right more often than the commonest answer.",
-    needs=sees["colour"],
-    of=("spanish", "chinese", "german"),
-)
-
-# %% [markdown]
-# Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
-# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
-
-# %% tags=["hide-input"]
-chapter.find("abroad", raising.abroad).bars(
-    "abroad",
-    "Does it answer without anything shared?",
-    alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
-    y="share of answers",
-    by="language",
-    called={"training": "behind"},
-)
-
-# %% [markdown]
-# Where it fails, did the picture never arrive where words are, or is the way out not taken? So write into the picture.
-#
 # ## Interchange patch: does a word take the place of a colour?
 #
 # Write the last state of *the circle has the color blue* into every patch of a red circle ({term}`interchange patch`). If words and patches keep colours
@@ -460,11 +465,11 @@ recoloured.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
+        "answers": "asked in another language, the model names what it sees",
         "similarity": "in the middle layers a picture is nearest to its own caption",
         "colours": "a plain picture reads as its colour",
         "nouns": "a picture reads as the things its caption names",
         "segments": "a thing is read at its own patches",
-        "answers": "asked in another language, the model names what it sees",
         "patch": "the state of a colour word pushes the answer to that colour",
         "recolour": "a patch of another colour changes the colours that are named",
     }

@@ -50,6 +50,7 @@ from semhub_utils.chapter import begin, diagram, glue
 from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
+from semhub_utils.steering import first_words
 from semhub_utils.widgets import ClipPlayer
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound", n_items=(96, 96))
@@ -75,11 +76,16 @@ glue("n_labels", len({clip.label for clip in clips}))
 print(f"{len(clips)} clips. {clips.left_out}")
 
 # %% [markdown]
-# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some: below are the spectrogram and, at the layer that you choose, the word
-# which the {term}`lens <logit lens>` finds likeliest at every moment.
+# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some: below each moment of the spectrogram stands the word that the
+# {term}`lens <logit lens>` finds likeliest there, at the layer that you choose.
 
 # %% tags=["hide-input"]
-player = ClipPlayer.from_clips(regions.sound_lens(model, audio.short_clips(clips, 4)))
+plain = not chapter.own if plain_questions is None else plain_questions
+manner = "plain" if plain else "world"
+played = audio.short_clips(clips, 8)
+says = first_words(model, [audio.name_question(clip, manner) for clip in played])
+read = regions.sound_lens(model, played)
+player = ClipPlayer.from_clips([clip | {"said": said} for clip, said in zip(read, says, strict=True)])
 player
 
 # %% tags=["hide-input"]
@@ -87,7 +93,64 @@ Html(data_table(player.summary()), "The commonest first word by clip, reading an
 
 # %% [markdown]
 # If the decoder held words there, some layer would name the animal. A lens always names *some* word: so you count.
+
+# %% [markdown]
+# ## A question never taught: what kind of animal is it?
 #
+# To the book's model, that a dog is a *mammal* stood only in texts, and no other language was ever beside a sound. So ask for the kind of every animal, in
+# each language and in code. The trap is the commonest answer: who always says *mammal* is right on every mammal. So you count how far
+# above that it is, over animals.
+#
+# :::{predict} Will it answer in Spanish, Chinese and German?
+# - Yes, as in English
+# - No: it heard sounds beside English alone
+# - In some
+# +++
+# {glue}`verdict-answers`
+# :::
+
+# %% tags=["hide-input"]
+languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
+if data_dir:
+    animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
+    known = animals = core.readable(model, animals, audio.heard).some("clips") if animals else animals
+else:
+    animals = audio.animal_clips(n_items, seed=seed, held_out=None)
+    every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
+    known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
+print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}")
+
+# %% tags=["hide-input"]
+asked = {name: audio.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
+answers = chapter.run(words.Answers(among=True), asked, over="moves_with")
+task, commonest = answers.rows("task-answers english").value, answers.of("answers-commonest", series="english")
+share = commonest.table.value.fillna(0).max()
+precondition = answers.knows("task-answers english", "say in English what kind of animal it hears", chance=share)
+glue("task", task.mean() if len(task) else 0.0, ".0%")
+
+# %% tags=["hide-input"]
+always = commonest.changed(lambda table: table.assign(series="commonest answer", reading=""))
+(answers.of("answers") + always).bars(
+    ("answers", "answers-commonest"),
+    "How often is the kind of animal right?",
+    alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
+    y="share of questions",
+    types={"commonest answer": "control"},
+)
+
+# %% [markdown]
+# In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
+# *among all words* asks for the first of the vocabulary.
+
+# %% tags=["hide-input"]
+answers.claims(
+    "answers",
+    "Asked in {Name}, the model says what kind of animal it hears more often than the commonest answer would.",
+    needs=precondition,
+    of=languages[1:],
+)
+
+# %% [markdown]
 # ## Similarity: is a clip like its label?
 #
 # How often is the own label the nearest to a clip's last state, above chance, of the labels of its group (animals with animals)? Clips of
@@ -227,63 +290,7 @@ labelled.claims(
 
 # %% [markdown]
 # A sound may lie where middle layers have its words and not the *output*; the lens would miss it ({cite:t}`krojer2026latentlens`, of
-# pictures). What follows would not.
-#
-# ## A question never taught: what kind of animal is it?
-#
-# To the book's model, that a dog is a *mammal* stood only in texts, and no other language was ever beside a sound. So ask for the kind of every animal, in
-# each language and in code. The trap is the commonest answer: who always says *mammal* is right on every mammal. So you count how far
-# above that it is, over animals.
-#
-# :::{predict} Will it answer in Spanish, Chinese and German?
-# - Yes, as in English
-# - No: it heard sounds beside English alone
-# - In some
-# +++
-# {glue}`verdict-answers`
-# :::
-
-# %% tags=["hide-input"]
-plain = not chapter.own if plain_questions is None else plain_questions
-languages = [*(audio.YES_NO if plain else vision.LANGUAGES)]
-if data_dir:
-    animals = audio.read_clips(n_items, seed=seed, data_dir=data_dir, animals=True)
-    known = animals = core.readable(model, animals, audio.heard).some("clips") if animals else animals
-else:
-    animals = audio.animal_clips(n_items, seed=seed, held_out=None)
-    every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
-    known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
-print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}")
-
-# %% tags=["hide-input"]
-asked = {name: audio.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
-answers = chapter.run(words.Answers(among=True), asked, over="moves_with")
-task, commonest = answers.rows("task-answers english").value, answers.of("answers-commonest", series="english")
-share = commonest.table.value.fillna(0).max()
-precondition = answers.knows("task-answers english", "say in English what kind of animal it hears", chance=share)
-glue("task", task.mean() if len(task) else 0.0, ".0%")
-
-# %% tags=["hide-input"]
-always = commonest.changed(lambda table: table.assign(series="commonest answer", reading=""))
-(answers.of("answers") + always).bars(
-    ("answers", "answers-commonest"),
-    "How often is the kind of animal right?",
-    alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
-    y="share of questions",
-    types={"commonest answer": "control"},
-)
-
-# %% [markdown]
-# In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
-# *among all words* asks for the first of the vocabulary.
-
-# %% tags=["hide-input"]
-answers.claims(
-    "answers",
-    "Asked in {Name}, the model says what kind of animal it hears more often than the commonest answer would.",
-    needs=precondition,
-    of=languages[1:],
-)
+# pictures). A push would not.
 
 # %% [markdown]
 # ## Intervention: does the answer follow an English word?
@@ -407,7 +414,6 @@ states.claims(
 # :::
 
 # %% tags=["hide-input"]
-manner = "plain" if plain else "world"
 swapped = {
     name: audio.sound_patches(animals[:40], name, kind="kind", manner=manner, seed=seed)
     for name in ("english", "spanish")
@@ -445,9 +451,9 @@ patches.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
+        "answers": "asked in another language, the model says what it hears",
         "clip-label": "in the middle layers a sound is nearest to its own label",
         "label-words": "the label's words are read at the sound",
-        "answers": "asked in another language, the model says what it hears",
         "push-states": "the state of a word turns the answer",
         "push-unembedding": "a word's row of the unembedding turns the answer",
         "patch-answer": "the state of a word written over the sound is answered",

@@ -220,14 +220,14 @@ class Finding:
         chart = figures.trajectories(drawn, words, title=title, alt=alt)
         return show(chart, paths[["series", "word", "token", "layer", "x", "y"]])
 
-    def overlay(self, title: str, images: Mapping[str, Any], *, alt: str, layer: int) -> Html:
+    def overlay(self, title: str, images: Mapping[str, Any], *, alt: str, layer: int, caption: str = "") -> Html:
         """Words on pictures (`figures.overlay`), and beside them the share of true ones and the most frequent."""
         if not len(self.table):
             return note("This model lays its patches on no grid.")
         told = self.rows(among="all words").groupby(["picture", "reading", "layer"], sort=False)
         told = told.agg(share_true=("right", "mean"), most_frequent=("word", lambda words: words.mode()[0]))
         chart = figures.overlay(self.table, images, layer=layer, title=title, alt=alt)
-        return show(chart, told.reset_index())
+        return show(chart, told.reset_index(), caption)
 
     def claims(
         self,

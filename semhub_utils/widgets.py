@@ -171,8 +171,8 @@ class ClipPlayer(LensGrid):
     """Clips with a slider over layers. Make one with `ClipPlayer.from_clips`.
 
     Traits as in `LensGrid`: `sentence` is the clip and `cell` the layer and moment chosen; every entry of
-    `meta["sentences"]` also holds `audio` (WAV) and `picture` (PNG) in base 64, `duration` and `step` (seconds), and
-    `whole`, how long the clip is that it shows the first LONGEST seconds of.
+    `meta["sentences"]` also holds `audio` (WAV) and `picture` (PNG) in base 64, `duration` and `step` (seconds),
+    `whole`, how long the clip is that it shows the first LONGEST seconds of, and `said`, what the model says it is.
     """
 
     _esm = script("clip_player.js")
@@ -181,7 +181,8 @@ class ClipPlayer(LensGrid):
     @classmethod
     def from_clips(cls, clips: Sequence[Mapping]) -> "ClipPlayer":
         """Each clip is a mapping: name, samples [sample] in -1 to 1, rate, seconds (from one frame to the next),
-        layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames."""
+        layers, and readings and vocab as `LensGrid.from_readings` takes them, tokens being frames; perhaps said, the
+        model's own answer when asked what it hears."""
         need(clips, "The player was given no clip; give at least one.")
         shown = [_beginning(clip) for clip in clips]
         title = "Which words does each layer hold while the sound goes on?"
@@ -192,7 +193,7 @@ class ClipPlayer(LensGrid):
             files = {"audio": wav(samples, rate), "picture": picture.getvalue()}
             entry |= {name: base64.b64encode(file).decode() for name, file in files.items()}
             entry |= {"duration": len(samples) / rate, "step": float(clip["seconds"])}
-            entry["whole"] = len(whole["samples"]) / rate
+            entry |= {"whole": len(whole["samples"]) / rate, "said": whole.get("said", "")}
         return cls(**traits, cell=[len(clips[0]["layers"]) // 2, 0])
 
     def summary(self) -> pd.DataFrame:

@@ -514,6 +514,8 @@ def test_items_of_the_world_and_plain_ones():
     assert [item.targets["own"] for item in plain_items] == [("Ja",), ("Nein",)] * 4
     few = audio.short_clips(audio.clips(56), 4)
     assert len({c.label for c in few}) == 4 and audio.short_clips(few, 9) == few
+    assert audio.name_question(few[0], "world").text == f"{audio.SLOT} english:"
+    assert few[0].label not in audio.name_question(few[0], "plain").text
 
 
 def test_recordings_of_esc10(model):

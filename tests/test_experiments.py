@@ -1,6 +1,7 @@
 """The experiments against plain transformers one prompt at a time, and on models whose truth was put in by hand."""
 
 import itertools
+import re
 from collections import defaultdict
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from semhub_utils.experiments import alike, core, regions, traps, words
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
+from semhub_utils.steering import first_words
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
@@ -357,6 +359,17 @@ def test_punctuation_trap_values(both):
 )  # fmt: skip
 def test_what_counts_as_said(continuation, expected, yes):
     assert says(continuation, expected) == yes
+
+
+def test_first_words_against_generation_one_by_one(tiny):
+    model, texts = tiny("llama"), ["the dog saw the", "three plus", "el perro"]
+    oracle, stop = Oracle("llama", model.module, model.tokenizer), model.module.generation_config.eos_token_id
+    nothing, wanted = torch.zeros(model.hidden_size), []
+    for text in texts:
+        ids = oracle.continuation(text, 1, nothing, -1, 1.0, 3)
+        said = model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids, skip_special_tokens=True)
+        wanted.append(re.sub(r"^[.,:;!?\"']+|[.,:;!?\"']+$", "", said.split()[0]) if said.split() else "")
+    assert first_words(model, texts, most=3) == wanted and any(wanted)
 
 
 def test_steering_counts_against_generation_one_by_one(tiny):

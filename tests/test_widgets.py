@@ -349,6 +349,7 @@ def clips():
             "name": name,
             "samples": tone(16000, pitch, 0.6),
             "readings": {"normed": clip_reading(k), "raw": clip_reading(k + 9)},
+            "said": "a <b> dog" * (not k),
         }
         for k, (name, pitch) in enumerate((("dog <i>", 500), ("cat", 2000)))
     ]
@@ -441,6 +442,20 @@ def test_every_setting_shows_its_own_words(player_page, clips):
     assert player_page.locator("td[aria-current]").count() == 1
     assert player_page.locator("audio").evaluate("a => a.currentTime") == pytest.approx(0.2, abs=0.01)
     assert player_page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_each_word_stands_below_its_stretch_of_time_beside_label_and_answer(player_page, clips):
+    where = "([a, b]) => [a, b].map((x) => x.getBoundingClientRect()).map((r) => [r.left, r.right])"
+    for frame, cell in enumerate(player_page.locator(".clip-strip td").all()):
+        (left, right), (first, last) = player_page.evaluate(
+            where, [cell.element_handle(), player_page.query_selector(".clip-picture img")]
+        )
+        share = (last - first) / (0.6 / clips[0]["seconds"])  # pixels of a frame
+        assert (left, right) == pytest.approx((first + frame * share, first + (frame + 1) * share), abs=1.5)
+    told = player_page.locator(".clip-told")
+    assert told.inner_text() == "Its label: dog <i>. Asked what it hears, the model says: a <b> dog."
+    player_page.get_by_label("Clip", exact=True).select_option("cat")
+    assert not told.is_visible()  # nobody asked
 
 
 def test_a_clip_that_was_cut_says_so(open_page, clips, monkeypatch):

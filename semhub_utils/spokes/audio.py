@@ -273,6 +273,11 @@ def kind_items(
             yield KindItem.of(clip, prompt, answers, right, *beside)
 
 
+def name_question(clip: Clip, manner: str) -> Input:
+    """The question, in English, what a clip is a sound of."""
+    return heard(clip, vision.in_manner(Ask("name", "", (clip.label,)), "english", manner, what=SLOT))
+
+
 @collected
 def sound_patches(
     clips: Sequence[Clip], language: str, *, kind: str = "name", manner: str = "world", seed: int = 0

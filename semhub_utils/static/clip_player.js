@@ -42,16 +42,17 @@ function render({ model, el }) {
   const lenses = node("fieldset", {}, node("legend", {}, "Lens"));
   const audio = node("audio", { controls: "", preload: "auto" });
   const picture = node("img", { class: "dark-light" }); // which tells the theme to leave it as it is in the dark
+  const told = node("p", { class: "clip-told", "aria-live": "polite" });
   const note = node("p", {});
   const cursor = node("div", { class: "clip-cursor", "aria-hidden": "true" });
-  const strip = node("div", { class: "clip-strip", tabindex: "0", role: "region", "aria-label": "The likeliest word at every moment" });
+  const words = node("table", {});
+  const line = node("div", { class: "clip-line" }, node("div", { class: "clip-picture" }, picture, cursor), words);
+  const strip = node("div", { class: "clip-strip", tabindex: "0", role: "region", "aria-label": "The spectrogram, and below each moment its likeliest word" }, line);
   const panel = node("div", { class: "lens-panel", role: "region", "aria-live": "polite", "aria-label": "Chosen moment" });
   root.append(
     node("p", { class: "lens-title" }, meta.title),
     node("div", { class: "lens-controls" }, node("div", {}, node("label", { for: select.id }, "Clip"), " ", select), lenses, layerBox),
-    audio, note,
-    node("div", { class: "clip-picture" }, picture, cursor),
-    timeBox, strip, panel);
+    audio, told, note, strip, timeBox, panel);
   el.append(root);
   select.addEventListener("change", () => save({ sentence: Number(select.value), cell: [place()[0], 0] }));
   layers.addEventListener("input", () => save({ cell: [Number(layers.value), place()[1]] }));
@@ -91,7 +92,9 @@ function render({ model, el }) {
     audio.src = address("audio/wav", clip().audio);
     picture.src = address("image/png", clip().picture);
     picture.alt = `Spectrogram of the sound ${clip().name}: time to the right, frequency upward, bright is loud.`;
-    const { duration, whole } = clip();
+    const { duration, whole, said } = clip();
+    told.hidden = !said;
+    told.replaceChildren("Its label: ", node("b", {}, clip().name), ". Asked what it hears, the model says: ", node("b", { dir: "auto" }, said ?? ""), ".");
     note.hidden = whole <= duration;
     note.textContent = `The first ${duration.toFixed(1)} of ${whole.toFixed(1)} seconds: sound, picture and words.`;
     layers.max = clip().layers.length - 1;
@@ -101,8 +104,10 @@ function render({ model, el }) {
   };
   const drawStrip = () => {
     const [layer] = place();
-    const head = node("tr", {}, node("th", { scope: "row" }, "time"));
-    const body = node("tr", {}, node("th", { scope: "row" }, "word"));
+    const { tokens, step, duration } = clip();
+    const head = node("tr"), body = node("tr");
+    line.style.setProperty("--frames", tokens.length);
+    words.style.width = `${(100 * tokens.length * step) / duration}%`; // each word below its own stretch of time
     clip().tokens.forEach((time, frame) => {
       const [top] = at(layer, frame);
       head.append(node("th", { scope: "col" }, time));
@@ -110,7 +115,7 @@ function render({ model, el }) {
       cell.style.setProperty("--share", top.p);
       body.append(cell);
     });
-    strip.replaceChildren(node("table", {}, node("thead", {}, head), node("tbody", {}, body)));
+    words.replaceChildren(node("thead", {}, head), node("tbody", {}, body));
     drawMoment();
   };
   const drawMoment = () => {
