@@ -1,11 +1,14 @@
 """Interchange patches against plain hooks one run at a time, and on models whose truth is known."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from architectures import make_module
 from oracle import Oracle, one_token_forms, values
 from planted import N, empty_llama, look_at, two_worlds
 
@@ -259,3 +262,21 @@ def test_trained_models_are_told_apart(name, verdict):
     assert judge(pushed).verdict in (NOT, INCONCLUSIVE)
     if verdict == HOLDS:
         assert whole[-1] > 0.8 * max(whole) > 5, "no block is left there to use the state"
+
+
+def test_of_many_layers_sixteen_are_patched_each_from_its_own_on(tokenizers):
+    """Twice the layers, no more than 2.2 times the work: tokens through blocks, of two depths beyond MOST."""
+    work: Counter[int] = Counter()
+
+    def count(depth, block, given, states):
+        work[depth] += states.shape[:-1].numel()
+
+    for depth in (20, 40):
+        model = wrap(make_module("llama", num_hidden_layers=depth), tokenizers("byte"), model_id="tiny")
+        for block in model.module.model.layers:
+            block.register_forward_hook(partial(count, depth))
+        table, _ = patching.interchange(model, byte_items(model), series="digits", twins=())
+        layers = sorted(table[table.experiment == "patch-first"].layer.unique())
+        assert len(layers) == patching.MOST and layers[0] == 0 and layers[-1] == depth
+        assert max(np.diff(layers)) - min(np.diff(layers)) <= 1
+    assert 1.5 * work[20] < work[40] <= 2.2 * work[20]
