@@ -47,7 +47,7 @@ def _count(default: int, text: str) -> dict:
 SHARED = {  # options that several commands take
     "revision": _takes("R", "branch, tag or commit of the model on the hub"),
     "set": _takes("NAME=VALUE", "a parameter of the chapter; may be given again", action="append", default=[]),
-    "jobs": _count(1, "chapters at a time"),
+    "jobs": _count(1, "chapters at a time, each with the model in memory; for more machines see book/sweep"),
     "fresh": _flag("run again what is already done"),
     "json": _flag("print one JSON object"),
     "device": _takes("D", "cpu, cuda ... (default: the best one there is)"),

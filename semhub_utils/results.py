@@ -205,7 +205,8 @@ class Run:
             "versions": versions(),
             "seconds": round(sum(cost["seconds"] for cost in self._costs.values()), 3),
             "peak_memory_bytes": max(peaks, default=None),
-            "forwarded": self._forwarded(),
+            "forwarded": (forwarded := self._forwarded()),
+            "tokens": dict(self.model.store.forwarded) if forwarded else {},
             "steps": self._costs,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }

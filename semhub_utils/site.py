@@ -167,6 +167,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
 
 def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts: Path) -> dict[str, str]:
     """The pages' parts that are made from all results, and the scripts with the data of each model."""
+    public = [one for one in held if not one.known]
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
     told = [
@@ -182,12 +183,13 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
     pages["in_short"] = holds.in_short(held)
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
-    shown = next((one for one in held if not one.known), next(iter(held), None))
+    shown = next(iter(public or held), None)
     quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
     output = f"```text\n{holds.as_text([shown]) if shown else ''}\n```\n"
     return pages | {
         "models": models_table(held),
         "times": times_table(held),
+        "sweep": sweep_cost(public),
         "methods": quoted,
         "output": output,
         "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
@@ -306,6 +308,26 @@ def times_table(held: Sequence[Held]) -> str:
     names = dict.fromkeys(chapter for one in held for chapter in one.runs)
     rows = [(name, *(told(one.runs.get(name)) for one in held)) for name in names]
     return _table(("Chapter", *(one.label for one in held)), rows, len(held))
+
+
+def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
+    """What so many models take, by what the chapters on file took of those that people use, on the mean."""
+    took: dict[str, list[float]] = {}
+    for one in public:
+        for chapter, run in one.runs.items():
+            took.setdefault(chapter, []).append(run["seconds"])
+    if not took:
+        return "No results of models that people use were found when this page was built.\n"
+    hours = models * sum(sum(some) / len(some) for some in took.values()) / 3600
+    rates = [
+        sum(run["tokens"].values()) / run["seconds"] for one in public for run in one.runs.values() if run.get("tokens")
+    ]
+    read = f", at {min(rates):.0f} to {max(rates):.0f} tokens a second" if rates else ""
+    return (
+        f"The {len(took)} chapters on file of {', '.join(one.label for one in public)} took {hours / models:.1f} hours "
+        f"a model on one core{read}: {models} such models take {hours:.0f} hours one after another, 8 at a time "
+        f"{hours / 8:.0f}. Time grows with parameters times tokens.\n"
+    )
 
 
 def forwarded_table(chapters: dict[str, dict[str, float]]) -> str:

@@ -343,7 +343,7 @@ def test_what_a_chapter_forwards_is_counted_in_a_run_from_nothing(book):
         from types import SimpleNamespace
         import pandas as pd
         from semhub_utils.results import Run
-        store = SimpleNamespace(ratios=lambda: {"read": 1.02, "edit": 1.25}, step=nullcontext)
+        store = SimpleNamespace(ratios=lambda: {"read": 1.02, "edit": 1.25}, step=nullcontext, forwarded={"read": 90})
         model = SimpleNamespace(model_id=model_id, revision=None, fingerprint="0", store=store)
         for _ in range(again + 1):
             run = Run(name, model, {"seed": 0}, results_dir)

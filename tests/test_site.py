@@ -70,6 +70,16 @@ def built(tmp_path_factory) -> Path:
     return folder / "html"
 
 
+def test_what_a_sweep_costs_comes_from_what_runs_took():
+    """Ten times the chapters' mean: 1 h and 2 h of one, 4 h of the other alone, 36,000 tokens in one of the hours."""
+    one = onfile.Held("a/b", runs={"code": {"seconds": 3600, "tokens": {"read": 30_000, "edit": 6_000}}})
+    other = onfile.Held("a/c", runs={"code": {"seconds": 7200}, "used": {"seconds": 14_400}})
+    said = site.sweep_cost([one, other])
+    assert "The 2 chapters on file of b, c took 5.5 hours a model" in said and "at 10 to 10 tokens a second" in said
+    assert "10 such models take 55 hours one after another, 8 at a time 7." in said
+    assert "seconds" not in site.sweep_cost([other]) and site.sweep_cost([]).startswith("No results")
+
+
 def test_every_document_of_the_contents_is_a_page(built):
     for name in book.documents(ROOT):
         assert (built / f"{name}.html").is_file()
