@@ -36,7 +36,7 @@ from .strips import SYMBOLS, with_others
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
-KEY = re.compile('<p class="figure-key">(?P<said>.*?)</p>')
+KEY = re.compile('<p class="(?P<of>figure|strip)-key">(?P<said>.*?)</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 TIME = re.compile(r"Time\s+to\s+read: \d+ minutes")  # as guessed in a notebook, which knows nothing of its outputs
@@ -104,6 +104,10 @@ def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mappi
     numbers, said_once = count(1), set()
 
     def once(key: re.Match) -> str:
+        if key["of"] == "strip":
+            new = [] if key[0] in said_once else [key[0]]
+            said_once.update(new)
+            return "".join(new)
         new = [said for said in key["said"].split(". ") if ": " not in said or said.rstrip(".") not in said_once]
         said_once.update(said.rstrip(".") for said in new)
         return f'<p class="figure-key">{". ".join(new).rstrip(".")}.</p>' if new else ""
