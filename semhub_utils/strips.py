@@ -216,8 +216,8 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
     html = "".join(said)
     shown = 0 if word else 1
     if again and len(lines) > shown:
-        folded = f"<details><summary>{lines[shown][0]}</summary>{''.join(said[shown:])}</details>"
-        html = "".join(said[:shown]) + folded
+        names = ", ".join(name for name, _ in lines[shown:])
+        html = f"{''.join(said[:shown])}<details><summary>{names}</summary>{''.join(said[shown:])}</details>"
     on = f"<b>{word}</b>, on" if word else "On"
     asked = f'data-word="{word}"' + f' data-about="{escape(json.dumps(about))}"' * (not again)
     return Html(
