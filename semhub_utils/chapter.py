@@ -31,7 +31,7 @@ from semhub_utils.results import GRID, PARAMETERS, Run, StepResult, check_parame
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
-from semhub_utils.strips import answer
+from semhub_utils.strips import answer, sentences
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
 
@@ -213,7 +213,7 @@ class Chapter:
         glue("answer", answer(self.results.claims, about, self.model.model_id))
         shown = answer(self.results.claims, about, self.model.model_id, again=True)
         for name, said in about.items():
-            told = answer(self.results.claims, {name: said}, "").text.replace("\n", " ")
+            told = sentences(self.results.claims, {name: said}).replace("\n", " ")
             glue(f"verdict-{name}", told or "This was not asked here.")
         if self.own:
             return shown

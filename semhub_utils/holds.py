@@ -141,13 +141,28 @@ def in_short(held: Sequence[Held]) -> str:
         some = [row for row in rows if row["group"] == group]
         of = counts(some, 0)
         yes, tested = of["yes"], of["tested"]
-        word = "Yes" if yes == tested else "Mostly" if 2 * yes > tested else "In part" if yes else "No"
+        word = _in_a_word(of)
         named = [row["name"] for row in some if row["cells"][0]["kind"] in (HOLDS, WEAKLY) and group != OWN]
         parts = [f"{yes} {'holds' if yes == 1 else 'hold'}" + f" ({'; '.join(named)})" * bool(named)]
         parts += [f"{of[kind]} {said}" for kind, said in FAILING.items() if of[kind]]
         found = f"*{word}.* Of {tested} that could be tested, {', '.join(parts)}"
         lines.append(f"- **{group}** {found if tested else 'None could be tested'}.")
     return "\n".join(lines) + "\n"
+
+
+def _in_a_word(of: Counter) -> str:
+    """The answer of experiments that are counted by `counts`."""
+    yes, tested = of["yes"], of["tested"]
+    said = "Yes" if yes == tested else "Mostly" if 2 * yes > tested else "In part" if yes else "No"
+    return said if tested else "Not decided"
+
+
+def in_brief(held: Sequence[Held]) -> str:
+    """The three answers of `in_short` in a line, as Markdown; nothing without results."""
+    rows, said = matrix(held), []
+    for group in GROUPS if rows else ():
+        said.append(f"{group} **{_in_a_word(counts([row for row in rows if row['group'] == group], 0))}.**")
+    return f"On the model *{held[0].label}*: {' '.join(said)} [How so?](#the-answer)\n" if said else "\n"
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

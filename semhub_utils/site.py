@@ -23,6 +23,7 @@ from typing import Any
 
 import nbformat
 import pandas as pd
+import yaml
 
 from . import book, holds
 from .errors import need
@@ -36,7 +37,7 @@ from .strips import SYMBOLS, with_others
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
-KEY = re.compile('<p class="figure-key">(?P<said>.*?)</p>')
+KEY = re.compile('<p class="(?P<of>figure|strip)-key">(?P<said>.*?)</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 TIME = re.compile(r"Time\s+to\s+read: \d+ minutes")  # as guessed in a notebook, which knows nothing of its outputs
@@ -104,6 +105,10 @@ def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mappi
     numbers, said_once = count(1), set()
 
     def once(key: re.Match) -> str:
+        if key["of"] == "strip":
+            new = [] if key[0] in said_once else [key[0]]
+            said_once.update(new)
+            return "".join(new)
         new = [said for said in key["said"].split(". ") if ": " not in said or said.rstrip(".") not in said_once]
         said_once.update(said.rstrip(".") for said in new)
         return f'<p class="figure-key">{". ".join(new).rstrip(".")}.</p>' if new else ""
@@ -159,7 +164,7 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
     pages = {"status": status_table(held), "bench": bench_tables(bench), "vendor": libraries}
-    pages |= {"tiles": raw(tiles(pages_of, held)), "transfer": raw(transfer(abroad()))}
+    pages |= {"tiles": raw(tiles(pages_of, held, parts(root))), "transfer": raw(transfer(abroad()))}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
@@ -181,7 +186,7 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
             name, data = f"{slug(one.name)}-grid", gzip.decompress(one.grid.read_bytes()).decode().replace("</", "<\\/")
             (scripts / f"{name}.js").write_text(f"semhubHolds({json.dumps(name)},{data});\n", "utf-8")
     pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
-    pages["in_short"] = holds.in_short(held)
+    pages |= {"in_short": holds.in_short(held), "in_brief": holds.in_brief(held)}
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
     shown = next(iter(public or held), None)
     quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
@@ -221,9 +226,23 @@ def _times(page: dict, chapter: str, held: Sequence[Held]) -> str:
     return f"Time to read: {minutes(page)} minutes{ran}"
 
 
-def tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held]) -> str:
-    """A link to each chapter: its question, what became of its claims on the first model that ran it, and times. pages:
-    by the notebook's name, itself and its times."""
+def parts(root: Path) -> dict[str, list[str]]:
+    """The parts of the book that have chapters, and these by the names of their notebooks."""
+    told = {}
+    for part in yaml.safe_load((root / "_toc.yml").read_text("utf-8"))["parts"]:
+        files = [Path(of["file"]) for of in part["chapters"] if of["file"].startswith("notebooks/")]
+        told |= {part["caption"]: [path.name for path in files]} if files else {}
+    return told
+
+
+def tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held], parts: Mapping[str, Sequence[str]]) -> str:
+    """A link to each chapter, by part: its question, what became of its claims on the first model that ran it, and
+    times. pages: by the notebook's name, itself and its times."""
+    shown = {part: _tiles({stem: pages[stem] for stem in stems}, held) for part, stems in parts.items()}
+    return "".join(f'<h3>{html.escape(part)}</h3><ol class="tiles">{items}</ol>' for part, items in shown.items())
+
+
+def _tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held]) -> str:
     items = ""
     for stem, (page, times) in pages.items():
         number, _, name = stem.partition("_")
@@ -238,7 +257,7 @@ def tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held]) -> str:
         )
         link = f'<a href="../notebooks/{stem}.html">{int(number)}. {html.escape(title)}</a>'
         items += f'<li>{link}<p>{question}</p><p class="tile-marks">{dots}</p><p>{times}</p></li>'
-    return f'<ol class="tiles">{items}</ol>'
+    return items
 
 
 def transfer(answers: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ Both are made of the entries of claims.json alone. What was not found is said as
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape, unescape
 from itertools import pairwise
@@ -13,14 +14,25 @@ from .markup import STYLE, Html, cell_text, with_band
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
-WIDTH, HEIGHT = 220, 22  # of a row's plot, in pixels
+HEIGHT, EDGE = 22, 4  # of a row's plot, in pixels, and what is left free beside it, in percent of its width
 ANSWER = re.compile('<div class="answer"[^>]*data-about="(?P<about>[^"]*)">.*?</div>', re.DOTALL)
-KEY = "Dot and bar: the number and its 95% interval. Dotted: what shuffling reaches. Ticks: controls. Line: nothing."
+MARKS = {
+    "number": f'<circle {{x}} cy="{HEIGHT / 2}" r="4"/>',
+    "95% interval": f'<line class="band" {{x}} y1="{HEIGHT / 2}" y2="{HEIGHT / 2}"/>',
+    "shuffled": f'<line class="null" {{x}} y1="1" y2="{HEIGHT - 1}"/>',
+    "control": f'<line class="control" {{x}} y1="{HEIGHT - 6}" y2="{HEIGHT - 1}"/>',
+    "zero": f'<line class="zero" {{x}} y1="1" y2="{HEIGHT - 1}"/>',
+}
+"""What a row's plot is drawn of: x is where it stands."""
+ASK_OPENLY = ("instruments", "fooled", "raising", "layers")
+"""Chapters that ask how, when or which, or whether one would be fooled: yes or no is no answer there."""
+YES, PARTLY, NO, OPEN = "Yes", "In part", "No", "Not decided"
 
 
 def strip(claims: Sequence[Mapping], family: str = "") -> Html:
     """A family of claims: the claim and what the paper says of it once, then a row for each, with its verdict, the
-    number between its null and controls, and where in the model it was found; all else is folded.
+    number between its null and controls, and where in the model it was found; what marks mean, which a page of the site
+    says once; all else is folded.
 
     family: the claim of them all, where they are several. Those that could not be tested, for one reason, are one line.
     """
@@ -34,7 +46,7 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
     html = (
         f'{STYLE}<section class="strip" aria-label="{escape(said)}"><p class="strip-claim">{escape(said)}</p>'
         f"{_asked(first)}<table>{head}<tbody>{rows}</tbody></table>"
-        f'<details><summary>Details</summary><p class="strip-key">{KEY}</p>'
+        f"{_key() if tested else ''}<details><summary>Details</summary>"
         f"{''.join(map(_details, claims))}</details></section>"
     )
     return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_said(c)})" for c in claims))
@@ -71,7 +83,8 @@ def _row(claim: Mapping, plot, above: Mapping) -> str:
     return (
         f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
         f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'
-        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_said(claim)}</td>'
+        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_said(claim)}'
+        f'<span class="strip-unit"> {escape(claim.get("unit") or "")}</span></td>'
         f'<td class="strip-where">{escape(where)}</td></tr>'
     )
 
@@ -94,36 +107,48 @@ def _untested(claims: Sequence[Mapping]) -> str:
 
 
 def _plotter(claims: Sequence[Mapping]):
-    """Draws one claim's number, interval, null and controls, on an axis that all of them share."""
+    """Draws one claim's number, interval, null and controls, on an axis that all of them share, in percent of its
+    width: a plot may be narrow, and its dots are not."""
     marks = [0.0]
     for claim in claims:
         controls = [of.get("value") for of in claim.get("controls", {}).values()]
         marks += [x for x in (claim.get("low"), claim.get("high"), claim.get("null_high"), *controls) if x is not None]
     low, high = min(marks), max(marks)
-    scale = (WIDTH - 12) / ((high - low) or 1)
+    scale = (100 - 2 * EDGE) / ((high - low) or 1)
 
-    def x(value: float) -> str:
-        return f"{6 + (value - low) * scale:.1f}"
+    def mark(name: str, *values: float) -> str:
+        first, last = (f"{EDGE + (value - low) * scale:.2f}%" for value in (values[0], values[-1]))
+        return MARKS[name].format(x=f'cx="{first}"' if name == "number" else f'x1="{first}" x2="{last}"')
 
     def draw(claim: Mapping) -> str:
-        middle = HEIGHT / 2
-        parts = [f'<path class="zero" d="M{x(0)} 1V{HEIGHT - 1}"/>']
-        if (null := claim.get("null_high")) is not None:
-            parts.append(f'<path class="null" d="M{x(null)} 1V{HEIGHT - 1}"/>')
-        for of in claim.get("controls", {}).values():
-            if of.get("value") is not None:
-                parts.append(f'<path class="control" d="M{x(of["value"])} {HEIGHT - 6}V{HEIGHT - 1}"/>')
-        parts.append(f'<path class="band" d="M{x(claim["low"])} {middle}H{x(claim["high"])}"/>')
-        parts.append(f'<circle cx="{x(claim["statistic"])}" cy="{middle}" r="4"/>')
-        size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-        return f'<svg {size} aria-hidden="true">{"".join(parts)}</svg>'
+        null = claim.get("null_high")
+        controls = [of["value"] for of in claim.get("controls", {}).values() if of.get("value") is not None]
+        parts = [mark("zero", 0), *([] if null is None else [mark("shuffled", null)])]
+        parts += [mark("control", value) for value in controls]
+        parts += [mark("95% interval", claim["low"], claim["high"]), mark("number", claim["statistic"])]
+        return f'<svg width="100%" height="{HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>'
 
     return draw
+
+
+def _key() -> str:
+    """What the marks of plots mean."""
+    told = ""
+    for name, drawn in MARKS.items():
+        x = 'cx="50%"' if name == "number" else 'x1="0" x2="100%"' if name == "95% interval" else 'x1="50%" x2="50%"'
+        told += f'<span><svg width="16" height="{HEIGHT}" aria-hidden="true">{drawn.format(x=x)}</svg> {name}</span> '
+    return f'<p class="strip-key">{told}</p>'
 
 
 def _word(claim: Mapping) -> str:
     """The verdict as a reader is told it."""
     return in_words(claim["verdict"], claim.get("by", ""))
+
+
+def _why(claim: Mapping) -> str:
+    """What failed, of a claim that was not found, in short."""
+    condition = claim["condition"].rstrip(".").rpartition(", and ")[2]
+    return {EXPLAINED: _word(claim), NOT: condition}.get(claim["verdict"], f"{_word(claim)}: {condition}")
 
 
 def _said(of: Mapping) -> str:
@@ -175,24 +200,47 @@ def _shares(claim: Mapping) -> dict[str, str]:
 
 
 def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, again: bool = False) -> Html:
-    """What a chapter found on a model, in at most three sentences: what was found, what was not and why, and what
-    could not be tested.
+    """What a chapter found on a model: a word, and at most three sentences: what was found, what was not and why, and
+    what could not be tested.
+
+    The word is of the verdicts of the claims answered: Yes where all that could be tested hold, weakly or not; In part
+    where some do; where none does, No if more do not hold, or are explained by something simpler, than are
+    inconclusive, else Not decided. There is none for `ASK_OPENLY`.
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
-    again: it stands on the page already, so all but the first sentence is folded, and other models are not told.
+    again: it stands on the page already, so all but the word, or the first sentence, is folded, and other models are
+    not told.
     """
-    lines = [(name, line) for name, _, line in _told(claims, about)]
+    word, lines = _in_a_word(claims, about), [(name, line) for name, _, line in _told(claims, about)]
     said = [f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines]
     html = "".join(said)
-    if again and len(lines) > 1:
-        html = f"{said[0]}<details><summary>{lines[1][0]}</summary>{''.join(said[1:])}</details>"
-    about_model = f'<p class="answer-model">On {escape(model)}</p>'
-    asked = 'data-found="" ' * any(name == "Found" for name, _ in lines)
-    asked += "" if again else f'data-about="{escape(json.dumps(about))}"'
+    shown = 0 if word else 1
+    if again and len(lines) > shown:
+        names = ", ".join(name for name, _ in lines[shown:])
+        html = f"{''.join(said[:shown])}<details><summary>{names}</summary>{''.join(said[shown:])}</details>"
+    on = f"<b>{word}</b>, on" if word else "On"
+    asked = f'data-word="{word}"' + f' data-about="{escape(json.dumps(about))}"' * (not again)
     return Html(
-        f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>{about_model}{html}</div>',
-        "\n".join(f"{name}: {line}" for name, line in lines),
+        f'{STYLE}<div class="answer" role="note" aria-label="The answer" {asked}>'
+        f'<p class="answer-model">{on} {escape(model)}</p>{html}</div>',
+        "\n".join([f"{word}."] * bool(word) + [sentences(claims, about)]),
     )
+
+
+def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
+    """Those of an `answer`, a line for each."""
+    return "\n".join(f"{name}: {line}" for name, _, line in _told(claims, about))
+
+
+def _in_a_word(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
+    """The word of an `answer`."""
+    counted = Counter(claim["verdict"] for some in _families(claims, about).values() for claim in some)
+    if any(claim["id"].partition("/")[0] in ASK_OPENLY for claim in claims):
+        return ""
+    good, bad, unsure = counted[HOLDS] + counted[WEAKLY], counted[NOT] + counted[EXPLAINED], counted[INCONCLUSIVE]
+    if good:
+        return PARTLY if bad or unsure else YES
+    return NO if bad > unsure else OPEN
 
 
 def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
@@ -205,20 +253,28 @@ def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
             if told := _told(claims, about):
                 found = ", ".join(f"{n} {name.lower()}" for name, n, _ in told)
                 each = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, _, line in told)
-                more += f'<details class="answer-model"><summary>On {escape(model)}: {found}</summary>{each}</details>'
+                on = f"{word}, on" if (word := _in_a_word(claims, about)) else "On"
+                more += (
+                    f'<details class="answer-model"><summary>{on} {escape(model)}: {found}</summary>{each}</details>'
+                )
         return f"{shown[0].removesuffix('</div>')}{more}</div>"
 
     return ANSWER.sub(lines, page)
 
 
-def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, int, str]]:
-    """Of a chapter's claims, what was found, what was not, and what could not be tested: how many, and in words."""
-    found, missed, untested = [], [], []
+def _families(claims: Sequence[Mapping], about: Mapping[str, str]) -> dict[str, list[Mapping]]:
+    """The claims answered, by name in `about`."""
     families = {name: [] for name in about}
     for claim in claims:
         _, _, name = claim["id"].partition("/")
         families.get(name if name in families else name.rpartition("/")[0], []).append(claim)
-    for name, some in families.items():
+    return families
+
+
+def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Of a chapter's claims, what was found, what was not, and what could not be tested: how many, and in words."""
+    found, missed, untested = [], [], []
+    for name, some in _families(claims, about).items():
         said = about[name]
         good = [claim for claim in some if claim["verdict"] in (HOLDS, WEAKLY)]
         bad = [claim for claim in some if claim["verdict"] in (EXPLAINED, INCONCLUSIVE, NOT)]
@@ -229,7 +285,7 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
             found.append(f"{said}{weakly}" + f" ({_names(good)})" * (several and len(good) < len(some)))
         if bad:
             whose = f"{_names(bad)}: " * (several and bool(good or rest))
-            missed.append(f"{said} ({whose}{', '.join(dict.fromkeys(map(_word, bad)))})")
+            missed.append(f"{said} ({whose}{'; '.join(dict.fromkeys(map(_why, bad)))})")
         if rest and not good and not bad:
             untested.append(said)
     told = [

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import altair
@@ -84,6 +85,45 @@ def test_every_document_of_the_contents_is_a_page(built):
     for name in book.documents(ROOT):
         assert (built / f"{name}.html").is_file()
     assert 'url=book/index.html"' in (built / "index.html").read_text()
+
+
+def test_chapters_stand_in_parts_and_keep_the_numbers_of_their_files(built):
+    """In titles, sections and the contents, in whatever order; and the front page has the same parts."""
+    parts = site.parts(ROOT)
+    assert [*parts] == ["Foundations", "Text", "Senses"] and [len(some) for some in parts.values()] == [5, 6, 2]
+    assert sorted(sum(parts.values(), [])) == sorted(CHAPTERS)
+    front = (built / "book/index.html").read_text("utf-8")
+    for name in CHAPTERS:
+        number, page = int(name.partition("_")[0]), (built / f"notebooks/{name}.html").read_text("utf-8")
+        assert f"<title>{number}. Chapter {name}" in page and f'section-number">{number}.1. </span>A figure' in page
+        assert re.search(rf'href="../notebooks/{name}.html">{number}. Chapter', front)
+    tiles = re.findall(r'<h3>(.*?)</h3><ol class="tiles">(.*?)</ol>', front, re.DOTALL)
+    assert {part: re.findall(r"notebooks/(\w+).html", items) for part, items in tiles} == parts
+
+
+def test_marks_of_strips_are_explained_once_on_a_page(built):
+    made = notebook("03_arithmetic")
+    made.cells.append(deepcopy(made.cells[-1]))
+    assert sum('class="strip-key"' in str(cell.get("outputs")) for cell in made.cells) == 2
+    assert str(site.clean(made)).count('class="strip-key"') == 1
+    assert (built / "notebooks/03_arithmetic.html").read_text("utf-8").count('class="strip-key"') == 1
+
+
+def test_works_are_listed_by_author_and_year_and_each_trap_leads_to_its_chapter(built):
+    listed = re.findall(r'<span class="label">(.*?)</span>\s*<p>', (built / "book/bibliography.html").read_text(), re.S)
+    labels = [re.sub(r"<[^>]*>|[\[\]]", "", one) for one in listed]
+    assert len(labels) > 20 and "Wu et al., 2025" in labels and len(labels) == len({*labels})
+    assert all(re.fullmatch(r"\D+, \d{4}[a-h]?", label) for label in labels)
+    traps = re.findall(
+        r"<h2>(?! Contents).*?(?=<h2>|</article>)", (built / "book/traps.html").read_text("utf-8"), re.DOTALL
+    )
+    assert len(traps) == 10 and all("../notebooks/" in trap for trap in traps)
+
+
+def test_the_switch_of_colours_says_what_it_does(built):
+    text = (built / "book/index.html").read_text("utf-8")
+    [switch] = re.findall(r"<button[^>]*theme-switch-button[^>]*>", text)
+    assert switch.count("press to change") == 2 and "Color mode" not in text
 
 
 def test_pages_load_what_is_there_and_nothing_from_outside(built):
@@ -171,7 +211,7 @@ def test_what_holds_is_made_of_all_results_that_can_be_read(built):
 def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     """The answer, the figure and the tiles are those of the results, and no formula is asked for."""
     page = html.unescape((built / "book/index.html").read_text("utf-8"))
-    assert re.findall(r'class="tiles".*?</ol>', page, re.DOTALL)[0].count("../notebooks/") == len(CHAPTERS)
+    assert sum(items.count("../notebooks/") for items in re.findall(r'class="tiles".*?</ol>', page, re.DOTALL)) == 13
     assert [name for name in CHAPTERS if f'href="../notebooks/{name}.html"' not in page] == []
     answers = raising.abroad()  # by model, and the figure is by language
     told = [
@@ -183,6 +223,8 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     text = (built / f"notebooks/{CHAPTERS[2]}.html").read_text("utf-8")
     assert "Time to read: 1 minutes" in text and "99 minutes" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
     assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
+    asked, brief, hero = map(page.index, ("and sound?</strong>", "Is it used? <strong>", 'class="semhub-live"'))
+    assert asked < brief < hero and page.index("Wu and colleagues say") > brief
 
 
 def test_the_answer_is_of_the_verdicts():
@@ -204,7 +246,17 @@ def test_the_answer_is_of_the_verdicts():
         "holds", "inconclusive"
     )
     assert "None could be tested" in said("cannot be tested here", "cannot be tested here")
-    assert holds.in_short([]).strip() == ""
+    assert holds.in_short([]).strip() == "" == holds.in_brief([]).strip()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [("holds", "Yes"), ("does not hold", "No"), ("cannot be tested here", "Not decided")]
+)
+def test_the_answer_in_a_line_is_of_the_verdicts(verdict, word):
+    claim = ABOUT | {"id": "a/b/digits", "chapter": "a", "verdict": verdict}
+    said = holds.in_brief([onfile.Held("m", [claim])])
+    assert said.startswith(f"On the model *m*: Do they meet? **{word}.** ") and said.count("\n") == 1
+    assert said.count("**Not decided.**") == 2 + (word == "Not decided")
 
 
 def test_a_tile_counts_what_is_read_and_what_was_found():
@@ -222,7 +274,7 @@ def test_a_tile_counts_what_is_read_and_what_was_found():
     claims = [claim | {"chapter": "arithmetic"} for claim in RUN["claims"]]
     one = onfile.Held("m", claims, {"arithmetic": RUN["provenance"]})
     pages = {"03_arithmetic": (made, site._times(made, "arithmetic", [one]))}
-    tile, bare = (site.tiles(pages, some) for some in ([one], []))
+    tile, bare = (site.tiles(pages, some, {"Part": ["03_arithmetic"]}) for some in ([one], []))
     assert "3. Title" in tile and "Is <em>it</em> so?" in tile
     assert "Time to read: 2 minutes, to run: 61 s on a/model" in tile
     assert re.findall(r">([✔≈✘])(\d)<", tile) == [("✔", "2"), ("≈", "1")] and "holds" not in bare

@@ -4,9 +4,11 @@ import re
 import xml.etree.ElementTree as ET
 from html import unescape
 
+import jupytext
 import pytest
+from launch import chapters
 
-from semhub_utils.strips import HEIGHT, SYMBOLS, WIDTH, address, answer, strip, with_others
+from semhub_utils.strips import ASK_OPENLY, EDGE, MARKS, SYMBOLS, address, answer, strip, with_others
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
 CLAIM = {"id": "words/lens/es", "series": "es", "experiment": "lens", "claim": "The <b>word</b> & more", "unit": "nats"}
@@ -45,7 +47,8 @@ def test_a_strip_says_everything_and_escapes(verdict):
     said = "Explained by the <last> layer" if verdict == EXPLAINED else verdict.capitalize()
     condition = "" if verdict in (HOLDS, EXPLAINED) else ": above <it>"
     assert word == f"{SYMBOLS[verdict]} {said}{condition}", "a failure names the condition"
-    assert (value, where) == ("0.412 [0.38, 0.44]", "middle and late")
+    assert (value, where) == ("0.412 [0.38, 0.44] nats", "middle and late")
+    assert text(row.find(".//td/span[@class='strip-unit']")) == "nats", "where there is no head for it"
     assert row.find(".//a").get("href") == "#claim-words-lens-es"
     listed = {d[0].text: [dd.text for dd in d[1:]] for d in section.findall(".//dl/div")}
     assert listed == {
@@ -67,12 +70,22 @@ def test_a_strip_says_everything_and_escapes(verdict):
 def test_the_plot_is_drawn_to_scale():
     other = {**CLAIM, "id": "words/lens/zh", "verdict": NOT, "statistic": -0.5, "low": -1.0, "high": 0.0}
     section = parsed(strip([{**CLAIM, "verdict": HOLDS}, other], "All").html)
-    dots = [float(dot.get("cx")) for dot in section.iter("circle")]
-    scale = (WIDTH - 12) / (0.44 + 1.0)  # from the lowest bound to the highest
-    assert dots == pytest.approx([6 + (0.41234 + 1) * scale, 6 + 0.5 * scale], abs=0.06)
-    assert {svg.get("viewBox") for svg in section.iter("svg")} == {f"0 0 {WIDTH} {HEIGHT}"}
-    zeros = {path.get("d").split()[0] for path in section.iter("path") if path.get("class") == "zero"}
-    assert zeros == {f"M{6 + scale:.1f}"}, "all rows share an axis"
+    body = section.find(".//tbody")
+    dots = [float(dot.get("cx").removesuffix("%")) for dot in body.iter("circle")]
+    scale = (100 - 2 * EDGE) / (0.44 + 1.0)  # from the lowest bound to the highest
+    assert dots == pytest.approx([EDGE + (0.41234 + 1) * scale, EDGE + 0.5 * scale], abs=0.006)
+    assert not [svg for svg in body.iter("svg") if svg.get("viewBox")], "a narrow plot would have small dots"
+    zeros = {(line.get("x1"), line.get("x2")) for line in body.iter("line") if line.get("class") == "zero"}
+    assert zeros == {(f"{EDGE + scale:.2f}%",) * 2}, "all rows share an axis"
+
+
+def test_what_the_marks_mean_is_drawn_beside_the_strip():
+    """Outside the fold, each as it is drawn in a row."""
+    section = parsed(strip([{**CLAIM, "verdict": HOLDS}]).html)
+    key = section.find("p[@class='strip-key']")
+    assert [text(one) for one in key] == [*MARKS] == ["number", "95% interval", "shuffled", "control", "zero"]
+    drawn = {(mark.tag, mark.get("class")) for mark in section.find(".//tbody").find(".//svg")}
+    assert {(mark.tag, mark.get("class")) for svg in key.iter("svg") for mark in svg} == drawn
 
 
 def test_a_reason_is_given_once_to_rows_that_share_it():
@@ -94,7 +107,11 @@ def test_what_could_not_be_tested_is_one_line_for_each_reason():
     assert len(rows) == 2 and text(rows[0][0]).count(", ") == 18
     assert text(rows[0][1]) == "? Cannot be tested here: 8 units are left"
     assert {span.get("id") for span in section.iter("span") if span.get("id")} == {*map(address, claims)}
-    assert not section.findall(".//thead") and not section.findall(".//svg")
+    assert (
+        not section.findall(".//thead")
+        and not section.findall(".//svg")
+        and "strip-key" not in ET.tostring(section).decode()
+    )
 
 
 def test_a_claim_of_our_own_is_no_word_of_the_papers():
@@ -104,7 +121,12 @@ def test_a_claim_of_our_own_is_no_word_of_the_papers():
 
 def judged(name: str, verdict: str, by: str = "") -> dict:
     family, _, series = name.partition("/")
-    return {"id": f"chapter/{name}", "series": series, "experiment": family, "verdict": verdict, "by": by}
+    why = {
+        NOT: "an effect of 0.1 is ruled out",
+        INCONCLUSIVE: "not above its null, and an effect of 0.1 is not ruled out",
+    }
+    of = {"id": f"chapter/{name}", "series": series, "experiment": family, "verdict": verdict, "by": by}
+    return of | {"condition": why.get(verdict, f"{by} comes near.")}
 
 
 def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked():
@@ -114,31 +136,64 @@ def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked
     claims += [judged("own", WEAKLY), judged("other/es", HOLDS)]
     shown = answer(claims, about, "organism:<hub>")
     assert shown.text.splitlines() == [
+        "In part.",
         "Found: that twins meet (Es); x (weakly).",
-        "Not found: that twins meet (Zh: explained by the last layer); it is <English> (does not hold, inconclusive).",
+        "Not found: that twins meet (Zh: explained by the last layer); it is <English> "
+        "(an effect of 0.1 is ruled out; inconclusive: an effect of 0.1 is not ruled out).",
         "Could not be tested: whether a vector moves it.",
     ]
     box = parsed(shown.html)
-    assert text(box).startswith("On organism:<hub>Found: that twins meet")
+    assert text(box).startswith("In part, on organism:<hub>Found: that twins meet")
     everything = answer([judged(f"similarity/{t}", HOLDS) for t in ("es", "zh")], about, "m")
-    assert everything.text == "Found: that twins meet.", "what holds of all names none"
+    assert everything.text == "Yes.\nFound: that twins meet.", "what holds of all names none"
 
 
-def test_an_answer_that_stands_again_folds_all_but_its_first_sentence():
+WORDS = {
+    "Yes": [(HOLDS, WEAKLY), (HOLDS, UNTESTABLE)],
+    "In part": [(HOLDS, NOT), (WEAKLY, EXPLAINED), (HOLDS, HOLDS, INCONCLUSIVE)],
+    "No": [(NOT, NOT), (NOT, EXPLAINED, INCONCLUSIVE), (EXPLAINED, UNTESTABLE)],
+    "Not decided": [(INCONCLUSIVE,), (UNTESTABLE, UNTESTABLE), (NOT, INCONCLUSIVE), (NOT, INCONCLUSIVE, INCONCLUSIVE)],
+}
+
+
+@pytest.mark.parametrize(("word", "verdicts"), [(word, some) for word, every in WORDS.items() for some in every])
+def test_the_answer_begins_with_a_word_of_the_claims_answered(word, verdicts):
+    """Verdicts that are turned are another word; those of other claims are none."""
+    claims = [judged(f"lens/{k}", verdict) for k, verdict in enumerate(verdicts)]
+    shown = answer([*claims, judged("other/a", HOLDS), judged("other/b", NOT)], {"lens": "it is so"}, "m")
+    assert shown.text.splitlines()[0] == f"{word}." and f'data-word="{word}"' in shown.html
+    assert text(parsed(shown.html).find("p")) == f"{word}, on m"
+
+
+def test_a_chapter_that_asks_openly_gets_no_such_word():
+    """Only questions of the kind "does it?" do; and what is said of one is not a yes to "when?"."""
+    asked = {path.stem.partition("_")[2]: jupytext.read(path).cells[0].source for path in chapters()}
+    questions = {name: re.search(r"^\*\*(.+?\?)\*\*$", head, re.M)[1] for name, head in asked.items()}
+    closed = {name for name, said in questions.items() if re.search(r"(?:^|,`? )(do|does|are|is|can)\b", said, re.I)}
+    assert {*questions} - closed == {*ASK_OPENLY}
+    claims = [judged("lens/es", HOLDS) | {"id": f"{ASK_OPENLY[0]}/lens/es"}]
+    shown = answer(claims, {"lens": "it is so"}, "m")
+    assert shown.text == "Found: that it is so." and text(parsed(shown.html).find("p")) == "On m"
+
+
+def test_an_answer_that_stands_again_folds_all_but_its_word():
     about = {"similarity": "twins meet", "lens": "it is English", "steering": "a vector moves it"}
     claims = [judged("similarity/es", HOLDS), judged("lens/es", NOT), judged("steering/es", UNTESTABLE)]
     shown, full = answer(claims, about, "m", again=True), answer(claims, about, "m")
     fold = parsed(shown.html).find("details")
-    assert [text(p) for p in fold.findall("p")] == shown.text.splitlines()[1:] and len(fold.findall("p")) == 2
+    assert [text(p) for p in fold.findall("p")] == shown.text.splitlines()[1:] and len(fold.findall("p")) == 3
     assert shown.text == full.text and parsed(full.html).find("details") is None
     assert with_others(shown.html, {"other": claims}) == shown.html != with_others(full.html, {"other": claims})
-    assert "details" not in answer(claims[:1], about, "m", again=True).html
+    openly = [claim | {"id": claim["id"].replace("chapter", ASK_OPENLY[0])} for claim in claims]
+    box = parsed(answer(openly, about, "m", again=True).html)  # without a word, its first sentence stays
+    assert text(box.findall("p")[1]) == "Found: that twins meet." and len(box.findall("details/p")) == 2
+    assert "details" not in answer(openly[:1], about, "m", again=True).html
 
 
 def test_a_family_below_another_is_told_apart():
     about = {"similarity": "a", "similarity/swapped": "b"}
     claims = [{"id": f"c/{name}", "series": "", "verdict": HOLDS} for name in ("similarity/x", "similarity/swapped")]
-    assert answer(claims, about, "m").text == "Found: that a; b."
+    assert answer(claims, about, "m").text == "Yes.\nFound: that a; b."
 
 
 def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
@@ -147,11 +202,11 @@ def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
     page = f"<p>before</p>{answer(own, about, 'hub').html}<p>after</p>"
     others = {"<one>": [judged("similarity/es", HOLDS)], "two": [judged("similarity/es", UNTESTABLE)], "three": []}
     shown = with_others(page, others)
-    head, line, tail = shown.partition('<details class="answer-model"><summary>On &lt;one&gt;')
+    head, line, tail = shown.partition('<details class="answer-model"><summary>Yes, on &lt;one&gt;')
     assert head + "</div><p>after</p>" == page and tail.endswith("</details></div><p>after</p>")
     said = f"{line}{tail}".removesuffix("</div><p>after</p>").replace("</summary>", " ").split("</details>")
     assert [unescape(re.sub("<[^>]*>", "", one)) for one in said if one] == [
-        'On <one>: 1 found Found: that twins "meet".',
-        'On two: 1 could not be tested Could not be tested: whether twins "meet".',
+        'Yes, on <one>: 1 found Found: that twins "meet".',
+        'Not decided, on two: 1 could not be tested Could not be tested: whether twins "meet".',
     ]
     assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"

@@ -77,11 +77,12 @@ def localise(app, pagename, templatename, context, doctree):
 
 
 def lighten(app, error):
-    """The theme has its icons twice, as a font and as a script three times as large; one of another font's; and a
-    switch that says nothing, before the pages below another."""
+    """The theme has its icons twice, as a font and as a script three times as large; one of another font's; and
+    switches that do not say what they do: before the pages below another, and of the colours."""
     for page in Path(app.outdir).rglob("*.html"):
         text = ICONS.sub("", page.read_text("utf-8"))
         text = text.replace(f"<summary>{TOGGLE}", f'<summary aria-label="Pages below">{TOGGLE}')
+        text = text.replace('"Color mode"', '"Light, dark, or as your system: press to change"')
         page.write_text(text.replace("fab fa-github", "fa-solid fa-code-branch"), "utf-8")
 
 

@@ -4,6 +4,7 @@ The directive `predict` is a question to the reader, answers to choose from, and
 Without scripts the answers are a list above a fold; _static/predict.js makes them buttons that open it.
 
 The role `figure` links to a chapter's figure by its title, as its number depends on the run: {figure}`03 Is it five?`.
+Chapters are numbered as their files are, and works are listed by author and year.
 """
 
 import html
@@ -12,6 +13,9 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.alpha import Style as AlphaStyle
+from pybtex.style.labels import BaseLabelStyle
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 OPEN = '<div class="predict" role="group" aria-label="{}">'
@@ -52,6 +56,33 @@ class Figure(SphinxRole):
         return [nodes.reference("", name + title, refuri=address, internal=False)], []
 
 
+def number(app, env):
+    """Gives a chapter the number of its file, in whatever part of the contents it stands."""
+    for name in [name for name in env.toc_secnumbers if name.startswith("notebooks/")]:
+        own, numbers = int(Path(name).name.partition("_")[0]), env.toc_secnumbers[name]
+        env.toc_secnumbers[name] = {at: of and (own, *of[1:]) for at, of in numbers.items()}
+        for node in (env.titles[name], *env.tocs[name].findall(nodes.reference)):
+            if of := node.get("secnumber"):
+                node["secnumber"] = [own, *of[1:]]
+    return []
+
+
+class AuthorYear(BaseLabelStyle):
+    """Labels of works as the text cites them: "Wu et al., 2025"."""
+
+    def format_labels(self, sorted_entries):
+        said = []
+        for entry in sorted_entries:
+            names = [" ".join(map(str, of.rich_prelast_names + of.rich_last_names)) for of in entry.persons["author"]]
+            several = len(names) > 2 or "others" in names
+            said.append(f"{f'{names[0]} et al.' if several else ' and '.join(names)}, {entry.fields['year']}")
+        return [label + "abcdefgh"[said[:k].count(label)] * (said.count(label) > 1) for k, label in enumerate(said)]
+
+
+class ByAuthor(AlphaStyle):
+    default_label_style = AuthorYear
+
+
 def raw(text: str) -> nodes.raw:
     return nodes.raw("", text, format="html")
 
@@ -59,4 +90,6 @@ def raw(text: str) -> nodes.raw:
 def setup(app):
     app.add_directive("predict", Predict)
     app.add_role("figure", Figure())
+    register_plugin("pybtex.style.formatting", "author_year", ByAuthor)
+    app.connect("env-get-updated", number, priority=900)  # when all have those of their places
     return {"parallel_read_safe": True, "parallel_write_safe": True}

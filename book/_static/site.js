@@ -3,14 +3,22 @@
 // From disk a browser refuses to fetch the text around a search hit: list the hits alone.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
-// Boxes that scroll can be reached by keyboard: long formulas, wide tables and outputs, code.
+// Boxes that scroll can be reached by keyboard, and show where they go on: long formulas, wide tables and outputs, code.
+const BOXES = ".math, mjx-container, pre, .output, .pst-scrollable-table-container, .data-table-scroll, .clip-strip, .semhub-way";
 function reachable() {
-  for (const box of document.querySelectorAll(".bd-article :is(.math, mjx-container, pre, .output, .pst-scrollable-table-container)")) {
+  for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
     const { overflowX, overflowY } = getComputedStyle(box);
     const hides = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
     if (hides && /auto|scroll/.test(overflowX + overflowY)) box.tabIndex = 0;
+    goesOn(box, overflowX);
   }
 }
+function goesOn(box, overflow = getComputedStyle(box).overflowX) {
+  const left = box.scrollWidth - box.clientWidth - box.scrollLeft; // 2 px are rounding, or a formula's edge
+  box.classList.toggle("more", left > 2 && /auto|scroll/.test(overflow));
+}
+addEventListener("scroll", ({ target }) => target.matches?.(BOXES) && goesOn(target), true);
+addEventListener("toggle", reachable, true);
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachable));
 addEventListener("resize", reachable);
 

@@ -20,7 +20,14 @@ SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
 DISK = SITE.as_uri() + "/"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-HOLDING = {"charts": 'class="semhub-vega"', "overlays": "data:image/", "players": "clip-player", "every": ""}
+HOLDING = {
+    "charts": 'class="semhub-vega"',
+    "overlays": "data:image/",
+    "players": "clip-player",
+    "every": "",
+    "strips": 'class="strip"',
+}
+HOLDING |= {"predictions": 'class="predict"', "diagrams": 'class="diagram"', "tables": '<table id="T_'}
 HOLDING["widgets"] = "application/vnd.jupyter.widget-view+json"
 
 

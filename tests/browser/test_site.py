@@ -2,6 +2,7 @@
 
 import gzip
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -223,6 +224,142 @@ def test_overlays_lay_words_on_their_picture(desk):
 @pytest.mark.holding("overlays")
 def test_overlays_lay_words_on_their_picture_on_a_phone(phone):
     words_on_a_picture(phone)
+
+
+@pytest.mark.holding("strips")
+def test_every_strip_opens_and_its_links_work_by_keyboard(desk):
+    """Details by Enter; a link is there when it has the focus, and leads to its row."""
+    page = desk.page
+    for strip in page.locator(".strip").all():
+        strip.locator("summary").press("Enter")
+        assert strip.locator("details").evaluate("d => d.open && d.querySelector('dl').checkVisibility()")
+        strip.locator("summary").press("Enter")
+        for link in strip.locator(".strip-link").all():
+            assert link.evaluate("a => getComputedStyle(a).opacity") == "0"
+            link.focus()
+            assert link.evaluate("a => a === document.activeElement && getComputedStyle(a).opacity") == "1"
+            page.keyboard.press("Enter")
+            target = link.get_attribute("href")
+            assert page.evaluate("location.hash") == target
+            page.evaluate("document.activeElement.blur(); location.hash = 'nothing'")
+    assert page.locator(".strip-key").count() == 1 and page.locator(".strip-key").is_visible()
+    assert desk.errors == []
+
+
+@pytest.mark.holding("strips")
+def test_a_plots_dots_do_not_shrink(desk, width=144):
+    plots = desk.page.locator(".strip-plot svg").evaluate_all("all => all.map((s) => s.getBoundingClientRect().width)")
+    dots = desk.page.locator(".strip-plot circle").evaluate_all(
+        "all => all.map((c) => c.getBoundingClientRect().width)"
+    )
+    assert min(plots) >= width and {round(of) for of in dots} == {8}
+
+
+@pytest.mark.holding("strips")
+def test_units_and_links_of_claims_are_there_on_a_phone(phone):
+    """Also where there is nothing to hover with."""
+    units = phone.page.locator("tr:has(.strip-plot) .strip-value").evaluate_all(
+        "all => all.map((cell) => [cell.querySelector('.strip-unit')?.checkVisibility(), cell.innerText])"
+    )
+    assert units and all(shown and said.strip()[-1] not in "]0123456789" for shown, said in units)
+    there = phone.page.context.browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = there.new_page()
+    page.goto(phone.page.url, wait_until="load")
+    assert {*page.locator(".strip-link").evaluate_all("all => all.map((a) => getComputedStyle(a).opacity)")} == {"1"}
+    there.close()
+
+
+@pytest.mark.holding("predictions")
+def test_answers_to_a_prediction_reveal_what_is_so(desk):
+    for box in desk.page.locator(".predict").all():
+        shown, buttons = box.locator("details > div"), box.locator("ul button").all()
+        assert len(buttons) > 1 and not shown.is_visible()
+        for button in buttons:
+            button.press("Enter")
+            pressed = [one.get_attribute("aria-pressed") for one in buttons]
+            assert shown.is_visible() and pressed.count("true") == 1 and button.get_attribute("aria-pressed") == "true"
+        assert shown.inner_text().strip()
+        box.locator("summary").press("Enter")
+
+
+@pytest.mark.holding("charts")
+def test_a_figure_can_be_saved_in_each_way(desk):
+    """The first of a page: a drawing, a picture and the numbers that it shows."""
+    box = desk.page.locator(f"figure:has({CHARTS})").first
+    if not box.count():
+        return
+    for data in box.locator("details.data-table:not([open]) > summary").all():
+        data.click()
+    begins = {"PNG": b"\x89PNG", "SVG": b"<svg", "CSV": b""}
+    for kind, start in begins.items():
+        with desk.page.expect_download() as told:
+            box.get_by_role("button", name=kind, exact=True).click()
+        content = Path(told.value.path()).read_bytes()
+        assert told.value.suggested_filename == f"{box.get_attribute('id')}.{kind.lower()}"
+        assert content.startswith(start) and len(content) > 100
+    assert content.count(b"\n") > 2 and b"," in content.split(b"\n")[0]
+
+
+@pytest.mark.holding("tables")
+def test_columns_of_a_table_do_not_run_together(desk):
+    padding = "all => all.map(getComputedStyle).flatMap((s) => [s.paddingLeft, s.paddingRight]).map(parseFloat)"
+    assert min(desk.page.locator("table[id^=T_] :is(th, td)").evaluate_all(padding)) >= 8
+
+
+@pytest.mark.holding("diagrams")
+def test_words_of_a_diagram_can_be_read_on_a_phone(phone):
+    """None is small, none is cut, and none lies on another or on an axis."""
+    small = phone.page.locator(".diagram text").evaluate_all(
+        "all => all.map((t) => [parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a, t.textContent])"
+    )
+    assert [said for size, said in small if size < 11] == []
+    crossed = phone.page.evaluate(
+        """() => [...document.querySelectorAll(".diagram")].flatMap((svg) => {
+             const box = (e) => e.getBoundingClientRect(), out = box(svg), texts = [...svg.querySelectorAll("text")];
+             const beside = (a, b) => a.right <= b.left || b.right <= a.left;
+             const apart = (a, b) => beside(a, b) || a.bottom <= b.top + 3 || b.bottom <= a.top + 3;
+             const inside = (a) => a.left >= out.left - 1 && a.right <= out.right + 1 && a.bottom <= out.bottom + 1;
+             const on = (t) => texts.some((o) => o !== t && !apart(box(o), box(t)));
+             const holds = (a, { x, y }) => x > a.left && x < a.right && y > a.top + 2 && y < a.bottom - 2;
+             const axes = [...svg.querySelectorAll("path.axis")].flatMap((p) => {
+               const [n, m] = [p.getTotalLength(), p.getScreenCTM()];
+               return Array.from({ length: 200 }, (_, k) => p.getPointAtLength((n * k) / 199).matrixTransform(m));
+             });
+             const across = (t) => axes.some((point) => holds(box(t), point));
+             return texts.filter((t) => !inside(box(t)) || on(t) || across(t)).map((t) => t.textContent);
+           })"""
+    )
+    assert crossed == []
+
+
+def test_what_goes_on_at_the_right_shows_it_on_a_phone(phone):
+    """Code and texts wrap; a wide table, formula or drawing scrolls in a box of its own that fades where it goes on."""
+    page = phone.page
+    page.evaluate("document.querySelectorAll('.bd-article details').forEach((d) => { d.open = true; })")
+    page.wait_for_timeout(300)
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
+             const { overflowX, maskImage } = getComputedStyle(e), more = e.scrollWidth - e.clientWidth - e.scrollLeft;
+             if (more <= 2 || !e.clientWidth || !e.checkVisibility()) return false;
+             if (e.closest("svg, mjx-assistive-mml") || !["auto", "scroll"].includes(overflowX)) return false;
+             return e.tagName === "PRE" || maskImage === "none";
+           }).map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert cut == []
+
+
+def test_no_sign_of_a_heading_stands_alone(phone):
+    """The link behind a heading does not make it a line longer."""
+    longer = phone.page.locator(".bd-article :is(h1, h2, h3, h4):has(> .headerlink)").evaluate_all(
+        """all => all.filter((h) => {
+             const link = h.querySelector(".headerlink"), before = h.clientHeight;
+             link.style.display = "none";
+             const after = h.clientHeight;
+             link.style.display = "";
+             return before !== after;
+           }).map((h) => h.textContent)"""
+    )
+    assert longer == []
 
 
 def serious(page, **options) -> list[str]:
