@@ -269,7 +269,7 @@ lens.curves(
 # %% [markdown]
 # A mean probability is ruled by the few words that are easy to tell, so look at the shares too:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is it the first of the whole vocabulary?"}
 lens.curves(
     "lens-first",
     "How often is it the first of the whole vocabulary?",

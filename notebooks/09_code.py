@@ -92,6 +92,8 @@ listing(shown, ["ends on", "goes on with", "parameter"])
 
 # %% tags=["hide-input"]
 ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)
+middle = ands.rows("and-probability", reading="normed", control="").query("1 / 3 <= depth <= 2 / 3")
+glue("likeliest", middle.loc[middle.value.idxmax(), "series"] if len(middle) else "nothing")
 ands.curves(
     "and-probability",
     "Is it and?",
@@ -99,8 +101,6 @@ ands.curves(
     y="mean lens probability",
     types={"and": "english", "next token": "code", "frequent words": "control"},
 )
-middle = ands.rows("and-probability", reading="normed", control="").query("1 / 3 <= depth <= 2 / 3")
-glue("likeliest", middle.loc[middle.value.idxmax(), "series"] if len(middle) else "nothing")
 
 # %% [markdown]
 # In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it. Were it *and* between arguments, the word would be no more than

@@ -45,7 +45,7 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
@@ -55,7 +55,7 @@ chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
 model = chapter.model
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "The hub and its spokes"}
 diagram("hub")
 
 # %% [markdown]
@@ -164,12 +164,13 @@ answers.bars(
 # commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
-answers.claims(
+told = answers.claims(
     "answers",
     "Asked in {Name} for the colour of a shape, the model is right more often than the commonest answer.",
     needs=dict.fromkeys(vision.LANGUAGES, sees["colour"]) | {"english": None},
     of=("english", "spanish", "chinese", "german"),
 )
+together(told)
 
 # %% [markdown]
 # Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
@@ -297,7 +298,7 @@ read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in 
 both = regions.words_of([*read["things"], *read["colours"]])
 nouns = chapter.run(regions.RightWords("nouns", words=both), read, readings=True, name="nouns")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Are the caption's words likelier than another caption's?"}
 nouns.curves(
     "nouns",
     "Are the caption's words likelier than another caption's?",
@@ -401,7 +402,7 @@ unable = {
     for name in swapped
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the model say with a word's state in the patches?"}
 patches.curves(
     "patch-first",
     "What does the model say with a word's state in the patches?",

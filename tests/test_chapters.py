@@ -272,6 +272,13 @@ class TestPage:
         raw = ast.List, ast.ListComp, ast.Tuple, ast.Dict, ast.DictComp, ast.Attribute
         assert not [ast.unparse(of) for of in shown if isinstance(of, ast.Expr) and isinstance(of.value, raw)]
 
+    def test_what_is_drawn_or_judged_is_shown(self, path):
+        """What a cell does not end with is not on the page."""
+        for cell in code_cells(jupytext.read(path)):
+            for of in ast.parse(cell.source).body[:-1]:
+                name = getattr(getattr(of, "value", None), "func", None)
+                assert not isinstance(of, ast.Expr) or getattr(name, "attr", "") not in (*CHARTS, "claims"), cell.source
+
     def test_a_folded_figure_is_named_on_its_fold_and_never_the_last(self, path):
         """The last chart of a page is one that a reader comes to."""
         titles = [(cell, title) for cell in code_cells(jupytext.read(path)) for title in TITLE.findall(cell.source)]
