@@ -71,7 +71,7 @@ diagram("lens")
 # These checks run whenever a model is loaded. If one fails, nothing is computed.
 
 # %% tags=["hide-input"]
-checks = [(c.meaning, c.value or "nothing", c.bound, "yes" if c.passed else "no") for c in self_check(model)]
+checks = [(c.meaning, c.value or "nothing", c.bound, c.passed) for c in self_check(model)]
 short = {"off by": lambda x: x if x == "nothing" else f"{x:.0e}", "at most": "{:.0e}"}
 listing(checks, ["what is checked", "off by", "at most", "passed"], **short)
 

@@ -70,7 +70,7 @@ a, b = NOISE.states(seed)
 stop = 3 * a[0, 0]  # any direction will do
 fake_a, fake_b = a + stop, b + stop
 raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
-listing([[*raw.tolist()]], [f"layer {k}" for k in range(len(raw))], precision=2)
+listing([[f"{value:.2f}" for value in raw.tolist()]], [f"layer {k}" for k in range(len(raw))])
 
 # %% [markdown]
 # Is it a hub? Compare each match with its non-matches, shuffle the partners, and ask for a {term}`verdict`:

@@ -283,9 +283,10 @@ def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
 
 
 def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = None, **formats: Any) -> Any:
-    """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
-    {"share": "{:.0%}"}."""
+    """Rows as a table for the reader, without numbers before them, yes or no for truth. formats: how the cells of a
+    column are written, as {"share": "{:.0%}"}."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
+    table = table.assign(**{name: table[name].map({True: "yes", False: "no"}) for name in table.select_dtypes(bool)})
     return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")
 
 

@@ -14,7 +14,7 @@ from launch import chapters
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from semhub_utils import cli
-from semhub_utils.chapter import meaning, together
+from semhub_utils.chapter import listing, meaning, together
 from semhub_utils.identity import organism_path
 from semhub_utils.markup import Html
 from semhub_utils.organism.world import number_word
@@ -304,6 +304,11 @@ def test_a_verdict_is_put_into_words():
     assert meaning([of("code", EXPLAINED, "other word")]) == "Other word does as well."
     assert meaning([of("code", INCONCLUSIVE, "last layer")]) == "It is above last layer, but not surely."
     assert all(meaning([of("code", verdict, "islands" * (verdict == EXPLAINED))]).endswith(".") for verdict in RULES)
+
+
+def test_a_listing_says_yes_and_no():
+    shown = listing([("one", True, 1), ("two", False, 0)], ["name", "passed", "n"]).to_html()
+    assert "yes" in shown and "no" in shown and "True" not in shown and ">0<" in shown
 
 
 def test_claims_that_cannot_be_tested_share_a_fold():
