@@ -357,8 +357,8 @@ def test_a_chapter_is_read_in_one_sitting(browser):
         lengths[page] = there.page.locator(".bd-article").bounding_box()["height"]
         [minutes[page]] = map(int, re.findall(r"Time to\s+read: (\d+) min", there.page.inner_text(".bd-article")))
         for chart, first in OPENS.get(page, {}).items():
-            figure = there.page.locator("figure").filter(has_text=chart)
-            assert figure.locator("input[type=radio]:checked").first.get_attribute("value") == first
+            choice = there.page.locator("figure").filter(has_text=chart).locator(":is(select, input:checked)").first
+            assert choice.evaluate("c => c.selectedOptions?.[0].text ?? c.value") == first
         there.context.close()
         there = Visit(browser, DISK, DESK)
         there.page.goto(DISK + page, wait_until="load")
