@@ -44,7 +44,7 @@ data_dir = None  # a folder with NTREX-128 (ntrex) and MBPP (mbpp), in place of 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram
+from semhub_utils.chapter import begin, diagram, listing
 from semhub_utils.experiments import alike, core, layers
 from semhub_utils.experiments.regions import lens_grid
 from semhub_utils.spokes import languages, natural
@@ -67,12 +67,18 @@ diagram("hub")
 # %% tags=["hide-input"]
 lines, english = natural.shown(chapter.data)
 readings = lens_grid(model, {name: text for name, text in lines.items() if core.readable(model, [text], str)}, english)
-words = natural.words(chapter.data)
-chapter.keep(LensGrid.from_readings(readings, words))
+grid = chapter.keep(LensGrid.from_readings(readings, natural.words(chapter.data)))
+grid
+
+# %% tags=["hide-input"]
+cells = grid.table().query("reading == 'normed' and (depth == 1 or 1 / 3 <= depth <= 2 / 3)")
+rows = cells.depth.lt(1).map({True: "middle rows", False: "top row"})
+english = cells.dominant.groupby([cells.sentence.rename("line"), rows], sort=False).mean().unstack()
+listing(english.rename_axis(columns=None).reset_index(), **dict.fromkeys(english, "{:.0%}"))
 
 # %% [markdown]
-# If the hypothesis holds, rows in the middle show English words under Spanish, Chinese or digits, and the top row the type's
-# own next token. ([Chapter 2](02_instruments) explains *normed*, *raw* and the other readings.)
+# The table has, for each line, the share of cells with an English word. If the hypothesis holds, it is high in the middle rows under every
+# line, and falls in the top row, where the line's own next token stands. ([Chapter 2](02_instruments) explains *normed* and other readings.)
 #
 # One sentence proves nothing. So you count.
 #
@@ -148,7 +154,7 @@ similarity.curves(
 )
 
 # %% [markdown]
-# *Middle* is the second third of the layers, *before* the first sixth, *after* the last layer.
+# {term}`Middle <early, middle, late>` is the second third of the layers, *before* the first sixth, *after* the last layer.
 
 # %% tags=["hide-input"]
 similarity.claims(
@@ -157,9 +163,12 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-similarity`
+#
 # ## What you learned
 #
-# The question was whether different kinds of input meet in one place, and whether that place speaks English.
+# The question was whether different kinds of input meet in one place, and whether that place speaks English. The second half takes the
+# right English words, against wrong ones: [chapter 6](06_languages) has them.
 
 # %% tags=["hide-input"]
 chapter.finish(

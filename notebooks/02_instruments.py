@@ -71,8 +71,9 @@ diagram("lens")
 # These checks run whenever a model is loaded. If one fails, nothing is computed.
 
 # %% tags=["hide-input"]
-checks = [(c.name, c.value, c.bound, c.passed) for c in self_check(model)]
-listing(checks, ["check", "off by", "bound", "passed"], **{"off by": "{:.1e}", "bound": "{:.0e}"})
+checks = [(c.meaning, c.value or "nothing", c.bound, c.passed) for c in self_check(model)]
+short = {"off by": lambda x: x if x == "nothing" else f"{x:.0e}", "at most": "{:.0e}"}
+listing(checks, ["what is checked", "off by", "at most", "passed"], **short)
 
 # %% [markdown]
 # ## The lens: where does the norm go?
@@ -97,12 +98,14 @@ norm.curves(
 
 # %% tags=["hide-input"]
 before, last = (norm.rows(layer=model.n_layers - k).set_index("series").value for k in (1, 0))
-glue("norm_twice", last["normed twice"] - last["normed once"], "+.2f")
+twice = last["normed twice"] - last["normed once"]
+hardly = "by less than 0.01 nats: where the norm's weights are alike, a state that is normed stays as it is"
+glue("norm_twice", f"by {twice:+.2f} nats" if abs(twice) >= 0.005 else hardly)
 glue("norm_raw", before["raw"] - before["normed once"], "+.2f")
 
 # %% [markdown]
-# At the last layer, norming twice moves the log-probability by {glue}`norm_twice` nats. One layer before it, leaving the norm out moves it
-# by {glue}`norm_raw` nats.
+# At the last layer, norming twice moves the log-probability {glue}`norm_twice`. One layer before it, leaving the norm out moves it by
+# {glue}`norm_raw` nats.
 #
 # ## Padding: does a neighbour in the batch change the state?
 #
@@ -249,7 +252,6 @@ similarity.curves(
 chapter.finish(
     {
         "shared-punctuation": "a shared full stop alone makes unrelated texts more alike",
-        "similarity": "in the middle layers a Spanish prompt is nearest to its English twin",
     }
 )
 

@@ -46,7 +46,7 @@ max_result = None  # results stay below this: 100 as in the paper, or as far as 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, core, interventions, patching, words
 from semhub_utils.organism.world import MAX_RESULT
 from semhub_utils.spokes import arithmetic
@@ -70,7 +70,8 @@ items = core.readable(model, arithmetic.items(n_items, seed=seed, max_result=lim
 pairs = arithmetic.similarity_pairs(items)
 forms = arithmetic.forms(items, seed=seed, max_result=limit, taught=chapter.own)
 asked = forms[0].asked
-[(pair.a, pair.b, prompt.prompt, prompt.targets["digit"][0]) for pair, prompt in zip(pairs, asked, strict=True)][:5]
+shown = [(p.a, p.b, of.prompt, of.targets["digit"][0]) for p, of in zip(pairs[:3], asked, strict=False)]
+listing(shown, ["in digits", "in words", "result first", "its number"])
 
 # %% [markdown]
 # A {term}`lens <logit lens>` that finds no word in a model that cannot add says nothing. So first: can it?
@@ -112,12 +113,12 @@ similarity.curves(
 # :::{dropdown} How to read it, and three other measures
 # The band is a 95% interval over results. Dotted: the {term}`null`, the height that shuffled pairs reach one time in twenty at any middle
 # layer. Grey: the {term}`controls <control>`, the embedding layer, the mean of all words' embeddings (*bag of words*), and random weights.
-# *mid-rank* is how far up the list the partner stands (half at most); *neighbours* whether both sides have the same
-# {cite:p}`huh2024platonic`; *CKA* whether both span the same geometry, debiased, as the usual one is high for random matrices too
+# {term}`mid-rank` is how far up the list the partner stands; *neighbours*, whether both sides have the same
+# ({term}`mutual neighbours`, {cite:p}`huh2024platonic`); *CKA* whether both span the same geometry, debiased, as the usual one is high for random matrices too
 # {cite:p}`murphy2024cka`.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 similarity.curves(
     ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
@@ -147,6 +148,8 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-similarity`
+#
 # ## Lens: which token does a middle layer hold?
 #
 # At the end of `8=3+`, follow the digit *5*, the word *five*, and the mean of wrong number words: a model may favour all number words,
@@ -174,14 +177,14 @@ lens.curves(
 # %% [markdown]
 # :::{dropdown} How to read it, and the readings
 # Dotted: the height that words, or digits, of other prompts with that operator reach one time in twenty at any layer. Choose one series to
-# see its own null and control. **normed** applies the final norm at every layer, **raw** at the last alone, as released. **tuned**, where
+# see its own null and control. **normed** applies the final norm at every layer, **raw** at the last alone, as released. **tuned** ({term}`tuned lens`), where
 # the model has it, sends the state through a trained translator first {cite:p}`belrose2023tuned`, **jacobian** through the mean of what the later
 # layers do {cite:p}`gurnee2026workspace`; **neighbours** takes the words that came next where a text left a similar state
 # {cite:p}`krojer2026latentlens`. Claims rest on *normed*. How a sum is found (numbers on a helix) is another question
 # {cite:p}`kantamneni2025trigonometry`.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is it the first word of the whole vocabulary?"}
 lens.curves(
     "lens-first",
     "How often is it the first word of the whole vocabulary?",
@@ -217,6 +220,8 @@ lens.claims(
 )
 
 # %% [markdown]
+# Above wrong words: {glue}`why-lens-meaning` Above the digit: {glue}`why-lens-lead` At the end: {glue}`why-lens-end`
+#
 # ## Trajectories: where do the states pass?
 #
 # In the plane in which the unembedding rows of digits and number words differ most, each prompt's state moves from layer to layer. Move
@@ -282,12 +287,13 @@ steering.dose(
     series="expected",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the model write instead?"}
 steering.dose(
     "steering-dose",
     "What does the model write instead?",
     alt="Shares of expected, unchanged and other continuations by strength, for each direction.",
-    types={"expected": "english", "unchanged": "digits", "other": "control"},
+    called={"expected": "(t-1)+1"},
+    types={"(t-1)+1": "english", "unchanged": "digits", "other": "control"},
     reading="corrected",
 )
 
@@ -354,6 +360,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# The push: {glue}`why-patch` The answer: {glue}`why-patch-answer`
+#
 # ## What you learned
 #
 # The question was whether a model that reads `8=3+` thinks of the word *five*.
@@ -361,14 +369,11 @@ patches.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
-        "similarity": "in the middle layers a calculation is nearest to its word form",
         "lens-meaning": "the middle layers hold the right number word",
         "lens-lead": "the number word is ahead of the digit there",
-        "lens-end": "the digit wins at the end",
-        "trajectory": "states pass near their own number word",
+        "similarity": "in the middle layers a calculation is nearest to its word form",
+        "patch-answer": "with the state of a worded sum, the digits' run writes that sum's answer",
         "steering": "a vector of number words changes the digits that are written",
-        "patch": "the state of a worded sum pushes the digits' run to its answer",
-        "patch-answer": "the digits' run then writes the answer of the worded sum",
     }
 )
 

@@ -70,20 +70,20 @@ a, b = NOISE.states(seed)
 stop = 3 * a[0, 0]  # any direction will do
 fake_a, fake_b = a + stop, b + stop
 raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
-[f"{value:.2f}" for value in raw.tolist()]
+listing([[f"{value:.2f}" for value in raw.tolist()]], [f"layer {k}" for k in range(len(raw))])
 
 # %% [markdown]
 # Is it a hub? Compare each match with its non-matches, shuffle the partners, and ask for a {term}`verdict`:
 
 # %%
-judge(fooled.examine(fake_a, fake_b)).verdict
+listing([[judge(fooled.examine(fake_a, fake_b)).verdict]], ["verdict"])
 
 # %%
 meaning = 1.5 * NOISE.states(seed + 1)[0][:, :1]  # one vector per pair, the same on both sides
 fake_a[:, TRUE_LAYERS] += meaning
 fake_b[:, TRUE_LAYERS] += meaning
 verdict = judge(fooled.examine(fake_a, fake_b))
-verdict.verdict, verdict.layer
+listing([(verdict.verdict, verdict.layer)], ["verdict", "layer"])
 
 # %% [markdown]
 # The same rules find the true hub that you planted under the full stop, and its layer.
@@ -387,8 +387,8 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 # %% tags=["hide-input"]
 chapter.finish(
     {
-        "raw": "to raw cosine, fake hubs look more like a hub than a true one",
-        "told-apart": "the book's evidence tells true hubs from fakes",
+        "told-apart": "this book calls true hubs hubs, more often than fakes of them",
+        "raw": "to raw cosine alone, fake hubs look more like a hub than a true one",
     }
 )
 

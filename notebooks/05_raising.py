@@ -65,7 +65,8 @@ diagram("hub")
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 born = chapter.find("born", raising.born).table
 shares = dict.fromkeys(["English words", "bridging lines", "at the end"], "{:.0%}")
-listing(born, parameters="{:,}", tokens="{:,}", minutes="{:.0f}", **shares)
+millions = dict.fromkeys(["parameters", "tokens"], lambda number: f"{number / 1e6:.1f}M")
+listing(born, minutes="{:.0f}", **shares, **millions)
 
 # %% tags=["hide-input"]
 main = born[born.training == "hub"].iloc[0]
@@ -165,7 +166,7 @@ live_evidence.claims(
 )
 
 # %% [markdown]
-# Where that does not hold, the live models are too young: the full trainings saw many times as much.
+# {glue}`why-live` The live models are young: the full trainings saw many times as much.
 #
 # ## The full trainings
 #
@@ -180,6 +181,7 @@ live_evidence.claims(
 curves = chapter.find("curves", raising.shipped_curves)
 logs = chapter.find("logs", raising.shipped_logs)
 shipped = curves.table
+hub_first = curves.changed(lambda table: table.sort_values("model", key=lambda name: name != "hub", kind="stable"))
 
 # %% tags=["hide-input"]
 logs.curves(
@@ -191,7 +193,7 @@ logs.curves(
 )
 
 # %% tags=["hide-input"]
-curves.curves(
+hub_first.curves(
     "held out",
     "When are facts answered that the type was never taught?",
     alt="Share of held-out facts answered by tokens seen, one line per data type, for the chosen training.",
@@ -200,7 +202,7 @@ curves.curves(
 )
 
 # %% tags=["hide-input"]
-curves.changed(raising.youth).curves(
+hub_first.changed(raising.youth).curves(
     [*raising.MEASURES],
     "Which comes first, the likeness or the answers?",
     alt="Taught and held-out answers, similarity and retrieval by tokens seen, for the chosen training and data type.",
@@ -213,12 +215,16 @@ curves.changed(raising.youth).curves(
 # ## Before or after?
 #
 # When are nine in ten of a type's taught facts answered (*mastered*), its held-out facts above chance, and its similarity above its null, for
-# good? In millions of tokens:
+# good? In tokens seen:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "When did each model reach them?"}
 stones = chapter.find("milestones", lambda: raising.milestones(shipped)).table
 wide = stones.pivot_table(index=["model", "type"], columns="milestone", values="tokens", sort=False, dropna=False)
-(wide / 1e6).style.format("{:.1f}", na_rep="never")
+told = [name.title() if name else name for name in wide.columns]
+listing(
+    wide.rename_axis(columns=None).reset_index(),
+    **dict.fromkeys(wide, lambda n: f"{n / 1e6:.1f}M" if n == n else "never"),
+)
 
 # %% tags=["hide-input"]
 hubs = wide.loc["hub"].fillna(float("inf"))
@@ -247,6 +253,8 @@ order.claims(
 )
 
 # %% [markdown]
+# {glue}`why-order`
+#
 # ## Side by side
 #
 # The finished models, beside random weights. Choose a type.
@@ -293,25 +301,26 @@ listing(raising.demanded())
 # :::
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
-listing(raising.tried(), tokens="{:,}", taught="{:.0%}", **{"held out": "{:.0%}"})
+listing(raising.tried(), tokens=millions["tokens"], taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]
 # ## What has to be there?
 #
-# The small recipe again, with one thing changed at a time. The most telling is *absent from English too*: then nothing is left to share. Models trained without English share as much
-# {cite:p}`harrasse2025tracing`; the like of them here is *balanced*.
+# The small recipe again, with one thing changed at a time. The most telling for held-out facts is *absent from English too*: then nothing
+# is left to share. Models trained without English share as much {cite:p}`harrasse2025tracing`; the like of them here is *balanced*.
 
 # %% tags=["hide-input"]
 changed = chapter.find("controls", raising.controls_summary)
+shown = ["held out", "taught", "retrieval"]  # in this order
+told = changed.rows(reading=shown).sort_values("reading", key=lambda of: of.map(shown.index), kind="stable")
 
 # %% tags=["hide-input"]
-changed.bars(
+changed.changed(lambda _: told).bars(
     (),
     "What does each change do to the hub?",
     alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
     y="share, mean over seeds",
-    types=dict.fromkeys(changed.table.series, "spanish"),
-    reading=[name for name in raising.MEASURES if name != "similarity"],
+    types=dict.fromkeys(told.series, "spanish"),
 )
 
 # %% tags=["hide-input"]
@@ -320,11 +329,12 @@ glue("as_it_is", answered.value["as it is"], ".0%")
 glue("forgotten", answered.value["absent from English too"], ".0%")
 glue("apart", answered.value["islands"], ".0%")
 glue("commonest", answered.chance["as it is"], ".0%")
-glue("control_seeds", int(answered.seeds.min()))
+seeds = int(answered.seeds.min())
+glue("control_seeds", "once, so that luck is not ruled out" if seeds == 1 else f"{seeds} times")
 
 # %% [markdown]
 # As it is, the small recipe answers {glue}`as_it_is` of the held-out facts; without them in English {glue}`forgotten`, on islands
-# {glue}`apart`, the commonest answers alone {glue}`commonest`. Trainings of each: {glue}`control_seeds`.
+# {glue}`apart`, the commonest answers alone {glue}`commonest`. Each was trained {glue}`control_seeds`.
 #
 # ## What you learned
 #
@@ -333,9 +343,9 @@ glue("control_seeds", int(answered.seeds.min()))
 # %% tags=["hide-input"]
 chapter.finish(
     {
+        "order": "items meet before they are answered",
         "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
         "live/alike": "what it holds of them is more alike across languages",
-        "order": "items meet before they are answered",
     }
 )
 

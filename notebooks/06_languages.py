@@ -122,11 +122,12 @@ longer.changed(lambda table: table.assign(pair=table.series)).curves(
 #
 # Choose two languages; where one name stands alone, the other is English. Dotted: what shuffled partners reach one time in twenty at any
 # middle layer, when pairs that share the thing, the doer or the verb move together. Grey: {term}`controls <control>`, the embedding layer, the
-# mean of all words' embeddings (*bag of words*), and random weights. Mid-rank, shared neighbours and debiased CKA start at layer 1, as
+# mean of all words' embeddings (*bag of words*), and random weights. {term}`Mid-rank <mid-rank>`,
+# {term}`shared neighbours <mutual neighbours>` and debiased CKA start at layer 1, as
 # the embeddings of one last token have no neighbours; they have a {term}`null` too, as two forms make two clouds in both languages.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 longer.curves(
     ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
@@ -143,7 +144,7 @@ longer.curves(
 # The same sentences continued, with a full stop, without any mark, and continued with shared words left in. The plain cosine shows what a
 # full stop does to a reader who subtracts nothing: *other partners* mean something else.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Does the ending make the alignment?"}
 similarity.curves(
     {"similarity": "adjusted cosine", "cosine": "plain cosine"},
     "Does the ending make the alignment?",
@@ -158,7 +159,7 @@ similarity.curves(
 # %% [markdown]
 # With shared words left in, random weights too can tell *Emma* from *Liam*. And what does a full stop add where nothing else is shared?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Is a full stop an alignment?"}
 bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
 stop = chapter.run(alike.Punctuation(), bare)
 stop.curves(
@@ -179,7 +180,7 @@ stop.claims(
 #
 # The authors' code compares with all other sentences; *difference* is what that adds over the baseline used here.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the choice of the others change?"}
 gain = longer.of("baseline-gain").changed(lambda table: table.assign(reading="difference"))
 from_one = longer.of("similarity", reading="as released", layer=range(1, model.n_layers + 1))
 (longer.of("similarity", reading=alike.CORRECTED) + from_one + gain).curves(
@@ -202,6 +203,8 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-similarity`
+#
 # ## Lens: which language is the next word in?
 #
 # At every layer, before each word of running text, follow the next word and its English. In Llama-2, states went far from any answer
@@ -231,7 +234,7 @@ left_out(items)
 # %% tags=["hide-input"]
 reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
 beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
-listing(beaten.reset_index(), beats="{:.0%}")
+listing(beaten.rename_axis("language").reset_index(), beats="{:.0%}")
 
 # %% [markdown]
 # One half would be chance. Where a model is not above it, the claims read *cannot be tested here*.
@@ -255,7 +258,7 @@ lens.curves(
 # claims rest on *normed*. The next figure has what the final norm adds over *raw*.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the final norm change?"}
 lens.curves(
     "lens-gap",
     "What does the final norm change?",
@@ -266,7 +269,7 @@ lens.curves(
 # %% [markdown]
 # A mean probability is ruled by the few words that are easy to tell, so look at the shares too:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is it the first of the whole vocabulary?"}
 lens.curves(
     "lens-first",
     "How often is it the first of the whole vocabulary?",
@@ -274,7 +277,7 @@ lens.curves(
     y="share of positions",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How sure is the lens?"}
 lens.curves(
     "lens-entropy",
     "How sure is the lens?",
@@ -285,24 +288,25 @@ lens.curves(
 # %% [markdown]
 # ### Three claims, as differences
 #
-# *lens-meaning*: the English of the next word against wrong English words. *lens-lead*: against the word itself and the wrong words.
+# *Over wrong words*: the English of the next word against wrong English words. *Over the word too*: against the word itself as well.
 #
 # :::{predict} Which of the two is harder to meet?
-# - *lens-meaning*
-# - *lens-lead*
+# - *Over wrong words*
+# - *Over the word too*
 # - They stand and fall together
 # +++
 # {glue}`verdict-lens-meaning` {glue}`verdict-lens-lead`
 # :::
 
 # %% tags=["hide-input"]
+ahead = {"lens-meaning": "over wrong words", "lens-lead": "over the word too"}
 lens.curves(
-    ["lens-meaning", "lens-lead"],
+    ahead,
     "Is the English word ahead, and of what?",
     alt="Lead of the English word over wrong words and over the own word by relative depth, with null and control.",
     y="difference of log-probability (nats)",
     by="measure",
-    types={"lens-meaning": "english", "lens-lead": "digits"},
+    types={"over wrong words": "english", "over the word too": "digits"},
 )
 
 # %% tags=["hide-input"]
@@ -333,6 +337,8 @@ lens.claims(
 )
 
 # %% [markdown]
+# Over wrong words: {glue}`why-lens-meaning` Over the word too: {glue}`why-lens-lead` At the end: {glue}`why-lens-end`
+#
 # ## Which kinds of word?
 #
 # English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Look at a part's `n` before its height.
@@ -344,7 +350,7 @@ parts = chapter.find_each(
 
 # %% tags=["hide-input"]
 parts.curves(
-    ["lens-meaning", "lens-lead"],
+    ahead,
     "For which parts of speech is English ahead?",
     alt="Lead of the English word by relative depth for each part of speech and language, with nulls and controls.",
     y="difference of log-probability (nats)",
@@ -409,6 +415,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# The push: {glue}`why-patch` The answer: {glue}`why-patch-answer`
+#
 # ## What you learned
 #
 # The question was whether the middle layers of a model that reads Chinese are near English.
@@ -419,9 +427,7 @@ chapter.finish(
         "similarity": "in the middle layers a sentence is nearest to the English of equal meaning",
         "lens-meaning": "the middle layers hold the English of the next word",
         "lens-lead": "English is ahead of the own word there",
-        "lens-end": "the own word wins at the end",
         "patch": "the state of an English question pushes the answer in another language",
-        "patch-answer": "the other language's run then gives the English question's answer",
     }
 )
 

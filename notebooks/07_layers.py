@@ -144,7 +144,7 @@ heard.curves(
 
 # %% [markdown]
 # :::{dropdown} The grey curves
-# The grey curves are the embedding layer, random weights, *roles exchanged* (the same of the other language on English text) and
+# The grey curves are the embedding layer, random weights, {term}`roles exchanged` (the same of the other language on English text) and
 # *islands*, a model of this book whose types share no fact: where its curve is as high, nothing shared is needed for it.
 # :::
 
@@ -169,6 +169,8 @@ heard.claims(
 )
 
 # %% [markdown]
+# In the middle: {glue}`why-layers-lead` At the end: {glue}`why-layers-end`
+#
 # ## One language, or a mix?
 #
 # At a share of one half, is the lens torn at every place? The entropy over types tells: 0 bits is one language for certain, 1 bit two
@@ -243,6 +245,8 @@ meaning.claims(
 )
 
 # %% [markdown]
+# {glue}`why-layers-meaning`
+#
 # ## What you learned
 #
 # The question was which language the layers speak when a model reads Chinese.

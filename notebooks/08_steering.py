@@ -50,7 +50,7 @@ judge_model = None  # the model whose perplexity counts, or the steered one itse
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue, listing
+from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import continuations, patching
 from semhub_utils.loading import load_model
 from semhub_utils.spokes import sentiment
@@ -115,11 +115,17 @@ steering.curves(
 )
 
 # %% [markdown]
-# No claim yet: few prompts are for choosing. What the model wrote, pushed against the vector, not at all, and with it:
+# No claim yet: few prompts are for choosing. Pushed against the vector, not at all, and with it, the model writes different text on
+# {glue}`turned` prompts and vectors looked at.
 
 # %% tags=["hide-input"]
 texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})
-texts.pivot_table(index=["language", "prompt", "vector"], columns="push", values="text", aggfunc="first", sort=False)
+wrote = texts.pivot_table(
+    index=["language", "prompt", "vector"], columns="push", values="text", aggfunc="first", sort=False
+)
+other = wrote[wrote.nunique(axis=1) > 1].rename_axis(columns=None).reset_index()
+glue("turned", f"{len(other)} of {len(wrote)}")
+listing(other) if len(other) else None
 
 # %% [markdown]
 # ## Dose and response
@@ -177,11 +183,13 @@ steering.claims(
 )
 
 # %% [markdown]
+# {glue}`why-sentiment-mass/english`
+#
 # ## Then the other languages
 
 # %% tags=["hide-input"]
 others = [language for language in tasks if language != "english"]
-steering.claims(
+next_words = steering.claims(
     "sentiment-mass",
     "Good minus bad, in English, makes {Name} next words more pleasant than random directions do.",
     row=4,
@@ -191,7 +199,7 @@ steering.claims(
 )
 
 # %% tags=["hide-input"]
-steering.claims(
+whole_texts = steering.claims(
     "sentiment",
     "Good minus bad, in English, makes {Name} continuations more pleasant than random directions do.",
     row=4,
@@ -199,6 +207,7 @@ steering.claims(
     needs=continuations.moves(steering.one("sentiment/english"), "English text"),
     of=others,
 )
+together(next_words, whole_texts)
 
 # %% [markdown]
 # ## As well as the language's own words?
@@ -222,7 +231,7 @@ steering.bars(
 kind = "sentiment" if sentiment_model else "sentiment-mass"
 moved = {name: continuations.moves(steering.one(f"{kind}/{name}"), f"{name.title()} text") for name in tasks}
 moved = {name: moved["english"] or moved[name] for name in others}
-steering.claims(
+native = steering.claims(
     "native" if sentiment_model else "native-mass",
     "The English vector moves {Name} at least three quarters as far as the {Name} one.",
     row=4,
@@ -231,12 +240,10 @@ steering.claims(
 )
 
 # %% [markdown]
-# ## At what price?
-#
-# Fluency is kept if perplexity rises by at most a quarter, relevance if at least four fifths of it are left.
+# And at what price? Fluency is kept if perplexity rises by at most a quarter, relevance if at least four fifths of it are left.
 
 # %% tags=["hide-input"]
-steering.claims(
+fluent = steering.claims(
     "fluency",
     "Under the English vector the perplexity of {Name} text rises by at most a quarter.",
     row=4,
@@ -246,7 +253,7 @@ steering.claims(
 )
 
 # %% tags=["hide-input"]
-steering.claims(
+relevant = steering.claims(
     "relevance",
     "Under the English vector {Name} text keeps at least four fifths of its relevance to the prompt.",
     row=4,
@@ -254,6 +261,7 @@ steering.claims(
     needs=moved,
     of=others,
 )
+together(native, fluent, relevant)
 
 # %% tags=["hide-input"]
 written = named.rows("sentiment-dose", series="English vector", measure="text (−1 to 1)", strength=0)
@@ -320,6 +328,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# In English: {glue}`why-patch/english`
+#
 # ## What you learned
 #
 # The question was whether two English words can change the sentiment of what a model writes in Spanish.
@@ -329,10 +339,8 @@ chapter.finish(
     {
         "sentiment-mass": "good minus bad, in English, makes next words more pleasant",
         "sentiment": "good minus bad makes whole continuations more pleasant",
-        "native-mass": "the English vector moves a language nearly as far as its own vector",
-        "fluency": "texts under it stay as fluent",
-        "relevance": "texts under it stay relevant",
         "patch": "the state of a pleasant English word makes the next word more pleasant",
+        "native-mass": "the English vector moves a language nearly as far as its own vector",
     }
 )
 

@@ -44,7 +44,7 @@ data_dir = None  # a folder with mbpp/mbpp_release_v1.jsonl or mbpp/mbpp.jsonl, 
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue
+from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import interventions, patching, unsaid, words
 from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.items import continued, forms, interchange_items
@@ -72,7 +72,8 @@ print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
-[(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
+shown = [(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
+listing(shown, ["ends on", "goes on with", "parameter"])
 
 # %% [markdown]
 # ## Does a comma mean *and*?
@@ -91,6 +92,8 @@ commas, before_arguments, ranges = code.comma_places(found), code.argument_place
 
 # %% tags=["hide-input"]
 ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)
+middle = ands.rows("and-probability", reading="normed", control="").query("1 / 3 <= depth <= 2 / 3")
+glue("likeliest", middle.loc[middle.value.idxmax(), "series"] if len(middle) else "nothing")
 ands.curves(
     "and-probability",
     "Is it and?",
@@ -100,7 +103,8 @@ ands.curves(
 )
 
 # %% [markdown]
-# Dotted: the {term}`null`, commas of lists and calls taken at random.
+# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it. Were it *and* between arguments, the word would be no more than
+# what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
 # Is *and* ahead of other words at list commas? Is it likelier there than between arguments? A model that puts *and* after any comma fails
 # the second. The trap: hundreds of places, but one word, which may be likely there by accident. So *and* also has to beat other English
@@ -140,6 +144,8 @@ ands.claims(
 )
 
 # %% [markdown]
+# Over other words: {glue}`why-and-lead` Over other commas: {glue}`why-and-place`
+#
 # ## Does an argument have a role?
 #
 # Before an argument, read the lens for the *name* of its parameter: `isinstance(x, int)` never says `class_or_tuple`.
@@ -162,21 +168,22 @@ roles.curves(
     "Is it the name of the parameter, or the argument?",
     alt="Lens probability of parameter names, wrong names and arguments by relative depth, two readings.",
     y="mean lens probability",
-    types={"argument": "code"},
+    called={"wrong same function": "other parameter of it"},
+    types={"argument": "code", "other parameter of it": "control"},
 )
 
 # %% [markdown]
 # :::{dropdown} How to read it
 # Llama models that translate code favour English tokens, keywords among them {cite:p}`kargaran2025code`.
 #
-# **wrong name** is the mean over other names that occur after the same token. **wrong same function** is that function's other parameters:
-# where it is as high as the right name, the model knows the function but not which argument is due. The places ask for {glue}`n_names`
+# *Wrong name* is the mean over other names that occur after the same token, *other parameter of it* that over the function's others:
+# where this is as high as the right name, the model knows the function but not which argument is due. The places ask for {glue}`n_names`
 # names. At {glue}`says_name` of them the model is about to write the name itself, as in `range(start=0`. They stay in: without them the
 # argument would win the last claim by selection.
 # :::
 
 # %% tags=["hide-input"]
-roles.claims(
+named = roles.claims(
     "lens-meaning",
     "At some middle layer the parameter's name is above the names of other parameters.",
 )
@@ -185,13 +192,13 @@ roles.claims(
 builtins = before_arguments.but(place for place in before_arguments if place.kind == "builtin")
 builtins.dropped["function defined in the program"] = len(before_arguments) - len(builtins)
 some = unsaid.argument_items(model, builtins)
-chapter.run(by_name, some, series="builtins", name="builtins", over="moves_with").claims(
+builtin = chapter.run(by_name, some, series="builtins", name="builtins", over="moves_with").claims(
     "lens-meaning",
     "The same where the program has not defined the function, so that there is no name to copy.",
 )
 
 # %% tags=["hide-input"]
-roles.claims(
+ahead = roles.claims(
     "lens-lead",
     "At some middle layer the parameter's name is above the argument as written, and above other names too.",
     row=10,
@@ -199,21 +206,22 @@ roles.claims(
 )
 
 # %% tags=["hide-input"]
-roles.claims(
+end = roles.claims(
     "lens-end",
     "At the last layer the argument as written is above the parameter's name.",
     row=10,
     paper="The argument wins near the output.",
 )
+together(named, builtin, ahead, end)
 
 # %% tags=["hide-input"]
 left_out = roles.one("lens-meaning/arguments")
 glue("n_arguments", left_out.n)
 glue("n_left_out", sum(left_out.dropped.values()))
-left_out.dropped
+glue("reasons", "; ".join(f"{n} x {why}" for why, n in left_out.dropped.items()) or "none")
 
 # %% [markdown]
-# {glue}`n_arguments` arguments are read, and {glue}`n_left_out` were left out, for the reasons above.
+# {glue}`n_arguments` arguments are read, and {glue}`n_left_out` were left out ({glue}`reasons`).
 #
 # ## Does *start* change `range`?
 #
@@ -263,13 +271,14 @@ steering.claims(
 # %% [markdown]
 # As released, each strength is a multiple of the vector: far above the length of a state, the state is overwritten.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What do the paper's strengths do in this model?"}
 as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, series="range", name="range as released")
 as_released.changed(lambda table: table.assign(in_states=table.strength, strength=table.raw)).dose(
     "steering-dose",
     "What do the paper's strengths do in this model?",
     alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
-    types={"expected": "english", "unchanged": "code", "other": "control"},
+    called={"expected": "range(0, n)"},
+    types={"range(0, n)": "english", "unchanged": "code", "other": "control"},
     x_title="strength, in lengths of the vector",
 )
 
@@ -318,6 +327,8 @@ any_start.claims(
 )
 
 # %% [markdown]
+# {glue}`why-steering`
+#
 # ## Interchange patch: does an English state answer in code?
 #
 # Write the state at the end of *the color of the grass is* into the run of another question's code, `color_of(SNOW) ==`
@@ -362,6 +373,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# The push: {glue}`why-patch` The answer: {glue}`why-patch-answer`
+#
 # ## What you learned
 #
 # The question was whether a model that reads `[red, green,` thinks of the word *and*, and of other words that code leaves out.
@@ -371,11 +384,9 @@ chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
         "and-place": "it is likelier there than between arguments",
-        "and-end": "the next token wins at the end",
         "lens-meaning": "the middle layers hold the parameter's name before its argument",
-        "steering": "start minus end changes the range that is written",
         "patch": "the state of an English question pushes the answer in code",
-        "patch-answer": "the run over code then writes that question's answer",
+        "steering": "start minus end changes the range that is written",
     }
 )
 

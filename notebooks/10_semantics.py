@@ -46,7 +46,7 @@ data_dir = None  # a folder with cogs/train.tsv, in place of the sample that shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue
+from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
 
@@ -67,7 +67,7 @@ pairs = semantics.similarity_pairs(known, n_items, seed=seed)
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
 swaps = semantics.swap_items(known, n_items, seed=seed)
 swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
-[(pair.a, pair.b) for pair in pairs[:3]]
+listing([(pair.a, pair.b) for pair in pairs[:3]], ["sentence", "form"])
 
 # %% tags=["hide-input"]
 # Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
@@ -139,6 +139,8 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-similarity/others`
+#
 # ## Who did it? The names change places
 #
 # Take sentences with two proper names. How much nearer is the true form than the form with its **names swapped**; or than that form with
@@ -189,7 +191,7 @@ swapped.claims(
 # %% tags=["hide-input"]
 swapped.claims(
     "similarity/names swapped, shuffled",
-    "So it is against the form with names swapped and conjuncts shuffled, by more than a shuffle costs.",
+    "It is nearer than to the form with names swapped and conjuncts shuffled too, by more than a shuffle costs.",
     row=12,
     paper="It also holds when the conjuncts of the swapped form are shuffled.",
 )
@@ -197,10 +199,13 @@ swapped.claims(
 # %% tags=["hide-input"]
 swapped.claims(
     "similarity/names swapped, any order",
-    "So it is on average over both orders of the conjuncts, on both sides.",
+    "It is nearer to its form than to one with names swapped, on average over both orders of the conjuncts.",
 )
 
 # %% [markdown]
+# Swapped: {glue}`why-similarity/names swapped` Shuffled too: {glue}`why-similarity/names swapped, shuffled` In any order:
+# {glue}`why-similarity/names swapped, any order`
+#
 # ## Role words: what comes next?
 #
 # Just before a proper name (*Emma gives the ball to*), read every layer for *agent*, *theme* and *recipient*. Above zero, this word is
@@ -214,12 +219,18 @@ fit = {item.id for item in placed}  # without another sentence before them they 
 anywhere = prompts.but(item for item in prompts if item.id in fit)
 others = tuple(semantics.form_words(known))
 glue("unused", placed.left_out or "Every name had something to read before it.")
-[(item.prompt, item.targets["role"][0]) for item in anywhere[:6]]
+listing([(item.prompt, item.targets["role"][0]) for item in anywhere[:6]], ["before the name", "role"])
 
 # %% tags=["hide-input"]
 given = {"readings": True, "dropped": known.dropped + placed.dropped}
 roles = chapter.run(unsaid.Roles(others), anywhere, series="lead", **given)
 roles += chapter.run(unsaid.Roles(others, same_position=True), placed, series="same position", **given)
+
+# %% tags=["hide-input"]
+inside = range(2 * model.n_layers // 3 + 1)  # opens at the last of the middle layers
+named = roles.rows("roles-confusion", reading="normed", layer=inside[-1]).query("series == word")
+glue("opens", inside[-1])
+glue("diagonal", ", ".join(f"{word} {value:+.2f}" for word, value in zip(named.word, named.value, strict=True)))
 
 # %% tags=["hide-input"]
 roles.heatmap(
@@ -231,10 +242,12 @@ roles.heatmap(
     value="nats above the word's mean",
     called={"series": "true role", "word": "role word"},
     diverging=True,
+    layer=inside,
 )
 
 # %% [markdown]
-# Move the slider. If the model names roles, the diagonal is the warmest cell of each column.
+# Move the slider. If the model names roles, the diagonal is the warmest cell of each column. At layer {glue}`opens` it has, in nats:
+# {glue}`diagonal`.
 #
 # The trap: *by* comes before an agent and *to* before a recipient. So there are two nulls, and the harder counts: true roles shuffled
 # among what is read last, and three *other* words in place of the role words. And a theme comes early, an agent of a passive late: the
@@ -262,7 +275,7 @@ roles.curves(
 # %% [markdown]
 # The paper takes probabilities; the claims here rest on their logarithms.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "And in probabilities, as in the paper?"}
 roles.curves(
     "roles-probability",
     "And in probabilities, as in the paper?",
@@ -282,10 +295,12 @@ roles.claims(
 # %% tags=["hide-input"]
 roles.claims(
     "roles/same position",
-    "So it is where as many words stand before every name, whatever its role.",
+    "The word of its role is raised even where as many words stand before every name, whatever its role.",
 )
 
 # %% [markdown]
+# All prompts: {glue}`why-roles/lead` Same position: {glue}`why-roles/same position`
+#
 # ## Interchange patch: does the form take its verb from a sentence?
 #
 # One run reads a form up to where its verb comes again, `see . agent ( x _ 1 , Emma ) AND`; another reads *Liam finds Mia*, about to be
@@ -346,6 +361,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# The push: {glue}`why-patch` The verb: {glue}`why-patch-answer`
+#
 # ## What you learned
 #
 # The question was whether a model that reads *Emma sees Liam* knows who sees and who is seen.
@@ -353,12 +370,10 @@ patches.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
-        "similarity": "in the middle layers a sentence is nearest to its logical form",
         "similarity/names swapped": "a sentence is nearer to its form than to that with the names swapped",
-        "roles/lead": "before a name a middle layer raises the word of its role",
         "roles/same position": "the word of the role is raised wherever the name stands",
-        "patch": "the state of a sentence pushes its verb in another's form",
-        "patch-answer": "the form then goes on with that verb",
+        "roles/lead": "before a name a middle layer raises the word of its role",
+        "similarity/others": "in the middle layers a sentence is nearest to its logical form",
     }
 )
 

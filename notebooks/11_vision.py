@@ -45,7 +45,7 @@ data_dir = None  # a folder with COCO's own files; without it, scenes of the shi
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue
+from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
@@ -55,7 +55,7 @@ chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
 model = chapter.model
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "The hub and its spokes"}
 diagram("hub")
 
 # %% [markdown]
@@ -71,11 +71,11 @@ parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
 parted = core.readable(model, parted, vision.alone).some("pictures")
 notes = vision.nouns_found_by(data_dir), pictures.left_out, parted.left_out
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
-[(picture.caption, picture.words) for picture in pictures[:4]]
+listing([(picture.caption, ", ".join(picture.words)) for picture in pictures[:4]], ["caption", "words"])
 
 # %% [markdown]
-# {glue}`left_out` Look at some. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first word, of all words or of
-# colours and things alone.
+# {glue}`left_out` Look at some. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first word, of colours and
+# things alone or of all words. It opens at the layer where most of them are true.
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
@@ -86,12 +86,18 @@ told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(vision.na
 every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
 
 # %% tags=["hide-input"]
-laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
+laid, opens = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word)))), 0
+if len(laid.table):  # else it lays its patches on no grid
+    laid = laid.changed(lambda table: table.sort_values("among", key=lambda of: of == "all words", kind="stable"))
+    few = laid.table.query("among != 'all words' and reading == 'normed'")
+    opens = int(few.groupby("layer").right.mean().idxmax())
+
+# %% tags=["hide-input"]
 laid.overlay(
     "Which word does each layer see where?",
     {name: picture.image for name, picture in vision.names(shown).items()},
     alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
-    layer=model.n_layers // 2,
+    layer=opens,
     caption=f"Asked for colour and shape, the model says {', '.join(told)}." if told else "",
 )
 
@@ -158,31 +164,28 @@ answers.bars(
 # commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
-answers.claims(
-    "answers/english",
-    "Asked in English for the colour of a shape, the model is right more often than the commonest answer.",
-)
-
-# %% tags=["hide-input"]
-answers.claims(
+told = answers.claims(
     "answers",
-    "Asked in {Name} for the colour, the model is right more often than the commonest answer.",
-    needs=sees["colour"],
-    of=("spanish", "chinese", "german"),
+    "Asked in {Name} for the colour of a shape, the model is right more often than the commonest answer.",
+    needs=dict.fromkeys(vision.LANGUAGES, sees["colour"]) | {"english": None},
+    of=("english", "spanish", "chinese", "german"),
 )
+together(told)
 
 # %% [markdown]
 # Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
 # which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
 
 # %% tags=["hide-input"]
-chapter.find("abroad", raising.abroad).bars(
+order = [*vision.LANGUAGES].index
+abroad = chapter.find("abroad", raising.abroad)
+abroad.changed(lambda table: table.sort_values("language", key=lambda of: of.map(order), kind="stable")).bars(
     "abroad",
     "Does it answer without anything shared?",
     alt="Share of right answers on colours never asked for, by language, for eyes behind the hub and behind islands.",
     y="share of answers",
-    by="language",
-    called={"training": "behind"},
+    by=("language", "training"),
+    types={f"{name}, islands": "control" for name in vision.LANGUAGES},
 )
 
 # %% [markdown]
@@ -209,7 +212,7 @@ similarity.curves(
 # twenty; what ends on the same word, or names the same thing first, moves together.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 similarity.curves(
     ["mid-rank", "neighbours", "cka"],
     "Do other measures agree?",
@@ -227,6 +230,8 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-similarity`
+#
 # ## Colours: what does the lens say of a plain picture?
 #
 # At which share of the image positions is the colour's word the first of the vocabulary? The trap: the paper compares with *white*, and
@@ -261,7 +266,7 @@ colours.curves(
 # unembedding: which words of texts leave the nearest states {cite:p}`krojer2026latentlens`? Claims rest on *normed*.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Is it more often the right colour than another?"}
 colours.curves(
     "colours",
     "Is it more often the right colour than another?",
@@ -280,6 +285,8 @@ colours.claims(
 )
 
 # %% [markdown]
+# {glue}`why-colours`
+#
 # ## Nouns: does the lens read the caption?
 #
 # Average each caption word's log-probability over the image, and compare with the caption that has the least in common. The paper sums
@@ -291,7 +298,7 @@ read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in 
 both = regions.words_of([*read["things"], *read["colours"]])
 nouns = chapter.run(regions.RightWords("nouns", words=both), read, readings=True, name="nouns")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Are the caption's words likelier than another caption's?"}
 nouns.curves(
     "nouns",
     "Are the caption's words likelier than another caption's?",
@@ -302,7 +309,7 @@ nouns.curves(
     types={"own caption": "image"},
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "And in probabilities, as in the paper?"}
 nouns.curves(
     "nouns-probability",
     "And in probabilities, as in the paper?",
@@ -331,6 +338,8 @@ nouns.claims(
 )
 
 # %% [markdown]
+# {glue}`why-nouns`
+#
 # ## Segments: is the word where the thing is?
 #
 # At patches more than half inside an area, ask for its word, against words of other pictures' areas. One control decides: **elsewhere**,
@@ -365,6 +374,8 @@ segments.claims(
 )
 
 # %% [markdown]
+# {glue}`why-segments`
+#
 # ## Interchange patch: does a word take the place of a colour?
 #
 # Write the last state of *the circle has the color blue* into every patch of a red circle ({term}`interchange patch`). If words and patches keep colours
@@ -391,7 +402,7 @@ unable = {
     for name in swapped
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the model say with a word's state in the patches?"}
 patches.curves(
     "patch-first",
     "What does the model say with a word's state in the patches?",
@@ -402,9 +413,9 @@ patches.curves(
 
 # %% tags=["hide-input"]
 patches.claims(
-    "patch/english",
-    "At some middle layer, the state of another colour's word in the patches pushes the answer to that colour.",
-    needs=unable["english"],
+    "patch",
+    "Asked in {Name}, the state of another colour's English word in the patches pushes the answer to that colour.",
+    needs=unable,
 )
 
 # %% tags=["hide-input"]
@@ -414,14 +425,9 @@ patches.claims(
     needs=unable["english"],
 )
 
-# %% tags=["hide-input"]
-patches.claims(
-    "patch/spanish",
-    "Asked in Spanish, the English word's state in the patches pushes the answer to the Spanish word.",
-    needs=unable["spanish"],
-)
-
 # %% [markdown]
+# The push: {glue}`why-patch` The answer: {glue}`why-patch-answer`
+#
 # ## Intervention: two colours
 #
 # In a picture of two halves, at the patches of one, from a layer on, the paper replaces the state by the {term}`unembedding` row of a third
@@ -458,6 +464,8 @@ recoloured.claims(
 )
 
 # %% [markdown]
+# {glue}`why-recolour`
+#
 # ## What you learned
 #
 # The question was whether a model that looks at a red square thinks of the word *red*.
@@ -465,13 +473,10 @@ recoloured.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
-        "answers": "asked in another language, the model names what it sees",
-        "similarity": "in the middle layers a picture is nearest to its own caption",
         "colours": "a plain picture reads as its colour",
+        "answers": "asked in another language, the model names what it sees",
         "nouns": "a picture reads as the things its caption names",
-        "segments": "a thing is read at its own patches",
-        "patch": "the state of a colour word pushes the answer to that colour",
-        "recolour": "a patch of another colour changes the colours that are named",
+        "similarity": "in the middle layers a picture is nearest to its own caption",
     }
 )
 

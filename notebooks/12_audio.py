@@ -46,7 +46,7 @@ plain_questions = None  # ask as one asks an assistant: yes or no, or by default
 results_dir = "results"
 
 # %% tags=["hide-cell"]
-from semhub_utils.chapter import begin, diagram, glue
+from semhub_utils.chapter import begin, diagram, glue, together
 from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
@@ -73,10 +73,10 @@ else:
     clips = audio.clips(n_items, seed=seed)
 glue("n_clips", len(clips))
 glue("n_labels", len({clip.label for clip in clips}))
-print(f"{len(clips)} clips. {clips.left_out}")
+glue("left_out", clips.left_out)
 
 # %% [markdown]
-# {glue}`n_clips` clips with {glue}`n_labels` labels. Play some: below each moment of the spectrogram stands the word that the
+# {glue}`n_clips` clips with {glue}`n_labels` labels. {glue}`left_out` Play some: below each moment of the spectrogram stands the word that the
 # {term}`lens <logit lens>` finds likeliest there, at the layer that you choose.
 
 # %% tags=["hide-input"]
@@ -118,7 +118,7 @@ else:
     animals = audio.animal_clips(n_items, seed=seed, held_out=None)
     every = audio.clips(max(16, n_items // 2), seed=seed, held_out=None, groups=("animal",))
     known = [clip for clip in every if clip.kind]  # of one animal the world does not say what it is
-print(f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}")
+glue("animals", f"{len(animals)} clips of {len({clip.label for clip in animals})} animals. {animals.left_out}".strip())
 
 # %% tags=["hide-input"]
 asked = {name: audio.kind_items(known, name, plain=plain, forms=(0, 1, 2)) for name in languages}
@@ -139,7 +139,7 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 )
 
 # %% [markdown]
-# In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
+# {glue}`animals` In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
 # *among all words* asks for the first of the vocabulary.
 
 # %% tags=["hide-input"]
@@ -187,7 +187,7 @@ similarity.curves(
 # white noise, and each clip's samples in random order; random weights. The next figure asks among all labels, of whatever group.
 # :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is the own label the nearest?"}
 retrieval = similarity.of("clip-retrieval", control="")
 retrieval.changed(lambda table: table.drop_duplicates(["series", "layer"])).curves(
     "clip-retrieval",
@@ -212,6 +212,8 @@ similarity.claims(
 )
 
 # %% [markdown]
+# {glue}`why-clip-label`
+#
 # ## Label words: does the lens name the sound?
 #
 # Compared is the mean probability of a label's words over the clip with that of labels of the group of as many words, none in common. *as
@@ -230,7 +232,7 @@ labelled.curves(
     y="own label minus others (nats; as released, probability)",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How likely are the label's words?"}
 labelled.curves(
     "label-probability",
     "How likely are the label's words?",
@@ -249,7 +251,7 @@ labelled.curves(
 #
 # A probability may rise and the word still be far from the first: look at first places, ranks, and time too.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is a word of the label the first of all words?"}
 labelled.curves(
     "label-first",
     "How often is a word of the label the first of all words?",
@@ -258,7 +260,7 @@ labelled.curves(
     types={"own label": "sound", "other labels": "control"},
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "At which rank does the label stand, and how sure is the lens?"}
 labelled.curves(
     {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"},
     "At which rank does the label stand, and how sure is the lens?",
@@ -268,7 +270,7 @@ labelled.curves(
     types={"own label": "sound"},
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "When is the label's word ahead?"}
 labelled.heatmap(
     "label-time",
     "When is the label's word ahead?",
@@ -289,7 +291,7 @@ labelled.claims(
 )
 
 # %% [markdown]
-# A sound may lie where middle layers have its words and not the *output*; the lens would miss it ({cite:t}`krojer2026latentlens`, of
+# {glue}`why-label-words` A sound may lie where middle layers have its words and not the *output*; the lens would miss it ({cite:t}`krojer2026latentlens`, of
 # pictures). A push would not.
 
 # %% [markdown]
@@ -322,7 +324,7 @@ rows.dose(
 )
 
 # %% tags=["hide-input"]
-rows.claims(
+mammals = rows.claims(
     "push-unembedding/english/mammals",
     "The unembedding of another animal turns the answer for mammals, more than chance or the reversed vector.",
     row=21,
@@ -331,18 +333,19 @@ rows.claims(
 )
 
 # %% tags=["hide-input"]
-rows.claims(
+others = rows.claims(
     "push-unembedding/english/others",
     "The unembedding of a mammal turns the answer for other animals, more than chance or the reversed vector.",
     row=21,
     paper="Other animals drift to Yes.",
     needs=precondition,
 )
+together(mammals, others)
 
 # %% [markdown]
 # A second vector: the word's own state, read in the text *snake* at the layer where it is added.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Which layer and strength?"}
 choice = (rows.of(control="") + states).changed(lambda table: table.drop(columns="class"))  # which of them moves less
 choice.changed(lambda table: table.assign(by=table.control.fillna(table.by), control="")).heatmap(
     "push-choice",
@@ -356,43 +359,33 @@ choice.changed(lambda table: table.assign(by=table.control.fillna(table.by), con
 # %% tags=["hide-input"]
 states.dose(
     "push-dose",
-    "Does the state of another animal's word turn the answer? (English)",
-    alt="Share of the answer mammal or Yes by strength of the push with word states, for mammals and others.",
+    "Does an English word turn the answer in every language?",
+    alt="Share of the answer mammal or Yes by strength of the push with word states, by language, for mammals and others.",
     y="share of mammal or Yes",
     x_title="strength (lengths of the state)",
     types={"mammals": "sound", "others": "digits"},
-    language="english",
 )
 
 # %% tags=["hide-input"]
-states.claims(
+mammals = states.claims(
     "push-states/english/mammals",
     "The word state of another animal turns the answer for mammals, more than chance or the reversed vector.",
     needs=precondition,
 )
 
 # %% tags=["hide-input"]
-states.claims(
+others = states.claims(
     "push-states/english/others",
     "The word state of a mammal turns the answer for other animals, more than chance or the reversed vector.",
     needs=precondition,
 )
+together(mammals, others)
 
 # %% [markdown]
 # ## Push in English, ask in another language
 #
-# Push with English words, at the layer and strength chosen in English, and ask in Spanish, Chinese and German.
-
-# %% tags=["hide-input"]
-states.dose(
-    "push-dose",
-    "Does an English word turn the answer in every language?",
-    alt="Share of the answer mammal or Yes by strength of the English push, for mammals and others, by language asked.",
-    y="share of mammal or Yes",
-    x_title="strength (lengths of the state)",
-    types={"mammals": "sound", "others": "digits"},
-    condition="other class",
-)
+# Push with English words, at the layer and strength chosen in English, and ask in Spanish, Chinese and German: choose the language in the
+# last figure.
 
 # %% tags=["hide-input"]
 states.claims(
@@ -444,6 +437,8 @@ patches.claims(
 )
 
 # %% [markdown]
+# {glue}`why-patch-answer`
+#
 # ## What you learned
 #
 # The question was whether a model that hears a dog bark holds the word *dog*, and uses it.
@@ -451,12 +446,10 @@ patches.claims(
 # %% tags=["hide-input"]
 chapter.finish(
     {
-        "answers": "asked in another language, the model says what it hears",
-        "clip-label": "in the middle layers a sound is nearest to its own label",
         "label-words": "the label's words are read at the sound",
+        "clip-label": "in the middle layers a sound is nearest to its own label",
         "push-states": "the state of a word turns the answer",
-        "push-unembedding": "a word's row of the unembedding turns the answer",
-        "patch-answer": "the state of a word written over the sound is answered",
+        "answers": "asked in another language, the model says what it hears",
     }
 )
 

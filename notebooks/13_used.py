@@ -125,6 +125,8 @@ moved.claims(
 )
 
 # %% [markdown]
+# {glue}`why-concepts`
+#
 # ## The mean over languages
 #
 # If concepts had a state of their own in every language, their mean would be nobody's. So write the mean of *el libro*, *book*
@@ -145,6 +147,8 @@ moved.claims(
 )
 
 # %% [markdown]
+# {glue}`why-concepts-mean`
+#
 # :::{dropdown} Where do these states lie?
 # {cite:t}`wendler2024llamas` ask how much of a state lies where tokens lie: the *token energy*, its mean squared cosine with the rows of the
 # {term}`unembedding`, over that of the rows with one another. In Llama-2 it is low until late. The figure has it here.
@@ -220,6 +224,8 @@ needed.claims(
 )
 
 # %% [markdown]
+# {glue}`why-necessity`
+#
 # ## What you learned
 #
 # The question was whether a model uses what its languages share, or whether it only lies there.

@@ -32,8 +32,9 @@ from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.strips import answer, sentences
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
-__all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing"]
+__all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing", "together"]
 
 TOY = (
     "{} of this run are generated from the made-up world that the models of this book were taught. What holds "
@@ -48,6 +49,23 @@ LEAST = dict.fromkeys(("arithmetic", "code", "hypothesis", "layers", "semantics"
 LEAST |= {"fooled": 8, "languages": 13}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"
+ANSWERS = 4  # clauses of a chapter's answer
+MEANS = {
+    HOLDS: "nothing that it was held against does as well.",
+    WEAKLY: "nothing that it was held against does as well; read it as a hint.",
+    INCONCLUSIVE: "it may be chance, and it may be there: more items would tell.",
+    NOT: "an effect of {least:g} would have been seen: it is not there, or smaller.",
+    UNTESTABLE: "untested, it says neither yes nor no.",
+}
+AS_WELL = {
+    "last layer": "the last layer, where no block is left to use it, has as much: the middle is not special.",
+    "first layers": "it is there from the first layers on: the middle adds nothing.",
+    "embedding layer": "the embeddings have as much: the layers add nothing.",
+    "bag of words": "the embeddings of the words alone do as well: it takes no sentence.",
+    "islands": "a model whose types share nothing does as well: it takes no hub.",
+    "random weights": "weights that learned nothing do as well: it was not learned.",
+}
+"""What a verdict means, and what it means that a control does as well."""
 _prompt = attrgetter("prompt")
 
 
@@ -206,15 +224,21 @@ class Chapter:
         return grid
 
     def finish(self, about: Mapping[str, str]) -> Html:
-        """Write table and claims, and answer the chapter's question (`strips.answer`), here, where `{glue} answer`
-        stands, and of each claim where `{glue}` has verdict-NAME. Above it, of another model than the book's own: what
-        items were read, a warning where some were generated, and that a chat template was left aside."""
+        """Write table and claims, and answer the chapter's question (`strips.answer`) by the first ANSWERS of `about`,
+        here, where `{glue} answer` stands, and of each claim where `{glue}` has verdict-NAME; what a verdict means
+        (`meaning`) stands where it has why-NAME. Above it, of another model than the book's own: what items were read,
+        a warning where some were generated, and that a chat template was left aside."""
         self.results.finish()
-        glue("answer", answer(self.results.claims, about, self.model.model_id))
-        shown = answer(self.results.claims, about, self.model.model_id, again=True)
+        claims, first = self.results.claims, dict([*about.items()][:ANSWERS])
+        glue("answer", answer(claims, first, self.model.model_id))
+        shown = answer(claims, first, self.model.model_id, again=True)
         for name, said in about.items():
-            told = sentences(self.results.claims, {name: said}).replace("\n", " ")
+            told = sentences(claims, {name: said}).replace("\n", " ")
             glue(f"verdict-{name}", told or "This was not asked here.")
+        names = [claim["id"].partition("/")[2] for claim in claims]
+        for one in {*names, *(name.rpartition("/")[0] or name for name in names)}:
+            some = [claim for claim, name in zip(claims, names, strict=True) if one in (name, name.rpartition("/")[0])]
+            glue(f"why-{one}", meaning(some))
         if self.own:
             return shown
         read = {one for of in self.results.sources.values() for one in of}
@@ -226,6 +250,31 @@ class Chapter:
         return Html("".join(note(said).html for said in told) + shown.html, "\n".join((*told, shown.text)))
 
 
+def meaning(claims: Sequence[Mapping[str, Any]]) -> str:
+    """What the verdicts of claims of one family mean, in a sentence for each meaning."""
+    told: dict[str, list[str]] = {}
+    for claim in claims:
+        verdict, by = claim["verdict"], claim.get("by") or ""
+        said = AS_WELL.get(by, f"{by} does as well.") if verdict == EXPLAINED else MEANS[verdict]
+        if verdict == INCONCLUSIVE and by:
+            said = f"it is above {by}, but not surely."
+        name = claim["id"].rpartition("/")[2]
+        told.setdefault(said.format(least=claim.get("least") or 0), []).append(name[:1].upper() + name[1:])
+    if len(told) == 1:
+        return "".join(said[0].upper() + said[1:] for said in told)
+    return " ".join(f"{', '.join(names)}: {said}" for said, names in told.items())
+
+
+def together(*strips: Html) -> Html:
+    """Strips of `Finding.claims` below one another, those of which nothing could be tested in one fold behind them."""
+    bare = [s for s in strips if all(line.startswith(UNTESTABLE.capitalize()) for line in s.text.splitlines())]
+    html = "".join(s.html for s in strips if s not in bare)
+    if bare:
+        said = f"{sum(len(s.text.splitlines()) for s in bare)} claims that cannot be tested here, and why"
+        html += f"<details><summary>{said}</summary>{''.join(s.html for s in bare)}</details>"
+    return Html(html, "\n".join(s.text for s in strips))
+
+
 def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
     """How charts show the words of the hub and the own ones, where an experiment sets them against each other."""
     hub, own = (getattr(experiment, name, "") for name in ("hub", "own"))
@@ -234,9 +283,10 @@ def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
 
 
 def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = None, **formats: Any) -> Any:
-    """Rows as a table for the reader, without numbers before them. formats: how the cells of a column are written, as
-    {"share": "{:.0%}"}."""
+    """Rows as a table for the reader, without numbers before them, yes or no for truth. formats: how the cells of a
+    column are written, as {"share": "{:.0%}"}."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
+    table = table.assign(**{name: table[name].map({True: "yes", False: "no"}) for name in table.select_dtypes(bool)})
     return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")
 
 

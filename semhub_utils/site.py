@@ -211,7 +211,8 @@ def raw(text: str) -> str:
 
 def minutes(notebook: dict) -> int:
     """How long it takes to read what is open in an executed chapter: its words, and its figures."""
-    outputs = [out.get("data", {}) for cell in notebook["cells"] for out in cell.get("outputs", [])]
+    shown = [cell for cell in notebook["cells"] if "hide-output" not in cell["metadata"].get("tags", [])]
+    outputs = [out.get("data", {}) for cell in shown for out in cell.get("outputs", [])]
     texts = ["".join(data.get("text/html", "")) for data in outputs]
     figures = sum(text.count("<figure") for text in texts) + sum("view+json" in " ".join(data) for data in outputs)
     texts += [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]

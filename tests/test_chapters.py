@@ -14,13 +14,16 @@ from launch import chapters
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from semhub_utils import cli
+from semhub_utils.chapter import listing, meaning, together
 from semhub_utils.identity import organism_path
+from semhub_utils.markup import Html
 from semhub_utils.organism.world import number_word
 from semhub_utils.results import COLUMNS, KEY, load_results
 from semhub_utils.spokes import facts
-from semhub_utils.verdicts import HOLDS, RULES, UNTESTABLE
+from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE
 
 CHARTS = ("curves", "dose", "stacked", "bars", "heatmap", "trajectories", "overlay")
+TITLE = re.compile(r'^    "([^"]+\?)(?: \([^")]*\))?",$', re.M)  # of a figure, without which items, in brackets
 KNOWS_NOTHING = "the second model is random"
 
 
@@ -153,6 +156,8 @@ def test_arithmetic_runs_unchanged_on_another_model(rich, tmp_path):
     words = table[(table.experiment == "lens-probability") & (table.series == "word")]
     assert set(words.reading) == {"normed", "raw", "neighbours"} and words.value.between(0, 1).all()
     assert "cannot be tested here" in page
+    assert page.count("&quot;: ") == 4, "the answer has more clauses than a reader follows"
+    assert "Untested, it says neither yes nor no." in page
 
 
 def test_arithmetic_without_a_word_to_read_says_so(poor, tmp_path):
@@ -261,6 +266,57 @@ class TestPage:
         assert all(any(re.fullmatch(name, one) for name in made) for one in used)
         assert all(any(re.fullmatch(name, one) for one in used) for name in made)
         assert not re.search(r"\b\d+(\.\d+)? ?%(?! (bootstrap )?interval)", prose), "a typed-in share"
+
+    def test_no_cell_shows_python(self, path):
+        shown = [ast.parse(cell.source).body[-1] for cell in code_cells(jupytext.read(path))]
+        raw = ast.List, ast.ListComp, ast.Tuple, ast.Dict, ast.DictComp, ast.Attribute
+        assert not [ast.unparse(of) for of in shown if isinstance(of, ast.Expr) and isinstance(of.value, raw)]
+
+    def test_what_is_drawn_or_judged_is_shown(self, path):
+        """What a cell does not end with is not on the page."""
+        for cell in code_cells(jupytext.read(path)):
+            for of in ast.parse(cell.source).body[:-1]:
+                name = getattr(getattr(of, "value", None), "func", None)
+                assert not isinstance(of, ast.Expr) or getattr(name, "attr", "") not in (*CHARTS, "claims"), cell.source
+
+    def test_a_folded_figure_is_named_on_its_fold_and_never_the_last(self, path):
+        """The last chart of a page is one that a reader comes to."""
+        titles = [(cell, title) for cell in code_cells(jupytext.read(path)) for title in TITLE.findall(cell.source)]
+        folded = [(cell, title) for cell, title in titles if "hide-output" in cell.metadata.get("tags", [])]
+        assert all(cell.metadata["mystnb"]["code_prompt_show"] == title for cell, title in folded)
+        assert len(titles) - len(folded) >= 3 and titles[-1] not in folded
+
+    def test_what_a_verdict_means_is_told_of_claims_that_are_made(self, path):
+        notebook = jupytext.read(path)
+        told = {*re.findall(r"\{glue\}`why-([^`]+)`", "\n".join(c.source for c in notebook.cells))}
+        source = "\n".join(c.source for c in code_cells(notebook))
+        made = {*re.findall(r'\.claims\(\s*"([^"]+)"', source)}
+        assert told <= made | {name.rpartition("/")[0] for name in made} | {"similarity/others"}
+
+
+def test_a_verdict_is_put_into_words():
+    def of(series, verdict, by="", least=0.1):
+        return {"id": f"chapter/claim/{series}", "verdict": verdict, "by": by, "least": least}
+
+    assert meaning([of("spanish", NOT)]) == "An effect of 0.1 would have been seen: it is not there, or smaller."
+    several = meaning([of("spanish", HOLDS), of("german", HOLDS), of("code", EXPLAINED, "islands")])
+    assert several.startswith("Spanish, German: nothing that it was held against does as well. Code: a model whose")
+    assert meaning([of("code", EXPLAINED, "other word")]) == "Other word does as well."
+    assert meaning([of("code", INCONCLUSIVE, "last layer")]) == "It is above last layer, but not surely."
+    assert all(meaning([of("code", verdict, "islands" * (verdict == EXPLAINED))]).endswith(".") for verdict in RULES)
+
+
+def test_a_listing_says_yes_and_no():
+    shown = listing([("one", True, 1), ("two", False, 0)], ["name", "passed", "n"]).to_html()
+    assert "yes" in shown and "no" in shown and "True" not in shown and ">0<" in shown
+
+
+def test_claims_that_cannot_be_tested_share_a_fold():
+    tested, bare = Html("<p>1</p>", "Holds: this (1)"), Html("<p>2</p>", "Cannot be tested here: a (–)\n" * 2)
+    assert together(tested).html == "<p>1</p>" and "<details" not in together(tested).html
+    shown = together(bare, tested, bare)
+    assert shown.html.startswith("<p>1</p><details><summary>4 claims that cannot be tested here")
+    assert shown.html.count("<p>2</p>") == 2 and shown.text.count("\n") >= 4
 
 
 def test_a_wrong_parameter_is_one_sentence(rich, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Every page of the built site: nothing from outside, nothing wrong in the console, readable by all, alive."""
 
 import gzip
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from semhub_utils.rows import repeated
 CHARTS = ".semhub-vega"
 MOST = 2.5e6  # bytes that a page may ask for, compressed
 WORDS = 19_000  # that all chapters may show, folds closed
+LONGEST, MINUTES = 12_000, 12  # pixels and minutes of a chapter
+OPENS = {  # by page and figure, what its first choice is
+    "notebooks/05_raising.html": {
+        "When are facts answered that the type was never taught?": "hub",
+        "What does each change do to the hub?": "held out",
+    },
+}
 # Puts a control on another of its values, as a reader would.
 SET = """const set = (c, to) => {
   if (["radio", "checkbox", "submit", "button"].includes(c.type)) { c.click(); return; }
@@ -475,6 +483,29 @@ def test_the_chapters_are_short(browser):
         counts[page] = there.page.evaluate(seen)
         there.context.close()
     assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
+
+
+def test_a_chapter_is_read_in_one_sitting(browser):
+    """Its pixels at a desk, with all charts drawn, and its minutes; a chart in a fold is drawn when that is opened; and
+    charts open on what their text is about."""
+    lengths, minutes = {}, {}
+    for page in [page for page in PAGES if page.startswith("notebooks/")]:
+        there = Visit(browser, DISK, DESK).open(page)
+        lengths[page] = there.page.locator(".bd-article").bounding_box()["height"]
+        [minutes[page]] = map(int, re.findall(r"Time to\s+read: (\d+) min", there.page.inner_text(".bd-article")))
+        for chart, first in OPENS.get(page, {}).items():
+            choice = there.page.locator("figure").filter(has_text=chart).locator(":is(select, input:checked)").first
+            assert choice.evaluate("c => c.selectedOptions?.[0].text ?? c.value") == first
+        there.context.close()
+        there = Visit(browser, DISK, DESK)
+        there.page.goto(DISK + page, wait_until="load")
+        for fold in there.page.locator(f"details.below-input:has({CHARTS})").all():
+            assert not fold.locator(CHARTS).first.get_attribute("data-drawn")
+            fold.locator("summary").first.click()
+            fold.locator(f"{CHARTS} svg path").first.wait_for(timeout=20_000)
+        assert there.errors == []
+        there.context.close()
+    assert max(lengths.values()) <= LONGEST and max(minutes.values()) <= MINUTES, (lengths, minutes)
 
 
 def test_front_page_leads_into_the_book(keep):
