@@ -43,12 +43,12 @@
   // stand below one another: pushed down by those above, then up by the frame. `patch` changes the compiled specification.
   const STEP = 15; // pixels from one name to the next
   function beside(spec, width) {
-    const names = spec.layer?.flatMap(({ encoding }) => (encoding?.strokeDash && encoding.color?.scale?.domain) || []) ?? [];
+    const names = spec.usermeta?.ends ?? [];
     const wide = 30 + 6.5 * Math.max(...names.map((name) => name.length), 0);
     return names.length && names.length <= 6 && wide < 0.33 * width && width >= 560 ? wide : 0;
   }
   function named(compiled, wide, colour) {
-    const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.scale));
+    const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.field)); // not the null's
     if (!lines) return compiled;
     const { x, y, stroke, strokeDash, opacity } = lines.marks[0].encode.update, { facet } = lines.from, field = `datum["${y.field}"]`;
     const strong = [opacity].flat().find((of) => of?.test)?.test ?? "true"; // pale lines have no name
@@ -76,13 +76,24 @@
     return { ...compiled, legends: [], padding: { left, top, right: own + wide, bottom } };
   }
 
-  async function draw(box) {
+  // The specification in today's colours, and what is to be done to it once it is compiled.
+  function dressed(box) {
     const spec = structuredClone(box.spec);
-    const kept = box.view ? settings(box.view, spec) : [];
     spec.config = merge(spec.config ?? {}, themeConfig());
     box.room = box.target.clientWidth;
     box.beside = beside(spec, box.room);
-    const patch = (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled);
+    return [spec, (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled)];
+  }
+
+  // At once, without inputs: a browser that prints waits for nothing.
+  function still(box) {
+    const [spec, patch] = dressed(box);
+    new vega.View(vega.parse(patch(vegaLite.compile(spec).spec)), { renderer: "svg" }).initialize(box.target).run();
+  }
+
+  async function draw(box) {
+    const [spec, patch] = dressed(box);
+    const kept = box.view ? settings(box.view, spec) : [];
     const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", patch, tooltip: { theme: root.dataset.theme } });
     box.finalize?.();
     box.view = result.view;
@@ -142,6 +153,14 @@
     label.className = "semhub-models";
     label.append(said);
     box.prepend(label);
+    // Those of which nothing can be drawn are offered no longer than until the reader comes near the list.
+    const others = async () => {
+      for (const option of [...choice.options].slice(1)) {
+        const told = await window.semhubModel(option.value).catch(() => null);
+        if (told && !window.semhubSwapped(own, told.claims, chapter) && !option.selected) option.remove();
+      }
+    };
+    for (const name of ["pointerenter", "focusin"]) label.addEventListener(name, others, { once: true });
     choice.addEventListener("change", async () => {
       said.textContent = "";
       try {
@@ -188,5 +207,8 @@
     near.observe(box);
   }
   new MutationObserver(() => drawEach(boxes.filter((box) => box.wanted))).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
-  addEventListener("beforeprint", () => drawEach(boxes.filter((box) => !box.wanted)));
+  addEventListener("beforeprint", () => {
+    boxes.filter((box) => !box.view).forEach(still);
+    drawEach(boxes.filter((box) => !box.wanted));
+  });
 })();
