@@ -150,7 +150,7 @@ def bars(
     base, params = _switched(altair.Chart(data), data, switch)
     base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=_LIMIT)))
     bar = base.mark_bar(opacity=0.85).encode(
-        x=altair.X("value:Q", title=y, axis=altair.Axis(labelFlush=False, labelOverlap=True, labelSeparation=10)),
+        x=altair.X("value:Q", title=y, axis=altair.Axis(labelOverlap=True, labelSeparation=10)),
         color=_marks(look)["color"].legend(None),
         tooltip=_tooltip(data),
     )

@@ -76,24 +76,13 @@
     return { ...compiled, legends: [], padding: { left, top, right: own + wide, bottom } };
   }
 
-  // The specification in today's colours, and what is to be done to it once it is compiled.
-  function dressed(box) {
+  async function draw(box) {
     const spec = structuredClone(box.spec);
+    const kept = box.view ? settings(box.view, spec) : [];
     spec.config = merge(spec.config ?? {}, themeConfig());
     box.room = box.target.clientWidth;
     box.beside = beside(spec, box.room);
-    return [spec, (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled)];
-  }
-
-  // At once, without inputs: a browser that prints waits for nothing.
-  function still(box) {
-    const [spec, patch] = dressed(box);
-    new vega.View(vega.parse(patch(vegaLite.compile(spec).spec)), { renderer: "svg" }).initialize(box.target).run();
-  }
-
-  async function draw(box) {
-    const [spec, patch] = dressed(box);
-    const kept = box.view ? settings(box.view, spec) : [];
+    const patch = (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled);
     const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", patch, tooltip: { theme: root.dataset.theme } });
     box.finalize?.();
     box.view = result.view;
@@ -207,8 +196,6 @@
     near.observe(box);
   }
   new MutationObserver(() => drawEach(boxes.filter((box) => box.wanted))).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
-  addEventListener("beforeprint", () => {
-    boxes.filter((box) => !box.view).forEach(still);
-    drawEach(boxes.filter((box) => !box.wanted));
-  });
+  // A browser that prints waits for promises that wait for nothing else, and so for all of this.
+  addEventListener("beforeprint", () => drawEach(boxes.filter((box) => !box.wanted)));
 })();
