@@ -1,4 +1,4 @@
-"""Charts of tidy results, and the one look that each data type has in all of them. Knows no torch and no model.
+"""Charts of tidy results. Knows no torch and no model.
 
 A chart is Altair built from one tidy table (columns experiment, series, reading, layer, depth, value, low, high, p, n,
 dropped and extras such as null_high, strength, model). Its inputs are native ones bound to Vega parameters, so they
@@ -14,10 +14,8 @@ import base64
 import io
 import json
 import math
-import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import altair
@@ -25,72 +23,13 @@ import pandas as pd
 
 from .errors import need
 from .evidence import evenly
+from .markup import MORE, STYLES, Style, Types, data_types, styles
 
+# Pixels for the names beside a plot, less on a phone; measured on the page.
+_LIMIT = altair.ExprRef("min(260, 0.4 * (isFinite(containerSize()[0]) ? containerSize()[0] : 600))")
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
 NUMBERS = ("value", "low", "high", "null_high", "p", "n")
-
-Types = Mapping[str, str] | None
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one data type looks in every chart: colour, and dash and marker for those who do not see the colour."""
-
-    colour: str
-    dash: tuple[int, ...]
-    shape: str
-
-
-# Okabe and Ito's palette, the light ones darkened until each stands 3:1 against a white and a near-black page.
-# The dominant language has the one blue, here and in the lens grid.
-STYLES = {
-    "english": Style("#0072B2", (1, 0), "circle"),
-    "spanish": Style("#D55E00", (8, 3), "square"),
-    "chinese": Style("#C28800", (3, 3), "triangle-up"),
-    "german": Style("#C2699B", (10, 3, 2, 3), "diamond"),
-    "digits": Style("#009E73", (6, 2), "cross"),
-    "code": Style("#3C98CE", (2, 2), "triangle-down"),
-    "logic": Style("#857A00", (12, 4), "triangle-right"),
-    "image": Style("#8D5BC7", (5, 2, 1, 2), "triangle-left"),
-    "sound": Style("#A65628", (4, 4), "wedge"),
-    "control": Style("#808080", (4, 2), "circle"),
-    "null": Style("#808080", (1, 3), "circle"),
-}
-_ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "digit": "digits", "audio": "sound"}
-_ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
-# The answers under an intervention: the hub's blue is for a word that came over untranslated.
-_OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
-_OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "logic"}
-_SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
-_SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
-
-
-def data_type(series: str) -> str | None:
-    """The data type a series name speaks of: the one it names, or the other one where English is one of several."""
-    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z]+", str(series).lower()))
-    rank = {"control": 0, "null": 1, "english": 3}
-    return min((word for word in words if word in STYLES), key=lambda word: rank.get(word, 2), default=None)
-
-
-def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
-    """One style per series. Two series of a type share its colour and differ in dash and marker; unknown ones get a
-    colour no one in the chart has, never that of English."""
-    known = _OUTCOMES | dict(types or {})
-    kinds = {name: data_type(known.get(name, name)) for name in dict.fromkeys(series)}
-    spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
-    kinds = {name: kind or next(spare) for name, kind in kinds.items()}
-    used = {*kinds.values()}
-    dashes = iter([style.dash for kind, style in STYLES.items() if kind not in used])
-    shapes = iter([shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in used}])
-    chosen = {}
-    for name, kind in kinds.items():
-        own = STYLES[kind]
-        if kind not in used:  # of the second series of this kind
-            own = Style(own.colour, next(dashes, own.dash), next(shapes, own.shape))
-        used.discard(kind)
-        chosen[name] = own
-    return chosen
 
 
 def curves(
@@ -104,7 +43,8 @@ def curves(
     switch: Sequence[str] = ("reading",),
     **words: str,
 ) -> altair.LayerChart:
-    """Value by x, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey.
+    """Value by x, one line per series with its 95% band, the null's 95th percentile dotted, controls thin and grey and
+    without a band.
 
     x: "depth" (with the column layer), "tokens" (seen in training, on a logarithmic axis) or "strength" (of an
     intervention, or of what `x_title` names). `y` names the value and its unit. `select` names a column (such as
@@ -115,27 +55,32 @@ def curves(
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
     data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
-    axis = _axis(data, x, x_title)
+    axis, greys = _axis(data, x, x_title), ()
     if "control" in data:
         data, greys = _controls(data, x, place)
         types = {**(types or {}), **dict.fromkeys(greys, "control")}
+    own = [name for name in dict.fromkeys(data["series"]) if name not in {*greys}]
+    look = styles([*own, *dict.fromkeys(greys), *["null"] * ("null_high" in data)], types)
     whose, strong, behind = "of" if "of" in data else "series", "true", "true"
     base, params = _switched(altair.Chart(data), data, switch)
     if select and _several(data, select):
         params.append(_choice(data, select))
+        own = [max(own, key=len)]  # the one that is named at its end
         strong = f"datum.{select} === {select}_choice"
         notes.append(f"Pale: the other {select}s.")
     backed = data[data["null_high"].notna()] if "null_high" in data else data[:0]
     if whose == "of":
         backed = data[(data["series"] != data["of"]) | data.index.isin(backed.index)]
     if _several(backed, whose):
-        params.append(_choice(backed, whose, "null and controls of", "all"))
+        said = "null and controls" if whose == "of" else "null"
+        params.append(_choice(backed, whose, f"{said} of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
-        notes.append("Large marks: the curve that null and controls are of.")
+        notes.append(f"Large marks: the curve that {said} {'are' if whose == 'of' else 'is'} of.")
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
     behind = behind if strong == "true" else f"({strong}) && {behind}"
-    layers, told = _lines(base, data, styles(data["series"], types), y, strong, behind)
-    return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], **words)
+    layers, told = _lines(base, data, look, y, strong, behind)
+    ends = [*own, *dict.fromkeys(greys)]
+    return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], ends=ends, **words)
 
 
 def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
@@ -151,19 +96,19 @@ def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.Data
 def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen: str, behind: str) -> tuple:
     """Band, null, line and points, strong where `chosen` is true, null and controls where `behind` is; and notes."""
     marks, layers, told = _marks(look, lines=True), [], []
-    greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour]
-    own = f"indexof({json.dumps(greys)}, datum.series) < 0"
-    if greys and behind != "true":
+    greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour and name != "null"]
+    own, y = "datum.of === datum.series" if "of" in data else "true", _wrapped(y)
+    if own != "true" and behind != "true":
         base = base.transform_filter(f"{own} || ({behind})")
     if {"low", "high"} <= set(data):
-        band = base.transform_filter(chosen).mark_area(opacity=0.2, aria=False)
+        band = base.transform_filter(f"({chosen}) && {own}").mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
         told.append("Bands: 95% intervals.")
     if "null_high" in data:
         known = f"({behind}) && isValid(datum.null_high)"  # rows without one, such as controls, would cut the line
-        null = base.transform_filter(known).mark_line(strokeWidth=1.5, strokeDash=[1, 3], aria=False)
-        grey = altair.value(STYLES["null"].colour)
-        layers.append(null.encode(y=altair.Y("null_high:Q", title=y), color=grey))
+        null = base.transform_filter(known).mark_line(strokeWidth=2, aria=False)
+        dotted = {"color": altair.ColorDatum("null"), "strokeDash": altair.StrokeDashDatum("null")}
+        layers.append(null.encode(y=altair.Y("null_high:Q", title=y), **dotted))
         told.append("Dotted: what chance reaches one time in twenty, at any layer.")
     told += ["Grey: controls."] * bool(greys)
     # a marker's legend would be one with that of the lines, were it of the same column
@@ -198,13 +143,14 @@ def stacked(
 def bars(
     table: pd.DataFrame, *, y: str, types: Types = None, switch: Sequence[str] = ("reading",), **words: str
 ) -> altair.LayerChart:
-    """One bar per series with its 95% interval."""
+    """One bar per series with its 95% interval; all of one colour where most names speak of no data type."""
     data = _tidied(table, ["series", "value"], (*switch, *SHOWN, *NUMBERS))
-    look = styles(data["series"], types)
+    kinds = data_types(data["series"], types)
+    look = styles(kinds, types if 2 * sum(map(bool, kinds.values())) > len(kinds) else dict.fromkeys(kinds, "digits"))
     base, params = _switched(altair.Chart(data), data, switch)
-    base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=160)))
+    base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=_LIMIT)))
     bar = base.mark_bar(opacity=0.85).encode(
-        x=altair.X("value:Q", title=y, axis=altair.Axis(labelFlush=False, labelSeparation=4)),
+        x=altair.X("value:Q", title=y, axis=altair.Axis(labelOverlap=True, labelSeparation=10)),
         color=_marks(look)["color"].legend(None),
         tooltip=_tooltip(data),
     )
@@ -237,6 +183,7 @@ def heatmap(
         order = sorted(data[column].unique()) if numeric else list(dict.fromkeys(data[column]))
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
+    percent = {"format": ".0%", "formatType": "number"} if x == "time" else {}  # a share of the whole
     value, choices, ends = data["value"], _several(data, switch), altair.Undefined
     if diverging and choices:  # each choice has a unit of its own
         bounds = value.abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
@@ -252,9 +199,11 @@ def heatmap(
         params.insert(0, _slider(data))
         base = base.transform_filter("datum.layer === layer_choice")
     base = base.encode(
-        x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True), **axis(x)),
-        y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True), **axis(y)),
+        x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True, **percent), **axis(x)),
+        y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True, labelLimit=_LIMIT), **axis(y)),
     )
+    if data["value"].notna().sum() < math.prod(data[c].nunique() for c in {x, y, switch, "layer"} & {*data}):
+        notes.append("Empty cells: not measured.")
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=110)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
     chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
@@ -263,16 +212,28 @@ def heatmap(
 
 def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = None, **words: str) -> altair.LayerChart:
     """Paths of hidden states in the plane, with a slider over layers. `table`: item, series, layer, x, y.
-    `targets`: word, series, x, y, labelled where their unembedding rows lie."""
+    `targets`: word, series, x, y, labelled where their unembedding rows lie, away from the nearest other one. Where
+    both have `answer` and few of them, it gives the colour."""
     table, notes = _thinned(table)
-    paths = _tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading"))
-    marks = _tidied(targets, ["word", "series", "x", "y"])
+    paths = _tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading", "answer"))
+    marks = _tidied(targets, ["word", "series", "x", "y"], ("answer",))
     look = _marks(styles([*marks["series"], *paths["series"]], types))
     del look["strokeDash"]
+    answers = [*paths.get("answer", pd.Series(dtype=object)).unique()]
+    if 1 < len(answers) <= len(MORE):
+        marks["answer"] = marks["answer"].fillna("")
+        scale = altair.Scale(domain=[*answers, ""], range=[*MORE[: len(answers)], STYLES["control"].colour])
+        look["color"] = altair.Color("answer:N", scale=scale, legend=None)
+        notes = ["Colour: the answer.", *notes]
+    at = marks[["x", "y"]].to_numpy(float) @ [1, 1j]
+    apart = abs(at[:, None] - at)
+    apart[range(len(at)), range(len(at))] = math.inf
+    nearest = apart.argmin(axis=1) if len(at) > 1 else range(len(at))
+    marks["right"] = [(at[i].real, i) >= (at[k].real, k) for i, k in enumerate(nearest)]
 
     def axis(kind, column: str, text: str):
         both = pd.concat([paths[column], marks[column]])
-        pad = 0.06 * float(both.max() - both.min() or 1)
+        pad = (0.12 if column == "x" else 0.06) * float(both.max() - both.min() or 1)  # also for the words beside marks
         ends = [float(both.min() - pad), float(both.max() + pad)] if both.notna().any() else [0.0, 1.0]
         fixed = altair.Scale(domain=ends, nice=False, zero=False)
         return kind(f"{column}:Q", title=text, scale=fixed, axis=altair.Axis(grid=False))
@@ -285,8 +246,13 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     point = point.encode(**look, tooltip=_tooltip(paths, "item", "word", "token"))
     dot = target.mark_point(filled=False, size=90, strokeWidth=2).encode(**look, tooltip=["word", "series"])
     # "guide-label" gives the words the colour of the axis labels, in whatever configuration the page embeds
-    label = target.mark_text(style="guide-label", dy=-12, fontSize=13, fontWeight="bold").encode(text="word:N")
-    chart = altair.layer(line, dot, label, point).add_params(_slider(paths))
+    text = {"style": "guide-label", "fontSize": 13, "fontWeight": "bold", "baseline": "middle"}
+    labels = [
+        target.transform_filter(f"{sign}datum.right").mark_text(align=side, dx=dx, **text).encode(text="word:N")
+        for sign, side, dx in (("", "left", 9), ("!", "right", -9))
+    ]
+    middle = float(paths["layer"].max()) / 2
+    chart = altair.layer(line, dot, *labels, point).add_params(_slider(paths, middle))
     return _finished(chart, ["Open marks: words. Filled: states at the layer.", *notes], height=380, **words)
 
 
@@ -310,8 +276,6 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
     size["unit"] = "min(width / columns, height / rows)"
     sizes = [altair.param(name=name, expr=expression) for name, expression in size.items()]
-    slider = _slider(table)
-    slider.param.value = min(map(int, table["layer"].unique()), key=lambda at: abs(at - layer))
     fade = altair.param(name="fade", value=False, bind=altair.binding_checkbox(name="fade by probability: "))
     base = altair.Chart(altair.NamedData(name="words")).transform_filter("datum.layer === layer_choice")
     base, params = _switched(base, table, ["picture", "reading", "among"], always="picture")
@@ -328,7 +292,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     whole |= {"align": "left", "baseline": "top", "aspect": False}
     photo = photo.transform_calculate(x="0", y="0").mark_image(**whole).encode(url="url:N", **_place("x", "y"))
     chart = altair.layer(photo, *_patches(base), *_words_on(base))
-    chart = chart.add_params(*sizes, params[0], slider, *params[1:], fade)
+    chart = chart.add_params(*sizes, params[0], _slider(table, layer), *params[1:], fade)
     done = _finished(chart, ["Outlined: true of what the patch shows."], height=420, **words)
     done.datasets = altair.Datasets(words=rows, pictures=shown)
     return done
@@ -432,22 +396,30 @@ def _choice(table: pd.DataFrame, column: str, label: str = "", every: str | None
     return altair.param(name=f"{column}_choice", value=values[0], bind=bound)
 
 
-def _slider(table: pd.DataFrame) -> altair.Parameter:
-    """A native slider over layers, or a list where their steps are uneven; starts at the last."""
+def _slider(table: pd.DataFrame, near: float = math.inf) -> altair.Parameter:
+    """A native slider over layers, or a list where their steps are uneven; starts `near` a layer, or at the last."""
     layers = sorted(int(v) for v in table["layer"].unique())
     steps = {b - a for a, b in zip(layers, layers[1:], strict=False)} or {1}
     bound = altair.binding_range(min=layers[0], max=layers[-1], step=min(steps), name="layer: ")
     if len(steps) > 1:
         bound = altair.binding_select(options=layers, name="layer: ")
-    return altair.param(name="layer_choice", value=layers[-1], bind=bound)
+    start = min(layers, key=lambda layer: abs(layer - min(near, layers[-1])))
+    return altair.param(name="layer_choice", value=start, bind=bound)
 
 
-def _finished(chart, notes: Sequence[str] = (), height: int = 320, *, title: str, alt: str):
-    """Sizes that every chart shares, and for the figure around it its title and what its marks mean; alt text."""
+def _wrapped(title: str) -> str | list[str]:
+    """The title of an axis, in two lines where it is longer than a plot is high."""
+    return title if len(title) <= 42 else textwrap.wrap(title, len(title) // 2 + 6)
+
+
+def _finished(chart, notes: Sequence[str] = (), height: int = 320, ends: Sequence[str] = (), *, title: str, alt: str):
+    """Sizes that every chart shares, and for the figure around it its title, what its marks mean and which names may
+    stand at the ends of lines; alt text."""
     need(title.strip() and alt.strip(), "A chart was given no title or no alt text; give both, as sentences.")
     done = chart.copy(deep=False)  # each of Altair's own setters copies all data
     done.width, done.height, done.description = "container", height, alt
-    done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}, "title": title, "notes": " ".join(notes)}
+    about = {"title": title, "notes": " ".join(notes), "ends": [*ends]}
+    done.usermeta = {"embedOptions": {"actions": False, "renderer": "svg"}, **about}
     axis = altair.AxisConfig(labelFontSize=12, titleFontSize=13, gridOpacity=0.35, domainColor="#808080")
     legend = altair.LegendConfig(labelFontSize=12, titleFontSize=13, labelLimit=300, symbolStrokeWidth=2)
     more = {"view": altair.ViewConfig(stroke=None), "background": "transparent", "padding": 4}
@@ -483,7 +455,8 @@ def _axis(table: pd.DataFrame, x: str, title: str) -> altair.X:
         scale, axis = altair.Scale(type="log", nice=False), altair.Axis(format="~s")
         return altair.X("tokens:Q", title=title or "tokens seen", scale=scale, axis=axis)
     if x == "strength":
-        return altair.X("strength:Q", title=title or "steering strength")
+        axis = altair.Axis(labelOverlap="greedy", labelSeparation=8)
+        return altair.X("strength:Q", title=title or "steering strength", axis=axis)
     inner = table[table["depth"] > 0]
     counts = {int(round(layer / depth)) for layer, depth in zip(inner["layer"], inner["depth"], strict=True)}
     axis = {"title": "relative depth (0 embeddings, 1 last layer)"}

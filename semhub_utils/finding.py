@@ -1,6 +1,7 @@
 """A result in a chapter: its charts beside their data, and its judged claims. Knows no torch and no model."""
 
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ import pandas as pd
 
 from . import figures
 from .evidence import Evidence
-from .markup import STYLE, Html, cell_text, note, table_box, with_band
+from .markup import STYLE, Html, cell_text, data_type, note, table_box, with_band
 from .results import Run
 from .strips import strip
 from .verdicts import knows_task
@@ -23,6 +24,8 @@ Which = str | Sequence[str] | Names
 FIRST = ("series", "control", "layer", "depth", "strength", "raw", "tokens", "step")
 """Columns of a data table before the numbers."""
 NAMED = 4  # series that a caption names
+ZERO = 1e-9  # what is no larger is nothing but rounding
+_LANGUAGE = re.compile(r"\b(english|spanish|chinese|german)\b")
 Needs = str | None | Mapping[str, str | None]
 
 
@@ -74,43 +77,69 @@ def compact(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return told.drop(columns=alike), "; ".join(said)
 
 
-def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), x: str = "layer") -> str:
-    """In a sentence, of the rows that are shown first (the first value of each of `switches`), without controls: the
-    highest number of each series and where on the axis of `x` it is; with more series than NAMED, of the highest and
-    the lowest one."""
-    shown = []
+def shown_first(table: pd.DataFrame, switches: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that a chart opens with, without controls, and what its switches are at: their first values."""
+    chosen = []
     for column in switches:
         value = next((v for v in table[column] if pd.notna(v) and v != ""), None)
         if value is not None:
             table = table[(table[column] == value) | (table[column].fillna("") == "")]
-            shown.append(str(value))
-    if "control" in table:
-        table = table[table["control"].fillna("") == ""]
-    table = table[table["value"].notna()].reset_index(drop=True)
+            chosen.append(str(value))
+    return table[_own(table) & table["value"].notna()].reset_index(drop=True), chosen
+
+
+def _own(table: pd.DataFrame) -> pd.Series:
+    return table["control"].fillna("") == "" if "control" in table else pd.Series(True, table.index)
+
+
+def opened(table: pd.DataFrame, switches: Sequence[str], least: float = ZERO) -> pd.DataFrame:
+    """The table, so ordered that a chart opens where something is to be seen: where no number of `shown_first` is
+    beyond `least`, the first selection with one comes first."""
+    seen = table[_own(table) & (table["value"].abs() > least)]
+    if not len(seen) or shown_first(table, switches)[0]["value"].abs().max() > least:
+        return table
+    ahead = (table[[*switches]] == seen.iloc[0][[*switches]]).all(axis=1)
+    return pd.concat([table[ahead], table[~ahead]], ignore_index=True)
+
+
+def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names | None = None, lowest=False) -> str:
+    """In a sentence, of the rows that are `shown_first`: the highest number (or the lowest) of each series and where it
+    is, by the columns of `at` and what they are called; with more series than NAMED, the highest and the lowest of
+    these. Without series, of all."""
+    table, chosen = shown_first(table, switches)
     if not len(table):
         return ""
+    tiny, value, at = 1e-5 * table["value"].abs().max(), table["value"] * (-1 if lowest else 1), at or {}
+    table = table.assign(value=table["value"].where(table["value"].abs() > tiny, 0.0))
+    lead = ("Lowest" if lowest else "Highest") + f" ({', '.join(chosen)})" * bool(chosen)
     if "series" not in table:
-        table = table.assign(series="")
-    if not table["value"].abs().max() > 0:
-        return "Every value is 0."
-    peaks = table.loc[table.groupby("series", sort=False)["value"].idxmax()]
+        best = table[value == value.max()]
+        among = f", in {len(best)} of {len(table)} cells" if len(best) > 1 else _where(best.iloc[0], at)
+        return f"{lead}: {cell_text(best['value'].iloc[0])}{among}."
+    peaks = table.loc[value.groupby(table["series"], sort=False).idxmax()]
     if len(peaks) > NAMED:
         peaks = peaks.sort_values("value", ascending=False, kind="stable").iloc[[0, -1]]
-        lead = "Peaks from" if x in peaks else "From"
-        said = f"{lead} {_peak(peaks.iloc[0], x)} down to {_peak(peaks.iloc[1], x)}"
-    else:
-        first, *rest = (_peak(row, x) for _, row in peaks.iterrows())
-        said = ("Highest: " if x in peaks else "") + "; ".join(
-            [first, *(one.replace(" at layer ", " at ") for one in rest)]
-        )
-    of = f" ({', '.join(shown)})" if shown else ""
-    return f"{said[:1].upper()}{said[1:]}{of}."
+        lead = lead.replace("est", "est peak", 1) if at else lead
+    flat = table.groupby("series")["value"].agg(lambda values: values.nunique() == 1 < len(values))
+    said = [
+        f"{row['series']} {cell_text(row['value'])}" + (" throughout" if flat[row["series"]] else _where(row, at))
+        for _, row in peaks.iterrows()
+    ]
+    if len(peaks) < table["series"].nunique():
+        said[1] = f"lowest: {said[1]}"
+    return f"{lead}: {'; '.join(said)}."
 
 
-def _peak(row: pd.Series, x: str) -> str:
-    lead = {"tokens": "after", "layer": "at layer"}.get(x, f"at {x}")
-    where = "" if pd.isna(row.get(x)) else f" {lead} {cell_text(row[x])}{' tokens' * (x == 'tokens')}"
-    return f"{row['series']} {cell_text(row['value'])}{where}".strip()
+def _where(row: pd.Series, at: Names) -> str:
+    """Where a number is, in brackets."""
+    told = []
+    for column, name in at.items():
+        if column == "tokens" and pd.notna(row.get(column)):
+            told.append(f"after {row[column]:,.0f} tokens")
+        elif pd.notna(row.get(column)):
+            value = f"{row[column]:.0%}" if column == "time" else cell_text(row[column])
+            told.append(f"{name or column} {value}".strip())
+    return f" ({', '.join(told)})" * bool(told)
 
 
 class _InScript(json.JSONEncoder):
@@ -215,10 +244,15 @@ class Finding:
             return note(self.why_nothing())
         items = paths["series"].unique()
         paths = paths[paths["series"].isin(items[:: max(1, len(items) // most)])]
-        drawn = paths.assign(item=paths["series"], series=paths["data_type"])
-        words = words.assign(series=[figures.data_type(self.types[name]) for name in words["series"]])
-        chart = figures.trajectories(drawn, words, title=title, alt=alt)
-        return show(chart, paths[["series", "word", "token", "layer", "x", "y"]])
+        answer = {**dict(zip(paths["token"], paths["word"], strict=True)), **{name: name for name in paths["word"]}}
+        kinds = {name: data_type(self.types.get(name, name)) for name in words["series"]}
+        own = next((name for name, kind in kinds.items() if kind in {*paths["data_type"]}), paths["data_type"].iloc[0])
+        drawn = paths.assign(item=paths["series"], series=own, answer=paths["word"])
+        chart = figures.trajectories(
+            drawn, words.assign(answer=words["word"].map(answer)), title=title, alt=alt, types=kinds
+        )
+        said = _passes(drawn, words, own) if own in kinds and len(kinds) > 1 else ""
+        return show(chart, paths[["series", "word", "token", "layer", "x", "y"]], said)
 
     def overlay(self, title: str, images: Mapping[str, Any], *, alt: str, layer: int, caption: str = "") -> Html:
         """Words on pictures (`figures.overlay`), and beside them the share of true ones and the most frequent."""
@@ -288,15 +322,54 @@ class Finding:
         if not len(table):
             return note(self.why_nothing())
         by, places = [by] if isinstance(by, str) else [*by], [options.get("x"), options.get("y")]
-        table, switches = _laid_out(table, experiment, [*filter(None, by)], called or {}, places)
+        table, switches = _laid_out(self._own_claims(table), experiment, [*filter(None, by)], called or {}, places)
+        of, least = options.get("value_title") or options.get("y") or "share of answers", ZERO
         if draw is figures.heatmap:
             options["switch"] = (*switches, "reading")[0]
+            at = dict.fromkeys((options["x"], options["y"], *["layer"] * ("layer" in table)), "")
+            least = ZERO if options.get("diverging") else 0.05 * table["value"].abs().max()  # all have one scale
         else:
-            options |= {"types": {**self.types, **(types or {})}, "switch": switches}
-        caption = caption_of(table, switches, options.get("x") or "layer")
-        if not table["value"].abs().max() > 0:
-            return note(f"{options['title']} {caption}")
+            styled = {_proper(name): kind for name, kind in {**self.types, **(types or {})}.items()}
+            options |= {"types": styled, "switch": switches}
+            x = options.get("x") or ("strength" if draw is figures.stacked else "layer")
+            at = {x: options.get("x_title", "").partition(" (")[0]} if draw is not figures.bars else {}
+        table = opened(table, switches, least)
+        first, _ = shown_first(table, switches)
+        if not first["value"].abs().max() > ZERO:
+            names = ", ".join(dict.fromkeys(first["series"])) if "series" in first else "all"
+            return note(f"{options['title']} {of[:1].upper()}{of[1:]}: 0 for {names}.")
+        caption = caption_of(
+            table.drop(columns=[] if by != [""] else ["series"], errors="ignore"), switches, at=at, lowest="loss" in of
+        )
         return show(draw(table, **options), table, caption)
+
+    def _own_claims(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table, `claim` told only in rows of the reading it rests on: these can be drawn for another model."""
+        rests: dict[str, str] = {}
+        for evidence in self.evidence:
+            rests.setdefault(evidence.claim, evidence.reading)
+        if "claim" not in table:
+            return table
+        readings = table["reading"].fillna("") if "reading" in table else [""] * len(table)
+        pairs = zip(table["claim"], readings, strict=True)
+        return table.assign(claim=[c if c in rests and reading in ("", rests[c]) else None for c, reading in pairs])
+
+
+def _proper(name: Any) -> Any:
+    """A name with its languages in capitals."""
+    return _LANGUAGE.sub(lambda found: found[0].title(), name) if isinstance(name, str) else name
+
+
+def _passes(paths: pd.DataFrame, words: pd.DataFrame, own: str) -> str:
+    """In a sentence, how many states lie nearer to another type's word than to each of their `own`, at the first, the
+    middle and the last layer."""
+    place, at = (table[["x", "y"]].to_numpy(float) @ [1, 1j] for table in (words, paths))
+    other = words["series"].to_numpy()[abs(at[:, None] - place).argmin(axis=1)] != own
+    count = pd.Series(other).groupby(paths["layer"].to_numpy()).sum()
+    some = {0: f" of {paths['item'].nunique()} states", (len(count) - 1) // 2: "", len(count) - 1: ""}
+    told = [f"{count.iloc[k]}{of} (layer {cell_text(count.index[k])})" for k, of in some.items()]
+    others = " or ".join(dict.fromkeys(words["series"][words["series"] != own]))
+    return f"Nearer to a {others} than to every {own}: {', '.join(told)}."
 
 
 def _laid_out(
@@ -315,6 +388,9 @@ def _laid_out(
         table = table.drop(columns=[*by]).assign(series=names)
     elif by:
         table = table.assign(series=by[0])
+    for column in {"series", "measure", *places, *table} - {"experiment", "claim", "control"} & {*table}:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = table[column].map(_proper)
     fixed, switches = {"experiment", "series", "control", "claim", *places}, []
     text = [c for c in table if c not in fixed and not pd.api.types.is_numeric_dtype(table[c])]
     first = columns.get("data_type", "data_type")

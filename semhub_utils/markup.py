@@ -1,12 +1,13 @@
-"""HTML that a notebook displays: texts, numbers and tables as a reader wants them.
+"""HTML that a notebook displays: texts, numbers and tables as a reader wants them; the one look of each data type.
 
 It inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,73 @@ def with_band(value: float | None, low: float | None, high: float | None, null: 
 def note(said: str) -> Html:
     """What stands where there is nothing to draw."""
     return Html(f'<p class="no-figure">{escape(said)}</p>', said)
+
+
+Types = Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one data type looks in every chart: colour, and dash and marker for those who do not see the colour."""
+
+    colour: str
+    dash: tuple[int, ...]
+    shape: str
+
+
+# Okabe and Ito's palette, the light ones darkened until each stands 3:1 against a white and a near-black page.
+# The dominant language has the one blue, here and in the lens grid.
+STYLES = {
+    "english": Style("#0072B2", (1, 0), "circle"),
+    "spanish": Style("#D55E00", (8, 3), "square"),
+    "chinese": Style("#C28800", (3, 3), "triangle-up"),
+    "german": Style("#C2699B", (10, 3, 2, 3), "diamond"),
+    "digits": Style("#009E73", (6, 2), "cross"),
+    "code": Style("#3C98CE", (2, 2), "triangle-down"),
+    "logic": Style("#857A00", (12, 4), "triangle-right"),
+    "image": Style("#8D5BC7", (5, 2, 1, 2), "triangle-left"),
+    "sound": Style("#A65628", (14, 3, 4, 3), "wedge"),
+    "control": Style("#808080", (4, 2), "circle"),
+    "null": Style("#808080", (2, 3), "circle"),
+}
+_ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "digit": "digits", "audio": "sound"}
+_ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
+# The answers under an intervention: the hub's blue is for a word that came over untranslated.
+_OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
+_OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "logic"}
+_SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
+MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#0E9AA7"]  # of what has no look of its own
+_SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
+
+
+def data_type(series: str) -> str | None:
+    """The data type a series name speaks of: the one it names, or the other one where English is one of several."""
+    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z]+", str(series).lower()))
+    rank = {"control": 0, "null": 1, "english": 3}
+    return min((word for word in words if word in STYLES), key=lambda word: rank.get(word, 2), default=None)
+
+
+def data_types(series: Iterable[str], types: Types = None) -> dict[str, str | None]:
+    """The data type of each series."""
+    known = _OUTCOMES | dict(types or {})
+    return {name: data_type(known.get(name, name)) for name in dict.fromkeys(series)}
+
+
+def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
+    """One style per series. Two series of a type share its colour and differ in dash and marker; unknown ones get a
+    colour no one in the chart has, never that of English. One alone among controls is solid."""
+    kinds = data_types(series, types)
+    spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
+    kinds = {name: kind or next(spare) for name, kind in kinds.items()}
+    own = [name for name, kind in kinds.items() if kind not in ("control", "null")]
+    used = {*kinds.values()} | ({"english"} if len(own) == 1 else set())
+    dashes = iter([style.dash for kind, style in STYLES.items() if kind not in used])
+    shapes = iter([shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in used}])
+    chosen = {}
+    for name, kind in kinds.items():
+        look = STYLES[kind]
+        if kind not in used:  # of the second series of this kind
+            look = Style(look.colour, next(dashes, look.dash), next(shapes, look.shape))
+        used.discard(kind)
+        chosen[name] = replace(look, dash=(1, 0)) if own == [name] else look
+    return chosen

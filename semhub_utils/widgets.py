@@ -19,8 +19,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from .errors import need
-from .figures import STYLES
 from .inputs import resample
+from .markup import STYLES
 
 _STATIC = Path(__file__).parent / "static"
 OTHER = STYLES["sound"]  # the look of a type of text that charts do not know, such as French

@@ -11,9 +11,8 @@ import pytest
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.figures import STYLES, data_type, styles
 from semhub_utils.finding import compact, data_table, show
-from semhub_utils.markup import cell_text
+from semhub_utils.markup import STYLES, cell_text, data_type, styles
 
 WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
 
@@ -210,11 +209,16 @@ def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     chart = figures.curves(table[table.model == "hub"], y="cosine", **WORDS)
     spec = chart.to_dict()
     line = next(
-        n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "strokeDash" in n["encoding"]
+        n
+        for n in walk(spec)
+        if n.get("mark", {}) and n["mark"].get("type") == "line" and "field" in n["encoding"].get("strokeDash", {})
     )
     look = dict(zip(*(line["encoding"]["color"]["scale"][k] for k in ("domain", "range")), strict=True))
     grey = STYLES["control"].colour
-    assert {name for name, colour in look.items() if colour == grey} == {"embeddings", "an odd name"}
+    assert [name for name, colour in look.items() if colour == grey] == ["embeddings", "an odd name", "null"]
+    assert [*look][:2] == ["Spanish", "zh"] and spec["usermeta"]["ends"] == [*look][:-1], "series first, the null last"
+    [band] = [n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "area"]
+    assert "datum.of === datum.series" in band["transform"][-1]["filter"], "no bands of controls"
     assert {d["field"] for d in line["encoding"]["detail"]} == {"of"}
     data = next(iter(spec["datasets"].values()))
     assert {(row["of"], row["series"]) for row in data} == {
@@ -329,3 +333,50 @@ def test_cells_are_rounded_for_readers():
         "inf": np.inf, "same token: 2": {"same token": 2}, "1, 0.5": [1, 0.5], "1.2e-09": 1.2e-9,
     }  # fmt: skip
     assert {cell_text(value): value for value in told.values()} == told and cell_text(np.nan) == "–"
+
+
+def test_a_line_that_only_looks_like_a_control_is_always_shown(curves):
+    """Only controls of a series are hidden with it; the menu is of the null alone then."""
+    one = curves[(curves.model == "hub") & (curves.reading == "raw")]
+    spec = figures.curves(one, y="p", types={"digit": "control"}, **WORDS).to_dict()
+    [line] = [n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "filter" not in str(n)]
+    assert line["encoding"]["y"]["field"] == "value"
+    [menu] = [p["bind"]["name"] for p in spec["params"] if p["name"] == "series_choice"]
+    assert menu == "null of: " and "the curve that null is of" in spec["usermeta"]["notes"]
+
+
+def test_the_null_is_in_the_legend_and_one_series_alone_is_solid(curves):
+    one = curves[(curves.model == "hub") & (curves.series != "English word")]
+    blank = one.series == "random weights"
+    one = one.assign(control=one.series.where(blank), series="digit")
+    spec = figures.curves(one, y="p", switch=("reading",), **WORDS).to_dict()
+    nulls = [n["encoding"] for n in walk(spec) if n.get("encoding", {}).get("y", {}).get("field") == "null_high"]
+    assert [(of["color"], of["strokeDash"]) for of in nulls] == [({"datum": "null"}, {"datum": "null"})]
+    [scale] = [n["strokeDash"]["scale"] for n in walk(spec) if "scale" in n.get("strokeDash", {})]
+    assert scale["domain"] == ["digit", "random weights", "null"] and scale["range"][0] == [1, 0]
+    assert [1, 0] not in scale["range"][1:]
+
+
+def test_names_and_titles_fit(curves, dose):
+    long = "own minus other (nats; as released, probability)"
+    [title] = {
+        " / ".join(n["y"]["title"])
+        for n in walk(figures.curves(curves, y=long, **WORDS).to_dict())
+        if "title" in n.get("y", {})
+    }
+    assert title == "own minus other (nats; as / released, probability)"
+    bars = [
+        figures.bars(dose.assign(series=names), y="p", **WORDS).to_dict()
+        for names in (["x", "code", "y"] * 6, ["es", "zh", "x"] * 6)
+    ]
+    looks = [
+        n["color"]["scale"]["range"] for spec in bars for n in walk(spec) if "color" in n and "scale" in n["color"]
+    ]
+    assert len({*looks[0]}) == 1 and len({*looks[1]}) == 3, "one colour where it says nothing"
+    assert "min(260" in json.dumps(bars[0]["layer"][0]["encoding"]["y"])
+    cells = pd.DataFrame({"time": [0.0625, 0.1875, 0.0625], "layer": [0, 0, 1], "value": [1.0, 2, 3]})
+    spec = figures.heatmap(cells, x="time", y="layer", value_title="p", **WORDS).to_dict()
+    assert spec["layer"][0]["encoding"]["x"]["axis"]["format"] == ".0%"
+    assert spec["usermeta"]["notes"] == "Empty cells: not measured."
+    full = figures.heatmap(dose[dose.series == "other"], x="strength", y="condition", value_title="p", **WORDS)
+    assert full.to_dict()["usermeta"]["notes"] == ""

@@ -16,9 +16,8 @@ from test_results import PARAMETERS, Model, found
 
 import semhub_utils
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
-from semhub_utils.figures import STYLES
 from semhub_utils.finding import Finding, caption_of
-from semhub_utils.markup import cell_text, diagram
+from semhub_utils.markup import STYLES, cell_text, diagram
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.verdicts import UNTESTABLE
@@ -56,8 +55,8 @@ def drawn(shown) -> pd.DataFrame:
 
 def test_whatever_has_several_values_gets_a_switch(lens):
     shown = lens.curves("first", "Which?", y="p", **WORDS)
-    switches = {"data_type_choice": ["spanish", "zh"], "reading_choice": ["normed", "raw"]}
-    assert inputs(shown) == switches | {"of_choice": [None, "own", "english"]}
+    switches = {"data_type_choice": ["Spanish", "zh"], "reading_choice": ["normed", "raw"]}
+    assert inputs(shown) == switches | {"of_choice": [None, "own", "English"]}
     one = lens.curves("first", "Which?", y="p", reading="raw", data_type="zh", control="", **WORDS)
     assert not inputs(one) and len(drawn(one)) == 6 and "control" not in drawn(one)
     told = drawn(lens.curves("first", "Which?", y="p", layer=range(1, 3), **WORDS))
@@ -66,11 +65,11 @@ def test_whatever_has_several_values_gets_a_switch(lens):
 
 def test_what_lines_and_switches_are_called(lens):
     both = lens.curves(["first", "second"], "Which?", y="p", by="measure", called={"series": "word"}, **WORDS)
-    assert set(drawn(both).of) == {"first", "second"} and inputs(both)["word_choice"] == ["own", "english"]
+    assert set(drawn(both).of) == {"first", "second"} and inputs(both)["word_choice"] == ["own", "English"]
     named = lens.curves({"first": "one", "second": "two"}, "Which?", y="p", called={"own": "itself"}, **WORDS)
-    assert inputs(named)["measure_choice"] == ["one", "two"] and set(drawn(named).of) == {"itself", "english"}
+    assert inputs(named)["measure_choice"] == ["one", "two"] and set(drawn(named).of) == {"itself", "English"}
     joined = lens.curves("first", "Which?", y="p", by=("series", "reading"), called={"normed": ""}, control="", **WORDS)
-    assert set(drawn(joined).series) == {"own", "own, raw", "english", "english, raw"}
+    assert set(drawn(joined).series) == {"own", "own, raw", "English", "English, raw"}
     alone = lens.curves("first", "Which?", y="p", by="word", called={"series": "of what"}, control="", **WORDS)
     assert set(drawn(alone).series) == {"word"} and "of what_choice" in inputs(alone)
     weights = lens.curves("first", "Which?", y="p", called={"control": "weights", "": "trained"}, **WORDS)
@@ -170,32 +169,79 @@ def test_a_caption_says_what_is_seen(run, lens):
     rows = lens.rows("first", data_type="spanish", reading="normed")
     rows = rows[rows.control.fillna("") == ""]
     best = rows.loc[rows.groupby("series", sort=False).value.idxmax()]
-    first, *rest = (f"{r.series} {cell_text(r.value)} at {r.layer}" for r in best.itertuples())
-    peaks = "; ".join([first.replace(" at ", " at layer "), *rest])
-    assert caption == f"Highest: {peaks} (spanish, normed)." and shown.text.endswith(caption)
-    assert spec_of(shown)["description"] == shown.text
+    peaks = "; ".join(f"{r.series} {cell_text(r.value)} (layer {r.layer})" for r in best.itertuples())
+    assert caption == f"Highest (Spanish, normed): {peaks.replace('english', 'English')}."
+    assert shown.text.endswith(caption) and spec_of(shown)["description"] == shown.text
 
 
 def test_no_chart_of_zeros(run):
-    table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": 0.0})
-    shown = Finding(run, table).curves((), "Does it?", y="p", **WORDS)
-    assert shown.text == "Does it? Every value is 0." and "vega" not in shown.html
+    """Not even where a control is none; the sentence says of what. A chart opens where something is to be seen."""
+    table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": [1e-12, 0.0]})
+    table = pd.concat([table.assign(control=None), table.assign(control="blank", value=0.5)])
+    shown = Finding(run, table).curves((), "Does it?", y="share of all", **WORDS)
+    assert shown.text == "Does it? Share of all: 0 for a, b." and "vega" not in shown.html
+    kinds = pd.concat([table.assign(kind=kind, value=value) for kind, value in (("flat", 0.0), ("hub", 0.2))])
+    shown = Finding(run, kinds).bars((), "Does it?", y="share", control="", **WORDS)
+    assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Highest (hub): a 0.2" in shown.text
+    cells = kinds.rename(columns={"series": "row"}).assign(value=lambda t: t.value.where(t.kind == "hub", 0.001))
+    told = {"x": "layer", "y": "row", "value": "share", "control": "", **WORDS}
+    assert inputs(Finding(run, cells).heatmap((), "Where?", **told))["kind_choice"] == ["hub", "flat"]
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
-    [("strength", "Highest: a 3 at strength 4."), ("tokens", "Highest: a 3 after 4000 tokens."), ("none", "A 3.")],
+    ("at", "where"),
+    [
+        ({"strength": ""}, " (strength 4)"),
+        ({"tokens": ""}, " (after 4,000 tokens)"),
+        ({"strength": "pads"}, " (pads 4)"),
+    ],
 )
-def test_captions_follow_the_axis(x, said):
+def test_captions_follow_the_axis(at, where):
     table = pd.DataFrame({"series": "a", "value": [1.0, 3.0], "strength": [1, 4], "tokens": [1000, 4000]})
-    assert caption_of(table, x=x) == said
-    many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef")])
-    where = said.partition("3")[2].rstrip(".")
-    assert (
-        caption_of(many, x=x)
-        == f"{'Peaks from' if where else 'From'} f 15{where} down to a 0{where.replace('4', '1')}."
-    )
+    assert caption_of(table, at=at) == f"Highest: a 3{where}." and caption_of(table) == "Highest: a 3."
+    assert caption_of(table, at=at, lowest=True) == f"Lowest: a 1{where.replace('4', '1')}."
+    many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef", 1)])
+    assert caption_of(many, at=at) == f"Highest peak: f 18{where}; lowest: a 3{where}."
+    assert caption_of(many).startswith("Highest: f 18; lowest: a 3")
+    assert caption_of(table.drop(columns="series"), at={"tokens": "", "strength": ""}).count("(") == 1
+    assert caption_of(many.drop(columns="series").assign(value=1.0)) == "Highest: 1, in 12 of 12 cells."
+    tiny = table.assign(series=["a", "b"], value=[-3.65e-10, 3.0])
+    assert caption_of(tiny) == "Highest: a 0; b 3."
+    assert caption_of(table.assign(value=0.3), at=at) == "Highest: a 0.3 throughout."
     assert caption_of(table.iloc[:0]) == ""
+
+
+def test_only_curves_that_a_claim_rests_on_can_be_another_models(run):
+    """A row that tells its claim gets the chart its list of models."""
+    table = pd.DataFrame(
+        {"layer": [0, 1] * 2, "series": "a", "reading": ["raw"] * 2 + ["normed"] * 2, "claim": "lens/es"}
+    )
+    table = table.assign(depth=table.layer * 1.0, value=table.layer + 0.5)
+    one = Finding(run, table, [replace(found(), claim="lens/es", reading=r) for r in ("normed", "raw")])
+    rows = drawn(one.curves((), "Which?", y="p", **WORDS))
+    assert {*zip(rows.reading, rows.claim.fillna(""), strict=True)} == {("raw", ""), ("normed", "lens/es")}
+    assert "claim" not in drawn(Finding(run, table).curves((), "Which?", y="p", **WORDS))
+
+
+def test_paths_have_the_colour_of_their_answer_and_a_caption(run):
+    cells = itertools.product(("1+1", "1+2"), range(3))
+    paths = pd.DataFrame(cells, columns=["series", "layer"]).assign(experiment="trajectory-path", data_type="digits")
+    paths = paths.assign(word=paths.series.map({"1+1": "two", "1+2": "three"}), token=paths.series.str[-1])
+    paths = paths.assign(x=paths.layer * 1.2 - 2, y=0.0, token=paths.token.map({"1": "2", "2": "3"}))
+    words = pd.DataFrame({"word": ["2", "3", "two", "three", "0"], "series": ["digit"] * 2 + ["word"] * 2 + ["digit"]})
+    words = words.assign(experiment="trajectory-word", x=[2.0, 2.1, -2, -2.1, 2], y=[0, 0.1, 0, 0.1, 9])
+    one = Finding(run, pd.concat([paths, words]), (), {"word": "english", "digit": "digits"})
+    shown = one.trajectories("Do they pass?", **WORDS)
+    assert "Nearer to a word than to every digit: 2 of 2 states (layer 0), 2 (layer 1), 0 (layer 2)." in shown.text
+    spec = spec_of(shown)
+    rows = [row for rows in spec["datasets"].values() for row in rows]
+    colour = {row["word"]: row["answer"] for row in rows}
+    assert colour == {"two": "two", "three": "three", "2": "two", "3": "three", "0": ""}
+    look = [layer["encoding"]["color"] for layer in spec["layer"] if "color" in layer["encoding"]]
+    assert {of["field"] for of in look} == {"answer"} and len({*look[0]["scale"]["range"]}) == 3
+    right = {row["word"]: row["right"] for row in rows if "right" in row}
+    assert right["3"] and not right["2"] and right["two"] and not right["three"], "each away from the other"
+    assert [p["value"] for p in spec["params"]] == [1]
 
 
 @pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)

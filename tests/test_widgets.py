@@ -14,7 +14,7 @@ from test_media import tone
 
 from semhub_utils import widgets
 from semhub_utils.errors import SemhubError
-from semhub_utils.figures import STYLES
+from semhub_utils.markup import STYLES
 from semhub_utils.spokes import natural
 from semhub_utils.widgets import MOST_BYTES, ClipPlayer, LensGrid, spectrogram, wav
 

@@ -43,12 +43,12 @@
   // stand below one another: pushed down by those above, then up by the frame. `patch` changes the compiled specification.
   const STEP = 15; // pixels from one name to the next
   function beside(spec, width) {
-    const names = spec.layer?.flatMap(({ encoding }) => (encoding?.strokeDash && encoding.color?.scale?.domain) || []) ?? [];
+    const names = spec.usermeta?.ends ?? [];
     const wide = 30 + 6.5 * Math.max(...names.map((name) => name.length), 0);
     return names.length && names.length <= 6 && wide < 0.33 * width && width >= 560 ? wide : 0;
   }
   function named(compiled, wide, colour) {
-    const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.scale));
+    const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.field)); // not the null's
     if (!lines) return compiled;
     const { x, y, stroke, strokeDash, opacity } = lines.marks[0].encode.update, { facet } = lines.from, field = `datum["${y.field}"]`;
     const strong = [opacity].flat().find((of) => of?.test)?.test ?? "true"; // pale lines have no name
@@ -142,6 +142,14 @@
     label.className = "semhub-models";
     label.append(said);
     box.prepend(label);
+    // Those of which nothing can be drawn are offered no longer than until the reader comes near the list.
+    const others = async () => {
+      for (const option of [...choice.options].slice(1)) {
+        const told = await window.semhubModel(option.value).catch(() => null);
+        if (told && !window.semhubSwapped(own, told.claims, chapter) && !option.selected) option.remove();
+      }
+    };
+    for (const name of ["pointerenter", "focusin"]) label.addEventListener(name, others, { once: true });
     choice.addEventListener("change", async () => {
       said.textContent = "";
       try {
@@ -188,5 +196,6 @@
     near.observe(box);
   }
   new MutationObserver(() => drawEach(boxes.filter((box) => box.wanted))).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
+  // A browser that prints waits for promises that wait for nothing else, and so for all of this.
   addEventListener("beforeprint", () => drawEach(boxes.filter((box) => !box.wanted)));
 })();

@@ -524,3 +524,41 @@ def test_no_two_claims_of_a_model_say_the_same():
     claims = load_claims(SITE.parent / "results")
     for model in {claim["model"] for claim in claims}:
         assert repeated([claim for claim in claims if claim["model"] == model]) == []
+
+
+@pytest.mark.holding("charts")
+def test_every_chart_is_on_paper(browser, desk):
+    """Those that no reader has come near too, by promises alone, as a browser that prints waits for nothing else; and
+    none wider than the paper."""
+    there = Visit(browser, DISK, DESK)
+    there.page.goto(desk.page.url, wait_until="load")
+    bare = """async (selector) => {
+      dispatchEvent(new Event("beforeprint"));
+      for (let k = 0; k < 2000; k++) await null;
+      return [...document.querySelectorAll(selector)].filter((chart) => !chart.querySelector("svg path")).length;
+    }"""
+    assert there.page.evaluate(bare, CHARTS) == 0
+    there.page.emulate_media(media="print")
+    most = "all => [...new Set(all.map((svg) => getComputedStyle(svg).maxWidth))]"
+    assert there.page.eval_on_selector_all(f"{CHARTS} svg.marks", most) == ["100%"]
+    assert there.errors == []
+    there.context.close()
+
+
+@pytest.mark.holding("charts")
+def test_only_models_that_can_be_drawn_are_offered(desk):
+    """Once a reader has come near the list."""
+    for label in desk.page.query_selector_all(".semhub-models"):
+        label.dispatch_event("pointerenter")
+        told = """async (label) => {
+          const [box, chapter] = [label.closest(".semhub-vega"), location.pathname.match(/\\d+_(\\w+)\\.html/)[1]];
+          const can = (claims) => !!window.semhubSwapped(box.spec, claims, chapter);
+          const all = window.semhubModels.filter((model) => model.chapters.includes(chapter));
+          const good = [];
+          for (const { slug } of all) if (can((await window.semhubModel(slug)).claims)) good.push(slug);
+          await new Promise((done) => setTimeout(done, 50));
+          return [good, [...label.querySelectorAll("option")].map((option) => option.value).filter(Boolean)];
+        }"""
+        good, offered = label.evaluate(told)
+        assert good == offered and offered
+    assert desk.errors == []
