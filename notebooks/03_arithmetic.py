@@ -120,7 +120,7 @@ similarity.curves(
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 similarity.curves(
-    ["mid-rank", "neighbours", "cka"],
+    {"mid-rank": "mid-rank", "neighbours": "mutual neighbours", "cka": "CKA"},
     "Do other measures agree?",
     alt="Mid-rank of the partner, mutual nearest neighbours and debiased CKA by relative depth.",
     y="share of items, or CKA (0 to 1)",

@@ -109,7 +109,7 @@ curves.curves(
     "Is it a hub, or does it only look like one?",
     alt="By layer and artefact: raw cosine of a fake hub, and how often matches are nearest in the fake and in a true hub.",
     y="raw cosine, or share above chance",
-    types={"fake, raw cosine": "control", "fake, evidence": "spanish", "true hub, evidence": "english"},
+    types={"fake, raw cosine": "digits", "fake, evidence": "spanish", "true hub, evidence": "english"},
 )
 
 # %% [markdown]

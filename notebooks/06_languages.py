@@ -129,7 +129,7 @@ longer.changed(lambda table: table.assign(pair=table.series)).curves(
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 longer.curves(
-    ["mid-rank", "neighbours", "cka"],
+    {"mid-rank": "mid-rank", "neighbours": "mutual neighbours", "cka": "CKA"},
     "Do other measures agree?",
     alt="Mid-rank, mutual neighbours and debiased CKA by relative depth, for each two languages.",
     y="share of items, or CKA (0 to 1)",

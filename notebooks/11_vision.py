@@ -214,7 +214,7 @@ similarity.curves(
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Do other measures agree?"}
 similarity.curves(
-    ["mid-rank", "neighbours", "cka"],
+    {"mid-rank": "mid-rank", "neighbours": "mutual neighbours", "cka": "CKA"},
     "Do other measures agree?",
     alt="Mid-rank of the caption, mutual neighbours and debiased CKA by relative depth, with what chance reaches.",
     y="share of pictures, or CKA (0 to 1)",
