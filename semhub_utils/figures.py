@@ -430,7 +430,7 @@ def _finished(chart, notes: Sequence[str] = (), height: int = 320, ends: Sequenc
 def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
     """Colour, dash and marker of the series as encodings that share one legend, which shows `lines` as such."""
     names = list(look)
-    wide = 30 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
+    wide = 36 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
     # Measured on the page, as Vega sets the height by the `width` from before the axes have taken their part. That this
     # changed says when to measure again. 60: pixels beside a plot for its axis.
     room = "(isFinite(containerSize()[0]) ? containerSize()[0] - 60 + 0 * width : width)"

@@ -158,11 +158,18 @@ def _in_a_word(of: Counter) -> str:
 
 
 def in_brief(held: Sequence[Held]) -> str:
-    """The three answers of `in_short` in a line, as Markdown; nothing without results."""
-    rows, said = matrix(held), []
-    for group in GROUPS if rows else ():
-        said.append(f"{group} **{_in_a_word(counts([row for row in rows if row['group'] == group], 0))}.**")
-    return f"On the model *{held[0].label}*: {' '.join(said)} [How so?](#the-answer)\n" if said else "\n"
+    """The three answers in a line, as Markdown, over the models that people use, and those of `in_short`, of the first
+    one; nothing without results."""
+    rows, lines = matrix(held), []
+    public = [k for k, one in enumerate(held) if not one.known]
+    whose = {f"{len(public)} models that people use": public, f"the book's own *{held[0].label}*" if held else "": [0]}
+    for name, columns in whose.items():
+        said = []
+        for group in GROUPS if rows and columns else ():
+            of = sum((counts([row for row in rows if row["group"] == group], k) for k in columns), Counter())
+            said.append(f"{group} **{_in_a_word(of)}**, {of['yes']} of {of['tested']}.")
+        lines += [f"On {name}: {' '.join(said)}"] if said else []
+    return "  \n".join(lines) + (" [How so?](#the-answer)\n" if lines else "\n")
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

@@ -254,9 +254,15 @@ def test_the_answer_is_of_the_verdicts():
 )
 def test_the_answer_in_a_line_is_of_the_verdicts(verdict, word):
     claim = ABOUT | {"id": "a/b/digits", "chapter": "a", "verdict": verdict}
-    said = holds.in_brief([onfile.Held("m", [claim])])
-    assert said.startswith(f"On the model *m*: Do they meet? **{word}.** ") and said.count("\n") == 1
-    assert said.count("**Not decided.**") == 2 + (word == "Not decided")
+    of = {name: onfile.Held(name, [claim]) for name in ("organism:m", "x/a", "x/b")}
+    used, own = holds.in_brief([*of.values()]).splitlines()
+    tested = word != "Not decided"
+    assert used.startswith(
+        f"On 2 models that people use: Do they meet? **{word}**, {2 * (word == 'Yes')} of {2 * tested}."
+    )
+    assert own.startswith(f"On the book's own *m*: Do they meet? **{word}**, {int(word == 'Yes')} of {int(tested)}.")
+    assert own.count("**Not decided**") == used.count("**Not decided**") == 2 + (not tested)
+    assert "models that people use" not in holds.in_brief([of["organism:m"]])
 
 
 def test_a_tile_counts_what_is_read_and_what_was_found():

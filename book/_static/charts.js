@@ -148,6 +148,10 @@
         const told = await window.semhubModel(option.value).catch(() => null);
         if (told && !window.semhubSwapped(own, told.claims, chapter) && !option.selected) option.remove();
       }
+      if (choice.options.length === 1) {
+        choice.disabled = true;
+        said.textContent = "No other model on file has these curves.";
+      }
     };
     for (const name of ["pointerenter", "focusin"]) label.addEventListener(name, others, { once: true });
     choice.addEventListener("change", async () => {

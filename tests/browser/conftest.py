@@ -119,8 +119,13 @@ class Visit:
             self.outside.append(url)
             route.abort()
 
-    def open(self, address: str) -> "Visit":
+    def open(self, address: str, unfold: bool = False) -> "Visit":
+        """unfold: with what lies in folds of cells to be seen."""
         self.page.goto(self.base + address, wait_until="load")
+        if unfold:
+            self.page.evaluate(
+                "document.querySelectorAll('details.below-input, details:has(.strip)').forEach((fold) => { fold.open = true; })"
+            )
         self.settle()
         return self
 
@@ -160,7 +165,7 @@ def keep(browser):
         if kept.get("asked") != asked:
             if kept:
                 kept["visit"].context.close()
-            kept.update(asked=asked, visit=Visit(browser, base, viewport).open(address))
+            kept.update(asked=asked, visit=Visit(browser, base, viewport).open(address, unfold=True))
         return kept["visit"]
 
     return one
