@@ -124,7 +124,7 @@ class Visit:
         self.page.goto(self.base + address, wait_until="load")
         if unfold:
             self.page.evaluate(
-                "document.querySelectorAll('details.below-input, details:has(.strip)').forEach((fold) => { fold.open = true; })"
+                "document.querySelectorAll('details.below-input, details:has(.strip)').forEach((d) => { d.open = true; })"
             )
         self.settle()
         return self
