@@ -123,9 +123,8 @@ class Visit:
         """unfold: with what lies in folds of cells to be seen."""
         self.page.goto(self.base + address, wait_until="load")
         if unfold:
-            self.page.evaluate(
-                "document.querySelectorAll('details.below-input, details:has(.strip)').forEach((d) => { d.open = true; })"
-            )
+            folds = self.page.locator("details.below-input, details:has(.strip)")
+            folds.evaluate_all("all => all.forEach((fold) => { fold.open = true; })")
         self.settle()
         return self
 
