@@ -171,7 +171,7 @@ swapped.curves(
 # Is it who, or which name stands last? The next figure parts the forms by whether they keep the sentence's order of names. Who knows who
 # did it is above zero in both.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Does it depend on the order of the names?"}
 swapped.curves(
     "swap-order",
     "Does it depend on the order of the names?",

@@ -123,8 +123,11 @@ class Visit:
         """unfold: with what lies in folds of cells to be seen."""
         self.page.goto(self.base + address, wait_until="load")
         if unfold:
-            folds = self.page.locator("details.below-input, details:has(.strip)")
-            folds.evaluate_all("all => all.forEach((fold) => { fold.open = true; })")
+            self.page.wait_for_function(  # also where a page leads on to another
+                """() => document.querySelectorAll("details.below-input, details:has(.strip)").forEach((fold) => {
+                  fold.open = true;
+                }) ?? true"""
+            )
         self.settle()
         return self
 
