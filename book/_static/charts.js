@@ -188,7 +188,8 @@
     for (const box of some) {
       near.unobserve(box);
       box.wanted = true;
-      queue = queue.then(() => draw(box));
+      if (box.spec.datasets?.pictures) draw(box); // which waits for its pictures, and nothing else has to
+      else queue = queue.then(() => draw(box));
     }
   };
   const near = new IntersectionObserver(
@@ -200,6 +201,6 @@
     near.observe(box);
   }
   new MutationObserver(() => drawEach(boxes.filter((box) => box.wanted))).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
-  // A browser that prints waits for promises that wait for nothing else, and so for all of this.
+  // A browser that prints waits for promises that wait for nothing else, and so for all of this but pictures.
   addEventListener("beforeprint", () => drawEach(boxes.filter((box) => !box.wanted)));
 })();
