@@ -188,7 +188,7 @@
     for (const box of some) {
       near.unobserve(box);
       box.wanted = true;
-      if (box.spec.datasets?.pictures) draw(box); // which waits for its pictures, and nothing else has to
+      if (box.spec.datasets?.pictures) box.last = Promise.resolve(box.last).then(() => draw(box)); // others need not wait
       else queue = queue.then(() => draw(box));
     }
   };
