@@ -228,9 +228,11 @@ roles += chapter.run(unsaid.Roles(others, same_position=True), placed, series="s
 
 # %% tags=["hide-input"]
 inside = range(2 * model.n_layers // 3 + 1)  # opens at the last of the middle layers
-named = roles.rows("roles-confusion", reading="normed", layer=inside[-1]).query("series == word")
+named = roles.rows("roles-confusion", reading="normed", layer=inside[-1])
+named = named.reindex(columns=["series", "word", "value"]).query("series == word")  # no columns where no item is left
+told = (f"{word} {value:+.2f}" for word, value in zip(named.word, named.value, strict=True))
 glue("opens", inside[-1])
-glue("diagonal", ", ".join(f"{word} {value:+.2f}" for word, value in zip(named.word, named.value, strict=True)))
+glue("diagonal", ", ".join(told) or "nothing, as no item is left")
 
 # %% tags=["hide-input"]
 roles.heatmap(

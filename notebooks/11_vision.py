@@ -49,7 +49,6 @@ from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
-from semhub_utils.steering import first_words
 
 chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
@@ -75,13 +74,13 @@ listing([(picture.caption, ", ".join(picture.words)) for picture in pictures[:4]
 
 # %% [markdown]
 # {glue}`left_out` Look at some. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first word, of colours and
-# things alone or of all words. Of colours and things, *normed* is right at {glue}`laid_true` of the patches.
+# things alone or of all words. Of colours and things, *normed* is right at {glue}`laid_true`.
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
 shown = [*vision.names([picture for picture in parted if len(picture.areas) == 1]).values()][:4] or parted[:3]
 asked = [vision.ask_items(shown, kind, "english", manner=manner) for kind in ("colour", "shape")]
-says = [first_words(model, [item.prompt for item in some]) for some in asked]
+says = [core.first_words(model, [item.prompt for item in some]) for some in asked]
 told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(vision.names(shown), *says, strict=False)]
 every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
 
@@ -89,9 +88,8 @@ every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.
 laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
 if len(laid.table):  # else it lays its patches on no grid
     laid = laid.changed(lambda table: table.sort_values("among", key=lambda of: of == "all words", kind="stable"))
-    glue("laid_true", laid.table.query("among != 'all words' and reading == 'normed'").right.mean(), ".0%")
-else:
-    glue("laid_true", "no grid of patches")
+    true = laid.table.query("among != 'all words' and reading == 'normed'").right.mean()
+glue("laid_true", f"{true:.0%} of the patches" if len(laid.table) else "no patch, as they lie on no grid")
 
 # %% tags=["hide-input"]
 laid.overlay(

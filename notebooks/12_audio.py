@@ -50,7 +50,6 @@ from semhub_utils.chapter import begin, diagram, glue, together
 from semhub_utils.experiments import alike, core, media, patching, regions, words
 from semhub_utils.finding import Html, data_table
 from semhub_utils.spokes import audio, vision
-from semhub_utils.steering import first_words
 from semhub_utils.widgets import ClipPlayer
 
 chapter = begin("audio", globals(), "plain_questions", needs="sound", n_items=(96, 96))
@@ -83,7 +82,7 @@ glue("left_out", clips.left_out)
 plain = not chapter.own if plain_questions is None else plain_questions
 manner = "plain" if plain else "world"
 played = audio.short_clips(clips, 8)
-says = first_words(model, [audio.name_question(clip, manner) for clip in played])
+says = core.first_words(model, [audio.name_question(clip, manner) for clip in played])
 read = regions.sound_lens(model, played)
 player = ClipPlayer.from_clips([clip | {"said": said} for clip, said in zip(read, says, strict=True)])
 player

@@ -430,12 +430,6 @@ def generate(
     return texts
 
 
-def first_words(model: LanguageModel, prompts: Sequence[Prompt], most: int = 4) -> list[str]:
-    """The first word of what a model itself answers to each prompt, greedily, of at most `most` tokens; "" for none."""
-    said = generate(model, prompts, max_new_tokens=most)
-    return [(text.split() or [""])[0].strip(".,:;!?\"'") for [text] in said]
-
-
 @contextmanager
 def _settings(model: LanguageModel, max_new_tokens: int, sampling: dict):
     """Greedy or as asked: the defaults a checkpoint brings along are put aside meanwhile."""

@@ -18,7 +18,6 @@ from semhub_utils.experiments import alike, core, regions, traps, words
 from semhub_utils.experiments.interventions import Steering, says
 from semhub_utils.models import wrap
 from semhub_utils.spokes.items import LensItem, Pair, SteerItem
-from semhub_utils.steering import first_words
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, judge
 
 NUMBERS = {"3": "three", "5": "five", "8": "eight", "9": "nine", "2": "two", "7": "seven"}
@@ -369,7 +368,16 @@ def test_first_words_against_generation_one_by_one(tiny):
         ids = oracle.continuation(text, 1, nothing, -1, 1.0, 3)
         said = model.tokenizer.decode(ids[: ids.index(stop)] if stop in ids else ids, skip_special_tokens=True)
         wanted.append(re.sub(r"^[.,:;!?\"']+|[.,:;!?\"']+$", "", said.split()[0]) if said.split() else "")
-    assert first_words(model, texts, most=3) == wanted and any(wanted)
+    assert core.first_words(model, texts, most=3) == wanted and any(wanted)
+
+
+def test_no_word_is_said_where_prompt_and_answer_do_not_fit(tokenizers):
+    model = wrap(make_module("llama", max_position_embeddings=12), tokenizers("byte"), model_id="short")
+    lengths = {text: len(model.encode([text])[0]) for text in ("the dog", "the dog saw the")}
+    room = model.max_length - lengths["the dog"]
+    assert lengths["the dog saw the"] + room > model.max_length
+    first, none = core.first_words(model, [*lengths], most=room)
+    assert none == "" and [first] == core.first_words(model, ["the dog"], most=room)
 
 
 def test_steering_counts_against_generation_one_by_one(tiny):

@@ -35,6 +35,7 @@ from semhub_utils.lens import READINGS, Reading
 from semhub_utils.models import LanguageModel, randomised
 from semhub_utils.pairings import codes
 from semhub_utils.spokes.items import Items, emptied, ways
+from semhub_utils.steering import generate
 
 TOO_LONG = "longer than the model's context"
 NOT_TAKEN = "not taken by the model"
@@ -412,3 +413,10 @@ def fits(model: LanguageModel, prompts: Sequence[Prompt], room: int) -> SemhubEr
         return error
     too_long = model.max_length is not None and longest > model.max_length
     return TooLong(f"{longest} tokens are longer than {model.max_length}.") if too_long else None
+
+
+def first_words(model: LanguageModel, prompts: Sequence[Prompt], most: int = 4) -> list[str]:
+    """The first word of what a model itself answers to each prompt, greedily, of at most `most` tokens; "" for none,
+    as where it does not take the prompt with so many behind it."""
+    said = [generate(model, [p], max_new_tokens=most)[0][0] if fits(model, [p], most) is None else "" for p in prompts]
+    return [(text.split() or [""])[0].strip(".,:;!?\"'") for text in said]
