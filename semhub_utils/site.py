@@ -165,16 +165,14 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     libraries = _table(("Library", "Version", "Licence"), entries)
     pages = {"status": status_table(held), "bench": bench_tables(bench), "vendor": libraries}
     pages |= {"tiles": raw(tiles(pages_of, held, parts(root))), "transfer": raw(transfer(abroad()))}
-    pages |= _of_models(held, public, refused, root, target / "book/_static/holds")
+    pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
         (target / "book/_generated" / f"{name}.md").write_text(text, "utf-8")
 
 
-def _of_models(
-    held: Sequence[Held], public: Sequence[Held], refused: Sequence[str], root: Path, scripts: Path
-) -> dict[str, str]:
-    """The pages' parts that are made from all results, and the scripts with the data of each model. public: those of
-    models that people use."""
+def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts: Path) -> dict[str, str]:
+    """The pages' parts that are made from all results, and the scripts with the data of each model."""
+    public = [one for one in held if not one.known]
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
     told = [

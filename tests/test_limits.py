@@ -14,7 +14,7 @@ from launch import chapters
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "semhub_utils"
 LIMITS = {  # today's, each lowered as the work goes, and behind it what is meant
-    "lines": 24_250,  # 11_500
+    "lines": 24_248,  # 11_500
     "files": 80,  # of more than one line; 52
     "longest file": 500,  # 500
     "longest function": 80,
