@@ -172,7 +172,6 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
 
 def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts: Path) -> dict[str, str]:
     """The pages' parts that are made from all results, and the scripts with the data of each model."""
-    public = [one for one in held if not one.known]
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
     told = [
@@ -188,13 +187,13 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
     pages |= {"in_short": holds.in_short(held), "in_brief": holds.in_brief(held)}
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
-    shown = next(iter(public or held), None)
+    shown = next((one for one in held if not one.known), next(iter(held), None))
     quoted = f"> {holds.methods(shown)}\n" if shown else "No results were found when this page was built.\n"
     output = f"```text\n{holds.as_text([shown]) if shown else ''}\n```\n"
     return pages | {
         "models": models_table(held),
         "times": times_table(held),
-        "sweep": sweep_cost(public),
+        "sweep": sweep_cost([one for one in held if not one.known]),
         "methods": quoted,
         "output": output,
         "architectures": f"{', '.join(_architectures(root / 'tests/architectures.py'))}.\n",
